@@ -1,0 +1,176 @@
+// Package cli is what corehaul and corehaul-send have in common at the command
+// line: the run harness, exit codes, errors with hints, an environment variable
+// for every flag, and the formats of sizes, durations, tables and JSON.
+//
+// A program is a three-line main around a function run(ctx, stdio, args) error,
+// which tests call directly:
+//
+//	func main() { os.Exit(cli.Main("corehaul", run)) }
+//
+// Results go to standard output, all else to standard error, each line of which
+// begins with the name of the program. The package reads no dump and links
+// neither SQL nor HTTP, because the sender's binary must stay small. Functions
+// may be called from any goroutine; a Program runs one command at a time.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Stdio holds the three streams of a command, so that tests can supply their own.
+type Stdio struct {
+	In  io.Reader
+	Out io.Writer
+	Err io.Writer
+}
+
+// OSStdio returns the streams of this process.
+func OSStdio() Stdio { return Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr} }
+
+// RunFunc is the body of a program. args do not include its name.
+type RunFunc func(ctx context.Context, stdio Stdio, args []string) error
+
+// Main runs a program with the arguments and streams of this process and returns
+// its exit code. The first SIGINT or SIGTERM cancels the context, so that the
+// program can end in good order; the second one kills it.
+func Main(name string, run RunFunc) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	stdio := OSStdio()
+	return int(Report(stdio.Err, name, run(ctx, stdio, os.Args[1:])))
+}
+
+// Report writes err to w as one line "name: ..." followed by its hint lines and
+// returns the exit code it stands for. A nil error and an *ExitError without a
+// cause write nothing.
+func Report(w io.Writer, name string, err error) ExitCode {
+	code := CodeOf(err)
+	if err == nil {
+		return code
+	}
+	var exit *ExitError
+	if !errors.As(err, &exit) || exit.Err != nil {
+		_, _ = fmt.Fprintf(w, "%s: %s\n", name, oneLine(err.Error()))
+	}
+	for _, hint := range Hints(err) {
+		_, _ = fmt.Fprintf(w, "hint: %s\n", oneLine(hint))
+	}
+	return code
+}
+
+// Warn writes "name: warning: ..." to standard error.
+func (s Stdio) Warn(name, format string, args ...any) {
+	_, _ = fmt.Fprintf(s.Err, "%s: warning: %s\n", name, oneLine(fmt.Sprintf(format, args...)))
+}
+
+// oneLine keeps a text that may hold a peer's words on one line and free of
+// control characters, so that nothing in it can steer a terminal.
+func oneLine(s string) string { return Printable(strings.TrimRight(s, "\n")) }
+
+// Execute prepares root (see Prepare) and runs it with args. Whatever cobra
+// refuses before a command's own code runs is a usage error.
+func Execute(ctx context.Context, stdio Stdio, root *cobra.Command, args []string) error {
+	ran := false
+	prepare(root, &ran)
+	root.SetIn(stdio.In)
+	root.SetOut(stdio.Out)
+	root.SetErr(stdio.Err)
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && !ran {
+		var exit *ExitError
+		if errors.As(err, &exit) {
+			return err
+		}
+		return WithHint(Usage(err), fmt.Sprintf("'%s --help' tells how it is used", cmd.CommandPath()))
+	}
+	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return &ExitError{Code: ExitInterrupted, Err: errors.New("interrupted")}
+	}
+	return err
+}
+
+// Prepare gives every command below root the habits that all commands share:
+// errors are reported by Report and not by cobra, each flag takes its value from
+// the environment when the command line does not set it, help ends with the exit
+// codes, and a command that only groups others asks for one of them. Execute
+// calls it; a generator of manual pages calls it too.
+func Prepare(root *cobra.Command) {
+	ran := false
+	prepare(root, &ran)
+}
+
+func prepare(root *cobra.Command, ran *bool) {
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.HiddenDefaultCmd = false
+	root.InitDefaultHelpCmd()
+	if root.Annotations[preparedKey] == "" {
+		annotate(root, preparedKey, "yes")
+		root.AddCommand(environmentTopic(root))
+	}
+	walk(root, func(cmd *cobra.Command) { prepareCommand(cmd, ran) })
+}
+
+// Keys of the annotations that keep Prepare from doing its work twice.
+const preparedKey = "corehaul.prepared"
+
+func prepareCommand(cmd *cobra.Command, ran *bool) {
+	if cmd.IsAdditionalHelpTopicCommand() && cmd.Run == nil && cmd.RunE == nil && !cmd.HasSubCommands() {
+		return
+	}
+	describeFlags(cmd)
+	cmd.SetUsageTemplate(usageTemplate)
+	body := runner(cmd)
+	cmd.Run = nil
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := fromEnvironment(cmd, os.LookupEnv); err != nil {
+			return err
+		}
+		*ran = true
+		return body(cmd, args)
+	}
+}
+
+// runner returns what cmd does, which for a mere group of commands is to ask for
+// one of them.
+func runner(cmd *cobra.Command) func(*cobra.Command, []string) error {
+	switch {
+	case cmd.RunE != nil:
+		return cmd.RunE
+	case cmd.Run != nil:
+		run := cmd.Run
+		return func(cmd *cobra.Command, args []string) error { run(cmd, args); return nil }
+	}
+	return func(cmd *cobra.Command, args []string) error {
+		hint := fmt.Sprintf("'%s --help' lists the commands", cmd.CommandPath())
+		if len(args) > 0 {
+			return WithHint(Usage(fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())), hint)
+		}
+		return WithHint(Usage(errors.New("which command?")), hint)
+	}
+}
+
+// walk calls f for cmd and all commands below it.
+func walk(cmd *cobra.Command, f func(*cobra.Command)) {
+	f(cmd)
+	for _, sub := range cmd.Commands() {
+		walk(sub, f)
+	}
+}
+
+func annotate(cmd *cobra.Command, key, value string) {
+	if cmd.Annotations == nil {
+		cmd.Annotations = map[string]string{}
+	}
+	cmd.Annotations[key] = value
+}

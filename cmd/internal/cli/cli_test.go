@@ -1,0 +1,187 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// program is a root with one command "do" and one group "ca".
+func program(body func(cmd *cobra.Command) error) *cobra.Command {
+	root := &cobra.Command{Use: "prog"}
+	do := &cobra.Command{
+		Use: "do ID", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, _ []string) error { return body(cmd) },
+	}
+	do.Flags().String("data-dir", "/var/lib", "where the dumps are")
+	do.Flags().Bool("yes", false, "do not ask")
+	NoEnv(do.Flags(), "yes")
+	size := BytesValue(1 << 20)
+	do.Flags().Var(&size, "memory", "how much")
+	group := &cobra.Command{Use: "ca", Short: "Group"}
+	group.AddCommand(&cobra.Command{Use: "init", RunE: func(*cobra.Command, []string) error { return nil }})
+	root.AddCommand(do, group)
+	return root
+}
+
+func run(t *testing.T, body func(*cobra.Command) error, args ...string) (stdout, stderr string, code ExitCode) {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	err := Execute(t.Context(), Stdio{Out: &out, Err: &errOut}, program(body), args)
+	code = Report(&errOut, "prog", err)
+	return out.String(), errOut.String(), code
+}
+
+func TestExitCodes(t *testing.T) {
+	fine := func(*cobra.Command) error { return nil }
+	for _, tc := range []struct {
+		name string
+		body func(*cobra.Command) error
+		args []string
+		want ExitCode
+		says string
+	}{
+		{"fine", fine, []string{"do", "x"}, ExitOK, ""},
+		{"no command", fine, nil, ExitUsage, "which command?"},
+		{"unknown command", fine, []string{"dance"}, ExitUsage, "dance"},
+		{"unknown command of a group", fine, []string{"ca", "dance"}, ExitUsage, `unknown command "dance" for "prog ca"`},
+		{"missing argument", fine, []string{"do"}, ExitUsage, "hint: 'prog do --help'"},
+		{"unknown flag", fine, []string{"do", "x", "--fast"}, ExitUsage, "--fast"},
+		{"bad size", fine, []string{"do", "x", "--memory", "much"}, ExitUsage, "much"},
+		{"plain failure", func(*cobra.Command) error { return errors.New("broken") }, []string{"do", "x"}, ExitFailure, "prog: broken\n"},
+		{"partial", func(*cobra.Command) error { return fmt.Errorf("dump: %w", Partial(errors.New("cut"))) }, []string{"do", "x"}, ExitPartial, "prog: dump: cut\n"},
+		{"declined with hints", func(*cobra.Command) error { return WithHint(Declined(errors.New("full")), "make room") }, []string{"do", "x"}, ExitDeclined, "prog: full\nhint: make room\n"},
+		{"silent", func(*cobra.Command) error { return VerifyFailed(nil) }, []string{"do", "x"}, ExitVerify, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, stderr, code := run(t, tc.body, tc.args...)
+			if code != tc.want || !strings.Contains(stderr, tc.says) || (tc.says == "" && stderr != "") {
+				t.Errorf("got code %d and %q, want code %d and %q", code, stderr, tc.want, tc.says)
+			}
+		})
+	}
+}
+
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	root := program(func(cmd *cobra.Command) error { cancel(); return fmt.Errorf("read: %w", cmd.Context().Err()) })
+	if err := Execute(ctx, Stdio{}, root, []string{"do", "x"}); CodeOf(err) != ExitInterrupted {
+		t.Errorf("got %v, want exit code 130", err)
+	}
+}
+
+func TestReportStaysOnOneLine(t *testing.T) {
+	var out bytes.Buffer
+	Report(&out, "prog", errors.New("peer says \x1b[2J\nprog: all is well"))
+	if got := out.String(); strings.Count(got, "\n") != 1 || strings.Contains(got, "\x1b") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestFlagsFromEnvironment(t *testing.T) {
+	var dir, memory string
+	var yes bool
+	body := func(cmd *cobra.Command) error {
+		dir, memory = cmd.Flag("data-dir").Value.String(), cmd.Flag("memory").Value.String()
+		yes, _ = cmd.Flags().GetBool("yes")
+		return nil
+	}
+	t.Setenv("COREHAUL_DATA_DIR", "/from/env")
+	t.Setenv("COREHAUL_MEMORY", "2MiB")
+	t.Setenv("COREHAUL_YES", "true")
+	if _, stderr, code := run(t, body, "do", "x"); code != 0 || dir != "/from/env" || memory != "2MiB" || yes {
+		t.Errorf("got %q %q %v (%s), want the environment's, and not yes", dir, memory, yes, stderr)
+	}
+	run(t, body, "do", "x", "--data-dir", "/from/flag")
+	if dir != "/from/flag" {
+		t.Errorf("got %q, want the command line to win", dir)
+	}
+	t.Setenv("COREHAUL_MEMORY", "lots")
+	if _, stderr, code := run(t, body, "do", "x"); code != ExitUsage || !strings.Contains(stderr, "COREHAUL_MEMORY") {
+		t.Errorf("got %d %q, want a usage error that names the variable", code, stderr)
+	}
+}
+
+func TestHelp(t *testing.T) {
+	stdout, _, code := run(t, nil, "do", "--help")
+	for _, want := range []string{"[$COREHAUL_DATA_DIR]", "4    declined by the receiver", "130  interrupted"} {
+		if !strings.Contains(stdout, want) || code != 0 {
+			t.Errorf("help lacks %q:\n%s", want, stdout)
+		}
+	}
+	stdout, _, _ = run(t, nil, "help", "environment")
+	if !strings.Contains(stdout, "COREHAUL_MEMORY") || strings.Contains(stdout, "COREHAUL_YES") {
+		t.Errorf("table of variables:\n%s", stdout)
+	}
+}
+
+func TestBytes(t *testing.T) {
+	for _, tc := range []struct {
+		in   string
+		want uint64
+		text string
+	}{
+		{"0", 0, "0 B"},
+		{"1023", 1023, "1023 B"},
+		{"64K", 64 << 10, "64.0 KiB"},
+		{"1.5GiB", 3 << 29, "1.5 GiB"},
+		{"2 TB", 2 << 40, "2.0 TiB"},
+		{"1048575", 1<<20 - 1, "1.0 MiB"},
+	} {
+		got, err := ParseBytes(tc.in)
+		if err != nil || got != tc.want || Bytes(got) != tc.text {
+			t.Errorf("%q: got %d (%q), %v, want %d (%q)", tc.in, got, Bytes(got), err, tc.want, tc.text)
+		}
+	}
+	for _, bad := range []string{"", "K", "-1", "1X", "99999999999P", "1.2.3M", "1e9"} {
+		if n, err := ParseBytes(bad); err == nil {
+			t.Errorf("%q: got %d, want an error", bad, n)
+		}
+	}
+}
+
+func TestDuration(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		850 * time.Millisecond:            "850ms",
+		12340 * time.Millisecond:          "12.3s",
+		245 * time.Second:                 "4m05s",
+		2*time.Hour + 3*time.Minute:       "2h03m",
+		59*time.Second + 990*1000*1000:    "59.9s",
+		-(3*time.Second + 10*time.Minute): "-10m03s",
+	} {
+		if got := Duration(d); got != want {
+			t.Errorf("%v: got %q, want %q", int64(d), got, want)
+		}
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain":        "plain",
+		"größe":        "größe",
+		"a\tb\nc":      `a\x09b\x0ac`,
+		"\x1b[31mred":  `\x1b[31mred`,
+		"\xff\xfe":     `\xff\xfe`,
+		"\u202egnirts": `\xe2\x80\xaegnirts`,
+	} {
+		if got := Printable(in); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestEscaper(t *testing.T) {
+	var out bytes.Buffer
+	if _, err := (escaper{&out}).Write([]byte("a\x1b[2J\tb\n\x7f")); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := out.String(), "a\\x1b[2J\tb\n\\x7f"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,154 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// units of Bytes and ParseBytes, each 1024 times the one before.
+var units = []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+
+// Bytes formats a number of bytes with a binary unit and at most one decimal.
+func Bytes(n uint64) string {
+	if n < 1024 {
+		return strconv.FormatUint(n, 10) + " B"
+	}
+	v, u := float64(n), 0
+	// 1023.95 would print as 1024.0.
+	for v >= 1023.95 && u < len(units)-1 {
+		v /= 1024
+		u++
+	}
+	return fmt.Sprintf("%.1f %s", v, units[u])
+}
+
+// ParseBytes reads a number of bytes: "4096", "64K", "1.5GiB", "2 TB". Units are
+// binary (K is 1024) whatever their spelling.
+func ParseBytes(s string) (uint64, error) {
+	text := strings.TrimSpace(s)
+	end := strings.IndexFunc(text, func(r rune) bool { return r != '.' && (r < '0' || r > '9') })
+	if end < 0 {
+		end = len(text)
+	}
+	shift, ok := unitShift(strings.TrimSpace(text[end:]))
+	if !ok {
+		return 0, fmt.Errorf("size %q: unit is none of K, M, G, T, P", s)
+	}
+	if n, err := strconv.ParseUint(text[:end], 10, 64); err == nil {
+		if n > math.MaxUint64>>shift {
+			return 0, fmt.Errorf("size %q is too large", s)
+		}
+		return n << shift, nil
+	}
+	f, err := strconv.ParseFloat(text[:end], 64)
+	if err != nil {
+		return 0, fmt.Errorf("size %q is not a number of bytes", s)
+	}
+	if f *= float64(uint64(1) << shift); f >= math.MaxInt64 {
+		return 0, fmt.Errorf("size %q is too large", s)
+	}
+	return uint64(f), nil
+}
+
+func unitShift(unit string) (uint, bool) {
+	unit = strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(unit), "B"), "I")
+	for i, u := range []string{"", "K", "M", "G", "T", "P"} {
+		if unit == u {
+			return uint(10 * i), true //nolint:gosec // i is at most 5
+		}
+	}
+	return 0, false
+}
+
+// BytesValue is a flag that holds a number of bytes.
+type BytesValue uint64
+
+func (b *BytesValue) String() string {
+	return strings.NewReplacer(" ", "", ".0 ", "").Replace(Bytes(uint64(*b)))
+}
+
+// Set implements pflag.Value.
+func (b *BytesValue) Set(s string) error {
+	n, err := ParseBytes(s)
+	if err != nil {
+		return err
+	}
+	*b = BytesValue(n)
+	return nil
+}
+
+// UnmarshalText lets a configuration file hold "512MiB".
+func (b *BytesValue) UnmarshalText(text []byte) error { return b.Set(string(text)) }
+
+// Type implements pflag.Value.
+func (b *BytesValue) Type() string { return "bytes" }
+
+// Duration formats d for people: "850ms", "12.3s", "4m05s", "2h03m".
+func Duration(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "-" + Duration(-d)
+	case d < time.Second:
+		return strconv.FormatInt(d.Milliseconds(), 10) + "ms"
+	case d < time.Minute:
+		return fmt.Sprintf("%.1fs", d.Truncate(100*time.Millisecond).Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
+}
+
+// Time formats t in UTC to the second, a zero time as "-".
+func Time(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02 15:04:05Z")
+}
+
+// Printable returns s with everything replaced that could steer a terminal or break
+// a line: control characters become \xNN, what is not UTF-8 too.
+func Printable(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if unicode.IsPrint(r) && (r != utf8.RuneError || n > 1) {
+			b.WriteString(s[i : i+n])
+		} else {
+			for _, c := range []byte(s[i : i+n]) {
+				fmt.Fprintf(&b, `\x%02x`, c)
+			}
+		}
+		i += n
+	}
+	return b.String()
+}
+
+// Clip shortens s to at most width characters, the last of them "…" when it had more.
+func Clip(s string, width int) string {
+	if width <= 0 || utf8.RuneCountInString(s) <= width {
+		return s
+	}
+	return string([]rune(s)[:width-1]) + "…"
+}
+
+// JSON writes v to w as one indented document.
+func JSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	return nil
+}
