@@ -1,0 +1,152 @@
+package deptest
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/corehaul/corehaul"
+
+// forbidden names, for the tree under a package, what it must not reach and why.
+// An entry that ends in a slash matches everything below it.
+var forbidden = []struct {
+	root string
+	deps map[string]string
+}{
+	{"cmd/corehaul-send", map[string]string{
+		"database/sql":                          "no SQL in a capture kernel",
+		"modernc.org/":                          "no SQL in a capture kernel",
+		"net/http":                              "no web code in a capture kernel",
+		"golang.org/x/crypto/ssh":               "the capture kernel needs no SSH server",
+		"github.com/minio/":                     "no S3 in a capture kernel",
+		"github.com/corehaul/corehaul/receiver": "sender and receiver meet on the wire only",
+		"github.com/corehaul/corehaul/storage":  "no store in a capture kernel",
+		"github.com/corehaul/corehaul/e2e/":     "the lab is for tests",
+		"testing":                               "product files import no test helpers",
+	}},
+	{"cmd/corehaul", map[string]string{
+		"github.com/corehaul/corehaul/sender": "sender and receiver meet on the wire only",
+		"github.com/corehaul/corehaul/e2e/":   "the lab is for tests",
+		"testing":                             "product files import no test helpers",
+	}},
+	{"kernel/...", map[string]string{
+		"github.com/corehaul/corehaul/vmcore":   "kernel memory knows no dump format",
+		"github.com/corehaul/corehaul/vmcore/":  "kernel memory knows no dump format",
+		"github.com/corehaul/corehaul/protocol": "kernel memory knows no wire",
+		"github.com/corehaul/corehaul/dumpdir":  "points upward",
+	}},
+	{"vmcore/...", map[string]string{
+		"github.com/corehaul/corehaul/kernel":   "dump formats know no kernel memory",
+		"github.com/corehaul/corehaul/kernel/":  "dump formats know no kernel memory",
+		"github.com/corehaul/corehaul/protocol": "dump formats know no wire",
+		"github.com/corehaul/corehaul/dumpdir":  "points upward",
+	}},
+	{"protocol", map[string]string{
+		"github.com/corehaul/corehaul/vmcore":  "the wire knows no dump format",
+		"github.com/corehaul/corehaul/vmcore/": "the wire knows no dump format",
+		"github.com/corehaul/corehaul/kernel":  "the wire knows no kernel memory",
+		"github.com/corehaul/corehaul/dumpdir": "points upward",
+	}},
+	{"tls", map[string]string{
+		"github.com/corehaul/corehaul/protocol": "identities know no wire",
+	}},
+	{"dumpdir", map[string]string{
+		"github.com/corehaul/corehaul/kernel":   "a dump directory knows no kernel memory",
+		"github.com/corehaul/corehaul/kernel/":  "a dump directory knows no kernel memory",
+		"github.com/corehaul/corehaul/protocol": "a dump directory knows no wire",
+		"github.com/corehaul/corehaul/storage":  "points upward",
+	}},
+	{"storage/...", map[string]string{
+		"github.com/corehaul/corehaul/protocol": "the store knows no wire",
+		"github.com/corehaul/corehaul/receiver": "points upward",
+	}},
+	{"receiver/...", map[string]string{
+		"github.com/corehaul/corehaul/sender":  "sender and receiver meet on the wire only",
+		"github.com/corehaul/corehaul/sender/": "sender and receiver meet on the wire only",
+	}},
+	{"sender/...", map[string]string{
+		"github.com/corehaul/corehaul/receiver": "sender and receiver meet on the wire only",
+		"github.com/corehaul/corehaul/storage":  "no store in a capture kernel",
+		"github.com/corehaul/corehaul/storage/": "no store in a capture kernel",
+	}},
+}
+
+func TestImportsPointDownward(t *testing.T) {
+	for _, tc := range forbidden {
+		t.Run(tc.root, func(t *testing.T) {
+			for _, dep := range deps(t, tc.root) {
+				for bad, why := range tc.deps {
+					if dep == bad || strings.HasSuffix(bad, "/") && strings.HasPrefix(dep, bad) {
+						t.Errorf("%s reaches %s: %s", tc.root, dep, why)
+					}
+				}
+			}
+		})
+	}
+}
+
+// deps lists all packages that the product files of root need.
+func deps(t *testing.T, root string) []string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", module+"/"+root)
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list -deps %s: %v", root, err)
+	}
+	list := strings.Fields(string(out))
+	if len(list) < 10 {
+		t.Fatalf("go list -deps %s names only %d packages", root, len(list))
+	}
+	return list
+}
+
+func TestEveryPackageIsDocumented(t *testing.T) {
+	documented := map[string]bool{}
+	for path := range goFiles(t) {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.PackageClauseOnly|parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Dir(path)
+		documented[dir] = documented[dir] || file.Doc != nil
+	}
+	if len(documented) < 10 {
+		t.Fatalf("found only %d packages", len(documented))
+	}
+	for dir, ok := range documented {
+		if !ok {
+			t.Errorf("%s has no package comment", strings.TrimPrefix(dir, "../../"))
+		}
+	}
+}
+
+// goFiles yields the paths of all Go files of the tree.
+func goFiles(t *testing.T) func(yield func(string) bool) {
+	t.Helper()
+	return func(yield func(string) bool) {
+		err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if d.IsDir() && (strings.HasPrefix(d.Name(), ".g") || d.Name() == "testdata") {
+				return filepath.SkipDir
+			}
+			if strings.HasSuffix(path, ".go") && !yield(path) {
+				return fs.SkipAll
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
