@@ -1,0 +1,164 @@
+package vmcore
+
+import (
+	"encoding/binary"
+	"fmt"
+	"iter"
+
+	"github.com/corehaul/corehaul/vmcore/vmcoreinfo"
+)
+
+// Note names and types that matter here (include/uapi/linux/elf.h,
+// include/linux/vmcore_info.h).
+const (
+	noteCore       = "CORE"
+	noteVMCOREINFO = "VMCOREINFO"
+	ntPrstatus     = 1
+)
+
+const (
+	noteHeaderLen = 12 // namesz, descsz, type: 3 * u32
+	noteAlign     = 4  // of name and desc; ELF cores of Linux use 4 in 64-bit files too
+	maxNotes      = 1 << 17
+)
+
+// Note is one ELF note.
+type Note struct {
+	Name string // without the trailing NUL
+	Type uint32
+	Desc []byte // a part of the notes given
+	Off  int    // of the descriptor, in bytes from the start of the notes
+}
+
+// Notes yields the ELF notes in b, the contents of PT_NOTE segments one after the
+// other. Empty notes (all zero: kexec reserves room for CPUs that never existed)
+// are passed over. When a note does not fit, an error that matches ErrCorrupt
+// comes last.
+func Notes(b []byte, order binary.ByteOrder) iter.Seq2[Note, error] {
+	return func(yield func(Note, error) bool) {
+		off := 0
+		for n := 0; len(b)-off >= noteHeaderLen; n++ {
+			note, next, err := noteAt(b, off, order)
+			if err == nil && n >= maxNotes {
+				err = Corruptf("ELF notes", int64(off), "more than %d notes", maxNotes)
+			}
+			if err != nil {
+				yield(Note{}, err)
+				return
+			}
+			off = next
+			if note.Name == "" && note.Type == 0 && len(note.Desc) == 0 {
+				continue
+			}
+			if !yield(note, nil) {
+				return
+			}
+		}
+	}
+}
+
+// noteAt decodes the note at off, of which at least the header is in b, and
+// returns the offset of the next one.
+func noteAt(b []byte, off int, order binary.ByteOrder) (Note, int, error) {
+	namesz := uint64(order.Uint32(b[off:]))
+	descsz := uint64(order.Uint32(b[off+4:]))
+	name := uint64(off) + noteHeaderLen //nolint:gosec // an index is not negative
+	desc := name + alignUp(namesz)
+	end := desc + descsz
+	if end > uint64(len(b)) {
+		return Note{}, 0, Corruptf("ELF note", int64(off), "name of %d and descriptor of %d bytes do not fit in %d bytes of notes", namesz, descsz, len(b))
+	}
+	next := min(desc+alignUp(descsz), uint64(len(b)))
+	return Note{
+		Name: cString(b[name : name+namesz]),
+		Type: order.Uint32(b[off+8:]),
+		Desc: b[desc:end:end],
+		Off:  int(desc), //nolint:gosec // at most len(b)
+	}, int(next), nil //nolint:gosec // at most len(b)
+}
+
+func alignUp(n uint64) uint64 { return (n + noteAlign - 1) &^ (noteAlign - 1) }
+
+// cString returns b up to its first NUL.
+func cString(b []byte) string {
+	for i, c := range b {
+		if c == 0 {
+			return string(b[:i])
+		}
+	}
+	return string(b)
+}
+
+// Offsets in struct elf_prstatus of the 64-bit architectures
+// (include/linux/elfcore.h): pr_pid follows pr_info, pr_cursig, pr_sigpend and
+// pr_sighold; pr_reg follows four more pids and four timevals, and pr_fpvalid,
+// padded to 8 bytes, follows pr_reg.
+const (
+	prstatusPID  = 32
+	prstatusReg  = 112
+	prstatusTail = 8
+)
+
+// AddNotes sets i.Notes to b and fills in VMCOREINFO and CPUs from it. i.ByteOrder
+// must be set. Notes that make no sense leave a warning. b is kept.
+func (i *Info) AddNotes(b []byte) {
+	i.Notes = b
+	i.VMCOREINFO = &vmcoreinfo.Info{}
+	found := false
+	for n, err := range Notes(b, i.ByteOrder) {
+		switch {
+		case err != nil:
+			i.Warnf("%v; the notes from there on are not used", err)
+		case n.Name == noteCore && n.Type == ntPrstatus:
+			i.addPrstatus(n)
+		case n.Name == noteVMCOREINFO && !found:
+			found = i.addVMCOREINFO(n.Desc)
+		case n.Name == noteVMCOREINFO:
+			i.Warnf("a second VMCOREINFO note is not used")
+		}
+	}
+}
+
+func (i *Info) addPrstatus(n Note) {
+	if len(n.Desc) < prstatusReg+prstatusTail {
+		i.Warnf("NT_PRSTATUS note of CPU %d has only %d bytes", len(i.CPUs), len(n.Desc))
+		i.CPUs = append(i.CPUs, CPU{})
+		return
+	}
+	pid := int32(i.ByteOrder.Uint32(n.Desc[prstatusPID:])) //nolint:gosec // a pid_t as stored
+	end := len(n.Desc) - prstatusTail
+	i.CPUs = append(i.CPUs, CPU{PID: pid, Regs: n.Desc[prstatusReg:end:end]})
+}
+
+func (i *Info) addVMCOREINFO(desc []byte) bool {
+	v, err := vmcoreinfo.Parse(desc)
+	if err != nil {
+		i.Warnf("%v", err)
+		return false
+	}
+	i.VMCOREINFO = v
+	i.Warnings = append(i.Warnings, v.Warnings()...)
+	return true
+}
+
+// Warnf keeps a warning. Past a limit only a last word that there were more is kept.
+func (i *Info) Warnf(format string, args ...any) {
+	const limit = 32
+	switch {
+	case len(i.Warnings) < limit:
+		i.Warnings = append(i.Warnings, fmt.Sprintf(format, args...))
+	case len(i.Warnings) == limit:
+		i.Warnings = append(i.Warnings, "more warnings not listed")
+	}
+}
+
+// FindVMCOREINFO returns the descriptor of the first VMCOREINFO note in b and its
+// offset there, or nil.
+func FindVMCOREINFO(b []byte, order binary.ByteOrder) (desc []byte, off int) {
+	for n, err := range Notes(b, order) {
+		if err == nil && n.Name == noteVMCOREINFO {
+			return n.Desc, n.Off
+		}
+	}
+	return nil, 0
+}

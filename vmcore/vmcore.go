@@ -1,0 +1,154 @@
+// Package vmcore says what a dump file of a Linux kernel offers, whatever its
+// format: physical memory by address and by page, the notes, and a few facts
+// about the machine.
+//
+// The formats themselves are read by the packages below it: elfcore
+// (/proc/vmcore, /proc/kcore, QEMU's and makedumpfile's ELF cores), kdumpfile
+// (kdump-compressed, reader and writer) and flattened (makedumpfile -F);
+// dumpfile opens any of them. This package holds the interfaces, the errors and
+// the note parser that they share. It knows no kernel structure: what the memory
+// means is another package's business.
+//
+// Everything that parses bytes here is safe for hostile input: sizes are checked
+// before they decide an allocation or a loop, and no input makes it panic.
+package vmcore
+
+import (
+	"debug/elf"
+	"encoding/binary"
+	"iter"
+	"time"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore/vmcoreinfo"
+)
+
+// Reader reads physical memory of the crashed machine. Implementations are safe
+// for concurrent use.
+type Reader interface {
+	// ReadPhys fills p from physical address a on. It either fills all of p or
+	// returns an error, after which the contents of p are undefined. Errors name
+	// the address and match, where they are about the dump and not about the
+	// medium, one of ErrExcluded, ErrNotPresent, ErrIncomplete, ErrCorrupt and
+	// ErrTruncated.
+	ReadPhys(p []byte, a mem.PhysAddr) error
+}
+
+// Image is an open dump file. Implementations are safe for concurrent use, Close
+// excepted.
+type Image interface {
+	Reader
+
+	// Info returns what is known of the dump. Callers must not change it.
+	Info() *Info
+
+	// RAM returns the physical ranges that were RAM of the system kernel, sorted
+	// and disjoint, touching ranges not necessarily merged. Ranges of an ELF core
+	// keep their byte addresses, which need not be page aligned; those of a kdump
+	// file (runs of the 1st bitmap) are whole pages. Callers must not change it.
+	RAM() []mem.Range
+
+	// Pages yields the runs of page frames whose contents are in the file,
+	// ascending and disjoint (touching runs may be separate). In an ELF core
+	// these are all frames of which at least one byte is in the file, in a kdump
+	// file the set bits of the 2nd bitmap, lost pages of an incomplete file
+	// included. When the file cannot be read, the error comes last, with an
+	// empty extent.
+	Pages() iter.Seq2[mem.Extent, error]
+
+	// ReadPage fills p, which must be Info().PageSize bytes long, with page frame
+	// pfn. The bytes of a partly covered page that are in no PT_LOAD read as
+	// zero, as makedumpfile has it. Errors are those of ReadPhys.
+	ReadPage(p []byte, pfn mem.PFN) error
+
+	// Close releases the file. No other method may run or be called after it.
+	Close() error
+}
+
+// PageRun is an optional power of an Image: reading many consecutive pages at
+// once is quicker for it than page by page.
+type PageRun interface {
+	// ReadPages fills p, whose length must be a multiple of the page size, with
+	// the pages from pfn on, as ReadPage would one by one.
+	ReadPages(p []byte, pfn mem.PFN) error
+}
+
+// Format names, the values of Info.Format and Info.Inner.
+const (
+	FormatELF       = "elf"
+	FormatKdump     = "kdump-compressed"
+	FormatFlattened = "flattened"
+)
+
+// Info is what a dump file says of itself and of the machine. Fields that the
+// format does not have are zero.
+type Info struct {
+	Format    string           // one of the Format constants
+	Inner     string           // format inside a flattened file; otherwise Format
+	Machine   elf.Machine      // from the ELF header or utsname.machine; EM_NONE when unknown
+	ByteOrder binary.ByteOrder // of the crashed machine
+	PageSize  int              // bytes; 4096, 16384 or 65536 where the machine has such a choice
+	MaxPFN    mem.PFN          // one past the last page: makedumpfile's max_mapnr for this image
+
+	Notes      []byte           // ELF notes as /proc/vmcore has them, PT_NOTEs one after the other
+	VMCOREINFO *vmcoreinfo.Info // never nil; empty when the notes have none
+	CPUs       []CPU            // one per NT_PRSTATUS note, in file order
+
+	Segments []Segment // PT_LOADs in file order, ELF only
+
+	Utsname    Utsname   // kdump-compressed only
+	Timestamp  time.Time // kdump-compressed only: when the dump was written
+	DumpLevel  int       // kdump-compressed: makedumpfile -d; -1 when unknown
+	Incomplete bool      // the file says that it is incomplete, or visibly is
+	PhysBase   uint64    // kdump-compressed: phys_base of the sub header
+
+	Warnings []string // oddities that were passed over, one line each
+}
+
+// PageShift returns the base-2 logarithm of the page size.
+func (i *Info) PageShift() uint { return PageShift(i.PageSize) }
+
+// CPU is what an NT_PRSTATUS note says of one CPU at the time of the crash.
+type CPU struct {
+	PID  int32  // of the task that ran; 0 for the idle task
+	Regs []byte // elf_gregset_t as stored, in the machine's byte order; a part of Info.Notes
+}
+
+// Segment is a PT_LOAD of an ELF core.
+type Segment struct {
+	Vaddr  mem.VirtAddr
+	Paddr  mem.PhysAddr
+	Offset int64  // of its bytes in the file
+	Filesz uint64 // bytes in the file
+	Memsz  uint64 // bytes in memory; those beyond Filesz were left out of the file
+}
+
+// NoPaddr is the Paddr of PT_LOADs that have no physical address: /proc/kcore's
+// vmalloc and module areas (fs/proc/kcore.c).
+const NoPaddr = ^mem.PhysAddr(0)
+
+// Utsname is struct new_utsname of the crashed kernel. Each string is at most 64
+// bytes; they come from the dump and are not fit for a terminal unescaped.
+type Utsname struct {
+	Sysname, Nodename, Release, Version, Machine, Domainname string
+}
+
+// PageSizes are the page sizes of the machines that dumps come from, in bytes.
+var PageSizes = [...]int{4096, 16384, 65536}
+
+// MaxPageSize is the largest of PageSizes.
+const MaxPageSize = 65536
+
+// ValidPageSize reports whether n is one of PageSizes.
+func ValidPageSize(n int) bool { return n == 4096 || n == 16384 || n == 65536 }
+
+// PageShift returns the base-2 logarithm of page size n, which must be valid.
+func PageShift(n int) uint {
+	switch n {
+	case 16384:
+		return 14
+	case 65536:
+		return 16
+	}
+	return 12
+}
