@@ -1,0 +1,172 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// cmdlinePrefix marks our words on the kernel command line. Words with a dot
+// belong to modules, so the kernel does not hand them to PID 1 as well.
+const cmdlinePrefix = "corehaul."
+
+// Override applies the corehaul.NAME=VALUE words of a kernel command line to f:
+//
+//	corehaul.to=tls://HOST:PORT[,tls://...]  corehaul.level=N       corehaul.encoding=E
+//	corehaul.collect=all|log                 corehaul.deadline=D    corehaul.patience=D
+//	corehaul.after=reboot|poweroff|halt      corehaul.progress=D    corehaul.console=DEVICE
+//	corehaul.network=dhcp|static|none        corehaul.interface=I   corehaul.mtu=N
+//	corehaul.address=ADDR/LEN[,...]          corehaul.gateway=A[,A] corehaul.dns=A[,A]
+//
+// The last of equal words wins. A word that is not understood changes nothing and
+// gives one warning: by the time it is read nobody can mend it, and a dump by
+// the file's settings beats none.
+func (f *File) Override(cmdline string) (warnings []string) {
+	for _, word := range splitCmdline(cmdline) {
+		rest, ok := strings.CutPrefix(word, cmdlinePrefix)
+		if !ok {
+			continue
+		}
+		name, value, _ := strings.Cut(rest, "=")
+		old := *f
+		if err := f.override(name, value); err != nil {
+			*f = old
+			warnings = append(warnings, fmt.Sprintf("kernel command line: %s: %v; left out", word, err))
+		}
+	}
+	// Words that are fine alone can contradict each other or the file.
+	if key, err := f.check(); err != nil {
+		warnings = append(warnings, fmt.Sprintf("kernel command line: %s: %v", key, err))
+	}
+	return warnings
+}
+
+func (f *File) override(name, value string) error {
+	switch name {
+	case "to":
+		list := strings.Split(value, ",")
+		for _, to := range list {
+			if err := CheckTarget(to); err != nil {
+				return err
+			}
+		}
+		f.To = list
+		return nil
+	case "level":
+		n, err := strconv.ParseUint(value, 10, 8)
+		if err != nil || n > 31 {
+			return fmt.Errorf("%q is not between 0 and 31", value)
+		}
+		f.Level = uint8(n)
+		return nil
+	case "encoding":
+		return oneOf(&f.Encoding, value, Encodings...)
+	case "collect":
+		return oneOf(&f.Collect, value, "all", "log")
+	case "after":
+		return oneOf(&f.After, value, "reboot", "poweroff", "halt")
+	case "deadline":
+		return f.Deadline.UnmarshalText([]byte(value))
+	case "patience":
+		return f.Patience.UnmarshalText([]byte(value))
+	case "progress":
+		return f.Progress.UnmarshalText([]byte(value))
+	case "console":
+		f.Console = value
+		return nil
+	default:
+		return f.Network.override(name, value)
+	}
+}
+
+func (n *Network) override(name, value string) error {
+	switch name {
+	case "network":
+		if err := oneOf(&n.Mode, value, "dhcp", "static", "none"); err != nil {
+			return err
+		}
+		if value != "static" {
+			n.Address = nil
+		}
+		return nil
+	case "interface":
+		n.Interface = value
+		return nil
+	case "mtu":
+		mtu, err := strconv.Atoi(value)
+		if err != nil || mtu < 576 || mtu > 65535 {
+			return fmt.Errorf("%q is not between 576 and 65535", value)
+		}
+		n.MTU = mtu
+		return nil
+	case "address":
+		list, err := parseList(value, netip.ParsePrefix)
+		if err == nil {
+			// An address on the command line can only mean this.
+			n.Mode, n.Address = "static", list
+		}
+		return err
+	case "gateway":
+		list, err := parseList(value, netip.ParseAddr)
+		if err == nil {
+			n.Gateway = list
+		}
+		return err
+	case "dns":
+		list, err := parseList(value, netip.ParseAddr)
+		if err == nil {
+			n.DNS = list
+		}
+		return err
+	}
+	return fmt.Errorf("unknown setting %q", name)
+}
+
+func oneOf(dst *string, value string, allowed ...string) error {
+	for _, a := range allowed {
+		if a == value {
+			*dst = value
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is none of %s", value, strings.Join(allowed, ", "))
+}
+
+func parseList[T any](value string, parse func(string) (T, error)) ([]T, error) {
+	var list []T
+	for _, s := range strings.Split(value, ",") {
+		v, err := parse(s)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+	return list, nil
+}
+
+// splitCmdline splits at blanks outside double quotes and drops the quotes, as the
+// kernel's own parser does.
+func splitCmdline(s string) []string {
+	var words []string
+	var word strings.Builder
+	quoted := false
+	flush := func() {
+		if word.Len() > 0 {
+			words = append(words, word.String())
+			word.Reset()
+		}
+	}
+	for _, r := range s {
+		switch {
+		case r == '"':
+			quoted = !quoted
+		case !quoted && (r == ' ' || r == '\n' || r == '\t'):
+			flush()
+		default:
+			word.WriteRune(r)
+		}
+	}
+	flush()
+	return words
+}

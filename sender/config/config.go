@@ -1,0 +1,313 @@
+// Package config reads the configuration of the capture side: what
+// corehaul-send does when the capture kernel starts it as PID 1.
+//
+// The file is TOML and read strictly: an unknown key, a value of the wrong type or
+// out of range is an error that names file and line, because it is written long
+// before the crash that it must serve, when somebody can still mend it. The
+// kernel command line of the capture kernel overrides single settings
+// (corehaul.NAME=VALUE, see Override); there nothing is fatal any more: what is
+// not understood is reported and left out.
+//
+// The format is described key by key at File. A File is a plain value; nothing
+// here is safe for concurrent change.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// Where the capture initramfs keeps what this package describes. Sender and
+// packer must agree on these, so they stand here alone.
+const (
+	// Path is the configuration file inside the capture initramfs.
+	Path = "/etc/corehaul/send.toml"
+	// IdentityPath is the identity inside the capture initramfs, whatever
+	// place the file named where it was packed.
+	IdentityPath = "/etc/corehaul/identity.pem"
+	// ModulesPath lists the kernel modules to load, in order: one line each, the
+	// path below / and the parameters after it.
+	ModulesPath = "/etc/corehaul/modules"
+)
+
+// Values that a file does not set.
+const (
+	DefaultLevel    = 31
+	DefaultPatience = Duration(15 * time.Minute)
+	DefaultProgress = Duration(5 * time.Second)
+	DefaultConsole  = "/dev/console"
+)
+
+// maxFile bounds a configuration file; a page of TOML is a few KiB.
+const maxFile = 1 << 20
+
+// File is the configuration of the capture side. The names in the tags are the
+// keys of the file.
+type File struct {
+	// To lists where the dump goes, best first, as tls://HOST:PORT.
+	To []string `toml:"to"`
+	// Identity is the file that `corehaul ca issue` made, relative to the
+	// configuration file. In the capture initramfs it is always IdentityPath.
+	Identity string `toml:"identity"`
+	// Level is the dump level, 0 to 31.
+	Level uint8 `toml:"level"`
+	// Encoding is auto, snappy, zstd, lz4 or none.
+	Encoding string `toml:"encoding"`
+	// Collect is "all" or "log": the log alone and no pages.
+	Collect string `toml:"collect"`
+	// Deadline ends the dump early, counted from the start of PID 1; what has
+	// arrived by then is sealed as a partial dump. 0 is none.
+	Deadline Duration `toml:"deadline"`
+	// Patience is how long, from the start of PID 1, the network and a
+	// receiver are tried for without one page getting through.
+	Patience Duration `toml:"patience"`
+	// After says what becomes of the machine when the dump is over or has
+	// failed: reboot, poweroff or halt.
+	After string `toml:"after"`
+	// Modules are the kernel modules to pack and load, each a name or a name and
+	// its parameters ("virtio_net napi_tx=0"), before those named on the command line
+	// of `corehaul-send initrd`.
+	Modules []string `toml:"modules"`
+	// Console is the device that is written to besides the kernel log's console.
+	Console string `toml:"console"`
+	// Progress is the time between two lines of progress on the console.
+	Progress Duration `toml:"progress"`
+	// Network says how the network comes up.
+	Network Network `toml:"network"`
+}
+
+// Network says how the capture kernel's network comes up.
+type Network struct {
+	// Mode is "dhcp" (IPv4 by DHCP and IPv6 by router advertisement, whichever
+	// comes first), "static", or "none" when something else has brought it up.
+	Mode string `toml:"mode"`
+	// Interface is the name or the MAC address of the interface; empty means
+	// the first one that has a link.
+	Interface string `toml:"interface"`
+	// Address lists the static addresses, with prefix lengths.
+	Address []netip.Prefix `toml:"address"`
+	// Gateway lists the default routers, at most one of each address family.
+	Gateway []netip.Addr `toml:"gateway"`
+	// DNS lists the resolvers, in front of those that DHCP names.
+	DNS []netip.Addr `toml:"dns"`
+	// MTU is set on the interface when not 0.
+	MTU int `toml:"mtu"`
+}
+
+// Duration is a time.Duration written as Go does: "90s", "15m", "1h30m".
+type Duration time.Duration
+
+// UnmarshalText reads a duration that is not negative.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil {
+		return fmt.Errorf("%q is no duration (write 90s, 15m or 1h30m)", b)
+	}
+	if v < 0 {
+		return fmt.Errorf("duration %s is negative", v)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalText writes d as UnmarshalText reads it.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// String writes d as time.Duration does.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// Error is a fault in a configuration file. Line counts from 1; 0 means that the
+// fault belongs to no line, such as a missing key.
+type Error struct {
+	File string
+	Line int
+	Key  string
+	Err  error
+}
+
+// Error names the place first, as compilers do.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.File)
+	if e.Line > 0 {
+		fmt.Fprintf(&b, ":%d", e.Line)
+	}
+	if e.Key != "" {
+		fmt.Fprintf(&b, ": %s", e.Key)
+	}
+	fmt.Fprintf(&b, ": %v", e.Err)
+	return b.String()
+}
+
+// Unwrap returns the fault without its place.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Default returns the configuration of an empty file.
+func Default() *File {
+	return &File{
+		Level: DefaultLevel, Encoding: "auto", Collect: "all", After: "reboot",
+		Patience: DefaultPatience, Progress: DefaultProgress, Console: DefaultConsole,
+		Network: Network{Mode: "dhcp"},
+	}
+}
+
+// Load reads and checks the file at path.
+func Load(path string) (*File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	if st.Size() > maxFile {
+		return nil, &Error{File: path, Err: fmt.Errorf("%d bytes, more than the %d a configuration may have", st.Size(), maxFile)}
+	}
+	data := make([]byte, st.Size())
+	if _, err := f.ReadAt(data, 0); err != nil && len(data) > 0 {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse reads and checks the text of a configuration; name stands for it in errors,
+// which are of type *Error.
+func Parse(name string, data []byte) (*File, error) {
+	f := Default()
+	dec := toml.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(f); err != nil {
+		return nil, decodeError(name, err)
+	}
+	if key, err := f.check(); err != nil {
+		return nil, &Error{File: name, Line: lineOf(data, key), Key: key, Err: err}
+	}
+	return f, nil
+}
+
+// decodeError turns the errors of the TOML library into ours.
+func decodeError(name string, err error) error {
+	var strict *toml.StrictMissingError
+	if errors.As(err, &strict) && len(strict.Errors) > 0 {
+		first := strict.Errors[0]
+		line, _ := first.Position()
+		return &Error{File: name, Line: line, Key: strings.Join(first.Key(), "."), Err: errors.New("unknown key")}
+	}
+	var decode *toml.DecodeError
+	if errors.As(err, &decode) {
+		line, _ := decode.Position()
+		text := strings.TrimPrefix(decode.Error(), "toml: ")
+		return &Error{File: name, Line: line, Key: strings.Join(decode.Key(), "."), Err: errors.New(text)}
+	}
+	return &Error{File: name, Err: err}
+}
+
+// lineOf finds the line on which key is set, 0 when it is not. It is only used
+// to point a person at the place.
+func lineOf(data []byte, key string) int {
+	last := key[strings.LastIndexByte(key, '.')+1:]
+	if last == "" {
+		return 0
+	}
+	for i, line := range strings.Split(string(data), "\n") {
+		name, _, ok := strings.Cut(line, "=")
+		if ok && strings.TrimSpace(name) == last {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// Encodings are the values that "encoding" may have.
+var Encodings = []string{"auto", "snappy", "zstd", "lz4", "none"}
+
+// check returns the first key with a value that cannot be, and why.
+func (f *File) check() (string, error) {
+	if f.Level > 31 {
+		return "level", fmt.Errorf("dump level %d is not between 0 and 31", f.Level)
+	}
+	for _, c := range []struct {
+		key, value string
+		allowed    []string
+	}{
+		{"encoding", f.Encoding, Encodings},
+		{"collect", f.Collect, []string{"all", "log"}},
+		{"after", f.After, []string{"reboot", "poweroff", "halt"}},
+		{"network.mode", f.Network.Mode, []string{"dhcp", "static", "none"}},
+	} {
+		if !slices.Contains(c.allowed, c.value) {
+			return c.key, fmt.Errorf("%q is none of %s", c.value, strings.Join(c.allowed, ", "))
+		}
+	}
+	for _, to := range f.To {
+		if err := CheckTarget(to); err != nil {
+			return "to", err
+		}
+	}
+	return f.Network.check()
+}
+
+func (n *Network) check() (string, error) {
+	if n.MTU != 0 && (n.MTU < 576 || n.MTU > 65535) {
+		return "network.mtu", fmt.Errorf("%d is not between 576 and 65535", n.MTU)
+	}
+	if n.Mode == "static" && len(n.Address) == 0 {
+		return "network.address", errors.New("needed when network.mode is static")
+	}
+	if n.Mode != "static" && len(n.Address) > 0 {
+		return "network.address", fmt.Errorf("set, but network.mode is %q", n.Mode)
+	}
+	var v4, v6 int
+	for _, g := range n.Gateway {
+		if g.Is4() {
+			v4++
+		} else {
+			v6++
+		}
+	}
+	if v4 > 1 || v6 > 1 {
+		return "network.gateway", errors.New("more than one of an address family")
+	}
+	return "", nil
+}
+
+// CheckTarget reports what is wrong with the address of a receiver. Only
+// tls://HOST:PORT exists today.
+func CheckTarget(to string) error {
+	u, err := url.Parse(to)
+	if err != nil {
+		return fmt.Errorf("target %q: %w", to, err)
+	}
+	switch {
+	case u.Scheme != "tls":
+		return fmt.Errorf("target %q: write tls://HOST:PORT", to)
+	case u.Hostname() == "" || u.Port() == "":
+		return fmt.Errorf("target %q: host or port is missing, write tls://HOST:PORT", to)
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || (u.Path != "" && u.Path != "/"):
+		return fmt.Errorf("target %q: nothing may stand around HOST:PORT", to)
+	}
+	return nil
+}
+
+// CheckCapture reports what a file lacks to be used in a capture initramfs,
+// where the receiver and the identity must be known beforehand.
+func (f *File) CheckCapture() error {
+	if len(f.To) == 0 {
+		return errors.New(`no receiver: set to = ["tls://HOST:PORT"]`)
+	}
+	if f.Identity == "" {
+		return errors.New(`no identity: set identity = "FILE" (made by corehaul ca issue)`)
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package config
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+func TestParse(t *testing.T) {
+	got, err := Parse("send.toml", []byte(`
+# a whole file
+to = ["tls://collect.example:7443", "tls://[2001:db8::1]:7443"]
+identity = "web1.pem"
+level = 1
+encoding = "zstd"
+collect = "log"
+deadline = "30m"
+patience = "1h30m"
+after = "poweroff"
+modules = ["virtio_net napi_tx=0"]
+console = "/dev/ttyS0"
+progress = "10s"
+
+[network]
+mode = "static"
+interface = "eth0"
+address = ["192.0.2.7/24", "2001:db8::7/64"]
+gateway = ["192.0.2.1", "2001:db8::1"]
+dns = ["192.0.2.53"]
+mtu = 9000
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &File{
+		To:       []string{"tls://collect.example:7443", "tls://[2001:db8::1]:7443"},
+		Identity: "web1.pem", Level: 1, Encoding: "zstd", Collect: "log",
+		Deadline: Duration(30 * time.Minute), Patience: Duration(90 * time.Minute),
+		After: "poweroff", Modules: []string{"virtio_net napi_tx=0"},
+		Console: "/dev/ttyS0", Progress: Duration(10 * time.Second),
+		Network: Network{
+			Mode: "static", Interface: "eth0", MTU: 9000,
+			Address: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24"), netip.MustParsePrefix("2001:db8::7/64")},
+			Gateway: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
+			DNS:     []netip.Addr{netip.MustParseAddr("192.0.2.53")},
+		},
+	}
+	if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	for _, tc := range []struct {
+		name, text string
+		line       int
+		key, has   string
+	}{
+		{"unknown key", "level = 31\nlevle = 1\n", 2, "levle", "unknown key"},
+		{"unknown key in a table", "[network]\nmode = \"dhcp\"\nmut = 9000\n", 3, "network.mut", "unknown key"},
+		{"wrong type", "level = \"high\"\n", 1, "level", ""},
+		{"level out of range", "\nlevel = 32\n", 2, "level", "between 0 and 31"},
+		{"bad duration", "deadline = \"soon\"\n", 1, "deadline", "no duration"},
+		{"negative duration", "deadline = \"-1s\"\n", 1, "deadline", "negative"},
+		{"bad encoding", "encoding = \"gzip\"\n", 1, "encoding", "none of auto"},
+		{"bad target", "to = [\"http://h:1\"]\n", 1, "to", "tls://HOST:PORT"},
+		{"target without port", "to = [\"tls://h\"]\n", 1, "to", "port"},
+		{"static without address", "[network]\nmode = \"static\"\n", 0, "network.address", "needed"},
+		{"address without static", "[network]\naddress = [\"192.0.2.1/24\"]\n", 2, "network.address", "dhcp"},
+		{"address without length", "[network]\nmode = \"static\"\naddress = [\"192.0.2.1\"]\n", 3, "network.address", ""},
+		{"not TOML", "to = \n", 1, "", ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := Parse("send.toml", []byte(tc.text))
+			var ce *Error
+			if !errors.As(err, &ce) {
+				t.Fatalf("got %v, want an *Error", err)
+			}
+			if ce.Line != tc.line || (tc.key != "" && ce.Key != tc.key) || !strings.Contains(ce.Error(), tc.has) {
+				t.Errorf("got %v (line %d, key %q), want line %d, key %q, text %q", err, ce.Line, ce.Key, tc.line, tc.key, tc.has)
+			}
+		})
+	}
+}
+
+func TestOverride(t *testing.T) {
+	f := Default()
+	f.To = []string{"tls://old:1"}
+	warnings := f.Override("console=ttyS0 corehaul.to=tls://a:1,tls://b:2 corehaul.level=1 " +
+		"corehaul.deadline=90s corehaul.address=192.0.2.7/24 corehaul.gateway=192.0.2.1 \"corehaul.interface=my nic\" " +
+		"corehaul.after=explode corehaul.nonsense=1 corehaul.level=77 corehaul.mtu=9000\n")
+	if len(warnings) != 3 {
+		t.Errorf("got %d warnings, want 3: %q", len(warnings), warnings)
+	}
+	want := Default()
+	want.To = []string{"tls://a:1", "tls://b:2"}
+	want.Level = 1
+	want.Deadline = Duration(90 * time.Second)
+	want.Network = Network{
+		Mode: "static", Interface: "my nic", MTU: 9000,
+		Address: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24")},
+		Gateway: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+	}
+	if d := cmp.Diff(want, f, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+}
+
+func TestOverrideContradiction(t *testing.T) {
+	f := Default()
+	if w := f.Override("corehaul.network=static"); len(w) != 1 || !strings.Contains(w[0], "network.address") {
+		t.Errorf("got %q, want one warning about network.address", w)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("level = 31\n[network]\nmode=\"dhcp\"\n"), "corehaul.level=1 \"corehaul.to=tls://a:1\"")
+	f.Fuzz(func(t *testing.T, data []byte, cmdline string) {
+		file, err := Parse("f", data)
+		if err != nil {
+			if file != nil {
+				t.Fatal("a file and an error")
+			}
+			return
+		}
+		file.Override(cmdline)
+		if file.Level > 31 {
+			t.Fatalf("level %d", file.Level)
+		}
+	})
+}

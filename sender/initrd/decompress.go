@@ -1,0 +1,102 @@
+package initrd
+
+import (
+	"bytes"
+	"compress/gzip"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
+)
+
+// maxModule bounds one unpacked module. The largest of Debian's are graphics drivers
+// of 20 MiB; with debug information they reach some hundred.
+const maxModule = 1 << 30
+
+// readModule returns the contents of a module file, unpacked, so that nothing needs to
+// be unpacked in the capture kernel.
+func readModule(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	r, done, err := unpacker(path.Ext(file), f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	defer done()
+	data, err := io.ReadAll(io.LimitReader(r, maxModule+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if len(data) > maxModule {
+		return nil, fmt.Errorf("%s: unpacks to more than %d bytes", file, maxModule)
+	}
+	return data, nil
+}
+
+// unpacker chooses by suffix, as kmod does.
+func unpacker(suffix string, r io.Reader) (io.Reader, func(), error) {
+	nothing := func() {}
+	switch suffix {
+	case ".xz":
+		x, err := xz.NewReader(r)
+		return x, nothing, err
+	case ".zst":
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
+		if err != nil {
+			return nil, nothing, err
+		}
+		return z, z.Close, nil
+	case ".gz":
+		z, err := gzip.NewReader(r)
+		return z, nothing, err
+	default:
+		return r, nothing, nil
+	}
+}
+
+// unpackedPath is where a module lies in the initramfs.
+func unpackedPath(p string) string {
+	if ext := path.Ext(p); ext != ".ko" {
+		return strings.TrimSuffix(p, ext)
+	}
+	return p
+}
+
+// machineOf returns the machine of an ELF file and whether it asks for a dynamic
+// linker.
+func machineOf(data []byte) (m elf.Machine, dynamic bool, err error) {
+	f, err := elf.NewFile(bytes.NewReader(data))
+	if err != nil {
+		return 0, false, err
+	}
+	defer func() { _ = f.Close() }()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			dynamic = true
+		}
+	}
+	return f.Machine, dynamic, nil
+}
+
+// checkInit says why a program cannot be the first process of a capture kernel.
+func checkInit(name string, data []byte) (elf.Machine, error) {
+	m, dynamic, err := machineOf(data)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("init %s: %w", name, err)
+	case dynamic:
+		return 0, fmt.Errorf("init %s is linked dynamically and cannot run alone: build it with CGO_ENABLED=0", name)
+	case m != elf.EM_X86_64 && m != elf.EM_AARCH64:
+		return 0, fmt.Errorf("init %s is for %v: %w", name, m, errors.ErrUnsupported)
+	}
+	return m, nil
+}

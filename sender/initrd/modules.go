@@ -1,0 +1,362 @@
+package initrd
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strings"
+)
+
+// Limits on what depmod wrote. Debian's generic 6.1 kernel has 4,000 modules and a
+// modules.dep of 600 KiB.
+const (
+	maxIndexFile = 64 << 20
+	maxIndexLine = 1 << 20
+)
+
+// A Tree is what depmod knows of one kernel's modules: /lib/modules/VERSION.
+type Tree struct {
+	dir     string
+	release string
+	// modules maps the canonical name to path and direct or indirect
+	// dependencies, both relative to dir.
+	modules map[string]depEntry
+	builtin map[string]bool
+	aliases map[string]string
+	soft    map[string]softDeps
+}
+
+type depEntry struct {
+	path string
+	deps []string
+}
+
+type softDeps struct{ pre, post []string }
+
+// A Module is one module to load.
+type Module struct {
+	// Name is canonical: with underscores, without .ko.
+	Name string
+	// Path lies below the tree's directory and keeps its compression suffix.
+	Path string
+	// Params are handed to the kernel with the module.
+	Params string
+}
+
+// ModuleError says why a module cannot be packed.
+type ModuleError struct {
+	Module string
+	// Near lists known modules of a similar name.
+	Near []string
+	Err  error
+}
+
+// Error names the module and its near relatives.
+func (e *ModuleError) Error() string {
+	s := fmt.Sprintf("module %s: %v", e.Module, e.Err)
+	if len(e.Near) > 0 {
+		s += " (there is " + strings.Join(e.Near, ", ") + ")"
+	}
+	return s
+}
+
+// Unwrap returns the reason.
+func (e *ModuleError) Unwrap() error { return e.Err }
+
+// Reasons inside a ModuleError.
+var (
+	// ErrUnknownModule means that neither modules.dep nor modules.builtin has it.
+	ErrUnknownModule = errors.New("unknown to this kernel")
+	// ErrModuleCycle means that a module depends on itself by some way.
+	ErrModuleCycle = errors.New("depends on itself")
+)
+
+// OpenTree reads the indexes of dir, which is /lib/modules/VERSION or a copy of it.
+func OpenTree(dir string) (*Tree, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	t := &Tree{
+		dir: abs, release: filepath.Base(abs),
+		modules: map[string]depEntry{}, builtin: map[string]bool{},
+		aliases: map[string]string{}, soft: map[string]softDeps{},
+	}
+	if err := eachLine(abs, "modules.dep", t.addDep); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%s is no directory of kernel modules: it has no modules.dep (write /lib/modules/VERSION; depmod makes modules.dep): %w", dir, err)
+		}
+		return nil, err
+	}
+	for name, add := range map[string]func(string) error{
+		"modules.builtin": t.addBuiltin, "modules.alias": t.addAlias, "modules.softdep": t.addSoftdep,
+	} {
+		if err := eachLine(abs, name, add); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return t, nil
+}
+
+// Release is the kernel's version, which is the name of its directory.
+func (t *Tree) Release() string { return t.release }
+
+// Builtin reports whether the module is part of the kernel image.
+func (t *Tree) Builtin(name string) bool { return t.builtin[CanonicalName(name)] }
+
+func (t *Tree) addDep(line string) error {
+	file, deps, ok := strings.Cut(line, ":")
+	if !ok {
+		return errors.New("no colon after the module's path")
+	}
+	e := depEntry{path: file}
+	for _, d := range append([]string{file}, strings.Fields(deps)...) {
+		// Paths decide what is read and where it is packed.
+		if !filepath.IsLocal(d) {
+			return fmt.Errorf("path %q leaves the directory", d)
+		}
+	}
+	for d := range strings.FieldsSeq(deps) {
+		e.deps = append(e.deps, CanonicalName(d))
+	}
+	t.modules[CanonicalName(file)] = e
+	return nil
+}
+
+func (t *Tree) addBuiltin(line string) error {
+	t.builtin[CanonicalName(line)] = true
+	return nil
+}
+
+// addAlias keeps plain aliases only: patterns match devices, not what people write.
+func (t *Tree) addAlias(line string) error {
+	f := strings.Fields(line)
+	if len(f) == 3 && f[0] == "alias" && !strings.ContainsAny(f[1], "*?[") {
+		if name := canonical(f[1]); t.aliases[name] == "" {
+			t.aliases[name] = canonical(f[2])
+		}
+	}
+	return nil
+}
+
+func (t *Tree) addSoftdep(line string) error {
+	f := strings.Fields(line)
+	if len(f) < 2 || f[0] != "softdep" {
+		return nil
+	}
+	name := canonical(f[1])
+	s := t.soft[name]
+	into := (*[]string)(nil)
+	for _, w := range f[2:] {
+		switch {
+		case w == "pre:":
+			into = &s.pre
+		case w == "post:":
+			into = &s.post
+		case into != nil:
+			*into = append(*into, canonical(w))
+		}
+	}
+	t.soft[name] = s
+	return nil
+}
+
+// Resolve returns the modules to load for the wanted ones, dependencies first and
+// none twice, and the names that need no loading because the kernel has them built
+// in. A wanted one is a name, with either of - and _, that parameters may follow:
+// "virtio_net napi_tx=0". Soft dependencies are taken along where the kernel has
+// them. Errors are of type *ModuleError.
+func (t *Tree) Resolve(wanted []string) (list []Module, builtin []string, err error) {
+	r := resolver{t: t, done: map[string]bool{}, open: map[string]bool{}, params: map[string]string{}}
+	var names []string
+	for _, w := range wanted {
+		name, params, _ := strings.Cut(strings.TrimSpace(w), " ")
+		if name == "" {
+			return nil, nil, &ModuleError{Module: fmt.Sprintf("%q", w), Err: errors.New("no name")}
+		}
+		real, ok := t.lookup(canonical(strings.TrimSuffix(name, ".ko")))
+		if !ok {
+			return nil, nil, &ModuleError{Module: name, Near: t.near(canonical(name)), Err: ErrUnknownModule}
+		}
+		if params = strings.TrimSpace(params); params != "" {
+			r.params[real] = params
+		}
+		names = append(names, real)
+	}
+	for _, name := range names {
+		if err := r.add(name); err != nil {
+			return nil, nil, err
+		}
+	}
+	return r.list, r.builtin, nil
+}
+
+// lookup finds the module behind a canonical name or alias.
+func (t *Tree) lookup(name string) (string, bool) {
+	if t.known(name) {
+		return name, true
+	}
+	if a, ok := t.aliases[name]; ok && t.known(a) {
+		return a, true
+	}
+	return name, false
+}
+
+func (t *Tree) known(name string) bool {
+	_, ok := t.modules[name]
+	return ok || t.builtin[name]
+}
+
+// resolver orders modules by walking their dependencies depth first.
+type resolver struct {
+	t          *Tree
+	done, open map[string]bool
+	params     map[string]string
+	list       []Module
+	builtin    []string
+}
+
+func (r *resolver) add(name string) error {
+	if r.done[name] {
+		return nil
+	}
+	if r.open[name] {
+		return &ModuleError{Module: name, Err: ErrModuleCycle}
+	}
+	e, ok := r.t.modules[name]
+	if !ok {
+		r.done[name] = true
+		r.builtin = append(r.builtin, name)
+		return nil
+	}
+	r.open[name] = true
+	defer delete(r.open, name)
+	r.addSoft(r.t.soft[name].pre)
+	// depmod lists the farthest dependency last.
+	for _, dep := range slices.Backward(e.deps) {
+		if !r.t.known(dep) {
+			return &ModuleError{Module: name, Err: fmt.Errorf("needs %s, which modules.dep does not have", dep)}
+		}
+		if err := r.add(dep); err != nil {
+			return err
+		}
+	}
+	r.done[name] = true
+	r.list = append(r.list, Module{Name: name, Path: e.path, Params: r.params[name]})
+	r.addSoft(r.t.soft[name].post)
+	return nil
+}
+
+// addSoft takes along what there is. A soft dependency that is missing or that
+// closes a circle is none, as for modprobe.
+func (r *resolver) addSoft(names []string) {
+	for _, n := range names {
+		real, ok := r.t.lookup(n)
+		if !ok || r.open[real] || r.done[real] || r.t.builtin[real] {
+			continue
+		}
+		saved := len(r.list)
+		if err := r.add(real); err != nil {
+			for _, m := range r.list[saved:] {
+				delete(r.done, m.Name)
+			}
+			r.list = r.list[:saved]
+		}
+	}
+}
+
+// near returns up to five known names that share much with name.
+func (t *Tree) near(name string) []string {
+	type hit struct {
+		name string
+		dist int
+	}
+	var hits []hit
+	limit := max(2, len(name)/3)
+	for k := range t.modules {
+		switch d := editDistance(name, k); {
+		case d <= limit:
+			hits = append(hits, hit{k, d})
+		case len(name) >= 4 && strings.Contains(k, name):
+			hits = append(hits, hit{k, limit + 1})
+		}
+	}
+	sort.Slice(hits, func(i, j int) bool {
+		if hits[i].dist != hits[j].dist {
+			return hits[i].dist < hits[j].dist
+		}
+		return hits[i].name < hits[j].name
+	})
+	var names []string
+	for _, h := range hits[:min(5, len(hits))] {
+		names = append(names, h.name)
+	}
+	return names
+}
+
+// editDistance is Levenshtein's, over bytes: module names are ASCII.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diag := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diag
+			if a[i] != b[j] {
+				cost++
+			}
+			diag = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// CanonicalName returns the name of the module in a file: without directory, .ko and
+// compression suffix, with underscores, as the kernel lists it.
+func CanonicalName(file string) string {
+	name := path.Base(file)
+	for _, suffix := range []string{".xz", ".zst", ".gz"} {
+		name = strings.TrimSuffix(name, suffix)
+	}
+	return canonical(strings.TrimSuffix(name, ".ko"))
+}
+
+func canonical(name string) string { return strings.ReplaceAll(name, "-", "_") }
+
+// eachLine calls f for every line of an index file that is neither empty nor a
+// comment. Errors name file and line.
+func eachLine(dir, name string, f func(string) error) error {
+	file, err := os.Open(filepath.Join(dir, name))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	sc := bufio.NewScanner(io.LimitReader(file, maxIndexFile))
+	sc.Buffer(make([]byte, 0, 64<<10), maxIndexLine)
+	n := 0
+	for sc.Scan() {
+		n++
+		line := strings.TrimSpace(sc.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if err := f(line); err != nil {
+			return fmt.Errorf("%s:%d: %w", file.Name(), n, err)
+		}
+	}
+	if err := sc.Err(); err != nil {
+		return fmt.Errorf("%s: %w", file.Name(), err)
+	}
+	return nil
+}

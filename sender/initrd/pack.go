@@ -1,0 +1,295 @@
+// Package initrd packs the initramfs of a capture kernel: corehaul-send itself as
+// /init, kernel modules with all that they need, the configuration and the identity.
+//
+// The archive is a newc cpio (Documentation/driver-api/early-userspace/
+// buffer-format.rst in the kernel tree), compressed with gzip, zstd or not at all.
+// The same input gives the same bytes: entries are sorted, times and owners are zero,
+// inode numbers count up. Modules are packed without their own compression. What
+// is secret, the identity and the configuration, has mode 0600 inside, and so has the
+// archive itself, which therefore must not be served to other machines than its own.
+//
+// Module indexes (modules.dep and its companions) are bounded and checked, but come
+// from the machine's own root file system and are not treated as hostile. Nothing
+// here is safe for concurrent use on one value.
+package initrd
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/u-root/u-root/pkg/cpio"
+
+	"github.com/corehaul/corehaul/sender/config"
+)
+
+// Compressions are the values that Options.Compression may have. All need the
+// kernel's CONFIG_RD_GZIP or CONFIG_RD_ZSTD, which distributions set.
+var Compressions = []string{"gzip", "zstd", "none"}
+
+// Options says what goes into the archive.
+type Options struct {
+	// Init is the path of the program that becomes /init: a static corehaul-send.
+	Init string
+	// KernelModules is /lib/modules/VERSION; it may be empty when no module is wanted.
+	KernelModules string
+	// Modules are wanted after those of the configuration; see Tree.Resolve.
+	Modules []string
+	// Config is the path of the configuration file.
+	Config string
+	// CheckIdentity, when not nil, looks at the contents of the identity file.
+	CheckIdentity func(path string) error
+	// Compression is one of Compressions; empty is gzip.
+	Compression string
+}
+
+// A Report says what Pack put into the archive.
+type Report struct {
+	Modules []Module
+	// Builtin lists wanted modules, and dependencies of such, that the kernel has built in.
+	Builtin []string
+	// Files counts the entries; Unpacked is what they take in the capture kernel's
+	// memory, and Packed the size of the archive, both in bytes.
+	Files            int
+	Unpacked, Packed int64
+	To               []string
+}
+
+// Create packs into the file out, which appears complete or not at all.
+func Create(out string, o Options) (*Report, error) {
+	dir := filepath.Dir(out)
+	tmp, err := os.CreateTemp(dir, "."+filepath.Base(out)+".*")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.Remove(tmp.Name()) }()
+	rep, err := Pack(tmp, o)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if cerr := tmp.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, err
+	}
+	return rep, os.Rename(tmp.Name(), out)
+}
+
+// Pack writes the archive to w.
+func Pack(w io.Writer, o Options) (*Report, error) {
+	p := &packer{report: &Report{}}
+	if err := p.addInit(o.Init); err != nil {
+		return nil, err
+	}
+	cfg, err := p.addConfig(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.addModules(o.KernelModules, slices.Concat(cfg.Modules, o.Modules)); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{"dev", "proc", "sys", "run", "tmp", "etc"} {
+		p.dir(dir)
+	}
+	// The kernel opens the console for PID 1 before anything is mounted.
+	p.add(cpio.CharDev("dev/console", 0o600, 5, 1))
+	p.add(cpio.CharDev("dev/null", 0o666, 1, 3))
+	p.add(cpio.CharDev("dev/kmsg", 0o600, 1, 11))
+
+	count := &countingWriter{w: w}
+	z, err := compressor(count, o.Compression)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.write(z); err != nil {
+		return nil, err
+	}
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	p.report.Packed = count.n
+	return p.report, nil
+}
+
+type packer struct {
+	machine fmt.Stringer
+	records []cpio.Record
+	dirs    map[string]bool
+	report  *Report
+}
+
+func (p *packer) addInit(file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("init: %w", err)
+	}
+	m, err := checkInit(file, data)
+	if err != nil {
+		return err
+	}
+	p.machine = m
+	p.file("init", data, 0o755)
+	return nil
+}
+
+// addConfig packs configuration and identity, after both have been looked at: a fault
+// found here costs a minute, one found in the capture kernel the dump.
+func (p *packer) addConfig(o Options) (*config.File, error) {
+	text, err := os.ReadFile(o.Config)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	cfg, err := config.Parse(o.Config, text)
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.CheckCapture(); err != nil {
+		return nil, &config.Error{File: o.Config, Err: err}
+	}
+	identity := cfg.Identity
+	if !filepath.IsAbs(identity) {
+		identity = filepath.Join(filepath.Dir(o.Config), identity)
+	}
+	key, err := os.ReadFile(identity)
+	if err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	if o.CheckIdentity != nil {
+		if err := o.CheckIdentity(identity); err != nil {
+			return nil, fmt.Errorf("identity %s: %w", identity, err)
+		}
+	}
+	p.file(rel(config.Path), text, 0o600)
+	p.file(rel(config.IdentityPath), key, 0o600)
+	p.report.To = cfg.To
+	return cfg, nil
+}
+
+func (p *packer) addModules(dir string, wanted []string) error {
+	if dir == "" {
+		if len(wanted) > 0 {
+			return fmt.Errorf("modules are wanted (%s) but no directory of kernel modules is given", strings.Join(wanted, ", "))
+		}
+		p.file(rel(config.ModulesPath), nil, 0o644)
+		return nil
+	}
+	t, err := OpenTree(dir)
+	if err != nil {
+		return err
+	}
+	list, builtin, err := t.Resolve(wanted)
+	if err != nil {
+		return err
+	}
+	p.report.Modules, p.report.Builtin = list, builtin
+	var order bytes.Buffer
+	for _, m := range list {
+		data, err := readModule(filepath.Join(t.dir, m.Path))
+		if err != nil {
+			return &ModuleError{Module: m.Name, Err: err}
+		}
+		if err := p.checkModule(data); err != nil {
+			return &ModuleError{Module: m.Name, Err: err}
+		}
+		at := path.Join("lib/modules", t.release, unpackedPath(m.Path))
+		p.file(at, data, 0o644)
+		fmt.Fprintf(&order, "/%s %s\n", at, m.Params)
+	}
+	p.file(rel(config.ModulesPath), order.Bytes(), 0o644)
+	return nil
+}
+
+func (p *packer) checkModule(data []byte) error {
+	m, _, err := machineOf(data)
+	if err != nil {
+		return err
+	}
+	if m != p.machine {
+		return fmt.Errorf("is for %v, but init is for %v", m, p.machine)
+	}
+	return nil
+}
+
+func (p *packer) file(name string, data []byte, perm uint64) {
+	p.report.Unpacked += int64(len(data))
+	p.add(cpio.StaticRecord(data, cpio.Info{Name: name, Mode: cpio.S_IFREG | perm}))
+}
+
+// add takes a record and the directories above it, which the kernel does not make
+// by itself.
+func (p *packer) add(r cpio.Record) {
+	if d := path.Dir(r.Name); d != "." {
+		p.dir(d)
+	}
+	p.records = append(p.records, r)
+}
+
+func (p *packer) dir(name string) {
+	if p.dirs == nil {
+		p.dirs = map[string]bool{}
+	}
+	for d := name; d != "." && !p.dirs[d]; d = path.Dir(d) {
+		p.dirs[d] = true
+		p.records = append(p.records, cpio.Directory(d, 0o755))
+	}
+}
+
+// write emits all records in the order of their names, which puts directories before
+// what is in them.
+func (p *packer) write(w io.Writer) error {
+	slices.SortFunc(p.records, func(a, b cpio.Record) int { return strings.Compare(a.Name, b.Name) })
+	out := cpio.Newc.Writer(w)
+	for i, r := range p.records {
+		r = cpio.MakeReproducible(r)
+		r.Ino = uint64(i) + 1 //nolint:gosec // an index
+		r.NLink = 1
+		if err := out.WriteRecord(r); err != nil {
+			return fmt.Errorf("archive: %w", err)
+		}
+	}
+	p.report.Files = len(p.records)
+	return cpio.WriteTrailer(out)
+}
+
+func rel(p string) string { return strings.TrimPrefix(p, "/") }
+
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
+}
+
+type nopCloser struct{ io.Writer }
+
+func (nopCloser) Close() error { return nil }
+
+// zstdWindow bounds what the capture kernel needs to unpack the archive.
+const zstdWindow = 4 << 20
+
+func compressor(w io.Writer, name string) (io.WriteCloser, error) {
+	switch name {
+	case "", "gzip":
+		// No name and no time in the header: the same input gives the same bytes.
+		return gzip.NewWriterLevel(w, gzip.BestCompression)
+	case "zstd":
+		return zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(zstdWindow),
+			zstd.WithEncoderLevel(zstd.SpeedBetterCompression))
+	case "none":
+		return nopCloser{w}, nil
+	}
+	return nil, fmt.Errorf("compression %q is none of %s: %w", name, strings.Join(Compressions, ", "), errors.ErrUnsupported)
+}
