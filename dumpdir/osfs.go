@@ -1,0 +1,126 @@
+package dumpdir
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// OS is the local file system. Lock is flock(2) on the directory, so it holds between
+// processes and needs no file.
+type OS struct{}
+
+type osFile struct{ *os.File }
+
+func (f osFile) Size() (int64, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
+}
+
+// Allocate sets blocks aside with fallocate(2). File systems that cannot are left alone: the
+// writes themselves will tell when space runs out.
+func (f osFile) Allocate(off, n int64) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var ferr error
+	err = raw.Control(func(fd uintptr) {
+		ferr = unix.Fallocate(int(fd), 0, off, n) //nolint:gosec // a file descriptor fits an int
+	})
+	if err != nil {
+		return err
+	}
+	if errors.Is(ferr, unix.EOPNOTSUPP) || errors.Is(ferr, unix.ENOSYS) {
+		return nil
+	}
+	return ferr
+}
+
+func open(name string, flag int) (File, error) {
+	f, err := os.OpenFile(filepath.FromSlash(name), flag, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+// Create implements FS.
+func (OS) Create(name string) (File, error) { return open(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC) }
+
+// Open implements FS.
+func (OS) Open(name string) (File, error) { return open(name, os.O_RDONLY) }
+
+// OpenRW implements FS.
+func (OS) OpenRW(name string) (File, error) { return open(name, os.O_RDWR) }
+
+// Rename implements FS.
+func (OS) Rename(from, to string) error {
+	return os.Rename(filepath.FromSlash(from), filepath.FromSlash(to))
+}
+
+// Remove implements FS.
+func (OS) Remove(name string) error { return os.Remove(filepath.FromSlash(name)) }
+
+// MkdirAll implements FS.
+func (o OS) MkdirAll(name string) error {
+	name = filepath.FromSlash(name)
+	if st, err := os.Stat(name); err == nil && st.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(name)
+	if parent != name {
+		if err := o.MkdirAll(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(name, 0o750); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return o.SyncDir(parent)
+}
+
+// ReadDir implements FS.
+func (OS) ReadDir(name string) ([]string, error) {
+	entries, err := os.ReadDir(filepath.FromSlash(name))
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, nil
+}
+
+// SyncDir implements FS.
+func (OS) SyncDir(name string) error {
+	d, err := os.Open(filepath.FromSlash(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Lock implements FS.
+func (OS) Lock(dir string) (io.Closer, error) {
+	d, err := os.Open(filepath.FromSlash(dir))
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec // a file descriptor fits an int
+	if err == nil {
+		return d, nil
+	}
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = fmt.Errorf("%s: %w", dir, ErrLocked)
+	}
+	return nil, errors.Join(err, d.Close())
+}

@@ -1,0 +1,154 @@
+// Package storage is the store of many dumps: the interface that every store
+// implements, and what its users need to name, filter and list dumps.
+//
+// storage/local keeps dumps in directories of a local disk with an index in
+// SQLite; storage/index is that index; storage/storagetest holds every store to
+// the contract written here. Nothing in this package touches a disk.
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+)
+
+// Errors that callers branch on. All of them may arrive wrapped.
+var (
+	// ErrNotFound: no dump has that name.
+	ErrNotFound = errors.New("no such dump")
+	// ErrExists: a dump with this id is there already for this host.
+	ErrExists = errors.New("dump exists already")
+	// ErrBusy: a session is writing the dump.
+	ErrBusy = errors.New("dump is being written")
+	// ErrArriving: the dump is not sealed, and the call takes sealed ones unless it is forced.
+	ErrArriving = errors.New("dump is still arriving")
+	// ErrBadName: a host or id that breaks the grammar.
+	ErrBadName = errors.New("bad name")
+)
+
+// AmbiguousError is a name that more than one dump has. It matches ErrNotFound too, so
+// that a caller that does not care treats it as no match.
+type AmbiguousError struct {
+	Name       string
+	Candidates []Ref // sorted; at most MaxCandidates
+}
+
+// MaxCandidates bounds AmbiguousError.Candidates.
+const MaxCandidates = 20
+
+func (e *AmbiguousError) Error() string {
+	names := make([]string, len(e.Candidates))
+	for i, c := range e.Candidates {
+		names[i] = c.String()
+	}
+	return fmt.Sprintf("%q names several dumps: %s", e.Name, strings.Join(names, ", "))
+}
+
+// Is makes the error match ErrNotFound.
+func (e *AmbiguousError) Is(target error) bool { return target == ErrNotFound }
+
+// Ref names one dump for good. Ids are made by senders, so two hosts may show the same one: only
+// both together are a name.
+type Ref struct {
+	Host string `json:"host"`
+	ID   string `json:"id"`
+}
+
+// String formats r as host/id, which Find takes.
+func (r Ref) String() string { return r.Host + "/" + r.ID }
+
+// Entry is a dump in a list.
+type Entry struct {
+	Ref
+	Path     string           `json:"path"` // directory; a URL for a store that is not local
+	Manifest dumpdir.Manifest `json:"manifest"`
+}
+
+// State returns the state of the dump.
+func (e *Entry) State() dumpdir.State { return e.Manifest.State }
+
+// When returns the time that dumps are sorted by: of the crash, or of arrival when that is not known.
+func (e *Entry) When() time.Time {
+	if e.Manifest.CrashTime != nil {
+		return *e.Manifest.CrashTime
+	}
+	return e.Manifest.StartTime
+}
+
+// Filter chooses dumps. Zero fields choose all.
+type Filter struct {
+	Host         string
+	State        dumpdir.State
+	Since, Until time.Time // of When; Since included, Until excluded
+	Release      string    // part of the kernel release
+	Panic        string    // part of the panic line, letter case ignored
+	Limit        int       // at most that many, the newest; 0 means all
+}
+
+// Space is how much room a store has, in bytes. A store without a bound says Total 0.
+type Space struct {
+	Total, Free uint64
+}
+
+// ReindexReport tells what a rebuild of the index found.
+type ReindexReport struct {
+	Dumps    int      `json:"dumps"`
+	Damaged  int      `json:"damaged"`            // of those, ones whose manifest or journal is damaged
+	Ignored  []string `json:"ignored,omitempty"`  // directories that are no dumps, bounded
+	Finished []string `json:"finished,omitempty"` // removals that a kill had interrupted
+}
+
+// Store keeps dumps. Implementations are safe for concurrent use, and for several processes at once
+// where the medium is shared.
+//
+// The dumps themselves are the truth; an index over them is a cache that the store
+// rebuilds by itself when it is missing or unreadable.
+type Store interface {
+	// Create makes a new dump for meta.Host and meta.ID and returns its writer. On return the dump
+	// is durable and listed as arriving. Errors match ErrExists, ErrBadName.
+	Create(ctx context.Context, meta dumpdir.Meta) (*dumpdir.Writer, error)
+
+	// Resume returns a writer for a dump that is there. A session of the same process that still has
+	// it loses it when opts.Takeover is set, and gets dumpdir.ErrRevoked from then on; else, and when
+	// another process has it, the error matches ErrBusy. A missing dump matches ErrNotFound.
+	Resume(ctx context.Context, ref Ref, opts ResumeOptions) (*dumpdir.Writer, error)
+
+	// Open opens a dump for reading, whatever its state. The error matches ErrNotFound.
+	Open(ctx context.Context, ref Ref) (*dumpdir.Dump, error)
+
+	// Find resolves what a person typed: an id, a unique beginning of one, or host/ in front of
+	// either. An exact id wins over longer ones that begin with it. Errors match ErrNotFound; *AmbiguousError lists the candidates.
+	Find(ctx context.Context, name string) (Entry, error)
+
+	// List returns the dumps that f chooses, newest first (by When, then by Ref).
+	List(ctx context.Context, f Filter) ([]Entry, error)
+
+	// Remove deletes a dump. It disappears from lists and finds at once and for good, even if a kill
+	// interrupts the deletion of its bytes. An arriving dump needs opts.Force, else the error
+	// matches ErrArriving; one that another process is writing is ErrBusy even then. A writer of this process is revoked first.
+	Remove(ctx context.Context, ref Ref, opts RemoveOptions) error
+
+	// Space tells how much room there is.
+	Space(ctx context.Context) (Space, error)
+
+	// Reindex rebuilds the index from the dumps.
+	Reindex(ctx context.Context) (ReindexReport, error)
+
+	// Close closes the store. Writers and dumps that came from it stay usable.
+	Close() error
+}
+
+// ResumeOptions of Store.Resume.
+type ResumeOptions struct {
+	Takeover bool // take the dump from a session of this process that still has it
+	Reopen   bool // go on with a dump that was sealed partial or log-only
+}
+
+// RemoveOptions of Store.Remove.
+type RemoveOptions struct {
+	Force bool // also a dump that is arriving
+}
