@@ -1,0 +1,161 @@
+package kdumpfile
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math/bits"
+
+	"github.com/corehaul/corehaul/mem"
+)
+
+// Bitmaps are handled in blocks of this size, whatever the page size: they are
+// whole multiples of it.
+const (
+	bitBlockLen = 4096
+	bitBlockPFN = bitBlockLen * 8 // page frames in one
+)
+
+// ErrOrder is returned for runs of page frames that are not ascending, overlap,
+// are empty or reach beyond the last frame.
+var ErrOrder = errors.New("kdumpfile: page runs not ascending, disjoint and within max_mapnr")
+
+type bitBlock [bitBlockLen]byte
+
+// eachBitBlock calls fn with each block of the bitmap of runs that has a bit set,
+// ascending, and returns the number of set bits. The block is reused.
+func eachBitBlock(limit mem.PFN, runs iter.Seq[mem.Extent], fn func(n int64, b *bitBlock) error) (uint64, error) {
+	var block bitBlock
+	var count uint64
+	cur, end := int64(-1), mem.PFN(0)
+	for e := range runs {
+		if !e.Valid(limit) || e.Start < end {
+			return count, fmt.Errorf("%w: %v after frame %d", ErrOrder, e, end)
+		}
+		end = e.End()
+		count += e.Count
+		for e.Count > 0 {
+			n := int64(e.Start / bitBlockPFN) //nolint:gosec // below 1 << 25
+			if n != cur {
+				if err := flushBlock(cur, &block, fn); err != nil {
+					return count, err
+				}
+				cur = n
+			}
+			e = block.fill(e)
+		}
+	}
+	return count, flushBlock(cur, &block, fn)
+}
+
+func flushBlock(n int64, b *bitBlock, fn func(int64, *bitBlock) error) error {
+	if n < 0 {
+		return nil
+	}
+	err := fn(n, b)
+	clear(b[:])
+	return err
+}
+
+// fill sets the bits of e that lie in the block of its first frame and returns
+// the rest of e.
+func (b *bitBlock) fill(e mem.Extent) mem.Extent {
+	lo := uint64(e.Start % bitBlockPFN)
+	hi := min(lo+e.Count, bitBlockPFN)
+	rest := mem.Extent{Start: e.Start + mem.PFN(hi-lo), Count: e.Count - (hi - lo)}
+	for lo < hi && lo%8 != 0 {
+		b[lo/8] |= 1 << (lo % 8)
+		lo++
+	}
+	for ; lo+8 <= hi; lo += 8 {
+		b[lo/8] = 0xff
+	}
+	for ; lo < hi; lo++ {
+		b[lo/8] |= 1 << (lo % 8)
+	}
+	return rest
+}
+
+func (b *bitBlock) has(i uint64) bool { return b[i/8]>>(i%8)&1 != 0 }
+
+func (b *bitBlock) clearBit(i uint64) { b[i/8] &^= 1 << (i % 8) }
+
+func (b *bitBlock) word(i int) uint64 { return binary.LittleEndian.Uint64(b[i*8:]) }
+
+// count returns the number of bits set below bit i.
+func (b *bitBlock) count(i uint64) uint64 {
+	n, w := 0, 0
+	for ; uint64(w+1)*64 <= i; w++ { //nolint:gosec // not negative
+		n += bits.OnesCount64(b.word(w))
+	}
+	if rest := i % 64; rest != 0 {
+		n += bits.OnesCount64(b.word(w) << (64 - rest))
+	}
+	return uint64(n) //nolint:gosec // not negative
+}
+
+// next returns the first bit from i on that is set (or clear, when set is false),
+// bitBlockPFN when there is none.
+func (b *bitBlock) next(i uint64, set bool) uint64 {
+	for i < bitBlockPFN {
+		w := b.word(int(i / 64)) //nolint:gosec // below 512
+		if !set {
+			w = ^w
+		}
+		if w >>= i % 64; w != 0 {
+			return i + uint64(bits.TrailingZeros64(w)) //nolint:gosec // not negative
+		}
+		i = i/64*64 + 64
+	}
+	return bitBlockPFN
+}
+
+// WriteBitmap writes the bitmap in which the frames of runs are set, l.BitmapLen
+// bytes of it, and returns the number of set bits. The error matches ErrOrder
+// when runs are not ascending and disjoint.
+func WriteBitmap(w io.Writer, l Layout, runs iter.Seq[mem.Extent]) (uint64, error) {
+	var zero bitBlock
+	pos := int64(0)
+	pad := func(to int64) error {
+		for ; pos < to; pos++ {
+			if _, err := w.Write(zero[:]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	count, err := eachBitBlock(l.MaxPFN, runs, func(n int64, b *bitBlock) error {
+		if err := pad(n); err != nil {
+			return err
+		}
+		pos++
+		_, err := w.Write(b[:])
+		return err
+	})
+	if err != nil {
+		return count, err
+	}
+	return count, pad(l.BitmapLen / bitBlockLen)
+}
+
+// RAMExtents yields the page frames that the ranges touch, as runs that ascend
+// and do not overlap: what the 1st bitmap holds. The ranges must be sorted by
+// start; frames from limit on are left out.
+func RAMExtents(ram []mem.Range, pageShift uint, limit mem.PFN) iter.Seq[mem.Extent] {
+	return func(yield func(mem.Extent) bool) {
+		end := mem.PFN(0)
+		for _, r := range ram {
+			e := r.Pages(pageShift)
+			start, stop := max(e.Start, end), min(e.End(), limit)
+			if start >= stop {
+				continue
+			}
+			end = stop
+			if !yield(mem.Extent{Start: start, Count: uint64(stop - start)}) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,146 @@
+package kdumpfile
+
+import (
+	"fmt"
+
+	"github.com/corehaul/corehaul/mem"
+)
+
+// SealComplete takes the incomplete mark off. It returns an error that matches
+// ErrMissing, and changes nothing, while pages are missing. No descriptor can be
+// put afterwards.
+func (w *Writer) SealComplete() error {
+	if w.err != nil {
+		return w.err
+	}
+	if w.Missing() > 0 {
+		return fmt.Errorf("%w: %d of %d", ErrMissing, w.Missing(), w.l.Planned)
+	}
+	return w.seal(false)
+}
+
+// SealPartial makes a valid dump of what is there: the bits of missing pages are
+// cleared in the 2nd bitmap, the descriptors closed up, the room that this leaves
+// before the page data zeroed, and the file stays marked incomplete. Page data
+// does not move. Memory is constant. A seal that was interrupted leaves a front
+// that has to be written again (CreateAt with KeepData and this DataOffset).
+//
+// It may be used on a dump that lacks no page as well: then only the mark stays.
+func (w *Writer) SealPartial() error {
+	if w.err != nil {
+		return w.err
+	}
+	if w.Missing() > 0 {
+		if err := w.compact(); err != nil {
+			return w.fail(err)
+		}
+	}
+	return w.seal(true)
+}
+
+func (w *Writer) seal(incomplete bool) error {
+	if err := w.writeHeaders(incomplete); err != nil {
+		return w.fail(err)
+	}
+	w.err = ErrSealed
+	return nil
+}
+
+// compact closes up bitmap and descriptors, block by block of the bitmap. The
+// place written to is never beyond the place read from.
+func (w *Writer) compact() error {
+	in := &descReader{w: w}
+	out := &descWriter{w: w}
+	for n := range w.l.BitmapLen / bitBlockLen {
+		if mem.PFN(n)*bitBlockPFN >= w.l.MaxPFN {
+			break
+		}
+		if !w.rank.has(n) {
+			continue
+		}
+		if err := w.compactBlock(n, in, out); err != nil {
+			return err
+		}
+	}
+	if err := out.flush(); err != nil {
+		return err
+	}
+	kept := out.next
+	if kept != w.present {
+		return fmt.Errorf("%d descriptors found in the file, %d were put", kept, w.present)
+	}
+	if err := zeroFill(w.f, w.l.DescOffset(kept), w.l.DescsEnd()); err != nil {
+		return err
+	}
+	w.l.Planned = kept
+	return nil
+}
+
+func (w *Writer) compactBlock(n int64, in *descReader, out *descWriter) error {
+	if err := w.loadBlock(n); err != nil {
+		return err
+	}
+	changed := false
+	for i := w.block.next(0, true); i < bitBlockPFN; i = w.block.next(i+1, true) {
+		d, err := in.read()
+		if err != nil {
+			return err
+		}
+		if d.Missing() {
+			w.block.clearBit(i)
+			changed = true
+			continue
+		}
+		if err := out.write(d); err != nil {
+			return err
+		}
+	}
+	if !changed {
+		return nil
+	}
+	_, err := w.f.WriteAt(w.block[:], w.l.Bitmap2+n*bitBlockLen)
+	return err
+}
+
+// descReader reads descriptors one after the other.
+type descReader struct {
+	w    *Writer
+	buf  []byte // not yet returned
+	next uint64 // number of the first one after buf
+}
+
+func (r *descReader) read() (PageDesc, error) {
+	if len(r.buf) == 0 {
+		n := min(r.w.l.Planned-r.next, descBatch)
+		r.buf = r.w.buf[:n*PageDescLen]
+		if _, err := r.w.f.ReadAt(r.buf, r.w.l.DescOffset(r.next)); err != nil {
+			return PageDesc{}, err
+		}
+		r.next += n
+	}
+	d := DecodePageDesc(r.buf, r.w.h.order())
+	r.buf = r.buf[PageDescLen:]
+	return d, nil
+}
+
+// descWriter writes descriptors one after the other.
+type descWriter struct {
+	w    *Writer
+	buf  []byte
+	next uint64 // number of the next one to write to the file
+}
+
+func (d *descWriter) write(desc PageDesc) error {
+	d.buf = desc.Append(d.buf, d.w.h.order())
+	if len(d.buf) < descBatch*PageDescLen {
+		return nil
+	}
+	return d.flush()
+}
+
+func (d *descWriter) flush() error {
+	_, err := d.w.f.WriteAt(d.buf, d.w.l.DescOffset(d.next))
+	d.next += uint64(len(d.buf) / PageDescLen)
+	d.buf = d.buf[:0]
+	return err
+}
