@@ -1,0 +1,140 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// keyring holds the keys of every Debian suite that the lab fetches from.
+const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+// An apt is a set of package lists of one suite and architecture, apart from
+// the machine's own.
+type apt struct {
+	dir  string
+	arch string
+}
+
+// newApt makes or opens the lists of a suite, say "trixie", for an architecture
+// in Debian's words. Lists are fetched once; they age with the cache.
+func newApt(ctx context.Context, suite, arch string) (*apt, error) {
+	dir, err := cached(ctx, "apt", suite+"-"+arch, func(dir string) error {
+		for _, sub := range []string{"lists/partial", "cache/archives/partial"} {
+			if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+				return err
+			}
+		}
+		if err := writeSources(ctx, dir, suite); err != nil {
+			return err
+		}
+		_, err := (&apt{dir, arch}).run(ctx, "", "apt-get", "-q", "update")
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &apt{dir, arch}, nil
+}
+
+// writeSources writes a sources.list of the suite and its security updates, on
+// the mirrors that the machine itself uses.
+func writeSources(ctx context.Context, dir, suite string) error {
+	main, err := mirror(ctx, "Debian")
+	if err != nil {
+		return err
+	}
+	security, err := mirror(ctx, "Debian-Security")
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "deb [signed-by=%s] %s %s main\n", keyring, main, suite)
+	fmt.Fprintf(&b, "deb [signed-by=%s] %s %s-security main\n", keyring, security, suite)
+	return os.WriteFile(filepath.Join(dir, "sources.list"), []byte(b.String()), 0o644)
+}
+
+// mirror finds where the machine's apt gets the archive with that label from.
+func mirror(ctx context.Context, label string) (string, error) {
+	out, err := run(ctx, "", "apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Identifier: Packages")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(out) {
+		if l, uri, ok := strings.Cut(strings.TrimSpace(line), " "); ok && l == label {
+			return uri, nil
+		}
+	}
+	return "", fmt.Errorf("apt sources name no archive labelled %s (has apt-get update been run?)", label)
+}
+
+func (a *apt) run(ctx context.Context, cwd string, command ...string) (string, error) {
+	opts := []string{
+		"Dir::Etc::sourcelist=" + filepath.Join(a.dir, "sources.list"),
+		"Dir::Etc::sourceparts=/dev/null",
+		"Dir::State::Lists=" + filepath.Join(a.dir, "lists"),
+		"Dir::Cache=" + filepath.Join(a.dir, "cache"),
+		"APT::Architecture=" + a.arch,
+		// Root downloads into the lab's directories, which _apt may not enter.
+		"APT::Sandbox::User=root",
+	}
+	args := []string{}
+	for _, o := range opts {
+		args = append(args, "-o", o)
+	}
+	return run(ctx, cwd, command[0], append(args, command[1:]...)...)
+}
+
+// pkgNames lists the package names that begin with prefix.
+func (a *apt) pkgNames(ctx context.Context, prefix string) ([]string, error) {
+	out, err := a.run(ctx, "", "apt-cache", "pkgnames", prefix)
+	return strings.Fields(out), err
+}
+
+// libraries lists the library packages that pkg needs, however indirectly.
+func (a *apt) libraries(ctx context.Context, pkg string) ([]string, error) {
+	out, err := a.run(ctx, "", "apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests",
+		"--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances", pkg)
+	if err != nil {
+		return nil, err
+	}
+	var libs []string
+	for line := range strings.Lines(out) {
+		name := strings.TrimSpace(line)
+		// Unindented lines name the packages themselves; perl and debconf are
+		// for the maintainer scripts, which nobody runs.
+		if !strings.HasPrefix(line, " ") && strings.HasPrefix(name, "lib") && !strings.Contains(name, "perl") {
+			libs = append(libs, name)
+		}
+	}
+	return libs, nil
+}
+
+// fetch downloads packages (NAME or NAME=VERSION) and unpacks them into dir.
+// Their maintainer scripts do not run.
+func (a *apt) fetch(ctx context.Context, dir string, packages ...string) error {
+	debs, err := tempDir("debs")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(debs) }()
+	if _, err := a.run(ctx, debs, append([]string{"apt-get", "-q", "download"}, packages...)...); err != nil {
+		return err
+	}
+	files, err := filepath.Glob(filepath.Join(debs, "*.deb"))
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return errors.New("apt-get download gave no packages")
+	}
+	for _, deb := range files {
+		if _, err := run(ctx, "", "dpkg", "-x", deb, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// CacheDir is the directory that everything the lab keeps lies in.
+func CacheDir() string {
+	if dir := os.Getenv("COREHAUL_LAB_CACHE"); dir != "" {
+		return dir
+	}
+	return "/var/cache/corehaul-lab"
+}
+
+// cached returns the directory kind/name of the cache. When it is not there,
+// make fills an empty directory that then takes its place.
+func cached(ctx context.Context, kind, name string, makeIn func(dir string) error) (string, error) {
+	final := filepath.Join(CacheDir(), kind, name)
+	if isDir(final) {
+		return final, nil
+	}
+	unlock, err := lock(ctx, kind+"-"+name)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if isDir(final) {
+		return final, nil
+	}
+	tmp, err := tempDir(kind + "-" + name)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = os.RemoveAll(tmp) }()
+	if err := makeIn(tmp); err != nil {
+		return "", fmt.Errorf("lab: make %s/%s: %w", kind, name, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(final), 0o755); err != nil {
+		return "", err
+	}
+	return final, os.Rename(tmp, final)
+}
+
+// tempDir makes an empty directory on the cache's own file system.
+func tempDir(prefix string) (string, error) {
+	parent := filepath.Join(CacheDir(), "tmp")
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return "", err
+	}
+	return os.MkdirTemp(parent, prefix+"-")
+}
+
+func isDir(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.IsDir()
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// lock takes the cache's lock of that name, waiting for whoever has it. The
+// kernel releases it when the holder dies.
+func lock(ctx context.Context, name string) (unlock func(), err error) {
+	dir := filepath.Join(CacheDir(), "locks")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec // a file descriptor fits an int
+		if err == nil {
+			return func() { _ = f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			_ = f.Close()
+			return nil, fmt.Errorf("lab: lock %s: %w", name, err)
+		}
+		select {
+		case <-ctx.Done():
+			_ = f.Close()
+			return nil, fmt.Errorf("lab: waiting for lock %s: %w", name, ctx.Err())
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}

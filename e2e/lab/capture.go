@@ -1,0 +1,192 @@
+package lab
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
+)
+
+// captureTimeout is for a busy guest on a slow host.
+const captureTimeout = 15 * time.Minute
+
+// Captured is a dump and what belongs to it. All fields are paths of files that
+// belong to the cache: nobody may write to them.
+type Captured struct {
+	Scenario Scenario
+	Dir      string // the directory of the files below
+	ELF      string // full copy of /proc/vmcore, sparse
+	Console  string // all that both kernels printed
+	// What the system kernel said just before the panic:
+	Dmesg      string // its log, as dmesg -r
+	Kallsyms   string // /proc/kallsyms
+	KPageFlags string // /proc/kpageflags, one u64 for each page frame
+	IOMem      string // /proc/iomem
+	Uname      string // the fields of uname(2), one a line
+	Tasks      string // for each task "== " and /proc/PID/stat, then its kernel stack
+	Modules    string // /proc/modules
+	Meminfo    string // /proc/meminfo
+	Cmdline    string // /proc/cmdline
+}
+
+// CaptureELF crashes the scenario's machine and returns what came out, or what
+// came out the last time.
+func CaptureELF(ctx context.Context, s Scenario) (*Captured, error) {
+	s = s.withDefaults()
+	k, err := GetKernel(ctx, s.Kernel)
+	if err != nil {
+		return nil, err
+	}
+	name := s.Name() + "-" + s.hash(k.Release)
+	dir, err := cached(ctx, "dumps", name, func(dir string) error { return capture(ctx, s, k, dir) })
+	if err != nil {
+		return nil, err
+	}
+	in := func(file string) string { return filepath.Join(dir, file) }
+	return &Captured{
+		Scenario: s, Dir: dir, ELF: in("vmcore.elf"), Console: in("console.log"),
+		Dmesg: in("dmesg"), Kallsyms: in("kallsyms"), KPageFlags: in("kpageflags"), IOMem: in("iomem"),
+		Uname: in("uname"), Tasks: in("tasks"), Modules: in("modules"), Meminfo: in("meminfo"), Cmdline: in("cmdline"),
+	}, nil
+}
+
+// capture runs the machine and leaves the files of a Captured in dir.
+func capture(ctx context.Context, s Scenario, k *Kernel, dir string) error {
+	ctx, cancel := context.WithTimeout(ctx, captureTimeout)
+	defer cancel()
+	work, err := tempDir("capture")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(work) }()
+	captureInitrd, err := writeCaptureInitrd(ctx, k, work)
+	if err != nil {
+		return err
+	}
+	m, err := prepare(ctx, s, k, work, captureInitrd, true)
+	if err != nil {
+		return err
+	}
+	vmcore := filepath.Join(dir, "vmcore.elf")
+	records := filepath.Join(work, "records")
+	if err := m.addCaptureDisks(vmcore, records); err != nil {
+		return err
+	}
+	words := map[string]string{}
+	m.onLine = func(line string) { noteGuestWord(words, line) }
+	if err := m.run(ctx); err != nil {
+		return err
+	}
+	if err := os.Rename(m.consolePath(), filepath.Join(dir, "console.log")); err != nil {
+		return err
+	}
+	if err := finishCapture(words, vmcore, records, dir); err != nil {
+		console, _ := os.ReadFile(filepath.Join(dir, "console.log"))
+		return fmt.Errorf("%w: %w; console ends:\n%s", ErrGuest, err, tail(string(console), 15))
+	}
+	return nil
+}
+
+// noteGuestWord keeps the words of the guest that a capture needs.
+func noteGuestWord(words map[string]string, line string) {
+	word, ok := guestWord(line)
+	if !ok {
+		return
+	}
+	for _, known := range []string{guestcfg.VmcoreSize, guestcfg.RecordsSize, guestcfg.CopyDone} {
+		if value, ok := strings.CutPrefix(word, known); ok {
+			words[known] = value
+		}
+	}
+}
+
+// addCaptureDisks makes the sparse images that the guest writes to.
+func (m *machine) addCaptureDisks(vmcore, records string) error {
+	const mib = 1 << 20
+	// The vmcore has a few pages of headers on top of the memory; kpageflags
+	// has 8 bytes for each 4 KiB page, and memory may lie above a hole.
+	vmcoreLen := int64(m.scenario.MemMiB+64) * mib
+	recordsLen := int64(256)*mib + vmcoreLen/256
+	for _, d := range []struct {
+		disk
+		size int64
+	}{
+		{disk{guestcfg.DiskVmcore, vmcore}, vmcoreLen},
+		{disk{guestcfg.DiskRecords, records}, recordsLen},
+	} {
+		if err := makeSparse(d.path, d.size); err != nil {
+			return err
+		}
+		m.disks = append(m.disks, d.disk)
+	}
+	return nil
+}
+
+func makeSparse(path string, size int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	if err := f.Truncate(size); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// finishCapture checks that the guest did all it should, cuts the vmcore to its
+// size and unpacks the records.
+func finishCapture(words map[string]string, vmcore, records, dir string) error {
+	if _, ok := words[guestcfg.CopyDone]; !ok {
+		return errors.New("the capture kernel did not finish the copy")
+	}
+	size, err := strconv.ParseInt(words[guestcfg.VmcoreSize], 10, 64)
+	if err != nil {
+		return err
+	}
+	if fi, err := os.Stat(vmcore); err != nil || fi.Size() < size {
+		return fmt.Errorf("vmcore of %d bytes is larger than its disk: %w", size, err)
+	}
+	if err := os.Truncate(vmcore, size); err != nil {
+		return err
+	}
+	recordsLen, err := strconv.ParseInt(words[guestcfg.RecordsSize], 10, 64)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(records)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	return untar(io.LimitReader(f, recordsLen), dir)
+}
+
+func untar(r io.Reader, dir string) error {
+	tr := tar.NewReader(r)
+	for {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("records: %w", err)
+		}
+		f, err := os.Create(filepath.Join(dir, filepath.Base(h.Name)))
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(f, tr)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("records: %s: %w", h.Name, err)
+		}
+	}
+}

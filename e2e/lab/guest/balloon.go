@@ -1,0 +1,30 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
+)
+
+// inflateBalloon has the host take some memory through virtio_balloon: its
+// pages are the ones the kernel marks as logically offline. Without a balloon
+// device nothing happens.
+func inflateBalloon(total int64) error {
+	if _, err := os.Stat("/sys/bus/virtio/drivers/virtio_balloon"); err != nil {
+		return nil //nolint:nilerr // no driver, no balloon
+	}
+	say(guestcfg.WantBalloon)
+	for range 100 {
+		time.Sleep(100 * time.Millisecond)
+		now, err := memTotal()
+		if err != nil {
+			return err
+		}
+		if total-now >= guestcfg.BalloonMiB<<20 {
+			return nil
+		}
+	}
+	return fmt.Errorf("the balloon was not inflated by %d MiB", guestcfg.BalloonMiB)
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
+)
+
+// A share is a kind of memory and how much of the machine's it takes.
+type share struct {
+	kind    string
+	percent int
+}
+
+// shares add up to about 60 % of the memory. The last, "freed", is given back:
+// free pages are not zero pages on a machine that has run for a while.
+var shares = []share{
+	{"hugetlb", 3},
+	{"thp", 8},
+	{"random", 8},
+	{"text", 9},
+	{"zero", 5},
+	{"cow", 4},
+	{"shm", 4},
+	{"tmpfs", 8},
+	{"ext4", 8},
+	{"freed", 6},
+}
+
+// fill makes the memory look like that of a machine at work. What it makes is
+// a function of the memory size alone.
+func fill() error {
+	total, err := memTotal()
+	if err != nil {
+		return err
+	}
+	for _, s := range shares {
+		size := total / 100 * int64(s.percent) &^ (hugePage - 1)
+		if err := fillKind(s.kind, size); err != nil {
+			return fmt.Errorf("fill %s: %w", s.kind, err)
+		}
+	}
+	poison()
+	return inflateBalloon(total)
+}
+
+func fillKind(kind string, size int64) error {
+	switch kind {
+	case "tmpfs":
+		return writeFiles("/tmp", size)
+	case "ext4":
+		return fillExt4(size)
+	case "hugetlb":
+		pages := strconv.FormatInt(size/hugePage, 10)
+		if err := os.WriteFile("/proc/sys/vm/nr_hugepages", []byte(pages), 0); err != nil {
+			return err
+		}
+	}
+	return startHolder(kind, size)
+}
+
+// startHolder starts this program again to hold memory, and waits until it has
+// it, or until it is gone if it holds memory only to free it.
+func startHolder(kind string, size int64) error {
+	cmd := exec.Command("/proc/self/exe", kind, strconv.FormatInt(size, 10)) //nolint:noctx // it lives until the panic
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil || strings.TrimSpace(line) != holding {
+		return fmt.Errorf("holder said %q: %w", line, err)
+	}
+	if kind == "freed" {
+		_ = out.Close()
+		if err := cmd.Process.Kill(); err != nil {
+			return err
+		}
+		_ = cmd.Wait()
+	}
+	return nil
+}
+
+// poison asks for two pages to be marked as broken, where the kernel was built
+// with memory failure handling; Debian's cloud kernels were not.
+func poison() {
+	if err := startHolder("poison", 2*pageLen); err != nil {
+		say("no poisoned pages: %v", err)
+	}
+}
+
+// fillExt4 makes page cache with and without buffer heads: files written to an
+// ext4 file system keep their buffers, files read again after a drop do not,
+// and the blocks read from the device itself belong to no file.
+func fillExt4(size int64) error {
+	dev, err := diskBySerial(guestcfg.DiskFiles)
+	if err != nil {
+		return err
+	}
+	const dir = "/ext4"
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount(dev, dir, "ext4", 0, ""); err != nil {
+		return err
+	}
+	for _, sub := range []string{dir + "/read", dir + "/written"} {
+		if err := writeFiles(sub, size/2); err != nil {
+			return err
+		}
+		unix.Sync()
+		if sub == dir+"/read" {
+			if err := os.WriteFile("/proc/sys/vm/drop_caches", []byte("1"), 0); err != nil {
+				return err
+			}
+		}
+	}
+	if err := readFiles(dir + "/read"); err != nil {
+		return err
+	}
+	return readStart(dev, size/8)
+}
+
+// memTotal is MemTotal of /proc/meminfo in bytes.
+func memTotal() (int64, error) {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	var kib int64
+	if _, err := fmt.Sscanf(string(b), "MemTotal: %d kB", &kib); err != nil {
+		return 0, fmt.Errorf("/proc/meminfo: %w", err)
+	}
+	return kib << 10, nil
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	pageLen  = 4096
+	hugePage = 2 << 20
+	// holding is what a holder prints once it has its memory.
+	holding = "holding"
+)
+
+// hold is a process that holds memory of one kind until the panic.
+func hold(args []string) error {
+	if len(args) != 2 {
+		return fmt.Errorf("want KIND BYTES, got %q", args)
+	}
+	size, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	if err := holdKind(args[0], size); err != nil {
+		return err
+	}
+	fmt.Println(holding)
+	_ = os.Stdout.Sync()
+	// Not select{}: the runtime would call that a deadlock.
+	for {
+		_ = unix.Pause()
+	}
+}
+
+func holdKind(kind string, size int) error {
+	switch kind {
+	case "random", "freed":
+		return holdAnon(size, 0, fillRandom)
+	case "text":
+		return holdAnon(size, 0, fillText)
+	case "zero":
+		return holdAnon(size, 0, fillZero)
+	case "hugetlb":
+		return holdAnon(size, unix.MAP_HUGETLB, fillText)
+	case "thp":
+		return holdTHP(size)
+	case "cow":
+		return holdCOW(size)
+	case "shm":
+		return holdShm(size)
+	case "poison":
+		return holdPoison(size)
+	}
+	return fmt.Errorf("unknown kind %q", kind)
+}
+
+// anon maps memory that is never unmapped.
+func anon(size, flags int) ([]byte, error) {
+	return unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|flags)
+}
+
+// small keeps khugepaged and the fault handler from making huge pages: Debian
+// has transparent huge pages on for all mappings.
+func small(b []byte) error { return unix.Madvise(b, unix.MADV_NOHUGEPAGE) }
+
+func holdAnon(size, flags int, fill func([]byte, uint64)) error {
+	b, err := anon(size, flags)
+	if err != nil {
+		return err
+	}
+	if flags&unix.MAP_HUGETLB == 0 {
+		if err := small(b); err != nil {
+			return err
+		}
+	}
+	fill(b, 1)
+	return nil
+}
+
+func holdTHP(size int) error {
+	b, err := anon(size, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.Madvise(b, unix.MADV_HUGEPAGE); err != nil {
+		return err
+	}
+	fillText(b[:size/2], 2)
+	fillRandom(b[size/2:], 2)
+	return nil
+}
+
+// holdCOW shares memory with a forked child, which writes every fourth page.
+func holdCOW(size int) error {
+	b, err := anon(size, 0)
+	if err != nil {
+		return err
+	}
+	if err := small(b); err != nil {
+		return err
+	}
+	fillText(b, 3)
+	return forkWriter(b)
+}
+
+// holdShm holds a System V segment, which is a file of the kernel's own tmpfs.
+func holdShm(size int) error {
+	id, err := unix.SysvShmGet(unix.IPC_PRIVATE, size, unix.IPC_CREAT|0o600)
+	if err != nil {
+		return err
+	}
+	b, err := unix.SysvShmAttach(id, 0, 0)
+	if err != nil {
+		return err
+	}
+	fillRandom(b[:size/2], 4)
+	fillText(b[size/2:], 4)
+	return nil
+}
+
+// holdPoison has every second page of its memory declared broken.
+func holdPoison(size int) error {
+	b, err := anon(2*size, 0)
+	if err != nil {
+		return err
+	}
+	if err := small(b); err != nil {
+		return err
+	}
+	fillText(b, 5)
+	for off := 0; off < len(b); off += 2 * pageLen {
+		if err := unix.Madvise(b[off:off+pageLen], unix.MADV_HWPOISON); err != nil {
+			return err
+		}
+	}
+	return nil
+}

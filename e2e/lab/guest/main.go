@@ -1,0 +1,137 @@
+// Command guest is PID 1 of the crash lab's virtual machines.
+//
+// One static binary plays every part, so that the initramfs holds no shell and
+// nothing else whose behaviour differs between kernels. As /init of the system
+// kernel it mounts what it needs, loads the modules listed in /lab.json, arms
+// kexec, fills the memory when asked to, records what the kernel says about
+// itself on the disk with the serial "records", and panics. As /init of the
+// capture kernel (there is a /proc/vmcore) it copies /proc/vmcore to the disk
+// with the serial "vmcore" and reboots. Called with arguments it is one of the
+// processes that hold memory.
+//
+// It speaks to the host by console lines that begin with "lab: ".
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
+)
+
+func main() {
+	if len(os.Args) > 1 {
+		if err := hold(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, "hold:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	err := boot()
+	say("failed: %v", err)
+	powerOff()
+}
+
+// say prints one line to the console for the host to read.
+func say(format string, args ...any) {
+	fmt.Printf("lab: "+format+"\n", args...)
+}
+
+// boot returns only when something went wrong.
+func boot() error {
+	signal.Ignore(unix.SIGPIPE)
+	if err := mountBasics(); err != nil {
+		return err
+	}
+	cfg, err := readConfig()
+	if err != nil {
+		return err
+	}
+	if err := loadModules(cfg.Modules); err != nil {
+		return err
+	}
+	if _, err := os.Stat("/proc/vmcore"); err == nil {
+		return copyOut()
+	}
+	return crash(cfg)
+}
+
+func readConfig() (*guestcfg.Config, error) {
+	b, err := os.ReadFile(guestcfg.Path)
+	if err != nil {
+		return nil, err
+	}
+	var cfg guestcfg.Config
+	if err := json.Unmarshal(b, &cfg); err != nil {
+		return nil, fmt.Errorf("%s: %w", guestcfg.Path, err)
+	}
+	return &cfg, nil
+}
+
+func mountBasics() error {
+	for _, m := range []struct{ dir, fs string }{
+		{"/proc", "proc"},
+		{"/sys", "sysfs"},
+		{"/dev", "devtmpfs"},
+		{"/tmp", "tmpfs"},
+	} {
+		if err := os.MkdirAll(m.dir, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(m.fs, m.dir, m.fs, 0, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", m.dir, err)
+		}
+	}
+	return nil
+}
+
+// loadModules loads the given files in order; the host has sorted them by
+// dependency and decompressed them.
+func loadModules(paths []string) error {
+	for _, p := range paths {
+		f, err := os.Open(p)
+		if err != nil {
+			return err
+		}
+		err = unix.FinitModule(int(f.Fd()), "", 0) //nolint:gosec // a file descriptor fits an int
+		_ = f.Close()
+		if err != nil && err != unix.EEXIST { //nolint:errorlint // a bare errno
+			return fmt.Errorf("load %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// diskBySerial waits for the virtio disk that the host gave this serial and
+// returns its device node.
+func diskBySerial(serial string) (string, error) {
+	for range 50 {
+		names, err := filepath.Glob("/sys/block/vd*/serial")
+		if err != nil {
+			return "", err
+		}
+		for _, name := range names {
+			b, err := os.ReadFile(name)
+			if err == nil && strings.TrimSpace(string(b)) == serial {
+				return "/dev/" + filepath.Base(filepath.Dir(name)), nil
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return "", fmt.Errorf("no disk with serial %q", serial)
+}
+
+// powerOff ends the virtual machine: QEMU runs with -no-reboot.
+func powerOff() {
+	_ = os.Stdout.Sync()
+	unix.Sync()
+	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	select {}
+}

@@ -1,0 +1,175 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A kernelSource says where a kernel of the lab comes from.
+type kernelSource struct {
+	name  string
+	suite string
+	arch  string
+	// release matches uname -r in the package name linux-image-RELEASE.
+	release *regexp.Regexp
+}
+
+var kernelSources = []kernelSource{
+	{"5.10", "bullseye", "amd64", regexp.MustCompile(`^5\.10\.0-\d+-cloud-amd64$`)},
+	{"6.1", "bookworm", "amd64", regexp.MustCompile(`^6\.1\.0-\d+-cloud-amd64$`)},
+	{"6.1-generic", "bookworm", "amd64", regexp.MustCompile(`^6\.1\.0-\d+-amd64$`)},
+	{"6.12", "trixie", "amd64", regexp.MustCompile(`^6\.12\.\d+\+deb13-cloud-amd64$`)},
+	{"6.1-arm64", "bookworm", "arm64", regexp.MustCompile(`^6\.1\.0-\d+-cloud-arm64$`)},
+	{"6.12-arm64", "trixie", "arm64", regexp.MustCompile(`^6\.12\.\d+\+deb13-cloud-arm64$`)},
+}
+
+// KernelNames are the kernels of the lab.
+func KernelNames() []string {
+	var names []string
+	for _, s := range kernelSources {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+func findSource(name string) (*kernelSource, error) {
+	for i := range kernelSources {
+		if kernelSources[i].name == name {
+			return &kernelSources[i], nil
+		}
+	}
+	return nil, fmt.Errorf("lab: %w: %q (there are %s)", ErrNoKernel, name, strings.Join(KernelNames(), ", "))
+}
+
+// A Kernel is an unpacked kernel package.
+type Kernel struct {
+	Name    string
+	Arch    string // "amd64" or "arm64"
+	Release string // as uname -r
+	Image   string // path of the bootable image
+	// ModulesDir is the directory of this release's modules, with
+	// modules.dep: .../lib/modules/RELEASE.
+	ModulesDir string
+
+	source *kernelSource
+}
+
+// GetKernel fetches a kernel, or takes it from the cache.
+func GetKernel(ctx context.Context, name string) (*Kernel, error) {
+	src, err := findSource(name)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := cached(ctx, "kernels", name, func(dir string) error { return src.unpack(ctx, dir) })
+	if err != nil {
+		return nil, err
+	}
+	images, err := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
+	if err != nil || len(images) != 1 {
+		return nil, fmt.Errorf("lab: %s: %d kernel images: %w", dir, len(images), ErrNoKernel)
+	}
+	release := strings.TrimPrefix(filepath.Base(images[0]), "vmlinuz-")
+	return &Kernel{
+		Name:       name,
+		Arch:       src.arch,
+		Release:    release,
+		Image:      images[0],
+		ModulesDir: filepath.Join(dir, "lib", "modules", release),
+		source:     src,
+	}, nil
+}
+
+// unpack fetches the newest kernel of the source into dir.
+func (s *kernelSource) unpack(ctx context.Context, dir string) error {
+	apt, err := newApt(ctx, s.suite, s.arch)
+	if err != nil {
+		return err
+	}
+	release, err := s.newest(ctx, apt)
+	if err != nil {
+		return err
+	}
+	if err := apt.fetch(ctx, dir, "linux-image-"+release); err != nil {
+		return err
+	}
+	if merged := filepath.Join(dir, "usr", "lib", "modules"); isDir(merged) {
+		if err := os.MkdirAll(filepath.Join(dir, "lib"), 0o755); err != nil {
+			return err
+		}
+		if err := os.Rename(merged, filepath.Join(dir, "lib", "modules")); err != nil {
+			return err
+		}
+	}
+	_, err = run(ctx, "", "depmod", "-b", dir, release)
+	return err
+}
+
+// newest finds the newest release; on amd64 the newest that has a package of
+// debugging symbols as well, because crash wants them.
+func (s *kernelSource) newest(ctx context.Context, apt *apt) (string, error) {
+	const prefix, dbg = "linux-image-", "-dbg"
+	names, err := apt.pkgNames(ctx, prefix)
+	if err != nil {
+		return "", err
+	}
+	var releases []string
+	for _, n := range names {
+		release := strings.TrimPrefix(n, prefix)
+		if s.release.MatchString(release) && (s.arch != "amd64" || slices.Contains(names, n+dbg)) {
+			releases = append(releases, release)
+		}
+	}
+	if len(releases) == 0 {
+		return "", fmt.Errorf("%w: no package for %s in %s", ErrNoKernel, s.name, s.suite)
+	}
+	return slices.MaxFunc(releases, compareReleases), nil
+}
+
+var digits = regexp.MustCompile(`\d+`)
+
+// compareReleases orders releases by the numbers in them.
+func compareReleases(a, b string) int { return slices.Compare(numbers(a), numbers(b)) }
+
+func numbers(release string) []int {
+	var ns []int
+	for _, d := range digits.FindAllString(release, -1) {
+		n, err := strconv.Atoi(d)
+		if err != nil {
+			n = 0
+		}
+		ns = append(ns, n)
+	}
+	return ns
+}
+
+// Vmlinux returns the path of the kernel's vmlinux with DWARF, which it fetches
+// when asked for the first time (280 MB, 600 MB unpacked).
+func (k *Kernel) Vmlinux(ctx context.Context) (string, error) {
+	file := "vmlinux-" + k.Release
+	dir, err := cached(ctx, "debug", k.Release, func(dir string) error {
+		apt, err := newApt(ctx, k.source.suite, k.Arch)
+		if err != nil {
+			return err
+		}
+		all := filepath.Join(dir, "all")
+		if err := apt.fetch(ctx, all, "linux-image-"+k.Release+"-dbg"); err != nil {
+			return err
+		}
+		// The modules' symbols are twice as large again, and nobody asks for them.
+		err = os.Rename(filepath.Join(all, "usr", "lib", "debug", "boot", file), filepath.Join(dir, file))
+		if err != nil {
+			return err
+		}
+		return os.RemoveAll(all)
+	})
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, file), nil
+}

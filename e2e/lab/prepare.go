@@ -1,0 +1,83 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+
+	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
+)
+
+// writeCaptureInitrd makes the initramfs whose init copies /proc/vmcore out.
+func writeCaptureInitrd(ctx context.Context, k *Kernel, work string) (string, error) {
+	init, err := buildGuest(ctx, work, k.Arch)
+	if err != nil {
+		return "", err
+	}
+	mods, err := k.modules(ctx, "virtio_pci", "virtio_blk")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(work, "capture.img")
+	return path, writeInitrd(path, init, guestcfg.Config{}, mods, nil)
+}
+
+// prepare makes a machine that crashes as the scenario says and then starts the
+// capture initramfs.
+func prepare(ctx context.Context, s Scenario, k *Kernel, work, captureInitrd string, records bool) (*machine, error) {
+	init, err := buildGuest(ctx, work, k.Arch)
+	if err != nil {
+		return nil, err
+	}
+	mods, err := k.modules(ctx, systemModules(s)...)
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]string{guestcfg.KernelPath: k.Image, guestcfg.InitrdPath: captureInitrd}
+	if s.Kexec == guestcfg.KexecLoad {
+		kexec, err := kexecFiles(ctx, k.Arch)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(files, kexec)
+	}
+	cfg := guestcfg.Config{
+		Kexec:         s.Kexec,
+		CaptureAppend: s.captureAppend(),
+		FixKallsyms:   s.arm64(),
+		Busy:          s.Busy,
+		Records:       records,
+		Crash:         s.Crash,
+	}
+	m := &machine{scenario: s, kernel: k, dir: work, initrd: filepath.Join(work, "system.img")}
+	if err := writeInitrd(m.initrd, init, cfg, mods, files); err != nil {
+		return nil, err
+	}
+	if s.Busy {
+		return m, m.addFilesDisk(ctx)
+	}
+	return m, nil
+}
+
+// systemModules are those of a small virtual machine.
+func systemModules(s Scenario) []string {
+	names := []string{"virtio_pci", "virtio_blk", "virtio_net"}
+	if s.Busy {
+		names = append(names, "virtio_balloon", "ext4")
+	}
+	return names
+}
+
+// addFilesDisk makes an empty ext4 file system, as large as the memory.
+func (m *machine) addFilesDisk(ctx context.Context) error {
+	path := filepath.Join(m.dir, "files.img")
+	if err := makeSparse(path, int64(m.scenario.MemMiB)<<20); err != nil {
+		return err
+	}
+	if _, err := run(ctx, "", "mkfs.ext4", "-q", "-F", path); err != nil {
+		return fmt.Errorf("lab: %w", err)
+	}
+	m.disks = append(m.disks, disk{guestcfg.DiskFiles, path})
+	return nil
+}

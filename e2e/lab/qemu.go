@@ -1,0 +1,166 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
+)
+
+// A disk is a raw image that the guest finds by its serial.
+type disk struct {
+	serial, path string
+}
+
+// A machine is one QEMU.
+type machine struct {
+	scenario Scenario
+	kernel   *Kernel
+	initrd   string
+	dir      string // for the console log and the monitor socket
+	disks    []disk
+	onLine   func(line string) // called for each console line, without its end
+}
+
+// consolePath is where run leaves everything the guest printed.
+func (m *machine) consolePath() string { return filepath.Join(m.dir, "console.log") }
+
+func (m *machine) monitorPath() string { return filepath.Join(m.dir, "monitor") }
+
+// run boots the machine and returns when QEMU has ended.
+func (m *machine) run(ctx context.Context) error {
+	log, err := os.Create(m.consolePath())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }()
+	name, args := m.command()
+	cmd := exec.CommandContext(ctx, name, args...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	// No QEMU outlives its test. The signal follows the death of the thread
+	// that started it, hence the lock.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	readErr := m.readConsole(io.TeeReader(stdout, log))
+	if err := cmd.Wait(); err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return fmt.Errorf("lab: %s: %w: %s", name, err, stderr.String())
+	}
+	return readErr
+}
+
+func (m *machine) readConsole(r io.Reader) error {
+	// A line of a broken guest may be of any length.
+	br := bufio.NewReader(r)
+	for {
+		line, err := br.ReadString('\n')
+		if line = strings.TrimRight(line, "\r\n"); line != "" {
+			m.line(line)
+		}
+		if err == io.EOF { //nolint:errorlint // bufio returns it bare
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("lab: read console: %w", err)
+		}
+	}
+}
+
+func (m *machine) line(line string) {
+	if word, ok := guestWord(line); ok && word == guestcfg.WantBalloon {
+		// Without a balloon the guest reports it.
+		_ = m.monitor(fmt.Sprintf("balloon %d", m.scenario.MemMiB-guestcfg.BalloonMiB))
+	}
+	if m.onLine != nil {
+		m.onLine(line)
+	}
+}
+
+// guestWord is what the guest program said on a console line.
+func guestWord(line string) (string, bool) {
+	_, word, ok := strings.Cut(line, "lab: ")
+	return word, ok
+}
+
+// monitor gives QEMU a command.
+func (m *machine) monitor(command string) error {
+	conn, err := (&net.Dialer{}).DialContext(context.Background(), "unix", m.monitorPath())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := fmt.Fprintln(conn, command); err != nil {
+		return err
+	}
+	// The monitor echoes the command and prompts again when it is done; hanging
+	// up earlier may lose the command.
+	r := bufio.NewReader(conn)
+	for range 2 {
+		if _, err := r.ReadString('\n'); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// command is the QEMU to run.
+func (m *machine) command() (name string, args []string) {
+	s := m.scenario
+	mem := fmt.Sprintf("%dM", s.MemMiB)
+	args = []string{
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-accel", "tcg,thread=multi", "-smp", "2", "-m", mem,
+		// Memory that the guest does not touch costs nothing, however much it is.
+		"-object", "memory-backend-ram,id=m0,reserve=off,size=" + mem,
+		"-kernel", m.kernel.Image, "-initrd", m.initrd, "-append", m.cmdline(),
+		"-serial", "stdio", "-monitor", "unix:" + m.monitorPath() + ",server=on,wait=off",
+		"-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,romfile=",
+		"-device", "virtio-balloon-pci",
+	}
+	for _, d := range m.disks {
+		args = append(args,
+			"-drive", "if=none,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,id="+d.serial+",file="+d.path,
+			"-device", "virtio-blk-pci,drive="+d.serial+",serial="+d.serial)
+	}
+	if s.arm64() {
+		cpu := choose(s.CPU == "max", "max,pauth-impdef=on", s.CPU)
+		return "qemu-system-aarch64", append(args, "-machine", "virt,gic-version=2,memory-backend=m0", "-cpu", cpu)
+	}
+	return "qemu-system-x86_64", append(args, "-machine", "pc,memory-backend=m0", "-cpu", s.CPU)
+}
+
+// consoleDevice is the serial port in the kernel's words.
+func (s Scenario) consoleDevice() string { return choose(s.arm64(), "ttyAMA0", "ttyS0") }
+
+// cmdline is that of the system kernel. panic=5 is for the case that there is
+// no capture kernel to go to.
+func (m *machine) cmdline() string {
+	s := m.scenario
+	return strings.TrimSpace(fmt.Sprintf("console=%s crashkernel=%dM panic=5 %s", s.consoleDevice(), s.CrashkernelMiB, s.Append))
+}
+
+// captureAppend is the command line of the capture kernel, much like that of
+// Debian's kdump-tools.
+func (s Scenario) captureAppend() string {
+	return "console=" + s.consoleDevice() + " nr_cpus=1 irqpoll reset_devices panic=5 quiet"
+}
