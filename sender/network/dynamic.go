@@ -1,0 +1,250 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// DHCP's timing: a server answers within milliseconds or was asked before the
+// switch forwarded (spanning tree holds ports back for up to 30 s), so short tries
+// beat long ones.
+const (
+	dhcpTry     = 3 * time.Second
+	dhcpRounds  = 2
+	slaacPoll   = 250 * time.Millisecond
+	minRenewal  = 30 * time.Second
+	maxSearch   = 6
+)
+
+// dynamic asks all links at once for an IPv4 address and watches for an IPv6 one
+// from a router advertisement. The first answer wins.
+func (m *Manager) dynamic(ctx, background context.Context, links []netlink.Link) error {
+	ctx, cancel := context.WithTimeout(ctx, dhcpTry*dhcpRounds+time.Second)
+	defer cancel()
+	results := make(chan error, 2*len(links))
+	for _, l := range links {
+		go func() { results <- m.dhcp(ctx, background, l) }()
+		go func() { results <- m.slaac(ctx, l) }()
+	}
+	var errs []error
+	var won bool
+	for range 2 * len(links) {
+		err := <-results
+		if err == nil {
+			won = true
+			cancel() // the others need not be waited for longer than it takes them to stop
+		} else if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+			errs = append(errs, err)
+		}
+	}
+	switch {
+	case won:
+		return nil
+	case len(errs) > 0:
+		return errors.Join(errs...)
+	}
+	return fmt.Errorf("%s: no answer from a DHCP server and no router advertisement", names(links))
+}
+
+// dhcp gets one lease for one link and applies it.
+func (m *Manager) dhcp(ctx, background context.Context, l netlink.Link) error {
+	c, lease, err := request(ctx, l)
+	if err != nil {
+		return err
+	}
+	if err := m.apply(l, lease.ACK); err != nil {
+		return errors.Join(err, c.Close())
+	}
+	m.wg.Add(1)
+	go func() {
+		defer m.wg.Done()
+		m.renew(background, l, c, lease)
+	}()
+	return nil
+}
+
+func request(ctx context.Context, l netlink.Link) (*nclient4.Client, *nclient4.Lease, error) {
+	a := l.Attrs()
+	c, err := nclient4.New(a.Name, nclient4.WithTimeout(dhcpTry), nclient4.WithRetry(dhcpRounds), nclient4.WithHWAddr(a.HardwareAddr))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: dhcp: %w", a.Name, err)
+	}
+	lease, err := c.Request(ctx, dhcpv4.WithRequestedOptions(dhcpv4.OptionSubnetMask, dhcpv4.OptionRouter,
+		dhcpv4.OptionDomainNameServer, dhcpv4.OptionDomainName, dhcpv4.OptionDNSDomainSearchList,
+		dhcpv4.OptionInterfaceMTU, dhcpv4.OptionClasslessStaticRoute))
+	if err != nil {
+		_ = c.Close()
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
+		return nil, nil, fmt.Errorf("%s: dhcp: %w", a.Name, err)
+	}
+	return c, lease, nil
+}
+
+// apply turns what a server granted into addresses, routes and resolvers.
+func (m *Manager) apply(l netlink.Link, ack *dhcpv4.DHCPv4) error {
+	mask := ack.SubnetMask()
+	if len(mask) != net.IPv4len {
+		mask = ack.YourIPAddr.DefaultMask()
+	}
+	ip := ack.YourIPAddr.To4()
+	if ip == nil || ip.IsUnspecified() || mask == nil {
+		return fmt.Errorf("%s: dhcp: server %s granted no address", l.Attrs().Name, ack.ServerIdentifier())
+	}
+	if mtu, err := dhcpv4.GetUint16(dhcpv4.OptionInterfaceMTU, ack.Options); err == nil && mtu >= 576 && m.Config.MTU == 0 {
+		if err := netlink.LinkSetMTU(l, int(mtu)); err != nil {
+			m.Log("network: %s: mtu %d of the DHCP server: %v", l.Attrs().Name, mtu, err)
+		}
+	}
+	if err := netlink.AddrReplace(l, &netlink.Addr{IPNet: &net.IPNet{IP: ip, Mask: mask}}); err != nil {
+		return fmt.Errorf("%s: address %s: %w", l.Attrs().Name, ip, err)
+	}
+	for _, r := range routesOf(ack) {
+		if err := addRoute(l, r.dst, r.gw); err != nil {
+			m.Log("network: %v", err)
+		}
+	}
+	m.learnDNS(ack)
+	ones, _ := mask.Size()
+	m.Log("network: %s has %s/%d from DHCP server %s", l.Attrs().Name, ip, ones, ack.ServerIdentifier())
+	return nil
+}
+
+type route struct {
+	dst netip.Prefix
+	gw  netip.Addr
+}
+
+// routesOf returns the routes of a lease. A server that sends classless routes means
+// them alone: the router option is then to be ignored (RFC 3442).
+func routesOf(ack *dhcpv4.DHCPv4) []route {
+	var list []route
+	for _, r := range ack.ClasslessStaticRoute() {
+		ip, ok := netip.AddrFromSlice(r.Dest.IP.To4())
+		gw, ok2 := netip.AddrFromSlice(r.Router.To4())
+		ones, bits := r.Dest.Mask.Size()
+		if ok && ok2 && bits == 32 {
+			list = append(list, route{netip.PrefixFrom(ip, ones).Masked(), gw})
+		}
+	}
+	if len(list) > 0 {
+		return list[:min(len(list), maxRoutes)]
+	}
+	for _, r := range ack.Router() {
+		if gw, ok := netip.AddrFromSlice(r.To4()); ok {
+			return []route{{gw: gw}}
+		}
+	}
+	return nil
+}
+
+// maxRoutes bounds what a server may make us add.
+const maxRoutes = 32
+
+func (m *Manager) learnDNS(ack *dhcpv4.DHCPv4) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, ip := range ack.DNS() {
+		a, ok := netip.AddrFromSlice(ip.To4())
+		if ok && !slices.Contains(m.dns, a) {
+			m.dns = append(slices.Clip(m.dns), a)
+		}
+	}
+	if labels := ack.DomainSearch(); labels != nil {
+		m.search = labels.Labels
+	} else if name := ack.DomainName(); name != "" {
+		m.search = []string{name}
+	}
+	m.search = slices.DeleteFunc(slices.Clone(m.search), func(s string) bool { return !plainDomain(s) })
+	m.search = m.search[:min(len(m.search), maxSearch)]
+	if err := m.writeResolvConf(); err != nil {
+		m.Log("network: %v", err)
+	}
+}
+
+// plainDomain keeps everything out of resolv.conf that could be read as another line
+// or word of it.
+func plainDomain(s string) bool {
+	return s != "" && len(s) < 254 && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '.' && r != '_'
+	})
+}
+
+// renew asks for the lease again at half its time, as RFC 2131 has it, so that a
+// dump that takes hours keeps its address.
+func (m *Manager) renew(ctx context.Context, l netlink.Link, c *nclient4.Client, lease *nclient4.Lease) {
+	defer func() { _ = c.Close() }()
+	for {
+		wait := max(lease.ACK.IPAddressLeaseTime(time.Hour)/2, minRenewal)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		next, err := c.Renew(ctx, lease)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			m.note("network: %s: lease not renewed: %v", l.Attrs().Name, err)
+			continue
+		}
+		lease = next
+	}
+}
+
+// slaac waits until the kernel has made an address out of a router advertisement and
+// has a default route with it.
+func (m *Manager) slaac(ctx context.Context, l netlink.Link) error {
+	for {
+		if a := globalIPv6(l); a != nil {
+			m.Log("network: %s has %s by router advertisement", l.Attrs().Name, a)
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(slaacPoll):
+		}
+	}
+}
+
+func globalIPv6(l netlink.Link) *net.IPNet {
+	addrs, err := netlink.AddrList(l, netlink.FAMILY_V6)
+	if err != nil {
+		return nil
+	}
+	routes, err := netlink.RouteList(l, netlink.FAMILY_V6)
+	if err != nil || !slices.ContainsFunc(routes, isDefault) {
+		return nil
+	}
+	for _, a := range addrs {
+		if a.IP.IsGlobalUnicast() && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0 {
+			return a.IPNet
+		}
+	}
+	return nil
+}
+
+func isDefault(r netlink.Route) bool {
+	if r.Gw == nil {
+		return false
+	}
+	if r.Dst == nil {
+		return true
+	}
+	ones, _ := r.Dst.Mask.Size()
+	return ones == 0
+}
