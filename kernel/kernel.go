@@ -1,76 +1,156 @@
 // Package kernel gives meaning to the memory of a crashed Linux kernel: it
-// translates the kernel's virtual addresses and reads what lies there.
+// finds the kernel's page tables through VMCOREINFO, translates the kernel's
+// virtual addresses, and reads what lies there. Its subpackages build on that:
+// kernel/pages sorts the page frames by what they hold, kernel/printk reads the
+// log.
+//
+// What is known of a kernel comes from its VMCOREINFO note alone
+// (Documentation/admin-guide/kdump/vmcoreinfo.rst in the kernel tree); no symbol
+// file is needed. x86_64 is read with 4 and 5 levels of page tables, with KASLR
+// and with memory encryption (sme_mask), arm64 with pages of 4 KiB and 39, 48
+// and 52 bits of address (the last with LPA2's wider output addresses). Other
+// machines and page sizes, and big-endian memory, are not supported: New
+// answers with a Kernel that has warnings and translates nothing, so that a dump
+// can still be taken whole.
+//
+// The memory read is hostile input: no value in it decides an allocation or the
+// number of steps taken, and a page table that loops ends after as many levels
+// as the architecture has. The package knows no dump format; memory comes
+// through PhysReader. A Kernel is safe for concurrent use if its PhysReader is.
 package kernel
 
 import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"slices"
 
 	"github.com/corehaul/corehaul/mem"
 )
 
 // PhysReader reads physical memory of the system kernel.
 type PhysReader interface {
+	// ReadPhys fills p with the bytes at physical address a and behind it. It
+	// fills all of p or returns an error; p may cross page frames.
 	ReadPhys(p []byte, a mem.PhysAddr) error
 }
 
-// VMCoreInfo answers what the kernel said of itself in its VMCOREINFO note.
+// VMCoreInfo answers what the kernel said of itself in its VMCOREINFO note. Each
+// method reports whether the key is there; an unreadable value counts as absent.
 type VMCoreInfo interface {
-	Symbol(name string) (uint64, bool)
-	Size(name string) (uint64, bool)
-	Offset(name string) (uint64, bool)
-	Length(name string) (uint64, bool)
-	Number(name string) (int64, bool)
-	String(key string) (string, bool)
+	Symbol(name string) (uint64, bool) // SYMBOL(name), an address
+	Size(name string) (uint64, bool)   // SIZE(name), bytes
+	Offset(name string) (uint64, bool) // OFFSET(struct.member), bytes
+	Length(name string) (uint64, bool) // LENGTH(name), elements of an array
+	Number(name string) (int64, bool)  // NUMBER(name); unsigned values as their bit pattern
+	String(key string) (string, bool)  // any other KEY=value
 }
 
-// Segment is a piece of kernel address space and where it lies in memory.
+// Segment is a piece of the kernel's address space and where it lies in memory,
+// as a PT_LOAD of the dump tells it.
 type Segment struct {
 	Vaddr mem.VirtAddr
 	Paddr mem.PhysAddr
-	Size  uint64
+	Size  uint64 // bytes
 }
 
-// Config describes a dump to New.
+// Config describes a dump to New. Memory and Info are required.
 type Config struct {
-	Memory       PhysReader
-	Info         VMCoreInfo
-	Machine      elf.Machine
-	ByteOrder    binary.ByteOrder
-	PageSize     int
-	MaxPFN       mem.PFN
+	Memory    PhysReader
+	Info      VMCoreInfo
+	Machine   elf.Machine
+	ByteOrder binary.ByteOrder // nil means little-endian
+	PageSize  int              // bytes; 0 means 4096
+	MaxPFN    mem.PFN          // one past the last page frame, 0 when unknown
+	// TextSegments are where the dump file says that parts of the kernel lie.
+	// They are used where VMCOREINFO does not tell phys_base, and where page
+	// tables cannot be read. May be empty.
 	TextSegments []Segment
 }
 
-// ErrNotMapped says that the kernel's page tables map nothing at an address.
-var ErrNotMapped = errors.New("address not mapped")
+// Errors of translation. Both come inside a *FaultError, which names the address.
+var (
+	// ErrNotMapped says that the kernel's page tables map nothing at an address.
+	ErrNotMapped = errors.New("address not mapped")
+	// ErrNoPageTables says that no page tables could be found in this dump, so
+	// that no address can be translated.
+	ErrNoPageTables = errors.New("kernel page tables not known")
+)
 
-// Kernel is the memory of one crashed kernel. Safe for concurrent use.
+const (
+	pageShift = 12 // the only page size read so far
+	pageSize  = 1 << pageShift
+)
+
+// Kernel is the memory of one crashed kernel. Make one with New.
 type Kernel struct {
 	cfg      Config
+	paging   *paging // nil when the page tables are not known
+	image    imageMap
+	physBase uint64
+	hasBase  bool
 	warnings []string
 }
 
-// Utsname is the kernel's idea of its own name, as uname(2) gives it.
-type Utsname struct {
-	Sysname, Nodename, Release, Version, Machine, Domainname string
+// imageMap is the linear mapping of the kernel image, which holds without page
+// tables: a virtual address in [start, end) lies at it plus delta.
+type imageMap struct {
+	start, end mem.VirtAddr
+	delta      uint64
 }
 
-// New prepares the kernel that cfg describes.
-func New(cfg Config) (*Kernel, error) { return &Kernel{cfg: cfg}, nil }
+// New prepares the kernel that cfg describes. A dump of a kernel that is not
+// understood gives no error but a Kernel with warnings whose translations fail;
+// errors are for a Config that lacks Memory or Info.
+func New(cfg Config) (*Kernel, error) {
+	if cfg.Memory == nil || cfg.Info == nil {
+		return nil, errors.New("kernel: no memory or no VMCOREINFO given")
+	}
+	k := &Kernel{cfg: cfg}
+	if cfg.PageSize != 0 && cfg.PageSize != pageSize {
+		k.warnf("page size %d is not supported: addresses cannot be translated", cfg.PageSize)
+		return k, nil
+	}
+	if cfg.ByteOrder != nil && cfg.ByteOrder != binary.ByteOrder(binary.LittleEndian) {
+		k.warnf("big-endian memory is not supported: addresses cannot be translated")
+		return k, nil
+	}
+	switch cfg.Machine {
+	case elf.EM_X86_64:
+		k.setupX86()
+	case elf.EM_AARCH64:
+		k.setupARM64()
+	default:
+		k.warnf("machine %v is not supported: addresses cannot be translated", cfg.Machine)
+	}
+	return k, nil
+}
 
-// Warnings returns what could not be determined.
-func (k *Kernel) Warnings() []string { return k.warnings }
+func (k *Kernel) warnf(format string, args ...any) {
+	k.warnings = append(k.warnings, fmt.Sprintf(format, args...))
+}
 
-// Translate returns the physical address of a virtual one.
-func (k *Kernel) Translate(mem.VirtAddr) (mem.PhysAddr, error) { return 0, ErrNotMapped }
+// Warnings returns what New could not determine, one sentence each, naming the
+// VMCOREINFO key at fault and the consequence.
+func (k *Kernel) Warnings() []string { return slices.Clone(k.warnings) }
 
-// ReadVirt fills p from virtual address va.
-func (k *Kernel) ReadVirt([]byte, mem.VirtAddr) error { return ErrNotMapped }
+// Info returns the VMCOREINFO that the Kernel was made with.
+func (k *Kernel) Info() VMCoreInfo { return k.cfg.Info }
 
-// Utsname reads init_uts_ns.
-func (k *Kernel) Utsname() (Utsname, error) { return Utsname{}, ErrNotMapped }
+// Machine returns the machine that the kernel ran on.
+func (k *Kernel) Machine() elf.Machine { return k.cfg.Machine }
 
-// PhysBase returns phys_base as the kdump sub header wants it.
-func (k *Kernel) PhysBase() (uint64, bool) { return 0, false }
+// MaxPFN returns one past the last page frame of the dump, 0 when unknown.
+func (k *Kernel) MaxPFN() mem.PFN { return k.cfg.MaxPFN }
+
+// PageShift returns the binary logarithm of the page size.
+func (k *Kernel) PageShift() uint { return pageShift }
+
+// Supported reports whether the kernel's addresses can be translated at all.
+func (k *Kernel) Supported() bool { return k.paging != nil }
+
+// PhysBase returns the value that belongs into phys_base of a kdump sub header:
+// on x86_64 the kernel's phys_base (modulo 2^64: it can be negative), on arm64
+// the physical address where its RAM starts. It reports false when unknown.
+func (k *Kernel) PhysBase() (uint64, bool) { return k.physBase, k.hasBase }

@@ -1,0 +1,134 @@
+package pages
+
+import (
+	"encoding/binary"
+	"math/bits"
+
+	"github.com/corehaul/corehaul/mem"
+)
+
+// maxCompoundOrder bounds the order that a struct page is believed to have: with
+// pages of 4 KiB the largest compound page is a hugetlb page of 1 GiB.
+const maxCompoundOrder = 18
+
+const pageMappingAnon = 1 // PAGE_MAPPING_ANON, bit 0 of page->mapping
+
+// facts is what one struct page says, as far as the tests need it.
+type facts struct {
+	flags, private uint64
+	word           uint32 // _mapcount or page type
+	order          uint64 // of the compound page that begins here, else 0
+	tail           bool   // of a compound page
+	slab, anon     bool
+	hugetlb        bool
+}
+
+// read takes the facts from struct page p of frame pfn. next is the struct page
+// of the frame behind it, nil when it is not at hand.
+func (l *layout) read(f *facts, p, next []byte, pfn mem.PFN) {
+	*f = facts{flags: binary.LittleEndian.Uint64(p[l.flags:])}
+	if l.compoundHead >= 0 && p[l.compoundHead]&1 != 0 {
+		f.tail = true
+		return
+	}
+	if l.mapcount >= 0 {
+		f.word = binary.LittleEndian.Uint32(p[l.mapcount:])
+	}
+	if l.private >= 0 {
+		f.private = binary.LittleEndian.Uint64(p[l.private:])
+	}
+	f.slab = f.flags&l.slab != 0 || l.slabType.is(f.word)
+	if l.mapping >= 0 {
+		f.anon = p[l.mapping]&pageMappingAnon != 0 && !f.slab
+	}
+	if f.flags&l.head != 0 && next != nil {
+		l.readCompoundPage(f, next, pfn)
+	}
+}
+
+// readCompoundPage takes order and kind of the compound page that begins at pfn
+// from its second struct page.
+func (l *layout) readCompoundPage(f *facts, next []byte, pfn mem.PFN) {
+	switch {
+	case l.orderInFlags:
+		flags := binary.LittleEndian.Uint64(next[l.flags:])
+		f.order = flags & 0xff
+		f.hugetlb = l.hugetlbType.is(f.word) || flags&l.hugetlbFlag != 0
+	default:
+		if l.order >= 0 {
+			f.order = uint64(next[l.order])
+		}
+		f.hugetlb = l.dtor >= 0 && int64(next[l.dtor]) == l.hugetlbDtor
+	}
+	// A compound page is aligned to its size; any other order is no order.
+	if f.order > maxCompoundOrder || bits.TrailingZeros64(uint64(pfn)) < int(f.order) { //nolint:gosec // at most 255
+		f.order = 0
+	}
+}
+
+// judge returns what the tests that level switches on make of a frame, in
+// makedumpfile's order, and how many frames from it on the answer covers. It
+// returns Kernel and 1 for a frame that no test leaves out.
+func (l *layout) judge(f *facts, level DumpLevel) (Class, uint64) {
+	if f.tail { // what its head page says covers it
+		return Kernel, 1
+	}
+	if level&LevelFree != 0 {
+		switch {
+		case l.private >= 0 && l.buddy.is(f.word) && !f.slab && l.mapcount >= 0:
+			if f.private >= l.orders {
+				return Kernel, 1 // makedumpfile asks no further either
+			}
+			return Free, 1 << f.private
+		case l.mapcount >= 0 && l.unaccepted.is(f.word):
+			return Free, 1 << (l.orders - 1)
+		}
+	}
+	if c := l.judgeUse(f, level); c != Kernel {
+		return c, 1 << f.order
+	}
+	switch {
+	case f.flags&l.hwpoison != 0:
+		return HWPoison, 1 << f.order
+	case l.mapcount >= 0 && l.offline.is(f.word) && !f.slab:
+		return Offline, 1 << f.order
+	}
+	return Kernel, 1
+}
+
+// judgeUse runs the tests for page cache and user memory.
+func (l *layout) judgeUse(f *facts, level DumpLevel) Class {
+	if !l.canTellUse || l.mapping < 0 {
+		return Kernel
+	}
+	isCache := f.flags&l.lru != 0 || f.flags&l.swapBacked != 0 && f.flags&l.swapCache != 0
+	private := f.flags&l.privateFlag != 0 || l.privateFlag == 0
+	switch {
+	case level&LevelCache != 0 && isCache && !private && !f.anon:
+		return Cache
+	case level&LevelCachePrivate != 0 && isCache && !f.anon:
+		if private {
+			return CachePrivate
+		}
+		return Cache
+	case level&LevelUser != 0 && (f.anon || f.hugetlb):
+		return User
+	}
+	return Kernel
+}
+
+// decide returns the class of a frame, how many frames it covers, and whether
+// level excludes them. The class is what level 31 would call it, even where a
+// smaller level keeps it.
+func (l *layout) decide(f *facts, level DumpLevel) (class Class, count uint64, excluded bool) {
+	class, count = l.judge(f, MaxLevel)
+	if class.ExcludedAt(level) {
+		// Nothing before this test matched with all tests on, so nothing does
+		// with fewer.
+		return class, count, true
+	}
+	if other, n := l.judge(f, level); other != Kernel {
+		return other, n, true
+	}
+	return class, count, false
+}

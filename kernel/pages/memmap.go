@@ -1,0 +1,97 @@
+package pages
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/mem"
+)
+
+// maxMemmapExtents bounds what is remembered of where struct pages lie: 1 MiB. A
+// memory map is built of mappings of 2 MiB and more that mostly follow each
+// other, so that real machines have a few extents per NUMA node.
+const maxMemmapExtents = 1 << 16
+
+// memmapExtents collects the page frames that hold struct pages.
+type memmapExtents struct {
+	list []mem.Extent
+	full bool // some extents did not fit
+}
+
+// add notes that the struct pages at [va, va+size) are there. Addresses that are
+// not mapped are passed over.
+func (m *memmapExtents) add(k *kernel.Kernel, va mem.VirtAddr, size uint64) {
+	pageSize := uint64(1) << k.PageShift()
+	for size > 0 && !m.full {
+		mapping, err := k.Lookup(va)
+		n := mapping.Size
+		if err != nil {
+			n = pageSize - uint64(va)%pageSize
+		}
+		n = min(n, size)
+		if err == nil {
+			r := mem.Range{Start: mapping.Phys, End: mapping.Phys + mem.PhysAddr(n)}
+			m.append(r.Pages(k.PageShift()))
+		}
+		va += mem.VirtAddr(n)
+		size -= n
+	}
+}
+
+func (m *memmapExtents) append(e mem.Extent) {
+	if e.Count == 0 {
+		return
+	}
+	if n := len(m.list); n > 0 && m.list[n-1].End() == e.Start {
+		m.list[n-1].Count += e.Count
+		return
+	}
+	if len(m.list) == maxMemmapExtents {
+		m.normalise()
+		if len(m.list) > maxMemmapExtents*3/4 {
+			m.full = true
+			return
+		}
+	}
+	m.list = append(m.list, e)
+}
+
+// normalise sorts the extents and joins the ones that touch.
+func (m *memmapExtents) normalise() {
+	slices.SortFunc(m.list, func(a, b mem.Extent) int { return cmp.Compare(a.Start, b.Start) })
+	joined := m.list[:0]
+	for _, e := range m.list {
+		joined = appendExtent(joined, e)
+	}
+	m.list = joined
+}
+
+// splitter cuts ascending runs of kernel pages where the memory map lies.
+type splitter struct {
+	memmap []mem.Extent // what may still overlap a later run
+}
+
+// split calls yield for the parts of e, in order.
+func (s *splitter) split(e mem.Extent, yield func(e mem.Extent, class Class) error) error {
+	for e.Count > 0 {
+		for len(s.memmap) > 0 && s.memmap[0].End() <= e.Start {
+			s.memmap = s.memmap[1:]
+		}
+		part, class := e, Kernel
+		if len(s.memmap) > 0 {
+			switch next := s.memmap[0]; {
+			case next.Start <= e.Start:
+				class = Memmap
+				part.Count = min(e.Count, uint64(next.End()-e.Start))
+			case next.Start < e.End():
+				part.Count = uint64(next.Start - e.Start)
+			}
+		}
+		if err := yield(part, class); err != nil {
+			return err
+		}
+		e = mem.Extent{Start: part.End(), Count: e.Count - part.Count}
+	}
+	return nil
+}

@@ -1,0 +1,232 @@
+package pages
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/corehaul/corehaul/mem"
+)
+
+// How many struct pages are read at once: few where the last one covered a large
+// free block, since the next one probably does so too and the rest of the read
+// would be skipped unseen, and more with every read after that.
+const (
+	firstBatch   = 8
+	batchGrowth  = 8
+	largestBatch = 1024
+	largeBlock   = 512 // frames
+)
+
+// Walk calls yield for runs of frames, in ascending order, that together cover
+// every frame of RAM once. Neighbouring frames of the same class and fate are in
+// one run. What it yields depends on the dump and the level alone. It needs no
+// more memory for a larger machine. It returns yield's first error, the context's,
+// or an error for a level above 31.
+func (c *Classifier) Walk(ctx context.Context, level DumpLevel, yield func(Run) error) error {
+	if level > MaxLevel {
+		return fmt.Errorf("dump level %d is not in 0..%d", level, MaxLevel)
+	}
+	w := &walker{c: c, level: level, yield: yield, splitter: splitter{memmap: c.memmap}, batch: firstBatch}
+	if c.sections == nil {
+		for _, e := range c.ram {
+			w.emit(e, Kernel, false)
+		}
+		w.flush()
+		return w.err
+	}
+	w.buf = make([]byte, largestBatch*c.layout.size)
+	c.eachSection(func(e mem.Extent) bool {
+		if w.err == nil {
+			w.err = ctx.Err()
+		}
+		w.section(e)
+		return w.err == nil
+	})
+	w.flush()
+	return w.err
+}
+
+// span is a range of frames up to until that a struct page before it decided.
+type span struct {
+	until mem.PFN
+	class Class
+}
+
+// walker is one walk over the frames.
+type walker struct {
+	c     *Classifier
+	level DumpLevel
+	yield func(Run) error
+	err   error // the first one; nothing is yielded after it
+
+	run      Run // what will be yielded next, when nothing more joins it
+	splitter splitter
+
+	excluded span // frames before its end are excluded, whatever they say
+	covered  span // kept frames before its end have its class
+
+	buf   []byte // struct pages of frames [first, end)
+	first mem.PFN
+	end   mem.PFN
+	batch int // struct pages to read next
+	facts facts
+}
+
+// section sorts the frames of e, which lie in one section.
+func (w *walker) section(e mem.Extent) {
+	if e.Start >= w.c.limit {
+		w.emit(e, Offline, true)
+		return
+	}
+	va, ok := w.c.structPage(e.Start)
+	if !ok {
+		w.keep(e)
+		return
+	}
+	w.first, w.end = 0, 0
+	var skip mem.PFN // frames before it were excluded by one of this section
+	for pfn := e.Start; pfn < e.End() && w.err == nil; {
+		if pfn < skip {
+			n := uint64(min(skip, e.End()) - pfn)
+			w.emit(mem.Extent{Start: pfn, Count: n}, w.excluded.class, true)
+			pfn += mem.PFN(n)
+			continue
+		}
+		rest := mem.Extent{Start: pfn, Count: uint64(e.End() - pfn)}
+		at := va + mem.VirtAddr(uint64(pfn-e.Start)*w.c.sections.structPage)
+		if lost := w.fetch(rest, at); lost > 0 {
+			w.keep(mem.Extent{Start: pfn, Count: lost})
+			pfn += mem.PFN(lost)
+			continue
+		}
+		if count := w.frame(pfn); count > 1 {
+			skip = pfn + mem.PFN(count)
+			if count >= largeBlock {
+				w.batch = firstBatch
+			}
+			continue
+		}
+		pfn++
+	}
+}
+
+// frame sorts frame pfn, whose struct page is in the buffer. It returns more than
+// 1, and emits nothing, when that many frames are excluded together.
+func (w *walker) frame(pfn mem.PFN) uint64 {
+	if len(w.c.headless) > 0 && slices.Contains(w.c.headless, pfn) {
+		// makedumpfile looks up struct pages by the first byte of a frame.
+		w.keep(mem.Extent{Start: pfn, Count: 1})
+		return 1
+	}
+	l := &w.c.layout
+	p := w.buf[int(pfn-w.first)*l.size:] //nolint:gosec // inside the buffer
+	var next []byte
+	if pfn+1 < w.end {
+		next = p[l.size:]
+	}
+	l.read(&w.facts, p, next, pfn)
+	class, count, excluded := l.decide(&w.facts, w.level)
+	if excluded && count > 1 {
+		if until := pfn + mem.PFN(count); until > w.excluded.until {
+			w.excluded = span{until: until, class: class}
+		}
+		return count
+	}
+	one := mem.Extent{Start: pfn, Count: 1}
+	switch {
+	case excluded:
+		w.emit(one, class, true)
+	case count > 1:
+		w.covered = span{until: pfn + mem.PFN(count), class: class}
+		w.keep(one)
+	case class != Kernel && pfn >= w.excluded.until:
+		w.emit(one, class, false)
+	default:
+		w.keep(one)
+	}
+	return 1
+}
+
+// keep emits frames that nothing of their own excludes: an earlier frame may
+// have excluded them, or have told their class.
+func (w *walker) keep(e mem.Extent) {
+	for e.Count > 0 {
+		part, class, excluded := e, Kernel, false
+		var until mem.PFN
+		switch {
+		case e.Start < w.excluded.until:
+			until, class, excluded = w.excluded.until, w.excluded.class, true
+		case e.Start < w.covered.until:
+			until, class = w.covered.until, w.covered.class
+		}
+		if until > e.Start && until < e.End() {
+			part.Count = uint64(until - e.Start)
+		}
+		w.emit(part, class, excluded)
+		e = mem.Extent{Start: part.End(), Count: e.Count - part.Count}
+	}
+}
+
+// fetch makes sure that the struct page of rest's first frame, which lies at va,
+// is in the buffer, and the one behind it if rest goes on. It returns how many
+// frames' struct pages cannot be read, 0 for none.
+func (w *walker) fetch(rest mem.Extent, va mem.VirtAddr) uint64 {
+	pfn := rest.Start
+	if pfn >= w.first && pfn < w.end && (pfn+1 < w.end || pfn+1 == rest.End()) {
+		return 0
+	}
+	if pfn >= w.first && pfn < w.end && !w.isHead(pfn) {
+		return 0
+	}
+	size := uint64(w.c.layout.size) //nolint:gosec // positive
+	count := min(rest.Count, uint64(w.batch))
+	w.batch = min(w.batch*batchGrowth, largestBatch)
+	err := w.c.k.ReadVirt(w.buf[:count*size], va)
+	if err != nil {
+		// One page of the memory map may be missing: take what lies before its end.
+		page := uint64(1) << w.c.k.PageShift()
+		count = min(count, (page-uint64(va)%page+size-1)/size)
+		err = w.c.k.ReadVirt(w.buf[:count*size], va)
+	}
+	if err != nil {
+		w.c.loseStructPages(pfn, err)
+		w.first, w.end = 0, 0
+		return count
+	}
+	w.first, w.end = pfn, pfn+mem.PFN(count)
+	return 0
+}
+
+// isHead reports whether frame pfn, which is in the buffer, begins a compound
+// page, so that its second struct page is wanted too.
+func (w *walker) isHead(pfn mem.PFN) bool {
+	l := &w.c.layout
+	l.read(&w.facts, w.buf[int(pfn-w.first)*l.size:], nil, pfn) //nolint:gosec // inside the buffer
+	return w.facts.flags&l.head != 0
+}
+
+// emit adds e to the runs.
+func (w *walker) emit(e mem.Extent, class Class, excluded bool) {
+	if w.run.Count > 0 && w.run.End() == e.Start && w.run.Class == class && w.run.Excluded == excluded {
+		w.run.Count += e.Count
+		return
+	}
+	w.flush()
+	w.run = Run{Extent: e, Class: class, Excluded: excluded}
+}
+
+// flush yields the run at hand.
+func (w *walker) flush() {
+	run := w.run
+	w.run = Run{}
+	switch {
+	case w.err != nil || run.Count == 0:
+	case run.Class == Kernel && !run.Excluded:
+		w.err = w.splitter.split(run.Extent, func(e mem.Extent, class Class) error {
+			return w.yield(Run{Extent: e, Class: class})
+		})
+	default:
+		w.err = w.yield(run)
+	}
+}

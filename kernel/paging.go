@@ -1,0 +1,162 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/corehaul/corehaul/mem"
+)
+
+// FaultError says why a virtual address could not be translated or read.
+type FaultError struct {
+	Addr  mem.VirtAddr // the address asked for
+	Entry mem.PhysAddr // where the page table entry at fault lies, 0 for none
+	Level int          // its level: 0 is the last one, -1 for none
+	Err   error        // ErrNotMapped, ErrNoPageTables or the PhysReader's error
+}
+
+func (e *FaultError) Error() string {
+	if e.Level < 0 {
+		return fmt.Sprintf("virtual address %v: %v", e.Addr, e.Err)
+	}
+	return fmt.Sprintf("virtual address %v: level %d page table entry at %v: %v", e.Addr, e.Level, e.Entry, e.Err)
+}
+
+func (e *FaultError) Unwrap() error { return e.Err }
+
+const (
+	entrySize    = 8   // bytes of a page table entry on both architectures
+	tableBits    = 9   // address bits that one level of 4 KiB tables translates
+	cachedTables = 128 // pages of page tables kept: 512 KiB
+)
+
+// entryKind is what a page table entry turned out to be.
+type entryKind int
+
+const (
+	entryAbsent entryKind = iota
+	entryTable
+	entryPage // a page or a larger block
+)
+
+// paging is a set of kernel page tables of 4 KiB pages.
+type paging struct {
+	memory  PhysReader
+	root    mem.PhysAddr
+	levels  int          // 3 to 5
+	topBits uint         // address bits that the root table translates
+	lowest  mem.VirtAddr // addresses below are not the kernel's
+	// decode tells kind and output address of the entry at a level. For blocks
+	// the address bits below the block's size need not be clear.
+	decode func(entry uint64, level int) (entryKind, uint64)
+
+	mu    sync.Mutex
+	cache [cachedTables]*tablePage // by page frame, direct mapped
+}
+
+// tablePage is one page of memory that holds page tables.
+type tablePage struct {
+	addr mem.PhysAddr
+	data [pageSize]byte
+}
+
+// walk returns the mapping that holds va, from va to its end.
+func (g *paging) walk(va mem.VirtAddr) (Mapping, error) {
+	if va < g.lowest {
+		return Mapping{}, &FaultError{Addr: va, Level: -1, Err: ErrNotMapped}
+	}
+	table := uint64(g.root)
+	for level := g.levels - 1; level >= 0; level-- {
+		shift := uint(pageShift + tableBits*level) //nolint:gosec // level is 0 to 4
+		width := uint(tableBits)
+		if level == g.levels-1 {
+			width = g.topBits
+		}
+		index := uint64(va) >> shift & (1<<width - 1)
+		at := mem.PhysAddr(table + index*entrySize)
+		entry, err := g.entry(at)
+		if err != nil {
+			return Mapping{}, &FaultError{Addr: va, Entry: at, Level: level, Err: err}
+		}
+		kind, out := g.decode(entry, level)
+		switch kind {
+		case entryTable:
+			table = out
+		case entryPage:
+			size := uint64(1) << shift
+			offset := uint64(va) & (size - 1)
+			return Mapping{Phys: mem.PhysAddr(out&^(size-1) | offset), Size: size - offset}, nil
+		case entryAbsent:
+			return Mapping{}, &FaultError{Addr: va, Entry: at, Level: level, Err: ErrNotMapped}
+		}
+	}
+	// A table entry at the last level, which neither decode function answers.
+	return Mapping{}, &FaultError{Addr: va, Level: -1, Err: ErrNotMapped}
+}
+
+// entry returns the page table entry at physical address a.
+func (g *paging) entry(a mem.PhysAddr) (uint64, error) {
+	page, offset := a&^(pageSize-1), a&(pageSize-1)
+	if offset > pageSize-entrySize { // only where VMCOREINFO gave an odd root
+		return 0, ErrNotMapped
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	slot := &g.cache[page>>pageShift%cachedTables]
+	if *slot == nil || (*slot).addr != page {
+		fresh := new(tablePage)
+		fresh.addr = page
+		if err := g.memory.ReadPhys(fresh.data[:], page); err != nil {
+			return 0, err
+		}
+		*slot = fresh
+	}
+	return binary.LittleEndian.Uint64((*slot).data[offset:]), nil
+}
+
+// selfMapped reports whether the tables map the symbol of their root to the root
+// itself, which tells right tables from any other memory.
+func (g *paging) selfMapped(symbol mem.VirtAddr) bool {
+	m, err := g.walk(symbol)
+	return err == nil && m.Phys == g.root
+}
+
+// choose tries roots in order and takes the first whose tables map themselves.
+// When none does, it takes the first that can be read at all, and says so. It
+// returns the index of the root taken, -1 for none.
+func (k *Kernel) choose(symbol mem.VirtAddr, roots []mem.PhysAddr, make func(mem.PhysAddr) *paging) int {
+	readable := -1
+	for i, root := range roots {
+		g := make(root)
+		if g.selfMapped(symbol) {
+			k.paging = g
+			return i
+		}
+		if _, err := g.entry(root); err == nil && readable < 0 {
+			readable = i
+		}
+	}
+	if readable < 0 {
+		k.warnf("the page tables of SYMBOL(swapper_pg_dir)=%v cannot be read: addresses cannot be translated", symbol)
+		return -1
+	}
+	k.paging = make(roots[readable])
+	k.warnf("the page tables at %v do not map themselves: translations may be wrong", roots[readable])
+	return readable
+}
+
+// rootSymbol returns the virtual address of the kernel's top page table.
+func (k *Kernel) rootSymbol(names ...string) (mem.VirtAddr, bool) {
+	for _, name := range names {
+		if va, ok := k.cfg.Info.Symbol(name); ok && va != 0 {
+			return mem.VirtAddr(va), true
+		}
+	}
+	k.warnf("VMCOREINFO has no SYMBOL(%s): addresses cannot be translated", names[0])
+	return 0, false
+}
+
+// isReadFault tells a page table that could not be read from one that says no.
+func isReadFault(err error) bool { return err != nil && !errors.Is(err, ErrNotMapped) }
