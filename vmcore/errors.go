@@ -24,6 +24,10 @@ var (
 	ErrUnknownFormat = errors.New("not a vmcore: neither ELF core, kdump-compressed nor flattened")
 )
 
+// ErrPageBuffer is returned for a buffer that is not as long as a page, or pages: a
+// mistake of the caller.
+var ErrPageBuffer = errors.New("buffer is not of the page size")
+
 // ErrUnsupported is errors.ErrUnsupported: the file is valid, but of a kind that
 // is not read here.
 var ErrUnsupported = errors.ErrUnsupported

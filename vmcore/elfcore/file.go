@@ -1,0 +1,241 @@
+package elfcore
+
+import (
+	"debug/elf"
+	"errors"
+	"io"
+	"iter"
+	"os"
+	"sort"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+)
+
+// File is an open ELF core. It is a vmcore.Image and safe for concurrent use.
+type File struct {
+	r     io.ReaderAt
+	close io.Closer // nil for New
+
+	info  *vmcore.Info
+	ram   []mem.Range
+	runs  []run
+	shift uint
+}
+
+var (
+	_ vmcore.Image   = (*File)(nil)
+	_ vmcore.PageRun = (*File)(nil)
+)
+
+// Open opens the core at path. Files of procfs (/proc/vmcore, /proc/kcore) are read
+// through mmap windows where the kernel allows it and opened as NewTolerant does,
+// others are read with pread and opened as New does.
+func Open(path string) (*File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	c, err := open(f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return c, nil
+}
+
+func open(f *os.File) (*File, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !onProcfs(f) {
+		c, err := New(f, st.Size())
+		if err != nil {
+			return nil, err
+		}
+		c.close = f
+		return c, nil
+	}
+	w := newWindows(f, st.Size())
+	c, err := NewTolerant(w, st.Size())
+	if err != nil {
+		return nil, err
+	}
+	c.close = w
+	return c, nil
+}
+
+// New reads the headers and notes of a core of so many bytes. Errors match
+// vmcore.ErrUnknownFormat, ErrUnsupported, ErrCorrupt or ErrTruncated. PT_LOADs
+// that reach beyond the file, overlap in the file, or overlap partly in memory
+// are refused with an error that names them. The caller keeps ownership of r,
+// which must be safe for concurrent use.
+func New(r io.ReaderAt, size int64) (*File, error) { return newFile(r, size, false) }
+
+// NewTolerant is New, but makes the best of segments that contradict each other
+// or the size, and leaves warnings in Info.
+func NewTolerant(r io.ReaderAt, size int64) (*File, error) { return newFile(r, size, true) }
+
+func newFile(r io.ReaderAt, size int64, tolerant bool) (*File, error) {
+	h, err := readHeader(r, size)
+	if err != nil {
+		return nil, err
+	}
+	info := &vmcore.Info{
+		Format:     vmcore.FormatELF,
+		Inner:      vmcore.FormatELF,
+		Machine:    h.machine,
+		ByteOrder:  h.order,
+		Segments:   h.loads,
+		DumpLevel:  -1,
+		Incomplete: h.incomplete,
+	}
+	notes, err := h.readNotes(r, size, info.Warnf)
+	switch {
+	case err != nil && !tolerant:
+		return nil, err
+	case err != nil:
+		info.Warnf("%v; there are no notes then", err)
+	}
+	info.AddNotes(notes)
+	f := &File{r: r, info: info}
+	f.setPageSize()
+	m := segmentMap{size: size, tolerant: tolerant, warn: info.Warnf}
+	if f.ram, f.runs, err = m.build(h.loads); err != nil {
+		return nil, err
+	}
+	if len(f.runs) == 0 {
+		return nil, vmcore.Corruptf("program headers", ehdrLen, "no PT_LOAD with memory")
+	}
+	f.info.MaxPFN = f.ram[len(f.ram)-1].Pages(f.shift).End()
+	return f, nil
+}
+
+// setPageSize takes the page size from VMCOREINFO, or assumes the usual one.
+func (f *File) setPageSize() {
+	n, ok := f.info.VMCOREINFO.PageSize()
+	if !ok || !vmcore.ValidPageSize(n) {
+		n = 4096
+		if f.info.Machine == elf.EM_PPC64 {
+			n = 65536
+		}
+		if _, there := f.info.VMCOREINFO.String("PAGESIZE"); there || f.info.Machine != elf.EM_X86_64 {
+			f.info.Warnf("VMCOREINFO has no usable PAGESIZE; taking pages of %d bytes", n)
+		}
+	}
+	f.info.PageSize, f.shift = n, vmcore.PageShift(n)
+}
+
+// Close closes the file if Open opened it.
+func (f *File) Close() error {
+	if f.close == nil {
+		return nil
+	}
+	return f.close.Close()
+}
+
+// Info returns what the headers and notes say.
+func (f *File) Info() *vmcore.Info { return f.info }
+
+// RAM returns the memory of the PT_LOADs, each byte once.
+func (f *File) RAM() []mem.Range { return f.ram }
+
+// Pages yields the frames of which the file has at least a byte. There are no errors.
+func (f *File) Pages() iter.Seq2[mem.Extent, error] {
+	return func(yield func(mem.Extent, error) bool) {
+		end := mem.PFN(0)
+		for _, r := range f.runs {
+			e := mem.Range{Start: r.start, End: r.end}.Pages(f.shift)
+			start := max(e.Start, end)
+			if start >= e.End() {
+				continue
+			}
+			end = e.End()
+			if !yield(mem.Extent{Start: start, Count: uint64(end - start)}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// ReadPage implements vmcore.Image.
+func (f *File) ReadPage(p []byte, pfn mem.PFN) error {
+	if len(p) != f.info.PageSize {
+		return vmcore.ErrPageBuffer
+	}
+	return f.ReadPages(p, pfn)
+}
+
+// ReadPages implements vmcore.PageRun.
+func (f *File) ReadPages(p []byte, pfn mem.PFN) error {
+	if len(p)%f.info.PageSize != 0 {
+		return vmcore.ErrPageBuffer
+	}
+	if pfn >= f.info.MaxPFN {
+		return &vmcore.AddrError{Addr: pfn.Addr(f.shift), Err: vmcore.ErrNotPresent}
+	}
+	return f.ReadPhys(p, pfn.Addr(f.shift))
+}
+
+// ReadPhys implements vmcore.Reader. Bytes that no PT_LOAD has but whose page
+// frame is there read as zero.
+func (f *File) ReadPhys(p []byte, a mem.PhysAddr) error {
+	i := sort.Search(len(f.runs), func(i int) bool { return f.runs[i].end > a })
+	for len(p) > 0 {
+		n, err := f.readSome(p, a, i)
+		if err != nil {
+			return &vmcore.AddrError{Addr: a, Err: err}
+		}
+		p = p[n:]
+		a += mem.PhysAddr(n) //nolint:gosec // not negative
+		for i < len(f.runs) && f.runs[i].end <= a {
+			i++
+		}
+	}
+	return nil
+}
+
+// readSome reads the first bytes of p from a, run i being the first that ends
+// after a.
+func (f *File) readSome(p []byte, a mem.PhysAddr, i int) (int, error) {
+	if i < len(f.runs) && f.runs[i].start <= a {
+		r := &f.runs[i]
+		n := int(min(uint64(len(p)), uint64(r.end-a)))                 //nolint:gosec // at most len(p)
+		return n, readFull(f.r, p[:n], r.off+int64(uint64(a-r.start))) //nolint:gosec // within the file
+	}
+	limit := f.gap(a, i)
+	if limit == a {
+		return 0, f.absent(a)
+	}
+	n := int(min(uint64(len(p)), uint64(limit-a))) //nolint:gosec // at most len(p)
+	clear(p[:n])
+	return n, nil
+}
+
+// gap returns up to where bytes from a on, which lie before run i, belong to
+// frames that a run touches: a itself when its frame is touched by none.
+func (f *File) gap(a mem.PhysAddr, i int) mem.PhysAddr {
+	mask := mem.PhysAddr(f.info.PageSize - 1) //nolint:gosec // positive
+	next := mem.PhysAddr(maxPaddr)
+	if i < len(f.runs) {
+		next = f.runs[i].start
+		if a >= next&^mask {
+			return next
+		}
+	}
+	if i > 0 {
+		if tail := (f.runs[i-1].end + mask) &^ mask; a < tail {
+			return min(tail, next)
+		}
+	}
+	return a
+}
+
+// absent tells memory that was left out of the file from a hole.
+func (f *File) absent(a mem.PhysAddr) error {
+	i := sort.Search(len(f.ram), func(i int) bool { return f.ram[i].End > a })
+	if i < len(f.ram) && f.ram[i].Contains(a) {
+		return vmcore.ErrExcluded
+	}
+	return vmcore.ErrNotPresent
+}

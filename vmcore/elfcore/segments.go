@@ -1,0 +1,218 @@
+package elfcore
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+)
+
+// maxPaddr is the end of physical memory on any machine: 52 bits of address.
+const maxPaddr = 1 << 52
+
+// maxAliases bounds how often an overlap is looked into: each costs a pass over
+// all segments. Real cores have one or two (kernel text).
+const maxAliases = 64
+
+// run is physical memory that the file holds from start to end.
+type run struct {
+	start, end mem.PhysAddr
+	off        int64 // file offset of start
+}
+
+// seg is a PT_LOAD with physical memory.
+type seg struct {
+	vmcore.Segment
+	alias bool // all of it is in other segments
+}
+
+func (s *seg) end() mem.PhysAddr { return s.Paddr + mem.PhysAddr(s.Memsz) }
+
+func (s *seg) fileEnd() int64 { return s.Offset + int64(s.Filesz) } //nolint:gosec // checked in usable
+
+// segmentMap works out which bytes of memory are where in the file.
+type segmentMap struct {
+	size     int64
+	tolerant bool
+	warn     func(string, ...any)
+	segs     []seg
+}
+
+// build returns the RAM ranges and the runs that the file holds, both sorted and
+// disjoint.
+func (m *segmentMap) build(loads []vmcore.Segment) ([]mem.Range, []run, error) {
+	for i := range loads {
+		ok, err := m.usable(&loads[i])
+		if err != nil {
+			return nil, nil, err
+		}
+		if ok {
+			m.segs = append(m.segs, seg{Segment: loads[i]})
+		}
+	}
+	if err := m.checkFileRanges(); err != nil {
+		return nil, nil, err
+	}
+	slices.SortStableFunc(m.segs, func(a, b seg) int {
+		return cmp.Or(cmp.Compare(a.Paddr, b.Paddr), cmp.Compare(b.Memsz, a.Memsz))
+	})
+	if err := m.dropAliases(); err != nil {
+		return nil, nil, err
+	}
+	ram, runs := m.ranges()
+	return ram, runs, nil
+}
+
+// usable reports whether s is memory that can be read. In tolerant mode s is cut to
+// what the file has.
+func (m *segmentMap) usable(s *vmcore.Segment) (bool, error) {
+	if s.Paddr == vmcore.NoPaddr || s.Memsz == 0 {
+		return false, nil
+	}
+	if s.Paddr > maxPaddr || s.Memsz > maxPaddr-uint64(s.Paddr) {
+		err := vmcore.Corruptf("PT_LOAD", s.Offset, "%#x bytes at paddr %v are beyond any machine's memory", s.Memsz, s.Paddr)
+		return false, m.tolerate(err, "it is left out")
+	}
+	room := max(m.size-s.Offset, 0)
+	if s.Filesz <= uint64(room) { //nolint:gosec // not negative
+		return true, nil
+	}
+	err := vmcore.Truncatedf("PT_LOAD", s.Offset, "%#x bytes for paddr %v end beyond the file of %#x bytes", s.Filesz, s.Paddr, m.size)
+	s.Filesz = uint64(room) //nolint:gosec // not negative
+	return true, m.tolerate(err, "what the file has of it is used")
+}
+
+// tolerate turns err into a warning in tolerant mode.
+func (m *segmentMap) tolerate(err error, instead string) error {
+	if !m.tolerant {
+		return err
+	}
+	m.warn("%v; %s", err, instead)
+	return nil
+}
+
+// checkFileRanges refuses two segments that give the same bytes of the file to
+// different memory.
+func (m *segmentMap) checkFileRanges() error {
+	order := make([]*seg, 0, len(m.segs))
+	for i := range m.segs {
+		if m.segs[i].Filesz > 0 {
+			order = append(order, &m.segs[i])
+		}
+	}
+	slices.SortStableFunc(order, func(a, b *seg) int { return cmp.Compare(a.Offset, b.Offset) })
+	var last *seg // the one that reaches farthest
+	for _, s := range order {
+		if last != nil && s.Offset < last.fileEnd() && s.skew() != last.skew() {
+			err := vmcore.Corruptf("PT_LOAD", s.Offset, "bytes of paddr %v overlap in the file with those of the PT_LOAD at %#x to %#x (paddr %v)",
+				s.Paddr, last.Offset, last.fileEnd(), last.Paddr)
+			if err := m.tolerate(err, "both are used"); err != nil {
+				return err
+			}
+		}
+		if last == nil || s.fileEnd() > last.fileEnd() {
+			last = s
+		}
+	}
+	return nil
+}
+
+// skew is the same for segments of which overlapping file bytes mean the same memory.
+func (s *seg) skew() uint64 { return uint64(s.Offset) - uint64(s.Paddr) } //nolint:gosec // wraps alike for all
+
+// dropAliases marks segments whose memory other segments have as well. When two
+// overlap otherwise, that is an error, or the later one loses what they share.
+func (m *segmentMap) dropAliases() error {
+	for range maxAliases {
+		a, b := m.overlap()
+		if b == nil {
+			return nil
+		}
+		switch {
+		case b.end() <= a.end():
+			b.alias = true
+		case m.covered(a):
+			a.alias = true
+		case m.covered(b):
+			b.alias = true
+		default:
+			err := vmcore.Corruptf("PT_LOAD", b.Offset, "paddr %v to %v overlaps with paddr %v to %v of the PT_LOAD at offset %#x",
+				b.Paddr, b.end(), a.Paddr, a.end(), a.Offset)
+			if err := m.tolerate(err, "the part they share is read from the first"); err != nil {
+				return err
+			}
+			b.cutFront(a.end())
+		}
+	}
+	return m.tolerate(vmcore.Corruptf("PT_LOAD", 0, "more than %d segments overlap", maxAliases), "overlapping parts are read from the first")
+}
+
+// overlap returns the first two segments that overlap and are not contained the
+// easy way, the later one second.
+func (m *segmentMap) overlap() (a, b *seg) {
+	for i := range m.segs {
+		s := &m.segs[i]
+		switch {
+		case s.alias || s.Memsz == 0:
+		case a == nil || s.Paddr >= a.end():
+			a = s
+		case s.end() <= a.end():
+			s.alias = true
+		default:
+			return a, s
+		}
+	}
+	return nil, nil
+}
+
+// covered reports whether other segments together have all of s.
+func (m *segmentMap) covered(s *seg) bool {
+	at := s.Paddr
+	for i := range m.segs {
+		o := &m.segs[i]
+		switch {
+		case o == s || o.alias || o.end() <= at:
+		case o.Paddr > at:
+			return false
+		default:
+			at = o.end()
+		}
+		if at >= s.end() {
+			return true
+		}
+	}
+	return false
+}
+
+// cutFront makes s begin at paddr to, which lies within it.
+func (s *seg) cutFront(to mem.PhysAddr) {
+	n := uint64(to - s.Paddr)
+	s.Paddr = to
+	s.Memsz -= n
+	n = min(n, s.Filesz)
+	s.Filesz -= n
+	s.Offset += int64(n) //nolint:gosec // within the file
+}
+
+// ranges returns what remains. Leftover overlaps of a tolerated core are cut here.
+func (m *segmentMap) ranges() ([]mem.Range, []run) {
+	var ram []mem.Range
+	var runs []run
+	end := mem.PhysAddr(0)
+	for i := range m.segs {
+		s := &m.segs[i]
+		if s.alias || s.end() <= end {
+			continue
+		}
+		if s.Paddr < end {
+			s.cutFront(end)
+		}
+		end = s.end()
+		ram = append(ram, mem.Range{Start: s.Paddr, End: end})
+		if s.Filesz > 0 {
+			runs = append(runs, run{start: s.Paddr, end: s.Paddr + mem.PhysAddr(s.Filesz), off: s.Offset})
+		}
+	}
+	return ram, runs
+}

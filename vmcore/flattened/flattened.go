@@ -1,0 +1,149 @@
+// Package flattened reads makedumpfile's flattened format, the stream that
+// makedumpfile -F writes so that a dump can go through a pipe.
+//
+// It is described in makedumpfile's IMPLEMENTATION file: a header of 4096 bytes,
+// then records of a file offset, a size and that many bytes, all integers
+// big-endian signed 64-bit, until a record header of -1 and -1. Records are not in
+// file order, the same offset may be written twice and then the last write wins;
+// what no record covers is zero. Inside is a kdump-compressed file or an ELF core.
+//
+// [File] presents the file inside a flattened file without rearranging it;
+// [Reassemble] rearranges a stream. Both are safe for hostile input: no size of the
+// stream decides an allocation, and the index of a File is bounded (flattened
+// dumps beyond it have to be reassembled). A File is safe for concurrent use.
+package flattened
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+
+	"github.com/corehaul/corehaul/vmcore"
+)
+
+// Signature begins a flattened file; NULs follow up to 16 bytes.
+const Signature = "makedumpfile"
+
+const (
+	headerLen    = 4096
+	signatureLen = 16
+	recordLen    = 16 // of a record header
+	typeFlat     = 1
+	versionFlat  = 1
+)
+
+// Limits.
+const (
+	// MaxFileSize bounds offsets in the reassembled file: beyond any dump, and low
+	// enough that sums do not overflow.
+	MaxFileSize = 1 << 60
+	// MaxRecords bounds the index of a File: 32 bytes each. makedumpfile writes
+	// records of up to 64 KiB, so this is a dump of 256 GiB.
+	MaxRecords = 4 << 20
+)
+
+// record is a record header.
+type record struct{ off, size int64 }
+
+func (r record) end() bool { return r.off == -1 && r.size == -1 }
+
+// decodeRecord decodes and checks the record header b, which is at stream offset at.
+func decodeRecord(b []byte, at int64) (record, error) {
+	r := record{
+		off:  int64(binary.BigEndian.Uint64(b)),     //nolint:gosec // i64 in the stream
+		size: int64(binary.BigEndian.Uint64(b[8:])), //nolint:gosec // i64 in the stream
+	}
+	switch {
+	case r.end():
+	case r.off < 0 || r.off > MaxFileSize:
+		return r, vmcore.Corruptf("flattened record", at, "offset %d", r.off)
+	case r.size <= 0 || r.size > MaxFileSize-r.off:
+		return r, vmcore.Corruptf("flattened record", at, "size %d at offset %d", r.size, r.off)
+	}
+	return r, nil
+}
+
+// checkHeader checks the first 32 bytes of a stream.
+func checkHeader(b []byte) error {
+	if string(b[:len(Signature)]) != Signature {
+		return vmcore.ErrUnknownFormat
+	}
+	typ, version := binary.BigEndian.Uint64(b[signatureLen:]), binary.BigEndian.Uint64(b[signatureLen+8:])
+	if typ != typeFlat || version != versionFlat {
+		return vmcore.Unsupportedf("flattened header", signatureLen, "type %d version %d", typ, version)
+	}
+	return nil
+}
+
+// Stats says what Reassemble has done.
+type Stats struct {
+	Records  uint64
+	Payload  int64 // bytes written
+	FileSize int64 // end of the last byte of the reassembled file
+	Stream   int64 // bytes read from the stream, end marker included
+}
+
+// Reassemble reads a flattened stream up to its end marker and writes its records to
+// w as they come. An error that matches vmcore.ErrTruncated means that the end
+// marker did not come; all that came before was written. Nothing after the end
+// marker is read.
+func Reassemble(w io.WriterAt, r io.Reader) (Stats, error) {
+	var st Stats
+	buf := make([]byte, 256<<10)
+	if err := st.read(r, buf[:headerLen], "flattened header"); err != nil {
+		return st, err
+	}
+	if err := checkHeader(buf); err != nil {
+		return st, err
+	}
+	for {
+		at := st.Stream
+		if err := st.read(r, buf[:recordLen], "flattened record"); err != nil {
+			return st, err
+		}
+		rec, err := decodeRecord(buf, at)
+		if err != nil || rec.end() {
+			return st, err
+		}
+		if err := st.copyRecord(w, r, rec, buf); err != nil {
+			return st, err
+		}
+	}
+}
+
+func (st *Stats) copyRecord(w io.WriterAt, r io.Reader, rec record, buf []byte) error {
+	for rec.size > 0 {
+		n, err := r.Read(buf[:min(int64(len(buf)), rec.size)])
+		if n > 0 {
+			if _, err := w.WriteAt(buf[:n], rec.off); err != nil {
+				return err
+			}
+			rec.off += int64(n)
+			rec.size -= int64(n)
+			st.Stream += int64(n)
+			st.Payload += int64(n)
+			st.FileSize = max(st.FileSize, rec.off)
+		}
+		if rec.size == 0 {
+			break
+		}
+		if err != nil {
+			return streamError(err, "flattened record", st.Stream)
+		}
+	}
+	st.Records++
+	return nil
+}
+
+func (st *Stats) read(r io.Reader, b []byte, what string) error {
+	n, err := io.ReadFull(r, b)
+	st.Stream += int64(n)
+	return streamError(err, what, st.Stream)
+}
+
+func streamError(err error, what string, at int64) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return vmcore.Truncatedf(what, at, "the stream ends before its end marker")
+	}
+	return err
+}

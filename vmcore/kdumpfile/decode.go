@@ -1,0 +1,273 @@
+package kdumpfile
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/vmcoreinfo"
+)
+
+// fileHeader is what the headers of a file that is read say, checked as far as
+// the file's size allows.
+type fileHeader struct {
+	Header
+	version    int
+	l          Layout // Planned and Data are not set here
+	bitmaps    int    // 1 or 2
+	split      bool
+	start, end mem.PFN // frames that the descriptors cover
+	info       textInfo
+}
+
+// textInfo is where header_version 3 has VMCOREINFO, without notes.
+type textInfo struct{ off, size uint64 }
+
+// decodeHeaders reads and checks both headers and the notes.
+func decodeHeaders(r io.ReaderAt, size int64) (*fileHeader, error) {
+	main, err := readRange(r, size, "main header", 0, mainHeaderLen)
+	if err != nil {
+		return nil, err
+	}
+	h := &fileHeader{}
+	if err := h.decodeMain(main, size); err != nil {
+		return nil, err
+	}
+	sub, err := readRange(r, size, "sub header", h.l.SubHeader, subHeaderLen)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.decodeSub(r, size, sub); err != nil {
+		return nil, err
+	}
+	return h, h.checkBitmaps(size, binary.ByteOrder(h.order()).Uint32(main[offBitmapBlocks:]))
+}
+
+func (h *fileHeader) decodeMain(b []byte, size int64) error {
+	switch {
+	case bytes.HasPrefix(b, []byte(diskSignature)):
+		return vmcore.Unsupportedf("signature", 0, "a file of the old diskdump facility")
+	case !bytes.HasPrefix(b, []byte(Signature)):
+		return vmcore.ErrUnknownFormat
+	}
+	if err := h.detectOrder(b); err != nil {
+		return err
+	}
+	o := h.order()
+	h.version = int(int32(o.Uint32(b[offVersion:]))) //nolint:gosec // i32 in the file
+	if h.version < 0 {
+		return vmcore.Corruptf("header_version", offVersion, "%d", h.version)
+	}
+	for i, s := range utsFields(&h.Utsname) {
+		field := b[offUtsname+i*utsFieldLen:][:utsFieldLen]
+		text, _, _ := bytes.Cut(field, []byte{0})
+		*s = string(text)
+	}
+	h.Time = decodeTime(o.Uint64(b[offTimestamp:]), o.Uint64(b[offTimestamp+8:]))
+	h.Status = o.Uint32(b[offStatus:])
+	h.MaxPFN = mem.PFN(o.Uint32(b[offMaxMapnr:]))
+	h.CurrentCPU = int(o.Uint32(b[offCurrentCPU:]))
+	h.NrCPUs = int(int32(o.Uint32(b[offNrCPUs:]))) //nolint:gosec // i32 in the file
+	return h.placeBitmaps(int64(o.Uint32(b[offSubHdrSize:])), size)
+}
+
+// detectOrder finds the byte order, and with it the width of the header, by
+// looking where block_size is a page size.
+func (h *fileHeader) detectOrder(b []byte) error {
+	for _, o := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		if n := o.Uint32(b[offBlockSize:]); n <= vmcore.MaxPageSize && vmcore.ValidPageSize(int(n)) {
+			h.ByteOrder, h.PageSize = o, int(n)
+			return nil
+		}
+	}
+	for _, o := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
+		if n := o.Uint32(b[offBlockSize32:]); n <= vmcore.MaxPageSize && vmcore.ValidPageSize(int(n)) {
+			return vmcore.Unsupportedf("main header", 0, "written on a 32-bit machine")
+		}
+	}
+	le := binary.LittleEndian.Uint32(b[offBlockSize:])
+	return vmcore.Corruptf("block_size", offBlockSize, "%d is none of %v in either byte order", le, vmcore.PageSizes)
+}
+
+func decodeTime(sec, usec uint64) time.Time {
+	const end = 253402300799 // of the year 9999
+	if sec > end || usec >= 1e6 {
+		return time.Time{}
+	}
+	return time.Unix(int64(sec), int64(usec)*1000).UTC()
+}
+
+// placeBitmaps works out where the bitmaps begin; how long they are depends on
+// the sub header.
+func (h *fileHeader) placeBitmaps(subBlocks, size int64) error {
+	block := int64(h.PageSize)
+	if subBlocks == 0 || subBlocks > (MaxNotes+subHeaderLen)/block+1 {
+		return vmcore.Corruptf("sub_hdr_size", offSubHdrSize, "%d blocks", subBlocks)
+	}
+	h.l = Layout{PageSize: h.PageSize, SubHeader: block, Bitmap1: block * (1 + subBlocks)}
+	if h.l.Bitmap1 > size {
+		return vmcore.Truncatedf("sub header", block, "%d blocks of it do not fit in a file of %d bytes", subBlocks, size)
+	}
+	return nil
+}
+
+func (h *fileHeader) decodeSub(r io.ReaderAt, size int64, b []byte) error {
+	o := h.order()
+	at := h.l.SubHeader
+	h.PhysBase = o.Uint64(b[offPhysBase:])
+	h.DumpLevel = -1
+	if h.version >= 1 {
+		h.DumpLevel = int(int32(o.Uint32(b[offDumpLevel:]))) //nolint:gosec // i32 in the file
+	}
+	if h.version >= 6 {
+		h.MaxPFN = mem.PFN(o.Uint64(b[offMaxMapnr64:]))
+	}
+	if h.MaxPFN == 0 || h.MaxPFN > MaxPFN {
+		return vmcore.Corruptf("max_mapnr", at+offMaxMapnr64, "%d is not in 1 to %d", h.MaxPFN, uint64(MaxPFN))
+	}
+	if err := h.decodeSplit(b); err != nil {
+		return err
+	}
+	if h.version >= 3 {
+		h.info = textInfo{o.Uint64(b[offVmcoreinfoOff:]), o.Uint64(b[offVmcoreinfoSize:])}
+	}
+	if h.version < 4 {
+		return nil
+	}
+	return h.readNotes(r, size, o.Uint64(b[offNoteOff:]), o.Uint64(b[offNoteSize:]))
+}
+
+func (h *fileHeader) decodeSplit(b []byte) error {
+	o := h.order()
+	h.start, h.end = 0, h.MaxPFN
+	if h.version < 2 || o.Uint32(b[offSplit:]) == 0 {
+		return nil
+	}
+	h.split = true
+	h.start, h.end = mem.PFN(o.Uint64(b[offStartPFN:])), mem.PFN(o.Uint64(b[offEndPFN:]))
+	if h.version >= 6 {
+		h.start, h.end = mem.PFN(o.Uint64(b[offStartPFN64:])), mem.PFN(o.Uint64(b[offEndPFN64:]))
+	}
+	if h.start > h.end || h.end > h.MaxPFN {
+		return vmcore.Corruptf("split", h.l.SubHeader+offSplit, "piece of frames %d to %d of %d", h.start, h.end, h.MaxPFN)
+	}
+	return nil
+}
+
+func (h *fileHeader) readNotes(r io.ReaderAt, size int64, off, n uint64) error {
+	if n == 0 {
+		return nil
+	}
+	if n > MaxNotes || off > 1<<62 {
+		return vmcore.Corruptf("size_note", h.l.SubHeader+offNoteSize, "%d bytes of notes at %#x", n, off)
+	}
+	b, err := readRange(r, size, "notes", int64(off), int(n))
+	h.Notes, h.l.Notes = b, int64(off)
+	return err
+}
+
+// checkBitmaps places the bitmaps and makes sure that the file has them.
+func (h *fileHeader) checkBitmaps(size int64, blocks uint32) error {
+	block := int64(h.PageSize)
+	h.l.MaxPFN = h.MaxPFN
+	h.l.BitmapLen = roundUp(int64((h.MaxPFN+7)/8), block) //nolint:gosec // at most 1 << 37
+	h.bitmaps = 2
+	all := int64(blocks) * block
+	// One bitmap only: files of the diskdump facility, where all RAM is dumped.
+	// crash decides by the same comparison.
+	if all < 2*h.l.BitmapLen {
+		h.bitmaps = 1
+	}
+	if all < h.l.BitmapLen {
+		return vmcore.Corruptf("bitmap_blocks", offBitmapBlocks, "%d blocks are too few for %d page frames", blocks, h.MaxPFN)
+	}
+	h.l.Bitmap2 = h.l.Bitmap1 + int64(h.bitmaps-1)*all/2
+	h.l.Descs = h.l.Bitmap1 + all
+	if h.l.Descs > size {
+		return vmcore.Truncatedf("bitmaps", h.l.Bitmap1, "they end at %#x, the file at %#x", h.l.Descs, size)
+	}
+	return nil
+}
+
+// readRange reads n bytes at off, which must be in the file.
+func readRange(r io.ReaderAt, size int64, what string, off int64, n int) ([]byte, error) {
+	if off < 0 || off > size || int64(n) > size-off {
+		return nil, vmcore.Truncatedf(what, off, "%d bytes are not in a file of %d bytes", n, size)
+	}
+	b := make([]byte, n)
+	if err := readFull(r, b, off); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// readFull fills b from offset off; a file that has become shorter is truncated.
+func readFull(r io.ReaderAt, b []byte, off int64) error {
+	n, err := r.ReadAt(b, off)
+	switch {
+	case n == len(b):
+		return nil
+	case errors.Is(err, io.EOF):
+		return vmcore.Truncatedf("file", off, "%d of %d bytes", n, len(b))
+	}
+	return err
+}
+
+// machines are the values of utsname.machine on the 64-bit architectures with kdump.
+var machines = map[string]elf.Machine{
+	"x86_64":      elf.EM_X86_64,
+	"aarch64":     elf.EM_AARCH64,
+	"aarch64_be":  elf.EM_AARCH64,
+	"ppc64":       elf.EM_PPC64,
+	"ppc64le":     elf.EM_PPC64,
+	"s390x":       elf.EM_S390,
+	"riscv64":     elf.EM_RISCV,
+	"loongarch64": elf.EM_LOONGARCH,
+	"ia64":        elf.EM_IA_64,
+}
+
+// vmcoreInfo turns the headers into what all formats tell.
+func (h *fileHeader) vmcoreInfo(r io.ReaderAt, size int64) *vmcore.Info {
+	i := &vmcore.Info{
+		Format:     vmcore.FormatKdump,
+		Inner:      vmcore.FormatKdump,
+		Machine:    machines[h.Utsname.Machine],
+		ByteOrder:  h.ByteOrder,
+		PageSize:   h.PageSize,
+		MaxPFN:     h.MaxPFN,
+		Utsname:    h.Utsname,
+		Timestamp:  h.Time,
+		DumpLevel:  h.DumpLevel,
+		Incomplete: h.Status&StatusIncomplete != 0,
+		PhysBase:   h.PhysBase,
+	}
+	if h.version > Version {
+		i.Warnf("header_version %d is newer than %d", h.version, Version)
+	}
+	i.AddNotes(h.Notes)
+	if i.VMCOREINFO.Empty() {
+		h.addText(i, r, size)
+	}
+	return i
+}
+
+// addText takes VMCOREINFO from where the sub header says it is.
+func (h *fileHeader) addText(i *vmcore.Info, r io.ReaderAt, size int64) {
+	if h.info.size == 0 || h.info.size > vmcoreinfo.MaxBytes || h.info.off > 1<<62 {
+		return
+	}
+	b, err := readRange(r, size, "vmcoreinfo", int64(h.info.off), int(h.info.size))
+	if err == nil {
+		var v *vmcoreinfo.Info
+		if v, err = vmcoreinfo.Parse(b); err == nil {
+			i.VMCOREINFO = v
+			return
+		}
+	}
+	i.Warnf("%v", err)
+}
