@@ -46,6 +46,10 @@ func cached(ctx context.Context, kind, name string, makeIn func(dir string) erro
 	if err := os.MkdirAll(filepath.Dir(final), 0o755); err != nil {
 		return "", err
 	}
+	// MkdirTemp made it for its owner alone.
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		return "", err
+	}
 	return final, os.Rename(tmp, final)
 }
 
@@ -55,7 +59,21 @@ func tempDir(prefix string) (string, error) {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return "", err
 	}
+	sweep(parent)
 	return os.MkdirTemp(parent, prefix+"-")
+}
+
+// sweep removes what killed processes left in tmp. Nothing takes a day to make.
+func sweep(parent string) {
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		return // there is nothing that must be done
+	}
+	for _, e := range entries {
+		if fi, err := e.Info(); err == nil && time.Since(fi.ModTime()) > 24*time.Hour {
+			_ = os.RemoveAll(filepath.Join(parent, e.Name()))
+		}
+	}
 }
 
 func isDir(path string) bool {

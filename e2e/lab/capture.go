@@ -71,7 +71,7 @@ func capture(ctx context.Context, s Scenario, k *Kernel, dir string) error {
 	if err != nil {
 		return err
 	}
-	m, err := prepare(ctx, s, k, work, captureInitrd, true)
+	m, err := prepare(ctx, s, k, work, bootPlan{captureInitrd: captureInitrd, records: true})
 	if err != nil {
 		return err
 	}

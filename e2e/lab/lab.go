@@ -31,7 +31,7 @@ import "errors"
 
 // labVersion is part of the name of every cached dump. Raise it when a change
 // to the lab changes what a dump contains.
-const labVersion = 1
+const labVersion = 2
 
 var (
 	// ErrNoKernel means that the name is none of KernelNames, or that no

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"strings"
 
 	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
 )
@@ -23,9 +24,16 @@ func writeCaptureInitrd(ctx context.Context, k *Kernel, work string) (string, er
 	return path, writeInitrd(path, init, guestcfg.Config{}, mods, nil)
 }
 
+// A bootPlan is what a scenario does not say about a boot.
+type bootPlan struct {
+	captureInitrd string // path
+	captureAppend string // added to the command line of the capture kernel
+	records       bool   // see guestcfg.Config
+}
+
 // prepare makes a machine that crashes as the scenario says and then starts the
 // capture initramfs.
-func prepare(ctx context.Context, s Scenario, k *Kernel, work, captureInitrd string, records bool) (*machine, error) {
+func prepare(ctx context.Context, s Scenario, k *Kernel, work string, plan bootPlan) (*machine, error) {
 	init, err := buildGuest(ctx, work, k.Arch)
 	if err != nil {
 		return nil, err
@@ -34,7 +42,7 @@ func prepare(ctx context.Context, s Scenario, k *Kernel, work, captureInitrd str
 	if err != nil {
 		return nil, err
 	}
-	files := map[string]string{guestcfg.KernelPath: k.Image, guestcfg.InitrdPath: captureInitrd}
+	files := map[string]string{guestcfg.KernelPath: k.Image, guestcfg.InitrdPath: plan.captureInitrd}
 	if s.Kexec == guestcfg.KexecLoad {
 		kexec, err := kexecFiles(ctx, k.Arch)
 		if err != nil {
@@ -44,10 +52,10 @@ func prepare(ctx context.Context, s Scenario, k *Kernel, work, captureInitrd str
 	}
 	cfg := guestcfg.Config{
 		Kexec:         s.Kexec,
-		CaptureAppend: s.captureAppend(),
+		CaptureAppend: strings.TrimSpace(s.captureAppend() + " " + plan.captureAppend),
 		FixKallsyms:   s.arm64(),
 		Busy:          s.Busy,
-		Records:       records,
+		Records:       plan.records,
 		Crash:         s.Crash,
 	}
 	m := &machine{scenario: s, kernel: k, dir: work, initrd: filepath.Join(work, "system.img")}

@@ -116,7 +116,8 @@ func Matrix() []Scenario {
 		}
 	}
 	return append(all,
-		Scenario{Kernel: "6.1-generic"},
+		// The one kernel on which pages can be poisoned.
+		Scenario{Kernel: "6.1-generic", Busy: true, MemMiB: busyMiB},
 		Scenario{Kernel: "6.1-arm64"},
 		Scenario{Kernel: "6.1-arm64", Busy: true, MemMiB: busyMiB},
 		Scenario{Kernel: "6.12-arm64"},

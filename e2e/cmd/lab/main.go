@@ -1,16 +1,152 @@
 // Command lab crashes virtual machines and asks the judges, for people.
-// Tests use package e2e/lab instead.
+// Tests use package e2e/lab instead. Run it from within the module:
+//
+//	go run ./e2e/cmd/lab capture -kernel 6.1 -cpu qemu64 -mem 1024 -kexec c [-busy]
 package main
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"os"
+	"os/signal"
+	"syscall"
+	"time"
 
 	"github.com/corehaul/corehaul/e2e/lab"
 )
 
+const usage = `usage: lab COMMAND ...
+  capture [flags]               crash a machine, print the path of its vmcore (-h for flags)
+  matrix                        capture every machine of the matrix
+  kernels [-vmlinux]            fetch every kernel, print its release and paths
+  crash VMLINUX DUMP COMMAND... ask crash 8.0.6
+  makedumpfile ARG...           run makedumpfile 1.7.6
+  readall DUMP                  have libkdumpfile read every page
+`
+
+// errUsage is answered with the usage text and exit code 2.
+var errUsage = errors.New("usage")
+
 func main() {
-	c, err := lab.CaptureELF(context.Background(), lab.Scenario{Kernel: os.Args[1], Kexec: os.Args[2]})
-	fmt.Println(c, err)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stdout)
+	switch {
+	case errors.Is(err, errUsage):
+		fmt.Fprint(os.Stderr, usage)
+		os.Exit(2)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "lab:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) == 0 {
+		return errUsage
+	}
+	command, args := args[0], args[1:]
+	switch command {
+	case "capture":
+		return capture(ctx, args, out)
+	case "matrix":
+		return matrix(ctx, out)
+	case "kernels":
+		return kernels(ctx, len(args) > 0 && args[0] == "-vmlinux", out)
+	case "crash":
+		if len(args) < 3 {
+			return errUsage
+		}
+		return printText(out)(lab.Crash(ctx, args[0], args[1], args[2:]...))
+	case "makedumpfile":
+		return printText(out)(lab.Makedumpfile(ctx, args...))
+	case "readall":
+		if len(args) != 1 {
+			return errUsage
+		}
+		return readAll(ctx, args[0], out)
+	}
+	return errUsage
+}
+
+func capture(ctx context.Context, args []string, out io.Writer) error {
+	var s lab.Scenario
+	f := flag.NewFlagSet("capture", flag.ContinueOnError)
+	f.StringVar(&s.Kernel, "kernel", "6.1", "kernel name, see lab kernels")
+	f.StringVar(&s.CPU, "cpu", "", "qemu64, max or cortex-a57 (default by kernel)")
+	f.IntVar(&s.MemMiB, "mem", 0, "memory in MiB (default 1024)")
+	f.IntVar(&s.CrashkernelMiB, "crashkernel", 0, "memory of the capture kernel in MiB (default by kernel and memory)")
+	f.StringVar(&s.Kexec, "kexec", "", "c or s (default c)")
+	f.BoolVar(&s.Busy, "busy", false, "fill the memory")
+	f.StringVar(&s.Crash, "crash", "", "sysrq or init-exit (default sysrq)")
+	f.StringVar(&s.Append, "append", "", "more for the command line of the system kernel")
+	if err := f.Parse(args); err != nil {
+		return errUsage
+	}
+	return captureOne(ctx, s, out)
+}
+
+func captureOne(ctx context.Context, s lab.Scenario, out io.Writer) error {
+	start := time.Now()
+	c, err := lab.CaptureELF(ctx, s)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.Name(), err)
+	}
+	_, err = fmt.Fprintf(out, "%-36s %5.1fs %s\n", s.Name(), time.Since(start).Seconds(), c.ELF)
+	return err
+}
+
+// matrix goes on after a failure, so that one bad kernel does not hide others.
+func matrix(ctx context.Context, out io.Writer) error {
+	var all error
+	for _, s := range lab.Matrix() {
+		if err := captureOne(ctx, s, out); err != nil {
+			fmt.Fprintln(os.Stderr, "lab:", err)
+			all = errors.Join(all, fmt.Errorf("%s failed", s.Name()))
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return all
+}
+
+func kernels(ctx context.Context, withVmlinux bool, out io.Writer) error {
+	for _, name := range lab.KernelNames() {
+		k, err := lab.GetKernel(ctx, name)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "%-12s %s %s\n", name, k.Image, k.ModulesDir)
+		if !withVmlinux || k.Arch != "amd64" {
+			continue
+		}
+		path, err := k.Vmlinux(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "%-12s %s\n", "", path)
+	}
+	return nil
+}
+
+// printText makes a sink for the results of a judge: what it said is printed
+// even when it failed.
+func printText(out io.Writer) func(string, error) error {
+	return func(text string, err error) error {
+		_, printErr := io.WriteString(out, text)
+		return errors.Join(err, printErr)
+	}
+}
+
+func readAll(ctx context.Context, dump string, out io.Writer) error {
+	pages, err := lab.ReadAllPages(ctx, dump)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "pages %d\nsha256 %s\n", pages.Count, pages.SHA256)
+	return err
 }

@@ -50,6 +50,9 @@ func boot() error {
 	if err := mountBasics(); err != nil {
 		return err
 	}
+	if err := unix.Sethostname([]byte(guestcfg.Hostname)); err != nil {
+		return err
+	}
 	cfg, err := readConfig()
 	if err != nil {
 		return err

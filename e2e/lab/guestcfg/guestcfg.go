@@ -24,6 +24,9 @@ const (
 	Crashing    = "crashing now"    // the line before the panic
 )
 
+// Hostname is the nodename of every guest.
+const Hostname = "lab-guest"
+
 // BalloonMiB is how much the host takes when a busy guest asks.
 const BalloonMiB = 16
 

@@ -1,0 +1,72 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// HostFromGuest is the address at which a guest reaches the host's 127.0.0.1
+// (QEMU's user networking, which has DHCP too).
+const HostFromGuest = "10.0.2.2"
+
+// SenderOptions are what RunSender may be told; the zero value is fine.
+type SenderOptions struct {
+	// CaptureAppend is added to the command line of the capture kernel.
+	CaptureAppend string
+	// OnLine is called with each line of the console, in order, from one
+	// goroutine. It may cancel the context to pull the plug.
+	OnLine func(line string)
+}
+
+// A Run is a machine that crashed and ran a capture initramfs.
+type Run struct {
+	// Console is all that both kernels printed.
+	Console string
+	// Duration is from the start of QEMU to its end.
+	Duration time.Duration
+}
+
+// CaptureConsole is what was printed after the panic, by the capture kernel and
+// its init.
+func (r *Run) CaptureConsole() string {
+	_, after, _ := strings.Cut(r.Console, "Kernel panic - not syncing")
+	return after
+}
+
+// RunSender boots the scenario's machine with captureInitrd, the path of an
+// uncompressed or compressed cpio archive, as initramfs of its capture kernel,
+// lets it panic and waits until QEMU ends, which it does when either kernel
+// reboots, or ctx does. The Run is not nil once QEMU was started, whatever the
+// error. The initramfs needs to load virtio_pci and virtio_net for the network.
+func RunSender(ctx context.Context, s Scenario, captureInitrd string, opts SenderOptions) (*Run, error) {
+	s = s.withDefaults()
+	k, err := GetKernel(ctx, s.Kernel)
+	if err != nil {
+		return nil, err
+	}
+	work, err := tempDir("sender")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(work) }()
+	captureInitrd, err = filepath.Abs(captureInitrd)
+	if err != nil {
+		return nil, err
+	}
+	m, err := prepare(ctx, s, k, work, bootPlan{captureInitrd: captureInitrd, captureAppend: opts.CaptureAppend})
+	if err != nil {
+		return nil, err
+	}
+	m.onLine = opts.OnLine
+	start := time.Now()
+	runErr := m.run(ctx)
+	console, err := os.ReadFile(m.consolePath())
+	if err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	return &Run{Console: string(console), Duration: time.Since(start)}, runErr
+}
