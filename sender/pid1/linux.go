@@ -1,0 +1,96 @@
+package pid1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/corehaul/corehaul/sender/config"
+	"github.com/corehaul/corehaul/sender/network"
+)
+
+// linux is the machine that we run on.
+type linux struct{}
+
+// panicTimeout makes the kernel reboot by itself, in seconds, should PID 1 die.
+const panicTimeout = "10"
+
+func (linux) mount() (errs []error) {
+	for _, m := range []struct{ kind, dir, data string }{
+		{"proc", "/proc", ""},
+		{"sysfs", "/sys", ""},
+		{"devtmpfs", "/dev", ""},
+		{"tmpfs", "/run", "mode=0755,size=1m"},
+		{"tmpfs", "/tmp", "mode=1777,size=1m"},
+	} {
+		err := os.MkdirAll(m.dir, 0o755)
+		if err == nil {
+			err = unix.Mount(m.kind, m.dir, m.kind, unix.MS_NOSUID, m.data)
+		}
+		if err != nil && !errors.Is(err, unix.EBUSY) {
+			errs = append(errs, fmt.Errorf("mount %s: %w", m.dir, err))
+		}
+	}
+	if err := os.WriteFile("/proc/sys/kernel/panic", []byte(panicTimeout), 0); err != nil {
+		errs = append(errs, err)
+	}
+	return errs
+}
+
+// maxSmallFile bounds what is read of files that are small.
+const maxSmallFile = 1 << 20
+
+func (linux) readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	return io.ReadAll(io.LimitReader(f, maxSmallFile))
+}
+
+func (linux) console(name string) (*os.File, error) {
+	// Without O_NOCTTY a terminal would become ours and its interrupt key end us.
+	return os.OpenFile(name, os.O_WRONLY|unix.O_NOCTTY, 0)
+}
+
+func (linux) loadModule(path, params string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	err = unix.FinitModule(int(f.Fd()), params, 0) //nolint:gosec // a descriptor
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}
+
+func (linux) network(ctx context.Context, c config.Network, log func(string, ...any)) (func(), error) {
+	m := &network.Manager{Config: c, ResolvConf: "/etc/resolv.conf", Log: log}
+	err := m.Up(ctx)
+	return m.Close, err
+}
+
+func (linux) pause(d time.Duration) { time.Sleep(d) }
+
+// end ends the machine, by the way of the magic SysRq key should the kernel refuse.
+func (linux) end(how string) {
+	unix.Sync()
+	cmd := unix.LINUX_REBOOT_CMD_RESTART
+	switch how {
+	case "poweroff":
+		cmd = unix.LINUX_REBOOT_CMD_POWER_OFF
+	case "halt":
+		cmd = unix.LINUX_REBOOT_CMD_HALT
+	}
+	if err := unix.Reboot(cmd); err != nil {
+		_ = os.WriteFile("/proc/sysrq-trigger", []byte("b"), 0)
+	}
+}

@@ -1,0 +1,245 @@
+// Package pid1 is corehaul-send as the first process of a capture kernel: it mounts
+// what a process needs, loads the kernel modules that were packed with it, brings the
+// network up, has the dump sent, says on the console what became of it, and reboots.
+//
+// Whatever happens, the machine reboots (or powers off, or halts, as configured): an
+// error ends in a line on the console, a panic of our own code in its message, and
+// should the process die all the same, the kernel's panic timeout, which is set first
+// of all, reboots. A failed dump leaves its last line on the console for some
+// seconds before that.
+//
+// Every line that it writes begins with "corehaul-send: ", and the last one says what
+// became of the dump. Package config describes the configuration and the words of the
+// kernel command line that override it; package initrd packs both.
+//
+// The package needs to be PID 1 of an otherwise empty system and root. It trusts
+// its initramfs. Main is called once.
+package pid1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/corehaul/corehaul/sender/config"
+)
+
+// failurePause is how long the last line of a failed dump stays on the console, and the
+// least time between two tries of a machine that fails and reboots in a circle.
+const failurePause = 10 * time.Second
+
+// deadlineGrace is how long after the deadline the job may still seal what is there,
+// before it is given up.
+const deadlineGrace = 2 * time.Minute
+
+// A Job sends the dump.
+type Job func(context.Context, Env) Outcome
+
+// Env is what a Job gets.
+type Env struct {
+	Config  *config.File
+	Console *Console
+	// Network waits until the network is up, or says why it is not; it may be called often.
+	Network func(context.Context) error
+	// Start is when PID 1 started.
+	Start time.Time
+}
+
+// An Outcome says what became of the dump.
+type Outcome struct {
+	// Line tells it in one line, without a full stop.
+	Line string
+	// Failed means that what was asked for has not been stored.
+	Failed bool
+}
+
+// machine is what PID 1 does to the system; tests have another one.
+type machine interface {
+	mount() []error
+	readFile(name string) ([]byte, error)
+	console(name string) (*os.File, error)
+	loadModule(path, params string) error
+	network(ctx context.Context, c config.Network, log func(string, ...any)) (stop func(), err error)
+	end(how string)
+	pause(time.Duration)
+}
+
+// Main runs job as PID 1 does and ends the machine. It does not return.
+func Main(job Job) {
+	start := time.Now()
+	r := &runner{sys: linux{}, job: job, start: start, console: NewConsole(os.Stdout)}
+	r.run()
+	// Only if the kernel refused to end.
+	for {
+		time.Sleep(time.Hour)
+	}
+}
+
+type runner struct {
+	sys     machine
+	job     Job
+	start   time.Time
+	console *Console
+	cfg     *config.File
+}
+
+func (r *runner) run() {
+	r.cfg = config.Default()
+	out := r.guarded(r.work)
+	after := map[string]string{"reboot": "rebooting", "poweroff": "powering off", "halt": "halting"}[r.cfg.After]
+	if out.Failed {
+		r.console.Printf("%s; %s in %.0f s", out.Line, after, failurePause.Seconds())
+		r.sys.pause(failurePause)
+	} else {
+		r.console.Printf("%s; %s", out.Line, after)
+	}
+	r.sys.end(r.cfg.After)
+}
+
+// guarded turns a panic of f into a failed outcome.
+func (r *runner) guarded(f func() Outcome) (out Outcome) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.console.Printf("internal error: %v", p)
+			for line := range strings.Lines(string(debug.Stack())) {
+				r.console.Printf("  %s", strings.TrimRight(line, "\n"))
+			}
+			out = Outcome{Line: fmt.Sprintf("dump failed: internal error: %v", p), Failed: true}
+		}
+	}()
+	return f()
+}
+
+func (r *runner) work() Outcome {
+	for _, err := range r.sys.mount() {
+		r.console.Printf("warning: %v", err)
+	}
+	if err := r.configure(); err != nil {
+		return failed(err)
+	}
+	r.loadModules()
+
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	up := r.startNetwork(ctx)
+	env := Env{Config: r.cfg, Console: r.console, Start: r.start, Network: func(ctx context.Context) error {
+		select {
+		case <-up.done:
+			return up.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}}
+	out := r.bounded(ctx, env)
+	cancel()
+	<-up.done
+	up.stop()
+	return out
+}
+
+// bounded runs the job, and gives it up when it does not come back long after its
+// deadline.
+func (r *runner) bounded(ctx context.Context, env Env) Outcome {
+	result := make(chan Outcome, 1)
+	go func() {
+		result <- r.guarded(func() Outcome { return r.job(ctx, env) })
+	}()
+	var late <-chan time.Time
+	if d := time.Duration(r.cfg.Deadline); d > 0 {
+		late = time.After(time.Until(r.start.Add(d)) + deadlineGrace)
+	}
+	select {
+	case out := <-result:
+		return out
+	case <-late:
+		return failed(errors.New("the deadline is long over and the receiver has not sealed the dump"))
+	}
+}
+
+func failed(err error) Outcome {
+	return Outcome{Line: fmt.Sprintf("dump failed: %v", err), Failed: true}
+}
+
+// configure reads the configuration and what the kernel command line says to it.
+func (r *runner) configure() error {
+	text, err := r.sys.readFile(config.Path)
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	cfg, err := config.Parse(config.Path, text)
+	if err != nil {
+		return err
+	}
+	r.cfg = cfg
+	cmdline, err := r.sys.readFile("/proc/cmdline")
+	if err != nil {
+		r.console.Printf("warning: %v", err)
+	}
+	for _, w := range cfg.Override(string(cmdline)) {
+		r.console.Printf("warning: %s", w)
+	}
+	// Whatever place the identity had when it was packed.
+	cfg.Identity = config.IdentityPath
+	if cfg.Console != "" && cfg.Console != config.DefaultConsole {
+		f, err := r.sys.console(cfg.Console)
+		if err != nil {
+			r.console.Printf("warning: console: %v", err)
+		} else {
+			r.console.Add(f)
+		}
+	}
+	if len(cfg.To) == 0 {
+		return errors.New("no receiver is configured")
+	}
+	return nil
+}
+
+// loadModules loads the packed modules in their order. One that fails may belong to
+// hardware that is not there.
+func (r *runner) loadModules() {
+	list, err := r.sys.readFile(config.ModulesPath)
+	if err != nil {
+		r.console.Printf("warning: modules: %v", err)
+		return
+	}
+	n := 0
+	for line := range strings.Lines(string(list)) {
+		path, params, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if path == "" {
+			continue
+		}
+		if err := r.sys.loadModule(path, params); err != nil {
+			r.console.Printf("warning: module %s: %v", path, err)
+			continue
+		}
+		n++
+	}
+	r.console.Printf("%d kernel modules loaded", n)
+}
+
+// networkState is the network on its way up; err and stop are set when done is closed.
+type networkState struct {
+	done chan struct{}
+	err  error
+	stop func()
+}
+
+// startNetwork brings the network up while the job looks at the dump.
+func (r *runner) startNetwork(ctx context.Context) *networkState {
+	s := &networkState{done: make(chan struct{}), stop: func() {}}
+	go func() {
+		defer close(s.done)
+		ctx, cancel := context.WithDeadline(ctx, r.start.Add(time.Duration(r.cfg.Patience)))
+		defer cancel()
+		stop, err := r.sys.network(ctx, r.cfg.Network, r.console.Printf)
+		s.err = err
+		if stop != nil {
+			s.stop = stop
+		}
+	}()
+	return s
+}

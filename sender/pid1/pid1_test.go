@@ -1,0 +1,180 @@
+package pid1
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/corehaul/corehaul/sender/config"
+)
+
+// fake is a machine that remembers what was done to it.
+type fake struct {
+	mu       sync.Mutex
+	files    map[string]string
+	mountErr error
+	netErr   error
+	netWait  time.Duration
+	loaded   []string
+	ended    []string
+	paused   time.Duration
+	stopped  bool
+}
+
+func (f *fake) mount() []error {
+	if f.mountErr != nil {
+		return []error{f.mountErr}
+	}
+	return nil
+}
+
+func (f *fake) readFile(name string) ([]byte, error) {
+	if text, ok := f.files[name]; ok {
+		return []byte(text), nil
+	}
+	return nil, &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
+}
+
+func (f *fake) console(string) (*os.File, error) { return nil, os.ErrPermission }
+
+func (f *fake) loadModule(path, params string) error {
+	if strings.Contains(path, "bad") {
+		return errors.New("no such device")
+	}
+	f.loaded = append(f.loaded, path+"|"+params)
+	return nil
+}
+
+func (f *fake) network(ctx context.Context, _ config.Network, _ func(string, ...any)) (func(), error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(f.netWait):
+		return func() { f.stopped = true }, f.netErr
+	}
+}
+
+func (f *fake) end(how string)        { f.ended = append(f.ended, how) }
+func (f *fake) pause(d time.Duration) { f.paused += d }
+
+func newFake(conf string) *fake {
+	return &fake{files: map[string]string{
+		config.Path: conf, "/proc/cmdline": "console=ttyS0 corehaul.level=1 corehaul.bogus\n",
+		config.ModulesPath: "/lib/modules/a.ko x=1 y\n/lib/modules/bad.ko \n\n/lib/modules/b.ko \n",
+	}}
+}
+
+const goodConfig = "to = [\"tls://192.0.2.1:1\"]\nafter = \"poweroff\"\n"
+
+// boot runs a machine to its end and returns what stands on its console.
+func boot(t *testing.T, f *fake, job Job) []string {
+	t.Helper()
+	var out bytes.Buffer
+	synctest.Test(t, func(t *testing.T) {
+		t.Helper()
+		r := &runner{sys: f, job: job, start: time.Now(), console: NewConsole(&out)}
+		r.run()
+		synctest.Wait()
+	})
+	return strings.Split(strings.TrimSpace(out.String()), "\n")
+}
+
+func TestBoot(t *testing.T) {
+	f := newFake(goodConfig)
+	var got *config.File
+	lines := boot(t, f, func(ctx context.Context, env Env) Outcome {
+		got = env.Config
+		if err := env.Network(ctx); err != nil {
+			return failed(err)
+		}
+		return Outcome{Line: "dump complete: 1 page"}
+	})
+	if got.Level != 1 || got.Identity != config.IdentityPath {
+		t.Errorf("the job got %+v", got)
+	}
+	if want := "/lib/modules/a.ko|x=1 y /lib/modules/b.ko|"; strings.Join(f.loaded, " ") != want {
+		t.Errorf("loaded %q", f.loaded)
+	}
+	if last := lines[len(lines)-1]; last != "corehaul-send: dump complete: 1 page; powering off" {
+		t.Errorf("last line %q", last)
+	}
+	if strings.Join(f.ended, " ") != "poweroff" || f.paused != 0 || !f.stopped {
+		t.Errorf("ended %q after a pause of %v, network stopped: %v", f.ended, f.paused, f.stopped)
+	}
+	for _, want := range []string{"warning: kernel command line: corehaul.bogus", "warning: module /lib/modules/bad.ko", "2 kernel modules loaded"} {
+		if !strings.Contains(strings.Join(lines, "\n"), want) {
+			t.Errorf("the console lacks %q: %q", want, lines)
+		}
+	}
+}
+
+// TestFailures holds the one rule: whatever fails, the last line says so and the
+// machine ends, once.
+func TestFailures(t *testing.T) {
+	fine := func(context.Context, Env) Outcome { return Outcome{Line: "dump complete"} }
+	for _, tc := range []struct {
+		name   string
+		change func(*fake)
+		job    Job
+		last   string
+		how    string
+	}{
+		{"no configuration", func(f *fake) { delete(f.files, config.Path) }, fine, "dump failed: configuration", "reboot"},
+		{"bad configuration", func(f *fake) { f.files[config.Path] = "what = 1\n" }, fine, "send.toml:1", "reboot"},
+		{"no receiver", func(f *fake) { f.files[config.Path] = "" }, fine, "no receiver", "reboot"},
+		{"no network", func(f *fake) { f.netErr = errors.New("no carrier") }, func(ctx context.Context, env Env) Outcome {
+			return failed(env.Network(ctx))
+		}, "no carrier", "poweroff"},
+		{"network too late", func(f *fake) { f.netWait = 24 * time.Hour }, func(ctx context.Context, env Env) Outcome {
+			return failed(env.Network(ctx))
+		}, "deadline exceeded", "poweroff"},
+		{"panic", nil, func(context.Context, Env) Outcome { panic("a bug") }, "internal error: a bug", "poweroff"},
+		{"job hangs past its deadline", func(f *fake) { f.files["/proc/cmdline"] = "corehaul.deadline=1m" }, func(ctx context.Context, _ Env) Outcome {
+			<-ctx.Done()
+			return Outcome{Line: "too late"}
+		}, "deadline is long over", "poweroff"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFake(goodConfig)
+			if tc.change != nil {
+				tc.change(f)
+			}
+			lines := boot(t, f, tc.job)
+			last := lines[len(lines)-1]
+			if !strings.Contains(last, tc.last) || !strings.HasPrefix(last, "corehaul-send: dump failed: ") {
+				t.Errorf("last line %q, want %q", last, tc.last)
+			}
+			if len(f.ended) != 1 || f.ended[0] != tc.how {
+				t.Errorf("ended %q, want %q", f.ended, tc.how)
+			}
+			if f.paused != failurePause {
+				t.Errorf("the failure was shown for %v, want %v", f.paused, failurePause)
+			}
+		})
+	}
+}
+
+func TestMissingExtrasAreNotFatal(t *testing.T) {
+	f := newFake(goodConfig + "console = \"/dev/ttyS9\"\n")
+	f.mountErr = errors.New("mount /sys: no such device")
+	delete(f.files, "/proc/cmdline")
+	delete(f.files, config.ModulesPath)
+	lines := boot(t, f, func(context.Context, Env) Outcome { return Outcome{Line: "dump complete"} })
+	if last := lines[len(lines)-1]; last != "corehaul-send: dump complete; powering off" {
+		t.Errorf("last line %q of %q", last, lines)
+	}
+}
+
+func TestConsoleStaysOnOneLine(t *testing.T) {
+	var out bytes.Buffer
+	NewConsole(&out).Printf("peer: %s", "all\nis \x1b[2Jwell")
+	if got := out.String(); strings.Count(got, "\n") != 1 || strings.Contains(got, "\x1b") {
+		t.Errorf("got %q", got)
+	}
+}
