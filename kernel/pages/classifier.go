@@ -89,12 +89,18 @@ func (c *Classifier) findLimit(last mem.PFN) {
 	}
 }
 
-// findMemmap finds the frames that hold the struct pages of RAM.
+// findMemmap finds the frames that hold the struct pages of sections with RAM.
 func (c *Classifier) findMemmap() {
 	var m memmapExtents
+	done := uint64(math.MaxUint64)
 	c.eachSection(func(e mem.Extent) bool {
-		if va, ok := c.structPage(e.Start); ok {
-			m.add(c.k, va, e.Count*c.sections.structPage)
+		nr := c.sections.number(e.Start)
+		if nr == done {
+			return true
+		}
+		done = nr
+		if va, ok := c.structPage(c.sections.start(nr)); ok {
+			m.add(c.k, va, c.sections.structPage<<c.sections.shift)
 		}
 		return !m.full
 	})

@@ -8,20 +8,22 @@ import (
 )
 
 // ramFrames turns ranges of addresses into runs of page frames, ascending and
-// disjoint. A frame that RAM covers only in part is a frame of RAM; the second
-// result names the frames of which RAM does not cover the beginning.
+// disjoint. As in makedumpfile, a range that ends inside a frame does not reach
+// into it (the kernel never hands such a frame out), one that begins inside a frame
+// does; the second result names the frames of which no range has the beginning.
 func ramFrames(ranges []mem.Range, pageShift uint) (frames []mem.Extent, headless []mem.PFN) {
 	sorted := slices.DeleteFunc(slices.Clone(ranges), func(r mem.Range) bool { return r.Len() == 0 })
 	slices.SortFunc(sorted, func(a, b mem.Range) int { return cmp.Compare(a.Start, b.Start) })
-	var covered mem.PhysAddr // the end of the last range
+	var covered mem.PhysAddr // the end of the ranges so far
 	for _, r := range sorted {
-		e := r.Pages(pageShift)
-		pageStart := e.Start.Addr(pageShift)
-		if r.Start != pageStart && (len(frames) == 0 || pageStart >= covered) {
-			headless = append(headless, e.Start)
+		first, end := r.Start.PFN(pageShift), r.End.PFN(pageShift)
+		if first < end {
+			if start := first.Addr(pageShift); r.Start != start && start >= covered {
+				headless = append(headless, first)
+			}
+			frames = appendExtent(frames, mem.Extent{Start: first, Count: uint64(end - first)})
 		}
 		covered = max(covered, r.End)
-		frames = appendExtent(frames, e)
 	}
 	return frames, headless
 }
