@@ -1,0 +1,373 @@
+package protocol
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/corehaul/corehaul/mem"
+)
+
+const (
+	// readBuffer holds control messages; large payloads pass it by.
+	readBuffer = 16 << 10
+	// writeBuffer collects a header and the first part of a payload, so that small
+	// messages are one write and one TLS record.
+	writeBuffer = 16 << 10
+	// maxSpare is how many released chunks a Conn keeps for its next reads.
+	maxSpare = 4
+)
+
+// Conn sends and receives the messages of one session over a byte stream.
+//
+// One goroutine may call Read; Write, Release, KeepAlive and Close may be called from
+// any. The first error of each direction sticks and is repeated. A Conn refuses
+// messages, its own too, that the state machine of PROTOCOL.md does not allow.
+//
+// Conn sets no deadlines: KeepAlive finds a peer that is gone, and closing the
+// stream ends everything.
+type Conn struct {
+	rw    *meter
+	side  Side
+	order *order
+
+	r       *bufio.Reader
+	head    [headerLen]byte
+	buf     []byte      // payload of the message last read
+	ranges  []mem.Range // of the RAM last read
+	readErr error
+
+	wmu      sync.Mutex
+	w        *bufio.Writer
+	wbuf     []byte
+	writeErr error
+
+	spareMu sync.Mutex
+	spare   []*Chunk
+
+	pings chan uint64 // tokens to be answered by KeepAlive
+	quiet atomic.Bool // Shutdown has begun
+}
+
+// NewConn returns the side's end of a connection over rw. If rw is an io.Closer,
+// Close closes it.
+func NewConn(rw io.ReadWriter, side Side) *Conn {
+	m := newMeter(rw)
+	return &Conn{
+		rw: m, side: side, order: newOrder(),
+		r: bufio.NewReaderSize(m, readBuffer), w: bufio.NewWriterSize(m, writeBuffer),
+		pings: make(chan uint64, 1),
+	}
+}
+
+// BytesRead and BytesWritten count the bytes of the stream so far.
+func (c *Conn) BytesRead() uint64 { return c.rw.read.Load() }
+
+// BytesWritten counts the bytes written to the stream so far.
+func (c *Conn) BytesWritten() uint64 { return c.rw.wrote.Load() }
+
+// Params returns the facts of HELLO once it has gone by.
+func (c *Conn) Params() (p Params, ok bool) { return c.order.facts() }
+
+// Read returns the next message; io.EOF when the peer closed the stream between two
+// messages; an [Error] for an ERROR message (Remote) or for a message that breaks
+// the protocol (tell the peer with Shutdown); and the stream's error else. PING and
+// PONG are taken care of and never returned.
+//
+// Byte slices and ranges of the message are valid until the next Read; a Chunk until
+// it is released.
+func (c *Conn) Read() (Message, error) {
+	for c.readErr == nil {
+		m, err := c.readMessage()
+		if err != nil {
+			c.readErr = err
+			break
+		}
+		if m != nil {
+			return m, nil
+		}
+	}
+	return nil, c.readErr
+}
+
+// readMessage returns nil for messages that are not for the caller.
+func (c *Conn) readMessage() (Message, error) {
+	h, err := c.readHeader()
+	if err != nil {
+		return nil, err
+	}
+	if h.typ == TypeChunk {
+		return c.readChunk(h)
+	}
+	if c.buf, err = c.readPayload(h, c.buf); err != nil {
+		return nil, err
+	}
+	m, err := c.decode(h.typ, c.buf)
+	if err != nil || m == nil {
+		return nil, err
+	}
+	if err := c.order.pass(c.peer(), m); err != nil {
+		return nil, err
+	}
+	switch m := m.(type) {
+	case *wireError:
+		return nil, m.remote()
+	case *Ping:
+		c.answer(m.Token)
+		return nil, nil //nolint:nilnil // Read goes on with the next
+	case *Pong:
+		return nil, nil //nolint:nilnil // the meter has seen it
+	}
+	return m, nil
+}
+
+func (c *Conn) peer() Side {
+	if c.side == Sender {
+		return Receiver
+	}
+	return Sender
+}
+
+func (c *Conn) readHeader() (header, error) {
+	switch _, err := io.ReadFull(c.r, c.head[:]); {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return header{}, Errorf(CodeBadFrame, "stream ends in a frame header: %w", err)
+	case err != nil:
+		return header{}, err
+	}
+	return parseHeader(c.head[:], c.peer())
+}
+
+// readPayload reads the payload into buf, or a larger one that it returns, and
+// checks the frame.
+func (c *Conn) readPayload(h header, buf []byte) ([]byte, error) {
+	if uint64(cap(buf)) < uint64(h.length) {
+		buf = make([]byte, h.length)
+	}
+	buf = buf[:h.length]
+	if n, err := io.ReadFull(c.r, buf); err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return buf, Errorf(CodeBadFrame, "%s: stream ends after %d of %d bytes: %w", h.typ, n, h.length, io.ErrUnexpectedEOF)
+		}
+		return buf, err
+	}
+	if sum := checksum(c.head[:8], buf); sum != h.crc {
+		return buf, Errorf(CodeBadChecksum, "%s of %d bytes: CRC-32C %08x, the frame says %08x", h.typ, h.length, sum, h.crc)
+	}
+	return buf, nil
+}
+
+func (c *Conn) readChunk(h header) (Message, error) {
+	p, ok := c.order.facts()
+	if !ok {
+		return nil, Errorf(CodeOutOfOrder, "CHUNK before HELLO")
+	}
+	ch := c.takeChunk()
+	var err error
+	if ch.frame, err = c.readPayload(h, ch.frame); err == nil {
+		err = ch.decode(ch.frame, p)
+	}
+	if err == nil {
+		err = c.order.pass(c.peer(), ch)
+	}
+	if err != nil {
+		c.Release(ch)
+		return nil, err
+	}
+	return ch, nil
+}
+
+func (c *Conn) takeChunk() *Chunk {
+	c.spareMu.Lock()
+	defer c.spareMu.Unlock()
+	if n := len(c.spare); n > 0 {
+		ch := c.spare[n-1]
+		c.spare = c.spare[:n-1]
+		return ch
+	}
+	return new(Chunk)
+}
+
+// Release gives the memory of a chunk that Read returned back for later reads. The
+// chunk must not be used afterwards, nor released twice.
+func (c *Conn) Release(ch *Chunk) {
+	c.spareMu.Lock()
+	defer c.spareMu.Unlock()
+	if len(c.spare) < maxSpare {
+		c.spare = append(c.spare, ch)
+	}
+}
+
+// decode returns nil for a type that is not known: parseHeader has seen that it may
+// be ignored.
+func (c *Conn) decode(t Type, p []byte) (Message, error) {
+	m, err := decodeMessage(t, p, c.ranges)
+	if ram, ok := m.(*RAM); ok {
+		c.ranges = ram.Ranges[:0]
+	}
+	return m, err
+}
+
+// decodeMessage decodes every message but CHUNK. It may use the memory of scratch.
+func decodeMessage(t Type, p []byte, scratch []mem.Range) (Message, error) {
+	switch t {
+	case TypeNotes, TypeLog, TypePlan:
+		return decodePiece(t, p)
+	case TypeRAM:
+		ranges, err := decodeRAM(p, scratch[:0])
+		if err != nil {
+			return nil, err
+		}
+		return &RAM{Ranges: ranges}, nil
+	case TypeAck:
+		if m, err := decodeAck(p); err != nil {
+			return nil, err
+		} else {
+			return m, nil
+		}
+	case TypePing, TypePong:
+		return decodePing(t, p)
+	}
+	m := newControl(t)
+	if m == nil {
+		return nil, nil //nolint:nilnil // an unknown type that may be ignored
+	}
+	if err := decodeControl(m, p); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func decodePiece(t Type, p []byte) (Message, error) {
+	if err := checkPiece(p, t); err != nil {
+		return nil, err
+	}
+	switch t {
+	case TypeNotes:
+		return &Notes{Data: p}, nil
+	case TypeLog:
+		return &Log{Data: p}, nil
+	}
+	return &Plan{Data: p}, nil
+}
+
+func decodePing(t Type, p []byte) (Message, error) {
+	token, err := decodeToken(t, p)
+	if err != nil {
+		return nil, err
+	}
+	if t == TypePing {
+		return &Ping{Token: token}, nil
+	}
+	return &Pong{Token: token}, nil
+}
+
+// Write sends a message and returns when the stream has taken all of it. A message
+// that the protocol does not allow is an Error and leaves the connection usable;
+// any other error sticks.
+//
+// Texts for people inside m are made printable in place.
+func (c *Conn) Write(m Message) error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	return c.write(m)
+}
+
+// write needs wmu.
+func (c *Conn) write(m Message) error {
+	if c.writeErr != nil {
+		return c.writeErr
+	}
+	head, tail, err := c.encode(m)
+	if err != nil {
+		return err
+	}
+	if err := c.order.pass(c.side, m); err != nil {
+		return err
+	}
+	c.writeErr = c.writeFrame(head, tail)
+	return c.writeErr
+}
+
+// encode returns the frame in two parts, so that a chunk's pages are not copied.
+func (c *Conn) encode(m Message) (head, tail []byte, err error) {
+	p, _ := c.order.facts()
+	head = append(c.wbuf[:0], make([]byte, headerLen)...)
+	if ch, ok := m.(*Chunk); ok {
+		head, err = ch.appendHead(head, p)
+		tail = ch.Payload
+	} else {
+		head, err = m.appendPayload(head, p)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	c.wbuf = head
+	length := len(head) - headerLen + len(tail)
+	if limit := types[m.Type()].limit; uint64(length) > uint64(limit) { //nolint:gosec // a length
+		return nil, nil, Errorf(CodeTooLarge, "%s: %d bytes above %d", m.Type(), length, limit)
+	}
+	h := header{typ: m.Type(), length: uint32(length)} //nolint:gosec // at most the limit of its type
+	h.put(head, head[headerLen:], tail)
+	return head, tail, nil
+}
+
+func (c *Conn) writeFrame(head, tail []byte) error {
+	if _, err := c.w.Write(head); err != nil {
+		return err
+	}
+	if _, err := c.w.Write(tail); err != nil {
+		return err
+	}
+	return c.w.Flush()
+}
+
+// Close closes the stream at once. Reads and writes that wait return with an error.
+func (c *Conn) Close() error { return c.rw.close() }
+
+// halfCloser is what TCP, TLS and SSH channels can do.
+type halfCloser interface{ CloseWrite() error }
+
+// Shutdown ends the session: it tells the peer about err (nothing if err is nil, the
+// peer's own, or of the stream), then waits at most linger for the peer to close its
+// end, then closes the stream. Without the wait a TCP peer that is still sending
+// would get a reset and lose what it was told. Linger also bounds the sending of the
+// message. Whoever is in Read gets io.EOF or an error.
+func (c *Conn) Shutdown(err error, linger time.Duration) error {
+	c.quiet.Store(true)
+	timer := time.AfterFunc(linger, func() { _ = c.rw.close() }) // its error comes from the second close
+	defer timer.Stop()
+	if tellPeer(err) {
+		if werr := c.Write(wireErrorOf(err)); werr != nil {
+			return errors.Join(werr, c.rw.close())
+		}
+	}
+	if hc, ok := c.rw.rw.(halfCloser); ok {
+		if herr := hc.CloseWrite(); herr == nil {
+			c.drain()
+		}
+	}
+	return c.rw.close()
+}
+
+// tellPeer reports whether err is news for the peer.
+func tellPeer(err error) bool {
+	if err == nil || errors.Is(err, io.EOF) {
+		return false
+	}
+	e, ok := errors.AsType[*Error](err)
+	return !ok || !e.Remote
+}
+
+// drain throws away what the peer still sends, until it closes or linger is over.
+func (c *Conn) drain() {
+	buf := make([]byte, 4<<10)
+	for {
+		if _, err := c.rw.Read(buf); err != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,306 @@
+package protocol
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"time"
+	"unicode/utf8"
+)
+
+// control is a message whose payload is one JSON object.
+type control interface {
+	Message
+	// fill puts defaults in and makes texts for people printable, before sending.
+	fill()
+	// check refuses what the protocol does not allow, when sending and when receiving.
+	check(c *checker)
+}
+
+// newControl returns an empty message of a control type, nil for other types.
+func newControl(t Type) control {
+	switch t {
+	case TypeHello:
+		return new(Hello)
+	case TypeLogEnd:
+		return new(LogEnd)
+	case TypePlanEnd:
+		return new(PlanEnd)
+	case TypeFinish:
+		return new(Finish)
+	case TypeLogStored:
+		return new(LogStored)
+	case TypeWait:
+		return new(Wait)
+	case TypeWelcome:
+		return new(Welcome)
+	case TypePlanOK:
+		return new(PlanOK)
+	case TypeSealed:
+		return new(Sealed)
+	case TypeError:
+		return new(wireError)
+	}
+	return nil
+}
+
+func appendControl(dst []byte, m control) ([]byte, error) {
+	m.fill()
+	if err := checkControl(m); err != nil {
+		return nil, err
+	}
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false) // no browser reads this; people with a packet dump do
+	if err := enc.Encode(m); err != nil {
+		return nil, Errorf(CodeBadMessage, "%s: %w", m.Type(), err)
+	}
+	return append(dst, bytes.TrimSuffix(buf.Bytes(), []byte("\n"))...), nil
+}
+
+func checkControl(m control) error {
+	c := checker{what: m.Type()}
+	m.check(&c)
+	return c.err
+}
+
+// decodeControl ignores fields that this version does not know.
+func decodeControl(m control, p []byte) error {
+	switch p := bytes.TrimLeft(p, " \t\r\n"); {
+	case !utf8.Valid(p):
+		return Errorf(CodeBadMessage, "%s: not UTF-8", m.Type())
+	case len(p) == 0 || p[0] != '{':
+		return Errorf(CodeBadMessage, "%s: not a JSON object", m.Type())
+	}
+	if err := json.Unmarshal(p, m); err != nil {
+		if e, ok := errors.AsType[*Error](err); ok {
+			return Errorf(e.Code, "%s: %w", m.Type(), err)
+		}
+		return Errorf(CodeBadMessage, "%s: %w", m.Type(), err)
+	}
+	return checkControl(m)
+}
+
+func (h *Hello) fill() {
+	if h.Version == 0 {
+		h.Version = Version
+	}
+	if h.MaxVersion == 0 {
+		h.MaxVersion = max(h.Version, Version)
+	}
+	h.Tool = CleanText(h.Tool, maxName)
+	h.Warnings = cleanAll(h.Warnings)
+	u := &h.Uts
+	for _, s := range []*string{&u.Sysname, &u.Nodename, &u.Release, &u.Version, &u.Machine, &u.Domainname} {
+		*s = CleanText(*s, maxUtsname)
+	}
+}
+
+func (h *Hello) check(c *checker) {
+	c.that(h.Version >= 1 && h.MaxVersion >= h.Version, "versions %d to %d", h.Version, h.MaxVersion)
+	c.texts("features", h.Features, maxName)
+	c.hex("dump_id", h.DumpID, dumpIDLen)
+	c.need("tool", h.Tool, maxName)
+	c.need("machine", h.Machine, maxName)
+	c.that(ValidPageSize(h.PageSize), "page_size %d: not a power of two from %d to %d", h.PageSize, MinPageSize, MaxPageSize)
+	c.that(h.MaxPFN > 0, "max_pfn is missing")
+	c.atMost("max_pfn", uint64(h.MaxPFN), MaxPFN)
+	c.atMost("ram_bytes", h.RAMBytes, maxAddr)
+	c.that(h.NrCPUs > 0, "nr_cpus is missing")
+	c.atMost("nr_cpus", uint64(h.NrCPUs), MaxCPUs)
+	if h.CurrentCPU != nil {
+		c.atMost("current_cpu", uint64(*h.CurrentCPU), MaxCPUs)
+	}
+	u := &h.Uts
+	for _, s := range []string{u.Sysname, u.Nodename, u.Release, u.Version, u.Machine, u.Domainname} {
+		c.text("utsname", s, maxUtsname)
+	}
+	c.hex("build_id", h.BuildID, -maxBuildID)
+	c.that(h.CrashTime >= 0 && h.CrashTime <= maxUnix, "crash_time %d out of range", h.CrashTime)
+	c.atMost("level", uint64(h.Level), MaxLevel)
+	c.atMost("encodings", uint64(len(h.Encodings)), maxList)
+	c.atMost("deadline_s", h.DeadlineSec, maxSeconds)
+	c.texts("warnings", h.Warnings, maxText)
+}
+
+const (
+	// maxUnix is the last second of the year 9999.
+	maxUnix = 253402300799
+	// maxSeconds bounds durations on the wire: 100 years, which fits a time.Duration.
+	maxSeconds = 100 * 365 * 86400
+)
+
+func (m *LogEnd) fill() { m.Error = CleanText(m.Error, maxText) }
+
+func (m *LogEnd) check(c *checker) {
+	c.atMost("bytes", m.Bytes, MaxLogBytes)
+	c.text("error", m.Error, maxText)
+}
+
+func (m *LogStored) fill() {}
+
+func (m *LogStored) check(c *checker) { c.atMost("bytes", m.Bytes, MaxLogBytes) }
+
+func (m *Wait) fill() { m.Reason = CleanText(m.Reason, maxText) }
+
+func (m *Wait) check(c *checker) { c.text("reason", m.Reason, maxText) }
+
+func (m *Welcome) fill() {
+	if m.Version == 0 {
+		m.Version = Version
+	}
+	m.Tool, m.Reason = CleanText(m.Tool, maxName), CleanText(m.Reason, maxText)
+}
+
+func (m *Welcome) check(c *checker) {
+	c.that(m.Version >= 1, "version is missing")
+	c.texts("features", m.Features, maxName)
+	c.need("tool", m.Tool, maxName)
+	c.need("host", m.Host, maxHostName)
+	c.that(m.Collect == CollectAll || m.Collect == CollectEssential || m.Collect == CollectLog, "collect is none of all, essential, log")
+	c.text("reason", m.Reason, maxText)
+	c.that(m.WindowBytes > 0 || m.Collect == CollectLog, "window_bytes is missing")
+	c.atMost("encodings", uint64(len(m.Encodings)), maxList)
+	c.atMost("heartbeat_s", m.HeartbeatSec, maxSeconds)
+	c.atMost("have_chunks", m.HaveChunks, maxSeq+1)
+}
+
+func (m *PlanEnd) fill() { m.Warnings = cleanAll(m.Warnings) }
+
+func (m *PlanEnd) check(c *checker) {
+	c.that(m.Hash != PlanHash{}, "hash is missing")
+	c.atMost("kept", m.Kept, MaxPFN)
+	c.atMost("runs", m.Runs, m.Kept)
+	c.atMost("chunks", m.Chunks, m.Kept)
+	c.atMost("tiers", uint64(len(m.Tiers)), MaxTiers)
+	c.texts("warnings", m.Warnings, maxText)
+	c.that(m.Codec.Known(), "unknown codec")
+	if c.err == nil {
+		m.checkTiers(c)
+	}
+}
+
+// checkTiers sees that the tiers add up, with the essential ones first.
+func (m *PlanEnd) checkTiers(c *checker) {
+	pages, chunks, essential := uint64(0), uint64(0), true
+	for i, t := range m.Tiers {
+		c.need("tier name", t.Name, maxName)
+		c.atMost("tier pages", t.Pages, MaxPFN)
+		c.atMost("tier chunks", t.Chunks, t.Pages)
+		c.that(essential || !t.Essential, "tier %d is essential after one that is not", i)
+		pages, chunks, essential = pages+t.Pages, chunks+t.Chunks, t.Essential
+	}
+	c.that(pages == m.Kept && chunks == m.Chunks, "tiers of %d pages and %d chunks, kept %d and %d", pages, chunks, m.Kept, m.Chunks)
+}
+
+// tier returns the tier with the given number, an empty one beyond the last.
+func (m *PlanEnd) tier(n int) Tier {
+	if n < len(m.Tiers) {
+		return m.Tiers[n]
+	}
+	return Tier{}
+}
+
+// EssentialChunks returns the number of chunks in essential tiers: chunks 0 to n-1.
+func (m *PlanEnd) EssentialChunks() uint64 {
+	n := uint64(0)
+	for _, t := range m.Tiers {
+		if t.Essential {
+			n += t.Chunks
+		}
+	}
+	return n
+}
+
+// TierOf returns the tier number that chunk seq belongs to and the chunk numbers of
+// that tier, first to end-1. It returns -1 for a chunk beyond the plan.
+func (m *PlanEnd) TierOf(seq uint64) (tier int, first, end uint64) {
+	for i, t := range m.Tiers {
+		end = first + t.Chunks
+		if seq < end {
+			return i, first, end
+		}
+		first = end
+	}
+	return -1, first, first
+}
+
+func (m *PlanOK) fill() { m.Note = CleanText(m.Note, maxText) }
+
+func (m *PlanOK) check(c *checker) {
+	c.that(m.Collect == "" || m.Collect == CollectAll || m.Collect == CollectEssential, "collect is none of all, essential")
+	c.text("note", m.Note, maxText)
+}
+
+func (m *Finish) fill() { m.Text = CleanText(m.Text, maxText) }
+
+func (m *Finish) check(c *checker) {
+	c.need("reason", string(m.Reason), maxName)
+	c.text("text", m.Text, maxText)
+	c.atMost("lost_pages", m.LostPages, MaxPFN)
+}
+
+func (m *Sealed) fill() {
+	m.ID, m.Path = CleanText(m.ID, maxText), CleanText(m.Path, maxPath)
+}
+
+func (m *Sealed) check(c *checker) {
+	c.that(m.State == StateComplete || m.State == StatePartial || m.State == StateLogOnly, "state is none of complete, partial, log-only")
+	c.need("id", m.ID, maxText)
+	c.text("path", m.Path, maxPath)
+	c.atMost("pages", m.Pages, MaxPFN)
+	c.atMost("missing", m.Missing, MaxPFN)
+	if m.SHA256 != "" {
+		c.hex("sha256", m.SHA256, 64)
+	}
+}
+
+// wireError is the payload of ERROR.
+type wireError struct {
+	Code       Code   `json:"code"`
+	Text       string `json:"text,omitempty"`
+	Hint       string `json:"hint,omitempty"`
+	RetryAfter uint64 `json:"retry_after_s,omitempty"`
+}
+
+func (m *wireError) Type() Type { return TypeError }
+
+func (m *wireError) fill() {
+	m.Text, m.Hint = CleanText(m.Text, maxText), CleanText(m.Hint, maxText)
+	m.RetryAfter = min(m.RetryAfter, maxSeconds)
+}
+
+func (m *wireError) check(c *checker) {
+	c.need("code", string(m.Code), maxName)
+	c.text("text", m.Text, maxText)
+	c.text("hint", m.Hint, maxText)
+	c.atMost("retry_after_s", m.RetryAfter, maxSeconds)
+}
+
+// remote returns m as the error that Conn.Read gives.
+func (m *wireError) remote() *Error {
+	after := time.Duration(m.RetryAfter) * time.Second //nolint:gosec // at most maxSeconds
+	return &Error{Code: m.Code, Text: m.Text, Hint: m.Hint, RetryAfter: after, Remote: true}
+}
+
+// wireErrorOf returns what the peer is told of err. Only an Error speaks for
+// itself: other errors may name paths and addresses that are not the peer's business.
+func wireErrorOf(err error) *wireError {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Remote {
+		return &wireError{Code: CodeInternal, Text: "internal error"}
+	}
+	after := max(0, (e.RetryAfter+time.Second-1)/time.Second)
+	return &wireError{Code: e.Code, Text: e.Text, Hint: e.Hint, RetryAfter: uint64(after)}
+}
+
+func (h *Hello) appendPayload(dst []byte, _ Params) ([]byte, error)     { return appendControl(dst, h) }
+func (m *LogEnd) appendPayload(dst []byte, _ Params) ([]byte, error)    { return appendControl(dst, m) }
+func (m *LogStored) appendPayload(dst []byte, _ Params) ([]byte, error) { return appendControl(dst, m) }
+func (m *Wait) appendPayload(dst []byte, _ Params) ([]byte, error)      { return appendControl(dst, m) }
+func (m *Welcome) appendPayload(dst []byte, _ Params) ([]byte, error)   { return appendControl(dst, m) }
+func (m *PlanEnd) appendPayload(dst []byte, _ Params) ([]byte, error)   { return appendControl(dst, m) }
+func (m *PlanOK) appendPayload(dst []byte, _ Params) ([]byte, error)    { return appendControl(dst, m) }
+func (m *Finish) appendPayload(dst []byte, _ Params) ([]byte, error)    { return appendControl(dst, m) }
+func (m *Sealed) appendPayload(dst []byte, _ Params) ([]byte, error)    { return appendControl(dst, m) }
+func (m *wireError) appendPayload(dst []byte, _ Params) ([]byte, error) { return appendControl(dst, m) }

@@ -1,0 +1,113 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Code is a stable error code of the protocol. Codes are never renamed or used
+// again for something else; new ones are added at the end. A code that the peer
+// does not know means the same as [CodeInternal].
+//
+// A Code is an error itself, so that errors.Is(err, protocol.CodeBusy) asks for it.
+type Code string
+
+// The codes of version 1, in the order of PROTOCOL.md.
+const (
+	CodeBadFrame     Code = "bad-frame"        // no magic, reserved bits set, or a frame cut short
+	CodeBadChecksum  Code = "bad-checksum"     // a frame's CRC-32C does not match
+	CodeTooLarge     Code = "too-large"        // a length, count or total above its limit
+	CodeBadMessage   Code = "bad-message"      // a payload that does not decode, or a value out of its range
+	CodeUnknownType  Code = "unknown-type"     // a message type that is not known and may not be ignored
+	CodeOutOfOrder   Code = "out-of-order"     // a message that may not come now
+	CodeVersion      Code = "version"          // no common protocol version
+	CodeIdentity     Code = "identity"         // the peer's identity is not accepted for this
+	CodeDeclined     Code = "declined"         // the operator's rules refuse this dump
+	CodeBusy         Code = "busy"             // no place now; come back after retry_after_s
+	CodeSuperseded   Code = "superseded"       // a newer session has taken the dump over
+	CodePlanMismatch Code = "plan-mismatch"    // the plan's runs do not give the sums of PLANEND
+	CodeNotPlanned   Code = "not-planned"      // a chunk outside the plan
+	CodeDuplicate    Code = "duplicate"        // a page that another chunk has brought already
+	CodeBadRawSum    Code = "bad-raw-checksum" // decoded pages do not have the checksum of the chunk
+	CodeBadEncoding  Code = "bad-encoding"     // an encoding not agreed on, or pages that do not decode
+	CodeBadLog       Code = "bad-log"          // the log does not have the length or checksum of LOGEND
+	CodeNoSpace      Code = "no-space"         // the receiver has no room
+	CodeStorage      Code = "storage"          // the receiver's store failed
+	CodeShuttingDown Code = "shutting-down"    // the peer is being stopped
+	CodeTimeout      Code = "timeout"          // nothing heard, or nothing taken, for too long
+	CodeCancelled    Code = "cancelled"        // the peer was told to stop
+	CodeInternal     Code = "internal"         // the peer's own fault
+)
+
+// Error returns the code as it stands on the wire.
+func (c Code) Error() string { return string(c) }
+
+// Error is a refusal or failure with a stable code: one that this side found, or
+// one that the peer sent in an ERROR message (Remote).
+//
+// errors.Is matches it with its Code, and with what Err wraps.
+type Error struct {
+	Code Code
+	// Text says what happened, for people: one line, no control characters.
+	Text string
+	// Hint says what to do next; may be empty.
+	Hint string
+	// RetryAfter is when the sender may come back; 0 when nothing is said. Whole seconds on the wire.
+	RetryAfter time.Duration
+	// Remote is set when the peer said so; it is not on the wire.
+	Remote bool
+	// Err is the local cause; it is not on the wire.
+	Err error
+}
+
+// Errorf returns a local Error with a code and a text as fmt.Errorf makes it; an
+// error passed for %w becomes its cause.
+func Errorf(code Code, format string, args ...any) *Error {
+	err := fmt.Errorf(format, args...)
+	return &Error{Code: code, Text: err.Error(), Err: errors.Unwrap(err)}
+}
+
+// Error formats e in one line, without the hint.
+func (e *Error) Error() string {
+	who := ""
+	if e.Remote {
+		who = "peer: "
+	}
+	if e.Text == "" {
+		return who + string(e.Code)
+	}
+	return who + string(e.Code) + ": " + e.Text
+}
+
+// Is reports whether target is e's code.
+func (e *Error) Is(target error) bool {
+	code, ok := target.(Code)
+	return ok && code == e.Code
+}
+
+// Unwrap returns the local cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// CodeOf returns the code of the Error in err's chain, CodeInternal for any other
+// error, and "" for nil.
+func CodeOf(err error) Code {
+	if err == nil {
+		return ""
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Code
+	}
+	return CodeInternal
+}
+
+// Temporary reports whether a sender may well try the same receiver again after
+// this code: something other than the sender's bytes or identity was wrong.
+func (c Code) Temporary() bool {
+	switch c {
+	case CodeBusy, CodeNoSpace, CodeStorage, CodeShuttingDown, CodeTimeout, CodeInternal,
+		CodeBadFrame, CodeBadChecksum, CodeBadLog, CodeBadRawSum:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,168 @@
+package protocol
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Defaults of KeepAlive. A timeout of some heartbeats lets one or two be lost in a
+// retransmission.
+const (
+	DefaultHeartbeat = 10 * time.Second
+	DefaultTimeout   = 45 * time.Second
+)
+
+// meter passes bytes on and notes when something last moved.
+type meter struct {
+	rw          io.ReadWriter
+	start       time.Time
+	read, wrote atomic.Uint64
+	// readSince and writeSince are when the running Read or Write began, in
+	// nanoseconds after start, plus one; 0 when none is running.
+	readSince, writeSince atomic.Int64
+	lastWrite             atomic.Int64
+	closing               sync.Once
+	closeErr              error
+}
+
+func newMeter(rw io.ReadWriter) *meter {
+	return &meter{rw: rw, start: time.Now()}
+}
+
+func (m *meter) now() int64 { return int64(time.Since(m.start)) }
+
+func (m *meter) Read(p []byte) (int, error) {
+	m.readSince.Store(m.now() + 1)
+	n, err := m.rw.Read(p)
+	m.readSince.Store(0)
+	m.read.Add(uint64(max(n, 0)))
+	return n, err
+}
+
+func (m *meter) Write(p []byte) (int, error) {
+	m.writeSince.Store(m.now() + 1)
+	n, err := m.rw.Write(p)
+	m.writeSince.Store(0)
+	m.lastWrite.Store(m.now())
+	m.wrote.Add(uint64(max(n, 0)))
+	return n, err
+}
+
+// close closes the stream once.
+func (m *meter) close() error {
+	m.closing.Do(func() {
+		if cl, ok := m.rw.(io.Closer); ok {
+			m.closeErr = cl.Close()
+		}
+	})
+	return m.closeErr
+}
+
+// stalled returns how long the running call, if there is one, has waited.
+func (m *meter) stalled(since *atomic.Int64) time.Duration {
+	began := since.Load()
+	if began == 0 {
+		return 0
+	}
+	return time.Duration(m.now() - began + 1)
+}
+
+// KeepAlive tells when a peer counts as gone.
+type KeepAlive struct {
+	// Heartbeat is the longest silence before PING is sent; 0 means DefaultHeartbeat.
+	Heartbeat time.Duration
+	// Timeout is how long a read or write may stand still; 0 means DefaultTimeout. It
+	// needs a stream that can be closed. A side that is busy and does not read is not
+	// taken for dead: only waiting counts.
+	Timeout time.Duration
+}
+
+// KeepAlive sends PING when this side has been silent, answers the peer's PINGs, and
+// closes the stream when the peer has been. It returns nil when ctx is done or the
+// connection has ended otherwise, an Error with CodeTimeout when it closed the
+// stream. Each side runs one, with one goroutine in Read.
+func (c *Conn) KeepAlive(ctx context.Context, k KeepAlive) error {
+	if k.Heartbeat <= 0 {
+		k.Heartbeat = DefaultHeartbeat
+	}
+	if k.Timeout <= 0 {
+		k.Timeout = DefaultTimeout
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		defer cancel()
+		c.heartbeat(ctx, k.Heartbeat)
+	})
+	return c.watch(ctx, k.Timeout)
+}
+
+// heartbeat returns when ctx is done or a write failed.
+func (c *Conn) heartbeat(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(max(every/4, time.Millisecond))
+	defer tick.Stop()
+	token := uint64(0)
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case t := <-c.pings:
+			err = c.beat(&Pong{Token: t})
+		case <-tick.C:
+			if c.rw.now()-c.rw.lastWrite.Load() >= int64(every/2) {
+				token++
+				err = c.beat(&Ping{Token: token})
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// beat sends m unless a frame is being sent right now: that one tells the peer as much.
+func (c *Conn) beat(m Message) error {
+	if c.quiet.Load() || !c.wmu.TryLock() {
+		return nil
+	}
+	defer c.wmu.Unlock()
+	return c.write(m)
+}
+
+// answer leaves a token for KeepAlive. When one is waiting already the line is alive
+// enough.
+func (c *Conn) answer(token uint64) {
+	select {
+	case c.pings <- token:
+	default:
+	}
+}
+
+// watch closes the stream when a read or a write stands still for too long.
+func (c *Conn) watch(ctx context.Context, timeout time.Duration) error {
+	tick := time.NewTicker(max(timeout/8, time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		var gone error
+		if d := c.rw.stalled(&c.rw.readSince); d >= timeout {
+			gone = Errorf(CodeTimeout, "nothing heard for %v", d.Round(time.Second))
+		} else if d := c.rw.stalled(&c.rw.writeSince); d >= timeout {
+			gone = Errorf(CodeTimeout, "nothing taken for %v", d.Round(time.Second))
+		}
+		if gone != nil {
+			return errors.Join(gone, c.rw.close())
+		}
+	}
+}

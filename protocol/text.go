@@ -1,0 +1,125 @@
+package protocol
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Limits of texts, in bytes of UTF-8.
+const (
+	maxText     = 1024 // texts for people
+	maxName     = 64   // names: tools, machines, features, tiers
+	maxHostName = 253  // DNS, and the grammar of the tls package
+	maxUtsname  = 64   // kernel: __NEW_UTS_LEN
+	maxBuildID  = 128  // hex digits; the kernel takes notes of up to BUILD_ID_SIZE_MAX (20), gold writes more
+	maxList     = 64   // elements of a list of texts
+	maxPath     = 4096 // kernel: PATH_MAX
+)
+
+// CleanText makes s fit for a console and for a text field of the protocol: it
+// replaces what is not UTF-8 or not printable (control characters, line ends, marks
+// that change the direction of writing) by '?', and cuts at limit bytes.
+func CleanText(s string, limit int) string {
+	s = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) <= limit {
+		return s
+	}
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return s[:limit]
+}
+
+// printable reports whether s is UTF-8 without anything that CleanText replaces.
+// U+FFFD is refused too: it is what a decoder makes of broken bytes.
+func printable(s string) bool {
+	for _, r := range s {
+		if r == utf8.RuneError || !unicode.IsPrint(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// checker checks the fields of a control message and keeps the first error.
+type checker struct {
+	what Type
+	err  error
+}
+
+func (c *checker) fail(code Code, format string, args ...any) {
+	if c.err == nil {
+		c.err = Errorf(code, "%s: "+format, append([]any{c.what}, args...)...)
+	}
+}
+
+// text checks a text for people, which may be empty.
+func (c *checker) text(name, s string, limit int) {
+	switch {
+	case len(s) > limit:
+		c.fail(CodeTooLarge, "%s of %d bytes above %d", name, len(s), limit)
+	case !printable(s):
+		c.fail(CodeBadMessage, "%s is not printable text", name)
+	}
+}
+
+// need checks a text that must not be empty.
+func (c *checker) need(name, s string, limit int) {
+	if s == "" {
+		c.fail(CodeBadMessage, "%s is missing", name)
+	}
+	c.text(name, s, limit)
+}
+
+func (c *checker) texts(name string, list []string, limit int) {
+	if len(list) > maxList {
+		c.fail(CodeTooLarge, "%d %s above %d", len(list), name, maxList)
+		return
+	}
+	for _, s := range list {
+		c.need(name, s, limit)
+	}
+}
+
+// hex checks a string of exactly n lower-case hex digits; with n < 0 one of any
+// even length up to -n, which may be empty.
+func (c *checker) hex(name, s string, n int) {
+	bad := strings.Trim(s, "0123456789abcdef") != ""
+	if n < 0 {
+		bad = bad || len(s) > -n || len(s)%2 != 0
+	} else {
+		bad = bad || len(s) != n
+	}
+	if bad {
+		c.fail(CodeBadMessage, "%s is not lower-case hex of the right length", name)
+	}
+}
+
+func (c *checker) atMost(name string, v, limit uint64) {
+	if v > limit {
+		c.fail(CodeTooLarge, "%s %d above %d", name, v, limit)
+	}
+}
+
+func (c *checker) that(ok bool, format string, args ...any) {
+	if !ok {
+		c.fail(CodeBadMessage, format, args...)
+	}
+}
+
+// cleanAll cuts a list of texts to what a message may hold.
+func cleanAll(list []string) []string {
+	var clean []string
+	for _, s := range list {
+		if s = CleanText(s, maxText); s != "" && len(clean) < maxList {
+			clean = append(clean, s)
+		}
+	}
+	return clean
+}
