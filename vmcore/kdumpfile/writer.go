@@ -245,17 +245,8 @@ func (w *Writer) checkDesc(d PageDesc) error {
 }
 
 func (w *Writer) put(e mem.Extent, desc func(i uint64) PageDesc) error {
-	if w.err != nil {
-		return w.err
-	}
-	if !e.Valid(w.l.MaxPFN) {
-		return fmt.Errorf("%w: %v of max_mapnr %d", ErrNotPlanned, e, w.l.MaxPFN)
-	}
-	first, err := w.locate(e)
+	first, err := w.admit(e)
 	if err != nil {
-		return err
-	}
-	if err := w.checkMissing(e, first); err != nil {
 		return err
 	}
 	for done := uint64(0); done < e.Count; {
@@ -271,6 +262,28 @@ func (w *Writer) put(e mem.Extent, desc func(i uint64) PageDesc) error {
 	}
 	w.present += e.Count
 	return nil
+}
+
+// Check tells whether the frames of e could be put now: all are planned and none
+// is present. Errors are those of PutPages. A caller with several runs that belong
+// together checks all before it puts the first.
+func (w *Writer) Check(e mem.Extent) error {
+	_, err := w.admit(e)
+	return err
+}
+
+// admit is Check, and returns the number of the first frame's descriptor.
+func (w *Writer) admit(e mem.Extent) (first uint64, err error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	if !e.Valid(w.l.MaxPFN) {
+		return 0, fmt.Errorf("%w: %v of max_mapnr %d", ErrNotPlanned, e, w.l.MaxPFN)
+	}
+	if first, err = w.locate(e); err != nil {
+		return 0, err
+	}
+	return first, w.checkMissing(e, first)
 }
 
 // locate checks that all frames of e are planned and returns the number of the
