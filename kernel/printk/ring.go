@@ -1,0 +1,221 @@
+package printk
+
+import (
+	"encoding/binary"
+	"iter"
+
+	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/mem"
+)
+
+// Facts of the lockless ring (kernel/printk/printk_ringbuffer.h).
+//
+//	state_var of a descriptor:  63 62 61                                    0
+//	                            state  id
+//
+// A descriptor's place in the ring is its id modulo the number of descriptors.
+// Positions in the data ring count bytes ever written; modulo the ring's size
+// they are offsets. A data block begins with the id of its descriptor, 8 bytes,
+// and never straddles the end of the ring: one that would lies at the ring's
+// start, id and all, and leaves only an id in its first place.
+const (
+	stateShift     = 62
+	idMask         = 1<<stateShift - 1
+	stateCommitted = 1
+	stateFinalized = 2
+	blockID        = 8 // bytes of the id before the text
+
+	// maxSizeBits is what log_buf_len can be at most (LOG_BUF_LEN_MAX, 2 GiB). There
+	// are fewer descriptors than bytes, one per 32.
+	maxSizeBits  = 31
+	maxCountBits = 26
+)
+
+// ring is a lockless ring as it lies in memory.
+type ring struct {
+	k *kernel.Kernel
+
+	count  uint64 // of descriptors, a power of two
+	descs  mem.VirtAddr
+	infos  mem.VirtAddr
+	headID uint64 // the newest descriptor, in use or not
+	tailID uint64 // the oldest
+
+	data     mem.VirtAddr
+	dataSize uint64 // bytes, a power of two
+
+	descSize, infoSize            uint64
+	state, begin, next            uint64 // offsets in a descriptor
+	seq, tsNsec, textLen, callers uint64 // offsets in an info
+}
+
+func ringRecords(k *kernel.Kernel) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		r, err := openRing(k)
+		if err != nil {
+			yield(Record{}, err)
+			return
+		}
+		r.records(yield)
+	}
+}
+
+// ringKeys are the sizes and offsets on the way to the ring's parts.
+type ringKeys struct {
+	size                                       uint64 // struct printk_ringbuffer
+	countBits, descs, infos, headID, tailID    uint64
+	sizeBits, data                             uint64
+	descSize, state, lpos, begin, next, atomic uint64
+}
+
+// openRing finds the parts of the ring that SYMBOL(prb) points to.
+func openRing(k *kernel.Kernel) (*ring, error) {
+	s := keys{info: k.Info()}
+	r := &ring{k: k}
+	q := readRingKeys(&s, r)
+	symbol := s.symbol("prb")
+	if s.err != nil {
+		return nil, s.err
+	}
+	prb, err := k.ReadUint64(mem.VirtAddr(symbol))
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, q.size)
+	if err := k.ReadVirt(b, mem.VirtAddr(prb)); err != nil {
+		return nil, err
+	}
+	countBits := binary.LittleEndian.Uint32(b[q.countBits:])
+	if countBits > maxCountBits {
+		return nil, &CorruptError{What: "desc_ring.count_bits", Addr: mem.VirtAddr(prb + q.countBits), Value: uint64(countBits)}
+	}
+	sizeBits := binary.LittleEndian.Uint32(b[q.sizeBits:])
+	if sizeBits > maxSizeBits {
+		return nil, &CorruptError{What: "text_data_ring.size_bits", Addr: mem.VirtAddr(prb + q.sizeBits), Value: uint64(sizeBits)}
+	}
+	r.count = 1 << countBits
+	r.dataSize = 1 << sizeBits
+	r.descs = mem.VirtAddr(binary.LittleEndian.Uint64(b[q.descs:]))
+	r.infos = mem.VirtAddr(binary.LittleEndian.Uint64(b[q.infos:]))
+	r.data = mem.VirtAddr(binary.LittleEndian.Uint64(b[q.data:]))
+	r.headID = binary.LittleEndian.Uint64(b[q.headID:]) & idMask
+	r.tailID = binary.LittleEndian.Uint64(b[q.tailID:]) & idMask
+	return r, nil
+}
+
+// readRingKeys reads the offsets, those of descriptors and infos into r. The
+// offsets returned count from the start of struct printk_ringbuffer.
+func readRingKeys(s *keys, r *ring) ringKeys {
+	var q ringKeys
+	q.size = s.size("printk_ringbuffer")
+	atomic := s.offset("atomic_long_t.counter", 8, maxStruct)
+	desc := s.offset("printk_ringbuffer.desc_ring", 0, q.size)
+	inDesc := q.size - min(desc, q.size)
+	q.countBits = desc + s.offset("prb_desc_ring.count_bits", 4, inDesc)
+	q.descs = desc + s.offset("prb_desc_ring.descs", 8, inDesc)
+	q.infos = desc + s.offset("prb_desc_ring.infos", 8, inDesc)
+	q.headID = desc + atomic + s.offset("prb_desc_ring.head_id", 8+atomic, inDesc)
+	q.tailID = desc + atomic + s.offset("prb_desc_ring.tail_id", 8+atomic, inDesc)
+	text := s.offset("printk_ringbuffer.text_data_ring", 0, q.size)
+	inText := q.size - min(text, q.size)
+	q.sizeBits = text + s.offset("prb_data_ring.size_bits", 4, inText)
+	q.data = text + s.offset("prb_data_ring.data", 8, inText)
+
+	r.descSize = s.size("prb_desc")
+	r.state = atomic + s.offset("prb_desc.state_var", 8+atomic, r.descSize)
+	lpos := s.offset("prb_desc.text_blk_lpos", 0, r.descSize)
+	r.begin = lpos + s.offset("prb_data_blk_lpos.begin", 8, r.descSize-min(lpos, r.descSize))
+	r.next = lpos + s.offset("prb_data_blk_lpos.next", 8, r.descSize-min(lpos, r.descSize))
+
+	r.infoSize = s.size("printk_info")
+	r.seq = s.offset("printk_info.seq", 8, r.infoSize)
+	r.tsNsec = s.offset("printk_info.ts_nsec", 8, r.infoSize)
+	r.textLen = s.offset("printk_info.text_len", 2, r.infoSize)
+	r.callers = s.offset("printk_info.caller_id", 4, r.infoSize)
+	return q
+}
+
+// records yields the records from the oldest to the newest descriptor.
+func (r *ring) records(yield func(Record, error) bool) {
+	first, n := r.tailID, (r.headID-r.tailID)&idMask+1
+	if n > r.count {
+		// The ends make no sense, yet the descriptors may: head_id is the one that
+		// changes with every record, so count back from it.
+		if !yield(Record{}, &CorruptError{What: "desc_ring.tail_id", Addr: r.descs, Value: r.tailID}) {
+			return
+		}
+		first, n = (r.headID-r.count+1)&idMask, r.count
+	}
+	desc, info := make([]byte, r.descSize), make([]byte, r.infoSize)
+	var text []byte
+	for i := range n {
+		id := (first + i) & idMask
+		rec, ok, err := r.record(id, desc, info, &text)
+		if (ok || err != nil) && !yield(rec, err) {
+			return
+		}
+	}
+}
+
+// record reads the record of descriptor id into the buffers given. It reports
+// false for a descriptor that holds no finished record: one being written when the
+// machine stopped, or not in use.
+func (r *ring) record(id uint64, desc, info []byte, text *[]byte) (Record, bool, error) {
+	place := id & (r.count - 1)
+	if err := r.k.ReadVirt(desc, r.descs+mem.VirtAddr(place*r.descSize)); err != nil {
+		return Record{}, false, err
+	}
+	state := binary.LittleEndian.Uint64(desc[r.state:])
+	if state&idMask != id || state>>stateShift != stateCommitted && state>>stateShift != stateFinalized {
+		return Record{}, false, nil
+	}
+	if err := r.k.ReadVirt(info, r.infos+mem.VirtAddr(place*r.infoSize)); err != nil {
+		return Record{}, false, err
+	}
+	rec := Record{
+		Seq:      binary.LittleEndian.Uint64(info[r.seq:]),
+		TSNsec:   binary.LittleEndian.Uint64(info[r.tsNsec:]),
+		CallerID: binary.LittleEndian.Uint32(info[r.callers:]),
+	}
+	if r.callers == r.textLen+4 {
+		// VMCOREINFO does not tell facility, flags and level, but they fill the
+		// gap between these two: a byte of its own, five bits and three bits.
+		rec.Facility = info[r.textLen+2]
+		rec.Flags, rec.Level = info[r.textLen+3]&0x1f, info[r.textLen+3]>>5
+	}
+	length := uint64(binary.LittleEndian.Uint16(info[r.textLen:]))
+	begin := binary.LittleEndian.Uint64(desc[r.begin:])
+	next := binary.LittleEndian.Uint64(desc[r.next:])
+	var err error
+	rec.Text, err = r.text(id, begin, next, length, text)
+	if err != nil {
+		return Record{}, false, err
+	}
+	return rec, true, nil
+}
+
+// text reads up to length bytes of the data block between two positions. It
+// returns nil for a record without data.
+func (r *ring) text(id, begin, next, length uint64, buf *[]byte) ([]byte, error) {
+	start, end := begin&(r.dataSize-1), next&(r.dataSize-1)
+	if start == end {
+		return nil, nil
+	}
+	if start > end {
+		start = 0 // the block wraps
+	}
+	if end-start < blockID {
+		return nil, &CorruptError{What: "position of a data block", Addr: r.data + mem.VirtAddr(start), Value: next}
+	}
+	if got, err := r.k.ReadUint64(r.data + mem.VirtAddr(start)); err != nil {
+		return nil, err
+	} else if got != id {
+		return nil, &CorruptError{What: "id of a data block", Addr: r.data + mem.VirtAddr(start), Value: got}
+	}
+	length = min(length, end-start-blockID)
+	if uint64(cap(*buf)) < length || *buf == nil {
+		*buf = make([]byte, 0, max(1<<10, length)) // length is below 64 KiB
+	}
+	out := (*buf)[:length]
+	return out, r.k.ReadVirt(out, r.data+mem.VirtAddr(start+blockID))
+}
