@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/spf13/pflag"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+)
+
+// maxConfigBytes bounds a configuration file; a real one has a few hundred bytes.
+const maxConfigBytes = 1 << 20
+
+// serveFile is the configuration file of "serve". Its keys are the flags' names with
+// underscores, each with the same text as value as on the command line. A key that
+// the file does not have stays nil.
+type serveFile struct {
+	Data           *string  `toml:"data"`
+	TLS            []string `toml:"tls"`
+	CA             *string  `toml:"ca"`
+	Memory         *string  `toml:"memory"`
+	MaxActive      *int     `toml:"max_active"`
+	MaxConnections *int     `toml:"max_connections"`
+	Reserve        *string  `toml:"reserve"`
+	ResumeGrace    *string  `toml:"resume_grace"`
+	IdleTimeout    *string  `toml:"idle_timeout"`
+	CommitInterval *string  `toml:"commit_interval"`
+	CommitBytes    *string  `toml:"commit_bytes"`
+	Compressor     *string  `toml:"compressor"`
+	LogFormat      *string  `toml:"log_format"`
+	LogLevel       *string  `toml:"log_level"`
+}
+
+// loadServeFile reads the configuration file at path, which must know no other keys.
+func loadServeFile(path string) (*serveFile, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	text, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	if len(text) > maxConfigBytes {
+		return nil, fmt.Errorf("configuration %s is larger than %s", path, cli.Bytes(maxConfigBytes))
+	}
+	return parseServeFile(path, text)
+}
+
+func parseServeFile(path string, text []byte) (*serveFile, error) {
+	var file serveFile
+	dec := toml.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(&file)
+	var unknown *toml.StrictMissingError
+	var bad *toml.DecodeError
+	switch {
+	case errors.As(err, &unknown) && len(unknown.Errors) > 0:
+		row, _ := unknown.Errors[0].Position()
+		key := strings.Join(unknown.Errors[0].Key(), ".")
+		return nil, fmt.Errorf("configuration %s, line %d: unknown key %q", path, row, key)
+	case errors.As(err, &bad):
+		row, col := bad.Position()
+		return nil, fmt.Errorf("configuration %s, line %d, column %d: %w", path, row, col, err)
+	case err != nil:
+		return nil, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return &file, nil
+}
+
+// apply sets every flag that the file has a value for and that neither the command
+// line nor the environment set.
+func (c *serveFile) apply(path string, flags *pflag.FlagSet) error {
+	values := map[string]string{}
+	for name, s := range map[string]*string{
+		"data": c.Data, "ca": c.CA, "memory": c.Memory, "reserve": c.Reserve, "resume-grace": c.ResumeGrace,
+		"idle-timeout": c.IdleTimeout, "commit-interval": c.CommitInterval, "commit-bytes": c.CommitBytes,
+		"compressor": c.Compressor, "log-format": c.LogFormat, "log-level": c.LogLevel,
+	} {
+		if s != nil {
+			values[name] = *s
+		}
+	}
+	for name, n := range map[string]*int{"max-active": c.MaxActive, "max-connections": c.MaxConnections} {
+		if n != nil {
+			values[name] = fmt.Sprint(*n)
+		}
+	}
+	if c.TLS != nil {
+		values["tls"] = strings.Join(c.TLS, ",")
+	}
+	for name, value := range values {
+		if flags.Changed(name) {
+			continue
+		}
+		if err := flags.Set(name, value); err != nil {
+			return fmt.Errorf("configuration %s: key %q: %w", path, strings.ReplaceAll(name, "-", "_"), err)
+		}
+	}
+	return nil
+}

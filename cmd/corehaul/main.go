@@ -1,0 +1,19 @@
+// Command corehaul is the receiving side: it takes the dumps of crashed machines
+// in, keeps, lists, verifies and exports them. See docs/operating.md.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+)
+
+func main() { os.Exit(cli.Main("corehaul", run)) }
+
+// run is the whole program; tests call it.
+func run(ctx context.Context, stdio cli.Stdio, args []string) error {
+	return cli.Execute(ctx, stdio, newRoot(stdio), args)
+}

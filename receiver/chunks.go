@@ -1,0 +1,201 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/protocol"
+)
+
+// pipeline takes the chunks of a session through three stages that run at the same
+// time: the session's goroutine reads, workers decode, check and put, the committer
+// fsyncs and acknowledges. So neither the disk nor a CPU holds up the line until the
+// window is full.
+type pipeline struct {
+	ss     *session
+	ctx    context.Context // of this part of the session
+	cancel context.CancelCauseFunc
+	gate   *byteGate // chunk payloads in memory
+	jobs   chan *protocol.Chunk
+
+	pending atomic.Int64  // bytes put since the last commit began
+	kick    chan struct{} // holds one signal when pending grew
+	ended   chan struct{} // closed when nothing more is put
+}
+
+// readChunks takes chunks until FINISH, and returns it when all of them are durable.
+func (ss *session) readChunks(ctx context.Context) (*protocol.Finish, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	p := &pipeline{
+		ss: ss, ctx: ctx, cancel: cancel, gate: newByteGate(ss.srv.shares.window),
+		jobs: make(chan *protocol.Chunk), kick: make(chan struct{}, 1), ended: make(chan struct{}),
+	}
+	var workers, committer sync.WaitGroup
+	for range ss.srv.shares.workers {
+		workers.Go(p.work)
+	}
+	committer.Go(p.commit)
+	finish, err := p.read()
+	if err != nil {
+		cancel(err)
+	}
+	close(p.jobs)
+	workers.Wait()
+	close(p.ended)
+	committer.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return finish, nil
+}
+
+// read hands chunks to the workers.
+func (p *pipeline) read() (*protocol.Finish, error) {
+	for {
+		msg, err := p.ss.in.next(p.ctx)
+		if err != nil {
+			return nil, err
+		}
+		chunk, ok := msg.(*protocol.Chunk)
+		if !ok {
+			return asFinish(msg, nil, "CHUNK or FINISH")
+		}
+		if err := p.gate.take(p.ctx, int64(len(chunk.Payload))); err != nil {
+			return nil, err
+		}
+		select {
+		case p.jobs <- chunk:
+		case <-p.ctx.Done():
+			return nil, context.Cause(p.ctx)
+		}
+	}
+}
+
+// work decodes, checks and puts chunks. The first error ends the session; chunks
+// that are read after it are dropped.
+func (p *pipeline) work() {
+	conv, err := newConverter(int(p.ss.hello.PageSize), p.ss.cfg.Codec)
+	if err != nil {
+		p.cancel(err)
+	} else {
+		defer conv.close()
+	}
+	for chunk := range p.jobs {
+		size := int64(len(chunk.Payload))
+		if p.ctx.Err() == nil {
+			if err := p.put(conv, chunk); err != nil {
+				p.cancel(err)
+			}
+		}
+		p.ss.wire.Release(chunk)
+		p.gate.give(size)
+		p.note(size)
+	}
+}
+
+// note tells the committer that there is something for it.
+func (p *pipeline) note(size int64) {
+	p.pending.Add(max(size, 1)) // a chunk of zero pages has no bytes, and wants its ack too
+	select {
+	case p.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (p *pipeline) put(conv *converter, chunk *protocol.Chunk) error {
+	stored, err := conv.convert(chunk)
+	if err != nil {
+		return err
+	}
+	if err := p.ss.w.PutChunk(stored); err != nil {
+		return chunkError(chunk, err)
+	}
+	return nil
+}
+
+// chunkError names the chunk that the store did not take.
+func chunkError(chunk *protocol.Chunk, err error) error {
+	refusal := wireError(err)
+	if refusal.Code == protocol.CodeStorage {
+		return err
+	}
+	return protocol.Errorf(refusal.Code, "chunk %d: %w", chunk.Seq, err)
+}
+
+// commit fsyncs and acknowledges what was put, when enough of it has come together or
+// the first of it has waited long enough.
+func (p *pipeline) commit() {
+	threshold := int64(min(p.ss.cfg.CommitBytes, uint64(p.ss.srv.shares.window)/2)) //nolint:gosec // window is positive and small
+	for more := true; more; {
+		more = p.gather(threshold)
+		if p.pending.Swap(0) == 0 || p.ctx.Err() != nil {
+			continue
+		}
+		if err := p.commitNow(); err != nil {
+			p.cancel(err)
+		}
+	}
+}
+
+// gather waits until something was put, and then until threshold bytes are or
+// CommitInterval is over. It returns false when nothing more comes.
+func (p *pipeline) gather(threshold int64) bool {
+	select {
+	case <-p.kick:
+	case <-p.ended:
+		return false
+	}
+	timer := time.NewTimer(p.ss.cfg.CommitInterval)
+	defer timer.Stop()
+	for p.pending.Load() < threshold {
+		select {
+		case <-p.kick:
+		case <-timer.C:
+			return true
+		case <-p.ended:
+			return false
+		}
+	}
+	return true
+}
+
+func (p *pipeline) commitNow() error {
+	done, err := p.ss.w.Commit()
+	if err != nil {
+		return err
+	}
+	if err := p.ss.ack(done); err != nil {
+		return err
+	}
+	return p.ss.checkReserve(p.ctx)
+}
+
+// ack tells the sender which chunks are durable, in as many messages as that takes.
+func (ss *session) ack(done []dumpdir.SeqRange) error {
+	var set protocol.SeqSet
+	for _, r := range done {
+		if r.Count == 0 {
+			continue
+		}
+		err := set.Add(r.Start, r.End()-1)
+		if errors.Is(err, protocol.CodeTooLarge) {
+			if err := ss.write(&protocol.Ack{Durable: set}); err != nil {
+				return err
+			}
+			set.Reset()
+			err = set.Add(r.Start, r.End()-1)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if set.Empty() {
+		return nil
+	}
+	return ss.write(&protocol.Ack{Durable: set})
+}

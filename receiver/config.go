@@ -1,0 +1,144 @@
+package receiver
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// Config is how a Server works. Zero fields take the defaults below.
+type Config struct {
+	// Store takes the dumps. Required. The Server does not close it.
+	Store storage.Store
+	// Log gets a line for everything an operator may have to know; nil discards them.
+	Log *slog.Logger
+	// Tool is the receiver's name and version, for people at the other end.
+	Tool string
+
+	// Memory bounds what all sessions together hold, in bytes; at least MinMemory.
+	Memory uint64
+	// MaxActive is how many sessions may send pages at a time; the others wait in line.
+	// Less are let in when Memory is short.
+	MaxActive int
+	// MaxConnections is how many connections may be open; more are closed at once.
+	MaxConnections int
+	// Reserve is the free space of the store, in bytes, that dumps must leave.
+	Reserve uint64
+	// NoReserve asks for a Reserve of 0 rather than the default.
+	NoReserve bool
+
+	// ResumeGrace is how long a dump whose sender broke off waits for it before it is sealed.
+	ResumeGrace time.Duration
+	// IdleTimeout is how long one message of a peer may take to arrive; a sender's heartbeat
+	// comes four times as often.
+	IdleTimeout time.Duration
+	// CommitInterval is the longest time, and CommitBytes about the most page data, between
+	// two commits (fsyncs) of a session.
+	CommitInterval time.Duration
+	CommitBytes    uint64
+	// Codec compresses pages that do not come as page records: Snappy or Zstd.
+	Codec kdumpfile.Codec
+}
+
+// Defaults of Config.
+const (
+	DefaultMemory         = 512 << 20
+	DefaultMaxActive      = 8
+	DefaultMaxConnections = 1024
+	DefaultReserve        = 1 << 30
+	DefaultResumeGrace    = 10 * time.Minute
+	DefaultIdleTimeout    = time.Minute
+	DefaultCommitInterval = 200 * time.Millisecond
+	DefaultCommitBytes    = 16 << 20
+	DefaultCodec          = kdumpfile.Snappy
+)
+
+// MinMemory is the least Config.Memory: room for one session and for the hello of others.
+const MinMemory = 32 << 20
+
+const (
+	// writerBytes is about what a dumpdir.Writer holds for itself: the rank index of the
+	// largest machine, the block cache, the chunk numbers.
+	writerBytes = 3 << 20
+	// frameBytes is the memory of one chunk as it arrives.
+	frameBytes = protocol.ChunkBytes + 64<<10
+	// minShare lets one session work, slowly: one frame being read, two in the window, one converter.
+	minShare = writerBytes + 3*frameBytes + converterBytes
+	// maxShare is what one session can make use of: beyond it no line gets faster.
+	maxShare = 128 << 20
+	// maxWorkers bounds the goroutines that decode one session's chunks.
+	maxWorkers = 4
+)
+
+// withDefaults returns cfg with the defaults filled in, or what is wrong with it.
+func (c Config) withDefaults() (Config, error) {
+	if c.Store == nil {
+		return c, errors.New("receiver: no store")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	setDefault(&c.Tool, "corehaul")
+	setDefault(&c.Memory, DefaultMemory)
+	setDefault(&c.MaxActive, DefaultMaxActive)
+	setDefault(&c.MaxConnections, DefaultMaxConnections)
+	setDefault(&c.ResumeGrace, DefaultResumeGrace)
+	setDefault(&c.IdleTimeout, DefaultIdleTimeout)
+	setDefault(&c.CommitInterval, DefaultCommitInterval)
+	setDefault(&c.CommitBytes, DefaultCommitBytes)
+	setDefault(&c.Codec, DefaultCodec)
+	if c.NoReserve {
+		c.Reserve = 0
+	} else {
+		setDefault(&c.Reserve, DefaultReserve)
+	}
+	return c, c.check()
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.Memory < MinMemory:
+		return fmt.Errorf("receiver: memory of %d bytes is less than %d", c.Memory, MinMemory)
+	case c.MaxActive < 0 || c.MaxConnections < 0:
+		return errors.New("receiver: a limit on sessions or connections is negative")
+	case c.ResumeGrace < 0 || c.IdleTimeout < 0 || c.CommitInterval < 0:
+		return errors.New("receiver: a duration is negative")
+	case c.Codec != kdumpfile.Snappy && c.Codec != kdumpfile.Zstd:
+		return fmt.Errorf("receiver: pages cannot be stored as %v, only as snappy or zstd", c.Codec)
+	}
+	return nil
+}
+
+// shares is how Config.Memory is split.
+type shares struct {
+	hello   int64 // for all sessions that are not let in
+	slots   int   // sessions let in at a time
+	workers int   // converters of each of them
+	window  int64 // chunk payloads that each may have in memory
+}
+
+// split gives a quarter of the memory to those who say hello and shares the rest out.
+func (c *Config) split() shares {
+	memory := int64(min(c.Memory, 1<<50)) //nolint:gosec // bounded
+	s := shares{hello: memory / 4}
+	rest := memory - s.hello
+	s.slots = int(max(1, min(int64(c.MaxActive), rest/minShare)))
+	share := min(rest/int64(s.slots), maxShare)
+	extra := int((share - minShare) / (4 * converterBytes)) // converters take at most a quarter of what is left
+	s.workers = max(1, min(maxWorkers, runtime.GOMAXPROCS(0), 1+extra))
+	s.window = share - writerBytes - frameBytes - int64(s.workers)*converterBytes
+	return s
+}

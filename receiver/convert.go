@@ -1,0 +1,174 @@
+package receiver
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// acceptedEncodings is what a converter understands, in the order of preference for
+// a receiver: page records are stored untouched, blocks have to be compressed again.
+var acceptedEncodings = protocol.Encodings{
+	protocol.EncodingSnappyPage, protocol.EncodingZstdPage, protocol.EncodingLZ4Block, protocol.EncodingZstdBlock,
+}
+
+// errBlockLength is a block that decodes to another length than its pages have.
+var errBlockLength = errors.New("wrong length")
+
+// converter turns a chunk as it came over the wire into the chunk that a dump
+// directory stores, and proves on the way that its pages decode to what the sender
+// read. It owns its buffers: one converter serves one goroutine, and a result is
+// valid until the next call.
+type converter struct {
+	pageSize int
+	check    *dumpdir.PageDecoder
+	encoder  *kdumpfile.Encoder
+	zstd     *zstd.Decoder
+
+	raw   []byte // pages of a decoded block
+	out   []byte // page records made here
+	page  []byte // one page record, before it goes to out
+	chunk dumpdir.Chunk
+}
+
+// converterBytes is about what a converter holds: a chunk of raw pages, and one of
+// page records that may all be incompressible.
+const converterBytes = 2*protocol.ChunkBytes + 512<<10
+
+func newConverter(pageSize int, codec kdumpfile.Codec) (*converter, error) {
+	encoder, err := kdumpfile.NewEncoder(codec, 1)
+	if err != nil {
+		return nil, err
+	}
+	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(8*protocol.ChunkBytes), zstd.WithDecodeAllCapLimit(true))
+	if err != nil {
+		return nil, err
+	}
+	return &converter{
+		pageSize: pageSize, encoder: encoder, zstd: decoder,
+		check: dumpdir.NewPageDecoder(pageSize), page: make([]byte, 0, 2*pageSize),
+	}, nil
+}
+
+func (c *converter) close() { c.zstd.Close() }
+
+// convert returns in as it is to be stored, after its checksum was compared.
+func (c *converter) convert(in *protocol.Chunk) (*dumpdir.Chunk, error) {
+	c.begin(in)
+	if in.DataPages() == 0 {
+		return &c.chunk, nil
+	}
+	if in.Encoding.Pages() {
+		return c.pageRecords(in)
+	}
+	return c.rawPages(in)
+}
+
+// begin fills in what does not depend on the encoding.
+func (c *converter) begin(in *protocol.Chunk) {
+	c.chunk.Seq, c.chunk.RawSum, c.chunk.Data = in.Seq, 0, nil
+	c.chunk.Extents, c.chunk.Pages = c.chunk.Extents[:0], c.chunk.Pages[:0]
+	for _, e := range in.Extents {
+		kind := dumpdir.ExtentData
+		if e.Kind == protocol.Zero {
+			kind = dumpdir.ExtentZero
+		}
+		c.chunk.Extents = append(c.chunk.Extents, dumpdir.ChunkExtent{Extent: e.Extent, Kind: kind})
+	}
+	if in.DataPages() > 0 {
+		c.chunk.RawSum = in.RawSum
+	}
+}
+
+// pageRecords keeps the records as they came. They are decoded once, page by page,
+// for the checksum.
+func (c *converter) pageRecords(in *protocol.Chunk) (*dumpdir.Chunk, error) {
+	codec := dumpdir.PageSnappy
+	if in.Encoding == protocol.EncodingZstdPage {
+		codec = dumpdir.PageZstd
+	}
+	for _, size := range in.Sizes {
+		record := dumpdir.PageRecord{Size: size, Flags: codec}
+		if int64(size) == int64(c.pageSize) {
+			record.Flags = dumpdir.PageRaw
+		}
+		c.chunk.Pages = append(c.chunk.Pages, record)
+	}
+	c.chunk.Data = in.Payload
+	sum, err := c.check.Sum(c.chunk.Pages, c.chunk.Data)
+	if err != nil {
+		return nil, protocol.Errorf(protocol.CodeBadEncoding, "chunk %d: %w", in.Seq, err)
+	}
+	if err := compareSums(in, sum); err != nil {
+		return nil, err
+	}
+	return &c.chunk, nil
+}
+
+// rawPages decodes a block, or takes the pages as they are, and makes page records.
+func (c *converter) rawPages(in *protocol.Chunk) (*dumpdir.Chunk, error) {
+	raw, err := c.decodeBlock(in)
+	if err != nil {
+		return nil, protocol.Errorf(protocol.CodeBadEncoding, "chunk %d: %s: %w", in.Seq, in.Encoding, err)
+	}
+	if err := compareSums(in, protocol.RawSum(raw)); err != nil {
+		return nil, err
+	}
+	c.out = c.out[:0]
+	for ; len(raw) > 0; raw = raw[c.pageSize:] {
+		stored, flags := c.encoder.EncodePage(c.page, raw[:c.pageSize])
+		c.out = append(c.out, stored...)
+		size := uint32(len(stored)) //nolint:gosec // at most a page
+		c.chunk.Pages = append(c.chunk.Pages, dumpdir.PageRecord{Size: size, Flags: flags})
+	}
+	c.chunk.Data = c.out
+	return &c.chunk, nil
+}
+
+// decodeBlock returns the raw pages of a chunk that does not hold page records. No
+// decoder writes beyond the length that the chunk's extents give.
+func (c *converter) decodeBlock(in *protocol.Chunk) ([]byte, error) {
+	want := in.DataPages() * c.pageSize
+	if in.Encoding == protocol.EncodingNone {
+		if len(in.Payload) != want {
+			return nil, errBlockLength
+		}
+		return in.Payload, nil
+	}
+	if cap(c.raw) < want {
+		c.raw = make([]byte, max(want, protocol.ChunkBytes))
+	}
+	dst := c.raw[:want:want]
+	n := 0
+	var err error
+	switch in.Encoding {
+	case protocol.EncodingLZ4Block:
+		n, err = lz4.UncompressBlock(in.Payload, dst)
+	case protocol.EncodingZstdBlock:
+		dst, err = c.zstd.DecodeAll(in.Payload, dst[:0])
+		n = len(dst)
+	default:
+		err = errors.ErrUnsupported
+	}
+	if err == nil && n != want {
+		err = fmt.Errorf("%w: %d bytes for %d", errBlockLength, n, want)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return dst[:want], nil
+}
+
+func compareSums(in *protocol.Chunk, sum uint64) error {
+	if sum == in.RawSum {
+		return nil
+	}
+	return protocol.Errorf(protocol.CodeBadRawSum, "chunk %d: pages have checksum %016x, the sender read %016x", in.Seq, sum, in.RawSum)
+}

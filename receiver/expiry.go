@@ -1,0 +1,168 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/storage"
+)
+
+// reasonGone is why a dump is sealed whose sender did not come back.
+const reasonGone = "the sender broke off and did not come back"
+
+// retrySeal is when a seal is tried again that failed.
+const retrySeal = time.Minute
+
+// expiry knows which unsealed dumps nobody writes, and until when they wait.
+type expiry struct {
+	mu   sync.Mutex
+	due  map[storage.Ref]time.Time
+	wake chan struct{} // holds one signal when due changed
+}
+
+func newExpiry() *expiry {
+	return &expiry{due: map[storage.Ref]time.Time{}, wake: make(chan struct{}, 1)}
+}
+
+// set lets ref wait until t.
+func (e *expiry) set(ref storage.Ref, t time.Time) {
+	e.mu.Lock()
+	e.due[ref] = t
+	e.mu.Unlock()
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// forget is for a dump that a session writes again, or that is sealed.
+func (e *expiry) forget(ref storage.Ref) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.due, ref)
+}
+
+// next takes out the dumps that are due and says when the next one is; ok is false
+// when there is none.
+func (e *expiry) next(now time.Time) (due []storage.Ref, wait time.Duration, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for ref, t := range e.due {
+		left := t.Sub(now)
+		if left <= 0 {
+			due = append(due, ref)
+			delete(e.due, ref)
+			continue
+		}
+		if !ok || left < wait {
+			wait, ok = left, true
+		}
+	}
+	return due, wait, ok
+}
+
+// adopt finds the dumps that an earlier process left arriving. Their senders may
+// come back from now on for as long as any other.
+func (s *Server) adopt(ctx context.Context) error {
+	left, err := s.cfg.Store.List(ctx, storage.Filter{State: dumpdir.StateArriving})
+	if err != nil {
+		return fmt.Errorf("receiver: list arriving dumps: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range left {
+		if s.claims[e.Ref] != nil {
+			continue // its sender was quicker
+		}
+		s.cfg.Log.Info("found an unfinished dump; its sender may come back",
+			"host", e.Host, "dump", e.ID, "grace", s.cfg.ResumeGrace)
+		s.expiry.set(e.Ref, time.Now().Add(s.cfg.ResumeGrace))
+	}
+	return nil
+}
+
+// expire seals dumps that are due until ctx is done.
+func (s *Server) expire(ctx context.Context) {
+	for {
+		due, wait, ok := s.expiry.next(time.Now())
+		for _, ref := range due {
+			s.sealLeft(ctx, ref)
+		}
+		if len(due) > 0 {
+			continue
+		}
+		if !sleep(ctx, wait, ok, s.expiry.wake) {
+			return
+		}
+	}
+}
+
+// sleep waits for d, if timed, for a signal, or for the end of ctx, which returns false.
+func sleep(ctx context.Context, d time.Duration, timed bool, wake <-chan struct{}) bool {
+	var timeout <-chan time.Time
+	if timed {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		timeout = t.C
+	}
+	select {
+	case <-timeout:
+	case <-wake:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+// sealLeft seals a dump whose sender did not come back. A sender that comes back
+// meanwhile interrupts it, or takes the sealed dump up again.
+func (s *Server) sealLeft(parent context.Context, ref storage.Ref) {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	if s.claimed(ref) {
+		return
+	}
+	mine, before, err := s.claim(ref, cancel)
+	if err != nil {
+		return // another host's session has the id; it ends some time, and the next start finds this dump
+	}
+	err = before.wait(ctx)
+	if err == nil {
+		err = s.sealNow(ctx, ref)
+	}
+	stillMine := s.release(ref, mine)
+	log := s.cfg.Log.With("host", ref.Host, "dump", ref.ID)
+	switch {
+	case err == nil || !stillMine || parent.Err() != nil || errors.Is(err, storage.ErrNotFound):
+	default:
+		log.Error("cannot seal a dump whose sender broke off; trying again", "after", retrySeal, "error", err)
+		s.expiry.set(ref, time.Now().Add(retrySeal))
+	}
+}
+
+func (s *Server) claimed(ref storage.Ref) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.claims[ref] != nil
+}
+
+func (s *Server) sealNow(ctx context.Context, ref storage.Ref) error {
+	w, err := s.cfg.Store.Resume(ctx, ref, storage.ResumeOptions{})
+	if err != nil {
+		return err
+	}
+	res, err := w.Seal(ctx, reasonGone)
+	if closeErr := w.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	s.cfg.Log.Warn("sealed a dump whose sender did not come back", "host", ref.Host, "dump", ref.ID,
+		"state", res.State, "pages", res.Progress.Present, "missing", res.Progress.Missing())
+	return nil
+}

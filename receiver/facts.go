@@ -1,0 +1,146 @@
+package receiver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"unsafe"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/kernel/printk"
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/protocol"
+)
+
+// logTailBytes is how much of the end of a log is searched for the panic line. The
+// last messages of a kernel that crashed are about the crash.
+const logTailBytes = 256 << 10
+
+// readFacts takes notes, RAM ranges and the log, and makes the log durable. A dump
+// that is complete needs none of them again, and they are dropped.
+func (ss *session) readFacts(ctx context.Context) error {
+	if err := ss.hold(logTailBytes); err != nil {
+		return err
+	}
+	log := &logReader{ctx: ctx, ss: ss}
+	err := ss.storeLog(log)
+	if log.err != nil && !errors.Is(log.err, io.EOF) {
+		return log.err // what the store makes of it says less
+	}
+	if err != nil {
+		return err
+	}
+	return ss.write(&protocol.LogStored{Bytes: log.bytes})
+}
+
+func (ss *session) storeLog(log *logReader) error {
+	if ss.complete() {
+		_, err := io.Copy(io.Discard, log)
+		return err
+	}
+	if err := ss.w.StoreLog(log); err != nil {
+		return err
+	}
+	line := printk.PanicLine(strings.Split(string(log.tail), "\n"))
+	return ss.w.UpdateMeta(func(m *dumpdir.Meta) {
+		if line != "" {
+			m.PanicLine = line
+		}
+		m.Peer, m.Sender, m.Receiver = ss.peer.Addr, ss.hello.Tool, ss.cfg.Tool
+	})
+}
+
+// complete reports whether the dump needs nothing more.
+func (ss *session) complete() bool {
+	res, ok := ss.w.Result()
+	return ok && res.State == dumpdir.StateComplete
+}
+
+// hold takes n bytes of the memory for sessions that are not let in.
+func (ss *session) hold(n int64) error {
+	if err := ss.srv.hello.take(n); err != nil {
+		return err
+	}
+	ss.held += n
+	return nil
+}
+
+func (ss *session) addNotes(p []byte) error {
+	if err := ss.hold(2 * int64(len(p))); err != nil { // append may leave as much room again
+		return err
+	}
+	ss.notes = append(ss.notes, p...)
+	return nil
+}
+
+func (ss *session) addRAM(ranges []mem.Range) error {
+	if err := ss.hold(2 * int64(len(ranges)) * int64(unsafe.Sizeof(mem.Range{}))); err != nil {
+		return err
+	}
+	ss.ram = append(ss.ram, ranges...)
+	return nil
+}
+
+// logReader is the log as it comes over the wire. It takes the notes and RAM ranges
+// that come before it on the way, and ends with io.EOF at LOGEND. The connection
+// checks order, totals and the checksum.
+type logReader struct {
+	ctx   context.Context // an io.Reader has no other place for it
+	ss    *session
+	bytes uint64
+	rest  []byte // of the last piece
+	tail  []byte // the last of the log, at most logTailBytes
+	err   error
+}
+
+func (l *logReader) Read(p []byte) (int, error) {
+	for l.err == nil && len(l.rest) == 0 {
+		l.err = l.more()
+	}
+	if l.err != nil {
+		return 0, l.err
+	}
+	n := copy(p, l.rest)
+	l.rest = l.rest[n:]
+	return n, nil
+}
+
+// more takes the next message.
+func (l *logReader) more() error {
+	msg, err := l.ss.in.next(l.ctx)
+	if err != nil {
+		return err
+	}
+	switch m := msg.(type) {
+	case *protocol.Notes:
+		return l.ss.addNotes(m.Data)
+	case *protocol.RAM:
+		return l.ss.addRAM(m.Ranges)
+	case *protocol.Log:
+		l.rest = m.Data
+		l.bytes += uint64(len(m.Data))
+		l.keepTail(m.Data)
+		return nil
+	case *protocol.LogEnd:
+		if m.Error != "" {
+			l.ss.log.Warn("the sender could not read all of the log", "cause", m.Error, "bytes", l.bytes)
+		}
+		return io.EOF
+	}
+	return outOfOrder(msg, "LOG or LOGEND")
+}
+
+// keepTail keeps the end of the log. When old lines have to go, half of the room is
+// made at once, and what is left begins with a whole line.
+func (l *logReader) keepTail(p []byte) {
+	if len(l.tail)+len(p) > logTailBytes {
+		drop := max(0, len(l.tail)-logTailBytes/2)
+		if i := bytes.IndexByte(l.tail[drop:], '\n'); i >= 0 {
+			drop += i + 1
+		}
+		l.tail = append(l.tail[:0], l.tail[drop:]...)
+	}
+	l.tail = append(l.tail, p...)
+}

@@ -1,0 +1,166 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/storage"
+)
+
+// Peer is who is at the other end of a connection, as the transport proved it.
+type Peer struct {
+	Host      string // the name under which its dumps are filed
+	Addr      string // where it connects from, for people
+	Transport string // "tls"
+}
+
+// Server runs the sessions of all senders.
+type Server struct {
+	cfg    Config
+	shares shares
+	queue  *queue
+	hello  *budget
+	conns  chan struct{} // one element for each open connection
+
+	mu       sync.Mutex
+	claims   map[storage.Ref]*claim
+	sessions sync.WaitGroup
+
+	expiry *expiry
+}
+
+// New returns a Server. Run has to run for dumps to be sealed that their senders left.
+func New(cfg Config) (*Server, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	split := cfg.split()
+	return &Server{
+		cfg: cfg, shares: split,
+		queue:  newQueue(split.slots),
+		hello:  &budget{free: split.hello},
+		conns:  make(chan struct{}, cfg.MaxConnections),
+		claims: map[storage.Ref]*claim{},
+		expiry: newExpiry(),
+	}, nil
+}
+
+// Run takes over the dumps that an earlier process left arriving and seals those
+// whose senders do not come back in time. It returns when ctx is done and every
+// session has ended; sessions are told to stop by the contexts they were started with.
+func (s *Server) Run(ctx context.Context) error {
+	if err := s.adopt(ctx); err != nil {
+		return err
+	}
+	s.expire(ctx)
+	s.sessions.Wait()
+	return nil
+}
+
+// HandleConn runs the session of one sender over a connection that a transport has
+// authenticated, and closes it. A done ctx ends the session in good order: what
+// arrived is committed and the peer is told to come back. The error is for the
+// caller's information; it was logged.
+func (s *Server) HandleConn(ctx context.Context, conn net.Conn, peer Peer) error {
+	s.sessions.Add(1)
+	defer s.sessions.Done()
+	defer func() { _ = conn.Close() }() // the session said all it had to say
+	if err := storage.CheckHost(peer.Host); err != nil {
+		return fmt.Errorf("receiver: peer %s: %w", peer.Addr, err)
+	}
+	return newSession(s, conn, peer).run(ctx)
+}
+
+// claim is the right to write one dump. There is at most one holder who may write;
+// whoever claims next makes the one before let go.
+type claim struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when the holder writes nothing any more
+}
+
+// errForeign: the dump id belongs to another host.
+var errForeign = errors.New("another host has a dump with this id")
+
+// claim makes the caller the holder of ref. The holder before is told to let go; the
+// caller waits for its done. It fails when another host holds a dump with this id.
+func (s *Server) claim(ref storage.Ref, cancel context.CancelCauseFunc) (mine, before *claim, err error) {
+	mine = &claim{cancel: cancel, done: make(chan struct{})}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for other := range s.claims {
+		if other.ID == ref.ID && other.Host != ref.Host {
+			return nil, nil, errForeign
+		}
+	}
+	before = s.claims[ref]
+	s.claims[ref] = mine
+	if before != nil {
+		before.cancel(errSuperseded)
+	}
+	return mine, before, nil
+}
+
+// release ends a claim. Reports whether nobody else has taken the dump over.
+func (s *Server) release(ref storage.Ref, c *claim) bool {
+	close(c.done)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.claims[ref] != c {
+		return false
+	}
+	delete(s.claims, ref)
+	return true
+}
+
+// wait waits until the holder before has let go, or ctx is done.
+func (c *claim) wait(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
+	select {
+	case <-c.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// budget hands out bytes to sessions that are not let in. Nobody waits for it: those
+// who hold some could then wait for each other.
+type budget struct {
+	mu   sync.Mutex
+	free int64
+}
+
+func (b *budget) take(n int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.free < n {
+		return &protocol.Error{
+			Code: protocol.CodeBusy, Text: "too many senders are saying hello", RetryAfter: retryAfter,
+		}
+	}
+	b.free -= n
+	return nil
+}
+
+func (b *budget) give(n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free += n
+}
+
+// retryAfter is when a sender that found no place may come back.
+const retryAfter = 5 * time.Second
+
+// logger returns the log for one peer.
+func (s *Server) logger(peer Peer) *slog.Logger {
+	return s.cfg.Log.With("peer", peer.Addr, "host", peer.Host, "transport", peer.Transport)
+}

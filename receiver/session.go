@@ -1,0 +1,374 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/storage"
+)
+
+// session is one connection of one sender. Its methods run in the goroutine of run,
+// unless they say otherwise.
+type session struct {
+	srv    *Server
+	cfg    *Config
+	conn   net.Conn
+	wire   *protocol.Conn
+	in     *inbox
+	peer   Peer
+	log    *slog.Logger
+	begin  time.Time
+	cancel context.CancelCauseFunc
+
+	hello  *protocol.Hello
+	ref    storage.Ref
+	claim  *claim
+	w      *dumpdir.Writer
+	notes  []byte
+	ram    []mem.Range
+	held   int64   // bytes of Server.hello
+	ticket *ticket // nil until the session stands in line
+	result *dumpdir.Result
+}
+
+func newSession(srv *Server, conn net.Conn, peer Peer) *session {
+	wire := protocol.NewConn(conn, protocol.Receiver)
+	return &session{
+		srv: srv, cfg: &srv.cfg, conn: conn, wire: wire, peer: peer, begin: time.Now(),
+		log: srv.logger(peer), in: newInbox(wire),
+	}
+}
+
+// run is the whole session. When it returns, nothing of it is left but what the
+// store has.
+func (ss *session) run(parent context.Context) error {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(parent))
+	defer cancel(nil)
+	defer context.AfterFunc(parent, func() { cancel(errShutdown) })()
+	ss.cancel = cancel
+	err := ss.conn.SetReadDeadline(ss.begin.Add(helloPatience * ss.cfg.IdleTimeout))
+	if err == nil {
+		alive := ss.keepAlive(ctx)
+		err = ss.serve(ctx)
+		if dead := alive(); dead != nil {
+			err = dead // it closed the connection, which is all that serve saw
+		}
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx) // whatever failed, failed because of that
+	}
+	ss.letGo(err)
+	ss.tell(err)
+	return err
+}
+
+// helloPatience is how many idle timeouts a sender has until its log is stored: a
+// log takes much longer than one message, but not for ever.
+const helloPatience = 10
+
+// keepAlive watches the connection until the returned function is called, which says
+// whether the peer was found dead.
+func (ss *session) keepAlive(ctx context.Context) (stop func() error) {
+	ctx, cancel := context.WithCancel(ctx)
+	dead := make(chan error, 1)
+	go func() {
+		dead <- ss.wire.KeepAlive(ctx, protocol.KeepAlive{Heartbeat: ss.heartbeat(), Timeout: ss.cfg.IdleTimeout})
+	}()
+	return func() error {
+		cancel()
+		return <-dead
+	}
+}
+
+// serve goes through the states of the protocol.
+func (ss *session) serve(ctx context.Context) error {
+	if err := ss.readHello(ctx); err != nil {
+		return err
+	}
+	if err := ss.open(ctx); err != nil {
+		return err
+	}
+	if err := ss.readFacts(ctx); err != nil {
+		return err
+	}
+	if err := ss.conn.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if ss.complete() {
+		return ss.finish(ctx, &protocol.Finish{})
+	}
+	finish, err := ss.waitInLine(ctx)
+	if err == nil && finish == nil {
+		finish, err = ss.collect(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return ss.finish(ctx, finish)
+}
+
+// readHello takes the first message and the right to write the dump it names.
+func (ss *session) readHello(ctx context.Context) error {
+	msg, err := ss.in.next(ctx)
+	if err != nil {
+		return err
+	}
+	hello, ok := msg.(*protocol.Hello)
+	if !ok {
+		return outOfOrder(msg, "HELLO")
+	}
+	ss.hello = hello
+	ss.ref = storage.Ref{Host: ss.peer.Host, ID: hello.DumpID}
+	ss.log = ss.log.With("dump", ss.ref.ID)
+	if err := storage.CheckRef(ss.ref); err != nil {
+		return err
+	}
+	mine, before, err := ss.srv.claim(ss.ref, ss.cancel)
+	if err != nil {
+		return protocol.Errorf(protocol.CodeIdentity, "%w", err)
+	}
+	ss.claim = mine
+	ss.srv.expiry.forget(ss.ref)
+	ss.log.Info("session began", "sender", hello.Tool, "release", hello.Uts.Release, "attempt", hello.Attempt, "takes_over", before != nil)
+	return before.wait(ctx)
+}
+
+// open gets the writer of the dump: a new one, or one that goes on.
+func (ss *session) open(ctx context.Context) error {
+	if err := ss.checkOwner(ctx); err != nil {
+		return err
+	}
+	w, err := ss.cfg.Store.Resume(ctx, ss.ref, storage.ResumeOptions{Takeover: true, Reopen: true})
+	if errors.Is(err, storage.ErrNotFound) {
+		w, err = ss.cfg.Store.Create(ctx, ss.meta())
+	}
+	if err != nil {
+		return err
+	}
+	ss.w = w
+	return nil
+}
+
+// checkOwner refuses a dump id that is filed under another host: two machines never
+// crash with the same registers, so one of them is not who it says.
+func (ss *session) checkOwner(ctx context.Context) error {
+	entry, err := ss.cfg.Store.Find(ctx, ss.ref.ID)
+	var several *storage.AmbiguousError
+	switch {
+	case errors.As(err, &several):
+		for _, c := range several.Candidates {
+			if c.ID == ss.ref.ID && c.Host == ss.ref.Host {
+				return nil
+			}
+		}
+	case errors.Is(err, storage.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case entry.ID != ss.ref.ID || entry.Host == ss.ref.Host:
+		return nil
+	}
+	return protocol.Errorf(protocol.CodeIdentity, "%w", errForeign)
+}
+
+// meta is what the manifest says of a new dump.
+func (ss *session) meta() dumpdir.Meta {
+	h := ss.hello
+	meta := dumpdir.Meta{
+		ID: ss.ref.ID, Host: ss.ref.Host, Release: h.Uts.Release, Nodename: h.Uts.Nodename, Machine: h.Machine,
+		BuildID: h.BuildID, StartTime: ss.begin, Transport: ss.peer.Transport, Peer: ss.peer.Addr,
+		Sender: h.Tool, Receiver: ss.cfg.Tool,
+	}
+	if h.CrashTime > 0 {
+		meta.CrashTime = time.Unix(h.CrashTime, 0).UTC()
+	}
+	return meta
+}
+
+// waitInLine waits until the session is let in and tells the sender its place. A
+// sender that does not want to wait any longer sends FINISH, which is returned.
+func (ss *session) waitInLine(ctx context.Context) (*protocol.Finish, error) {
+	ss.ticket = ss.srv.queue.join()
+	tick := time.NewTicker(ss.heartbeat())
+	defer tick.Stop()
+	for {
+		if err := ss.sendPlace(); err != nil {
+			return nil, err
+		}
+		select {
+		case <-ss.ticket.ready:
+			return nil, nil //nolint:nilnil // the sender goes on
+		case <-ss.ticket.moved:
+		case <-tick.C:
+		case r := <-ss.in.messages(ctx):
+			msg, err := ss.in.got(r)
+			return asFinish(msg, err, "nothing before WELCOME")
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// asFinish returns msg if it is the last of a sender, an error for any other one.
+func asFinish(msg protocol.Message, err error, want string) (*protocol.Finish, error) {
+	if err != nil {
+		return nil, err
+	}
+	finish, ok := msg.(*protocol.Finish)
+	if !ok {
+		return nil, outOfOrder(msg, want)
+	}
+	return finish, nil
+}
+
+func (ss *session) sendPlace() error {
+	place := ss.ticket.position()
+	if place == 0 {
+		return nil
+	}
+	of := max(ss.srv.queue.length(), place)
+	ss.log.Debug("waiting", "place", place, "of", of)
+	return ss.write(&protocol.Wait{Place: uint64(place), Of: uint64(of), Reason: "other dumps come first"}) //nolint:gosec // both positive
+}
+
+// heartbeat is how often the sender has to be heard, and hears us: four times within
+// the time after which either gives up.
+func (ss *session) heartbeat() time.Duration { return max(ss.cfg.IdleTimeout/4, time.Millisecond) }
+
+// welcome lets the sender go on.
+func (ss *session) welcome() error {
+	return ss.write(&protocol.Welcome{
+		Tool: ss.cfg.Tool, Host: ss.ref.Host, Collect: protocol.CollectAll,
+		WindowBytes:  uint64(ss.srv.shares.window), //nolint:gosec // positive
+		Encodings:    acceptedEncodings.Common(ss.hello.Encodings),
+		HeartbeatSec: max(1, uint64(ss.heartbeat()/time.Second)), //nolint:gosec // positive
+		HaveChunks:   ss.w.Progress().Chunks,
+	})
+}
+
+// finish makes the dump final, if it is not, and tells the sender what it is.
+func (ss *session) finish(ctx context.Context, finish *protocol.Finish) error {
+	res, err := ss.w.Seal(ctx, finishReason(finish))
+	if err != nil {
+		return err
+	}
+	ss.result = &res
+	return ss.sendSealed()
+}
+
+// finishReason is why pages are missing, should any be.
+func finishReason(f *protocol.Finish) string {
+	reason := map[protocol.Reason]string{
+		protocol.ReasonComplete:   "the sender left out pages of its plan",
+		protocol.ReasonEssential:  "only essential pages were asked for",
+		protocol.ReasonLogOnly:    "only the log was asked for",
+		protocol.ReasonDeadline:   "the sender's deadline passed",
+		protocol.ReasonUnreadable: "pages could not be read",
+		protocol.ReasonCancelled:  "the sender was told to stop",
+	}[f.Reason]
+	if reason == "" {
+		reason = "the sender stopped"
+	}
+	if f.Text != "" {
+		reason += ": " + f.Text
+	}
+	if f.LostPages > 0 {
+		reason += fmt.Sprintf(" (%d pages unreadable)", f.LostPages)
+	}
+	return reason
+}
+
+func (ss *session) sendSealed() error {
+	res := ss.result
+	state := map[dumpdir.State]protocol.State{
+		dumpdir.StateComplete: protocol.StateComplete, dumpdir.StateLogOnly: protocol.StateLogOnly,
+	}[res.State]
+	if state == "" {
+		state = protocol.StatePartial
+	}
+	return ss.write(&protocol.Sealed{
+		State: state, ID: ss.ref.ID, Path: res.VMCore, Pages: res.Progress.Present, Missing: res.Progress.Missing(),
+		Bytes: uint64(max(res.Progress.Bytes, 0)), SHA256: res.SHA256,
+	})
+}
+
+// write sends a message. It may be called from any goroutine.
+func (ss *session) write(msg protocol.Message) error { return ss.wire.Write(msg) }
+
+// letGo gives back all that the session holds. What arrived is made durable first.
+func (ss *session) letGo(cause error) {
+	sealed := ss.result != nil
+	if ss.w != nil {
+		if !sealed && !errors.Is(cause, protocol.CodeSuperseded) {
+			if _, err := ss.w.Commit(); err != nil {
+				ss.log.Debug("last commit failed", "error", err)
+			}
+		}
+		if err := ss.w.Close(); err != nil {
+			ss.log.Error("cannot close the dump", "error", err)
+		}
+	}
+	if ss.claim != nil && ss.srv.release(ss.ref, ss.claim) && ss.w != nil && !sealed {
+		ss.srv.expiry.set(ss.ref, time.Now().Add(ss.cfg.ResumeGrace))
+	}
+	if ss.ticket != nil {
+		ss.ticket.leave()
+	}
+	ss.srv.hello.give(ss.held)
+	ss.held, ss.notes, ss.ram = 0, nil, nil
+}
+
+// lingerTime is how long the last word may take to reach the peer.
+const lingerTime = 2 * time.Second
+
+// tell says the last word to the log and to the peer, and closes the connection.
+func (ss *session) tell(cause error) {
+	ss.in.stop()
+	var last error
+	switch {
+	case cause == nil:
+		ss.log.Info("session ended", "state", ss.result.State, "pages", ss.result.Progress.Present,
+			"missing", ss.result.Progress.Missing(), "bytes", ss.result.Progress.Bytes, "took", time.Since(ss.begin).Round(time.Millisecond))
+	case isGone(cause):
+		ss.log.Warn("session broke off", "error", cause)
+		last = io.EOF // nobody is there to be told
+	default:
+		refusal := wireError(cause)
+		ss.log.Log(context.Background(), level(refusal.Code), "session ended early", "code", string(refusal.Code), "error", cause)
+		last = refusal
+	}
+	if err := ss.wire.Shutdown(last, lingerTime); err != nil && cause == nil {
+		ss.log.Debug("closing the connection", "error", err)
+	}
+	<-ss.in.ended
+}
+
+// level is how much an operator has to know of a session that ended early.
+func level(code protocol.Code) slog.Level {
+	switch code {
+	case protocol.CodeShuttingDown, protocol.CodeSuperseded, protocol.CodeBusy:
+		return slog.LevelInfo
+	case protocol.CodeStorage, protocol.CodeNoSpace, protocol.CodeInternal:
+		return slog.LevelError
+	}
+	return slog.LevelWarn
+}
+
+// isGone reports whether err is the connection's end, after which there is nobody to tell.
+func isGone(err error) bool {
+	var op *net.OpError
+	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) ||
+		errors.As(err, &op) && !op.Timeout()
+}
+
+func outOfOrder(msg protocol.Message, want string) error {
+	return protocol.Errorf(protocol.CodeOutOfOrder, "%s, expected %s", msg.Type(), want)
+}
