@@ -1,0 +1,302 @@
+package kernel_test
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/kernel/kerneltest"
+	"github.com/corehaul/corehaul/mem"
+)
+
+func open(t *testing.T, m *kerneltest.Machine) *kernel.Kernel {
+	t.Helper()
+	k, err := kernel.New(m.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// machines are the paging modes that are read.
+var machines = map[string]func() *kerneltest.Machine{
+	"x86_64 4 levels": func() *kerneltest.Machine { return kerneltest.NewX86(4) },
+	"x86_64 5 levels": func() *kerneltest.Machine { return kerneltest.NewX86(5) },
+	"x86_64 sme": func() *kerneltest.Machine {
+		m := kerneltest.NewX86(4)
+		encrypt(m)
+		return m
+	},
+	"arm64 39 bits": func() *kerneltest.Machine { return kerneltest.NewARM64(39) },
+	"arm64 48 bits": func() *kerneltest.Machine { return kerneltest.NewARM64(48) },
+	"arm64 52 bits": func() *kerneltest.Machine { return kerneltest.NewARM64(52) },
+}
+
+// encrypt sets the encryption bit in the entries of a machine without any but the
+// image's, and in all later ones.
+func encrypt(m *kerneltest.Machine) {
+	const bit = 1 << 47
+	m.Numbers["sme_mask"] = bit
+	m.EntryBits = bit
+	m.Map(kerneltest.X86Text, 0x1000000, 4<<20, 21)
+}
+
+func TestTranslate(t *testing.T) {
+	for name, build := range machines {
+		t.Run(name, func(t *testing.T) {
+			m := build()
+			base := mem.VirtAddr(0xffffffc000000000) // in the kernel's half of all of them
+			m.Map(base, 0x30000000, 8192, 12)
+			m.Map(base+1<<30, 0x40000000, 4<<20, 21)
+			m.Map(base+2<<30, 0x80000000, 1<<30, 30)
+			k := open(t, m)
+			if w := k.Warnings(); len(w) != 0 {
+				t.Errorf("warnings: %q", w)
+			}
+			for _, tc := range []struct {
+				name string
+				va   mem.VirtAddr
+				want kernel.Mapping
+			}{
+				{"page", base, kernel.Mapping{Phys: 0x30000000, Size: 4096}},
+				{"inside a page", base + 0x1abc, kernel.Mapping{Phys: 0x30001abc, Size: 4096 - 0xabc}},
+				{"2 MiB", base + 1<<30 + 2<<20 + 0x12345, kernel.Mapping{Phys: 0x40212345, Size: 2<<20 - 0x12345}},
+				{"1 GiB", base + 2<<30 + 0x12345678, kernel.Mapping{Phys: 0x92345678, Size: 1<<30 - 0x12345678}},
+				{"kernel image", m.Image(0x201000), kernel.Mapping{Phys: 0x1201000, Size: 0x1ff000}},
+			} {
+				got, err := k.Lookup(tc.va)
+				if err != nil || got != tc.want {
+					t.Errorf("%s: got %+v, %v, want %+v", tc.name, got, err, tc.want)
+				}
+			}
+		})
+	}
+}
+
+func TestTranslateUnmapped(t *testing.T) {
+	for name, build := range machines {
+		m := build()
+		k := open(t, m)
+		for _, va := range []mem.VirtAddr{0, 0x1000, 1 << 47, m.Image(1 << 30), ^mem.VirtAddr(0)} {
+			_, err := k.Translate(va)
+			var fault *kernel.FaultError
+			if !errors.Is(err, kernel.ErrNotMapped) || !errors.As(err, &fault) || fault.Addr != va {
+				t.Errorf("%s: %v: got %v, want ErrNotMapped at it", name, va, err)
+			}
+		}
+	}
+}
+
+// The output addresses of LPA2 have bits where other kernels have attributes.
+func TestLPA2OutputAddress(t *testing.T) {
+	const high = mem.PhysAddr(0xd_1234_5678_9000) // bits 51, 50 and 48 set
+	base := mem.VirtAddr(0xfff8000000000000)
+	m := kerneltest.NewARM64(52)
+	m.Map(base, high, 4096, 12)
+	if got, err := open(t, m).Translate(base + 5); err != nil || got != high+5 {
+		t.Errorf("got %v, %v, want %v", got, err, high+5)
+	}
+}
+
+// A kernel built for 52 bits runs with 48 on a processor without LPA2.
+func TestARM64FallsBackTo48Bits(t *testing.T) {
+	m := kerneltest.NewARM64(48)
+	m.Numbers["VA_BITS"] = 52
+	k := open(t, m)
+	if got, err := k.Translate(m.Image(0x1234)); err != nil || got != 0x1001234 {
+		t.Errorf("got %v, %v", got, err)
+	}
+	delete(m.Numbers, "TCR_EL1_T1SZ")
+	m.Numbers["VA_BITS"] = 48
+	if got, err := open(t, m).Translate(m.Image(0x1234)); err != nil || got != 0x1001234 {
+		t.Errorf("without TCR_EL1_T1SZ: got %v, %v", got, err)
+	}
+}
+
+func TestPhysBaseFromTextSegment(t *testing.T) {
+	for name, change := range map[string]func(*kerneltest.Machine){
+		"no key":    func(m *kerneltest.Machine) { delete(m.Numbers, "phys_base") },
+		"wrong key": func(m *kerneltest.Machine) { m.Numbers["phys_base"] = 0x7000000 },
+	} {
+		m := kerneltest.NewX86(4)
+		want := uint64(m.Numbers["phys_base"])
+		m.Segments = []kernel.Segment{{Vaddr: kerneltest.X86Text, Paddr: 0x1000000, Size: 4 << 20}}
+		change(m)
+		k := open(t, m)
+		if got, ok := k.PhysBase(); !ok || got != want {
+			t.Errorf("%s: got %#x, %v, want %#x", name, got, ok, want)
+		}
+		if got, err := k.Translate(m.Image(0x300010)); err != nil || got != 0x1300010 {
+			t.Errorf("%s: got %v, %v", name, got, err)
+		}
+	}
+}
+
+// KASLR can put the kernel below the address that it was linked for.
+func TestNegativePhysBase(t *testing.T) {
+	m := kerneltest.NewX86(4)
+	k := open(t, m)
+	m.Numbers["phys_base"] = -402653184
+	if got, _ := open(t, m).PhysBase(); got != 0xffffffffe8000000 {
+		t.Errorf("got %#x", got)
+	}
+	if _, ok := k.PhysBase(); !ok {
+		t.Error("no phys_base")
+	}
+}
+
+func TestReadVirtAcrossMappings(t *testing.T) {
+	m := kerneltest.NewX86(4)
+	base := kerneltest.X86Direct
+	m.Map(base, 0x30000000, 4096, 12)
+	m.Map(base+4096, 0x50000000, 4096, 12)
+	m.Write(0x30000000, bytes.Repeat([]byte{'a'}, 4096))
+	m.Write(0x50000000, bytes.Repeat([]byte{'b'}, 4096))
+	k := open(t, m)
+	got := make([]byte, 6)
+	if err := k.ReadVirt(got, base+4093); err != nil || string(got) != "aaabbb" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	var fault *kernel.FaultError
+	if err := k.ReadVirt(got, base+8190); !errors.As(err, &fault) || fault.Addr != base+8192 {
+		t.Errorf("beyond the end: got %v, want a fault at %v", err, base+8192)
+	}
+	m.Remove(0x50000000)
+	if err := open(t, m).ReadVirt(got, base+4096); !errors.Is(err, kerneltest.ErrNoMemory) {
+		t.Errorf("missing page: got %v", err)
+	}
+}
+
+// Page tables that point at themselves end after as many levels as there are.
+func TestLoopingPageTables(t *testing.T) {
+	for name, build := range machines {
+		m := build()
+		va := m.Image(0)
+		top := 3
+		if strings.Contains(name, "5 levels") || strings.Contains(name, "52") {
+			top = 4
+		} else if strings.Contains(name, "39") {
+			top = 2
+		}
+		at := m.EntryAddr(va, top)
+		m.Write(at, kerneltest.Uint64(uint64(at&^4095)|3|m.EntryBits))
+		k := open(t, m)
+		if len(k.Warnings()) == 0 {
+			t.Errorf("%s: no warning about tables that do not map themselves", name)
+		}
+		_, _ = k.Translate(va) // ends
+	}
+}
+
+// Where page tables are missing from a partial dump, what the dump file says of
+// the image still holds.
+func TestMissingPageTables(t *testing.T) {
+	for name, build := range machines {
+		m := build()
+		m.Remove(m.EntryAddr(m.Image(0), 1))
+		k := open(t, m)
+		if got, err := k.Translate(m.Image(0x1000)); err != nil || got != 0x1001000 {
+			t.Errorf("%s: got %v, %v", name, got, err)
+		}
+		_, err := k.Translate(0xffffffff40000000)
+		if err == nil {
+			t.Errorf("%s: an address outside the image translates", name)
+		}
+	}
+}
+
+func TestUnsupported(t *testing.T) {
+	for name, change := range map[string]func(*kernel.Config){
+		"machine":         func(c *kernel.Config) { c.Machine = elf.EM_S390 },
+		"byte order":      func(c *kernel.Config) { c.ByteOrder = binary.BigEndian },
+		"page size":       func(c *kernel.Config) { c.PageSize = 65536 },
+		"absurd page":     func(c *kernel.Config) { c.PageSize = 3 },
+		"no VMCOREINFO":   func(c *kernel.Config) { c.Info = kerneltest.NewInfo() },
+		"arm64 no info":   func(c *kernel.Config) { c.Info, c.Machine = kerneltest.NewInfo(), elf.EM_AARCH64 },
+		"no memory at it": func(c *kernel.Config) { c.Memory = &kerneltest.Memory{} },
+	} {
+		cfg := kerneltest.NewX86(4).Config()
+		change(&cfg)
+		k, err := kernel.New(cfg)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if k.Supported() || len(k.Warnings()) == 0 {
+			t.Errorf("%s: supported %v, warnings %q", name, k.Supported(), k.Warnings())
+		}
+		if _, err := k.Translate(0xffff888000000000); !errors.Is(err, kernel.ErrNoPageTables) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestAbsurdARM64Keys(t *testing.T) {
+	for name, change := range map[string]func(*kerneltest.Info){
+		"T1SZ 0":      func(i *kerneltest.Info) { i.Numbers["TCR_EL1_T1SZ"] = 0 },
+		"T1SZ -1":     func(i *kerneltest.Info) { i.Numbers["TCR_EL1_T1SZ"] = -1 },
+		"VA_BITS 200": func(i *kerneltest.Info) { i.Numbers["VA_BITS"] = 200; delete(i.Numbers, "TCR_EL1_T1SZ") },
+		"no voffset":  func(i *kerneltest.Info) { delete(i.Numbers, "kimage_voffset") },
+		"no root":     func(i *kerneltest.Info) { delete(i.Symbols, "swapper_pg_dir") },
+	} {
+		m := kerneltest.NewARM64(48)
+		change(m.Info)
+		if k := open(t, m); len(k.Warnings()) == 0 {
+			t.Errorf("%s: no warning", name)
+		}
+	}
+}
+
+func TestUtsname(t *testing.T) {
+	m := kerneltest.NewX86(4)
+	want := kernel.Utsname{
+		Sysname: "Linux", Nodename: "host-1", Release: "6.1.0-56-cloud-amd64",
+		Version: "#1 SMP", Machine: "x86_64", Domainname: "(none)",
+	}
+	m.SetUtsname(m.Image(0x1000), 4, want)
+	if got, err := open(t, m).Utsname(); err != nil || got != want {
+		t.Errorf("before 5.11: got %+v, %v", got, err)
+	}
+	m.SetUtsname(m.Image(0x2000), 0, want)
+	m.Offsets["uts_namespace.name"] = 0
+	if got, err := open(t, m).Utsname(); err != nil || got != want {
+		t.Errorf("with the offset: got %+v, %v", got, err)
+	}
+	for name, change := range map[string]func(){
+		"no closing NUL": func() { m.WriteVirt(m.Image(0x2000+65), bytes.Repeat([]byte{'x'}, 65)) },
+		"not Linux":      func() { m.WriteVirt(m.Image(0x2000), []byte("MINIX")) },
+		"wild offset":    func() { m.Offsets["uts_namespace.name"] = 1 << 60 },
+		"no symbol":      func() { delete(m.Symbols, "init_uts_ns") },
+	} {
+		change()
+		if u, err := open(t, m).Utsname(); err == nil || u != (kernel.Utsname{}) {
+			t.Errorf("%s: got %+v, %v", name, u, err)
+		}
+	}
+}
+
+func FuzzPageTables(f *testing.F) {
+	f.Add(uint64(0xffffffff81000000), uint64(1), uint64(0x63), uint8(0))
+	f.Add(uint64(0xffff888000001000), uint64(0x1200063), uint64(0xffffffffffffffff), uint8(4))
+	f.Fuzz(func(t *testing.T, va, entry, other uint64, which uint8) {
+		builders := []func() *kerneltest.Machine{
+			machines["x86_64 4 levels"], machines["x86_64 5 levels"],
+			machines["arm64 39 bits"], machines["arm64 48 bits"], machines["arm64 52 bits"],
+		}
+		m := builders[int(which)%len(builders)]()
+		m.Write(0x1200000, bytes.Repeat(kerneltest.Uint64(entry), 512))
+		m.Write(0x10000000, bytes.Repeat(kerneltest.Uint64(other), 512))
+		k := open(t, m)
+		mapping, err := k.Lookup(mem.VirtAddr(va))
+		if err == nil && mapping.Size == 0 {
+			t.Errorf("empty mapping at %#x", va)
+		}
+		if err == nil && uint64(mapping.Phys) >= 1<<52 {
+			t.Errorf("address %v is wider than 52 bits", mapping.Phys)
+		}
+	})
+}

@@ -1,0 +1,104 @@
+// Package kerneltest builds the memory of made-up kernels for tests: physical
+// memory, page tables, sections of struct pages and logs, each by the rules of the
+// kernel code that writes them. It is for tests only; the machines it builds are
+// small and it panics on misuse. Nothing in it is safe for concurrent writing.
+package kerneltest
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+
+	"github.com/corehaul/corehaul/mem"
+)
+
+// PageSize is the page size of all machines here.
+const PageSize = 4096
+
+// ErrNoMemory is what reading memory that was never written gives.
+var ErrNoMemory = errors.New("no such memory")
+
+// Memory is sparse physical memory. Reading what was never written fails.
+type Memory struct {
+	pages map[mem.PFN]*[PageSize]byte
+}
+
+// ReadPhys fills p from address a on.
+func (m *Memory) ReadPhys(p []byte, a mem.PhysAddr) error {
+	for len(p) > 0 {
+		page, ok := m.pages[a.PFN(12)]
+		if !ok {
+			return fmt.Errorf("address %v: %w", a, ErrNoMemory)
+		}
+		n := copy(p, page[a%PageSize:])
+		p, a = p[n:], a+mem.PhysAddr(n) //nolint:gosec // at most a page
+	}
+	return nil
+}
+
+// Write stores b at address a, adding memory where there is none.
+func (m *Memory) Write(a mem.PhysAddr, b []byte) {
+	if m.pages == nil {
+		m.pages = map[mem.PFN]*[PageSize]byte{}
+	}
+	for len(b) > 0 {
+		page, ok := m.pages[a.PFN(12)]
+		if !ok {
+			page = new([PageSize]byte)
+			m.pages[a.PFN(12)] = page
+		}
+		n := copy(page[a%PageSize:], b)
+		b, a = b[n:], a+mem.PhysAddr(n) //nolint:gosec // at most a page
+	}
+}
+
+// Remove takes the page with address a away.
+func (m *Memory) Remove(a mem.PhysAddr) { delete(m.pages, a.PFN(12)) }
+
+// Info is a VMCOREINFO; it answers as kernel.VMCoreInfo wants.
+type Info struct {
+	Symbols, Sizes, Offsets, Lengths map[string]uint64
+	Numbers                          map[string]int64
+	Strings                          map[string]string
+}
+
+// NewInfo returns an empty Info.
+func NewInfo() *Info {
+	return &Info{
+		Symbols: map[string]uint64{}, Sizes: map[string]uint64{}, Offsets: map[string]uint64{},
+		Lengths: map[string]uint64{}, Numbers: map[string]int64{}, Strings: map[string]string{},
+	}
+}
+
+// Clone returns a copy that can be changed by itself.
+func (i *Info) Clone() *Info {
+	return &Info{
+		Symbols: maps.Clone(i.Symbols), Sizes: maps.Clone(i.Sizes), Offsets: maps.Clone(i.Offsets),
+		Lengths: maps.Clone(i.Lengths), Numbers: maps.Clone(i.Numbers), Strings: maps.Clone(i.Strings),
+	}
+}
+
+// Symbol returns SYMBOL(name).
+func (i *Info) Symbol(name string) (uint64, bool) { v, ok := i.Symbols[name]; return v, ok }
+
+// Size returns SIZE(name).
+func (i *Info) Size(name string) (uint64, bool) { v, ok := i.Sizes[name]; return v, ok }
+
+// Offset returns OFFSET(name).
+func (i *Info) Offset(name string) (uint64, bool) { v, ok := i.Offsets[name]; return v, ok }
+
+// Length returns LENGTH(name).
+func (i *Info) Length(name string) (uint64, bool) { v, ok := i.Lengths[name]; return v, ok }
+
+// Number returns NUMBER(name).
+func (i *Info) Number(name string) (int64, bool) { v, ok := i.Numbers[name]; return v, ok }
+
+// String returns the value of any other key.
+func (i *Info) String(key string) (string, bool) { v, ok := i.Strings[key]; return v, ok }
+
+// Uint64 returns v as it stands in the memory of a little-endian machine.
+func Uint64(v uint64) []byte { return binary.LittleEndian.AppendUint64(nil, v) }
+
+// Uint32 is Uint64 for 32 bits.
+func Uint32(v uint32) []byte { return binary.LittleEndian.AppendUint32(nil, v) }
