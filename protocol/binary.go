@@ -10,14 +10,11 @@ func (m *Ack) appendPayload(dst []byte, _ Params) ([]byte, error) {
 	return m.Durable.appendBinary(dst), nil
 }
 
-func decodeAck(p []byte) (*Ack, error) {
+func (m *Ack) decode(p []byte) error {
 	c := cursor{what: "ACK", b: p}
-	m := &Ack{WindowBytes: c.u64(), Durable: decodeSeqSet(&c)}
+	m.WindowBytes, m.Durable = c.u64(), decodeSeqSet(&c)
 	c.end()
-	if c.err != nil {
-		return nil, c.err
-	}
-	return m, nil
+	return c.err
 }
 
 func (m *Ping) appendPayload(dst []byte, _ Params) ([]byte, error) {

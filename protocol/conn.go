@@ -48,7 +48,8 @@ type Conn struct {
 	spareMu sync.Mutex
 	spare   []*Chunk
 
-	pings chan uint64 // tokens to be answered by KeepAlive
+	pings chan uint64  // tokens to be answered by KeepAlive
+	alive atomic.Int32 // running KeepAlives
 	quiet atomic.Bool // Shutdown has begun
 }
 
@@ -223,11 +224,11 @@ func decodeMessage(t Type, p []byte, scratch []mem.Range) (Message, error) {
 		}
 		return &RAM{Ranges: ranges}, nil
 	case TypeAck:
-		if m, err := decodeAck(p); err != nil {
+		m := new(Ack)
+		if err := m.decode(p); err != nil {
 			return nil, err
-		} else {
-			return m, nil
 		}
+		return m, nil
 	case TypePing, TypePong:
 		return decodePing(t, p)
 	}
@@ -275,6 +276,11 @@ func (c *Conn) Write(m Message) error {
 	defer c.wmu.Unlock()
 	return c.write(m)
 }
+
+// WriteError sends an ERROR message: what an [Error] says, or CodeInternal without
+// a word for any other error, which may name things that are not the peer's business.
+// It does not end the connection; see Shutdown.
+func (c *Conn) WriteError(err error) error { return c.Write(wireErrorOf(err)) }
 
 // write needs wmu.
 func (c *Conn) write(m Message) error {
@@ -341,7 +347,7 @@ func (c *Conn) Shutdown(err error, linger time.Duration) error {
 	timer := time.AfterFunc(linger, func() { _ = c.rw.close() }) // its error comes from the second close
 	defer timer.Stop()
 	if tellPeer(err) {
-		if werr := c.Write(wireErrorOf(err)); werr != nil {
+		if werr := c.WriteError(err); werr != nil {
 			return errors.Join(werr, c.rw.close())
 		}
 	}

@@ -86,6 +86,14 @@ func (e *Error) Is(target error) bool {
 	return ok && code == e.Code
 }
 
+// Hints returns the hint as a list, for callers that print hints of any error.
+func (e *Error) Hints() []string {
+	if e.Hint == "" {
+		return nil
+	}
+	return []string{e.Hint}
+}
+
 // Unwrap returns the local cause.
 func (e *Error) Unwrap() error { return e.Err }
 

@@ -92,6 +92,8 @@ func (c *Conn) KeepAlive(ctx context.Context, k KeepAlive) error {
 	if k.Timeout <= 0 {
 		k.Timeout = DefaultTimeout
 	}
+	c.alive.Add(1)
+	defer c.alive.Add(-1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -136,9 +138,14 @@ func (c *Conn) beat(m Message) error {
 	return c.write(m)
 }
 
-// answer leaves a token for KeepAlive. When one is waiting already the line is alive
-// enough.
+// answer leaves a token for KeepAlive, so that the reader never waits for a write;
+// when one is waiting already the line is alive enough. Without a KeepAlive it answers
+// by itself.
 func (c *Conn) answer(token uint64) {
+	if c.alive.Load() == 0 {
+		_ = c.beat(&Pong{Token: token}) // a failed write sticks and the next Write tells
+		return
+	}
 	select {
 	case c.pings <- token:
 	default:

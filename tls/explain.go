@@ -1,0 +1,85 @@
+package tls
+
+import (
+	cryptotls "crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+)
+
+// ErrForeignCA is the cause of an [UntrustedError] for a certificate of another CA.
+var ErrForeignCA = errors.New("issued by a CA that is not this receiver's")
+
+// RefusedError says that the other side ended the handshake with a TLS alert, which
+// is all that it may tell an unknown peer.
+type RefusedError struct {
+	// Reason is the alert in words.
+	Reason string
+	Hint   string
+	Err    error
+}
+
+// Error gives the alert in words.
+func (e *RefusedError) Error() string { return "the other side refused the connection: " + e.Reason }
+
+// Unwrap returns the alert as crypto/tls gave it.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// Hints tells what to do next.
+func (e *RefusedError) Hints() []string {
+	if e.Hint == "" {
+		return nil
+	}
+	return []string{e.Hint}
+}
+
+// alerts by the text that crypto/tls gives them: their type is not exported.
+var alerts = map[string]RefusedError{
+	"tls: unknown certificate authority": {
+		Reason: "this identity is of another CA",
+		Hint:   "issue the identity from the CA directory that this receiver serves with",
+	},
+	"tls: bad certificate": {
+		Reason: "this identity is not accepted (revoked, or not for a sending host)",
+		Hint:   "the receiver's log says why",
+	},
+	"tls: certificate required": {
+		Reason: "an identity is required",
+		Hint:   "name an identity file with --identity",
+	},
+	"tls: protocol version not supported": {Reason: "no common TLS version; corehaul speaks TLS 1.3"},
+	"tls: no application protocol":        {Reason: "it does not speak corehaul at this address"},
+}
+
+// Explain returns what an error of a TLS connection means here: an [UntrustedError]
+// or [ErrNoCertificate] in a receiver, a [RefusedError] in a sender; any other error, and
+// nil, as it is. In TLS 1.3 a client's handshake is over before the server has looked at the
+// certificate, so a sender must pass the errors of its first reads and writes, too.
+func Explain(err error) error {
+	if e, ok := errors.AsType[*cryptotls.CertificateVerificationError](err); ok && len(e.UnverifiedCertificates) > 0 {
+		return untrusted(e.UnverifiedCertificates[0], shortCause(e.Err))
+	}
+	// crypto/tls has no value for it.
+	if err != nil && err.Error() == "tls: client didn't provide a certificate" {
+		return fmt.Errorf("%w: %w", ErrNoCertificate, err)
+	}
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok || op.Op != "remote error" {
+		return err
+	}
+	known, ok := alerts[op.Err.Error()]
+	if !ok {
+		known.Reason = op.Err.Error()
+	}
+	known.Err = err
+	return &known
+}
+
+// shortCause names the common cause without the peer's words in it.
+func shortCause(err error) error {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return ErrForeignCA
+	}
+	return err
+}
