@@ -20,11 +20,11 @@ import (
 // switch forwarded (spanning tree holds ports back for up to 30 s), so short tries
 // beat long ones.
 const (
-	dhcpTry     = 3 * time.Second
-	dhcpRounds  = 2
-	slaacPoll   = 250 * time.Millisecond
-	minRenewal  = 30 * time.Second
-	maxSearch   = 6
+	dhcpTry    = 3 * time.Second
+	dhcpRounds = 2
+	slaacPoll  = 250 * time.Millisecond
+	minRenewal = 30 * time.Second
+	maxSearch  = 6
 )
 
 // dynamic asks all links at once for an IPv4 address and watches for an IPv6 one

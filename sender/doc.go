@@ -1,0 +1,28 @@
+// Package sender gets a dump out of a capture kernel: it opens a vmcore, decides
+// which pages to send and in which order, and sends them to a receiver over the
+// protocol of package protocol.
+//
+//	image --Source--> classifier --Plan--> tiers, chunks
+//	   --> read, find zero pages, checksum, compress --> frames --> TLS
+//
+// The plan is a pure function of the dump file and the dump level, so a sender that
+// was restarted comes to the same one and resumes without any state of its own: the
+// receiver says what it has.
+//
+// Memory is constant whatever the size of the machine: the plan is kept in its coded
+// form up to a budget and walked anew for every tier beyond that; page contents live
+// in a fixed number of chunk buffers, one for each worker and two on their way.
+// Page contents are read once for each time that they are sent.
+//
+// Nothing is fatal that a dump can do without. A kernel that cannot be understood, a
+// page filter that fails: all pages are kept, and a warning says so. A log that
+// cannot be read: the receiver is told why. A page that cannot be read (EIO from
+// hardware poison that the kernel did not know of, a truncated file) is left out of
+// its chunk, counted and reported, and the dump is then partial for that reason:
+// contents are never invented, and a zero page in a dump is one that was zero.
+//
+// Dump files and receivers are both treated as hostile input. A Source is safe for
+// concurrent use except for Close; Send runs one dump at a time.
+//
+// Today there is one kind of target, tls://HOST:PORT.
+package sender

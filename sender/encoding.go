@@ -1,0 +1,157 @@
+package sender
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+
+	"github.com/corehaul/corehaul/protocol"
+)
+
+// EncodingNames are the values that Options.Encoding may have. "zstd" and "snappy" are
+// page records, which the receiver stores as they come, "lz4" is one block for a whole
+// chunk; the long names say the same without a choice.
+var EncodingNames = []string{"auto", "snappy", "zstd", "lz4", "none", "snappy-page", "zstd-page", "lz4-block", "zstd-block"}
+
+// autoLadder is what "auto" chooses from, from the lightest to the strongest. On the
+// kept pages of a level 31 dump one core does 2,050 MB/s at 2.37x, 460 MB/s at 2.83x
+// and 720 MB/s at 3.04x; the last comes last all the same, because the receiver has to
+// turn every block into page records.
+var autoLadder = []protocol.Encoding{protocol.EncodingSnappyPage, protocol.EncodingZstdPage, protocol.EncodingZstdBlock}
+
+// ladderOf returns the encodings that a name stands for, lightest first. An empty name
+// is "auto".
+func ladderOf(name string) ([]protocol.Encoding, error) {
+	switch name {
+	case "", "auto":
+		return autoLadder, nil
+	case "snappy":
+		return []protocol.Encoding{protocol.EncodingSnappyPage}, nil
+	case "zstd":
+		return []protocol.Encoding{protocol.EncodingZstdPage}, nil
+	case "lz4":
+		return []protocol.Encoding{protocol.EncodingLZ4Block}, nil
+	}
+	if !slices.Contains(EncodingNames, name) {
+		return nil, fmt.Errorf("unknown encoding %q", name)
+	}
+	e, err := protocol.ParseEncoding(name)
+	return []protocol.Encoding{e}, err
+}
+
+// encoder compresses the data pages of one chunk after the other. It allocates
+// nothing once it has seen a chunk of each encoding. One goroutine at a time.
+type encoder struct {
+	pageSize int
+	page     []byte        // one compressed page
+	zstd     *zstd.Encoder // made when first needed: it takes 1 to 2 MiB
+	lz4      *lz4.Compressor
+}
+
+func newEncoder(pageSize int) *encoder {
+	return &encoder{pageSize: pageSize, page: make([]byte, s2.MaxEncodedLen(pageSize))}
+}
+
+// payload is the memory that a chunk's encoded pages are in.
+type payload struct {
+	out   []byte
+	sizes []uint32
+}
+
+// room returns an empty slice with room for a chunk, so that encoding one into it
+// allocates only once.
+func (b *payload) room(n int) []byte {
+	if cap(b.out) < n {
+		b.out = make([]byte, 0, max(n, protocol.ChunkBytes))
+	}
+	return b.out[:0]
+}
+
+// encode fills in payload, sizes and encoding of ch for the data pages in raw. The
+// payload of a chunk that does not become smaller is raw itself. What ch then refers to
+// is in raw and buf.
+func (e *encoder) encode(ch *protocol.Chunk, buf *payload, raw []byte, with protocol.Encoding) error {
+	ch.Encoding, ch.Sizes, ch.Payload = protocol.EncodingNone, nil, raw
+	if len(raw) == 0 {
+		return nil
+	}
+	if with.Pages() {
+		return e.encodePages(ch, buf, raw, with)
+	}
+	block, err := e.block(buf, raw, with)
+	if err == nil && len(block) > 0 && len(block) < len(raw) {
+		ch.Encoding, ch.Payload = with, block
+	}
+	return err
+}
+
+// encodePages makes one record of each page. A page that does not become smaller is its
+// own record, as kdump-compressed files have it.
+func (e *encoder) encodePages(ch *protocol.Chunk, buf *payload, raw []byte, with protocol.Encoding) error {
+	out, sizes := buf.room(len(raw)), buf.sizes[:0]
+	for len(raw) > 0 {
+		page := raw[:e.pageSize]
+		raw = raw[e.pageSize:]
+		rec, err := e.record(page, with)
+		if err != nil {
+			return err
+		}
+		if len(rec) >= len(page) {
+			rec = page
+		}
+		out = append(out, rec...)
+		sizes = append(sizes, uint32(len(rec))) //nolint:gosec // at most a page
+	}
+	buf.out, buf.sizes = out, sizes
+	ch.Encoding, ch.Sizes, ch.Payload = with, sizes, out
+	return nil
+}
+
+func (e *encoder) record(page []byte, with protocol.Encoding) ([]byte, error) {
+	if with == protocol.EncodingSnappyPage {
+		return s2.EncodeSnappy(e.page, page), nil
+	}
+	z, err := e.zstdEncoder()
+	if err != nil {
+		return nil, err
+	}
+	return z.EncodeAll(page, e.page[:0]), nil
+}
+
+// block compresses all pages together; an empty result is a block that does not
+// become smaller.
+func (e *encoder) block(buf *payload, raw []byte, with protocol.Encoding) ([]byte, error) {
+	switch with {
+	case protocol.EncodingLZ4Block:
+		if e.lz4 == nil {
+			e.lz4 = new(lz4.Compressor)
+		}
+		// A destination shorter than the bound makes it give up on what would not shrink.
+		out := buf.room(len(raw))[:len(raw)]
+		n, err := e.lz4.CompressBlock(raw, out)
+		return out[:n], err
+	case protocol.EncodingZstdBlock:
+		z, err := e.zstdEncoder()
+		if err != nil {
+			return nil, err
+		}
+		buf.out = z.EncodeAll(raw, buf.room(len(raw)))
+		return buf.out, nil
+	}
+	return nil, nil
+}
+
+func (e *encoder) zstdEncoder() (*zstd.Encoder, error) {
+	if e.zstd == nil {
+		z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest),
+			zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(protocol.ChunkBytes), zstd.WithEncoderCRC(false))
+		if err != nil {
+			return nil, fmt.Errorf("zstd: %w", err)
+		}
+		e.zstd = z
+	}
+	return e.zstd, nil
+}

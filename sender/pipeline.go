@@ -1,0 +1,192 @@
+package sender
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/protocol"
+)
+
+// pipeline moves chunks from the dump to a connection:
+//
+//	producer -> work -> workers: read, find zeros, checksum, compress -> done -> writer
+//	    ^------------------------------- free <------------------------------------|
+//
+// Its slots are all the memory that it uses, so that the slowest part holds up the
+// others. It is made once for a dump and run once for every session.
+type pipeline struct {
+	src      *Source
+	plan     *Plan
+	workers  int
+	slots    []*slot
+	encoders []*encoder
+	tally    *Tally
+}
+
+// localError is a failure on this side of the wire that no other connection would mend.
+type localError struct{ err error }
+
+func (e *localError) Error() string { return e.err.Error() }
+func (e *localError) Unwrap() error { return e.err }
+
+func newPipeline(src *Source, plan *Plan, workers int, tally *Tally) *pipeline {
+	p := &pipeline{src: src, plan: plan, workers: workers, tally: tally}
+	// One slot for each worker, one being written and one ready to be.
+	for range workers + 2 {
+		p.slots = append(p.slots, newSlot(plan.Params.PageSize))
+	}
+	for range workers {
+		p.encoders = append(p.encoders, newEncoder(int(plan.Params.PageSize)))
+	}
+	return p
+}
+
+// run is one run of a pipeline over a connection.
+type run struct {
+	*pipeline
+	conn  *protocol.Conn
+	flow  *flow
+	gov   *governor
+	tiers uint8           // how many of the plan's tiers are wanted
+	have  protocol.SeqSet // chunks that the receiver has
+	// stop, when done, ends the production of chunks; those on their way are still sent.
+	stop             context.Context //nolint:containedctx // it outlives no call
+	free, work, done chan *slot
+}
+
+// send sends all wanted chunks that the receiver does not have. It returns nil when all
+// were written or stop was done; a *localError when the dump could not be read on; and
+// the connection's error else.
+func (r *run) send(ctx context.Context) error {
+	n := len(r.slots)
+	r.free, r.work, r.done = make(chan *slot, n), make(chan *slot, n), make(chan *slot, n)
+	for _, s := range r.slots {
+		r.free <- s
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	// What the producer cannot read must not keep what it has read from being sent.
+	var local error
+	g.Go(guard(func() error {
+		defer close(r.work)
+		err := r.produce(ctx)
+		if err != nil && ctx.Err() == nil {
+			local = &localError{err}
+			return nil
+		}
+		return err
+	}))
+	var working sync.WaitGroup
+	for _, e := range r.encoders {
+		working.Add(1)
+		g.Go(guard(func() error {
+			defer working.Done()
+			return r.encode(ctx, e)
+		}))
+	}
+	g.Go(func() error {
+		working.Wait()
+		close(r.done)
+		return nil
+	})
+	g.Go(guard(func() error { return r.write(ctx) }))
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return local
+}
+
+// guard turns a panic in a goroutine of the pipeline into an error: as PID 1, dying
+// would lose the chance to say so.
+func guard(f func() error) func() error {
+	return func() (err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = &localError{fmt.Errorf("internal error: %v\n%s", p, debug.Stack())}
+			}
+		}()
+		return f()
+	}
+}
+
+// produce hands out the chunks to be sent in the order of the plan.
+func (r *run) produce(ctx context.Context) error {
+	return r.plan.each(ctx, r.tiers, func(tier uint8, seq uint64, extents []mem.Extent) error {
+		if r.stop.Err() != nil {
+			return errStop
+		}
+		if r.have.Contains(seq) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.stop.Done():
+			return errStop
+		case s := <-r.free:
+			s.tier, s.chunk.Seq = tier, seq
+			s.wanted = append(s.wanted[:0], extents...)
+			r.work <- s // has room for all slots
+			return nil
+		}
+	})
+}
+
+// encode reads and compresses what the producer hands out.
+func (r *run) encode(ctx context.Context, e *encoder) error {
+	for s := range r.work {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		raw := s.fill(r.src.image, e.pageSize)
+		s.data = uint64(len(raw))
+		if err := e.encode(&s.chunk, &s.encoded, raw, r.gov.encoding()); err != nil {
+			return &localError{err}
+		}
+		r.done <- s
+	}
+	return nil
+}
+
+// write sends what the workers have made.
+func (r *run) write(ctx context.Context) error {
+	for {
+		began := time.Now()
+		var s *slot
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case s = <-r.done:
+		}
+		if s == nil {
+			return nil
+		}
+		ready := time.Now()
+		r.tally.lose(s.chunk.Seq, s.lost)
+		if len(s.chunk.Extents) > 0 { // else every page of it is lost
+			if err := r.writeChunk(ctx, s); err != nil {
+				return err
+			}
+		}
+		r.gov.note(time.Since(ready), ready.Sub(began))
+		r.free <- s
+	}
+}
+
+func (r *run) writeChunk(ctx context.Context, s *slot) error {
+	pages := uint64(s.chunk.DataPages() + s.chunk.ZeroPages()) //nolint:gosec // at most 256
+	size := uint64(len(s.chunk.Payload))
+	if err := r.flow.reserve(ctx, s.chunk.Seq, flight{cost: size, pages: pages}); err != nil {
+		return err
+	}
+	if err := r.conn.Write(&s.chunk); err != nil {
+		return err
+	}
+	r.tally.sent(s.tier, s.data)
+	return nil
+}

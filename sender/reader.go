@@ -1,0 +1,123 @@
+package sender
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/vmcore"
+)
+
+// zeroPage is what zero pages are compared with: comparing stops at the first
+// difference, and runs at memory speed where there is none.
+var zeroPage [protocol.MaxPageSize]byte
+
+// slot is the memory of one chunk on its way from the dump to the wire.
+type slot struct {
+	tier    uint8
+	wanted  []mem.Extent // the chunk's pages by the plan
+	raw     []byte       // their contents, zero pages squeezed out
+	data    uint64       // length of the contents
+	encoded payload
+	chunk   protocol.Chunk
+	lost    []LostPage // pages that could not be read; empty nearly always
+}
+
+// LostPage is a page that could not be read and is therefore left out of the dump.
+type LostPage struct {
+	PFN mem.PFN
+	Err error
+}
+
+// String names the page first.
+func (l LostPage) String() string { return fmt.Sprintf("pfn %d: %v", uint64(l.PFN), l.Err) }
+
+// newSlot returns a slot for chunks of pages of a size, with all its memory.
+func newSlot(pageSize uint32) *slot {
+	n := protocol.ChunkPages(pageSize)
+	return &slot{
+		wanted: make([]mem.Extent, 0, n), raw: make([]byte, protocol.ChunkBytes),
+		encoded: payload{out: make([]byte, 0, protocol.ChunkBytes), sizes: make([]uint32, 0, n)},
+		chunk:   protocol.Chunk{Extents: make([]protocol.ChunkExtent, 0, n)},
+	}
+}
+
+// fill reads the wanted pages, and leaves in s.chunk all but the encoded payload. It
+// returns the contents of the data pages. Pages that cannot be read are in s.lost.
+func (s *slot) fill(image vmcore.Image, pageSize int) []byte {
+	s.chunk.Extents, s.lost = s.chunk.Extents[:0], s.lost[:0]
+	data := 0
+	for _, e := range s.wanted {
+		// Squeezing out zero pages moves contents down, so there is always room.
+		run := s.raw[data : data+int(e.Count)*pageSize] //nolint:gosec // a chunk has at most 256 pages
+		if readRun(image, run, e.Start) == nil {
+			data += s.sort(e.Start, run, data, pageSize)
+			continue
+		}
+		data += s.onePerPage(image, e, data, pageSize)
+	}
+	raw := s.raw[:data]
+	s.chunk.RawSum = xxh3.Hash(raw)
+	return raw
+}
+
+// readRun reads consecutive pages at once where the image can.
+func readRun(image vmcore.Image, p []byte, pfn mem.PFN) error {
+	if r, ok := image.(vmcore.PageRun); ok {
+		return r.ReadPages(p, pfn)
+	}
+	size := image.Info().PageSize
+	for ; len(p) > 0; p = p[size:] {
+		if err := image.ReadPage(p[:size], pfn); err != nil {
+			return err
+		}
+		pfn++
+	}
+	return nil
+}
+
+// sort adds the pages of run to the chunk's extents by kind and moves data pages to
+// s.raw[data:], from where they may come. It returns the length of the data pages.
+func (s *slot) sort(pfn mem.PFN, run []byte, data, pageSize int) int {
+	n := 0
+	for ; len(run) > 0; run, pfn = run[pageSize:], pfn+1 {
+		page := run[:pageSize]
+		if bytes.Equal(page, zeroPage[:pageSize]) {
+			s.add(pfn, protocol.Zero)
+			continue
+		}
+		s.add(pfn, protocol.Data)
+		if dst := s.raw[data+n : data+n+pageSize]; &dst[0] != &page[0] {
+			copy(dst, page)
+		}
+		n += pageSize
+	}
+	return n
+}
+
+// onePerPage reads the pages of e one by one, because one of them cannot be read.
+func (s *slot) onePerPage(image vmcore.Image, e mem.Extent, data, pageSize int) int {
+	n := 0
+	for pfn := e.Start; pfn < e.End(); pfn++ {
+		page := s.raw[data+n : data+n+pageSize]
+		if err := image.ReadPage(page, pfn); err != nil {
+			s.lost = append(s.lost, LostPage{PFN: pfn, Err: err})
+			continue
+		}
+		n += s.sort(pfn, page, data+n, pageSize)
+	}
+	return n
+}
+
+func (s *slot) add(pfn mem.PFN, kind protocol.Kind) {
+	if i := len(s.chunk.Extents) - 1; i >= 0 {
+		if last := &s.chunk.Extents[i]; last.Kind == kind && last.End() == pfn {
+			last.Count++
+			return
+		}
+	}
+	s.chunk.Extents = append(s.chunk.Extents, protocol.ChunkExtent{Extent: mem.Extent{Start: pfn, Count: 1}, Kind: kind})
+}

@@ -1,0 +1,63 @@
+package sender
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/corehaul/corehaul/protocol"
+)
+
+// A Result says what became of a dump that a receiver has sealed.
+type Result struct {
+	// Sealed is the receiver's last word.
+	protocol.Sealed
+	// Reason is why sending ended.
+	Reason protocol.Reason
+	// Declined is set when the receiver did not want the pages; DeclinedWhy is its
+	// reason, if it gave one.
+	Declined    bool
+	DeclinedWhy string
+	// Target is where the dump is.
+	Target string
+	// Lost pages could not be read; LostNotes tell of the first few.
+	Lost      uint64
+	LostNotes []string
+	// BytesSent on the wire, over all sessions.
+	BytesSent uint64
+	// Sessions counts the connections that it took.
+	Sessions uint64
+	Elapsed  time.Duration
+}
+
+// String tells it in one line, which ends the console of a capture kernel.
+func (r *Result) String() string {
+	sent := fmt.Sprintf("%s sent in %.1f s, stored as %s", megabytes(r.BytesSent), r.Elapsed.Seconds(), r.ID)
+	switch {
+	case r.State == protocol.StateComplete:
+		return fmt.Sprintf("dump complete: %d pages, %s", r.Pages, sent)
+	case r.State == protocol.StateLogOnly && r.Declined:
+		return fmt.Sprintf("dump declined%s: log only, %s", because(r.DeclinedWhy), sent)
+	case r.State == protocol.StateLogOnly:
+		return "log stored: " + sent
+	}
+	return fmt.Sprintf("dump partial (%s): %d pages, %d missing, %s", r.why(), r.Pages, r.Missing, sent)
+}
+
+func because(why string) string {
+	if why == "" {
+		return ""
+	}
+	return " (" + why + ")"
+}
+
+func (r *Result) why() string {
+	switch {
+	case r.Lost > 0:
+		return fmt.Sprintf("%d pages unreadable", r.Lost)
+	case r.Reason == protocol.ReasonEssential:
+		return "the receiver wanted the essential part" + because(r.DeclinedWhy)
+	case r.Reason == protocol.ReasonComplete:
+		return "pages missing on the receiver"
+	}
+	return string(r.Reason)
+}

@@ -1,0 +1,387 @@
+package sender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/protocol"
+)
+
+// linger is how long the end of a session may take: telling the peer, and hearing its
+// last word.
+const linger = 2 * time.Second
+
+// errDeadline means that our time is up and that the receiver is to seal what it has.
+var errDeadline = errors.New("deadline")
+
+// errSealed means that the receiver has sealed the dump before we were through.
+var errSealed = errors.New("sealed early")
+
+// session is one connection to a receiver, from HELLO to SEALED.
+type session struct {
+	*job
+	conn *protocol.Conn
+	flow *flow
+	// stop is done when the deadline has come.
+	stop context.Context //nolint:containedctx // it outlives no call
+	msgs chan protocol.Message
+	// over is closed when the reader has ended, with its reason in readErr.
+	over    chan struct{}
+	readErr error
+	reason  protocol.Reason
+	text    string
+	welcome *protocol.Welcome
+}
+
+// outcome is what a session that came to SEALED leaves.
+type outcome struct {
+	sealed   *protocol.Sealed
+	reason   protocol.Reason
+	declined bool
+	why      string
+}
+
+// session runs one session over nc, which it closes. stop ends it early but in good order.
+func (j *job) session(ctx, stop context.Context, nc net.Conn) (out *outcome, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s := &session{
+		job: j, conn: protocol.NewConn(nc, protocol.Sender), stop: stop,
+		msgs: make(chan protocol.Message, 8), over: make(chan struct{}),
+	}
+	s.flow = newFlow(0, j.tally.durable)
+	j.tally.session(s.conn)
+	defer j.tally.sessionOver()
+
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { s.read(cancel) })
+	wg.Go(func() {
+		if err := s.conn.KeepAlive(ctx, protocol.KeepAlive{}); err != nil {
+			cancel(err)
+		}
+	})
+	// Whoever ends the session, a write or a read in progress must end as well.
+	release := context.AfterFunc(ctx, func() { _ = s.conn.Shutdown(cancelled(ctx), linger) })
+	defer func() {
+		release()
+		_ = s.conn.Shutdown(err, linger)
+	}()
+	out, err = s.run(ctx)
+	return out, s.cause(ctx, err)
+}
+
+// cancelled returns what the receiver is told when ctx ends a session: nothing if it
+// was the connection's own fault.
+func cancelled(ctx context.Context) error {
+	if errors.Is(context.Cause(ctx), context.Canceled) || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		return protocol.Errorf(protocol.CodeCancelled, "the sender was told to stop")
+	}
+	return nil
+}
+
+// cause returns the best reason for a failure: what the receiver said of it, rather
+// than the broken pipe that came of it.
+func (s *session) cause(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	select {
+	case <-s.over:
+		if e, ok := errors.AsType[*protocol.Error](s.readErr); ok && e.Remote {
+			return s.readErr
+		}
+	case <-time.After(linger):
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// read takes messages off the connection until it ends.
+func (s *session) read(cancel context.CancelCauseFunc) {
+	defer close(s.over)
+	for {
+		m, err := s.conn.Read()
+		if err != nil {
+			s.readErr = err
+			s.flow.fail(err)
+			cancel(fmt.Errorf("connection to the receiver: %w", err))
+			return
+		}
+		switch m := m.(type) {
+		case *protocol.Ack:
+			s.flow.ack(m)
+			continue
+		case *protocol.Wait:
+			s.tally.waiting(m)
+			s.noteWait(m)
+			continue
+		case *protocol.Sealed:
+			s.flow.fail(errSealed)
+		}
+		s.msgs <- m // each of the others comes once: there is room
+	}
+}
+
+func (s *session) noteWait(w *protocol.Wait) {
+	switch {
+	case w.Place > 0 && w.Of > 0:
+		s.log("waiting, place %d of %d%s", w.Place, w.Of, because(w.Reason))
+	case w.Place > 0:
+		s.log("waiting, place %d%s", w.Place, because(w.Reason))
+	default:
+		s.log("waiting%s", because(w.Reason))
+	}
+}
+
+// await returns the next message that is not ACK or WAIT.
+func (s *session) await(ctx context.Context, stop <-chan struct{}) (protocol.Message, error) {
+	select {
+	case m := <-s.msgs:
+		return m, nil
+	default:
+	}
+	select {
+	case m := <-s.msgs:
+		return m, nil
+	case <-stop:
+		return nil, errDeadline
+	case <-ctx.Done():
+		// The last words may have come together with the end.
+		select {
+		case m := <-s.msgs:
+			return m, nil
+		default:
+		}
+		return nil, context.Cause(ctx)
+	}
+}
+
+// expect awaits a message of type M, or SEALED, which may come in its place and
+// ends the session well.
+func expect[M protocol.Message](ctx context.Context, s *session) (m M, sealed *protocol.Sealed, err error) {
+	got, err := s.await(ctx, s.stop.Done())
+	if err != nil {
+		return m, nil, err
+	}
+	switch got := got.(type) {
+	case M:
+		return got, nil, nil
+	case *protocol.Sealed:
+		return m, got, nil
+	}
+	return m, nil, protocol.Errorf(protocol.CodeOutOfOrder, "%s instead of %s", got.Type(), m.Type())
+}
+
+// run is the story of a session.
+func (s *session) run(ctx context.Context) (*outcome, error) {
+	if err := s.greet(); err != nil {
+		return nil, err
+	}
+	s.startPlan()
+	sealed, err := s.converse(ctx)
+	var local *localError
+	switch {
+	case errors.Is(err, errDeadline):
+		s.reason, s.text, err = protocol.ReasonDeadline, "", nil
+	case errors.As(err, &local):
+		// What the receiver has by now is worth sealing.
+		s.log("error: %v", local)
+		s.reason, s.text, err = protocol.ReasonOther, local.Error(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if sealed == nil {
+		if sealed, err = s.finish(ctx); err != nil {
+			return nil, err
+		}
+	}
+	out := &outcome{sealed: sealed, reason: s.reason}
+	if w := s.welcome; w != nil && w.Collect != protocol.CollectAll {
+		out.declined, out.why = true, w.Reason
+	}
+	return out, nil
+}
+
+// greet sends all that comes before the receiver is asked for anything: hello, notes,
+// RAM and the log.
+func (s *session) greet() error {
+	s.tally.setState("sending the log")
+	hello := s.hello
+	hello.Attempt = s.attempt
+	if d, ok := s.stop.Deadline(); ok {
+		hello.DeadlineSec = uint64(max(time.Until(d), time.Second) / time.Second) //nolint:gosec // positive
+	}
+	if err := s.conn.Write(&hello); err != nil {
+		return err
+	}
+	if err := s.conn.WriteNotes(s.src.info.Notes); err != nil {
+		return err
+	}
+	if err := s.conn.WriteRAM(s.ram); err != nil {
+		return err
+	}
+	w := s.conn.NewLogWriter()
+	reason := ""
+	if err := s.src.WriteLog(w); err != nil {
+		reason = "the kernel log cannot be read: " + err.Error()
+		s.logOnce(reason)
+	}
+	return w.Close(reason)
+}
+
+// converse goes from the stored log to the last chunk. It returns SEALED when the
+// receiver needed no FINISH.
+func (s *session) converse(ctx context.Context) (*protocol.Sealed, error) {
+	stored, sealed, err := expect[*protocol.LogStored](ctx, s)
+	if err != nil || sealed != nil {
+		return sealed, err
+	}
+	s.logStored = true
+	s.log("log stored (%d bytes)", stored.Bytes)
+	s.tally.setState("waiting for the receiver")
+	if s.welcome, sealed, err = expect[*protocol.Welcome](ctx, s); err != nil || sealed != nil {
+		return sealed, err
+	}
+	if s.welcome.Collect == protocol.CollectLog || s.opts.LogOnly {
+		s.reason = protocol.ReasonLogOnly
+		return nil, nil
+	}
+	s.tally.setState("planning")
+	plan, err := s.awaitPlan(ctx, s.stop)
+	if err != nil {
+		return nil, err
+	}
+	ok, sealed, err := s.sendPlan(ctx, plan)
+	if err != nil || sealed != nil {
+		return sealed, err
+	}
+	return nil, s.sendChunks(ctx, plan, ok)
+}
+
+// sendPlan sends the plan, unless the receiver has it.
+func (s *session) sendPlan(ctx context.Context, plan *Plan) (*protocol.PlanOK, *protocol.Sealed, error) {
+	end := plan.end(s.ladder[0], s.src.warnings)
+	end.Omitted = s.welcome.Plan != nil && *s.welcome.Plan == end.Hash
+	if !end.Omitted {
+		var wire error
+		err := plan.Pieces(ctx, func(piece []byte) error {
+			wire = s.conn.Write(&protocol.Plan{Data: piece})
+			return wire
+		})
+		if err != nil && wire == nil && ctx.Err() == nil {
+			err = &localError{err}
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := s.conn.Write(end); err != nil {
+		return nil, nil, err
+	}
+	return expect[*protocol.PlanOK](ctx, s)
+}
+
+// sendChunks sends what the receiver wants and does not have.
+func (s *session) sendChunks(ctx context.Context, plan *Plan, ok *protocol.PlanOK) error {
+	tiers := numTiers
+	s.reason = protocol.ReasonComplete
+	if s.welcome.Collect == protocol.CollectEssential || ok.Collect == protocol.CollectEssential {
+		tiers, s.reason, s.welcome.Collect = tierKernel+1, protocol.ReasonEssential, protocol.CollectEssential
+	}
+	if ok.Note != "" {
+		s.log("receiver: %s", ok.Note)
+	}
+	planned, had := plan.pagesIn(tiers, nil), plan.pagesIn(tiers, &ok.Have)
+	s.tally.plan(planned, had)
+	s.tally.setState("sending")
+	s.log("%d pages (%s) to send, the receiver has %d of them", planned, megabytes(planned*uint64(plan.Params.PageSize)), had)
+	s.flow.setWindow(s.welcome.WindowBytes)
+	r := &run{
+		pipeline: s.pipeline(plan), conn: s.conn, flow: s.flow, tiers: tiers, have: ok.Have, stop: s.stop,
+		gov: newGovernor(usable(s.ladder, s.welcome.Encodings)),
+	}
+	err := r.send(ctx)
+	switch {
+	case errors.Is(err, errSealed):
+		return nil
+	case err != nil:
+		return err
+	case s.stop.Err() != nil:
+		return errDeadline
+	}
+	return nil
+}
+
+// usable returns those of a ladder that the receiver accepts.
+func usable(ladder []protocol.Encoding, accepted protocol.Encodings) []protocol.Encoding {
+	var list []protocol.Encoding
+	for _, e := range ladder {
+		if accepted.Has(e) {
+			list = append(list, e)
+		}
+	}
+	if len(list) == 0 {
+		return []protocol.Encoding{protocol.EncodingNone}
+	}
+	return list
+}
+
+// finish asks the receiver to seal what it has. The deadline does not hold here: what
+// is there is to be sealed.
+func (s *session) finish(ctx context.Context) (*protocol.Sealed, error) {
+	lost := s.tally.Progress().Lost
+	if s.reason == protocol.ReasonComplete && lost > 0 {
+		s.reason, s.text = protocol.ReasonUnreadable, s.tally.lostText()
+	}
+	s.tally.setState("sealing")
+	// SEALED that came of itself is waiting already.
+	select {
+	case m := <-s.msgs:
+		if sealed, ok := m.(*protocol.Sealed); ok {
+			return sealed, nil
+		}
+	default:
+	}
+	fin := &protocol.Finish{Reason: s.reason, Text: protocol.CleanText(s.text, maxFinishText), LostPages: lost}
+	if err := s.conn.Write(fin); err != nil {
+		return nil, err
+	}
+	for {
+		m, err := s.await(ctx, nil)
+		if err != nil {
+			return nil, err
+		}
+		// After a deadline, answers to what was asked before it may still come.
+		if sealed, ok := m.(*protocol.Sealed); ok {
+			return sealed, nil
+		}
+	}
+}
+
+// maxFinishText keeps the text of FINISH within what the protocol allows.
+const maxFinishText = 1024
+
+// mergeRAM joins ranges that touch, so that the list is short and strictly ascending.
+func mergeRAM(ranges []mem.Range) []mem.Range {
+	var list []mem.Range
+	for _, r := range ranges {
+		if r.Len() == 0 {
+			continue
+		}
+		if n := len(list) - 1; n >= 0 && r.Start <= list[n].End {
+			list[n].End = max(list[n].End, r.End)
+			continue
+		}
+		list = append(list, r)
+	}
+	return list
+}

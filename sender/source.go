@@ -1,0 +1,232 @@
+package sender
+
+import (
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/kernel/pages"
+	"github.com/corehaul/corehaul/kernel/printk"
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/dumpfile"
+)
+
+// A Source is a dump to be sent: an open dump file and what could be learnt of the
+// kernel in it.
+type Source struct {
+	image    vmcore.Image
+	info     *vmcore.Info
+	kernel   *kernel.Kernel   // nil when the kernel could not be understood
+	pages    pageWalker       // nil when pages cannot be told apart
+	segments []vmcore.Segment // as info has them
+	warnings []string
+}
+
+// pageWalker is what a Source needs of a pages.Classifier.
+type pageWalker interface {
+	Walk(ctx context.Context, level pages.DumpLevel, yield func(pages.Run) error) error
+}
+
+// Open opens the dump file at path, which may be of any format that package dumpfile
+// knows, /proc/vmcore among them.
+func Open(path string) (*Source, error) {
+	image, err := dumpfile.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := NewSource(image)
+	if err != nil {
+		return nil, errors.Join(err, image.Close())
+	}
+	return s, nil
+}
+
+// NewSource prepares an open dump, which from then on belongs to the Source. It fails
+// only for dumps that no receiver could store.
+func NewSource(image vmcore.Image) (*Source, error) {
+	s := &Source{image: image, info: image.Info()}
+	if s.info.PageSize < protocol.MinPageSize || s.info.PageSize > protocol.MaxPageSize ||
+		!vmcore.ValidPageSize(s.info.PageSize) {
+		return nil, fmt.Errorf("page size %d: %w", s.info.PageSize, errors.ErrUnsupported)
+	}
+	if s.info.MaxPFN == 0 || s.info.MaxPFN > protocol.MaxPFN {
+		return nil, fmt.Errorf("max_mapnr %d is not between 1 and %d: %w", s.info.MaxPFN, uint64(protocol.MaxPFN), errors.ErrUnsupported)
+	}
+	s.warnings = append(s.warnings, s.info.Warnings...)
+	if s.info.Incomplete {
+		s.warn("the dump file is itself incomplete: pages are missing in it")
+	}
+	s.understand()
+	return s, nil
+}
+
+// understand makes as much sense of the kernel as can be made. A bug in what reads
+// kernel memory must not cost the dump, so a panic there counts as not understanding.
+func (s *Source) understand() {
+	var k *kernel.Kernel
+	err := guard(func() (err error) {
+		k, err = kernel.New(kernel.Config{
+			Memory: s.image, Info: s.info.VMCOREINFO, Machine: s.info.Machine, ByteOrder: s.info.ByteOrder,
+			PageSize: s.info.PageSize, MaxPFN: s.info.MaxPFN, TextSegments: textSegments(s.info.Segments),
+		})
+		return err
+	})()
+	if err != nil {
+		s.warn("the kernel cannot be understood: %v; all pages are kept, and there is no log", err)
+		return
+	}
+	s.kernel = k
+	s.warnings = append(s.warnings, k.Warnings()...)
+	var c *pages.Classifier
+	err = guard(func() (err error) {
+		c, err = pages.New(k, s.image.RAM())
+		return err
+	})()
+	if err != nil {
+		s.warn("pages cannot be told apart: %v; all are kept", err)
+		return
+	}
+	s.pages = c
+	s.warnings = append(s.warnings, c.Warnings()...)
+}
+
+func textSegments(segments []vmcore.Segment) []kernel.Segment {
+	var list []kernel.Segment
+	for _, g := range segments {
+		if g.Paddr != vmcore.NoPaddr && g.Vaddr != 0 {
+			list = append(list, kernel.Segment{Vaddr: g.Vaddr, Paddr: g.Paddr, Size: g.Memsz})
+		}
+	}
+	return list
+}
+
+// Close closes the dump file.
+func (s *Source) Close() error { return s.image.Close() }
+
+// Info returns what the dump file says of itself.
+func (s *Source) Info() *vmcore.Info { return s.info }
+
+// Warnings returns what is not as it should be, one line each.
+func (s *Source) Warnings() []string { return s.warnings }
+
+func (s *Source) warn(format string, args ...any) {
+	s.warnings = append(s.warnings, fmt.Sprintf(format, args...))
+}
+
+// WriteLog writes the kernel's log as text.
+func (s *Source) WriteLog(w io.Writer) error {
+	if s.kernel == nil {
+		return errors.New("the kernel cannot be understood")
+	}
+	return guard(func() error { return printk.Dump(s.kernel, w) })()
+}
+
+// Utsname returns how the kernel names itself, as far as anything tells.
+func (s *Source) Utsname() protocol.Utsname {
+	if s.kernel != nil {
+		if u, err := s.kernel.Utsname(); err == nil {
+			return protocol.Utsname(u)
+		}
+	}
+	if s.info.Utsname != (vmcore.Utsname{}) {
+		return protocol.Utsname(s.info.Utsname)
+	}
+	release, _ := s.info.VMCOREINFO.String("OSRELEASE")
+	return protocol.Utsname{Sysname: "Linux", Release: release, Machine: machineName(s.info.Machine)}
+}
+
+// machineName names a machine as uname -m does.
+func machineName(m elf.Machine) string {
+	switch m {
+	case elf.EM_X86_64:
+		return "x86_64"
+	case elf.EM_AARCH64:
+		return "aarch64"
+	}
+	return ""
+}
+
+// walk calls yield for all RAM of the dump in ascending order, by class as far as
+// pages can be told apart.
+func (s *Source) walk(ctx context.Context, level pages.DumpLevel, yield func(pages.Run) error) error {
+	if s.pages != nil {
+		return s.pages.Walk(ctx, level, yield)
+	}
+	return s.walkAll(ctx, yield)
+}
+
+// walkAll is walk for a kernel that is not understood: every page is the kernel's.
+func (s *Source) walkAll(ctx context.Context, yield func(pages.Run) error) error {
+	shift := s.info.PageShift()
+	next := mem.PFN(0)
+	for _, r := range s.image.RAM() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		// Ranges may share a page; it counts once.
+		e := r.Pages(shift)
+		if end := e.End(); e.Start < next {
+			e.Start = min(next, end)
+			e.Count = uint64(end - e.Start)
+		}
+		if e.Count == 0 {
+			continue
+		}
+		next = e.End()
+		if err := yield(pages.Run{Extent: e, Class: pages.Kernel}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// present cuts the runs of a walk to the pages that the dump file holds.
+type present struct {
+	next func() (mem.Extent, error, bool)
+	stop func()
+	cur  mem.Extent
+	err  error
+}
+
+func newPresent(image vmcore.Image) *present {
+	next, stop := iter.Pull2(image.Pages())
+	return &present{next: next, stop: stop}
+}
+
+// cut calls yield for the parts of e that are in the file. Extents must ascend from
+// call to call.
+func (p *present) cut(e mem.Extent, yield func(mem.Extent) error) error {
+	for e.Count > 0 && p.err == nil {
+		if p.cur.Count == 0 || p.cur.End() <= e.Start {
+			if !p.advance() {
+				break
+			}
+			continue
+		}
+		start, end := max(e.Start, p.cur.Start), min(e.End(), p.cur.End())
+		if start >= end {
+			return nil
+		}
+		if err := yield(mem.Extent{Start: start, Count: uint64(end - start)}); err != nil {
+			return err
+		}
+		e = mem.Extent{Start: end, Count: uint64(e.End() - end)}
+	}
+	return p.err
+}
+
+func (p *present) advance() bool {
+	e, err, ok := p.next()
+	if err != nil {
+		p.err = fmt.Errorf("pages of the dump file: %w", err)
+		return false
+	}
+	p.cur = e
+	return ok
+}
