@@ -50,8 +50,9 @@ type Image interface {
 
 	// Pages yields the runs of page frames whose contents are in the file,
 	// ascending and disjoint (touching runs may be separate). In an ELF core
-	// these are all frames of which at least one byte is in the file, in a kdump
-	// file the set bits of the 2nd bitmap, lost pages of an incomplete file
+	// these are the frames that PT_LOADs begin in or fill, as makedumpfile counts
+	// them (not one that only the end of a PT_LOAD reaches into), in a kdump file
+	// the set bits of the 2nd bitmap, lost pages of an incomplete file
 	// included. When the file cannot be read, the error comes last, with an
 	// empty extent.
 	Pages() iter.Seq2[mem.Extent, error]

@@ -140,19 +140,21 @@ func (f *File) Info() *vmcore.Info { return f.info }
 // RAM returns the memory of the PT_LOADs, each byte once.
 func (f *File) RAM() []mem.Range { return f.ram }
 
-// Pages yields the frames of which the file has at least a byte. There are no errors.
+// Pages yields the frames that the file has, as makedumpfile counts them
+// (create_bitmap_from_memhole): from the one in which a PT_LOAD begins up to the
+// last one that it fills. A frame that only the end of a PT_LOAD reaches into, as
+// at 640 KiB on a PC, is none that the system kernel could use; it can be read all
+// the same. There are no errors.
 func (f *File) Pages() iter.Seq2[mem.Extent, error] {
 	return func(yield func(mem.Extent, error) bool) {
 		end := mem.PFN(0)
 		for _, r := range f.runs {
-			e := mem.Range{Start: r.start, End: r.end}.Pages(f.shift)
-			start := max(e.Start, end)
-			if start >= e.End() {
-				continue
-			}
-			end = e.End()
-			if !yield(mem.Extent{Start: start, Count: uint64(end - start)}, nil) {
-				return
+			start := max(r.start.PFN(f.shift), end)
+			if stop := r.end.PFN(f.shift); start < stop {
+				end = stop
+				if !yield(mem.Extent{Start: start, Count: uint64(stop - start)}, nil) {
+					return
+				}
 			}
 		}
 	}

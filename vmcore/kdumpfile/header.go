@@ -201,22 +201,22 @@ type Layout struct {
 
 // ZeroPage returns the offset of the raw zero page that the descriptors of all
 // zero pages point at.
-func (l *Layout) ZeroPage() int64 { return l.Data }
+func (l Layout) ZeroPage() int64 { return l.Data }
 
 // FirstPage returns the lowest offset of other page data.
-func (l *Layout) FirstPage() int64 { return l.Data + int64(l.PageSize) }
+func (l Layout) FirstPage() int64 { return l.Data + int64(l.PageSize) }
 
 // DescsEnd returns the end of the last descriptor.
-func (l *Layout) DescsEnd() int64 { return l.DescOffset(l.Planned) }
+func (l Layout) DescsEnd() int64 { return l.DescOffset(l.Planned) }
 
 // DescOffset returns where descriptor number n lies: that of the n-th set bit of
 // the 2nd bitmap, from 0.
-func (l *Layout) DescOffset(n uint64) int64 {
+func (l Layout) DescOffset(n uint64) int64 {
 	return l.Descs + int64(n)*PageDescLen //nolint:gosec // n is at most MaxPFN
 }
 
 // ZeroDesc returns the descriptor of an all-zero page.
-func (l *Layout) ZeroDesc() PageDesc {
+func (l Layout) ZeroDesc() PageDesc {
 	return PageDesc{Offset: l.ZeroPage(), Size: uint32(l.PageSize)} //nolint:gosec // at most 64 KiB
 }
 

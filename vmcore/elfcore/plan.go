@@ -1,0 +1,125 @@
+package elfcore
+
+import (
+	"iter"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+)
+
+const (
+	// minGap is the shortest run of pages without contents that begins a new
+	// PT_LOAD; shorter ones are written as zeros. makedumpfile -E has 256 too.
+	minGap = 256
+	// maxSegments keeps the number of PT_LOADs below PN_XNUM, which not every
+	// reader knows.
+	maxSegments = 60000
+)
+
+// outSeg is a PT_LOAD that is to be written: count pages of memory from start on,
+// the first filled of them with contents.
+type outSeg struct {
+	start         mem.PFN
+	count, filled uint64
+}
+
+// planSegments cuts the memory of img into PT_LOADs. When there would be too many,
+// longer gaps are filled with zeros.
+func planSegments(img vmcore.Image) ([]outSeg, error) {
+	for gap := uint64(minGap); ; gap *= 2 {
+		p := segPlanner{gap: gap, shift: img.Info().PageShift(), ram: img.RAM()}
+		err := p.run(img.Pages())
+		if err != nil || len(p.segs) <= maxSegments {
+			return p.segs, err
+		}
+	}
+}
+
+type segPlanner struct {
+	gap   uint64
+	shift uint
+	ram   []mem.Range // not yet begun
+	segs  []outSeg
+	cur   mem.Extent // frames of the RAM range that is being cut
+	at    mem.PFN    // end of what segs has of cur
+}
+
+func (p *segPlanner) run(pages iter.Seq2[mem.Extent, error]) error {
+	for e, err := range pages {
+		if err != nil {
+			return err
+		}
+		for e.Count > 0 && p.seek(e.Start) {
+			start, end := max(e.Start, p.cur.Start), min(e.End(), p.cur.End())
+			if start >= end {
+				break
+			}
+			p.put(start, end)
+			e = mem.Extent{Start: end, Count: uint64(e.End() - end)}
+			if len(p.segs) > maxSegments {
+				return nil
+			}
+		}
+	}
+	for p.nextRange() {
+	}
+	return nil
+}
+
+// seek makes cur the first RAM range that ends after pfn.
+func (p *segPlanner) seek(pfn mem.PFN) bool {
+	for p.cur.Count == 0 || p.cur.End() <= pfn {
+		if !p.nextRange() {
+			return false
+		}
+	}
+	return true
+}
+
+// nextRange closes the current RAM range and begins the next one. Frames that
+// two ranges share belong to the first.
+func (p *segPlanner) nextRange() bool {
+	p.extend(p.cur.End())
+	for len(p.ram) > 0 {
+		e := p.ram[0].Pages(p.shift)
+		p.ram = p.ram[1:]
+		start := max(e.Start, p.cur.End())
+		if start >= e.End() {
+			continue
+		}
+		p.cur = mem.Extent{Start: start, Count: uint64(e.End() - start)}
+		p.at = start
+		return true
+	}
+	p.cur = mem.Extent{Start: p.cur.End()}
+	return false
+}
+
+// put notes that pages start to end of cur have contents.
+func (p *segPlanner) put(start, end mem.PFN) {
+	gap := uint64(start - p.at)
+	if p.at == p.cur.Start || gap >= p.gap {
+		// Memory before the first page with contents goes to a segment of
+		// its own without contents, so that it stays RAM.
+		p.extend(start)
+		p.segs = append(p.segs, outSeg{start: start})
+	}
+	s := &p.segs[len(p.segs)-1]
+	s.count = uint64(end - s.start)
+	s.filled = s.count
+	p.at = end
+}
+
+// extend covers memory up to pfn, which has no contents.
+func (p *segPlanner) extend(pfn mem.PFN) {
+	switch {
+	case p.cur.Count == 0 || p.at >= pfn:
+		return
+	case p.at == p.cur.Start:
+		p.segs = append(p.segs, outSeg{start: p.at, count: uint64(pfn - p.at)})
+	default:
+		s := &p.segs[len(p.segs)-1]
+		s.count = uint64(pfn - s.start)
+	}
+	p.at = pfn
+}
