@@ -50,7 +50,7 @@ type Conn struct {
 
 	pings chan uint64  // tokens to be answered by KeepAlive
 	alive atomic.Int32 // running KeepAlives
-	quiet atomic.Bool // Shutdown has begun
+	quiet atomic.Bool  // Shutdown has begun
 }
 
 // NewConn returns the side's end of a connection over rw. If rw is an io.Closer,

@@ -73,6 +73,9 @@ func decodeControl(m control, p []byte) error {
 		return Errorf(CodeBadMessage, "%s: not a JSON object", m.Type())
 	}
 	if err := json.Unmarshal(p, m); err != nil {
+		if h, ok := m.(*Hello); ok && h.Version > Version {
+			return checkControl(h) // a later version may have given a field another shape
+		}
 		if e, ok := errors.AsType[*Error](err); ok {
 			return Errorf(e.Code, "%s: %w", m.Type(), err)
 		}
@@ -97,6 +100,9 @@ func (h *Hello) fill() {
 }
 
 func (h *Hello) check(c *checker) {
+	if h.Version > Version {
+		c.fail(CodeVersion, "version %d; the highest one spoken here is %d", h.Version, Version)
+	}
 	c.that(h.Version >= 1 && h.MaxVersion >= h.Version, "versions %d to %d", h.Version, h.MaxVersion)
 	c.texts("features", h.Features, maxName)
 	c.hex("dump_id", h.DumpID, dumpIDLen)
@@ -294,13 +300,22 @@ func wireErrorOf(err error) *wireError {
 	return &wireError{Code: e.Code, Text: e.Text, Hint: e.Hint, RetryAfter: uint64(after)}
 }
 
-func (h *Hello) appendPayload(dst []byte, _ Params) ([]byte, error)     { return appendControl(dst, h) }
-func (m *LogEnd) appendPayload(dst []byte, _ Params) ([]byte, error)    { return appendControl(dst, m) }
+func (h *Hello) appendPayload(dst []byte, _ Params) ([]byte, error) { return appendControl(dst, h) }
+
+func (m *LogEnd) appendPayload(dst []byte, _ Params) ([]byte, error) { return appendControl(dst, m) }
+
 func (m *LogStored) appendPayload(dst []byte, _ Params) ([]byte, error) { return appendControl(dst, m) }
-func (m *Wait) appendPayload(dst []byte, _ Params) ([]byte, error)      { return appendControl(dst, m) }
-func (m *Welcome) appendPayload(dst []byte, _ Params) ([]byte, error)   { return appendControl(dst, m) }
-func (m *PlanEnd) appendPayload(dst []byte, _ Params) ([]byte, error)   { return appendControl(dst, m) }
-func (m *PlanOK) appendPayload(dst []byte, _ Params) ([]byte, error)    { return appendControl(dst, m) }
-func (m *Finish) appendPayload(dst []byte, _ Params) ([]byte, error)    { return appendControl(dst, m) }
-func (m *Sealed) appendPayload(dst []byte, _ Params) ([]byte, error)    { return appendControl(dst, m) }
+
+func (m *Wait) appendPayload(dst []byte, _ Params) ([]byte, error) { return appendControl(dst, m) }
+
+func (m *Welcome) appendPayload(dst []byte, _ Params) ([]byte, error) { return appendControl(dst, m) }
+
+func (m *PlanEnd) appendPayload(dst []byte, _ Params) ([]byte, error) { return appendControl(dst, m) }
+
+func (m *PlanOK) appendPayload(dst []byte, _ Params) ([]byte, error) { return appendControl(dst, m) }
+
+func (m *Finish) appendPayload(dst []byte, _ Params) ([]byte, error) { return appendControl(dst, m) }
+
+func (m *Sealed) appendPayload(dst []byte, _ Params) ([]byte, error) { return appendControl(dst, m) }
+
 func (m *wireError) appendPayload(dst []byte, _ Params) ([]byte, error) { return appendControl(dst, m) }

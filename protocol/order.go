@@ -43,9 +43,11 @@ type order struct {
 	rank   [2]int // of the last message that each side sent
 	seen   map[Type]bool
 	params Params
-	agreed Encodings
-	only   Collect // what WELCOME asked for
-	chunks uint64
+	// versions that the sender offered: lowest and highest.
+	versions [2]int
+	agreed   Encodings
+	only     Collect // what WELCOME asked for
+	chunks   uint64
 
 	notes, log uint64
 	logSum     *xxh3.Hasher
@@ -96,20 +98,26 @@ func (o *order) inTurn(from Side, t Type) error {
 func (o *order) within(m Message) error {
 	switch m := m.(type) {
 	case *Hello:
-		o.params = m.Params()
+		o.params, o.versions = m.Params(), [2]int{m.Version, m.MaxVersion}
 	case *Notes:
 		return total(&o.notes, len(m.Data), MaxNotesBytes, "notes")
 	case *RAM:
 		return o.ram(m.Ranges)
 	case *Log:
-		_, _ = o.logSum.Write(m.Data) // a Hasher never fails
-		return total(&o.log, len(m.Data), MaxLogBytes, "log")
+		err := total(&o.log, len(m.Data), MaxLogBytes, "log")
+		if err == nil {
+			_, _ = o.logSum.Write(m.Data) // a Hasher never fails
+		}
+		return err
 	case *LogEnd:
 		if m.Bytes != o.log || uint64(m.Sum) != o.logSum.Sum64() {
 			return Errorf(CodeBadLog, "%d bytes with checksum %016x, got %d with %016x",
 				m.Bytes, uint64(m.Sum), o.log, o.logSum.Sum64())
 		}
 	case *Welcome:
+		if m.Version < o.versions[0] || m.Version > min(o.versions[1], Version) {
+			return Errorf(CodeVersion, "WELCOME names version %d, wanted was %d to %d", m.Version, o.versions[0], o.versions[1])
+		}
 		o.agreed, o.only = m.Encodings, m.Collect
 	case *PlanEnd:
 		o.chunks = m.Chunks
@@ -133,17 +141,19 @@ func (o *order) ram(ranges []mem.Range) error {
 	if len(ranges) == 0 || ranges[0].Start < o.ramEnd {
 		return Errorf(CodeBadMessage, "RAM: empty, or not after the last piece")
 	}
-	if o.ranges += len(ranges); o.ranges > MaxRAMRanges {
+	if o.ranges+len(ranges) > MaxRAMRanges {
 		return Errorf(CodeTooLarge, "more than %d ranges of RAM", MaxRAMRanges)
 	}
+	o.ranges += len(ranges)
 	o.ramEnd = ranges[len(ranges)-1].End
 	return nil
 }
 
 func total(sum *uint64, n int, limit uint64, name string) error {
-	if *sum += uint64(n); *sum > limit { //nolint:gosec // a length
+	if *sum+uint64(n) > limit { //nolint:gosec // a length
 		return Errorf(CodeTooLarge, "%s of more than %d bytes", name, limit)
 	}
+	*sum += uint64(n) //nolint:gosec // a length
 	return nil
 }
 

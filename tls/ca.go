@@ -46,8 +46,10 @@ func InitCA(dir string) (Pin, error) {
 	for _, name := range []string{caCertFile, caKeyFile, receiverCertFile, receiverKeyFile} {
 		path := filepath.Join(dir, name)
 		if _, err := os.Lstat(path); err == nil {
-			return Pin{}, &FileError{Path: path, Problem: "exists already and is not overwritten",
-				Hint: "use this CA as it is, or name another directory: hosts that trust the old one would refuse a new one", Err: fs.ErrExist}
+			return Pin{}, &FileError{
+				Path: path, Problem: "exists already and is not overwritten",
+				Hint: "use this CA as it is, or name another directory: hosts that trust the old one would refuse a new one", Err: fs.ErrExist,
+			}
 		}
 	}
 	var id [4]byte

@@ -126,7 +126,9 @@ type NotAuthorizedError struct {
 }
 
 // Error names the host and the reason.
-func (e *NotAuthorizedError) Error() string { return fmt.Sprintf("host %s is refused: %v", e.Host, e.Err) }
+func (e *NotAuthorizedError) Error() string {
+	return fmt.Sprintf("host %s is refused: %v", e.Host, e.Err)
+}
 
 // Unwrap returns what Authorize returned.
 func (e *NotAuthorizedError) Unwrap() error { return e.Err }
