@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"strings"
 	"unsafe"
 
 	"github.com/corehaul/corehaul/dumpdir"
@@ -14,16 +13,13 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// logTailBytes is how much of the end of a log is searched for the panic line. The
-// last messages of a kernel that crashed are about the crash.
-const logTailBytes = 256 << 10
+// maxLogLine is how much of a line of the log is searched for the panic message; the
+// kernel's own limit for a record is 1 KiB (PRINTKRB_RECORD_MAX).
+const maxLogLine = 2 << 10
 
 // readFacts takes notes, RAM ranges and the log, and makes the log durable. A dump
 // that is complete needs none of them again, and they are dropped.
 func (ss *session) readFacts(ctx context.Context) error {
-	if err := ss.hold(logTailBytes); err != nil {
-		return err
-	}
 	log := &logReader{ctx: ctx, ss: ss}
 	err := ss.storeLog(log)
 	if log.err != nil && !errors.Is(log.err, io.EOF) {
@@ -43,7 +39,8 @@ func (ss *session) storeLog(log *logReader) error {
 	if err := ss.w.StoreLog(log); err != nil {
 		return err
 	}
-	line := printk.PanicLine(strings.Split(string(log.tail), "\n"))
+	log.endLine()
+	line := log.title.Line()
 	return ss.w.UpdateMeta(func(m *dumpdir.Meta) {
 		if line != "" {
 			m.PanicLine = line
@@ -91,7 +88,8 @@ type logReader struct {
 	ss    *session
 	bytes uint64
 	rest  []byte // of the last piece
-	tail  []byte // the last of the log, at most logTailBytes
+	line  []byte // begun, not ended; at most maxLogLine
+	title printk.TitleFinder
 	err   error
 }
 
@@ -121,7 +119,7 @@ func (l *logReader) more() error {
 	case *protocol.Log:
 		l.rest = m.Data
 		l.bytes += uint64(len(m.Data))
-		l.keepTail(m.Data)
+		l.readLines(m.Data)
 		return nil
 	case *protocol.LogEnd:
 		if m.Error != "" {
@@ -132,15 +130,20 @@ func (l *logReader) more() error {
 	return outOfOrder(msg, "LOG or LOGEND")
 }
 
-// keepTail keeps the end of the log. When old lines have to go, half of the room is
-// made at once, and what is left begins with a whole line.
-func (l *logReader) keepTail(p []byte) {
-	if len(l.tail)+len(p) > logTailBytes {
-		drop := max(0, len(l.tail)-logTailBytes/2)
-		if i := bytes.IndexByte(l.tail[drop:], '\n'); i >= 0 {
-			drop += i + 1
+// readLines looks for the panic line in what has come of the log.
+func (l *logReader) readLines(p []byte) {
+	for {
+		line, rest, ended := bytes.Cut(p, []byte{'\n'})
+		l.line = append(l.line, line[:min(len(line), maxLogLine-len(l.line))]...)
+		if !ended {
+			return
 		}
-		l.tail = append(l.tail[:0], l.tail[drop:]...)
+		l.endLine()
+		p = rest
 	}
-	l.tail = append(l.tail, p...)
+}
+
+func (l *logReader) endLine() {
+	l.title.Add(string(l.line))
+	l.line = l.line[:0]
 }

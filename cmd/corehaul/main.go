@@ -6,8 +6,6 @@ import (
 	"context"
 	"os"
 
-	"github.com/spf13/cobra"
-
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 )
 

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/storage"
+	corehaultls "github.com/corehaul/corehaul/tls"
+)
+
+func newCA(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "ca", GroupID: groupServer, Short: "Make the identities that senders and receiver trust each other by",
+	}
+	cmd.AddCommand(newCAInit(a), newCAIssue(a))
+	return cmd
+}
+
+func newCAInit(a *app) *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use: "init", Args: cobra.NoArgs, Short: "Make a CA and the receiver's key",
+		RunE: func(*cobra.Command, []string) error {
+			pin, err := corehaultls.InitCA(dir)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.stdio.Out, "CA and receiver key in %s, pin %s\n", dir, pin)
+			return err
+		},
+	}
+	caDirFlag(cmd, &dir)
+	return cmd
+}
+
+func newCAIssue(a *app) *cobra.Command {
+	var dir, out string
+	cmd := &cobra.Command{
+		Use: "issue HOST", Args: cobra.ExactArgs(1), Short: "Issue the identity of one sending host",
+		Long: `Issue the identity of one sending host: its certificate and key, the CA, and the
+pin of the receiver's key, all in one file. Whoever has the file is that host.`,
+		RunE: func(_ *cobra.Command, args []string) error {
+			host := args[0]
+			if err := storage.CheckHost(host); err != nil {
+				return cli.Usage(err) // the name becomes a directory of the store
+			}
+			identity, err := corehaultls.IssueHost(dir, host)
+			if err != nil {
+				return err
+			}
+			if err := corehaultls.WriteIdentity(out, identity); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(a.stdio.Out, "identity of %s in %s\n", host, out)
+			return err
+		},
+	}
+	caDirFlag(cmd, &dir)
+	cmd.Flags().StringVarP(&out, "out", "o", "", "file to write; it must not exist")
+	must(cmd.MarkFlagRequired("out"))
+	return cmd
+}
+
+func caDirFlag(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "dir", "", "directory of the CA")
+	must(cmd.MarkFlagRequired("dir"))
+}
+
+// must is for errors that only a mistake in this program can cause.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

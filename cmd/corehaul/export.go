@@ -1,0 +1,240 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/dumpfile"
+	"github.com/corehaul/corehaul/vmcore/elfcore"
+	"github.com/corehaul/corehaul/vmcore/flattened"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// Formats of --format.
+const (
+	formatELF       = "elf"
+	formatKdump     = "kdump"
+	formatFlattened = "flattened"
+)
+
+// exportFlags is what "export" was asked for.
+type exportFlags struct {
+	format   string
+	compress string
+	output   string
+}
+
+func newExport(a *app) *cobra.Command {
+	var f exportFlags
+	cmd := &cobra.Command{
+		Use: "export ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeDump,
+		Short: "Write a dump in another format or with another compressor",
+		Long: `Write a dump as an ELF core, as a kdump-compressed file, or as the flattened form
+of one. Without --compress the pages of a kdump-compressed dump keep theirs; zlib
+is what every build of crash can read. The output is written under a temporary
+name and renamed when it is whole. ELF and flattened may go to a pipe (-o -).
+Exit code 3: some pages could not be read and are missing in the output.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(a.stdio.Out); err != nil {
+				return err
+			}
+			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.export(cmd.Context(), t, f) })
+		},
+	}
+	a.dataFlag(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&f.format, "format", formatKdump, "format of the output: elf, kdump, flattened")
+	flags.StringVar(&f.compress, "compress", "", "compressor of kdump and flattened: zlib, snappy, zstd, none (default: as they are)")
+	flags.StringVarP(&f.output, "output", "o", "-", "file to write; - for standard output")
+	return cmd
+}
+
+func (f *exportFlags) check(stdout io.Writer) error {
+	switch f.format {
+	case formatELF, formatKdump, formatFlattened:
+	default:
+		return cli.Usagef("no format is called %q", f.format)
+	}
+	if f.compress != "" {
+		if f.format == formatELF {
+			return cli.Usagef("an ELF core is not compressed")
+		}
+		if c, err := kdumpfile.ParseCodec(f.compress); err != nil || c == kdumpfile.LZO {
+			return cli.Usagef("pages cannot be written with compressor %q, only with zlib, snappy, zstd or none", f.compress)
+		}
+	}
+	if f.output != "-" {
+		return nil
+	}
+	if f.format == formatKdump {
+		return cli.WithHint(cli.Usagef("a kdump-compressed file cannot be written to a pipe"), "name a file with -o FILE, or choose --format flattened")
+	}
+	return cli.RefuseTerminal(stdout, "a dump")
+}
+
+func (a *app) export(ctx context.Context, t *target, f exportFlags) error {
+	path, err := t.vmcore(ctx)
+	if err != nil {
+		return err
+	}
+	img, err := dumpfile.Open(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	defer func() { _ = img.Close() }() // only read
+	lost, err := a.writeExport(ctx, img, path, f)
+	if err != nil {
+		return err
+	}
+	if lost > 0 {
+		return cli.Partial(fmt.Errorf("%s: %d pages could not be read and are missing", t.name(), lost))
+	}
+	return nil
+}
+
+func (a *app) writeExport(ctx context.Context, img vmcore.Image, path string, f exportFlags) (lost uint64, err error) {
+	switch f.format {
+	case formatELF:
+		err = a.stream(f.output, func(w io.Writer) error {
+			lost, err = exportELF(ctx, w, img)
+			return err
+		})
+		return lost, err
+	case formatFlattened:
+		return a.exportFlattened(ctx, img, path, f)
+	}
+	return lost, toFile(f.output, func(out *os.File) error {
+		lost, err = exportKdump(ctx, out, img, path, f.compress)
+		return err
+	})
+}
+
+func exportELF(ctx context.Context, w io.Writer, img vmcore.Image) (lost uint64, err error) {
+	buffered := bufio.NewWriterSize(w, 1<<20)
+	stats, err := elfcore.Write(ctx, buffered, img, elfOptions(img))
+	if err == nil {
+		err = buffered.Flush()
+	}
+	return stats.Lost, err
+}
+
+// exportFlattened wraps a kdump-compressed file, which has to be made first when the
+// dump is not one that can be taken as it is.
+func (a *app) exportFlattened(ctx context.Context, img vmcore.Image, path string, f exportFlags) (lost uint64, err error) {
+	src := path
+	if !asItIs(img, f.compress) {
+		tmp, err := os.CreateTemp(tempDir(f.output), ".corehaul-*.tmp")
+		if err != nil {
+			return 0, err
+		}
+		defer func() { _ = os.Remove(tmp.Name()) }() // a leftover is harmless
+		lost, err = exportKdump(ctx, tmp, img, path, f.compress)
+		if err = errors.Join(err, tmp.Close()); err != nil {
+			return lost, err
+		}
+		src = tmp.Name()
+	}
+	return lost, a.stream(f.output, func(w io.Writer) error { return flatten(ctx, w, src) })
+}
+
+// tempDir is where a temporary file of the output's size goes: beside the output.
+func tempDir(output string) string {
+	if output == "-" {
+		return ""
+	}
+	return filepath.Dir(output)
+}
+
+// flattenBytes is the payload of a flattened record, as makedumpfile has it.
+const flattenBytes = 64 << 10
+
+// flatten writes the file at path as a flattened stream.
+func flatten(ctx context.Context, w io.Writer, path string) error {
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }() // only read
+	buffered := bufio.NewWriterSize(w, 1<<20)
+	out, err := flattened.NewWriter(buffered)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, flattenBytes)
+	for off := int64(0); ; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := io.ReadFull(in, buf)
+		if _, werr := out.WriteAt(buf[:n], off); werr != nil {
+			return werr
+		}
+		off += int64(n)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return errors.Join(out.Close(), buffered.Flush())
+}
+
+// stream lets write write to standard output, to a file that is no regular one, or to
+// a new file.
+func (a *app) stream(output string, write func(io.Writer) error) error {
+	if output == "-" {
+		return write(a.stdio.Out)
+	}
+	if info, err := os.Stat(output); err == nil && !info.Mode().IsRegular() {
+		f, err := os.OpenFile(output, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(write(f), f.Close())
+	}
+	return toFile(output, func(f *os.File) error { return write(f) })
+}
+
+// toFile lets write fill a file that gets its name when it is whole and durable. A
+// dump holds a machine's secrets: only its owner may read it.
+func toFile(path string, write func(*os.File) error) (err error) {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name()) // the error that led here says more
+		}
+	}()
+	err = write(f)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,278 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"os"
+	"runtime"
+	"sync"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/elfcore"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// asItIs reports whether the file of img can be taken as it is: a whole
+// kdump-compressed file of which no other compressor is asked for.
+func asItIs(img vmcore.Image, compress string) bool {
+	info := img.Info()
+	return compress == "" && info.Format == vmcore.FormatKdump && !info.Incomplete
+}
+
+// exportKdump writes img, which was opened from path, to out as a kdump-compressed
+// file. Pages that cannot be read are counted and left out.
+func exportKdump(ctx context.Context, out *os.File, img vmcore.Image, path, compress string) (lost uint64, err error) {
+	if asItIs(img, compress) {
+		in, err := os.Open(path)
+		if err != nil {
+			return 0, err
+		}
+		_, err = io.Copy(out, in)
+		return 0, errors.Join(err, in.Close())
+	}
+	codec := kdumpfile.Snappy
+	if compress != "" {
+		if codec, err = kdumpfile.ParseCodec(compress); err != nil {
+			return 0, err
+		}
+	}
+	header, err := headerOf(img)
+	if err != nil {
+		return 0, err
+	}
+	header.Status = uint32(codec)
+	r := &recoder{img: img, out: out, codec: codec, size: img.Info().PageSize}
+	return r.run(ctx, header)
+}
+
+// headerOf returns what the headers of a kdump-compressed file of img say.
+func headerOf(img vmcore.Image) (*kdumpfile.Header, error) {
+	if k, ok := img.(*kdumpfile.Reader); ok {
+		h := *k.Header()
+		return &h, nil
+	}
+	info := img.Info()
+	k, err := kernelOf(img)
+	if err != nil {
+		return nil, err
+	}
+	h := &kdumpfile.Header{
+		Utsname: info.Utsname, Time: info.Timestamp, ByteOrder: info.ByteOrder, PageSize: info.PageSize, MaxPFN: info.MaxPFN,
+		NrCPUs: len(info.CPUs), PhysBase: info.PhysBase, DumpLevel: max(info.DumpLevel, 0), Notes: info.Notes, RAM: img.RAM(),
+	}
+	if uts, err := k.Utsname(); err == nil {
+		h.Utsname = vmcore.Utsname(uts)
+	} else {
+		h.Utsname.Release, _ = info.VMCOREINFO.String("OSRELEASE")
+		h.Utsname.Machine = machineName(info)
+	}
+	if base, ok := k.PhysBase(); ok {
+		h.PhysBase = base
+	}
+	if t, ok := info.VMCOREINFO.CrashTime(); ok && h.Time.IsZero() {
+		h.Time = t
+	}
+	return h, nil
+}
+
+// recoder writes the pages of an image again.
+type recoder struct {
+	img   vmcore.Image
+	out   *os.File
+	codec kdumpfile.Codec
+	size  int // of a page
+	w     *kdumpfile.Writer
+	pos   int64 // where the next page's data goes
+	lost  uint64
+}
+
+func (r *recoder) run(ctx context.Context, header *kdumpfile.Header) (lost uint64, err error) {
+	var pagesErr error
+	if r.w, err = kdumpfile.Create(r.out, header, r.pages(&pagesErr)); err != nil {
+		return 0, err
+	}
+	r.pos = r.w.Layout().FirstPage()
+	batches, err := r.batches()
+	if err != nil {
+		return 0, err
+	}
+	var group []*batch
+	for e := range r.pages(&pagesErr) {
+		for e.Count > 0 {
+			n := min(e.Count, batchPages)
+			b := batches[len(group)]
+			b.extent = mem.Extent{Start: e.Start, Count: n}
+			e.Start, e.Count = e.Start+mem.PFN(n), e.Count-n
+			if group = append(group, b); len(group) < len(batches) {
+				continue
+			}
+			if err := errors.Join(ctx.Err(), r.write(group)); err != nil {
+				return r.lost, err
+			}
+			group = group[:0]
+		}
+	}
+	if err := errors.Join(pagesErr, r.write(group)); err != nil {
+		return r.lost, err
+	}
+	if r.img.Info().Incomplete || r.w.Missing() > 0 {
+		return r.lost, r.w.SealPartial()
+	}
+	return r.lost, r.w.SealComplete()
+}
+
+// pages yields the pages of the image; *err is set when that breaks off.
+func (r *recoder) pages(err *error) iter.Seq[mem.Extent] {
+	return func(yield func(mem.Extent) bool) {
+		for e, pageErr := range r.img.Pages() {
+			if pageErr != nil {
+				*err = pageErr
+				return
+			}
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// batchPages is how many pages one goroutine encodes at a time.
+const batchPages = 256
+
+// batch is a run of pages on its way from one file to the other.
+type batch struct {
+	r       *recoder
+	encoder *kdumpfile.Encoder
+	page    []byte
+	room    []byte
+	extent  mem.Extent
+	data    []byte               // stored bytes of the pages, back to back
+	descs   []kdumpfile.PageDesc // their offsets count from the start of data
+	kinds   []pageKind
+	err     error
+}
+
+type pageKind uint8
+
+const (
+	pageData pageKind = iota
+	pageZero
+	pageLost
+)
+
+// batches returns one batch for each goroutine that encodes.
+func (r *recoder) batches() ([]*batch, error) {
+	all := make([]*batch, runtime.GOMAXPROCS(0))
+	for i := range all {
+		encoder, err := kdumpfile.NewEncoder(r.codec, 1)
+		if err != nil {
+			return nil, err
+		}
+		all[i] = &batch{r: r, encoder: encoder, page: make([]byte, r.size), room: make([]byte, 0, 2*r.size)}
+	}
+	return all, nil
+}
+
+// write encodes the batches at the same time and writes them in order.
+func (r *recoder) write(group []*batch) error {
+	var wg sync.WaitGroup
+	for _, b := range group {
+		wg.Go(b.encode)
+	}
+	wg.Wait()
+	for _, b := range group {
+		if b.err != nil {
+			return b.err
+		}
+		if err := r.put(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *batch) encode() {
+	b.data, b.descs, b.kinds, b.err = b.data[:0], b.descs[:0], b.kinds[:0], nil
+	for pfn := b.extent.Start; pfn < b.extent.End() && b.err == nil; pfn++ {
+		b.encodePage(pfn)
+	}
+}
+
+func (b *batch) encodePage(pfn mem.PFN) {
+	var desc kdumpfile.PageDesc
+	kind := pageData
+	err := b.r.img.ReadPage(b.page, pfn)
+	switch {
+	case errors.Is(err, vmcore.ErrIncomplete), errors.Is(err, vmcore.ErrCorrupt), errors.Is(err, vmcore.ErrTruncated):
+		kind = pageLost
+	case err != nil:
+		b.err = err
+		return
+	case allZero(b.page):
+		kind = pageZero
+	default:
+		stored, flags := b.encoder.EncodePage(b.room, b.page)
+		desc = kdumpfile.PageDesc{Offset: int64(len(b.data)), Size: uint32(len(stored)), Flags: flags} //nolint:gosec // at most a page
+		b.data = append(b.data, stored...)
+	}
+	b.kinds = append(b.kinds, kind)
+	b.descs = append(b.descs, desc)
+}
+
+func allZero(page []byte) bool { return len(bytes.TrimLeft(page[:64], "\x00")) == 0 && isZero(page) }
+
+// isZero compares a page with itself, one byte on: equal only if all bytes are.
+func isZero(page []byte) bool { return page[0] == 0 && bytes.Equal(page[1:], page[:len(page)-1]) }
+
+// put writes the data of a batch, then its descriptors, run by run of one kind.
+func (r *recoder) put(b *batch) error {
+	if _, err := r.out.WriteAt(b.data, r.pos); err != nil {
+		return err
+	}
+	for i := range b.descs {
+		b.descs[i].Offset += r.pos
+	}
+	r.pos += int64(len(b.data))
+	for from := 0; from < len(b.kinds); {
+		to := from + 1
+		for to < len(b.kinds) && b.kinds[to] == b.kinds[from] {
+			to++
+		}
+		e := mem.Extent{Start: b.extent.Start + mem.PFN(from), Count: uint64(to - from)} //nolint:gosec // indexes of a batch
+		if err := r.putRun(e, b.kinds[from], b.descs[from:to]); err != nil {
+			return err
+		}
+		from = to
+	}
+	return nil
+}
+
+func (r *recoder) putRun(e mem.Extent, kind pageKind, descs []kdumpfile.PageDesc) error {
+	switch kind {
+	case pageZero:
+		return r.w.PutZero(e)
+	case pageLost:
+		r.lost += e.Count
+		return nil
+	}
+	return r.w.PutPages(e, descs)
+}
+
+// elfOptions tells where the kernel image is mapped, which readers of ELF cores look
+// for when VMCOREINFO leaves it open.
+func elfOptions(img vmcore.Image) elfcore.WriteOptions {
+	var opt elfcore.WriteOptions
+	for _, s := range img.Info().Segments {
+		if s.Vaddr >= kernelImage && s.Paddr != vmcore.NoPaddr {
+			opt.Text = s
+		}
+	}
+	return opt
+}
+
+// kernelImage is where x86_64 maps its image (__START_KERNEL_map).
+const kernelImage = mem.VirtAddr(0xffffffff80000000)

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/kernel/printk"
+	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/dumpfile"
+)
+
+func newLog(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "log ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeDump,
+		Short: "Print the kernel log of a crashed system",
+		Long: `Print the kernel log of a crashed system: of a stored dump the text that its
+sender sent, of a vmcore file what lies in its memory. Control characters are
+escaped when they would go to a terminal.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.log(cmd.Context(), t) })
+		},
+	}
+	a.dataFlag(cmd)
+	return cmd
+}
+
+func (a *app) log(ctx context.Context, t *target) error {
+	out := cli.TextOutput(a.stdio.Out)
+	if t.store != nil {
+		err := copyLog(ctx, t, out)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	path, err := t.vmcore(ctx)
+	if err != nil {
+		return err
+	}
+	return logOfFile(path, out)
+}
+
+// copyLog prints vmcore-dmesg.txt.
+func copyLog(ctx context.Context, t *target, out io.Writer) error {
+	d, err := t.dump(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = d.Close() }() // only read
+	log, err := d.OpenLog()
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, log)
+	return errors.Join(err, log.Close())
+}
+
+// logOfFile reads the log out of the memory in a dump file.
+func logOfFile(path string, out io.Writer) error {
+	img, err := dumpfile.Open(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	defer func() { _ = img.Close() }() // only read
+	k, err := kernelOf(img)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if err := printk.Dump(k, out); err != nil {
+		return cli.WithHint(fmt.Errorf("%s: %w", path, err), k.Warnings()...)
+	}
+	return nil
+}
+
+// kernelOf gives meaning to the memory in a dump file.
+func kernelOf(img vmcore.Image) (*kernel.Kernel, error) {
+	info := img.Info()
+	cfg := kernel.Config{
+		Memory: img, Info: info.VMCOREINFO, Machine: info.Machine, ByteOrder: info.ByteOrder,
+		PageSize: info.PageSize, MaxPFN: info.MaxPFN,
+	}
+	for _, s := range info.Segments {
+		if s.Vaddr != 0 && s.Paddr != vmcore.NoPaddr {
+			cfg.TextSegments = append(cfg.TextSegments, kernel.Segment{Vaddr: s.Vaddr, Paddr: s.Paddr, Size: s.Memsz})
+		}
+	}
+	return kernel.New(cfg)
+}

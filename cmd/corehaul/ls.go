@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/local"
+)
+
+// shownID is how much of an id a table shows: enough to be unique.
+const shownID = 12
+
+// listing is the document of "ls --json".
+type listing struct {
+	Dumps []storage.Entry `json:"dumps"`
+}
+
+func newLs(a *app) *cobra.Command {
+	var f storage.Filter
+	var state, since, until string
+	cmd := &cobra.Command{
+		Use: "ls", Aliases: []string{"list"}, GroupID: groupDumps, Args: cobra.NoArgs,
+		Short: "List the dumps, newest first",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := completeFilter(&f, state, since, until, time.Now()); err != nil {
+				return cli.Usage(err)
+			}
+			return a.ls(cmd.Context(), f)
+		},
+	}
+	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&f.Host, "host", "", "only dumps of this host")
+	flags.StringVar(&state, "state", "", "only dumps in this state: arriving, complete, partial, log-only, damaged")
+	flags.StringVar(&since, "since", "", "only crashes since: a date, a time (RFC 3339), or how long ago (36h, 7d)")
+	flags.StringVar(&until, "until", "", "only crashes before: as --since")
+	flags.StringVar(&f.Release, "release", "", "only kernels whose release contains this")
+	flags.StringVar(&f.Panic, "panic", "", "only crashes whose panic line contains this")
+	flags.IntVarP(&f.Limit, "limit", "n", 0, "at most so many, the newest; 0 for all")
+	return cmd
+}
+
+// completeFilter fills in what is typed as text.
+func completeFilter(f *storage.Filter, state, since, until string, now time.Time) error {
+	f.State = dumpdir.State(state)
+	switch f.State {
+	case "", dumpdir.StateArriving, dumpdir.StateComplete, dumpdir.StatePartial, dumpdir.StateLogOnly, dumpdir.StateDamaged:
+	default:
+		return fmt.Errorf("no dump is ever in state %q", state)
+	}
+	var err error
+	if f.Since, err = parseTime(since, now); err != nil {
+		return err
+	}
+	f.Until, err = parseTime(until, now)
+	return err
+}
+
+// parseTime reads a date, a time or an age. Empty is the zero time.
+func parseTime(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.DateOnly, time.RFC3339, "2006-01-02 15:04:05Z07:00"} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t, nil
+		}
+	}
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			return now.AddDate(0, 0, -int(n)), nil
+		}
+	}
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	return time.Time{}, fmt.Errorf("%q is neither a date, nor a time, nor an age", s)
+}
+
+func (a *app) ls(ctx context.Context, f storage.Filter) error {
+	store, err := a.open(ctx, local.Options{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	entries, err := store.List(ctx, f)
+	if err = errors.Join(err, store.Close()); err != nil {
+		return err
+	}
+	if a.json {
+		if entries == nil {
+			entries = []storage.Entry{}
+		}
+		return cli.JSON(a.stdio.Out, listing{entries})
+	}
+	return a.printTable(entries)
+}
+
+func (a *app) printTable(entries []storage.Entry) error {
+	t := cli.NewTable(a.stdio.Out, "ID", "HOST", "TIME", "KERNEL", "STATE", "PAGES", "BYTES", "PANIC")
+	for _, e := range entries {
+		m := &e.Manifest
+		t.Row(cli.Clip(e.ID, shownID+1)[:min(shownID, len(e.ID))], e.Host, cli.Time(e.When()), m.Release, string(m.State),
+			pages(m), cli.Bytes(uint64(max(m.Bytes.VMCore, 0))), cli.Clip(m.PanicLine, 72)) //nolint:gosec // not negative
+	}
+	return t.Flush()
+}
+
+// pages tells how many pages are here, and of how many when some are missing.
+func pages(m *dumpdir.Manifest) string {
+	if m.Pages.Present == m.Pages.Planned {
+		return strconv.FormatUint(m.Pages.Present, 10)
+	}
+	return fmt.Sprintf("%d/%d", m.Pages.Present, m.Pages.Planned)
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/local"
+)
+
+func newRm(a *app) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use: "rm ID...", GroupID: groupDumps, Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeDump,
+		Short: "Remove dumps from the store",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.rm(cmd.Context(), args, storage.RemoveOptions{Force: force})
+		},
+	}
+	a.dataFlag(cmd)
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "also a dump that is still arriving")
+	cli.NoEnv(cmd.Flags(), "force")
+	return cmd
+}
+
+// rm removes dumps. All names are resolved before the first one is removed.
+func (a *app) rm(ctx context.Context, names []string, opts storage.RemoveOptions) error {
+	store, err := a.open(ctx, local.Options{})
+	if err != nil {
+		return err
+	}
+	var refs []storage.Ref
+	for _, name := range names {
+		e, findErr := store.Find(ctx, name)
+		if findErr != nil {
+			return errors.Join(fmt.Errorf("%q: %w", name, findErr), store.Close())
+		}
+		refs = append(refs, e.Ref)
+	}
+	for _, ref := range refs {
+		if err = store.Remove(ctx, ref, opts); err != nil {
+			err = removeError(ref, err)
+			break
+		}
+		if _, err = fmt.Fprintln(a.stdio.Out, "removed", ref); err != nil {
+			break
+		}
+	}
+	return errors.Join(err, store.Close())
+}
+
+func removeError(ref storage.Ref, err error) error {
+	err = fmt.Errorf("%s: %w", ref, err)
+	if errors.Is(err, storage.ErrArriving) {
+		return cli.WithHint(err, "--force removes it all the same")
+	}
+	return err
+}
+
+func newReindex(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "reindex", GroupID: groupDumps, Args: cobra.NoArgs,
+		Short: "Rebuild the index from the dump directories",
+		RunE:  func(cmd *cobra.Command, _ []string) error { return a.reindex(cmd.Context()) },
+	}
+	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) reindex(ctx context.Context) error {
+	store, err := a.open(ctx, local.Options{})
+	if err != nil {
+		return err
+	}
+	report, err := store.Reindex(ctx)
+	if err = errors.Join(err, store.Close()); err != nil {
+		return err
+	}
+	if a.json {
+		return cli.JSON(a.stdio.Out, report)
+	}
+	for _, dir := range report.Ignored {
+		a.stdio.Warn("corehaul", "%s is no dump", dir)
+	}
+	_, err = fmt.Fprintf(a.stdio.Out, "%d dumps, %d of them damaged\n", report.Dumps, report.Damaged)
+	return err
+}
+
+func newVersion(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "version", Args: cobra.NoArgs, Short: "Print the version",
+		RunE: func(*cobra.Command, []string) error {
+			v := map[string]string{"version": cli.Version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
+			if a.json {
+				return cli.JSON(a.stdio.Out, v)
+			}
+			_, err := fmt.Fprintln(a.stdio.Out, strings.Join([]string{"corehaul", v["version"], v["go"], v["platform"]}, " "))
+			return err
+		},
+	}
+	a.jsonFlag(cmd)
+	return cmd
+}

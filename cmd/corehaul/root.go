@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/local"
+)
+
+// defaultData is where dumps are kept.
+const defaultData = "/var/lib/corehaul"
+
+// app is what all commands share: the streams and the flags that most of them have.
+type app struct {
+	stdio cli.Stdio
+	data  string
+	json  bool
+}
+
+const rootLong = `corehaul takes in the memory dumps of crashed Linux machines, keeps them as
+standard vmcore files, and lists, verifies and exports them.
+
+A command that takes a dump takes its id, any unique beginning of the id,
+HOST/ID, or the path of a vmcore: ELF, kdump-compressed or flattened.`
+
+// newRoot returns the command tree.
+func newRoot(stdio cli.Stdio) *cobra.Command {
+	a := &app{stdio: stdio}
+	root := &cobra.Command{Use: "corehaul", Short: "Receive and keep kernel dumps", Long: rootLong, Version: cli.Version()}
+	root.AddGroup(
+		&cobra.Group{ID: groupDumps, Title: "Dumps:"},
+		&cobra.Group{ID: groupServer, Title: "Receiving:"})
+	root.AddCommand(
+		newLs(a), newShow(a), newLog(a), newVerify(a), newExport(a), newRm(a), newReindex(a),
+		newServe(a), newCA(a), newVersion(a))
+	return root
+}
+
+const (
+	groupDumps  = "dumps"
+	groupServer = "server"
+)
+
+// dataFlag and jsonFlag add the flags that most commands have.
+func (a *app) dataFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.data, "data", defaultData, "directory of the dumps")
+}
+
+func (a *app) jsonFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON (see docs/operating.md)")
+}
+
+// open opens the store; commands that only look do not make one.
+func (a *app) open(ctx context.Context, opts local.Options) (*local.Store, error) {
+	store, err := local.Open(ctx, a.data, opts)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, cli.WithHint(fmt.Errorf("no dumps: %w", err), "--data DIR or $COREHAUL_DATA says where the dumps are")
+	}
+	return store, err
+}
+
+// target is what a command was given: a dump of the store, or a file.
+type target struct {
+	store *local.Store  // nil for a file
+	entry storage.Entry // of the store
+	path  string        // of the vmcore; empty when the dump has none
+}
+
+// close closes the store.
+func (t *target) close() error {
+	if t.store == nil {
+		return nil
+	}
+	return t.store.Close()
+}
+
+// name is what messages call the target.
+func (t *target) name() string {
+	if t.store == nil {
+		return t.path
+	}
+	return t.entry.Ref.String()
+}
+
+// find finds what a person typed. A name that begins like a path is one; any other
+// is looked up in the store first.
+func (a *app) find(ctx context.Context, arg string) (*target, error) {
+	if strings.HasPrefix(arg, "/") || strings.HasPrefix(arg, "./") || strings.HasPrefix(arg, "../") {
+		return a.findFile(arg)
+	}
+	t, err := a.findDump(ctx, arg)
+	if err == nil {
+		return t, nil
+	}
+	var several *storage.AmbiguousError
+	if file, fileErr := a.findFile(arg); fileErr == nil && !errors.As(err, &several) {
+		return file, nil
+	}
+	if errors.Is(err, storage.ErrNotFound) && !errors.As(err, &several) {
+		err = cli.WithHint(fmt.Errorf("%q: %w, and no such file", arg, storage.ErrNotFound), "'corehaul ls' lists the dumps")
+	}
+	return nil, err
+}
+
+func (a *app) findFile(path string) (*target, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return nil, cli.WithHint(fmt.Errorf("%s is a directory", path), "name the vmcore file in it")
+	}
+	return &target{path: path}, nil
+}
+
+func (a *app) findDump(ctx context.Context, name string) (*target, error) {
+	store, err := a.open(ctx, local.Options{ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	entry, err := store.Find(ctx, name)
+	if err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return &target{store: store, entry: entry}, nil
+}
+
+// dump opens the dump of a target that is one.
+func (t *target) dump(ctx context.Context) (*dumpdir.Dump, error) {
+	return t.store.Open(ctx, t.entry.Ref)
+}
+
+// vmcore returns the path of the vmcore.
+func (t *target) vmcore(ctx context.Context) (string, error) {
+	if t.store == nil {
+		return t.path, nil
+	}
+	d, err := t.dump(ctx)
+	if err != nil {
+		return "", err
+	}
+	path, ok := d.VMCorePath()
+	if err := d.Close(); err != nil {
+		return "", err
+	}
+	if !ok {
+		return "", cli.WithHint(fmt.Errorf("dump %s has no pages, only the log", t.name()), "'corehaul log' prints it")
+	}
+	return path, nil
+}
+
+// withTarget runs f on what a person typed.
+func (a *app) withTarget(ctx context.Context, arg string, f func(*target) error) error {
+	t, err := a.find(ctx, arg)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(t), t.close())
+}
+
+// completeDump completes the ids of dumps for the shell.
+func (a *app) completeDump(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	store, err := a.open(cmd.Context(), local.Options{ReadOnly: true})
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	defer func() { _ = store.Close() }() // only read
+	entries, err := store.List(cmd.Context(), storage.Filter{})
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	var ids []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.ID, prefix) {
+			ids = append(ids, e.ID+"\t"+cli.Printable(e.Host+" "+e.Manifest.PanicLine))
+		}
+	}
+	return ids, cobra.ShellCompDirectiveDefault
+}

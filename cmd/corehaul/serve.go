@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/receiver"
+	"github.com/corehaul/corehaul/storage/local"
+	corehaultls "github.com/corehaul/corehaul/tls"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// serveFlags is how "serve" is to work.
+type serveFlags struct {
+	config         string
+	tls            []string
+	ca             string
+	memory         cli.BytesValue
+	maxActive      int
+	maxConnections int
+	reserve        cli.BytesValue
+	resumeGrace    time.Duration
+	idleTimeout    time.Duration
+	commitInterval time.Duration
+	commitBytes    cli.BytesValue
+	compressor     string
+	logFormat      string
+	logLevel       slog.Level
+}
+
+func newServe(a *app) *cobra.Command {
+	f := serveFlags{
+		memory: receiver.DefaultMemory, reserve: receiver.DefaultReserve, commitBytes: receiver.DefaultCommitBytes,
+	}
+	cmd := &cobra.Command{
+		Use: "serve", GroupID: groupServer, Args: cobra.NoArgs,
+		Short: "Receive dumps",
+		Long: `Receive dumps until SIGTERM or SIGINT. When it listens, one line "ready" with the
+addresses goes to standard output; the log goes to standard error. --config names
+a TOML file whose keys are the flags with underscores; flags and environment win
+over it.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.load(cmd); err != nil {
+				return cli.Usage(err)
+			}
+			return a.serve(cmd.Context(), &f)
+		},
+	}
+	a.dataFlag(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&f.config, "config", "", "configuration file (TOML)")
+	flags.StringSliceVar(&f.tls, "tls", nil, "address to listen on, HOST:PORT; may be repeated; port 0 takes a free one")
+	flags.StringVar(&f.ca, "ca", "", "directory of the CA and the receiver's key, see 'ca init'")
+	flags.Var(&f.memory, "memory", "memory for all sessions together")
+	flags.IntVar(&f.maxActive, "max-active", receiver.DefaultMaxActive, "senders that send pages at a time; others wait in line")
+	flags.IntVar(&f.maxConnections, "max-connections", receiver.DefaultMaxConnections, "open connections")
+	flags.Var(&f.reserve, "reserve", "free disk space that dumps must leave")
+	flags.DurationVar(&f.resumeGrace, "resume-grace", receiver.DefaultResumeGrace, "how long a dump waits for a sender that broke off")
+	flags.DurationVar(&f.idleTimeout, "idle-timeout", receiver.DefaultIdleTimeout, "silence after which a sender counts as gone")
+	flags.DurationVar(&f.commitInterval, "commit-interval", receiver.DefaultCommitInterval, "longest time between two fsyncs of a session")
+	flags.Var(&f.commitBytes, "commit-bytes", "page data after which a session fsyncs")
+	flags.StringVar(&f.compressor, "compressor", receiver.DefaultCodec.String(), "compressor of pages that come as blocks: snappy, zstd")
+	flags.StringVar(&f.logFormat, "log-format", "text", "format of the log: text, json")
+	flags.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "least level of the log: debug, info, warn, error")
+	return cmd
+}
+
+// load adds what the configuration file says and checks that all is there.
+func (f *serveFlags) load(cmd *cobra.Command) error {
+	if f.config != "" {
+		file, err := loadServeFile(f.config)
+		if err != nil {
+			return err
+		}
+		if err := file.apply(f.config, cmd.Flags()); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(f.tls) == 0:
+		return errors.New("no address to listen on: --tls HOST:PORT")
+	case f.ca == "":
+		return errors.New("no directory of keys: --ca DIR")
+	case f.logFormat != "text" && f.logFormat != "json":
+		return fmt.Errorf("no log format is called %q", f.logFormat)
+	}
+	return nil
+}
+
+func (f *serveFlags) logger(a *app) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: f.logLevel}
+	if f.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(a.stdio.Err, opts))
+	}
+	return slog.New(slog.NewTextHandler(a.stdio.Err, opts))
+}
+
+// receiver returns the configuration of the server.
+func (f *serveFlags) receiver(log *slog.Logger) (receiver.Config, error) {
+	codec, err := kdumpfile.ParseCodec(f.compressor)
+	if err != nil || codec == kdumpfile.Raw {
+		return receiver.Config{}, cli.Usagef("received pages cannot be compressed with %q", f.compressor)
+	}
+	return receiver.Config{
+		Log: log, Tool: "corehaul " + cli.Version(), Memory: uint64(f.memory), MaxActive: f.maxActive, MaxConnections: f.maxConnections,
+		Reserve: uint64(f.reserve), NoReserve: f.reserve == 0, ResumeGrace: f.resumeGrace, IdleTimeout: f.idleTimeout,
+		CommitInterval: f.commitInterval, CommitBytes: uint64(f.commitBytes), Codec: codec,
+	}, nil
+}
+
+func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
+	log := f.logger(a)
+	cfg, err := f.receiver(log)
+	if err != nil {
+		return err
+	}
+	tlsConfig, err := corehaultls.ServerConfig(f.ca)
+	if err != nil {
+		return err
+	}
+	store, err := local.Open(ctx, a.data, local.Options{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	cfg.Store = store
+	server, err := receiver.New(cfg)
+	if err != nil {
+		return cli.Usage(err)
+	}
+	// The budget counts what the sessions hold; garbage on top of it is collected in time.
+	debug.SetMemoryLimit(int64(min(uint64(f.memory), 1<<50)) + overheadBytes) //nolint:gosec // bounded
+	listeners, err := listen(ctx, f.tls)
+	if err != nil {
+		return err
+	}
+	if err := a.ready(listeners); err != nil {
+		return err
+	}
+	err = runServer(ctx, server, listeners, tlsConfig)
+	log.Info("stopped")
+	return err
+}
+
+// overheadBytes is what the process needs beside its sessions: code, SQLite, stacks.
+const overheadBytes = 64 << 20
+
+// listen opens all listeners or none.
+func listen(ctx context.Context, addrs []string) ([]net.Listener, error) {
+	var all []net.Listener
+	for _, addr := range addrs {
+		var lc net.ListenConfig
+		l, err := lc.Listen(ctx, "tcp", addr)
+		if err != nil {
+			for _, l := range all {
+				_ = l.Close() // nothing was accepted
+			}
+			return nil, fmt.Errorf("listen on %s: %w", addr, err)
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
+
+// ready tells whoever started the server that it listens, and where.
+func (a *app) ready(listeners []net.Listener) error {
+	line := "ready"
+	for _, l := range listeners {
+		line += " tls://" + l.Addr().String()
+	}
+	if _, err := fmt.Fprintln(a.stdio.Out, line); err != nil {
+		return err
+	}
+	return notifySystemd()
+}
+
+// notifySystemd tells systemd that a service of Type=notify is ready (sd_notify(3)).
+func notifySystemd() error {
+	socket := os.Getenv("NOTIFY_SOCKET")
+	if socket == "" {
+		return nil
+	}
+	if name, ok := strings.CutPrefix(socket, "@"); ok {
+		socket = "\x00" + name
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		return fmt.Errorf("notify systemd: %w", err)
+	}
+	_, err = conn.Write([]byte("READY=1"))
+	return errors.Join(err, conn.Close())
+}
+
+// runServer serves until ctx is done or something fails, and then until all sessions
+// have ended.
+func runServer(ctx context.Context, server *receiver.Server, listeners []net.Listener, cfg *tls.Config) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	run := func(f func() error) {
+		wg.Go(func() {
+			if err := f(); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	run(func() error { return server.Run(ctx) })
+	for _, l := range listeners {
+		run(func() error { return server.ServeTLS(ctx, l, cfg) })
+	}
+	wg.Wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}

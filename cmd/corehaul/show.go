@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/dumpfile"
+)
+
+func newShow(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "show ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeDump,
+		Short: "Show what is known of a dump",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.show(cmd.Context(), t) })
+		},
+	}
+	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) show(_ context.Context, t *target) error {
+	if t.store == nil {
+		return a.showFile(t.path)
+	}
+	if a.json {
+		return cli.JSON(a.stdio.Out, t.entry)
+	}
+	m := &t.entry.Manifest
+	rows := facts{
+		{"id", m.ID},
+		{"host", m.Host},
+		{"state", string(m.State)},
+		{"reason", m.Reason},
+		{"panic", m.PanicLine},
+		{"kernel", m.Release},
+		{"machine", m.Machine},
+		{"nodename", m.Nodename},
+		{"build id", m.BuildID},
+		{"crash time", optionalTime(m.CrashTime)},
+		{"began", cli.Time(m.StartTime)},
+		{"ended", optionalTime(m.EndTime)},
+		{"took", took(m.StartTime, m.EndTime)},
+		{"pages", pages(m)},
+		{"zero pages", strconv.FormatUint(m.Pages.Zero, 10)},
+		{"vmcore", cli.Bytes(uint64(max(m.Bytes.VMCore, 0)))}, //nolint:gosec // not negative
+		{"raw", cli.Bytes(uint64(max(m.Bytes.Raw, 0)))},       //nolint:gosec // not negative
+		{"stored as", counts(m.Encodings)},
+		{"sha256", m.SHA256},
+		{"from", strings.TrimSpace(m.Transport + " " + m.Peer)},
+		{"sender", m.Sender},
+		{"receiver", m.Receiver},
+		{"path", t.entry.Path},
+	}
+	if p := m.Plan; p != nil {
+		rows = append(rows, facts{
+			{"dump level", strconv.Itoa(int(p.Level))},
+			{"page size", strconv.Itoa(p.PageSize)},
+			{"max_mapnr", strconv.FormatUint(p.MaxPFN, 10)},
+			{"cpus", strconv.FormatUint(uint64(p.NrCPUs), 10)},
+			{"pages of RAM", counts(p.Classes)},
+		}...)
+	}
+	return rows.print(a)
+}
+
+// facts are lines of a name and a value; those without a value are not printed.
+type facts [][2]string
+
+func (f facts) print(a *app) error {
+	t := cli.NewTable(a.stdio.Out)
+	for _, row := range f {
+		if row[1] != "" {
+			t.Row(row[0], row[1])
+		}
+	}
+	return t.Flush()
+}
+
+func optionalTime(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return cli.Time(*t)
+}
+
+func took(from time.Time, to *time.Time) string {
+	if to == nil {
+		return ""
+	}
+	return cli.Duration(to.Sub(from))
+}
+
+// counts formats "snappy 123, zero 45", the names sorted.
+func counts(m map[string]uint64) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		if m[name] > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", name, m[name]))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// fileFacts is the document of "show --json" for a file.
+type fileFacts struct {
+	Path       string    `json:"path"`
+	Format     string    `json:"format"`
+	Inner      string    `json:"inner,omitempty"` // format inside a flattened file
+	Machine    string    `json:"machine"`
+	Release    string    `json:"release,omitempty"`
+	Nodename   string    `json:"nodename,omitempty"`
+	BuildID    string    `json:"build_id,omitempty"`
+	PageSize   int       `json:"page_size"`
+	MaxPFN     uint64    `json:"max_pfn"`
+	RAMBytes   uint64    `json:"ram_bytes"`
+	Pages      uint64    `json:"pages"`
+	CPUs       int       `json:"cpus"`
+	DumpLevel  *int      `json:"dump_level,omitempty"`
+	Incomplete bool      `json:"incomplete"`
+	CrashTime  time.Time `json:"crash_time,omitzero"`
+	Warnings   []string  `json:"warnings,omitempty"`
+}
+
+func (a *app) showFile(path string) error {
+	img, err := dumpfile.Open(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	f, err := gather(path, img)
+	if closeErr := img.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if a.json {
+		return cli.JSON(a.stdio.Out, f)
+	}
+	return f.rows().print(a)
+}
+
+func gather(path string, img vmcore.Image) (*fileFacts, error) {
+	info := img.Info()
+	f := &fileFacts{
+		Path: path, Format: info.Format, Machine: machineName(info), Release: info.Utsname.Release, Nodename: info.Utsname.Nodename,
+		PageSize: info.PageSize, MaxPFN: uint64(info.MaxPFN), CPUs: len(info.CPUs), Incomplete: info.Incomplete, Warnings: info.Warnings,
+	}
+	if info.Inner != info.Format {
+		f.Inner = info.Inner
+	}
+	if info.DumpLevel >= 0 {
+		f.DumpLevel = &info.DumpLevel
+	}
+	if f.Release == "" {
+		f.Release, _ = info.VMCOREINFO.String("OSRELEASE")
+	}
+	f.BuildID, _ = info.VMCOREINFO.String("BUILD-ID")
+	f.CrashTime, _ = info.VMCOREINFO.CrashTime()
+	for _, r := range img.RAM() {
+		f.RAMBytes += r.Len()
+	}
+	for e, err := range img.Pages() {
+		if err != nil {
+			return nil, err
+		}
+		f.Pages += e.Count
+	}
+	return f, nil
+}
+
+// machineName is the machine as uname -m has it where that is known.
+func machineName(info *vmcore.Info) string {
+	if info.Utsname.Machine != "" {
+		return info.Utsname.Machine
+	}
+	return strings.ToLower(strings.TrimPrefix(info.Machine.String(), "EM_"))
+}
+
+func (f *fileFacts) rows() facts {
+	format := f.Format
+	if f.Inner != "" {
+		format += " (" + f.Inner + " inside)"
+	}
+	rows := facts{
+		{"path", f.Path},
+		{"format", format},
+		{"kernel", f.Release},
+		{"machine", f.Machine},
+		{"nodename", f.Nodename},
+		{"build id", f.BuildID},
+		{"page size", strconv.Itoa(f.PageSize)},
+		{"max_mapnr", strconv.FormatUint(f.MaxPFN, 10)},
+		{"RAM", cli.Bytes(f.RAMBytes)},
+		{"pages", strconv.FormatUint(f.Pages, 10)},
+		{"cpus", strconv.Itoa(f.CPUs)},
+	}
+	if !f.CrashTime.IsZero() {
+		rows = append(rows, [2]string{"crash time", cli.Time(f.CrashTime)})
+	}
+	if f.DumpLevel != nil {
+		rows = append(rows, [2]string{"dump level", strconv.Itoa(*f.DumpLevel)})
+	}
+	if f.Incomplete {
+		rows = append(rows, [2]string{"incomplete", "yes"})
+	}
+	for _, w := range f.Warnings {
+		rows = append(rows, [2]string{"warning", w})
+	}
+	return rows
+}
