@@ -1,10 +1,16 @@
 package dumpdir
 
 import (
+	"fmt"
+
+	"github.com/zeebo/xxh3"
+
 	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// Limits of one chunk. A sender's chunks are about 1 MiB of raw pages.
+// Limits of one chunk. A sender's chunks are about 1 MiB of raw pages. The journal record of a
+// chunk at both limits still fits one record.
 const (
 	MaxChunkPages   = 4096 // pages of all kinds in one chunk
 	MaxChunkExtents = 4096 // extents of one chunk
@@ -13,6 +19,7 @@ const (
 // ExtentKind says what the pages of an extent are.
 type ExtentKind uint8
 
+// The kinds of extents.
 const (
 	ExtentData ExtentKind = iota // every page has a record in Pages and Data
 	ExtentZero                   // the pages are all zero bytes and have no record
@@ -27,11 +34,13 @@ type ChunkExtent struct {
 // Flags of a PageRecord: the compressor of a page, with the values that a
 // kdump-compressed page descriptor has.
 const (
-	PageRaw    uint32 = 0    // stored as it is; Size is the page size
-	PageZlib   uint32 = 0x1  // since header_version 1
-	PageLZO    uint32 = 0x2  // since header_version 5
-	PageSnappy uint32 = 0x4  // since header_version 6
-	PageZstd   uint32 = 0x20 // since header_version 6
+	PageRaw    = uint32(kdumpfile.Raw)    // stored as it is; Size is the page size
+	PageZlib   = uint32(kdumpfile.Zlib)   // since header_version 1
+	PageLZO    = uint32(kdumpfile.LZO)    // since header_version 5
+	PageSnappy = uint32(kdumpfile.Snappy) // since header_version 6
+	PageZstd   = uint32(kdumpfile.Zstd)   // since header_version 6
+
+	allCodecs = PageZlib | PageLZO | PageSnappy | PageZstd
 )
 
 // PageRecord is one stored page: its length in bytes, at least 1 and at most the
@@ -41,33 +50,100 @@ type PageRecord struct {
 	Flags uint32
 }
 
+// check tells whether a reader of the file would accept the record.
+func (p PageRecord) check(pageSize int) error {
+	switch {
+	case p.Size == 0 || p.Size > uint32(pageSize): //nolint:gosec // at most 64 KiB
+		return fmt.Errorf("stored size %d", p.Size)
+	case !kdumpfile.Codec(p.Flags).Known():
+		return fmt.Errorf("compressor %#x", p.Flags)
+	case p.Flags == PageRaw && p.Size != uint32(pageSize): //nolint:gosec // at most 64 KiB
+		return fmt.Errorf("raw page of %d bytes", p.Size)
+	}
+	return nil
+}
+
 // Chunk is a group of pages as the writer takes them and stores them.
 type Chunk struct {
 	Seq     uint64        // number in the plan, from 0
 	Extents []ChunkExtent // ascending, disjoint
-	RawSum  uint64        // xxh3-64 of the raw bytes of the data pages, in extent order; 0 when there are none
+	RawSum  uint64        // xxh3-64 of the raw bytes of the data pages, in extent order; of nothing when there are none
 	Pages   []PageRecord  // one for every page of the data extents, in order
 	Data    []byte        // their stored bytes, back to back
 }
 
-// SeqRange is a run of chunk numbers, Count of them from Start on.
-type SeqRange struct {
-	Start, Count uint64
+// shape is what a chunk's extents and records say, once checked.
+type shape struct {
+	pages, zero uint64
+	bytes       int64
 }
 
-// End returns the number after the last one of r.
-func (r SeqRange) End() uint64 { return r.Start + r.Count }
+// checkShape checks extents and records against each other and against the limits.
+// It returns no typed error: callers know whether a peer or a file is to blame.
+func checkShape(extents []ChunkExtent, pages []PageRecord, pageSize int, limit mem.PFN) (s shape, err error) {
+	if len(extents) == 0 || len(extents) > MaxChunkExtents {
+		return s, fmt.Errorf("%d extents", len(extents))
+	}
+	var last mem.PFN
+	for _, e := range extents {
+		if e.Count > MaxChunkPages || !e.Valid(limit) || e.Start < last || e.Kind > ExtentZero {
+			return s, fmt.Errorf("extent of %d pages at pfn %d after pfn %d", e.Count, e.Start, last)
+		}
+		last = e.End()
+		s.pages += e.Count
+		if e.Kind == ExtentZero {
+			s.zero += e.Count
+		}
+	}
+	if s.pages > MaxChunkPages {
+		return s, fmt.Errorf("%d pages", s.pages)
+	}
+	if uint64(len(pages)) != s.pages-s.zero {
+		return s, fmt.Errorf("%d page records for %d data pages", len(pages), s.pages-s.zero)
+	}
+	for i, p := range pages {
+		if err := p.check(pageSize); err != nil {
+			return s, fmt.Errorf("page record %d: %w", i, err)
+		}
+		s.bytes += int64(p.Size)
+	}
+	return s, nil
+}
+
+// check tells whether c keeps the rules of a chunk for such a machine.
+func (c *Chunk) check(pageSize int, limit mem.PFN) (shape, error) {
+	s, err := checkShape(c.Extents, c.Pages, pageSize, limit)
+	if err == nil && int64(len(c.Data)) != s.bytes {
+		err = fmt.Errorf("%d bytes for records of %d", len(c.Data), s.bytes)
+	}
+	if err != nil {
+		return s, fmt.Errorf("%w: chunk %d: %w", ErrBadChunk, c.Seq, err)
+	}
+	return s, nil
+}
 
 // PageDecoder turns page records back into raw pages and sums them. It owns its
 // buffers: one decoder serves one goroutine, and many chunks.
 type PageDecoder struct {
 	pageSize int
 	page     []byte
+	sum      *xxh3.Hasher
 }
 
 // NewPageDecoder returns a decoder for pages of pageSize bytes.
 func NewPageDecoder(pageSize int) *PageDecoder {
-	return &PageDecoder{pageSize: pageSize, page: make([]byte, pageSize)}
+	return &PageDecoder{pageSize: pageSize, page: make([]byte, pageSize), sum: xxh3.New()}
+}
+
+// Page decodes one page. The result is valid until the next call.
+func (d *PageDecoder) Page(rec PageRecord, stored []byte) ([]byte, error) {
+	if err := rec.check(d.pageSize); err != nil {
+		return nil, err
+	}
+	if rec.Flags == PageRaw {
+		return stored, nil
+	}
+	return d.page, kdumpfile.DecodePage(d.page, stored, rec.Flags)
 }
 
 // Sum decodes every record of a chunk and returns the xxh3-64 of the raw pages:
@@ -75,9 +151,33 @@ func NewPageDecoder(pageSize int) *PageDecoder {
 // and names the record that does not decode. data holds the records' bytes, no
 // more and no less.
 func (d *PageDecoder) Sum(pages []PageRecord, data []byte) (uint64, error) {
-	return 0, errNotYet
+	d.sum.Reset()
+	for i, p := range pages {
+		if uint64(len(data)) < uint64(p.Size) {
+			return 0, fmt.Errorf("%w: page record %d lies beyond the data", ErrBadChunk, i)
+		}
+		raw, err := d.Page(p, data[:p.Size])
+		if err != nil {
+			return 0, fmt.Errorf("%w: page record %d: %w", ErrBadChunk, i, err)
+		}
+		_, _ = d.sum.Write(raw) // a hash takes everything
+		data = data[p.Size:]
+	}
+	if len(data) != 0 {
+		return 0, fmt.Errorf("%w: %d bytes behind the last page record", ErrBadChunk, len(data))
+	}
+	return d.sum.Sum64(), nil
 }
 
 // Check tells whether a chunk's pages decode to what its RawSum says. The error
 // matches ErrBadChunk.
-func (d *PageDecoder) Check(c *Chunk) error { return errNotYet }
+func (d *PageDecoder) Check(c *Chunk) error {
+	sum, err := d.Sum(c.Pages, c.Data)
+	if err != nil {
+		return err
+	}
+	if sum != c.RawSum {
+		return fmt.Errorf("%w: chunk %d: checksum of the raw pages is %016x, not %016x", ErrBadChunk, c.Seq, sum, c.RawSum)
+	}
+	return nil
+}

@@ -1,7 +1,12 @@
 package dumpdir
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"time"
 )
 
@@ -61,9 +66,158 @@ type ByteCounts struct {
 	Raw    int64 `json:"raw"` // of the present pages, not compressed
 }
 
+// Limits of a manifest.
+const (
+	maxManifestLen = 256 << 10
+	maxMapEntries  = 64
+	maxYear        = 9999 // the last that RFC 3339 can write
+)
+
 // ParseManifest reads a manifest strictly: no unknown field, nothing behind it, no value out of
-// range. Errors are a *DamageError or match ErrUnsupported.
-func ParseManifest(r io.Reader) (*Manifest, error) { return nil, errNotYet }
+// range. Errors are a *DamageError or match ErrUnsupported, or come from r.
+func ParseManifest(r io.Reader) (*Manifest, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxManifestLen+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxManifestLen {
+		return nil, manifestDamage("more than %d bytes", maxManifestLen)
+	}
+	var v struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(b, &v); err != nil {
+		return nil, manifestDamage("%v", err)
+	}
+	if v.Version != ManifestVersion {
+		return nil, fmt.Errorf("%s: version %d: %w", ManifestName, v.Version, ErrUnsupported)
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	m := new(Manifest)
+	if err := dec.Decode(m); err != nil {
+		return nil, manifestDamage("%v", err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, manifestDamage("more than one document")
+	}
+	if what := m.wrong(); what != "" {
+		return nil, manifestDamage("%s", what)
+	}
+	return m, nil
+}
+
+func manifestDamage(format string, args ...any) error {
+	return &DamageError{File: ManifestName, Offset: -1, Text: fmt.Sprintf(format, args...)}
+}
+
+// wrong names the field that breaks a rule, or is empty.
+func (m *Manifest) wrong() string {
+	switch {
+	case !ValidID(m.ID):
+		return "id"
+	case m.State != StateArriving && m.State != StateComplete && m.State != StatePartial && m.State != StateLogOnly:
+		return "state"
+	case m.Plan != nil && len(m.Plan.Classes) > maxMapEntries:
+		return "plan.classes"
+	case len(m.Encodings) > maxMapEntries:
+		return "encodings"
+	case m.Bytes.VMCore < 0 || m.Bytes.Log < 0 || m.Bytes.Raw < 0:
+		return "bytes"
+	}
+	for name, s := range m.texts() {
+		if *s != clean(*s, maxText) {
+			return name
+		}
+	}
+	return ""
+}
+
+// texts returns the fields that outsiders chose, by name.
+func (m *Manifest) texts() map[string]*string {
+	return map[string]*string{
+		"host": &m.Host, "reason": &m.Reason, "release": &m.Release, "nodename": &m.Nodename, "machine": &m.Machine,
+		"build_id": &m.BuildID, "panic_line": &m.PanicLine, "sha256": &m.SHA256, "transport": &m.Transport,
+		"peer": &m.Peer, "sender": &m.Sender, "receiver": &m.Receiver,
+	}
+}
+
+// encode returns the bytes of manifest.json.
+func (m *Manifest) encode() ([]byte, error) {
+	b, err := json.MarshalIndent(m, "", "  ")
+	return append(b, '\n'), err
+}
+
+// clone returns a copy that shares nothing that is changed later.
+func (m *Manifest) clone() *Manifest {
+	c := *m
+	c.Encodings = maps.Clone(m.Encodings)
+	if m.Plan != nil {
+		p := *m.Plan
+		p.Classes = maps.Clone(p.Classes)
+		c.Plan = &p
+	}
+	return &c
+}
+
+// setMeta takes over what Meta says, cleaned. ID, Host and StartTime stay when they are set.
+func (m *Manifest) setMeta(meta *Meta) {
+	if m.ID == "" {
+		m.ID, m.Host, m.StartTime = meta.ID, meta.Host, meta.StartTime.UTC().Truncate(time.Millisecond)
+	}
+	m.Release, m.Nodename, m.Machine = meta.Release, meta.Nodename, meta.Machine
+	m.BuildID, m.PanicLine = meta.BuildID, meta.PanicLine
+	m.Transport, m.Peer, m.Sender, m.Receiver = meta.Transport, meta.Peer, meta.Sender, meta.Receiver
+	m.CrashTime = nil
+	if y := meta.CrashTime.UTC().Year(); !meta.CrashTime.IsZero() && y >= 1970 && y <= maxYear {
+		t := meta.CrashTime.UTC()
+		m.CrashTime = &t
+	}
+	for _, s := range m.texts() {
+		*s = clean(*s, maxText)
+	}
+}
+
+// meta is setMeta backwards.
+func (m *Manifest) meta() Meta {
+	meta := Meta{
+		ID: m.ID, Host: m.Host, Release: m.Release, Nodename: m.Nodename, Machine: m.Machine, BuildID: m.BuildID,
+		PanicLine: m.PanicLine, StartTime: m.StartTime, Transport: m.Transport, Peer: m.Peer, Sender: m.Sender, Receiver: m.Receiver,
+	}
+	if m.CrashTime != nil {
+		meta.CrashTime = *m.CrashTime
+	}
+	return meta
+}
+
+// setPlan fills in the plan in short.
+func (m *Manifest) setPlan(f *Facts, p *PlanInfo) {
+	var classes map[string]uint64
+	if m.Plan != nil {
+		classes = m.Plan.Classes
+	}
+	m.Plan = &ManifestPlan{
+		Level: f.DumpLevel, PageSize: f.PageSize, MaxPFN: uint64(f.MaxPFN), NrCPUs: f.NrCPUs,
+		Chunks: p.Chunks, Classes: classes, Hash: fmt.Sprintf("%016x", p.Hash),
+	}
+}
+
+// codecNames are the keys of Manifest.Encodings by page_desc.flags.
+var codecNames = map[uint32]string{PageRaw: "raw", PageZlib: "zlib", PageLZO: "lzo", PageSnappy: "snappy", PageZstd: "zstd"}
+
+// setCounts fills in what the journal counts.
+func (m *Manifest) setCounts(c *counts, p Progress, pageSize int) {
+	m.Pages = PageCounts{Planned: p.Planned, Present: p.Present, Zero: p.Zero, Missing: p.Missing()}
+	m.Bytes.VMCore = p.Bytes
+	m.Bytes.Raw = int64(p.Present) * int64(pageSize) //nolint:gosec // at most MaxPFN pages of 64 KiB
+	m.Encodings = make(map[string]uint64)
+	for flags, n := range c.codecs {
+		m.Encodings[codecNames[flags]] = n
+	}
+	if c.zero > 0 {
+		m.Encodings["zero"] = c.zero
+	}
+}
 
 // ValidID reports whether id can be a dump's: 16 to 64 characters of 0-9 and a-f.
 func ValidID(id string) bool {

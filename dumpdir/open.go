@@ -1,91 +1,157 @@
 package dumpdir
 
 import (
-	"context"
+	"errors"
+	"fmt"
 	"io"
-
-	"github.com/corehaul/corehaul/mem"
+	"io/fs"
+	"path"
 )
 
-// Dump is a dump directory open for reading, sealed or arriving.
-type Dump struct{}
+// Dump is a dump directory open for reading, sealed or arriving. What it says is as
+// of Open.
+type Dump struct {
+	fs  FS
+	dir string
+	jf  File
+	jr  *journal
+	m   *Manifest
+
+	damage error
+}
 
 // Open opens the dump in dir. A damaged manifest does not keep it from opening: what
-// the journal knows is filled in and ManifestError tells. The error matches ErrNotExist.
-func Open(fsys FS, dir string) (*Dump, error) { return nil, errNotYet }
+// the journal knows is filled in, and Damage tells. The same goes for a damaged journal, when the
+// manifest is whole: then the state is StateDamaged. The error matches ErrNotExist or ErrUnsupported.
+func Open(fsys FS, dir string) (*Dump, error) {
+	jf, err := fsys.Open(path.Join(dir, JournalName))
+	if err != nil {
+		return nil, notExist(dir, err)
+	}
+	d := &Dump{fs: fsys, dir: dir, jf: jf}
+	if err := d.load(); err != nil {
+		return nil, errors.Join(err, jf.Close())
+	}
+	return d, nil
+}
+
+func (d *Dump) load() error {
+	size, err := d.jf.Size()
+	if err != nil {
+		return err
+	}
+	m, merr := readManifest(d.fs, path.Join(d.dir, ManifestName))
+	jr, err := loadJournal(d.jf, size, nil)
+	if isDamage(err) && merr == nil {
+		d.m, d.damage = m, err
+		d.m.State = StateDamaged
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	d.jr, d.m = jr, m
+	if merr == nil && (m.ID != jr.ident.id || m.Host != jr.ident.host) {
+		merr = manifestDamage("it is of dump %s of host %q, the journal of %s of %q", m.ID, m.Host, jr.ident.id, jr.ident.host)
+	}
+	switch {
+	case isDamage(merr), errors.Is(merr, fs.ErrNotExist):
+		d.damage, d.m = merr, manifestOf(jr)
+	case merr != nil:
+		return merr
+	case jr.seal != nil && len(jr.broken) > 0:
+		d.damage = journalDamage(jr.broken[0].off, "broken records in a sealed journal")
+	}
+	d.fill()
+	return nil
+}
+
+// fill brings the manifest up to what the journal says.
+func (d *Dump) fill() {
+	pageSize := 0
+	if d.jr.plan != nil {
+		pageSize = d.jr.plan.PageSize
+	}
+	d.m.setCounts(&d.jr.count, d.jr.progress(), pageSize)
+	d.m.setSeal(d.jr.seal)
+	if d.jr.log != nil {
+		d.m.Bytes.Log = d.jr.log.size
+	}
+}
+
+func isDamage(err error) bool {
+	_, ok := errors.AsType[*DamageError](err)
+	return ok
+}
 
 // Dir returns the directory.
-func (d *Dump) Dir() string { return "" }
+func (d *Dump) Dir() string { return d.dir }
 
 // Manifest returns the manifest, with state and counts brought up to what the journal says.
-func (d *Dump) Manifest() *Manifest { return nil }
+func (d *Dump) Manifest() *Manifest { return d.m.clone() }
 
 // Damage returns what Open found wrong with manifest or journal, nil when nothing.
-func (d *Dump) Damage() error { return nil }
+func (d *Dump) Damage() error { return d.damage }
 
 // State returns the state that the journal gives.
-func (d *Dump) State() State { return "" }
+func (d *Dump) State() State { return d.m.State }
 
 // Progress returns the durable counts.
-func (d *Dump) Progress() Progress { return Progress{} }
+func (d *Dump) Progress() Progress {
+	if d.jr == nil {
+		p, b := &d.m.Pages, &d.m.Bytes
+		return Progress{Planned: p.Planned, Present: p.Present, Zero: p.Zero, Bytes: b.VMCore}
+	}
+	return d.jr.progress()
+}
 
 // VMCorePath returns the name of vmcore or vmcore-incomplete, with the directory;
 // ok is false for a dump without pages.
-func (d *Dump) VMCorePath() (path string, ok bool) { return "", false }
+func (d *Dump) VMCorePath() (name string, ok bool) {
+	if d.m.Plan == nil {
+		return "", false
+	}
+	names, err := d.fs.ReadDir(d.dir)
+	if err != nil {
+		return "", false
+	}
+	for _, name := range names {
+		if name == VMCoreName || name == IncompleteName {
+			return path.Join(d.dir, name), true
+		}
+	}
+	return "", false
+}
 
-// OpenVMCore opens the vmcore for reading, complete or not.
-func (d *Dump) OpenVMCore() (File, error) { return nil, errNotYet }
+// OpenVMCore opens the vmcore for reading, complete or not. The error matches fs.ErrNotExist when
+// the dump has no pages.
+func (d *Dump) OpenVMCore() (File, error) {
+	name, ok := d.VMCorePath()
+	if !ok {
+		return nil, fmt.Errorf("%s: no vmcore: %w", d.dir, fs.ErrNotExist)
+	}
+	return d.fs.Open(name)
+}
 
 // OpenLog opens vmcore-dmesg.txt. The error matches fs.ErrNotExist when there is none.
-func (d *Dump) OpenLog() (io.ReadCloser, error) { return nil, errNotYet }
+func (d *Dump) OpenLog() (io.ReadCloser, error) {
+	f, err := d.fs.Open(path.Join(d.dir, LogName))
+	if err != nil {
+		return nil, err
+	}
+	size, err := f.Size()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &fileReader{SectionReader: io.NewSectionReader(f, 0, size), f: f}, nil
+}
+
+type fileReader struct {
+	*io.SectionReader
+	f File
+}
+
+func (r *fileReader) Close() error { return r.f.Close() }
 
 // Close closes the dump.
-func (d *Dump) Close() error { return nil }
-
-// VerifyOptions of Verify. The zero value is right.
-type VerifyOptions struct {
-	// Progress, when set, is called now and then with the bytes of vmcore read and to read.
-	Progress func(done, total int64)
-	// MaxFindings bounds Report.Findings; 0 means 1000. Counting goes on.
-	MaxFindings int
-	// ScratchDir is where the expected front of a large dump is built; empty means os.TempDir().
-	ScratchDir string
-}
-
-// Report is what a verification found.
-type Report struct {
-	State    State     `json:"state"`
-	Progress Progress  `json:"progress"`
-	SHA256   string    `json:"sha256,omitempty"` // of vmcore as it was read
-	Findings []Finding `json:"findings"`         // damage, bounded by MaxFindings
-	Damaged  uint64    `json:"damaged"`          // findings, the ones beyond the bound included
-	Warnings []string  `json:"warnings,omitempty"`
-}
-
-// OK reports whether every byte is as it was written.
-func (r *Report) OK() bool { return r.Damaged == 0 }
-
-// Finding is one place that is damaged.
-type Finding struct {
-	File   string   `json:"file"`             // name in the directory
-	Offset int64    `json:"offset"`           // byte in the file, -1 when the whole file is meant
-	Length int64    `json:"length,omitempty"` // bytes that are wrong or cannot be trusted
-	Where  string   `json:"where"`            // "main header", "2nd bitmap", "page_desc", "page", "journal"...
-	Field  string   `json:"field,omitempty"`  // header field, for the headers
-	PFN    *mem.PFN `json:"pfn,omitempty"`
-	Chunk  *uint64  `json:"chunk,omitempty"`
-	Text   string   `json:"text"` // what is wrong, for people
-}
-
-// Verify reads every byte of the dump again, in constant memory, and compares it with what the
-// journal says it has to be. The error is for a verification that could not be done;
-// damage is in the report.
-func (d *Dump) Verify(ctx context.Context, opts VerifyOptions) (*Report, error) {
-	return nil, errNotYet
-}
-
-// VerifyFile verifies a dump file without a directory around it: every page is read and
-// decoded. path is any file that vmcore/dumpfile opens.
-func VerifyFile(ctx context.Context, path string, opts VerifyOptions) (*Report, error) {
-	return nil, errNotYet
-}
+func (d *Dump) Close() error { return d.jf.Close() }

@@ -1,19 +1,22 @@
 package dumpdir
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"sync"
 	"time"
 
-	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
-
-var errNotYet = errors.New("not yet")
 
 // State is how far a dump got.
 type State string
 
+// The states of a dump.
 const (
 	StateArriving State = "arriving" // not sealed; pages or the log may still come
 	StateComplete State = "complete" // sealed with every page of its plan
@@ -26,7 +29,7 @@ const (
 // from the crashed machine are cut to size and cleaned before they are stored.
 type Meta struct {
 	ID        string // 16 to 64 characters of 0-9a-f
-	Host      string // the name that the peer proved, not the one it says
+	Host      string // the name that the peer proved, not the one it says; at most 64 bytes
 	Release   string // OSRELEASE
 	Nodename  string
 	Machine   string // x86_64, aarch64
@@ -42,7 +45,8 @@ type Meta struct {
 
 // Options of Create and Resume. The zero value is right.
 type Options struct {
-	// Changed, when set, is called after every change of the manifest that is durable. It must not call the Writer.
+	// Changed, when set, is called after every change of the manifest that is durable. It must not
+	// call the Writer. It owns the manifest it is given.
 	Changed func(*Manifest)
 	// Reopen lets Resume take up a dump that was sealed partial or log-only.
 	Reopen bool
@@ -52,104 +56,267 @@ type Options struct {
 // that write are serialised. After a write or fsync has failed the writer stays
 // failed and repeats that first error: what became of the bytes is unknown. Close it,
 // and Resume from what is durable.
-type Writer struct{}
+type Writer struct {
+	c      *core
+	closed bool // guarded by c.mu
+}
+
+// core is the state behind the one handle that owns it at a time.
+type core struct {
+	fs   FS
+	dir  string
+	opts Options
+	lock io.Closer
+
+	// commitMu is held by whoever appends to the journal or replaces a named file.
+	// It is taken before mu and may be held through an fsync; mu never is.
+	commitMu sync.Mutex
+	j        *journalWriter // under commitMu
+
+	mu      sync.Mutex
+	owner   *Writer // nil once closed
+	err     error   // the first failure; repeated ever after
+	temps   int     // makes the names of temporary log files differ
+	sealing bool
+
+	ident   identRecord
+	log     *logRecord
+	facts   *Facts
+	plan    *PlanInfo
+	seal    *sealRecord
+	m       *Manifest // counts are brought up to date when it is saved
+	builder *PlanBuilder
+
+	vm      File // vmcore-incomplete; nil without a plan and after the seal
+	kw      *kdumpfile.Writer
+	dataEnd int64
+	batch   *batch  // put, not committed
+	spare   *batch  // on its way to the journal, or empty; changed only with commitMu
+	have    *seqSet // committed
+	fresh   *seqSet // committed, and not yet returned by Commit
+	count   counts  // committed
+}
 
 // Create makes the directory dir of a new dump, durably, and locks it. The error
 // matches ErrExist when a dump is there, ErrLocked when another writer has it.
-func Create(fsys FS, dir string, meta Meta, opts Options) (*Writer, error) { return nil, errNotYet }
+func Create(fsys FS, dir string, meta Meta, opts Options) (*Writer, error) {
+	if !ValidID(meta.ID) || meta.Host != clean(meta.Host, maxHost) {
+		return nil, fmt.Errorf("dump id %q of host %q: %w", meta.ID, meta.Host, fs.ErrInvalid)
+	}
+	if meta.StartTime.IsZero() {
+		meta.StartTime = time.Now()
+	}
+	if err := fsys.MkdirAll(dir); err != nil {
+		return nil, err
+	}
+	lock, err := fsys.Lock(dir)
+	if err != nil {
+		return nil, err
+	}
+	c := newCore(fsys, dir, opts, lock)
+	if err := c.create(&meta); err != nil {
+		return nil, errors.Join(err, c.release())
+	}
+	return c.newHandle(), nil
+}
 
-// Resume takes up an unsealed dump where its journal ends. What the last writer did not
-// commit is cut off; the front of vmcore is written again. A sealed dump whose seal was
-// interrupted is finished and can be asked for its Result; it takes no chunks unless
-// opts.Reopen is set. Errors match ErrNotExist, ErrLocked, ErrUnsupported or are a *DamageError.
-func Resume(fsys FS, dir string, opts Options) (*Writer, error) { return nil, errNotYet }
+func newCore(fsys FS, dir string, opts Options, lock io.Closer) *core {
+	return &core{
+		fs: fsys, dir: dir, opts: opts, lock: lock, m: &Manifest{Version: ManifestVersion, State: StateArriving},
+		batch: newBatch(), spare: newBatch(), have: newSeqSet(), fresh: newSeqSet(), count: newCounts(),
+	}
+}
+
+// create writes the manifest first: the journal makes the directory a dump.
+func (c *core) create(meta *Meta) error {
+	names, err := c.fs.ReadDir(c.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if name == JournalName {
+			return fmt.Errorf("%s: %w", c.dir, ErrExist)
+		}
+	}
+	if err := c.removeTemporary(names); err != nil {
+		return err
+	}
+	c.ident = identRecord{id: meta.ID, host: meta.Host}
+	c.m.setMeta(meta)
+	if err := c.saveManifest(); err != nil {
+		return err
+	}
+	if c.j, err = newJournal(c.fs, c.dir, c.ident); err != nil {
+		return err
+	}
+	return c.j.publish(c.fs, c.dir)
+}
+
+func (c *core) removeTemporary(names []string) error {
+	for _, name := range names {
+		if strings.HasSuffix(name, tmpSuffix) {
+			if err := c.fs.Remove(c.path(name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *core) path(name string) string { return path.Join(c.dir, name) }
+
+func (c *core) newHandle() *Writer {
+	w := &Writer{c: c}
+	c.owner = w
+	return w
+}
+
+// check returns the error that every call on handle w gets now. mu is held.
+func (c *core) check(w *Writer) error {
+	switch {
+	case w.closed:
+		return fmt.Errorf("%s: %w", c.dir, ErrClosed)
+	case c.owner != w:
+		return fmt.Errorf("%s: %w", c.dir, ErrRevoked)
+	}
+	return c.err
+}
+
+// enter begins a call that appends to the journal or replaces files. When it returns nil, commitMu
+// is held and the caller releases it.
+func (c *core) enter(w *Writer) error {
+	c.commitMu.Lock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.check(w); err != nil {
+		c.commitMu.Unlock()
+		return err
+	}
+	return nil
+}
+
+// fail makes err the error of the writer, unless it has one.
+func (c *core) fail(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failLocked(err)
+}
+
+func (c *core) failLocked(err error) error {
+	if c.err == nil {
+		c.err = fmt.Errorf("%s: writer failed: %w", c.dir, err)
+	}
+	return c.err
+}
 
 // Takeover gives the dump to a new handle at once. What the old one has put is committed if
 // it can be; from here on every call on the old one returns ErrRevoked. An old writer that
 // has failed is closed, and the dump resumed from what is durable.
-func (w *Writer) Takeover() (*Writer, error) { return nil, errNotYet }
-
-// StoreLog stores the kernel log. When it returns, vmcore-dmesg.txt is durable.
-// Called again it replaces the log.
-func (w *Writer) StoreLog(r io.Reader) error { return errNotYet }
-
-// UpdateMeta changes what the manifest says, for facts that come later than
-// Create (the panic line, which is read from the log). ID, Host and StartTime stay.
-func (w *Writer) UpdateMeta(change func(*Meta)) error { return errNotYet }
-
-// Manifest returns the manifest as it is now.
-func (w *Writer) Manifest() *Manifest { return nil }
-
-// Plan returns the stored plan. ok is false when there is none yet.
-func (w *Writer) Plan() (info PlanInfo, ok bool) { return PlanInfo{}, false }
-
-// StartPlan begins to store the plan. The runs go to the builder; the plan counts from
-// the return of its Finish on. The error matches ErrHavePlan, ErrSealed or ErrBadPlan.
-func (w *Writer) StartPlan(f Facts) (*PlanBuilder, error) { return nil, errNotYet }
-
-// PlanBuilder takes the runs of a plan, in constant memory. One goroutine uses it.
-type PlanBuilder struct{}
-
-// Add appends a run of pages that will be sent. Runs ascend and are disjoint; they may
-// touch. The error matches ErrBadPlan.
-func (b *PlanBuilder) Add(e mem.Extent) error { return errNotYet }
-
-// Finish checks the runs against end, makes the plan durable and lays out
-// vmcore-incomplete, which crash can open from then on.
-func (b *PlanBuilder) Finish(end PlanEnd) error { return errNotYet }
-
-// Abort drops the plan. After Finish it does nothing.
-func (b *PlanBuilder) Abort() {}
-
-// PutChunk stores the pages of a chunk; they are durable after the next Commit. It keeps
-// nothing of c. The chunk's pages must have been checked (PageDecoder.Check).
-// Errors that harm nothing: ErrHaveChunk, ErrOutsidePlan, ErrHavePage, ErrBadChunk.
-func (w *Writer) PutChunk(c *Chunk) error { return errNotYet }
-
-// Commit makes all chunks durable that were put before the call, and returns
-// the numbers of those that this call made so. Chunks may be put meanwhile.
-func (w *Writer) Commit() ([]SeqRange, error) { return nil, errNotYet }
-
-// Have returns the durable chunks, ascending.
-func (w *Writer) Have() []SeqRange { return nil }
-
-// Progress counts what is in a dump.
-type Progress struct {
-	Planned  uint64 // pages of the plan
-	Present  uint64 // pages here, zero pages included; durable ones only
-	Zero     uint64 // of those, zero pages
-	Chunks   uint64 // chunks here
-	Bytes    int64  // length of vmcore
-	PageData int64  // stored bytes of pages
+func (w *Writer) Takeover() (*Writer, error) {
+	c := w.c
+	c.commitMu.Lock()
+	defer c.commitMu.Unlock()
+	c.mu.Lock()
+	if err := c.check(w); errors.Is(err, ErrClosed) || errors.Is(err, ErrRevoked) {
+		c.mu.Unlock()
+		return nil, err
+	}
+	c.owner = nil
+	c.dropBuilder()
+	failed := c.err != nil
+	c.mu.Unlock()
+	if !failed && c.commit() == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.fresh = newSeqSet()
+		return c.newHandle(), nil
+	}
+	lock, opts := c.lock, c.opts
+	c.lock, opts.Reopen = nil, false
+	_ = c.release() // the writer has failed already; what counts is what Resume finds
+	return resume(c.fs, c.dir, opts, lock)
 }
-
-// Missing returns how many planned pages are not here.
-func (p Progress) Missing() uint64 { return p.Planned - p.Present }
-
-// Progress returns the durable counts.
-func (w *Writer) Progress() Progress { return Progress{} }
-
-// Result is what a seal left.
-type Result struct {
-	State    State
-	Reason   string // why pages are missing; empty when complete
-	Progress Progress
-	SHA256   string // of vmcore, in hexadecimal; empty when there is none
-	VMCore   string // name of the vmcore file, with dir; empty when there is none
-}
-
-// Seal commits, makes the dump final and returns what it is: complete when every page of
-// the plan is here; else partial with reason, or an error that matches ErrMissingPages when reason is
-// empty; log-only when there is no plan. It may be called again, and after a kill at
-// any point inside it Resume finishes what it began. ctx ends the long part, reading vmcore for
-// its SHA-256, before anything was changed for good.
-func (w *Writer) Seal(ctx context.Context, reason string) (Result, error) {
-	return Result{}, errNotYet
-}
-
-// Result returns what the seal left; ok is false when the dump is not sealed.
-func (w *Writer) Result() (res Result, ok bool) { return Result{}, false }
 
 // Close ends the writer and its lock without a seal: the dump can be resumed. Chunks
 // that were not committed are lost. Closing twice is fine.
-func (w *Writer) Close() error { return nil }
+func (w *Writer) Close() error {
+	c := w.c
+	c.commitMu.Lock()
+	defer c.commitMu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	owner := c.owner == w
+	w.closed = true
+	if !owner {
+		return nil
+	}
+	c.owner = nil
+	c.dropBuilder()
+	return c.release()
+}
+
+// release closes what is open.
+func (c *core) release() error {
+	var errs []error
+	if c.vm != nil {
+		errs = append(errs, c.vm.Close())
+		c.vm = nil
+	}
+	if c.j != nil {
+		errs = append(errs, c.j.close())
+		c.j = nil
+	}
+	if c.lock != nil {
+		errs = append(errs, c.lock.Close())
+		c.lock = nil
+	}
+	return errors.Join(errs...)
+}
+
+// Dir returns the directory of the dump.
+func (w *Writer) Dir() string { return w.c.dir }
+
+// Plan returns the stored plan. ok is false when there is none yet.
+func (w *Writer) Plan() (info PlanInfo, ok bool) {
+	w.c.mu.Lock()
+	defer w.c.mu.Unlock()
+	if w.c.plan == nil {
+		return PlanInfo{}, false
+	}
+	return *w.c.plan, true
+}
+
+// Have returns the durable chunks, ascending.
+func (w *Writer) Have() []SeqRange {
+	w.c.mu.Lock()
+	defer w.c.mu.Unlock()
+	return w.c.have.ranges()
+}
+
+// Progress counts what is in a dump.
+type Progress struct {
+	Planned  uint64 `json:"planned"`   // pages of the plan
+	Present  uint64 `json:"present"`   // pages here, zero pages included; durable ones only
+	Zero     uint64 `json:"zero"`      // of those, zero pages
+	Chunks   uint64 `json:"chunks"`    // chunks here
+	Bytes    int64  `json:"bytes"`     // length of vmcore
+	PageData int64  `json:"page_data"` // stored bytes of pages
+}
+
+// Missing returns how many planned pages are not here.
+func (p Progress) Missing() uint64 { return p.Planned - min(p.Planned, p.Present) }
+
+// Progress returns the durable counts.
+func (w *Writer) Progress() Progress {
+	w.c.mu.Lock()
+	defer w.c.mu.Unlock()
+	return w.c.progress()
+}
+
+func (c *core) progress() Progress {
+	p := Progress{Present: c.count.pages, Zero: c.count.zero, Chunks: c.count.chunks, PageData: c.count.bytes}
+	if c.plan != nil {
+		p.Planned, p.Bytes = c.plan.Pages, c.dataEnd
+	}
+	return p
+}

@@ -1,0 +1,97 @@
+package dumpdir
+
+import (
+	"errors"
+	"path"
+)
+
+// journalWriter appends records to a journal. One goroutine uses it at a time.
+type journalWriter struct {
+	f    File
+	size int64 // where the next record goes
+	buf  []byte
+}
+
+// add queues a record; flush writes it.
+func (w *journalWriter) add(t recordType, payload []byte) {
+	w.buf = appendRecord(w.buf, w.size+int64(len(w.buf)), t, payload)
+}
+
+// flush writes what is queued, without a sync.
+func (w *journalWriter) flush() error {
+	if _, err := w.f.WriteAt(w.buf, w.size); err != nil {
+		return err
+	}
+	w.size += int64(len(w.buf))
+	w.buf = w.buf[:0]
+	return nil
+}
+
+// commit makes everything queued durable.
+func (w *journalWriter) commit() error {
+	if err := w.flush(); err != nil {
+		return err
+	}
+	return w.f.Sync()
+}
+
+// addPieces queues p in records of at most pieceLen bytes, and flushes on the way.
+func (w *journalWriter) addPieces(t recordType, p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), pieceLen)
+		w.add(t, p[:n])
+		p = p[n:]
+		if err := w.flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newJournal begins a journal under its temporary name; publish gives it its own.
+func newJournal(fsys FS, dir string, ident identRecord) (*journalWriter, error) {
+	f, err := fsys.Create(path.Join(dir, JournalName+tmpSuffix))
+	if err != nil {
+		return nil, err
+	}
+	w := &journalWriter{f: f}
+	w.buf = journalHeader()
+	w.add(recIdent, ident.encode())
+	return w, nil
+}
+
+// publish makes the journal durable under its name. The old one, if any, is gone then.
+func (w *journalWriter) publish(fsys FS, dir string) error {
+	name := path.Join(dir, JournalName)
+	if err := w.commit(); err != nil {
+		return err
+	}
+	if err := w.f.Close(); err != nil {
+		return err
+	}
+	w.f = nil
+	if err := fsys.Rename(name+tmpSuffix, name); err != nil {
+		return err
+	}
+	if err := fsys.SyncDir(dir); err != nil {
+		return err
+	}
+	f, err := fsys.OpenRW(name)
+	w.f = f
+	return err
+}
+
+// discard gives up a journal that was not published.
+func (w *journalWriter) discard(fsys FS, dir string) error {
+	err := w.close()
+	return errors.Join(err, fsys.Remove(path.Join(dir, JournalName+tmpSuffix)))
+}
+
+func (w *journalWriter) close() error {
+	if w.f == nil {
+		return nil
+	}
+	f := w.f
+	w.f = nil
+	return f.Close()
+}

@@ -1,0 +1,285 @@
+package dumpdir
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// PlanBuilder takes the runs of a plan, in constant memory: it writes a new journal
+// beside the old one, which takes its place when the plan is whole. One goroutine uses it.
+type PlanBuilder struct {
+	w     *Writer
+	facts Facts
+	runs  runEncoder
+	ram   []mem.Extent // that runs may still lie in, merged
+	j     *journalWriter
+	err   error // what ended the builder
+}
+
+var errPlanDone = errors.New("the plan was finished or given up")
+
+// StartPlan begins to store the plan. The runs go to the builder; the plan counts from
+// the return of its Finish on. A plan that was begun before and not finished is given up. The
+// error matches ErrHavePlan, ErrSealed or ErrBadPlan.
+func (w *Writer) StartPlan(f Facts) (*PlanBuilder, error) {
+	c := w.c
+	if err := c.enter(w); err != nil {
+		return nil, err
+	}
+	defer c.commitMu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.seal != nil || c.sealing:
+		return nil, ErrSealed
+	case c.plan != nil:
+		return nil, ErrHavePlan
+	}
+	if err := f.checkAll(); err != nil {
+		return nil, err
+	}
+	f.Notes, f.RAM = slices.Clone(f.Notes), slices.Clone(f.RAM)
+	c.dropBuilder()
+	b := &PlanBuilder{w: w, facts: f, runs: runEncoder{limit: f.MaxPFN}, ram: ramExtents(&f)}
+	if err := b.begin(); err != nil {
+		return nil, c.failLocked(err)
+	}
+	c.builder = b
+	return b, nil
+}
+
+// checkAll checks the facts with all that the writer of vmcore asks of them.
+func (f *Facts) checkAll() error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	if err := f.checkLists(); err != nil {
+		return err
+	}
+	if _, err := f.header().Layout(0); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadPlan, err)
+	}
+	return nil
+}
+
+// ramExtents returns the frames of RAM, with runs that touch joined.
+func ramExtents(f *Facts) []mem.Extent {
+	var out []mem.Extent
+	for e := range kdumpfile.RAMExtents(f.RAM, vmcore.PageShift(f.PageSize), f.MaxPFN) {
+		if n := len(out); n > 0 && out[n-1].End() == e.Start {
+			out[n-1].Count += e.Count
+			continue
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+func (b *PlanBuilder) begin() (err error) {
+	c := b.w.c
+	if b.j, err = newJournal(c.fs, c.dir, c.ident); err != nil {
+		return err
+	}
+	b.j.add(recFacts, encodeFacts(&b.facts))
+	if err := b.j.addPieces(recNotes, b.facts.Notes); err != nil {
+		return err
+	}
+	ram := make([]byte, 0, len(b.facts.RAM)*16)
+	for _, r := range b.facts.RAM {
+		ram = le.AppendUint64(ram, uint64(r.Start))
+		ram = le.AppendUint64(ram, uint64(r.End))
+	}
+	return b.j.addPieces(recRAM, ram)
+}
+
+// Add appends a run of pages that will be sent. Runs ascend, are disjoint and lie in RAM; they may
+// touch. The error matches ErrBadPlan.
+func (b *PlanBuilder) Add(e mem.Extent) error {
+	c := b.w.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := b.check(); err != nil {
+		return err
+	}
+	if err := b.runs.add(e); err != nil {
+		return err
+	}
+	if !b.inRAM(e) {
+		b.err = fmt.Errorf("%w: %v is not RAM", ErrBadPlan, e)
+		return b.err
+	}
+	if len(b.runs.buf) < pieceLen-32 {
+		return nil
+	}
+	return b.flush()
+}
+
+// check returns why the builder takes nothing. The core's mu is held.
+func (b *PlanBuilder) check() error {
+	if err := b.w.c.check(b.w); err != nil {
+		return err
+	}
+	return b.err
+}
+
+func (b *PlanBuilder) inRAM(e mem.Extent) bool {
+	for len(b.ram) > 0 && b.ram[0].End() <= e.Start {
+		b.ram = b.ram[1:]
+	}
+	return len(b.ram) > 0 && b.ram[0].Start <= e.Start && e.End() <= b.ram[0].End()
+}
+
+// flush writes the encoded runs.
+func (b *PlanBuilder) flush() error {
+	b.j.add(recRuns, b.runs.buf)
+	b.runs.buf = b.runs.buf[:0]
+	if err := b.j.flush(); err != nil {
+		return b.w.c.failLocked(err)
+	}
+	return nil
+}
+
+// Finish checks the runs against end, makes the plan durable and lays out
+// vmcore-incomplete, which crash can open from then on. The error matches ErrBadPlan when
+// the counts are wrong; the plan is given up then.
+func (b *PlanBuilder) Finish(end PlanEnd) error {
+	c := b.w.c
+	if err := c.enter(b.w); err != nil {
+		return err
+	}
+	defer c.commitMu.Unlock()
+	info, err := b.end(end)
+	if err != nil {
+		b.Abort()
+		return err
+	}
+	if err := b.publish(info); err != nil {
+		return c.fail(err)
+	}
+	if err := c.layOut(); err != nil {
+		return c.fail(err)
+	}
+	c.mu.Lock()
+	c.m.setPlan(&b.facts, info)
+	c.m.Plan.Classes = cleanClasses(end.Classes)
+	c.mu.Unlock()
+	return c.saveManifest()
+}
+
+// end writes what is left of the runs and returns the plan as it will be stored.
+func (b *PlanBuilder) end(end PlanEnd) (*PlanInfo, error) {
+	c := b.w.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := b.check(); err != nil {
+		return nil, err
+	}
+	b.runs.flush()
+	if len(b.runs.buf) > 0 {
+		if err := b.flush(); err != nil {
+			return nil, err
+		}
+	}
+	f := &b.facts
+	info := &PlanInfo{PlanEnd: end, PageSize: f.PageSize, MaxPFN: f.MaxPFN, DumpLevel: f.DumpLevel, Runs: b.runs.runs}
+	if b.runs.pages != end.Pages {
+		return nil, fmt.Errorf("%w: %d pages announced, %d in its runs", ErrBadPlan, end.Pages, b.runs.pages)
+	}
+	if err := info.check(); err != nil {
+		return nil, err
+	}
+	layout, err := f.header().Layout(end.Pages)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadPlan, err)
+	}
+	info.DataOffset = layout.Data
+	return info, nil
+}
+
+// publish puts the new journal in the place of the old one. commitMu is held.
+func (b *PlanBuilder) publish(info *PlanInfo) error {
+	c := b.w.c
+	b.j.add(recPlanEnd, encodePlanEnd(info))
+	if c.log != nil {
+		b.j.add(recLog, c.log.encode())
+	}
+	if err := b.j.publish(c.fs, c.dir); err != nil {
+		return err
+	}
+	old := c.j
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.j, c.plan, c.facts, c.dataEnd = b.j, info, &b.facts, info.firstPage()
+	c.builder, b.err = nil, errPlanDone
+	return old.close()
+}
+
+// layOut makes vmcore-incomplete from the stored plan.
+func (c *core) layOut() error {
+	vm, err := c.fs.Create(c.path(IncompleteName))
+	if err != nil {
+		return err
+	}
+	c.vm = vm
+	jr, err := c.loadOwn()
+	if err != nil {
+		return err
+	}
+	var runsErr error
+	kw, err := kdumpfile.CreateAt(vm, c.facts.header(), jr.runs(&runsErr), kdumpfile.Options{DataOffset: c.plan.DataOffset})
+	if err := errors.Join(runsErr, err); err != nil {
+		return err
+	}
+	if err := reserve(vm, kw.Layout()); err != nil {
+		return err
+	}
+	c.kw = kw
+	return c.fs.SyncDir(c.dir)
+}
+
+// loadOwn reads the journal that the writer has open.
+func (c *core) loadOwn() (*journal, error) { return loadJournal(c.j.f, c.j.size, nil) }
+
+// reserve sets the room of the descriptors aside, so that a full disk never keeps a
+// dump from being sealed with what is there.
+func reserve(vm File, l kdumpfile.Layout) error {
+	a, ok := vm.(Allocator)
+	if !ok {
+		return nil
+	}
+	return a.Allocate(l.Descs, l.FirstPage()-l.Descs)
+}
+
+// cleanClasses bounds what a peer says of its pages.
+func cleanClasses(classes map[string]uint64) map[string]uint64 {
+	out := make(map[string]uint64)
+	for name, n := range classes {
+		if len(out) < maxMapEntries {
+			out[clean(name, maxHost)] = n
+		}
+	}
+	return out
+}
+
+// Abort drops the plan. After Finish it does nothing.
+func (b *PlanBuilder) Abort() {
+	c := b.w.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.builder == b {
+		c.dropBuilder()
+	}
+}
+
+// dropBuilder gives up a plan that is not whole. What it wrote goes with the next Resume, if not now.
+func (c *core) dropBuilder() {
+	if b := c.builder; b != nil {
+		_ = b.j.discard(c.fs, c.dir) // a leftover harms nothing
+		c.builder, b.err = nil, errPlanDone
+	}
+}

@@ -1,0 +1,161 @@
+package dumpdir
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// PutChunk stores the pages of a chunk; they are durable after the next Commit. It keeps
+// nothing of c. The chunk's pages must have been checked (PageDecoder.Check).
+// Errors that harm nothing: ErrHaveChunk, ErrOutsidePlan, ErrHavePage, ErrBadChunk.
+func (w *Writer) PutChunk(c *Chunk) error {
+	core := w.c
+	for {
+		core.mu.Lock()
+		if !core.batch.full() {
+			break
+		}
+		core.mu.Unlock()
+		if err := core.enter(w); err != nil {
+			return err
+		}
+		err := core.commit()
+		core.commitMu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	defer core.mu.Unlock()
+	if err := core.check(w); err != nil {
+		return err
+	}
+	return core.put(c)
+}
+
+func (c *core) put(ch *Chunk) error {
+	s, err := c.admit(ch)
+	if err != nil {
+		return err
+	}
+	offset := c.dataEnd
+	// The data goes first: who reads the file meanwhile never finds a descriptor without its page.
+	if len(ch.Data) > 0 {
+		if _, err := c.vm.WriteAt(ch.Data, offset); err != nil {
+			return c.failLocked(err)
+		}
+	}
+	if err := putDescs(c.kw, ch.Extents, ch.Pages, offset); err != nil {
+		return c.failLocked(err)
+	}
+	c.dataEnd += s.bytes
+	c.batch.add(ch, offset, s)
+	return nil
+}
+
+// admit checks a chunk against itself, the plan, and what is here.
+func (c *core) admit(ch *Chunk) (s shape, err error) {
+	switch {
+	case c.sealing || c.seal != nil:
+		return s, ErrSealed
+	case c.plan == nil:
+		return s, ErrNoPlan
+	case ch.Seq >= c.plan.Chunks:
+		return s, fmt.Errorf("%w: number %d of %d", ErrOutsidePlan, ch.Seq, c.plan.Chunks)
+	case c.isHere(ch.Seq):
+		return s, fmt.Errorf("%w: %d", ErrHaveChunk, ch.Seq)
+	}
+	if s, err = ch.check(c.plan.PageSize, c.plan.MaxPFN); err != nil {
+		return s, err
+	}
+	for _, e := range ch.Extents {
+		switch err := c.kw.Check(e.Extent); {
+		case errors.Is(err, kdumpfile.ErrNotPlanned):
+			return s, fmt.Errorf("%w: chunk %d: %w", ErrOutsidePlan, ch.Seq, err)
+		case errors.Is(err, kdumpfile.ErrAlreadyPresent):
+			return s, fmt.Errorf("%w: chunk %d: %w", ErrHavePage, ch.Seq, err)
+		case err != nil:
+			return s, c.failLocked(err)
+		}
+	}
+	return s, nil
+}
+
+// isHere reports whether a chunk is durable, put, or on its way to the journal.
+func (c *core) isHere(seq uint64) bool {
+	return c.have.has(seq) || c.batch.set.has(seq) || c.spare.set.has(seq)
+}
+
+// putDescs writes the descriptors of a chunk whose data lies at offset.
+func putDescs(kw *kdumpfile.Writer, extents []ChunkExtent, pages []PageRecord, offset int64) error {
+	var descs []kdumpfile.PageDesc
+	for _, e := range extents {
+		if e.Kind == ExtentZero {
+			if err := kw.PutZero(e.Extent); err != nil {
+				return err
+			}
+			continue
+		}
+		descs = descs[:0]
+		for _, p := range pages[:e.Count] {
+			descs = append(descs, kdumpfile.PageDesc{Offset: offset, Size: p.Size, Flags: p.Flags})
+			offset += int64(p.Size)
+		}
+		pages = pages[e.Count:]
+		if err := kw.PutPages(e.Extent, descs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Commit makes all chunks durable that were put before the call, and returns
+// the numbers of those that became so since the last Commit. Chunks may be put meanwhile.
+func (w *Writer) Commit() ([]SeqRange, error) {
+	c := w.c
+	if err := c.enter(w); err != nil {
+		return nil, err
+	}
+	defer c.commitMu.Unlock()
+	if err := c.commit(); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	fresh := c.fresh.ranges()
+	c.fresh = newSeqSet()
+	return fresh, nil
+}
+
+// commit is group commit: the data of all chunks put so far is synced, then their records are
+// appended and synced. commitMu is held; mu is not, through the syncs.
+func (c *core) commit() error {
+	c.mu.Lock()
+	b := c.batch
+	if err := c.err; err != nil || len(b.seqs) == 0 {
+		c.mu.Unlock()
+		return err
+	}
+	c.batch, c.spare = c.spare, b
+	vm := c.vm
+	c.mu.Unlock()
+
+	if err := vm.Sync(); err != nil {
+		return c.fail(err)
+	}
+	b.each(func(payload []byte) { c.j.add(recChunk, payload) })
+	if err := c.j.commit(); err != nil {
+		return c.fail(err)
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, q := range b.seqs {
+		c.have.add(q)
+		c.fresh.add(q)
+	}
+	c.count.merge(&b.count)
+	b.reset()
+	return nil
+}

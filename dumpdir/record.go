@@ -1,0 +1,106 @@
+package dumpdir
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+)
+
+// The journal's byte layout. docs/layout.md specifies it; all integers are little endian.
+const (
+	journalMagic     = "CHCHUNKS"
+	journalVersion   = 1
+	journalHeaderLen = 16 // magic, u16 version, u16 zero, u32 CRC-32C of the 12 bytes before
+
+	recordHeaderLen = 12 // u16 type, u16 zero, u32 payload length, u32 CRC-32C
+	maxPayload      = 128 << 10
+
+	// pieceLen bounds the payload of records that carry a piece of something longer.
+	pieceLen = 64 << 10
+	// maxBatch bounds what is appended between two fsyncs, so that a torn tail is never longer.
+	maxBatch = 1 << 20
+)
+
+type recordType uint16
+
+const (
+	recIdent   recordType = 1  // id and host
+	recLog     recordType = 2  // the kernel log is stored
+	recFacts   recordType = 3  // begins the plan
+	recNotes   recordType = 4  // piece of the ELF notes
+	recRAM     recordType = 5  // piece of the RAM ranges
+	recRuns    recordType = 6  // piece of the planned runs
+	recPlanEnd recordType = 7  // ends the plan
+	recChunk   recordType = 8  // pages that are stored
+	recSeal    recordType = 9  // the dump is final
+	recReopen  recordType = 10 // a sealed dump goes on
+)
+
+var recordNames = map[recordType]string{
+	recIdent: "ident", recLog: "log", recFacts: "facts", recNotes: "notes", recRAM: "ram", recRuns: "runs",
+	recPlanEnd: "plan end", recChunk: "chunk", recSeal: "seal", recReopen: "reopen",
+}
+
+func (t recordType) String() string {
+	if s, ok := recordNames[t]; ok {
+		return s
+	}
+	return fmt.Sprintf("record type %d", uint16(t))
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// journalHeader returns the first bytes of a journal.
+func journalHeader() []byte {
+	b := append(make([]byte, 0, journalHeaderLen), journalMagic...)
+	b = binary.LittleEndian.AppendUint16(b, journalVersion)
+	b = binary.LittleEndian.AppendUint16(b, 0)
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+// checkJournalHeader tells a foreign or damaged header from one of another version.
+func checkJournalHeader(b []byte) error {
+	if len(b) < journalHeaderLen || string(b[:8]) != journalMagic {
+		return &DamageError{File: JournalName, Offset: 0, Text: "no journal header"}
+	}
+	if crc32.Checksum(b[:12], castagnoli) != binary.LittleEndian.Uint32(b[12:]) {
+		return &DamageError{File: JournalName, Offset: 0, Text: "checksum of the journal header"}
+	}
+	if v := binary.LittleEndian.Uint16(b[8:]); v != journalVersion {
+		return fmt.Errorf("%s: version %d: %w", JournalName, v, ErrUnsupported)
+	}
+	if z := binary.LittleEndian.Uint16(b[10:]); z != 0 {
+		return &DamageError{File: JournalName, Offset: 10, Text: "reserved bytes of the journal header are not zero"}
+	}
+	return nil
+}
+
+// recordSum is the checksum of a record at file offset off. The offset is part of
+// it, so that a record which a torn write left in the wrong place does not pass.
+func recordSum(off int64, head, payload []byte) uint32 {
+	var pos [8]byte
+	binary.LittleEndian.PutUint64(pos[:], uint64(off)) //nolint:gosec // offsets are not negative
+	sum := crc32.Update(0, castagnoli, pos[:])
+	sum = crc32.Update(sum, castagnoli, head[:8])
+	return crc32.Update(sum, castagnoli, payload)
+}
+
+// appendRecord appends to b a record that will stand at file offset off.
+func appendRecord(b []byte, off int64, t recordType, payload []byte) []byte {
+	start := len(b)
+	b = binary.LittleEndian.AppendUint16(b, uint16(t))
+	b = binary.LittleEndian.AppendUint16(b, 0)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(payload))) //nolint:gosec // at most maxPayload
+	b = binary.LittleEndian.AppendUint32(b, recordSum(off, b[start:], payload))
+	return append(b, payload...)
+}
+
+// plausibleHeader reports whether b could begin a record, and its payload's length.
+func plausibleHeader(b []byte) (length int, ok bool) {
+	t := recordType(binary.LittleEndian.Uint16(b))
+	n := binary.LittleEndian.Uint32(b[4:])
+	if t < recIdent || t > recReopen || b[2] != 0 || b[3] != 0 || n > maxPayload {
+		return 0, false
+	}
+	return int(n), true
+}

@@ -1,0 +1,204 @@
+package dumpdir
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Result is what a seal left.
+type Result struct {
+	State    State
+	Reason   string // why pages are missing; empty when complete
+	Progress Progress
+	SHA256   string // of vmcore, in hexadecimal; empty when there is none
+	VMCore   string // name of the vmcore file, with dir; empty when there is none
+}
+
+// Seal commits, makes the dump final and returns what it is: complete when every page of
+// the plan is here; else partial with reason, or an error that matches ErrMissingPages when reason is
+// empty; log-only when there is no plan. It may be called again, and after a kill at
+// any point inside it Resume finishes what it began. The long part reads vmcore for its
+// SHA-256; when ctx ends it, the writer has failed and the dump can be resumed as if Seal had
+// not been called.
+func (w *Writer) Seal(ctx context.Context, reason string) (Result, error) {
+	c := w.c
+	if err := c.enter(w); err != nil {
+		return Result{}, err
+	}
+	defer c.commitMu.Unlock()
+	if c.seal == nil {
+		if err := c.sealNow(ctx, reason); err != nil {
+			return Result{}, err
+		}
+		if err := c.finishSeal(); err != nil {
+			return Result{}, c.fail(err)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.result(), nil
+}
+
+// Result returns what the seal left; ok is false when the dump is not sealed.
+func (w *Writer) Result() (res Result, ok bool) {
+	w.c.mu.Lock()
+	defer w.c.mu.Unlock()
+	if w.c.seal == nil {
+		return Result{}, false
+	}
+	return w.c.result(), true
+}
+
+func (c *core) result() Result {
+	r := Result{State: c.seal.state, Reason: c.seal.reason, Progress: c.progress()}
+	if c.plan != nil {
+		r.SHA256, r.VMCore = hex.EncodeToString(c.seal.sum[:]), c.path(VMCoreName)
+	}
+	return r
+}
+
+// sealNow does everything up to the journal's seal record. commitMu is held.
+func (c *core) sealNow(ctx context.Context, reason string) error {
+	seal, err := c.beginSeal(reason)
+	if err != nil {
+		return err
+	}
+	if c.plan != nil {
+		if err := c.sealFront(ctx, seal); err != nil {
+			return c.fail(err)
+		}
+	}
+	seal.time = time.Now().Unix()
+	c.j.add(recSeal, seal.encode())
+	if err := c.j.commit(); err != nil {
+		return c.fail(err)
+	}
+	c.mu.Lock()
+	c.seal = seal
+	c.mu.Unlock()
+	return nil
+}
+
+// beginSeal decides what the dump is. From its success on no chunk is taken.
+func (c *core) beginSeal(reason string) (*sealRecord, error) {
+	c.mu.Lock()
+	c.sealing = true
+	c.dropBuilder()
+	c.mu.Unlock()
+	if err := c.commit(); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.progress()
+	seal := &sealRecord{state: StateComplete, present: p.Present, size: p.Bytes}
+	switch {
+	case c.plan == nil:
+		seal.state, seal.reason = StateLogOnly, clean(reason, maxReason)
+	case p.Missing() > 0 && reason == "":
+		c.sealing = false
+		return nil, fmt.Errorf("%w: %d of %d", ErrMissingPages, p.Missing(), p.Planned)
+	case p.Missing() > 0:
+		seal.state, seal.reason = StatePartial, clean(reason, maxReason)
+	}
+	return seal, nil
+}
+
+// sealFront gives vmcore its final bytes, makes them durable and sums them up.
+func (c *core) sealFront(ctx context.Context, seal *sealRecord) error {
+	write := c.kw.SealComplete
+	if seal.state == StatePartial {
+		write = c.kw.SealPartial
+	}
+	if err := write(); err != nil {
+		return err
+	}
+	// What a failed put left behind the last chunk goes.
+	if err := c.vm.Truncate(seal.size); err != nil {
+		return err
+	}
+	if err := c.vm.Sync(); err != nil {
+		return err
+	}
+	_, sum, err := hashReader(c.vm, ctx.Err)
+	seal.sum = sum
+	return err
+}
+
+// finishSeal brings names, manifest and sums in line with the journal's seal record. It may be
+// repeated from any point. commitMu is held.
+func (c *core) finishSeal() error {
+	if c.vm != nil {
+		vm := c.vm
+		c.mu.Lock()
+		c.vm, c.kw = nil, nil
+		c.mu.Unlock()
+		if err := vm.Close(); err != nil {
+			return err
+		}
+	}
+	if err := c.nameVMCore(); err != nil {
+		return err
+	}
+	if err := c.saveManifest(); err != nil {
+		return err
+	}
+	return c.writeSums()
+}
+
+// nameVMCore gives the sealed file its name, unless it has it.
+func (c *core) nameVMCore() error {
+	if c.plan == nil {
+		return nil
+	}
+	err := c.fs.Rename(c.path(IncompleteName), c.path(VMCoreName))
+	if err := ignoreNotExist(err); err != nil {
+		return err
+	}
+	return c.fs.SyncDir(c.dir)
+}
+
+// sums returns what SHA256SUMS has to be. Manifest and journal are hashed as they are.
+func (c *core) sums() (string, error) {
+	var b strings.Builder
+	for _, name := range []string{JournalName, ManifestName} {
+		_, sum, err := hashFile(c.fs, c.path(name), nil)
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(sumLine(sum, name))
+	}
+	if c.plan != nil {
+		b.WriteString(sumLine(c.seal.sum, VMCoreName))
+	}
+	if c.log != nil {
+		b.WriteString(sumLine(c.log.sum, LogName))
+	}
+	return b.String(), nil
+}
+
+func (c *core) writeSums() error {
+	sums, err := c.sums()
+	if err != nil {
+		return err
+	}
+	return saveFile(c.fs, c.dir, SumsName, []byte(sums))
+}
+
+// setSeal fills in what the seal says; nil means that there is none.
+func (m *Manifest) setSeal(s *sealRecord) {
+	m.State, m.Reason, m.SHA256, m.EndTime = StateArriving, "", "", nil
+	if s == nil {
+		return
+	}
+	m.State, m.Reason = s.state, s.reason
+	if s.state != StateLogOnly {
+		m.SHA256 = hex.EncodeToString(s.sum[:])
+	}
+	if t := time.Unix(s.time, 0).UTC(); t.Year() >= 1970 && t.Year() <= maxYear {
+		m.EndTime = &t
+	}
+}

@@ -1,0 +1,335 @@
+package dumpdir
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// verifier is one run of Verify.
+type verifier struct {
+	d    *Dump
+	jr   *journal
+	ctx  context.Context
+	opts VerifyOptions
+	rep  *Report
+
+	vm     File
+	name   string // of the vmcore file
+	size   int64
+	pos    int64 // everything before was read, in order
+	told   int64 // pos when progress was told last
+	sum    hash.Hash
+	buf    []byte
+	layout kdumpfile.Layout
+	bitmap *rankedBitmap // the 2nd bitmap as it has to be
+}
+
+// Verify reads every byte of the dump again, in constant memory, and compares it with what the
+// journal says it has to be. The error is for a verification that could not be done, or the one of ctx;
+// damage is in the report. Of an arriving dump it checks what is committed.
+func (d *Dump) Verify(ctx context.Context, opts VerifyOptions) (*Report, error) {
+	if opts.MaxFindings == 0 {
+		opts.MaxFindings = defaultFindings
+	}
+	v := &verifier{
+		d: d, jr: d.jr, ctx: ctx, opts: opts, sum: sha256.New(), buf: make([]byte, 256<<10),
+		rep: &Report{State: d.m.State, Progress: d.Progress(), Findings: []Finding{}},
+	}
+	v.structure()
+	if v.jr == nil {
+		return v.withoutJournal()
+	}
+	if err := v.log(); err != nil {
+		return nil, err
+	}
+	if v.jr.plan != nil {
+		if err := v.vmcore(); err != nil {
+			return nil, err
+		}
+	}
+	if v.jr.seal != nil {
+		if err := v.sums(); err != nil {
+			return nil, err
+		}
+	}
+	return v.rep, nil
+}
+
+const defaultFindings = 1000
+
+func (v *verifier) find(f Finding) {
+	v.rep.Damaged++
+	if len(v.rep.Findings) < v.opts.MaxFindings {
+		v.rep.Findings = append(v.rep.Findings, f)
+	}
+}
+
+// damage turns a *DamageError into a finding; other errors it returns.
+func (v *verifier) damage(err error) error {
+	d, ok := errors.AsType[*DamageError](err)
+	if !ok {
+		return err
+	}
+	where := "journal"
+	if d.File == ManifestName {
+		where = "manifest"
+	}
+	v.find(Finding{File: d.File, Offset: d.Offset, Where: where, Text: d.Text})
+	return nil
+}
+
+// structure reports what Open found in manifest and journal.
+func (v *verifier) structure() {
+	if errors.Is(v.d.damage, fs.ErrNotExist) {
+		v.find(Finding{File: ManifestName, Offset: -1, Where: "manifest", Text: "missing"})
+	} else if len(v.brokenSpans()) == 0 {
+		_ = v.damage(v.d.damage) // Open keeps no other errors
+	}
+	for _, s := range v.brokenSpans() {
+		if v.jr.seal == nil && s.end == v.jr.size {
+			v.rep.Warnings = append(v.rep.Warnings, fmt.Sprintf("%s: %d bytes at the end are not committed", JournalName, s.end-s.off))
+			continue
+		}
+		v.find(Finding{File: JournalName, Offset: s.off, Length: s.end - s.off, Where: "journal", Text: "no intact record"})
+	}
+}
+
+func (v *verifier) brokenSpans() []span {
+	if v.jr == nil {
+		return nil
+	}
+	return v.jr.broken
+}
+
+// withoutJournal reads what a dump whose journal is beyond use still has.
+func (v *verifier) withoutJournal() (*Report, error) {
+	name, ok := v.d.VMCorePath()
+	if !ok {
+		return v.rep, nil
+	}
+	f, err := v.d.fs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	size, err := f.Size()
+	if err == nil {
+		err = verifyImage(v.ctx, f, size, v.opts, v.rep)
+	}
+	v.rep.Warnings = append(v.rep.Warnings, "the journal is beyond use: pages were only decoded, not compared")
+	return v.rep, errors.Join(err, f.Close())
+}
+
+func (v *verifier) log() error {
+	if v.jr.log == nil {
+		return nil
+	}
+	size, sum, err := hashFile(v.d.fs, path.Join(v.d.dir, LogName), v.ctx.Err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		v.find(Finding{File: LogName, Offset: -1, Where: "log", Text: "missing"})
+	case err != nil:
+		return err
+	case size != v.jr.log.size:
+		v.find(Finding{File: LogName, Offset: min(size, v.jr.log.size), Where: "log", Text: fmt.Sprintf("%d bytes long, not %d", size, v.jr.log.size)})
+	case sum != v.jr.log.sum:
+		v.find(Finding{File: LogName, Offset: -1, Where: "log", Text: "SHA-256 is not the one that the journal has"})
+	}
+	return nil
+}
+
+// vmcore checks the file from front to end.
+func (v *verifier) vmcore() error {
+	if ok, err := v.openVMCore(); err != nil || !ok {
+		return err
+	}
+	err := v.readVMCore()
+	if errors.Is(err, errShort) {
+		v.find(Finding{File: v.name, Offset: v.size, Length: v.jr.dataEnd - v.size, Where: "file", Text: fmt.Sprintf("ends at %d, has to be %d bytes", v.size, v.jr.dataEnd)})
+		err = nil
+	}
+	return errors.Join(err, v.vm.Close())
+}
+
+func (v *verifier) openVMCore() (ok bool, err error) {
+	name, ok := v.d.VMCorePath()
+	if !ok {
+		v.find(Finding{File: VMCoreName, Offset: -1, Where: "file", Text: "missing"})
+		return false, nil
+	}
+	v.name = path.Base(name)
+	if v.jr.seal != nil && v.name == IncompleteName {
+		v.rep.Warnings = append(v.rep.Warnings, "the seal was interrupted before the file was renamed")
+	}
+	if v.vm, err = v.d.fs.Open(name); err != nil {
+		return false, err
+	}
+	v.size, err = v.vm.Size()
+	return err == nil, err
+}
+
+func (v *verifier) readVMCore() error {
+	if err := v.front(); err != nil {
+		return err
+	}
+	if err := v.data(); err != nil {
+		return err
+	}
+	if v.jr.seal == nil {
+		return nil
+	}
+	if v.size > v.pos {
+		v.find(Finding{File: v.name, Offset: v.pos, Length: v.size - v.pos, Where: "file", Text: fmt.Sprintf("%d bytes long, not %d", v.size, v.pos)})
+		return v.skip(v.size)
+	}
+	return nil
+}
+
+// errShort says that vmcore ends before the bytes that it has to have.
+var errShort = errors.New("file is too short")
+
+// next reads the next n bytes of vmcore into p[:n], and sums them up.
+func (v *verifier) next(p []byte) error {
+	if err := v.ctx.Err(); err != nil {
+		return err
+	}
+	n, err := v.vm.ReadAt(p, v.pos)
+	_, _ = v.sum.Write(p[:n]) // a hash takes everything
+	v.pos += int64(n)
+	if n < len(p) {
+		if err == nil || errors.Is(err, io.EOF) {
+			return errShort
+		}
+		return err
+	}
+	if v.opts.Progress != nil && (v.pos-v.told >= 1<<20 || v.pos == v.size) {
+		v.told = v.pos
+		v.opts.Progress(v.pos, v.size)
+	}
+	return nil
+}
+
+// skip reads up to offset end without a look at what is there.
+func (v *verifier) skip(end int64) error {
+	for v.pos < end {
+		if err := v.next(v.buf[:min(int64(len(v.buf)), end-v.pos)]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// zeros reads up to offset end, where every byte has to be zero.
+func (v *verifier) zeros(end int64, where string) error {
+	for v.pos < end {
+		at := v.pos
+		p := v.buf[:min(int64(len(v.buf)), end-at)]
+		if err := v.next(p); err != nil {
+			return err
+		}
+		for i, b := range p {
+			if b != 0 {
+				v.find(Finding{File: v.name, Offset: at + int64(i), Length: 1, Where: where, Text: fmt.Sprintf("byte is %#02x, has to be zero", b)})
+			}
+		}
+	}
+	return nil
+}
+
+// sums compares SHA256SUMS with what was read, and what was read with the seal.
+func (v *verifier) sums() error {
+	want, err := v.wantSums()
+	if err != nil {
+		return err
+	}
+	b, err := readSmall(v.d.fs, path.Join(v.d.dir, SumsName), maxSumsLen)
+	if errors.Is(err, fs.ErrNotExist) {
+		v.find(Finding{File: SumsName, Offset: -1, Where: "sums", Text: "missing"})
+		return nil
+	}
+	if err := v.damage(err); err != nil {
+		return err
+	}
+	v.compareSums(string(b), want)
+	return nil
+}
+
+// wantSums returns the lines that SHA256SUMS has to have, by file.
+func (v *verifier) wantSums() (map[string]string, error) {
+	want := make(map[string]string)
+	for _, name := range []string{JournalName, ManifestName} {
+		_, sum, err := hashFile(v.d.fs, path.Join(v.d.dir, name), v.ctx.Err)
+		if err := ignoreNotExist(err); err != nil {
+			return nil, err
+		}
+		want[name] = sumLine(sum, name)
+	}
+	if v.jr.log != nil {
+		want[LogName] = sumLine(v.jr.log.sum, LogName)
+	}
+	if v.jr.plan != nil && v.vm != nil {
+		v.rep.SHA256 = hex.EncodeToString(v.sum.Sum(nil))
+		sum := v.jr.seal.sum
+		want[VMCoreName] = sumLine(sum, VMCoreName)
+		if v.rep.SHA256 != hex.EncodeToString(sum[:]) && v.rep.Damaged == 0 {
+			v.find(Finding{File: v.name, Offset: -1, Where: "file", Text: "SHA-256 is not the one of the seal, but no byte was found wrong"})
+		}
+	}
+	return want, nil
+}
+
+func (v *verifier) compareSums(have string, want map[string]string) {
+	known := v.rep.Damaged
+	for line := range strings.Lines(have) {
+		_, name, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
+		exp, ok := want[name]
+		delete(want, name)
+		switch {
+		case ok && line == exp:
+		case ok && known == 0 && (name == ManifestName || name == JournalName):
+			v.find(Finding{File: name, Offset: -1, Where: "sums", Text: "SHA-256 is not the one in " + SumsName})
+		case ok && known > 0 && (name == ManifestName || name == JournalName):
+			// Named already, or not to be told from damage of the line.
+		default:
+			v.find(Finding{File: SumsName, Offset: -1, Where: "sums", Text: fmt.Sprintf("wrong line %q", clean(line, maxText))})
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		v.find(Finding{File: SumsName, Offset: -1, Where: "sums", Text: "no line for " + name})
+	}
+}
+
+// front checks everything before the page data, and the descriptors of all chunks.
+func (v *verifier) front() error {
+	h := v.jr.facts.header()
+	l, err := h.Layout(v.jr.plan.Pages)
+	if err != nil {
+		return err
+	}
+	l.Data = v.jr.plan.DataOffset
+	v.layout = l
+	front, err := h.EncodeFront(v.jr.state() != StateComplete)
+	if err != nil {
+		return err
+	}
+	head := &comparer{v: v, region: headerRegion(v.layout)}
+	if _, err := io.Copy(head, bytes.NewReader(front)); err != nil {
+		return err
+	}
+	if err := v.bitmaps(h); err != nil {
+		return err
+	}
+	return v.descs()
+}

@@ -1,0 +1,160 @@
+package dumpdir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/dumpfile"
+)
+
+// data checks every stored page, and that there are zeros where no page is.
+func (v *verifier) data() error {
+	dec := NewPageDecoder(v.jr.plan.PageSize)
+	page := make([]byte, v.jr.plan.PageSize)
+	return v.jr.chunks(func(r *chunkRecord) error {
+		if err := v.zeros(r.offset, "gap between chunks"); err != nil {
+			return err
+		}
+		return v.chunkData(r, dec, page)
+	})
+}
+
+// chunkData compares the pages of one chunk with its record: each stored page with its CRC-32C, and all,
+// decoded, with the checksum that the sender computed.
+func (v *verifier) chunkData(r *chunkRecord, dec *PageDecoder, buf []byte) error {
+	dec.sum.Reset()
+	damaged, i, seq := false, 0, r.seq
+	for _, e := range r.extents {
+		if e.Kind == ExtentZero {
+			continue
+		}
+		for pfn := e.Start; pfn < e.End(); pfn++ {
+			at, stored := v.pos, buf[:r.pages[i].Size]
+			if err := v.next(stored); err != nil {
+				return err
+			}
+			if what := checkStored(dec, r.pages[i], r.sums[i], stored); what != "" {
+				damaged = true
+				v.find(Finding{File: VMCoreName, Offset: at, Length: int64(len(stored)), Where: "page", PFN: &pfn, Chunk: &seq, Text: what})
+			}
+			i++
+		}
+	}
+	if sum := dec.sum.Sum64(); !damaged && sum != r.rawSum {
+		v.find(Finding{
+			File: VMCoreName, Offset: r.offset, Length: r.bytes, Where: "chunk", Chunk: &seq,
+			Text: fmt.Sprintf("xxh3 of its pages is %016x, the sender had %016x", sum, r.rawSum),
+		})
+	}
+	return nil
+}
+
+// checkStored says what is wrong with a stored page, and adds the decoded one to the sum of the chunk.
+func checkStored(dec *PageDecoder, rec PageRecord, sum uint32, stored []byte) string {
+	if got := crc32.Checksum(stored, castagnoli); got != sum {
+		return fmt.Sprintf("CRC-32C of the stored page is %08x, has to be %08x", got, sum)
+	}
+	raw, err := dec.Page(rec, stored)
+	if err != nil {
+		return fmt.Sprintf("page does not decode: %v", err)
+	}
+	_, _ = dec.sum.Write(raw) // a hash takes everything
+	return ""
+}
+
+// VerifyFile verifies a dump file without a directory around it: every page is read and
+// decoded. path is any file that vmcore/dumpfile opens. Without a journal there is nothing to compare
+// raw pages with.
+func VerifyFile(ctx context.Context, path string, opts VerifyOptions) (*Report, error) {
+	img, err := dumpfile.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	rep := newImageReport(path)
+	err = readImage(ctx, img, opts, rep)
+	return rep, errors.Join(err, img.Close())
+}
+
+func newImageReport(name string) *Report {
+	return &Report{
+		State: StateComplete, Findings: []Finding{},
+		Warnings: []string{name + ": no journal: pages were decoded, not compared"},
+	}
+}
+
+// verifyImage is readImage for an open file that may not even be a dump.
+func verifyImage(ctx context.Context, r io.ReaderAt, size int64, opts VerifyOptions, rep *Report) error {
+	img, err := dumpfile.New(r, size)
+	if err != nil {
+		rep.Damaged++
+		rep.Findings = append(rep.Findings, Finding{File: VMCoreName, Offset: -1, Where: "file", Text: err.Error()})
+		return nil
+	}
+	return readImage(ctx, img, opts, rep)
+}
+
+// readImage reads every page of img. Pages that are missing from an incomplete dump are counted, not
+// found damaged.
+func readImage(ctx context.Context, img vmcore.Image, opts VerifyOptions, rep *Report) error {
+	if opts.MaxFindings == 0 {
+		opts.MaxFindings = defaultFindings
+	}
+	info := img.Info()
+	if info.Incomplete {
+		rep.State = StatePartial
+	}
+	rep.Warnings = append(rep.Warnings, info.Warnings...)
+	ir := imageReader{img: img, opts: opts, rep: rep, page: make([]byte, info.PageSize), max: int64(info.MaxPFN)} //nolint:gosec // at most 1 << 52
+	for e, err := range img.Pages() {
+		if err != nil {
+			ir.find(nil, err)
+			return nil
+		}
+		for pfn := e.Start; pfn < e.End(); pfn++ {
+			if pfn%1024 == 0 && ctx.Err() != nil {
+				return ctx.Err()
+			}
+			ir.read(pfn)
+		}
+	}
+	return nil
+}
+
+type imageReader struct {
+	img  vmcore.Image
+	opts VerifyOptions
+	rep  *Report
+	page []byte
+	max  int64
+}
+
+func (r *imageReader) read(pfn mem.PFN) {
+	r.rep.Progress.Planned++
+	switch err := r.img.ReadPage(r.page, pfn); {
+	case err == nil:
+		r.rep.Progress.Present++
+	case errors.Is(err, vmcore.ErrIncomplete):
+	default:
+		r.find(&pfn, err)
+	}
+	if r.opts.Progress != nil && pfn%1024 == 0 {
+		r.opts.Progress(int64(pfn)*int64(len(r.page)), r.max*int64(len(r.page))) //nolint:gosec // far below 1 << 63
+	}
+}
+
+func (r *imageReader) find(pfn *mem.PFN, err error) {
+	r.rep.Damaged++
+	if len(r.rep.Findings) >= r.opts.MaxFindings {
+		return
+	}
+	f := Finding{File: VMCoreName, Offset: -1, Where: "page", PFN: pfn, Text: err.Error()}
+	if fe, ok := errors.AsType[*vmcore.FormatError](err); ok {
+		f.Offset, f.Field = fe.Off, fe.Struct
+	}
+	r.rep.Findings = append(r.rep.Findings, f)
+}
