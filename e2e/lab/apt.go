@@ -106,7 +106,8 @@ func (a *apt) libraries(ctx context.Context, pkg string) ([]string, error) {
 		name := strings.TrimSpace(line)
 		// Unindented lines name the packages themselves; perl and debconf are
 		// for the maintainer scripts, which nobody runs.
-		if !strings.HasPrefix(line, " ") && strings.HasPrefix(name, "lib") && !strings.Contains(name, "perl") {
+		isLibrary := strings.HasPrefix(name, "lib") || strings.HasPrefix(name, "zlib")
+		if !strings.HasPrefix(line, " ") && isLibrary && !strings.Contains(name, "perl") {
 			libs = append(libs, name)
 		}
 	}

@@ -101,7 +101,7 @@ func noteGuestWord(words map[string]string, line string) {
 	if !ok {
 		return
 	}
-	for _, known := range []string{guestcfg.VmcoreSize, guestcfg.RecordsSize, guestcfg.CopyDone} {
+	for _, known := range []string{guestcfg.VmcoreSize, guestcfg.CopyDone} {
 		if value, ok := strings.CutPrefix(word, known); ok {
 			words[known] = value
 		}
@@ -158,16 +158,12 @@ func finishCapture(words map[string]string, vmcore, records, dir string) error {
 	if err := os.Truncate(vmcore, size); err != nil {
 		return err
 	}
-	recordsLen, err := strconv.ParseInt(words[guestcfg.RecordsSize], 10, 64)
-	if err != nil {
-		return err
-	}
 	f, err := os.Open(records)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	return untar(io.LimitReader(f, recordsLen), dir)
+	return untar(f, dir)
 }
 
 func untar(r io.Reader, dir string) error {

@@ -21,7 +21,9 @@ type kernelSource struct {
 }
 
 var kernelSources = []kernelSource{
-	{"5.10", "bullseye", "amd64", regexp.MustCompile(`^5\.10\.0-\d+-cloud-amd64$`)},
+	// 5.10.0-32 is that of bullseye's last point release. Newer ones are security
+	// updates whose debugging symbols are listed but gone from the archive.
+	{"5.10", "bullseye", "amd64", regexp.MustCompile(`^5\.10\.0-32-cloud-amd64$`)},
 	{"6.1", "bookworm", "amd64", regexp.MustCompile(`^6\.1\.0-\d+-cloud-amd64$`)},
 	{"6.1-generic", "bookworm", "amd64", regexp.MustCompile(`^6\.1\.0-\d+-amd64$`)},
 	{"6.12", "trixie", "amd64", regexp.MustCompile(`^6\.12\.\d+\+deb13-cloud-amd64$`)},

@@ -3,9 +3,9 @@ package lab
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,15 +26,16 @@ type machine struct {
 	scenario Scenario
 	kernel   *Kernel
 	initrd   string
-	dir      string // for the console log and the monitor socket
+	dir      string // for the console log and the QMP socket
 	disks    []disk
 	onLine   func(line string) // called for each console line, without its end
+	asideErr error             // what went wrong beside the guest
 }
 
 // consolePath is where run leaves everything the guest printed.
 func (m *machine) consolePath() string { return filepath.Join(m.dir, "console.log") }
 
-func (m *machine) monitorPath() string { return filepath.Join(m.dir, "monitor") }
+func (m *machine) qmpPath() string { return filepath.Join(m.dir, "qmp") }
 
 // run boots the machine and returns when QEMU has ended.
 func (m *machine) run(ctx context.Context) error {
@@ -66,7 +67,7 @@ func (m *machine) run(ctx context.Context) error {
 		}
 		return fmt.Errorf("lab: %s: %w: %s", name, err, stderr.String())
 	}
-	return readErr
+	return errors.Join(readErr, m.asideErr)
 }
 
 func (m *machine) readConsole(r io.Reader) error {
@@ -88,8 +89,9 @@ func (m *machine) readConsole(r io.Reader) error {
 
 func (m *machine) line(line string) {
 	if word, ok := guestWord(line); ok && word == guestcfg.WantBalloon {
-		// Without a balloon the guest reports it.
-		_ = m.monitor(fmt.Sprintf("balloon %d", m.scenario.MemMiB-guestcfg.BalloonMiB))
+		if err := m.balloon(); err != nil {
+			m.asideErr = fmt.Errorf("lab: balloon: %w", err)
+		}
 	}
 	if m.onLine != nil {
 		m.onLine(line)
@@ -102,27 +104,6 @@ func guestWord(line string) (string, bool) {
 	return word, ok
 }
 
-// monitor gives QEMU a command.
-func (m *machine) monitor(command string) error {
-	conn, err := (&net.Dialer{}).DialContext(context.Background(), "unix", m.monitorPath())
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-	if _, err := fmt.Fprintln(conn, command); err != nil {
-		return err
-	}
-	// The monitor echoes the command and prompts again when it is done; hanging
-	// up earlier may lose the command.
-	r := bufio.NewReader(conn)
-	for range 2 {
-		if _, err := r.ReadString('\n'); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // command is the QEMU to run.
 func (m *machine) command() (name string, args []string) {
 	s := m.scenario
@@ -133,7 +114,7 @@ func (m *machine) command() (name string, args []string) {
 		// Memory that the guest does not touch costs nothing, however much it is.
 		"-object", "memory-backend-ram,id=m0,reserve=off,size=" + mem,
 		"-kernel", m.kernel.Image, "-initrd", m.initrd, "-append", m.cmdline(),
-		"-serial", "stdio", "-monitor", "unix:" + m.monitorPath() + ",server=on,wait=off",
+		"-serial", "stdio", "-qmp", "unix:" + m.qmpPath() + ",server=on,wait=off",
 		"-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,romfile=",
 		"-device", "virtio-balloon-pci",
 	}

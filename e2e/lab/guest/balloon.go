@@ -15,8 +15,11 @@ func inflateBalloon(total int64) error {
 	if _, err := os.Stat("/sys/bus/virtio/drivers/virtio_balloon"); err != nil {
 		return nil //nolint:nilerr // no driver, no balloon
 	}
-	say(guestcfg.WantBalloon)
-	for range 100 {
+	// QEMU's notice does not always arrive, so ask again every second.
+	for try := range 100 {
+		if try%10 == 0 {
+			say(guestcfg.WantBalloon)
+		}
 		time.Sleep(100 * time.Millisecond)
 		now, err := memTotal()
 		if err != nil {

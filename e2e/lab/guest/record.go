@@ -56,12 +56,7 @@ func record() error {
 	if err := tw.Close(); err != nil {
 		return err
 	}
-	n, err := w.finish()
-	if err != nil {
-		return err
-	}
-	say("%s%d", guestcfg.RecordsSize, n)
-	return nil
+	return w.finish()
 }
 
 func addFile(tw *tar.Writer, name string, r io.Reader, size int64) error {
@@ -203,13 +198,13 @@ func (w *directWriter) flush() error {
 	return nil
 }
 
-// finish writes what is left and returns the number of bytes written in all.
-func (w *directWriter) finish() (int64, error) {
+// finish writes what is left.
+func (w *directWriter) finish() error {
 	if err := w.flush(); err != nil {
-		return 0, err
+		return err
 	}
 	if err := w.f.Sync(); err != nil {
-		return 0, err
+		return err
 	}
-	return w.off, w.f.Close()
+	return w.f.Close()
 }

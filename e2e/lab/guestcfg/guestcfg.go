@@ -19,7 +19,6 @@ const (
 	ReadyToArm  = "armed"           // console words of the guest, after "lab: "
 	WantBalloon = "want balloon"    // the host shall inflate the balloon now
 	VmcoreSize  = "vmcore size="    // followed by the decimal byte count
-	RecordsSize = "records size="   // followed by the decimal byte count of the tar
 	CopyDone    = "vmcore copied"   // last word of a good capture
 	Crashing    = "crashing now"    // the line before the panic
 )

@@ -1,0 +1,74 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
+)
+
+// qmpTimeout is for a QEMU whose main loop is busy with the guest.
+const qmpTimeout = 30 * time.Second
+
+// balloon has QEMU take memory from the guest through virtio_balloon. It waits
+// a little: a notice sent while the guest is still printing its wish gets lost
+// under TCG (QEMU 7.2, tried).
+func (m *machine) balloon() error {
+	time.Sleep(100 * time.Millisecond)
+	size := int64(m.scenario.MemMiB-guestcfg.BalloonMiB) << 20
+	return m.qmp("balloon", map[string]any{"value": size})
+}
+
+// qmp gives QEMU one command in the QEMU Machine Protocol (QEMU:
+// docs/interop/qmp-spec.rst): a greeting, then JSON requests and answers.
+func (m *machine) qmp(command string, arguments map[string]any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), qmpTimeout)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", m.qmpPath())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.SetDeadline(time.Now().Add(qmpTimeout)); err != nil {
+		return err
+	}
+	dec, enc := json.NewDecoder(conn), json.NewEncoder(conn)
+	var greeting json.RawMessage
+	if err := dec.Decode(&greeting); err != nil {
+		return err
+	}
+	for _, request := range []map[string]any{
+		{"execute": "qmp_capabilities"},
+		{"execute": command, "arguments": arguments},
+	} {
+		if err := enc.Encode(request); err != nil {
+			return err
+		}
+		if err := qmpAnswer(dec); err != nil {
+			return fmt.Errorf("qmp %s: %w", request["execute"], err)
+		}
+	}
+	return nil
+}
+
+// qmpAnswer waits for the answer to the last request; events pass by.
+func qmpAnswer(dec *json.Decoder) error {
+	for {
+		var answer struct {
+			Return json.RawMessage
+			Error  *struct{ Desc string }
+		}
+		if err := dec.Decode(&answer); err != nil {
+			return err
+		}
+		if answer.Error != nil {
+			return fmt.Errorf("QEMU says %q", answer.Error.Desc)
+		}
+		if answer.Return != nil {
+			return nil
+		}
+	}
+}
