@@ -75,7 +75,7 @@ func (l *layout) judge(f *facts, level DumpLevel) (Class, uint64) {
 	}
 	if level&LevelFree != 0 {
 		switch {
-		case l.private >= 0 && l.buddy.is(f.word) && !f.slab && l.mapcount >= 0:
+		case l.canTellFree() && f.word == l.buddy.value && !f.slab:
 			if f.private >= l.orders {
 				return Kernel, 1 // makedumpfile asks no further either
 			}
@@ -117,11 +117,25 @@ func (l *layout) judgeUse(f *facts, level DumpLevel) Class {
 	return Kernel
 }
 
+// looksAt reports whether makedumpfile looks at struct pages at all at a level: at
+// the levels 0 and 1 it does so only for a kernel that can mark poisoned pages, so
+// that on others offline pages stay in, too.
+func (l *layout) looksAt(level DumpLevel) bool {
+	return level&(LevelCache|LevelCachePrivate|LevelUser) != 0 || l.hwpoison != 0 ||
+		level&LevelFree != 0 && l.canTellFree()
+}
+
+// canTellFree reports whether the keys to tell free blocks are there.
+func (l *layout) canTellFree() bool { return l.private >= 0 && l.mapcount >= 0 && l.buddy.known }
+
 // decide returns the class of a frame, how many frames it covers, and whether
 // level excludes them. The class is what level 31 would call it, even where a
 // smaller level keeps it.
 func (l *layout) decide(f *facts, level DumpLevel) (class Class, count uint64, excluded bool) {
 	class, count = l.judge(f, MaxLevel)
+	if !l.looksAt(level) {
+		return class, count, false
+	}
 	if class.ExcludedAt(level) {
 		// Nothing before this test matched with all tests on, so nothing does
 		// with fewer.

@@ -209,7 +209,7 @@ func (l *layout) reportMissing(r layoutReader) {
 	// The fields of slab and tail pages hold other things, which look like any
 	// flag or type to the tests: without a way to tell them nothing but free
 	// blocks, which carry an unmistakable type, may go.
-	noSlab := l.slab == 0 && !l.slabType.known
+	noSlab := l.slab == 0 && (!l.slabType.known || l.mapcount < 0)
 	missing(noSlab, "NUMBER(PG_slab) or NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)", "only free pages are excluded")
 	missing(l.compoundHead < 0, "OFFSET(page.compound_head)", "only free pages are excluded")
 	l.canTellUse = !noSlab && l.compoundHead >= 0

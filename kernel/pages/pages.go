@@ -9,13 +9,17 @@
 // and how far each reaches: __exclude_unnecessary_pages and its helpers in
 // makedumpfile.c of release 1.7.6). Where it differs:
 //
-//   - hwpoison and logically offline frames are left out at every level, also of
-//     a kernel without NUMBER(PG_hwpoison), where makedumpfile looks for neither
-//     at levels 0 and 1;
+//   - on kernels since 6.11, of which 1.7.6 takes every free and offline page for
+//     slab and keeps it: here they are told as makedumpfile 1.7.8 does;
 //   - what makes makedumpfile fail, or what it would guess, only makes this package
 //     keep more: a missing or absurd VMCOREINFO key switches off the tests that
 //     need it, a struct page that cannot be read keeps its frames, and a warning
 //     says so.
+//
+// One rule may surprise: hwpoison and logically offline frames are left out at every
+// level, but of a kernel that cannot mark poisoned pages (without
+// CONFIG_MEMORY_FAILURE, and so without NUMBER(PG_hwpoison)) makedumpfile does not
+// look for either at the levels 0 and 1, and so offline frames are kept there.
 //
 // Level bit 1 (zero pages) is about contents, which are not read here.
 //
@@ -48,8 +52,8 @@ const (
 // Class is what a page frame holds.
 type Class uint8
 
-// The classes. Kernel and Memmap are never excluded; HWPoison and Offline always
-// are; the others where the level says so.
+// The classes. Kernel and Memmap are never excluded; HWPoison and Offline are at
+// every level (but see the package comment); the others where the level says so.
 const (
 	// Kernel is all that is nothing else: kernel image, slab, stacks, page tables.
 	Kernel Class = iota
@@ -83,7 +87,9 @@ func (c Class) String() string {
 	return classNames[c]
 }
 
-// ExcludedAt reports whether level leaves frames of class c out.
+// ExcludedAt reports whether level, as a rule, leaves frames of class c out. What
+// holds for a frame is Run.Excluded: the classes say what level 31 makes of a
+// frame, and a lower level can have another reason to exclude it, or none.
 func (c Class) ExcludedAt(level DumpLevel) bool {
 	switch c {
 	case Cache:

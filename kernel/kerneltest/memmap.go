@@ -1,0 +1,221 @@
+package kerneltest
+
+import (
+	"encoding/binary"
+
+	"github.com/corehaul/corehaul/mem"
+)
+
+// How the memory map of a machine here is built.
+const (
+	Vmemmap          = mem.VirtAddr(0xffffea0000000000) // struct page of frame 0 (mapped with 2 MiB)
+	SectionBits      = 27                               // 128 MiB, as x86_64 has it
+	PagesPerSection  = 1 << (SectionBits - 12)
+	StructPage       = 64 // bytes
+	memSection       = 16 // bytes of struct mem_section
+	sectionsPerRoot  = PageSize / memSection
+	maxPhysmemBits   = 46
+	sectionHasMemmap = 3 // SECTION_MARKED_PRESENT | SECTION_HAS_MEM_MAP
+	sectionEarly     = 1 << 3
+)
+
+// Page flags and types of the machines here, as the 6.1 and 6.12 kernels for
+// x86_64 have them.
+const (
+	FlagLRU        = 1 << 4
+	FlagSlab       = 1 << 9
+	FlagSwapcache  = 1 << 10
+	FlagPrivate    = 1 << 13
+	FlagHead       = 1 << 16
+	FlagSwapbacked = 1 << 19
+	FlagHWPoison   = 1 << 22
+
+	MappingAnon = 1
+	NoType      = ^uint32(0) // _mapcount of a page that is not mapped
+
+	hugetlbDtor = 2
+)
+
+// Types are the values of the page type word of a kernel.
+type Types struct {
+	Buddy, Offline, Slab, Hugetlb uint32 // Slab and Hugetlb 0: the kernel has no such type
+	Unaccepted                    uint32 // 0: the kernel has no such type
+}
+
+// Types61 are those of kernels 5.10 to 6.8, Types612 those since 6.11.
+var (
+	Types61  = Types{Buddy: ^uint32(0x80), Offline: ^uint32(0x100)}
+	Types612 = Types{Buddy: 0xf0 << 24, Offline: 0xf1 << 24, Hugetlb: 0xf4 << 24, Slab: 0xf5 << 24, Unaccepted: 0xf6 << 24}
+)
+
+// Page is what a test puts into a struct page. The zero Page is one of the
+// kernel's own.
+type Page struct {
+	Flags, Mapping, Private uint64
+	Type                    uint32 // 0 stands for NoType
+	Head                    uint64 // compound_head, low bit set for a tail page
+}
+
+// Memmap is the memory map of a machine.
+type Memmap struct {
+	m     *Machine
+	types Types
+	table mem.VirtAddr
+}
+
+// AddMemmap gives the machine an empty mem_section table and the VMCOREINFO that
+// goes with it and with types.
+func (m *Machine) AddMemmap(types Types, maxSections uint64) *Memmap {
+	roots := (maxSections + sectionsPerRoot - 1) / sectionsPerRoot
+	mm := &Memmap{m: m, types: types, table: m.heap(roots * 8)}
+	m.Symbols["mem_section"] = uint64(mm.table)
+	m.Lengths["mem_section"] = 1 << (maxPhysmemBits - SectionBits) / sectionsPerRoot
+	m.Sizes["mem_section"] = memSection
+	m.Offsets["mem_section.section_mem_map"] = 0
+	m.Numbers["SECTION_SIZE_BITS"] = SectionBits
+	m.Numbers["MAX_PHYSMEM_BITS"] = maxPhysmemBits
+	m.Lengths["zone.free_area"] = 11
+	mm.describePage()
+	return mm
+}
+
+func (mm *Memmap) describePage() {
+	info := mm.m.Info
+	info.Sizes["page"] = StructPage
+	for name, offset := range map[string]uint64{
+		"flags": 0, "compound_head": 8, "compound_dtor": 16, "compound_order": 17, "mapping": 24, "private": 40, "_mapcount": 48,
+	} {
+		info.Offsets["page."+name] = offset
+	}
+	for name, bit := range map[string]int64{
+		"PG_lru": 4, "PG_swapcache": 10, "PG_private": 13, "PG_swapbacked": 19, "PG_hwpoison": 22, "PG_head_mask": FlagHead,
+	} {
+		info.Numbers[name] = bit
+	}
+	number := func(key string, v uint32) { info.Numbers[key] = int64(int32(v)) } //nolint:gosec // printed as an int
+	number("PAGE_BUDDY_MAPCOUNT_VALUE", mm.types.Buddy)
+	number("PAGE_OFFLINE_MAPCOUNT_VALUE", mm.types.Offline)
+	if mm.types.Slab == 0 {
+		info.Numbers["PG_slab"] = 9
+		info.Numbers["HUGETLB_PAGE_DTOR"] = hugetlbDtor
+		info.Strings["OSRELEASE"] = "6.1.0-0-test"
+		return
+	}
+	delete(info.Offsets, "page.compound_dtor")
+	delete(info.Offsets, "page.compound_order")
+	number("PAGE_SLAB_MAPCOUNT_VALUE", mm.types.Slab)
+	number("PAGE_HUGETLB_MAPCOUNT_VALUE", mm.types.Hugetlb)
+	number("PAGE_UNACCEPTED_MAPCOUNT_VALUE", mm.types.Unaccepted)
+	info.Strings["OSRELEASE"] = "6.12.0-0-test"
+}
+
+// heap allocates memory in the direct map.
+func (m *Machine) heap(size uint64) mem.VirtAddr {
+	pa := m.Alloc(size)
+	va := X86Direct + mem.VirtAddr(pa)
+	m.Map(va, pa, (size+1<<21-1)&^(1<<21-1), 21)
+	return va
+}
+
+// AddSection gives section nr struct pages, all of the kernel's own, and returns
+// where they lie in memory.
+func (mm *Memmap) AddSection(nr uint64) mem.PhysAddr {
+	pa := mm.m.Alloc(PagesPerSection * StructPage)
+	mm.MapSection(nr, pa, 21)
+	for i := range uint64(PagesPerSection) {
+		mm.Set(mem.PFN(nr*PagesPerSection+i), Page{})
+	}
+	return pa
+}
+
+// MapSection says that the struct pages of section nr lie at pa, mapped with
+// entries of 1<<shift bytes.
+func (mm *Memmap) MapSection(nr uint64, pa mem.PhysAddr, shift uint) {
+	va := Vmemmap + mem.VirtAddr(nr*PagesPerSection*StructPage)
+	mm.m.Map(va, pa, max(PagesPerSection*StructPage, uint64(1)<<shift), shift)
+	// Every section's map is stored less the section's first frame: in a virtual
+	// memory map the result is the same for all.
+	mm.SetSection(nr, uint64(Vmemmap)|sectionHasMemmap|sectionEarly)
+}
+
+// SetSection writes section_mem_map of section nr.
+func (mm *Memmap) SetSection(nr, value uint64) {
+	slot := mm.table + mem.VirtAddr(nr/sectionsPerRoot*8)
+	root := mm.readUint64(slot)
+	if root == 0 {
+		root = uint64(mm.m.heap(PageSize))
+		mm.m.WriteVirt(slot, Uint64(root))
+	}
+	mm.m.WriteVirt(mem.VirtAddr(root+nr%sectionsPerRoot*memSection), Uint64(value))
+}
+
+// Direct returns the physical address of one in the direct map.
+func Direct(va mem.VirtAddr) mem.PhysAddr { return mem.PhysAddr(va - X86Direct) }
+
+func (mm *Memmap) readUint64(va mem.VirtAddr) uint64 {
+	var b [8]byte
+	if err := mm.m.ReadPhys(b[:], Direct(va)); err != nil {
+		panic(err)
+	}
+	return binary.LittleEndian.Uint64(b[:])
+}
+
+// StructPageAddr returns where the struct page of a frame of an added section lies.
+func (mm *Memmap) StructPageAddr(pfn mem.PFN) mem.PhysAddr {
+	va := Vmemmap + mem.VirtAddr(pfn)*StructPage
+	var b [8]byte
+	if err := mm.m.ReadPhys(b[:], mm.m.EntryAddr(va, 1)); err != nil {
+		panic(err)
+	}
+	return mem.PhysAddr(binary.LittleEndian.Uint64(b[:])&(1<<52-1<<21)) + mem.PhysAddr(va&(1<<21-1))
+}
+
+// Bytes returns the struct page of p.
+func (p Page) Bytes() []byte {
+	b := make([]byte, StructPage)
+	binary.LittleEndian.PutUint64(b, p.Flags)
+	binary.LittleEndian.PutUint64(b[8:], p.Head)
+	binary.LittleEndian.PutUint64(b[24:], p.Mapping)
+	binary.LittleEndian.PutUint64(b[40:], p.Private)
+	if p.Type == 0 {
+		p.Type = NoType
+	}
+	binary.LittleEndian.PutUint32(b[48:], p.Type)
+	return b
+}
+
+// Set writes the struct page of a frame of an added section.
+func (mm *Memmap) Set(pfn mem.PFN, p Page) {
+	mm.m.Write(mm.StructPageAddr(pfn), p.Bytes())
+}
+
+// SetCompound writes a compound page of 1<<order frames from pfn on, with head as
+// its first struct page.
+func (mm *Memmap) SetCompound(pfn mem.PFN, order uint8, head Page, hugetlb bool) {
+	head.Flags |= FlagHead
+	if hugetlb && mm.types.Hugetlb != 0 {
+		head.Type = mm.types.Hugetlb
+	}
+	mm.Set(pfn, head)
+	tail := uint64(Vmemmap) + uint64(pfn)*StructPage | 1
+	for i := mem.PFN(1); i < 1<<order; i++ {
+		mm.Set(pfn+i, Page{Head: tail, Mapping: 0xdead000000000400})
+	}
+	second := Page{Head: tail, Mapping: 0xdead000000000400}.Bytes()
+	if mm.types.Slab != 0 {
+		second[0] = order // the low byte of _flags_1
+	} else {
+		second[17] = order
+		if hugetlb {
+			second[16] = hugetlbDtor
+		} else {
+			second[16] = 1 // COMPOUND_PAGE_DTOR
+		}
+	}
+	mm.m.Write(mm.StructPageAddr(pfn+1), second)
+}
+
+// SetFree writes a free block of 1<<order frames.
+func (mm *Memmap) SetFree(pfn mem.PFN, order uint64) {
+	mm.Set(pfn, Page{Type: mm.types.Buddy, Private: order})
+}
