@@ -11,10 +11,10 @@ import (
 // VMCore is the dump that a capture kernel has.
 const VMCore = "/proc/vmcore"
 
-// machineID returns something that tells this machine from others and is the same in
+// MachineID returns something that tells this machine from others and is the same in
 // every boot of it: the UUID of the mainboard, the serial number of the device tree, or
 // the addresses of its network interfaces. It only goes into a hash.
-func machineID() []byte {
+func MachineID() []byte {
 	for _, file := range []string{"/sys/class/dmi/id/product_uuid", "/proc/device-tree/serial-number"} {
 		if id, err := os.ReadFile(file); err == nil {
 			if id = bytes.Trim(id, "\x00\n "); len(id) > 0 {

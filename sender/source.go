@@ -230,3 +230,12 @@ func (p *present) advance() bool {
 	p.cur = e
 	return ok
 }
+
+// RAMBytes returns the size of the machine's RAM as far as the dump knows it.
+func (s *Source) RAMBytes() uint64 {
+	n := uint64(0)
+	for _, r := range mergeRAM(s.image.RAM()) {
+		n += r.Len()
+	}
+	return n
+}

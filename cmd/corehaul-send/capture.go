@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/kernel/pages"
+	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/sender"
+	"github.com/corehaul/corehaul/sender/pid1"
+	corehaultls "github.com/corehaul/corehaul/tls"
+)
+
+// capture sends the dump from a capture kernel in which this program is PID 1.
+func capture(ctx context.Context, env pid1.Env) pid1.Outcome {
+	tuneMemory(defaultWorkers())
+	res, err := captureDump(ctx, env)
+	env.Console.Printf("peak memory %s", cli.Bytes(peakRSS()))
+	if err != nil {
+		return pid1.Outcome{Line: fmt.Sprintf("dump failed: %v%s", err, logNote(err)), Failed: true}
+	}
+	return pid1.Outcome{Line: res.String(), Failed: !stored(res, env.Config.Collect == "log")}
+}
+
+// stored reports whether the receiver has stored something of what was asked for.
+func stored(res *sender.Result, logOnly bool) bool {
+	return res.State != protocol.StateLogOnly || logOnly || res.Declined
+}
+
+// logNote says what is left of a dump that failed.
+func logNote(err error) string {
+	if se, ok := errors.AsType[*sender.SendError](err); ok && se.LogStored {
+		return "; the log is stored"
+	}
+	return ""
+}
+
+func captureDump(ctx context.Context, env pid1.Env) (*sender.Result, error) {
+	c := env.Config
+	identity, err := corehaultls.LoadIdentity(c.Identity)
+	if err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	src, err := sender.Open(sender.VMCore)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: this kernel was not started by the crash of another one", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = src.Close() }()
+	u := src.Utsname()
+	env.Console.Printf("dump of %s, Linux %s, %s of RAM", u.Nodename, u.Release, cli.Bytes(src.RAMBytes()))
+	for _, w := range src.Warnings() {
+		env.Console.Printf("warning: %s", w)
+	}
+	if err := env.Network(ctx); err != nil {
+		return nil, err
+	}
+	tally := new(sender.Tally)
+	opts := sender.Options{
+		To: c.To, Dial: sender.DialTLS(corehaultls.ClientConfig(identity)), Level: pages.DumpLevel(c.Level),
+		Encoding: c.Encoding, LogOnly: c.Collect == "log", Patience: time.Duration(c.Patience), Stubborn: true,
+		Workers: defaultWorkers(), Tool: tool(), MachineID: sender.MachineID(), Tally: tally, Log: env.Console.Printf,
+	}
+	if d := time.Duration(c.Deadline); d > 0 {
+		opts.Deadline = env.Start.Add(d)
+	}
+	stop := pace(env.Console, tally, time.Duration(c.Progress))
+	defer stop()
+	return sender.Send(ctx, src, opts)
+}
+
+// pace prints the progress every so often until the function it returns is called.
+func pace(console *pid1.Console, tally *sender.Tally, every time.Duration) (stop func()) {
+	if every <= 0 {
+		return func() {}
+	}
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		t := time.NewTicker(every)
+		defer t.Stop()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-t.C:
+				console.Printf("%s", tally.Progress())
+			}
+		}
+	}()
+	return func() { close(quit); <-done }
+}

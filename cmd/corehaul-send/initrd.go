@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/sender/initrd"
+	corehaultls "github.com/corehaul/corehaul/tls"
+)
+
+func newInitrd(stdio cli.Stdio) *cobra.Command {
+	var o initrd.Options
+	var output string
+	cmd := &cobra.Command{
+		Use: "initrd --config FILE -o FILE [flags]", Short: "Build the initramfs of a capture kernel",
+		Long: `Packs an initramfs with this program as its /init, kernel modules with all that they need,
+the configuration and the identity named in it. Load it with
+
+  kexec -p KERNEL --initrd=FILE --append="console=ttyS0 nr_cpus=1 irqpoll reset_devices panic=10"
+
+The configuration (TOML) has these keys; all but to and identity may be left out:
+
+  to = ["tls://HOST:PORT"]      identity = "FILE"        level = 31
+  encoding = "auto"             collect = "all" | "log"  deadline = "30m"
+  patience = "15m"              after = "reboot" | "poweroff" | "halt"
+  modules = ["NAME PARAMS"]     console = "/dev/ttyS1"   progress = "5s"
+  [network]
+  mode = "dhcp" | "static" | "none"     interface = "eth0" or a MAC address
+  address = ["192.0.2.7/24"]            gateway = ["192.0.2.1"]
+  dns = ["192.0.2.53"]                  mtu = 1500
+
+On the kernel command line, corehaul.KEY=VALUE overrides to, level, encoding, collect,
+deadline, patience, after, console, progress, network (the mode), interface, address, gateway,
+dns and mtu; lists are separated by commas.
+
+The file holds the host's secret key and has rights 0600.`,
+		Example: "  corehaul-send initrd --kernel-modules /lib/modules/$(uname -r) --module virtio_net --config web-17.toml -o capture.img",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return packInitrd(stdio, o, output)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.KernelModules, "kernel-modules", "", "`DIR` of the capture kernel's modules, /lib/modules/VERSION")
+	flags.StringArrayVar(&o.Modules, "module", nil, "kernel module to load, `NAME` or \"NAME PARAMETERS\"; repeat it for more")
+	flags.StringVar(&o.Config, "config", "", "configuration `FILE` of the capture side")
+	flags.StringVarP(&output, "output", "o", "", "`FILE` to write")
+	flags.StringVar(&o.Compression, "compress", "gzip", "gzip, zstd or none; the kernel must be able to unpack it")
+	flags.StringVar(&o.Init, "init", "", "static corehaul-send to pack as /init, for another architecture; default is this program")
+	return cmd
+}
+
+func packInitrd(stdio cli.Stdio, o initrd.Options, output string) error {
+	switch {
+	case o.Config == "":
+		return cli.WithHint(cli.Usagef("no configuration: --config is missing"), "'corehaul-send initrd --help' shows what it holds")
+	case output == "":
+		return cli.Usagef("where to? -o is missing")
+	case !slices.Contains(initrd.Compressions, o.Compression):
+		return cli.Usagef("--compress %q is none of %s", o.Compression, strings.Join(initrd.Compressions, ", "))
+	}
+	if o.Init == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("this program: %w", err)
+		}
+		o.Init = self
+	}
+	o.CheckIdentity = func(path string) error {
+		_, err := corehaultls.LoadIdentity(path)
+		return err
+	}
+	rep, err := initrd.Create(output, o)
+	if err != nil {
+		return err
+	}
+	return printInitrd(stdio, rep, output)
+}
+
+func printInitrd(stdio cli.Stdio, rep *initrd.Report, output string) error {
+	for _, m := range rep.Builtin {
+		if _, err := fmt.Fprintf(stdio.Err, "%s: %s is built into the kernel\n", name, cli.Printable(m)); err != nil {
+			return err
+		}
+	}
+	t := cli.NewTable(stdio.Out)
+	for _, m := range rep.Modules {
+		t.Row("module", m.Name, m.Params)
+	}
+	t.Row("file", filepath.Clean(output), fmt.Sprintf("%s, unpacked %s", cli.Bytes(count(rep.Packed)), cli.Bytes(count(rep.Unpacked))))
+	t.Row("sends to", strings.Join(rep.To, ", "))
+	return t.Flush()
+}
+
+func count(n int64) uint64 { return uint64(max(n, 0)) }

@@ -1,0 +1,57 @@
+// Command corehaul-send gets the dump of a crashed kernel to a corehaul receiver. It
+// runs in the capture kernel, as a command or as its first process, and on any other
+// machine that has a vmcore file. See docs/operating.md.
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/sender/pid1"
+)
+
+// name begins every line on standard error.
+const name = "corehaul-send"
+
+func main() {
+	// The name as well: in a container, PID 1 may be any command.
+	if os.Getpid() == 1 && filepath.Base(os.Args[0]) == "init" {
+		pid1.Main(capture)
+	}
+	os.Exit(cli.Main(name, run))
+}
+
+// run is the whole program; tests call it.
+func run(ctx context.Context, stdio cli.Stdio, args []string) error {
+	return cli.Execute(ctx, stdio, newRoot(stdio), args)
+}
+
+func newRoot(stdio cli.Stdio) *cobra.Command {
+	root := &cobra.Command{
+		Use:   name,
+		Short: "Send the dump of a crashed kernel to a corehaul receiver",
+		Long: `corehaul-send reads the memory of a crashed kernel from /proc/vmcore in a capture
+kernel, or from any vmcore file (ELF, kdump-compressed, flattened), leaves out the
+pages that nobody needs, and sends the rest to a receiver. Cut off at any moment, it
+goes on where it was when it is started again.`,
+	}
+	root.AddCommand(newSend(stdio), newPlan(stdio), newInitrd(stdio), newVersion(stdio))
+	return root
+}
+
+func newVersion(stdio cli.Stdio) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := stdio.Out.Write([]byte(tool() + "\n"))
+			return err
+		},
+	}
+}
+
+// tool names this program and its version.
+func tool() string { return name + " " + cli.Version() }

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/sender"
+)
+
+// liveEvery is how often a terminal's line of progress changes.
+const liveEvery = 500 * time.Millisecond
+
+// reporter prints what goes on: a live line on a terminal, a line now and then elsewhere,
+// and one more for every SIGUSR1.
+type reporter struct {
+	stdio cli.Stdio
+	tally *sender.Tally
+	every time.Duration
+	live  bool
+
+	mu    sync.Mutex
+	shown bool // a live line stands on the terminal
+	quit  chan struct{}
+	done  chan struct{}
+}
+
+func newReporter(stdio cli.Stdio, tally *sender.Tally, every time.Duration) *reporter {
+	r := &reporter{stdio: stdio, tally: tally, every: every, quit: make(chan struct{}), done: make(chan struct{})}
+	r.live = every > 0 && cli.IsTerminal(stdio.Err)
+	return r
+}
+
+// Printf prints a line.
+func (r *reporter) Printf(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.clear()
+	_, _ = fmt.Fprintf(r.stdio.Err, "%s: %s\n", name, cli.Printable(fmt.Sprintf(format, args...)))
+}
+
+// clear takes the live line away; it needs mu.
+func (r *reporter) clear() {
+	if r.shown {
+		_, _ = fmt.Fprint(r.stdio.Err, "\r\x1b[K")
+		r.shown = false
+	}
+}
+
+func (r *reporter) show() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.clear()
+	_, _ = fmt.Fprint(r.stdio.Err, cli.Printable(r.tally.Progress().String()))
+	r.shown = true
+}
+
+func (r *reporter) start() {
+	go func() {
+		defer close(r.done)
+		usr1 := make(chan os.Signal, 1)
+		signal.Notify(usr1, syscall.SIGUSR1)
+		defer signal.Stop(usr1)
+		var tick <-chan time.Time
+		if every := r.interval(); every > 0 {
+			t := time.NewTicker(every)
+			defer t.Stop()
+			tick = t.C
+		}
+		for {
+			select {
+			case <-r.quit:
+				return
+			case <-usr1:
+				r.Printf("%s", r.tally.Progress())
+			case <-tick:
+				if r.live {
+					r.show()
+				} else {
+					r.Printf("%s", r.tally.Progress())
+				}
+			}
+		}
+	}()
+}
+
+func (r *reporter) interval() time.Duration {
+	if r.live {
+		return liveEvery
+	}
+	return r.every
+}
+
+func (r *reporter) stop() {
+	close(r.quit)
+	<-r.done
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.clear()
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/kernel/pages"
+	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/sender"
+	"github.com/corehaul/corehaul/sender/config"
+	corehaultls "github.com/corehaul/corehaul/tls"
+)
+
+// sendFlags are what the command line says of a dump to be sent.
+type sendFlags struct {
+	to       []string
+	identity string
+	level    uint8
+	encoding string
+	logOnly  bool
+	deadline time.Duration
+	patience time.Duration
+	workers  int
+	progress time.Duration
+}
+
+func newSend(stdio cli.Stdio) *cobra.Command {
+	var f sendFlags
+	cmd := &cobra.Command{
+		Use: "send --to tls://HOST:PORT --identity FILE [flags] [VMCORE]", Short: "Send a dump to a receiver",
+		Long: `Sends VMCORE, by default /proc/vmcore, to a receiver: the kernel log first, then the
+pages that the dump level keeps, the most useful ones first. When the connection breaks it
+is made again, and the dump goes on where it was.
+
+SIGUSR1 prints the progress. SIGINT ends it; what the receiver has stays there, and the same
+command goes on with it. A page that cannot be read is left out and named, and the dump is
+then partial (exit code 3).`,
+		Example: "  corehaul-send send --to tls://collector:7420 --identity web-17.pem\n" +
+			"  corehaul-send send --to tls://collector:7420 --identity web-17.pem --level 1 --encoding zstd /var/crash/vmcore",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.run(cmd.Context(), stdio, vmcoreArg(args))
+		},
+	}
+	f.add(cmd.Flags())
+	return cmd
+}
+
+func (f *sendFlags) add(flags *pflag.FlagSet) {
+	flags.StringSliceVar(&f.to, "to", nil, "where the dump goes, tls://HOST:PORT; repeat it for more, best first")
+	flags.StringVar(&f.identity, "identity", "", "identity `FILE` made by 'corehaul ca issue'")
+	addLevel(flags, &f.level)
+	flags.StringVar(&f.encoding, "encoding", "auto", "auto, snappy, zstd, lz4 or none; auto chooses by what holds up the line")
+	flags.BoolVar(&f.logOnly, "log-only", false, "send the kernel log and no pages")
+	flags.DurationVar(&f.deadline, "deadline", 0, "end early after this time and have what is there sealed; 0 is never")
+	flags.DurationVar(&f.patience, "patience", time.Minute, "how long to try while nothing gets through")
+	flags.IntVar(&f.workers, "workers", defaultWorkers(), "pages are read and compressed by so many at once")
+	flags.DurationVar(&f.progress, "progress", 10*time.Second, "time between two lines of progress; 0 is none. A terminal shows it live")
+}
+
+func addLevel(flags *pflag.FlagSet, level *uint8) {
+	flags.Uint8VarP(level, "level", "d", config.DefaultLevel,
+		"dump level, the sum of the pages to leave out: 1 zero, 2 cache, 4 private cache, 8 user, 16 free")
+}
+
+func vmcoreArg(args []string) string {
+	if len(args) > 0 {
+		return args[0]
+	}
+	return sender.VMCore
+}
+
+// check refuses what needs no dump to be seen as wrong.
+func (f *sendFlags) check() error {
+	switch {
+	case len(f.to) == 0:
+		return cli.WithHint(cli.Usagef("where to? --to is missing"), "name the receiver with --to tls://HOST:PORT")
+	case f.identity == "":
+		return cli.WithHint(cli.Usagef("no identity: --identity is missing"), "'corehaul ca issue HOST --dir DIR --out FILE' on the receiver makes one")
+	case !slices.Contains(sender.EncodingNames, f.encoding):
+		return cli.Usagef("--encoding %q is none of %s", f.encoding, strings.Join(config.Encodings, ", "))
+	case f.deadline < 0 || f.patience < 0 || f.progress < 0:
+		return cli.Usagef("a time is negative")
+	case f.workers < 1 || f.workers > 256:
+		return cli.Usagef("--workers %d is not between 1 and 256", f.workers)
+	}
+	for _, to := range f.to {
+		if err := config.CheckTarget(to); err != nil {
+			return cli.Usage(err)
+		}
+	}
+	return checkLevel(f.level)
+}
+
+func checkLevel(level uint8) error {
+	if level > uint8(pages.MaxLevel) {
+		return cli.Usagef("--level %d is not between 0 and %d", level, pages.MaxLevel)
+	}
+	return nil
+}
+
+func (f *sendFlags) run(ctx context.Context, stdio cli.Stdio, path string) error {
+	start := time.Now()
+	if err := f.check(); err != nil {
+		return err
+	}
+	identity, err := corehaultls.LoadIdentity(f.identity)
+	if err != nil {
+		return fmt.Errorf("identity: %w", err)
+	}
+	tuneMemory(f.workers)
+	src, err := openSource(stdio, path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = src.Close() }()
+	tally := new(sender.Tally)
+	rep := newReporter(stdio, tally, f.progress)
+	opts := sender.Options{
+		To: f.to, Dial: sender.DialTLS(corehaultls.ClientConfig(identity)), Level: pages.DumpLevel(f.level),
+		Encoding: f.encoding, LogOnly: f.logOnly, Patience: f.patience, Workers: f.workers,
+		Tool: tool(), Tally: tally, Log: rep.Printf,
+	}
+	if f.deadline > 0 {
+		opts.Deadline = start.Add(f.deadline)
+	}
+	if path == sender.VMCore {
+		opts.MachineID = sender.MachineID()
+	}
+	rep.start()
+	res, err := sender.Send(ctx, src, opts)
+	rep.stop()
+	rep.Printf("peak memory %s", cli.Bytes(peakRSS()))
+	return conclude(stdio, res, err, f.logOnly)
+}
+
+// openSource opens a dump and prints what is not as it should be.
+func openSource(stdio cli.Stdio, path string) (*sender.Source, error) {
+	src, err := sender.Open(path)
+	if err != nil {
+		if path == sender.VMCore && errors.Is(err, fs.ErrNotExist) {
+			return nil, cli.WithHint(err, "only a capture kernel has it; elsewhere name a vmcore file")
+		}
+		var pe *os.PathError
+		if !errors.As(err, &pe) {
+			err = fmt.Errorf("%s: %w", path, err)
+		}
+		return nil, err
+	}
+	for _, w := range src.Warnings() {
+		stdio.Warn(name, "%s", w)
+	}
+	return src, nil
+}
+
+// conclude prints the result and turns it into an exit code.
+func conclude(stdio cli.Stdio, res *sender.Result, err error, logOnly bool) error {
+	if err != nil {
+		var se *sender.SendError
+		if errors.As(err, &se) && se.LogStored && errors.Is(err, protocol.CodeDeclined) {
+			return cli.Declined(err)
+		}
+		return err
+	}
+	for _, l := range res.LostNotes {
+		stdio.Warn(name, "%s", l)
+	}
+	if _, err := fmt.Fprintln(stdio.Out, cli.Printable(res.String())); err != nil {
+		return err
+	}
+	switch {
+	case res.State == protocol.StateComplete:
+		return nil
+	case res.State == protocol.StateLogOnly && logOnly:
+		return nil
+	case res.State == protocol.StateLogOnly && res.Declined:
+		return cli.Declined(nil)
+	}
+	return cli.Partial(nil)
+}
