@@ -71,6 +71,9 @@ func (d *Dump) fill() {
 	pageSize := 0
 	if d.jr.plan != nil {
 		pageSize = d.jr.plan.PageSize
+		if d.m.Plan == nil { // cut off between plan and manifest
+			d.m.setPlan(d.jr.facts, d.jr.plan)
+		}
 	}
 	d.m.setCounts(&d.jr.count, d.jr.progress(), pageSize)
 	d.m.setSeal(d.jr.seal)

@@ -232,6 +232,9 @@ func (c *core) loadManifest(there bool) {
 	if there {
 		if m, err := readManifest(c.fs, c.path(ManifestName)); err == nil && m.ID == c.ident.id && m.Host == c.ident.host {
 			c.m = m
+			if c.plan != nil && m.Plan == nil { // cut off between plan and manifest
+				m.setPlan(c.facts, c.plan)
+			}
 			return
 		}
 	}

@@ -1,0 +1,196 @@
+package dumpdirtest
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// Machine is a small made-up machine and the dump that a sender would make of it.
+type Machine struct {
+	Meta   dumpdir.Meta
+	Log    []byte
+	Facts  dumpdir.Facts
+	Runs   []mem.Extent
+	End    dumpdir.PlanEnd
+	Chunks []dumpdir.Chunk
+
+	seed uint64
+}
+
+// NewMachine makes a machine with so many kept pages of 4 KiB, in chunks of chunkPages. The same
+// arguments give the same machine.
+func NewMachine(seed uint64, pages, chunkPages int) *Machine {
+	m := &Machine{seed: seed}
+	m.Meta = dumpdir.Meta{
+		ID: fmt.Sprintf("%032x", seed+1), Host: "node1", Release: "6.1.0-test", Nodename: "node1.example", Machine: "x86_64",
+		PanicLine: "Kernel panic - not syncing: test", CrashTime: time.Unix(1700000000, 0).UTC(),
+		StartTime: time.Unix(1700000010, 0).UTC(), Transport: "tls", Peer: "192.0.2.1:4711", Sender: "corehaul-send test", Receiver: "corehaul test",
+	}
+	m.Log = []byte("[    0.000000] Linux version 6.1.0-test\n[    9.000000] Kernel panic - not syncing: test\n")
+	m.plan(pages)
+	m.Facts = dumpdir.Facts{
+		Utsname: dumpdir.Utsname{Sysname: "Linux", Nodename: "node1.example", Release: "6.1.0-test", Version: "#1", Machine: "x86_64"},
+		Time:    m.Meta.CrashTime, PageSize: 4096, MaxPFN: max(m.Runs[len(m.Runs)-1].End(), 300) + 9, NrCPUs: 2, CurrentCPU: 1,
+		PhysBase: 0x1000000, DumpLevel: 31, Codecs: dumpdir.PageSnappy | dumpdir.PageZstd, Notes: notes(),
+		RAM: []mem.Range{{Start: 0, End: 0x9f000}, {Start: 0x100000, End: 1 << 40}},
+	}
+	m.Facts.RAM[1].End = mem.PhysAddr(m.Facts.MaxPFN) << 12
+	m.chunk(chunkPages)
+	m.End = dumpdir.PlanEnd{
+		Hash: seed*0x9e3779b97f4a7c15 + 1, Chunks: uint64(len(m.Chunks)), Pages: uint64(pages), //nolint:gosec // small
+		Classes: map[string]uint64{"kernel": uint64(pages)}, //nolint:gosec // small
+	}
+	return m
+}
+
+// notes returns a PT_NOTE with VMCOREINFO.
+func notes() []byte {
+	desc := "OSRELEASE=6.1.0-test\nPAGESIZE=4096\nCRASHTIME=1700000000\n"
+	b := binary.LittleEndian.AppendUint32(nil, 11)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(desc))) //nolint:gosec // small
+	b = binary.LittleEndian.AppendUint32(b, 0)
+	b = append(b, "VMCOREINFO\x00\x00"...)
+	b = append(b, desc...)
+	return append(b, make([]byte, (4-len(desc)%4)%4)...)
+}
+
+// plan scatters the pages over runs of 1 to 9, some below the hole at 640 KiB.
+func (m *Machine) plan(pages int) {
+	rnd := rand.New(rand.NewPCG(m.seed, 1))
+	for at := mem.PFN(1); pages > 0; {
+		n := min(1+rnd.IntN(9), pages)
+		if at < 256 && int(at)+n > 150 {
+			at = 256
+		}
+		m.Runs = append(m.Runs, mem.Extent{Start: at, Count: uint64(n)})
+		at += mem.PFN(n + rnd.IntN(4))
+		pages -= n
+	}
+}
+
+// Page returns the contents of a page frame: zero for one in five, else something that compresses for most.
+func (m *Machine) Page(pfn mem.PFN) []byte {
+	rnd := rand.New(rand.NewPCG(m.seed, uint64(pfn)))
+	page := make([]byte, m.Facts.PageSize)
+	kind := rnd.IntN(5)
+	if kind == 0 {
+		return page
+	}
+	random := len(page) / 16
+	if kind == 1 {
+		random = len(page)
+	}
+	for i := 0; i < random; i += 8 {
+		binary.LittleEndian.PutUint64(page[i:], rnd.Uint64())
+	}
+	page[0] |= 1
+	return page
+}
+
+// chunk groups the planned pages in send order, which is not that of the plan: a part from the end goes first.
+func (m *Machine) chunk(chunkPages int) {
+	var pfns []mem.PFN
+	for _, e := range m.Runs {
+		for pfn := e.Start; pfn < e.End(); pfn++ {
+			pfns = append(pfns, pfn)
+		}
+	}
+	cut := len(pfns) * 2 / 3
+	for _, tier := range [][]mem.PFN{pfns[cut:], pfns[:cut]} {
+		for len(tier) > 0 {
+			n := min(chunkPages, len(tier))
+			m.Chunks = append(m.Chunks, m.encode(uint64(len(m.Chunks)), tier[:n]))
+			tier = tier[n:]
+		}
+	}
+}
+
+func (m *Machine) encode(seq uint64, pfns []mem.PFN) dumpdir.Chunk {
+	c := dumpdir.Chunk{Seq: seq}
+	sum := xxh3.New()
+	codecs := []kdumpfile.Codec{kdumpfile.Snappy, kdumpfile.Zstd, kdumpfile.Raw}
+	for _, pfn := range pfns {
+		page := m.Page(pfn)
+		kind := dumpdir.ExtentData
+		if len(bytes.Trim(page, "\x00")) == 0 {
+			kind = dumpdir.ExtentZero
+		} else {
+			_, _ = sum.Write(page) // a hash takes everything
+			stored, flags := kdumpfile.EncodePage(nil, page, codecs[seq%3])
+			c.Pages = append(c.Pages, dumpdir.PageRecord{Size: uint32(len(stored)), Flags: flags}) //nolint:gosec // at most a page
+			c.Data = append(c.Data, stored...)
+		}
+		if n := len(c.Extents); n > 0 && c.Extents[n-1].Kind == kind && c.Extents[n-1].End() == pfn {
+			c.Extents[n-1].Count++
+			continue
+		}
+		c.Extents = append(c.Extents, dumpdir.ChunkExtent{Extent: mem.Extent{Start: pfn, Count: 1}, Kind: kind})
+	}
+	c.RawSum = sum.Sum64()
+	return c
+}
+
+// SetPlan gives the whole plan to a writer.
+func (m *Machine) SetPlan(w *dumpdir.Writer) error {
+	b, err := w.StartPlan(m.Facts)
+	if err != nil {
+		return err
+	}
+	for _, e := range m.Runs {
+		if err := b.Add(e); err != nil {
+			return err
+		}
+	}
+	return b.Finish(m.End)
+}
+
+// CheckPages compares every page of a sealed or arriving vmcore with the machine. A page that is
+// excluded or incomplete is fine when its chunk is not in have. It returns how many pages were there.
+func (m *Machine) CheckPages(f dumpdir.File, have []dumpdir.SeqRange) (int, error) {
+	size, err := f.Size()
+	if err != nil {
+		return 0, err
+	}
+	r, err := kdumpfile.New(f, size)
+	if err != nil {
+		return 0, err
+	}
+	there, page := 0, make([]byte, m.Facts.PageSize)
+	for i := range m.Chunks {
+		for _, e := range m.Chunks[i].Extents {
+			for pfn := e.Start; pfn < e.End(); pfn++ {
+				err := r.ReadPage(page, pfn)
+				if err != nil && Contains(have, m.Chunks[i].Seq) {
+					return there, fmt.Errorf("pfn %d of chunk %d: %w", pfn, i, err)
+				}
+				if err != nil {
+					continue
+				}
+				if !bytes.Equal(page, m.Page(pfn)) {
+					return there, fmt.Errorf("pfn %d of chunk %d has other contents", pfn, i)
+				}
+				there++
+			}
+		}
+	}
+	return there, nil
+}
+
+// Contains reports whether seq is in one of the ranges.
+func Contains(ranges []dumpdir.SeqRange, seq uint64) bool {
+	for _, r := range ranges {
+		if seq >= r.Start && seq < r.End() {
+			return true
+		}
+	}
+	return false
+}

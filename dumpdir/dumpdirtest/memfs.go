@@ -1,0 +1,449 @@
+// Package dumpdirtest helps to test what is built on dumpdir: a file system in
+// memory that forgets what was not synced when its power is cut and fails on
+// demand, and dumps of small made-up machines.
+//
+// It is for tests only. FS is safe for concurrent use.
+package dumpdirtest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/corehaul/corehaul/dumpdir"
+)
+
+// Op is a kind of file system operation, as faults name them.
+type Op string
+
+// The operations that change something or make it durable.
+const (
+	OpCreate   Op = "create"
+	OpWrite    Op = "write"
+	OpTruncate Op = "truncate"
+	OpSync     Op = "sync"
+	OpRename   Op = "rename"
+	OpRemove   Op = "remove"
+	OpMkdir    Op = "mkdir"
+	OpSyncDir  Op = "syncdir"
+)
+
+// Fault decides what becomes of an operation: nil lets it happen, an error makes it fail. A write
+// that fails has written a part. An error that matches ErrPowerCut switches the power
+// off. n counts operations from 1.
+type Fault func(n int, op Op, name string) error
+
+// ErrPowerCut is returned by everything after Cut.
+var ErrPowerCut = fmt.Errorf("power cut: %w", fs.ErrClosed)
+
+// sectorLen is what a disk writes as a whole.
+const sectorLen = 512
+
+// FS is a file system in memory. Writes, lengths and names are durable only once they are
+// synced; Cut loses any part of the rest.
+type FS struct {
+	mu    sync.Mutex
+	dirs  map[string]*dir
+	locks map[string]bool
+	epoch int // counts power cuts; handles of an earlier one are dead
+	off   bool
+	ops   int
+	fault Fault
+
+	// IgnoreSync, when set, makes a sync of these files do nothing: a control, to see that tests
+	// notice.
+	IgnoreSync func(op Op, name string) bool
+}
+
+type dir struct {
+	names   map[string]*inode // as programs see them
+	durable map[string]*inode // as they were at the last SyncDir
+	log     []change          // since then, in order
+}
+
+// change is a new state of one or two names.
+type change struct{ set map[string]*inode } // nil inode: the name is gone
+
+type inode struct {
+	data    []byte // as programs see it
+	durable []byte // as it was at the last Sync
+	pending []pending
+}
+
+// pending is a write or truncation since the last Sync.
+type pending struct {
+	off  int64
+	data []byte // nil: a truncation to off
+}
+
+// NewFS returns an empty file system.
+func NewFS() *FS {
+	return &FS{dirs: map[string]*dir{"/": newDir()}, locks: map[string]bool{}}
+}
+
+func newDir() *dir { return &dir{names: map[string]*inode{}, durable: map[string]*inode{}} }
+
+// SetFault installs f; nil removes it. The count of operations starts again.
+func (s *FS) SetFault(f Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault, s.ops = f, 0
+}
+
+// Ops returns how many operations there were since SetFault.
+func (s *FS) Ops() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ops
+}
+
+// Off switches the power off: every operation fails from now on, until Cut.
+func (s *FS) Off() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.off = true
+}
+
+// Cut cuts the power and brings it back. Every file keeps what was synced, and of what was
+// written since any subset of sectors that rnd picks; every directory a prefix of its
+// changes. Open files and locks are gone.
+func (s *FS) Cut(rnd *rand.Rand) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch++
+	s.off, s.fault, s.locks = false, nil, map[string]bool{}
+	for _, name := range slices.Sorted(keysOf(s.dirs)) {
+		d := s.dirs[name]
+		for _, c := range d.log[:rnd.IntN(len(d.log)+1)] {
+			c.apply(d.durable)
+		}
+		d.names, d.log = cloneNames(d.durable), nil
+		for _, n := range slices.Sorted(keysOf(d.names)) {
+			d.names[n].cut(rnd)
+		}
+	}
+}
+
+func keysOf[V any](m map[string]V) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+func cloneNames(m map[string]*inode) map[string]*inode {
+	c := make(map[string]*inode, len(m))
+	for k, v := range m {
+		c[k] = v
+	}
+	return c
+}
+
+func (c change) apply(names map[string]*inode) {
+	for name, ino := range c.set {
+		if ino == nil {
+			delete(names, name)
+			continue
+		}
+		names[name] = ino
+	}
+}
+
+// cut leaves of the pending writes what a disk might: whole, in part, or nothing of each,
+// independently of their order.
+func (i *inode) cut(rnd *rand.Rand) {
+	data := i.durable
+	for _, p := range i.pending {
+		switch rnd.IntN(3) {
+		case 0:
+			continue
+		case 1:
+			data = p.apply(data)
+		case 2:
+			data = p.tear(data, rnd)
+		}
+	}
+	i.data, i.durable, i.pending = slices.Clone(data), data, nil
+}
+
+func (p pending) apply(data []byte) []byte {
+	if p.data == nil {
+		return resize(data, p.off)
+	}
+	if end := p.off + int64(len(p.data)); end > int64(len(data)) {
+		data = resize(data, end)
+	} else {
+		data = slices.Clone(data)
+	}
+	copy(data[p.off:], p.data)
+	return data
+}
+
+// tear applies the sectors of a write that rnd picks. The length may or may not have grown.
+func (p pending) tear(data []byte, rnd *rand.Rand) []byte {
+	if p.data == nil {
+		return data
+	}
+	for off := 0; off < len(p.data); {
+		n := min(len(p.data)-off, sectorLen-int((p.off+int64(off))%sectorLen))
+		if rnd.IntN(2) == 0 {
+			data = pending{p.off + int64(off), p.data[off : off+n]}.apply(data)
+		}
+		off += n
+	}
+	return data
+}
+
+func resize(data []byte, n int64) []byte {
+	out := make([]byte, n)
+	copy(out, data)
+	return out
+}
+
+// begin counts an operation and asks for faults. mu is held.
+func (s *FS) begin(op Op, name string) error {
+	if s.off {
+		return ErrPowerCut
+	}
+	s.ops++
+	if s.fault != nil {
+		if err := s.fault(s.ops, op, path.Base(name)); err != nil {
+			s.off = s.off || errors.Is(err, ErrPowerCut)
+			return &fs.PathError{Op: string(op), Path: name, Err: err}
+		}
+	}
+	return nil
+}
+
+func (s *FS) ignored(op Op, name string) bool {
+	return s.IgnoreSync != nil && s.IgnoreSync(op, path.Base(name))
+}
+
+func clean(name string) string { return path.Clean("/" + name) }
+
+func (s *FS) lookup(op, name string) (*dir, *inode, error) {
+	d := s.dirs[path.Dir(name)]
+	if d == nil || d.names[path.Base(name)] == nil {
+		return d, nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+	}
+	return d, d.names[path.Base(name)], nil
+}
+
+func (d *dir) change(set map[string]*inode) {
+	c := change{set}
+	c.apply(d.names)
+	d.log = append(d.log, c)
+}
+
+// Create implements dumpdir.FS.
+func (s *FS) Create(name string) (dumpdir.File, error) {
+	name = clean(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.begin(OpCreate, name); err != nil {
+		return nil, err
+	}
+	d, ino, err := s.lookup("create", name)
+	if d == nil {
+		return nil, err
+	}
+	if ino == nil {
+		ino = &inode{}
+		d.change(map[string]*inode{path.Base(name): ino})
+	} else {
+		ino.truncate(0)
+	}
+	return &file{s: s, ino: ino, name: name, epoch: s.epoch, write: true}, nil
+}
+
+// Open implements dumpdir.FS.
+func (s *FS) Open(name string) (dumpdir.File, error) { return s.open(name, false) }
+
+// OpenRW implements dumpdir.FS.
+func (s *FS) OpenRW(name string) (dumpdir.File, error) { return s.open(name, true) }
+
+func (s *FS) open(name string, write bool) (dumpdir.File, error) {
+	name = clean(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.off {
+		return nil, ErrPowerCut
+	}
+	_, ino, err := s.lookup("open", name)
+	if err != nil {
+		return nil, err
+	}
+	return &file{s: s, ino: ino, name: name, epoch: s.epoch, write: write}, nil
+}
+
+// Rename implements dumpdir.FS for files.
+func (s *FS) Rename(from, to string) error {
+	from, to = clean(from), clean(to)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.begin(OpRename, to); err != nil {
+		return err
+	}
+	d, ino, err := s.lookup("rename", from)
+	if err != nil {
+		return err
+	}
+	if path.Dir(from) != path.Dir(to) {
+		return &fs.PathError{Op: "rename", Path: to, Err: fs.ErrInvalid}
+	}
+	d.change(map[string]*inode{path.Base(from): nil, path.Base(to): ino})
+	return nil
+}
+
+// Remove implements dumpdir.FS.
+func (s *FS) Remove(name string) error {
+	name = clean(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.begin(OpRemove, name); err != nil {
+		return err
+	}
+	d, _, err := s.lookup("remove", name)
+	if err != nil {
+		return err
+	}
+	d.change(map[string]*inode{path.Base(name): nil})
+	return nil
+}
+
+// MkdirAll implements dumpdir.FS.
+func (s *FS) MkdirAll(name string) error {
+	name = clean(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.begin(OpMkdir, name); err != nil {
+		return err
+	}
+	for ; s.dirs[name] == nil; name = path.Dir(name) {
+		s.dirs[name] = newDir()
+	}
+	return nil
+}
+
+// ReadDir implements dumpdir.FS. It lists files only.
+func (s *FS) ReadDir(name string) ([]string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.off {
+		return nil, ErrPowerCut
+	}
+	d := s.dirs[clean(name)]
+	if d == nil {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: fs.ErrNotExist}
+	}
+	return slices.Sorted(keysOf(d.names)), nil
+}
+
+// SyncDir implements dumpdir.FS.
+func (s *FS) SyncDir(name string) error {
+	name = clean(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.begin(OpSyncDir, name); err != nil {
+		return err
+	}
+	d := s.dirs[name]
+	if d == nil {
+		return &fs.PathError{Op: "syncdir", Path: name, Err: fs.ErrNotExist}
+	}
+	if !s.ignored(OpSyncDir, name) {
+		d.durable, d.log = cloneNames(d.names), nil
+	}
+	return nil
+}
+
+// Lock implements dumpdir.FS.
+func (s *FS) Lock(name string) (io.Closer, error) {
+	name = clean(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.off:
+		return nil, ErrPowerCut
+	case s.dirs[name] == nil:
+		return nil, &fs.PathError{Op: "lock", Path: name, Err: fs.ErrNotExist}
+	case s.locks[name]:
+		return nil, fmt.Errorf("%s: %w", name, dumpdir.ErrLocked)
+	}
+	s.locks[name] = true
+	return &lock{s: s, name: name, epoch: s.epoch}, nil
+}
+
+type lock struct {
+	s     *FS
+	name  string
+	epoch int
+}
+
+func (l *lock) Close() error {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	if l.epoch == l.s.epoch {
+		delete(l.s.locks, l.name)
+	}
+	return nil
+}
+
+// Bytes returns a copy of a file as programs see it; ok is false when there is none.
+func (s *FS) Bytes(name string) (b []byte, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ino, err := s.lookup("read", clean(name))
+	if err != nil {
+		return nil, false
+	}
+	return slices.Clone(ino.data), true
+}
+
+// SetBytes replaces what is in a file, durably.
+func (s *FS) SetBytes(name string, b []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name = clean(name)
+	d := s.dirs[path.Dir(name)]
+	ino := &inode{data: slices.Clone(b), durable: slices.Clone(b)}
+	d.names[path.Base(name)], d.durable[path.Base(name)] = ino, ino
+}
+
+// Clone returns a copy that shares nothing with s, with everything in it durable.
+func (s *FS) Clone() *FS {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := NewFS()
+	for name, d := range s.dirs {
+		nd := newDir()
+		for n, ino := range d.names {
+			nd.names[n] = &inode{data: slices.Clone(ino.data), durable: slices.Clone(ino.data)}
+		}
+		nd.durable = cloneNames(nd.names)
+		c.dirs[name] = nd
+	}
+	return c
+}
+
+// String lists files with their lengths.
+func (s *FS) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var b strings.Builder
+	for _, dn := range slices.Sorted(keysOf(s.dirs)) {
+		for _, n := range slices.Sorted(keysOf(s.dirs[dn].names)) {
+			fmt.Fprintf(&b, "%s %d\n", path.Join(dn, n), len(s.dirs[dn].names[n].data))
+		}
+	}
+	return b.String()
+}
