@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -100,6 +101,9 @@ func poison() {
 	}
 }
 
+// cacheFile is a file of text whose pages are clean page cache on ext4.
+const cacheFile = "/ext4/read/file-00000"
+
 // fillExt4 makes page cache with and without buffer heads: files written to an
 // ext4 file system keep their buffers, files read again after a drop do not,
 // and the blocks read from the device itself belong to no file.
@@ -108,7 +112,7 @@ func fillExt4(size int64) error {
 	if err != nil {
 		return err
 	}
-	const dir = "/ext4"
+	dir := filepath.Dir(filepath.Dir(cacheFile))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}

@@ -121,7 +121,8 @@ func holdShm(size int) error {
 	return nil
 }
 
-// holdPoison has every second page of its memory declared broken.
+// holdPoison has pages declared broken: every second one of some anonymous
+// memory, which keeps its mapping then, and one of the page cache, which loses it.
 func holdPoison(size int) error {
 	b, err := anon(2*size, 0)
 	if err != nil {
@@ -132,9 +133,26 @@ func holdPoison(size int) error {
 	}
 	fillText(b, 5)
 	for off := 0; off < len(b); off += 2 * pageLen {
-		if err := unix.Madvise(b[off:off+pageLen], unix.MADV_HWPOISON); err != nil {
+		if err := poisonPage(b[off:]); err != nil {
 			return err
 		}
 	}
-	return nil
+	f, err := os.Open(cacheFile)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	page, err := unix.Mmap(int(f.Fd()), 0, pageLen, unix.PROT_READ, unix.MAP_SHARED) //nolint:gosec // a file descriptor fits an int
+	if err != nil {
+		return err
+	}
+	return poisonPage(page)
+}
+
+// poisonPage touches the first page of b and has it declared broken.
+func poisonPage(b []byte) error {
+	if len(b) < pageLen || b[0] == 0 {
+		return fmt.Errorf("%d bytes are no page with text", len(b))
+	}
+	return unix.Madvise(b[:pageLen], unix.MADV_HWPOISON)
 }
