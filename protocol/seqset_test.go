@@ -1,0 +1,148 @@
+package protocol
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+func TestSeqSetAdd(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		add  []SeqRange
+		want []SeqRange
+	}{
+		{"one", []SeqRange{{3, 5}}, []SeqRange{{3, 5}}},
+		{"touching from above", []SeqRange{{3, 5}, {6, 6}}, []SeqRange{{3, 6}}},
+		{"touching from below", []SeqRange{{3, 5}, {0, 2}}, []SeqRange{{0, 5}}},
+		{"a gap of one", []SeqRange{{3, 5}, {7, 7}, {1, 1}}, []SeqRange{{1, 1}, {3, 5}, {7, 7}}},
+		{"closes a gap", []SeqRange{{1, 1}, {3, 3}, {2, 2}}, []SeqRange{{1, 3}}},
+		{"covers several", []SeqRange{{2, 2}, {4, 4}, {8, 9}, {1, 8}}, []SeqRange{{1, 9}}},
+		{"inside", []SeqRange{{1, 9}, {4, 5}}, []SeqRange{{1, 9}}},
+		{"highest number", []SeqRange{{math.MaxUint64, math.MaxUint64}, {0, 0}}, []SeqRange{{0, 0}, {math.MaxUint64, math.MaxUint64}}},
+		{"everything", []SeqRange{{5, 5}, {0, math.MaxUint64}}, []SeqRange{{0, math.MaxUint64}}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var s SeqSet
+			for _, r := range tc.add {
+				if err := s.Add(r.First, r.Last); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := slices.Collect(s.Ranges()); !slices.Equal(got, tc.want) {
+				t.Errorf("got %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestSeqSetModel compares a set with a simple one under random additions.
+func TestSeqSetModel(t *testing.T) {
+	const limit = 200
+	rnd := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // repeatable on purpose
+	for round := range 50 {
+		var s SeqSet
+		model := make(map[uint64]bool)
+		for range 60 {
+			first := rnd.Uint64N(limit)
+			last := min(first+rnd.Uint64N(6), limit-1)
+			if err := s.Add(first, last); err != nil {
+				t.Fatal(err)
+			}
+			for n := first; n <= last; n++ {
+				model[n] = true
+			}
+			checkModel(t, &s, model, limit)
+		}
+		if t.Failed() {
+			t.Fatalf("round %d", round)
+		}
+	}
+}
+
+func checkModel(t *testing.T, s *SeqSet, model map[uint64]bool, limit uint64) {
+	t.Helper()
+	missing := make(map[uint64]bool)
+	for r := range s.Missing(limit) {
+		for n := r.First; n <= r.Last; n++ {
+			missing[n] = true
+		}
+	}
+	for n := range limit {
+		if s.Contains(n) != model[n] || missing[n] == model[n] {
+			t.Errorf("%d: contained %v, missing %v, want %v", n, s.Contains(n), missing[n], model[n])
+		}
+	}
+	if s.Len() != uint64(len(model)) {
+		t.Errorf("got length %d, want %d", s.Len(), len(model))
+	}
+}
+
+func TestSeqSetIsBounded(t *testing.T) {
+	var s SeqSet
+	for n := range uint64(MaxSeqRanges) {
+		if err := s.Add(2*n, 2*n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := s.Add(2*MaxSeqRanges, 2*MaxSeqRanges)
+	if !errors.Is(err, CodeTooLarge) {
+		t.Errorf("one range too many: got %v, want %s", err, CodeTooLarge)
+	}
+	if err := s.Add(1, 1); err != nil || s.Len() != MaxSeqRanges+1 {
+		t.Errorf("an addition that joins ranges: got %v and length %d", err, s.Len())
+	}
+	if err := s.Add(5, 4); !errors.Is(err, CodeBadMessage) {
+		t.Errorf("reversed: got %v, want %s", err, CodeBadMessage)
+	}
+}
+
+func TestSeqSetMissing(t *testing.T) {
+	s := setOf(t, 0, 1, 4, 9)
+	for limit, want := range map[uint64]string{
+		0: "[]", 1: "[]", 3: "[{2 2}]", 4: "[{2 3}]", 5: "[{2 3}]", 9: "[{2 3} {5 8}]", 10: "[{2 3} {5 8}]", 12: "[{2 3} {5 8} {10 11}]",
+	} {
+		if got := fmt.Sprint(slices.Collect(s.Missing(limit))); got != want && (got != "[]" || want != "[]") {
+			t.Errorf("below %d: got %s, want %s", limit, got, want)
+		}
+	}
+}
+
+func TestSeqSetClone(t *testing.T) {
+	s := setOf(t, 1, 5)
+	c := s.Clone()
+	if err := s.Add(2, 4); err != nil {
+		t.Fatal(err)
+	}
+	if c.Contains(3) || !c.Contains(5) || c.Len() != 2 {
+		t.Errorf("the copy changed: %v", c)
+	}
+	s.Reset()
+	if !s.Empty() || s.End() != 0 || c.End() != 6 {
+		t.Errorf("after Reset: %v, copy %v", s, c)
+	}
+}
+
+func TestSeqSetJSON(t *testing.T) {
+	s := setOf(t, 0, 1, 2, 7)
+	text, err := json.Marshal(s)
+	if err != nil || string(text) != "[[0,2],[7,7]]" {
+		t.Fatalf("got %s, %v", text, err)
+	}
+	var back SeqSet
+	if err := json.Unmarshal(text, &back); err != nil || fmt.Sprint(back) != fmt.Sprint(s) {
+		t.Errorf("got %v, %v", back, err)
+	}
+	for _, bad := range []string{
+		"[[1]]", "[[1,2,3]]", "[[2,1]]", "[[1,2],[3,4]]", "[[5,6],[1,2]]", "[[-1,2]]", "[[0,1099511627776]]", `["a"]`, "{}", "[[1.5,2]]",
+	} {
+		got := setOf(t, 3)
+		if err := json.Unmarshal([]byte(bad), &got); err == nil || !got.Contains(3) || got.Len() != 1 {
+			t.Errorf("%s: got %v, error %v; want an error and the set as it was", bad, got, err)
+		}
+	}
+}
