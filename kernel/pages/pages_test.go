@@ -464,6 +464,25 @@ func remove(i *kerneltest.Info, key string) {
 	}
 }
 
+// change sets a key of keysOf.
+func change(i *kerneltest.Info, key string, v uint64) {
+	kind, name, _ := strings.Cut(key, ":")
+	switch kind {
+	case "symbol":
+		i.Symbols[name] = v
+	case "size":
+		i.Sizes[name] = v
+	case "offset":
+		i.Offsets[name] = v
+	case "length":
+		i.Lengths[name] = v
+	case "number":
+		i.Numbers[name] = int64(v) //nolint:gosec // any value will do
+	case "string":
+		i.Strings[name] = fmt.Sprint(v)
+	}
+}
+
 // Absurd values end in warnings, not in failures, panics or endless loops.
 func TestWalkAbsurdValues(t *testing.T) {
 	m := kerneltest.NewX86(4)
@@ -475,21 +494,7 @@ func TestWalkAbsurdValues(t *testing.T) {
 	for _, key := range keysOf(full) {
 		for _, v := range []uint64{0, 3, 200, 1 << 40, 1 << 63, ^uint64(0)} {
 			m.Info = full.Clone()
-			kind, name, _ := strings.Cut(key, ":")
-			switch kind {
-			case "symbol":
-				m.Symbols[name] = v
-			case "size":
-				m.Sizes[name] = v
-			case "offset":
-				m.Offsets[name] = v
-			case "length":
-				m.Lengths[name] = v
-			case "number":
-				m.Numbers[name] = int64(v) //nolint:gosec // any value will do
-			case "string":
-				m.Strings[name] = fmt.Sprint(v)
-			}
+			change(m.Info, key, v)
 			walk(t, classifier(t, m.Config(), r), pages.MaxLevel, r)
 		}
 	}
