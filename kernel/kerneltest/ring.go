@@ -94,7 +94,7 @@ func NewRing(countBits, sizeBits uint32) *Ring {
 		headPos: -(uint64(1) << sizeBits), tailPos: -(uint64(1) << sizeBits),
 	}
 	r.setState(first, RingReusable)
-	binary.LittleEndian.PutUint64(r.info(first)[0:], -count)
+	binary.LittleEndian.PutUint64(r.Infos, -count) // so that the first record is number 0
 	return r
 }
 
@@ -120,7 +120,12 @@ func (r *Ring) Add(tsNsec uint64, text string) (id uint64, wraps bool) {
 	}
 	r.HeadID = id
 	info := r.info(id)
-	seq := binary.LittleEndian.Uint64(info) + count
+	seq := binary.LittleEndian.Uint64(info)
+	if index := id & (count - 1); seq == 0 && index != 0 {
+		seq = index // the place was never used
+	} else {
+		seq += count
+	}
 	clear(info)
 	binary.LittleEndian.PutUint64(info, seq)
 	binary.LittleEndian.PutUint64(info[8:], tsNsec)
