@@ -24,7 +24,7 @@ type meter struct {
 	// readSince and writeSince are when the running Read or Write began, in
 	// nanoseconds after start, plus one; 0 when none is running.
 	readSince, writeSince atomic.Int64
-	lastWrite             atomic.Int64
+	lastRead, lastWrite   atomic.Int64
 	closing               sync.Once
 	closeErr              error
 }
@@ -39,6 +39,7 @@ func (m *meter) Read(p []byte) (int, error) {
 	m.readSince.Store(m.now() + 1)
 	n, err := m.rw.Read(p)
 	m.readSince.Store(0)
+	m.lastRead.Store(m.now())
 	m.read.Add(uint64(max(n, 0)))
 	return n, err
 }
@@ -71,13 +72,26 @@ func (m *meter) stalled(since *atomic.Int64) time.Duration {
 	return time.Duration(m.now() - began + 1)
 }
 
+// gone returns an Error when the peer has given no sign of life for timeout.
+func (m *meter) gone(timeout time.Duration) error {
+	if d := m.stalled(&m.readSince); d >= timeout {
+		return Errorf(CodeTimeout, "nothing heard for %v", d.Round(time.Second))
+	}
+	// A peer that takes nothing but is heard is busy.
+	heard := time.Duration(m.now() - m.lastRead.Load())
+	if d := m.stalled(&m.writeSince); d >= timeout && heard >= timeout {
+		return Errorf(CodeTimeout, "nothing taken or heard for %v", min(d, heard).Round(time.Second))
+	}
+	return nil
+}
+
 // KeepAlive tells when a peer counts as gone.
 type KeepAlive struct {
 	// Heartbeat is the longest silence before PING is sent; 0 means DefaultHeartbeat.
 	Heartbeat time.Duration
-	// Timeout is how long a read or write may stand still; 0 means DefaultTimeout. It
-	// needs a stream that can be closed. A side that is busy and does not read is not
-	// taken for dead: only waiting counts.
+	// Timeout is how long a read may wait, or a write without anything heard; 0 means
+	// DefaultTimeout. It needs a stream that can be closed. Only waiting counts: that this
+	// side is busy and does not read does not make the peer look dead.
 	Timeout time.Duration
 }
 
@@ -162,13 +176,7 @@ func (c *Conn) watch(ctx context.Context, timeout time.Duration) error {
 			return nil
 		case <-tick.C:
 		}
-		var gone error
-		if d := c.rw.stalled(&c.rw.readSince); d >= timeout {
-			gone = Errorf(CodeTimeout, "nothing heard for %v", d.Round(time.Second))
-		} else if d := c.rw.stalled(&c.rw.writeSince); d >= timeout {
-			gone = Errorf(CodeTimeout, "nothing taken for %v", d.Round(time.Second))
-		}
-		if gone != nil {
+		if gone := c.rw.gone(timeout); gone != nil {
 			return errors.Join(gone, c.rw.close())
 		}
 	}
