@@ -13,79 +13,83 @@ import (
 	"strings"
 )
 
-// judgePackages hold crash 8.0.6 and makedumpfile 1.7.6; bookworm's are too old
-// for the kernels of the lab.
-var judgePackages = []string{"crash", "makedumpfile"}
-
-// A judge is a program of another suite, run by that suite's own loader.
+// A judge is a program of another suite or architecture, run by that suite's
+// own loader.
 type judge struct {
-	name string
-	root string
+	program string
+	suite   string
+	arch    string
 }
 
-func getJudge(ctx context.Context, name string) (*judge, error) {
-	dir, err := cached(ctx, "judges", "trixie", func(dir string) error {
-		apt, err := newApt(ctx, "trixie", "amd64")
+// The judges. bookworm's own are too old for the kernels of the lab.
+var (
+	crash8 = judge{"crash", "trixie", "amd64"}
+	// makedumpfile 1.7.6 takes free and offline pages for slab pages on 6.12,
+	// whose page types are numbers and no longer bits, and so leaves none out
+	// (tried on 6.12.117). 1.7.8 is right there, and the same as 1.7.6 before.
+	makedumpfile176      = judge{"makedumpfile", "trixie", "amd64"}
+	makedumpfileNew      = judge{"makedumpfile", "forky", "amd64"}
+	makedumpfile176arm64 = judge{"makedumpfile", "trixie", "arm64"}
+)
+
+// libArch is the architecture in the words of library directories and loaders.
+var libArch = map[string]struct{ dir, loader, emulator string }{
+	"amd64": {"x86_64-linux-gnu", "lib64/ld-linux-x86-64.so.2", ""},
+	"arm64": {"aarch64-linux-gnu", "lib/ld-linux-aarch64.so.1", "qemu-aarch64"},
+}
+
+// argv fetches the judge when needed and returns the command line that runs it
+// with args.
+func (j judge) argv(ctx context.Context, args ...string) ([]string, error) {
+	dir, err := cached(ctx, "judges", j.program+"-"+j.suite+"-"+j.arch, func(dir string) error {
+		apt, err := newApt(ctx, j.suite, j.arch)
 		if err != nil {
 			return err
 		}
-		packages := judgePackages
-		for _, p := range judgePackages {
-			libs, err := apt.libraries(ctx, p)
-			if err != nil {
-				return err
-			}
-			packages = append(packages, libs...)
+		libs, err := apt.libraries(ctx, j.program)
+		if err != nil {
+			return err
 		}
-		return apt.fetch(ctx, dir, packages...)
+		return apt.fetch(ctx, dir, append(libs, j.program)...)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &judge{name: name, root: filepath.Join(dir, "usr")}, nil
-}
-
-// argv is the command line that runs the judge with args.
-func (j *judge) argv(args ...string) []string {
-	return append([]string{
-		filepath.Join(j.root, "lib64", "ld-linux-x86-64.so.2"),
-		"--library-path", filepath.Join(j.root, "lib", "x86_64-linux-gnu"),
-		filepath.Join(j.root, "bin", j.name),
-	}, args...)
+	usr := filepath.Join(dir, "usr")
+	a := libArch[j.arch]
+	argv := []string{
+		filepath.Join(usr, a.loader),
+		"--library-path", filepath.Join(usr, "lib", a.dir),
+		filepath.Join(usr, "bin", j.program),
+	}
+	if a.emulator != "" {
+		argv = append([]string{a.emulator}, argv...)
+	}
+	return append(argv, args...), nil
 }
 
 // run returns what the judge wrote to either output, also when it failed.
-func (j *judge) run(ctx context.Context, stdin string, args ...string) (string, error) {
-	argv := j.argv(args...)
+func (j judge) run(ctx context.Context, stdin string, args ...string) (string, error) {
+	argv, err := j.argv(ctx, args...)
+	if err != nil {
+		return "", err
+	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
-		return out.String(), fmt.Errorf("lab: %s %s: %w: %s", j.name, strings.Join(args, " "), err, tail(out.String(), 10))
+		return out.String(), fmt.Errorf("lab: %s %s: %w: %s", j.program, strings.Join(args, " "), err, tail(out.String(), 10))
 	}
 	return out.String(), nil
-}
-
-// CrashPath returns the command that runs crash 8.0.6, arguments to be added.
-func CrashPath(ctx context.Context) ([]string, error) {
-	j, err := getJudge(ctx, "crash")
-	if err != nil {
-		return nil, err
-	}
-	return j.argv(), nil
 }
 
 // Crash opens a dump in crash 8.0.6 and returns what it prints for the given
 // commands, without its banner. An error means that crash did not open the dump
 // or did not live through the commands; a command that fails is in the text only.
 func Crash(ctx context.Context, vmlinux, dump string, commands ...string) (string, error) {
-	j, err := getJudge(ctx, "crash")
-	if err != nil {
-		return "", err
-	}
 	script := strings.Join(append(commands, "quit"), "\n") + "\n"
-	return j.run(ctx, script, "-s", "--no_scroll", "--no_crashrc", vmlinux, dump)
+	return crash8.run(ctx, script, "-s", "--no_scroll", "--no_crashrc", vmlinux, dump)
 }
 
 // crashMark separates the answers of CrashEach; no command prints it.
@@ -112,14 +116,27 @@ func CrashEach(ctx context.Context, vmlinux, dump string, commands ...string) (m
 	return answers, nil
 }
 
-// Makedumpfile runs makedumpfile 1.7.6 and returns what it printed, also when
-// it failed. Its error then matches *exec.ExitError. Progress is left out
-// unless the arguments ask for a message level.
+// Makedumpfile runs makedumpfile 1.7.6 for x86_64 and returns what it printed,
+// also when it failed. Its error then matches *exec.ExitError. Progress is left
+// out unless the arguments ask for a message level.
 func Makedumpfile(ctx context.Context, args ...string) (string, error) {
-	j, err := getJudge(ctx, "makedumpfile")
-	if err != nil {
-		return "", err
+	return makedumpfile176.makedumpfile(ctx, args)
+}
+
+// Makedumpfile runs the makedumpfile that is right about this kernel: 1.7.6,
+// that of arm64 under qemu-user; for 6.12 the one of Debian forky (1.7.8 when
+// this was tried). None of them reads 6.12 on arm64.
+func (k *Kernel) Makedumpfile(ctx context.Context, args ...string) (string, error) {
+	switch {
+	case k.Arch == "arm64":
+		return makedumpfile176arm64.makedumpfile(ctx, args)
+	case strings.HasPrefix(k.Release, "6.12."):
+		return makedumpfileNew.makedumpfile(ctx, args)
 	}
+	return makedumpfile176.makedumpfile(ctx, args)
+}
+
+func (j judge) makedumpfile(ctx context.Context, args []string) (string, error) {
 	const levelFlag = "--message-level"
 	if !slices.Contains(args, levelFlag) {
 		const commonAndErrors = "6"

@@ -23,7 +23,7 @@ const usage = `usage: lab COMMAND ...
   matrix                        capture every machine of the matrix
   kernels [-vmlinux]            fetch every kernel, print its release and paths
   crash VMLINUX DUMP COMMAND... ask crash 8.0.6
-  makedumpfile ARG...           run makedumpfile 1.7.6
+  makedumpfile KERNEL ARG...    run the makedumpfile that is right about a kernel
   readall DUMP                  have libkdumpfile read every page
 `
 
@@ -62,7 +62,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		}
 		return printText(out)(lab.Crash(ctx, args[0], args[1], args[2:]...))
 	case "makedumpfile":
-		return printText(out)(lab.Makedumpfile(ctx, args...))
+		if len(args) == 0 {
+			return errUsage
+		}
+		k, err := lab.GetKernel(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		return printText(out)(k.Makedumpfile(ctx, args[1:]...))
 	case "readall":
 		if len(args) != 1 {
 			return errUsage
