@@ -40,19 +40,23 @@ func newFlow(window uint64, durable func(flight)) *flow {
 }
 
 // reserve waits until chunk seq fits the window and counts it in. One chunk always
-// fits. It returns the error that ended the flow, or ctx's.
-func (f *flow) reserve(ctx context.Context, seq uint64, c flight) error {
-	stop := context.AfterFunc(ctx, func() {
+// fits. It returns the error that ended the flow, ctx's, or errStop when stop is done
+// before there is room.
+func (f *flow) reserve(ctx, stop context.Context, seq uint64, c flight) error {
+	wake := func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.changed.Broadcast()
-	})
-	defer stop()
+	}
+	defer context.AfterFunc(ctx, wake)()
+	defer context.AfterFunc(stop, wake)()
 	c.cost = max(c.cost, minCost)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for f.err == nil && ctx.Err() == nil && len(f.chunks) > 0 &&
-		(f.bytes+c.cost > f.window || len(f.chunks) >= maxInFlight) {
+	for f.err == nil && ctx.Err() == nil && !f.fits(c) {
+		if stop.Err() != nil {
+			return errStop
+		}
 		f.changed.Wait()
 	}
 	if f.err != nil {
@@ -64,6 +68,11 @@ func (f *flow) reserve(ctx context.Context, seq uint64, c flight) error {
 	f.chunks[seq] = c
 	f.bytes += c.cost
 	return nil
+}
+
+// fits needs mu.
+func (f *flow) fits(c flight) bool {
+	return len(f.chunks) == 0 || f.bytes+c.cost <= f.window && len(f.chunks) < maxInFlight
 }
 
 // ack takes the receiver's word for what is durable. Chunks that were not sent are none

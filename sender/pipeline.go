@@ -2,6 +2,7 @@ package sender
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync"
@@ -181,7 +182,11 @@ func (r *run) write(ctx context.Context) error {
 func (r *run) writeChunk(ctx context.Context, s *slot) error {
 	pages := uint64(s.chunk.DataPages() + s.chunk.ZeroPages()) //nolint:gosec // at most 256
 	size := uint64(len(s.chunk.Payload))
-	if err := r.flow.reserve(ctx, s.chunk.Seq, flight{cost: size, pages: pages}); err != nil {
+	err := r.flow.reserve(ctx, r.stop, s.chunk.Seq, flight{cost: size, pages: pages})
+	if errors.Is(err, errStop) {
+		return nil // the receiver did not take it in time
+	}
+	if err != nil {
 		return err
 	}
 	if err := r.conn.Write(&s.chunk); err != nil {

@@ -1,0 +1,104 @@
+package sender
+
+import (
+	"testing"
+	"time"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/protocol"
+)
+
+// TestNoAllocations holds the promise of constant memory where it matters most: a chunk
+// in steady state allocates nothing. The zstd library makes one small allocation for
+// each page in which it finds nothing to compress.
+func TestNoAllocations(t *testing.T) {
+	_, img := newFakeSource(t)
+	quiet := &quietImage{fakeImage: img}
+	for _, enc := range []protocol.Encoding{
+		protocol.EncodingNone, protocol.EncodingSnappyPage, protocol.EncodingZstdPage, protocol.EncodingLZ4Block, protocol.EncodingZstdBlock,
+	} {
+		s, e := newSlot(testPage), newEncoder(testPage)
+		s.wanted = append(s.wanted, mem.Extent{Start: 100, Count: 100}, mem.Extent{Start: 300, Count: 156})
+		work := func() {
+			raw := s.fill(quiet, testPage)
+			if err := e.encode(&s.chunk, &s.encoded, raw, enc); err != nil {
+				t.Fatal(err)
+			}
+		}
+		work()
+		limit := 1.0
+		if enc == protocol.EncodingZstdPage {
+			limit = float64(len(s.encoded.sizes))
+		}
+		if n := testing.AllocsPerRun(10, work); n > limit {
+			t.Errorf("%s: %.1f allocations for a chunk", enc, n)
+		}
+	}
+}
+
+// quietImage has its pages ready.
+type quietImage struct {
+	*fakeImage
+	cache map[mem.PFN][]byte
+}
+
+func (q *quietImage) ReadPages(p []byte, pfn mem.PFN) error {
+	if q.cache == nil {
+		q.cache = map[mem.PFN][]byte{}
+	}
+	for ; len(p) > 0; p, pfn = p[testPage:], pfn+1 {
+		page, ok := q.cache[pfn]
+		if !ok {
+			page = fakePage(pfn)
+			q.cache[pfn] = page
+		}
+		copy(p, page)
+	}
+	return nil
+}
+
+func TestGovernor(t *testing.T) {
+	feed := func(g *governor, line, encoder time.Duration, chunks int) protocol.Encoding {
+		for range chunks {
+			g.note(line, encoder)
+		}
+		return g.encoding()
+	}
+	g := newGovernor(autoLadder)
+	if got := g.encoding(); got != protocol.EncodingSnappyPage {
+		t.Errorf("begins with %s", got)
+	}
+	if got := feed(g, 50*time.Millisecond, time.Millisecond, decideChunks); got != protocol.EncodingZstdPage {
+		t.Errorf("slow line: %s", got)
+	}
+	if got := feed(g, 50*time.Millisecond, time.Millisecond, 10*decideChunks); got != protocol.EncodingZstdBlock {
+		t.Errorf("slow line for long: %s", got)
+	}
+	if got := feed(g, 5*time.Millisecond, 4*time.Millisecond, 10*decideChunks); got != protocol.EncodingZstdBlock {
+		t.Errorf("balanced: %s", got)
+	}
+	if got := feed(g, time.Millisecond, 20*time.Millisecond, 10*decideChunks); got != protocol.EncodingSnappyPage {
+		t.Errorf("fast line: %s", got)
+	}
+	g = newGovernor([]protocol.Encoding{protocol.EncodingLZ4Block})
+	if got := feed(g, time.Second, 0, 100); got != protocol.EncodingLZ4Block {
+		t.Errorf("no choice: %s", got)
+	}
+}
+
+func TestLadders(t *testing.T) {
+	for _, name := range EncodingNames {
+		if l, err := ladderOf(name); err != nil || len(l) == 0 {
+			t.Errorf("%s: %v, %v", name, l, err)
+		}
+	}
+	if _, err := ladderOf("gzip"); err == nil {
+		t.Error("gzip is known")
+	}
+	if got := usable(autoLadder, protocol.Encodings{protocol.EncodingZstdPage}); len(got) != 1 || got[0] != protocol.EncodingZstdPage {
+		t.Errorf("usable: %v", got)
+	}
+	if got := usable(autoLadder, nil); len(got) != 1 || got[0] != protocol.EncodingNone {
+		t.Errorf("usable of nothing: %v", got)
+	}
+}

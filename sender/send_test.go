@@ -1,0 +1,292 @@
+package sender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/protocol"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// options are those of a quick test.
+func options(f *fakeReceiver) Options {
+	return Options{
+		To: []string{"tls://fake:1"}, Dial: f.dial, Level: 31, Patience: time.Minute, Workers: 2,
+		Log: func(format string, args ...any) { f.t.Logf(format, args...) },
+	}
+}
+
+func mustPlan(t *testing.T, src *Source, o Options) *Plan {
+	t.Helper()
+	p, err := src.Plan(t.Context(), o.Level)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestSendEncodings(t *testing.T) {
+	for name, want := range map[string]protocol.Encoding{
+		"auto": protocol.EncodingSnappyPage, "snappy": protocol.EncodingSnappyPage, "zstd": protocol.EncodingZstdPage,
+		"lz4": protocol.EncodingLZ4Block, "zstd-block": protocol.EncodingZstdBlock, "none": protocol.EncodingNone,
+	} {
+		t.Run(name, func(t *testing.T) {
+			src, _ := newFakeSource(t)
+			f := newFakeReceiver(t)
+			o := options(f)
+			o.Level, o.Encoding = 0, name
+			res, err := Send(t.Context(), src, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan := mustPlan(t, src, o)
+			f.checkPages(plan)
+			if res.State != protocol.StateComplete || res.Pages != plan.Sum.Kept || res.Reason != protocol.ReasonComplete {
+				t.Errorf("result %+v", res)
+			}
+			if f.encodings[want] == 0 {
+				t.Errorf("encodings %v, want %s", f.encodings, want)
+			}
+			if name != "none" && name != "auto" && len(f.encodings) != 1 {
+				t.Errorf("encodings %v, want only %s", f.encodings, want)
+			}
+		})
+	}
+}
+
+func TestTierOrder(t *testing.T) {
+	src, _ := newFakeSource(t)
+	f := newFakeReceiver(t)
+	o := options(f)
+	o.Level, o.Workers = 0, 1
+	if _, err := Send(t.Context(), src, o); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.IsSorted(f.order) {
+		t.Errorf("chunks came as %v", f.order)
+	}
+	var names []string
+	for _, tier := range f.plan.Tiers {
+		names = append(names, fmt.Sprintf("%s %d %v", tier.Name, tier.Pages, tier.Essential))
+	}
+	// 19,499 pages without the 2,000 with hardware poison.
+	if got := strings.Join(names, ", "); got != "kernel 5999 true, memmap 2000 false, user 7500 false, free 2000 false" {
+		t.Errorf("tiers %s", got)
+	}
+	if f.hello.CrashTime != 1700000000 || f.hello.Machine != "x86_64" || f.logEnd.Error == "" {
+		t.Errorf("hello %+v, end of log %+v", f.hello, f.logEnd)
+	}
+}
+
+func TestResumeAfterCuts(t *testing.T) {
+	src, _ := newFakeSource(t)
+	f := newFakeReceiver(t)
+	f.cutAfter = []int{1, 7, 3, 20}
+	o := options(f)
+	o.Level = 0
+	res, err := Send(t.Context(), src, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.checkPages(mustPlan(t, src, o)) // the receiver refuses any page that comes twice
+	if res.Sessions != 5 || f.omitted != 4 {
+		t.Errorf("%d sessions, plan left out in %d, want 5 and 4", res.Sessions, f.omitted)
+	}
+}
+
+func TestResumeByAnotherProcess(t *testing.T) {
+	f := newFakeReceiver(t)
+	f.cutAfter = []int{10}
+	src, _ := newFakeSource(t)
+	o := options(f)
+	o.Patience = 0
+	if _, err := Send(t.Context(), src, o); err == nil {
+		t.Fatal("complete in spite of the cut")
+	}
+	first := f.hello.DumpID
+	src, _ = newFakeSource(t)
+	res, err := Send(t.Context(), src, o)
+	if err != nil || res.State != protocol.StateComplete {
+		t.Fatal(res, err)
+	}
+	if f.hello.DumpID != first {
+		t.Error("another dump id")
+	}
+	f.checkPages(mustPlan(t, src, o))
+}
+
+func TestLostPages(t *testing.T) {
+	src, img := newFakeSource(t)
+	lost := []mem.PFN{1, 256, 257, 3000, 3333}
+	for pfn := mem.PFN(3500); pfn < 3900; pfn++ { // more than a whole chunk
+		lost = append(lost, pfn)
+	}
+	for _, pfn := range lost {
+		img.bad[pfn] = true
+	}
+	f := newFakeReceiver(t)
+	f.cutAfter = []int{4}
+	o := options(f)
+	res, err := Send(t.Context(), src, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.checkPages(mustPlan(t, src, o), lost...)
+	n := uint64(len(lost))
+	if res.State != protocol.StatePartial || res.Reason != protocol.ReasonUnreadable || res.Lost != n || f.finish.LostPages != n {
+		t.Errorf("result %+v, finish %+v, want %d lost", res, f.finish, n)
+	}
+	if !strings.Contains(res.String(), fmt.Sprintf("%d pages unreadable", n)) || !strings.Contains(f.finish.Text, "pfn 1: ") {
+		t.Errorf("%q, %q", res, f.finish.Text)
+	}
+}
+
+func TestDeadline(t *testing.T) {
+	src, _ := newFakeSource(t)
+	f := newFakeReceiver(t)
+	f.neverAck, f.window = true, 2<<20 // so the sender is stuck when the deadline comes
+	o := options(f)
+	o.Deadline = time.Now().Add(300 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	res, err := Send(ctx, src, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.State != protocol.StatePartial || res.Reason != protocol.ReasonDeadline || f.finish.Reason != protocol.ReasonDeadline {
+		t.Errorf("result %+v, finish %+v", res, f.finish)
+	}
+}
+
+func TestWindow(t *testing.T) {
+	src, _ := newFakeSource(t)
+	f := newFakeReceiver(t)
+	f.neverAck, f.window = true, 3<<20
+	o := options(f)
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if _, err := Send(ctx, src, o); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.maxUnack > f.window || f.maxUnack < f.window/2 {
+		t.Errorf("%d bytes unacknowledged, window %d", f.maxUnack, f.window)
+	}
+}
+
+func TestWhatReceiversWant(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		collect protocol.Collect
+		logOnly bool
+		reason  protocol.Reason
+		state   protocol.State
+		says    string
+	}{
+		{"essential", protocol.CollectEssential, false, protocol.ReasonEssential, protocol.StatePartial, "essential part (as told)"},
+		{"log", protocol.CollectLog, false, protocol.ReasonLogOnly, protocol.StateLogOnly, "dump declined (as told)"},
+		{"sender wants no more", protocol.CollectAll, true, protocol.ReasonLogOnly, protocol.StateLogOnly, "log stored"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			src, _ := newFakeSource(t)
+			f := newFakeReceiver(t)
+			f.collect, f.waits = tc.collect, 3
+			o := options(f)
+			o.LogOnly = tc.logOnly
+			res, err := Send(t.Context(), src, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res.State != tc.state || f.finish.Reason != tc.reason || !strings.Contains(res.String(), tc.says) {
+				t.Errorf("result %q, %+v", res, f.finish)
+			}
+			if tc.collect == protocol.CollectEssential && uint64(len(f.pages)) != f.plan.Tiers[0].Pages {
+				t.Errorf("%d pages, want those of the first tier", len(f.pages))
+			}
+		})
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		refuse   []error
+		stubborn bool
+		want     error
+		sessions int
+	}{
+		{"busy, then not", []error{protocol.CodeBusy, protocol.Errorf(protocol.CodeBusy, "full")}, false, nil, 3},
+		{"declined", []error{protocol.Errorf(protocol.CodeDeclined, "no")}, false, protocol.CodeDeclined, 1},
+		{"identity, mended meanwhile", []error{protocol.Errorf(protocol.CodeIdentity, "who?")}, true, nil, 2},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			src, _ := newFakeSource(t)
+			f := newFakeReceiver(t)
+			f.refuse = tc.refuse
+			o := options(f)
+			o.Stubborn = tc.stubborn
+			_, err := Send(t.Context(), src, o)
+			if !errors.Is(err, tc.want) {
+				t.Errorf("got %v, want %v", err, tc.want)
+			}
+			if f.sessions != tc.sessions {
+				t.Errorf("%d sessions, want %d", f.sessions, tc.sessions)
+			}
+		})
+	}
+}
+
+func TestCancel(t *testing.T) {
+	src, _ := newFakeSource(t)
+	f := newFakeReceiver(t)
+	f.neverAck, f.window = true, 1<<20
+	ctx, cancel := context.WithCancel(t.Context())
+	o := options(f)
+	o.Tally = new(Tally)
+	go func() {
+		for o.Tally.Progress().RawBytes == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
+	if _, err := Send(ctx, src, o); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !errors.Is(f.peerErr, protocol.CodeCancelled) {
+		t.Errorf("the receiver heard %v, want %s", f.peerErr, protocol.CodeCancelled)
+	}
+}
+
+func TestPanicInAWalkerCostsOnlyTheFilter(t *testing.T) {
+	src, _ := newFakeSource(t)
+	src.pages = panicWalker{}
+	f := newFakeReceiver(t)
+	var lines []string
+	var mu sync.Mutex
+	o := options(f)
+	o.Log = func(format string, args ...any) {
+		mu.Lock()
+		defer mu.Unlock()
+		lines = append(lines, fmt.Sprintf(format, args...))
+	}
+	res, err := Send(t.Context(), src, o)
+	if err != nil || res.State != protocol.StateComplete || res.Pages != 19499 {
+		t.Errorf("got %+v, %v, want all 19499 pages", res, err)
+	}
+	if !strings.Contains(strings.Join(lines, "\n"), "a bug") {
+		t.Errorf("no warning in %q", lines)
+	}
+}
