@@ -1,6 +1,7 @@
 package dumpdir
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -158,3 +159,33 @@ func (r *fileReader) Close() error { return r.f.Close() }
 
 // Close closes the dump.
 func (d *Dump) Close() error { return d.jf.Close() }
+
+// ReadID returns the id of the dump in dir, from the first bytes of its journal: for a store that looks
+// for one dump among many. The error matches ErrNotExist or ErrUnsupported, or is a *DamageError.
+func ReadID(fsys FS, dir string) (id string, err error) {
+	f, err := fsys.Open(path.Join(dir, JournalName))
+	if err != nil {
+		return "", notExist(dir, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	size, err := f.Size()
+	if err != nil {
+		return "", err
+	}
+	b := make([]byte, min(size, journalHeaderLen+recordHeaderLen+512))
+	if n, err := f.ReadAt(b, 0); n < len(b) {
+		return "", err
+	}
+	if err := checkJournalHeader(b); err != nil {
+		return "", err
+	}
+	rec, err := newScanner(bytes.NewReader(b), int64(len(b))).at(journalHeaderLen)
+	if err != nil || rec.typ != recIdent {
+		return "", journalDamage(journalHeaderLen, "no ident record")
+	}
+	ident, ok := decodeIdent(rec.payload)
+	if !ok {
+		return "", journalDamage(journalHeaderLen, "ident record that makes no sense")
+	}
+	return ident.id, nil
+}

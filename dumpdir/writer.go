@@ -255,6 +255,13 @@ func (w *Writer) Close() error {
 	return c.release()
 }
 
+// Closed reports whether Close was called on w, or the dump was taken from it.
+func (w *Writer) Closed() bool {
+	w.c.mu.Lock()
+	defer w.c.mu.Unlock()
+	return w.closed || w.c.owner != w
+}
+
 // release closes what is open.
 func (c *core) release() error {
 	var errs []error

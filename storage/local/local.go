@@ -1,58 +1,266 @@
 // Package local is the store on a local disk.
+//
+// Under its data directory it keeps
+//
+//	dumps/<host>/<UTC time>-<short id>/   one dump each, as dumpdir lays it out; the time is that of the crash, or of arrival
+//	trash/                                dumps that are being deleted
+//	index.db, index.db-wal, index.db-shm  the index: a cache of the manifests
+//	index.lock                            held while the index is made or replaced
+//
+// The directories are the truth. An index that is missing, damaged or deleted under a running
+// process is made again from them; without the right to write one, lists are
+// read from the directories. A deletion first renames the dump into trash, so a kill leaves either the whole
+// dump or one that the next process to open the store finishes deleting.
+//
+// A Store is safe for concurrent use, and several processes may have the same directory open: a
+// dump has one writer, held by flock(2) on its directory.
 package local
 
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/storage"
 )
 
-var errNotYet = errors.New("not yet")
+const (
+	dumpsName = "dumps"
+	trashName = "trash"
+)
 
 // Store is the store under one data directory.
-type Store struct{}
+type Store struct {
+	dir  string
+	opts Options
+	fs   dumpdir.OS
 
-// Options of Open. The zero value is right.
-type Options struct {
-	// ReadOnly makes no directory and fails when there is none: for commands that only look.
-	ReadOnly bool
+	ix indexHolder
+
+	mu     sync.Mutex
+	active map[storage.Ref]*slot
 }
-
-// Open opens the store under dir, which it makes when missing.
-func Open(ctx context.Context, dir string, opts Options) (*Store, error) { return nil, errNotYet }
 
 var _ storage.Store = (*Store)(nil)
 
-func (s *Store) Create(ctx context.Context, meta dumpdir.Meta) (*dumpdir.Writer, error) {
-	return nil, errNotYet
+// slot is one dump's place for a writer of this process.
+type slot struct {
+	mu sync.Mutex
+	w  *dumpdir.Writer // the last one; may be closed
 }
 
-func (s *Store) Resume(ctx context.Context, ref storage.Ref, opts storage.ResumeOptions) (*dumpdir.Writer, error) {
-	return nil, errNotYet
+// Options of Open. The zero value is right.
+type Options struct {
+	// ReadOnly makes no directory and no index, and fails when there is no store: for commands that only look.
+	ReadOnly bool
+	// Log takes what goes wrong with the index, which is no reason to fail. Nil means slog.Default().
+	Log *slog.Logger
 }
 
-func (s *Store) Open(ctx context.Context, ref storage.Ref) (*dumpdir.Dump, error) {
-	return nil, errNotYet
+// Open opens the store under dir, which it makes when missing. The error matches fs.ErrNotExist when
+// opts.ReadOnly is set and there is none.
+func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
+	if opts.Log == nil {
+		opts.Log = slog.Default()
+	}
+	s := &Store{dir: dir, opts: opts, active: make(map[storage.Ref]*slot)}
+	if opts.ReadOnly {
+		if _, err := os.Stat(s.dumps()); err != nil {
+			return nil, fmt.Errorf("no store: %w", err)
+		}
+		return s, nil
+	}
+	if err := s.fs.MkdirAll(s.dumps()); err != nil {
+		return nil, err
+	}
+	if _, err := s.emptyTrash(); err != nil {
+		opts.Log.Warn("trash was not emptied", "error", err)
+	}
+	if err := s.withIndex(ctx, nil); err != nil && !errors.Is(err, errNoIndex) {
+		return nil, err
+	}
+	return s, nil
 }
 
-func (s *Store) Find(ctx context.Context, name string) (storage.Entry, error) {
-	return storage.Entry{}, errNotYet
+func (s *Store) dumps() string { return filepath.Join(s.dir, dumpsName) }
+
+// Close implements storage.Store.
+func (s *Store) Close() error { return s.ix.close() }
+
+// Space implements storage.Store.
+func (s *Store) Space(context.Context) (storage.Space, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.dir, &st); err != nil {
+		return storage.Space{}, &fs.PathError{Op: "statfs", Path: s.dir, Err: err}
+	}
+	size := uint64(st.Bsize) //nolint:gosec // a block size is positive
+	return storage.Space{Total: st.Blocks * size, Free: st.Bavail * size}, nil
 }
 
-func (s *Store) List(ctx context.Context, f storage.Filter) ([]storage.Entry, error) {
-	return nil, errNotYet
+const (
+	timeLayout = "20060102T150405Z"
+	shortLen   = 8 // of an id in a directory name
+)
+
+// dirName returns the name of a new dump's directory.
+func dirName(meta *dumpdir.Meta) string {
+	at := meta.CrashTime
+	if y := at.UTC().Year(); at.IsZero() || y < 1970 || y > 9999 {
+		at = meta.StartTime
+	}
+	return at.UTC().Format(timeLayout) + "-" + meta.ID[:shortLen]
 }
 
-func (s *Store) Remove(ctx context.Context, ref storage.Ref, opts storage.RemoveOptions) error {
-	return errNotYet
+// locate finds the directory of a dump without the index. The error matches ErrNotFound.
+func (s *Store) locate(ref storage.Ref) (string, error) {
+	if err := storage.CheckRef(ref); err != nil {
+		return "", err
+	}
+	names, err := s.fs.ReadDir(filepath.Join(s.dumps(), ref.Host))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	for _, name := range names {
+		_, id, ok := strings.Cut(name, "-")
+		if !ok || !strings.HasPrefix(ref.ID, id) {
+			continue
+		}
+		dir := filepath.Join(s.dumps(), ref.Host, name)
+		have, err := dumpdir.ReadID(s.fs, dir)
+		if err == nil && have == ref.ID {
+			return dir, nil
+		}
+	}
+	return "", fmt.Errorf("%s: %w", ref, storage.ErrNotFound)
 }
 
-func (s *Store) Space(ctx context.Context) (storage.Space, error) { return storage.Space{}, errNotYet }
-
-func (s *Store) Reindex(ctx context.Context) (storage.ReindexReport, error) {
-	return storage.ReindexReport{}, errNotYet
+// slot returns the place of a dump's writer, and forgets places of writers that are closed.
+func (s *Store) slot(ref storage.Ref) *slot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for r, sl := range s.active {
+		if r != ref && sl.mu.TryLock() {
+			if sl.w == nil || sl.w.Closed() {
+				delete(s.active, r)
+			}
+			sl.mu.Unlock()
+		}
+	}
+	sl := s.active[ref]
+	if sl == nil {
+		sl = &slot{}
+		s.active[ref] = sl
+	}
+	return sl
 }
 
-func (s *Store) Close() error { return nil }
+// Create implements storage.Store.
+func (s *Store) Create(_ context.Context, meta dumpdir.Meta) (*dumpdir.Writer, error) {
+	ref := storage.Ref{Host: meta.Host, ID: meta.ID}
+	if err := storage.CheckRef(ref); err != nil {
+		return nil, err
+	}
+	if meta.StartTime.IsZero() {
+		meta.StartTime = time.Now()
+	}
+	sl := s.slot(ref)
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	if _, err := s.locate(ref); !errors.Is(err, storage.ErrNotFound) {
+		if err == nil {
+			err = fmt.Errorf("%s: %w", ref, storage.ErrExists)
+		}
+		return nil, err
+	}
+	dir := filepath.Join(s.dumps(), ref.Host, dirName(&meta))
+	w, err := dumpdir.Create(s.fs, dir, meta, s.options(dir, false))
+	if errors.Is(err, dumpdir.ErrExist) { // another dump of the same second, whose id begins alike
+		dir = strings.TrimSuffix(dir, meta.ID[:shortLen]) + meta.ID
+		w, err = dumpdir.Create(s.fs, dir, meta, s.options(dir, false))
+	}
+	if err != nil {
+		return nil, busy(err)
+	}
+	sl.w = w
+	return w, nil
+}
+
+// busy turns a taken lock into the store's word for it.
+func busy(err error) error {
+	if errors.Is(err, dumpdir.ErrLocked) {
+		return fmt.Errorf("%w: %w", storage.ErrBusy, err)
+	}
+	if errors.Is(err, dumpdir.ErrNotExist) {
+		return fmt.Errorf("%w: %w", storage.ErrNotFound, err)
+	}
+	return err
+}
+
+// options returns the options of a writer in dir, whose manifest goes to the index.
+func (s *Store) options(dir string, reopen bool) dumpdir.Options {
+	return dumpdir.Options{Reopen: reopen, Changed: func(m *dumpdir.Manifest) {
+		// The writer has no context to give, and must not wait for the index longer than its busy timeout.
+		s.note(context.Background(), &storage.Entry{Ref: storage.Ref{Host: m.Host, ID: m.ID}, Path: dir, Manifest: *m})
+	}}
+}
+
+// Resume implements storage.Store.
+func (s *Store) Resume(_ context.Context, ref storage.Ref, opts storage.ResumeOptions) (*dumpdir.Writer, error) {
+	dir, err := s.locate(ref)
+	if err != nil {
+		return nil, err
+	}
+	sl := s.slot(ref)
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	w, err := s.takeOver(sl, opts)
+	if err != nil {
+		return nil, err
+	}
+	if w == nil {
+		if w, err = dumpdir.Resume(s.fs, dir, s.options(dir, opts.Reopen)); err != nil {
+			return nil, busy(err)
+		}
+	}
+	sl.w = w
+	return w, nil
+}
+
+// takeOver takes the dump from the slot's writer. It returns nil when there is none that is alive, or
+// when the dump has to be resumed from disk to be reopened.
+func (s *Store) takeOver(sl *slot, opts storage.ResumeOptions) (*dumpdir.Writer, error) {
+	if sl.w == nil || sl.w.Closed() || !opts.Takeover {
+		return nil, nil //nolint:nilnil // nil is the answer: nothing to take over
+	}
+	w, err := sl.w.Takeover()
+	if errors.Is(err, dumpdir.ErrClosed) || errors.Is(err, dumpdir.ErrRevoked) {
+		return nil, nil //nolint:nilnil // closed meanwhile
+	}
+	if err != nil {
+		return nil, busy(err)
+	}
+	if res, sealed := w.Result(); sealed && opts.Reopen && res.State != dumpdir.StateComplete {
+		return nil, w.Close()
+	}
+	return w, nil
+}
+
+// Open implements storage.Store.
+func (s *Store) Open(_ context.Context, ref storage.Ref) (*dumpdir.Dump, error) {
+	dir, err := s.locate(ref)
+	if err != nil {
+		return nil, err
+	}
+	d, err := dumpdir.Open(s.fs, dir)
+	return d, busy(err)
+}

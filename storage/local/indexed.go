@@ -1,0 +1,203 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/index"
+)
+
+const (
+	indexName     = "index.db"
+	indexLockName = "index.lock"
+)
+
+// errNoIndex: there is none and none can or may be made. Callers read the directories.
+var errNoIndex = errors.New("no index")
+
+// indexHandle is an open index and the file that it is.
+type indexHandle struct {
+	*index.Index
+	file os.FileInfo
+}
+
+// indexHolder keeps the index open between calls.
+type indexHolder struct {
+	mu sync.Mutex
+	ix *indexHandle
+}
+
+func (h *indexHolder) close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ix == nil {
+		return nil
+	}
+	ix := h.ix
+	h.ix = nil
+	return ix.Close()
+}
+
+func (s *Store) indexPath() string { return filepath.Join(s.dir, indexName) }
+
+// withIndex runs fn, when not nil, with the index. An index that is gone or turns out damaged is made again first. The error is
+// errNoIndex when there can be none.
+func (s *Store) withIndex(ctx context.Context, fn func(*indexHandle) error) error {
+	for try := 0; ; try++ {
+		ix, err := s.openIndex(ctx, try > 0)
+		if err != nil {
+			return err
+		}
+		if fn == nil {
+			return nil
+		}
+		err = fn(ix)
+		if err == nil || try > 0 || !index.IsCorrupt(err) || s.opts.ReadOnly {
+			return err
+		}
+		s.opts.Log.Warn("index is damaged and will be made again", "path", s.indexPath(), "error", err)
+	}
+}
+
+// openIndex returns the index that is at the path now; with replace, a new one in the place of a damaged one.
+func (s *Store) openIndex(ctx context.Context, replace bool) (*indexHandle, error) {
+	s.ix.mu.Lock()
+	defer s.ix.mu.Unlock()
+	if st, err := os.Stat(s.indexPath()); s.ix.ix != nil && !replace && err == nil && os.SameFile(st, s.ix.ix.file) {
+		return s.ix.ix, nil
+	} else if s.opts.ReadOnly && err != nil {
+		return nil, errNoIndex
+	}
+	old := s.ix.ix
+	if old != nil {
+		s.ix.ix = nil
+		if err := old.Close(); err != nil {
+			s.opts.Log.Warn("closing the index", "error", err)
+		}
+	}
+	ix, err := s.makeIndex(ctx, replace, old)
+	if err != nil {
+		if s.opts.ReadOnly || errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EROFS) {
+			return nil, errNoIndex
+		}
+		return nil, fmt.Errorf("index: %w", err)
+	}
+	s.ix.ix = ix
+	return ix, nil
+}
+
+// makeIndex opens the index under its lock, and fills it when it is new.
+func (s *Store) makeIndex(ctx context.Context, replace bool, old *indexHandle) (*indexHandle, error) {
+	unlock, err := s.lockIndex()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if replace && s.unchanged(old) {
+		if err := s.dropIndex(); err != nil {
+			return nil, err
+		}
+	}
+	ix, err := index.Open(ctx, s.indexPath())
+	if index.IsCorrupt(err) && !s.opts.ReadOnly {
+		s.opts.Log.Warn("index is damaged and will be made again", "path", s.indexPath(), "error", err)
+		if err := s.dropIndex(); err != nil {
+			return nil, err
+		}
+		ix, err = index.Open(ctx, s.indexPath())
+	}
+	if err != nil {
+		return nil, err
+	}
+	h, err := s.fillIndex(ctx, ix)
+	if err != nil {
+		return nil, errors.Join(err, ix.Close())
+	}
+	return h, nil
+}
+
+// unchanged reports whether the index at the path is still the one that was found damaged: another process may
+// have replaced it meanwhile.
+func (s *Store) unchanged(old *indexHandle) bool {
+	st, err := os.Stat(s.indexPath())
+	return err == nil && (old == nil || os.SameFile(st, old.file))
+}
+
+func (s *Store) fillIndex(ctx context.Context, ix *index.Index) (*indexHandle, error) {
+	st, err := os.Stat(s.indexPath())
+	if err != nil {
+		return nil, err
+	}
+	built, err := ix.Built(ctx)
+	if err != nil || built {
+		return &indexHandle{ix, st}, err
+	}
+	if s.opts.ReadOnly {
+		return nil, errNoIndex
+	}
+	read := time.Now()
+	entries, _, err := s.scan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &indexHandle{ix, st}, ix.Rebuild(ctx, entries, read)
+}
+
+// dropIndex puts a damaged index aside, under a name that the next one replaces.
+func (s *Store) dropIndex() error {
+	err := os.Rename(s.indexPath(), s.indexPath()+".damaged")
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if rerr := os.Remove(s.indexPath() + suffix); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+	}
+	return err
+}
+
+// lockIndex waits for the lock that processes hold while they make or replace the index.
+func (s *Store) lockIndex() (unlock func(), err error) {
+	if s.opts.ReadOnly {
+		return func() {}, nil
+	}
+	f, err := os.OpenFile(filepath.Join(s.dir, indexLockName), os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil { //nolint:gosec // a file descriptor fits an int
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() {
+		if err := f.Close(); err != nil {
+			s.opts.Log.Warn("closing the lock of the index", "error", err)
+		}
+	}, nil
+}
+
+// note brings the index up to date. Failing at it is no reason to fail a dump.
+func (s *Store) note(ctx context.Context, e *storage.Entry) {
+	now := time.Now()
+	e.Path = s.relative(e.Path)
+	err := s.withIndex(ctx, func(ix *indexHandle) error { return ix.Put(ctx, e, now) })
+	if err != nil && !errors.Is(err, errNoIndex) {
+		s.opts.Log.Warn("index was not brought up to date", "host", e.Host, "dump", e.ID, "error", err)
+	}
+}
+
+// relative returns a dump's path as the index keeps it, so that a data directory can be moved.
+func (s *Store) relative(path string) string {
+	if rel, err := filepath.Rel(s.dir, path); err == nil {
+		return rel
+	}
+	return path
+}

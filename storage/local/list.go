@@ -1,0 +1,218 @@
+package local
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/storage"
+)
+
+// maxIgnored bounds ReindexReport.Ignored.
+const maxIgnored = 100
+
+// List implements storage.Store.
+func (s *Store) List(ctx context.Context, f storage.Filter) ([]storage.Entry, error) {
+	limit := f.Limit
+	f.Limit = 0 // some that the index has may be gone
+	var entries []storage.Entry
+	err := s.withIndex(ctx, func(ix *indexHandle) (err error) {
+		entries, err = ix.List(ctx, f)
+		return err
+	})
+	if errors.Is(err, errNoIndex) {
+		if entries, _, err = s.scan(ctx); err == nil {
+			entries = choose(entries, f)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := []storage.Entry{}
+	for _, e := range entries {
+		if limit > 0 && len(out) == limit {
+			break
+		}
+		if s.present(ctx, &e) && (f.State == "" || e.State() == f.State) {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+// present completes an entry of the index and reports whether its dump is there. The counts of an arriving
+// one are read from its journal: its manifest is not written with every chunk.
+func (s *Store) present(ctx context.Context, e *storage.Entry) bool {
+	if !filepath.IsAbs(e.Path) {
+		e.Path = filepath.Join(s.dir, e.Path)
+	}
+	if _, err := os.Stat(filepath.Join(e.Path, dumpdir.JournalName)); errors.Is(err, fs.ErrNotExist) {
+		if !s.opts.ReadOnly {
+			s.forget(ctx, e.Ref)
+		}
+		return false
+	}
+	if e.State() != dumpdir.StateArriving {
+		return true
+	}
+	if fresh, err := s.read(e.Path); err == nil && fresh.Ref == e.Ref {
+		e.Manifest = fresh.Manifest
+	}
+	return true
+}
+
+// forget takes a dump out of the index that somebody removed by hand.
+func (s *Store) forget(ctx context.Context, ref storage.Ref) {
+	err := s.withIndex(ctx, func(ix *indexHandle) error { return ix.Delete(ctx, ref) })
+	if err != nil && !errors.Is(err, errNoIndex) {
+		s.opts.Log.Warn("index was not brought up to date", "dump", ref.String(), "error", err)
+	}
+}
+
+// read reads one dump's entry from its directory.
+func (s *Store) read(dir string) (storage.Entry, error) {
+	d, err := dumpdir.Open(s.fs, dir)
+	if err != nil {
+		return storage.Entry{}, err
+	}
+	m := d.Manifest()
+	if d.Damage() != nil {
+		m.State = dumpdir.StateDamaged
+	}
+	return storage.Entry{Ref: storage.Ref{Host: m.Host, ID: m.ID}, Path: dir, Manifest: *m}, d.Close()
+}
+
+// scan reads all dumps from their directories, newest first.
+func (s *Store) scan(ctx context.Context) (entries []storage.Entry, ignored []string, err error) {
+	hosts, err := s.fs.ReadDir(s.dumps())
+	if err != nil {
+		return nil, nil, err
+	}
+	ignore := func(path string) {
+		if len(ignored) < maxIgnored {
+			ignored = append(ignored, s.relative(path))
+		}
+	}
+	for _, host := range hosts {
+		names, err := s.fs.ReadDir(filepath.Join(s.dumps(), host))
+		if err != nil || storage.CheckHost(host) != nil {
+			ignore(filepath.Join(s.dumps(), host))
+			continue
+		}
+		for _, name := range names {
+			if err := ctx.Err(); err != nil {
+				return nil, nil, err
+			}
+			dir := filepath.Join(s.dumps(), host, name)
+			e, err := s.read(dir)
+			if err != nil || e.Host != host || storage.CheckRef(e.Ref) != nil {
+				ignore(dir)
+				continue
+			}
+			entries = append(entries, e)
+		}
+	}
+	slices.SortFunc(entries, newestFirst)
+	return entries, ignored, nil
+}
+
+func newestFirst(a, b storage.Entry) int {
+	return cmp.Or(b.When().Compare(a.When()), cmp.Compare(a.Host, b.Host), cmp.Compare(a.ID, b.ID))
+}
+
+// choose is the filter of the index for entries that did not come from it.
+func choose(entries []storage.Entry, f storage.Filter) []storage.Entry {
+	return slices.DeleteFunc(entries, func(e storage.Entry) bool {
+		at := e.When()
+		return f.Host != "" && e.Host != f.Host ||
+			f.State != "" && e.State() != f.State ||
+			!f.Since.IsZero() && at.Before(f.Since) ||
+			!f.Until.IsZero() && !at.Before(f.Until) ||
+			!strings.Contains(e.Manifest.Release, f.Release) ||
+			!strings.Contains(strings.ToLower(e.Manifest.PanicLine), strings.ToLower(f.Panic))
+	})
+}
+
+// Find implements storage.Store.
+func (s *Store) Find(ctx context.Context, name string) (storage.Entry, error) {
+	host, prefix, ok := strings.Cut(name, "/")
+	if !ok {
+		host, prefix = "", name
+	}
+	if prefix == "" {
+		return storage.Entry{}, fmt.Errorf("%q: %w", name, storage.ErrNotFound)
+	}
+	found, err := s.beginningWith(ctx, host, prefix)
+	if err != nil {
+		return storage.Entry{}, err
+	}
+	if exact := slices.DeleteFunc(slices.Clone(found), func(e storage.Entry) bool { return e.ID != prefix }); len(exact) > 0 {
+		found = exact
+	}
+	switch len(found) {
+	case 0:
+		return storage.Entry{}, fmt.Errorf("%q: %w", name, storage.ErrNotFound)
+	case 1:
+		return found[0], nil
+	}
+	e := &storage.AmbiguousError{Name: name}
+	for i := range found[:min(len(found), storage.MaxCandidates)] {
+		e.Candidates = append(e.Candidates, found[i].Ref)
+	}
+	return storage.Entry{}, e
+}
+
+// maxPrefix bounds how many dumps Find looks at for one name: an exact id sorts before longer ones of its host.
+const maxPrefix = 1000
+
+// beginningWith returns the dumps whose id begins with prefix, sorted by host and id.
+func (s *Store) beginningWith(ctx context.Context, host, prefix string) ([]storage.Entry, error) {
+	var found []storage.Entry
+	err := s.withIndex(ctx, func(ix *indexHandle) (err error) {
+		found, err = ix.Prefix(ctx, host, prefix, maxPrefix)
+		return err
+	})
+	if errors.Is(err, errNoIndex) {
+		found, _, err = s.scan(ctx)
+		found = slices.DeleteFunc(found, func(e storage.Entry) bool {
+			return host != "" && e.Host != host || !strings.HasPrefix(e.ID, prefix)
+		})
+		slices.SortFunc(found, func(a, b storage.Entry) int { return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.ID, b.ID)) })
+	}
+	found = slices.DeleteFunc(found, func(e storage.Entry) bool { return !s.present(ctx, &e) })
+	for i := range found {
+		s.present(ctx, &found[i])
+	}
+	return found, err
+}
+
+// Reindex implements storage.Store.
+func (s *Store) Reindex(ctx context.Context) (storage.ReindexReport, error) {
+	var rep storage.ReindexReport
+	finished, err := s.emptyTrash()
+	if err != nil {
+		return rep, err
+	}
+	rep.Finished = finished
+	read := time.Now()
+	entries, ignored, err := s.scan(ctx)
+	if err != nil {
+		return rep, err
+	}
+	rep.Dumps, rep.Ignored = len(entries), ignored
+	for i := range entries {
+		if entries[i].State() == dumpdir.StateDamaged {
+			rep.Damaged++
+		}
+		entries[i].Path = s.relative(entries[i].Path)
+	}
+	return rep, s.withIndex(ctx, func(ix *indexHandle) error { return ix.Rebuild(ctx, entries, read) })
+}

@@ -1,0 +1,112 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/storage"
+)
+
+// Remove implements storage.Store.
+func (s *Store) Remove(ctx context.Context, ref storage.Ref, opts storage.RemoveOptions) error {
+	dir, err := s.locate(ref)
+	if err != nil {
+		return err
+	}
+	sl := s.slot(ref)
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	if !opts.Force {
+		if err := arriving(s.fs, dir); err != nil {
+			return fmt.Errorf("%s: %w", ref, err)
+		}
+	}
+	if err := sl.revoke(); err != nil {
+		return err
+	}
+	lock, err := s.fs.Lock(dir)
+	if err != nil {
+		return busy(err)
+	}
+	trash, err := s.toTrash(ref, dir)
+	if err != nil {
+		return errors.Join(err, lock.Close())
+	}
+	err = s.withIndex(ctx, func(ix *indexHandle) error { return ix.Delete(ctx, ref) })
+	if errors.Is(err, errNoIndex) {
+		err = nil
+	}
+	return errors.Join(err, os.RemoveAll(trash), lock.Close())
+}
+
+// arriving returns ErrArriving for a dump that is not sealed. One that cannot be read is no reason to
+// keep it.
+func arriving(fsys dumpdir.FS, dir string) error {
+	d, err := dumpdir.Open(fsys, dir)
+	if err != nil {
+		return nil //nolint:nilerr // see above
+	}
+	state := d.State()
+	if err := d.Close(); err != nil {
+		return err
+	}
+	if state == dumpdir.StateArriving {
+		return storage.ErrArriving
+	}
+	return nil
+}
+
+// revoke ends the writer of this process, so that its session hears of it and the lock is free.
+func (sl *slot) revoke() error {
+	if sl.w == nil || sl.w.Closed() {
+		return nil
+	}
+	w, err := sl.w.Takeover()
+	if errors.Is(err, dumpdir.ErrClosed) || errors.Is(err, dumpdir.ErrRevoked) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	sl.w = w
+	return w.Close()
+}
+
+// toTrash renames a dump out of sight, durably, and returns its new place.
+func (s *Store) toTrash(ref storage.Ref, dir string) (string, error) {
+	trash := filepath.Join(s.dir, trashName)
+	if err := s.fs.MkdirAll(trash); err != nil {
+		return "", err
+	}
+	to := filepath.Join(trash, fmt.Sprintf("%s-%s-%d", ref.Host, ref.ID, time.Now().UnixNano()))
+	if err := s.fs.Rename(dir, to); err != nil {
+		return "", err
+	}
+	if err := s.fs.SyncDir(trash); err != nil {
+		return "", err
+	}
+	return to, s.fs.SyncDir(filepath.Dir(dir))
+}
+
+// emptyTrash finishes deletions that were interrupted, and returns what it removed.
+func (s *Store) emptyTrash() (removed []string, err error) {
+	trash := filepath.Join(s.dir, trashName)
+	names, err := s.fs.ReadDir(trash)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, name := range names {
+		if rerr := os.RemoveAll(filepath.Join(trash, name)); rerr != nil {
+			err = errors.Join(err, rerr)
+			continue
+		}
+		removed = append(removed, name)
+	}
+	return removed, err
+}
