@@ -1,0 +1,57 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
+)
+
+// The lab's own copying initramfs stands in for that of a sender: it finds no
+// disk to copy to, says so, and ends the machine.
+func TestRunSender(t *testing.T) {
+	k, err := GetKernel(t.Context(), "6.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	initrd, err := writeCaptureInitrd(t.Context(), k, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("to the end", func(t *testing.T) {
+		lines := 0
+		run, err := RunSender(t.Context(), Scenario{Kernel: "6.1"}, initrd, SenderOptions{
+			OnLine: func(string) { lines++ },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{guestcfg.VmcoreSize, "no disk with serial"} {
+			if !strings.Contains(run.CaptureConsole(), want) {
+				t.Errorf("the capture kernel did not say %q; console ends:\n%s", want, tail(run.Console, 20))
+			}
+		}
+		if lines < 100 {
+			t.Errorf("%d lines of console were reported, want a boot's worth", lines)
+		}
+	})
+	t.Run("unplugged", func(t *testing.T) {
+		ctx, unplug := context.WithCancel(t.Context())
+		defer unplug()
+		run, err := RunSender(ctx, Scenario{Kernel: "6.1"}, initrd, SenderOptions{
+			OnLine: func(line string) {
+				if strings.Contains(line, guestcfg.Crashing) {
+					unplug()
+				}
+			},
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got error %v, want %v", err, context.Canceled)
+		}
+		if run == nil || strings.Contains(run.Console, guestcfg.VmcoreSize) {
+			t.Error("the machine went on without power, or left no console")
+		}
+	})
+}
