@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 )
 
 // ErrForeignCA is the cause of an [UntrustedError] for a certificate of another CA.
@@ -60,8 +61,8 @@ func Explain(err error) error {
 	if e, ok := errors.AsType[*cryptotls.CertificateVerificationError](err); ok && len(e.UnverifiedCertificates) > 0 {
 		return untrusted(e.UnverifiedCertificates[0], shortCause(e.Err))
 	}
-	// crypto/tls has no value for it.
-	if err != nil && err.Error() == "tls: client didn't provide a certificate" {
+	// crypto/tls has no value for this one, and the caller may have wrapped it.
+	if err != nil && strings.Contains(err.Error(), "tls: client didn't provide a certificate") {
 		return fmt.Errorf("%w: %w", ErrNoCertificate, err)
 	}
 	op, ok := errors.AsType[*net.OpError](err)
