@@ -20,6 +20,7 @@ import (
 
 const usage = `usage: lab COMMAND ...
   capture [flags]               crash a machine, print the path of its vmcore (-h for flags)
+  send [flags] INITRD           crash a machine, boot INITRD as its capture initramfs, print the console
   matrix                        capture every machine of the matrix
   kernels [-vmlinux]            fetch every kernel, print its release and paths
   crash VMLINUX DUMP COMMAND... ask crash 8.0.6
@@ -52,6 +53,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	switch command {
 	case "capture":
 		return capture(ctx, args, out)
+	case "send":
+		return send(ctx, args, out)
 	case "matrix":
 		return matrix(ctx, out)
 	case "kernels":
@@ -79,9 +82,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return errUsage
 }
 
-func capture(ctx context.Context, args []string, out io.Writer) error {
-	var s lab.Scenario
-	f := flag.NewFlagSet("capture", flag.ContinueOnError)
+// scenarioFlags defines the flags that describe a machine.
+func scenarioFlags(name string, s *lab.Scenario) *flag.FlagSet {
+	f := flag.NewFlagSet(name, flag.ContinueOnError)
 	f.StringVar(&s.Kernel, "kernel", "6.1", "kernel name, see lab kernels")
 	f.StringVar(&s.CPU, "cpu", "", "qemu64, max or cortex-a57 (default by kernel)")
 	f.IntVar(&s.MemMiB, "mem", 0, "memory in MiB (default 1024)")
@@ -90,10 +93,33 @@ func capture(ctx context.Context, args []string, out io.Writer) error {
 	f.BoolVar(&s.Busy, "busy", false, "fill the memory")
 	f.StringVar(&s.Crash, "crash", "", "sysrq or init-exit (default sysrq)")
 	f.StringVar(&s.Append, "append", "", "more for the command line of the system kernel")
-	if err := f.Parse(args); err != nil {
+	return f
+}
+
+func capture(ctx context.Context, args []string, out io.Writer) error {
+	var s lab.Scenario
+	if err := scenarioFlags("capture", &s).Parse(args); err != nil {
 		return errUsage
 	}
 	return captureOne(ctx, s, out)
+}
+
+func send(ctx context.Context, args []string, out io.Writer) error {
+	var s lab.Scenario
+	var opts lab.SenderOptions
+	f := scenarioFlags("send", &s)
+	f.StringVar(&opts.CaptureAppend, "capture-append", "", "more for the command line of the capture kernel")
+	if err := f.Parse(args); err != nil || f.NArg() != 1 {
+		return errUsage
+	}
+	var writeErr error
+	opts.OnLine = func(line string) {
+		if _, err := fmt.Fprintln(out, line); err != nil {
+			writeErr = err
+		}
+	}
+	_, err := lab.RunSender(ctx, s, f.Arg(0), opts)
+	return errors.Join(err, writeErr)
 }
 
 func captureOne(ctx context.Context, s lab.Scenario, out io.Writer) error {
