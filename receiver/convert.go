@@ -73,7 +73,7 @@ func (c *converter) convert(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 
 // begin fills in what does not depend on the encoding.
 func (c *converter) begin(in *protocol.Chunk) {
-	c.chunk.Seq, c.chunk.RawSum, c.chunk.Data = in.Seq, 0, nil
+	c.chunk.Seq, c.chunk.RawSum, c.chunk.Data = in.Seq, in.RawSum, nil
 	c.chunk.Extents, c.chunk.Pages = c.chunk.Extents[:0], c.chunk.Pages[:0]
 	for _, e := range in.Extents {
 		kind := dumpdir.ExtentData
@@ -81,9 +81,6 @@ func (c *converter) begin(in *protocol.Chunk) {
 			kind = dumpdir.ExtentZero
 		}
 		c.chunk.Extents = append(c.chunk.Extents, dumpdir.ChunkExtent{Extent: e.Extent, Kind: kind})
-	}
-	if in.DataPages() > 0 {
-		c.chunk.RawSum = in.RawSum
 	}
 }
 

@@ -76,7 +76,7 @@ func (s *Server) handshake(ctx context.Context, conn *tls.Conn) (host string, er
 	ctx, cancel := context.WithTimeout(ctx, min(s.cfg.IdleTimeout, handshakeTimeout))
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
-		return "", fmt.Errorf("TLS handshake: %w", err)
+		return "", fmt.Errorf("TLS handshake: %w", corehaultls.Explain(err))
 	}
 	state := conn.ConnectionState()
 	return corehaultls.PeerName(&state)

@@ -1,0 +1,246 @@
+package receiver
+
+import (
+	"context"
+	cryptotls "crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/storage"
+	corehaultls "github.com/corehaul/corehaul/tls"
+)
+
+// place reads until WAIT tells the place wanted.
+func (p *peer) place(want uint64) {
+	p.t.Helper()
+	for {
+		msg, err := p.wire.Read()
+		if err != nil {
+			p.t.Fatalf("waiting for place %d: %v", want, err)
+		}
+		if w, ok := msg.(*protocol.Wait); ok && w.Place == want {
+			return
+		}
+	}
+}
+
+func TestWaitingSendersHearTheirPlace(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.MaxActive = 1 })
+	first := r.peer("web1", newDump(t, 1))
+	first.hello()
+	first.plan()
+	second, third, fourth := r.peer("web2", newDump(t, 2)), r.peer("web3", newDump(t, 3)), r.peer("web4", newDump(t, 4))
+	second.hello()
+	second.place(1)
+	third.hello()
+	third.place(2)
+	fourth.hello()
+	fourth.place(3)
+	if sealed := third.finish(protocol.ReasonDeadline); sealed.State != protocol.StateLogOnly {
+		t.Errorf("gave up in line and was sealed as %s", sealed.State)
+	}
+	fourth.place(2)
+	for seq := range uint64(5) {
+		first.chunk(seq)
+	}
+	if sealed := first.finish(protocol.ReasonComplete); sealed.State != protocol.StateComplete {
+		t.Errorf("sealed as %s", sealed.State)
+	}
+	second.plan()
+	fourth.place(1)
+	second.finish(protocol.ReasonCancelled)
+	fourth.plan()
+}
+
+func TestSenderMustNotSendBeforeWelcome(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.MaxActive = 1 })
+	first := r.peer("web1", newDump(t, 1))
+	first.hello()
+	first.plan()
+	second := r.peer("web2", newDump(t, 2))
+	second.hello()
+	second.place(1)
+	second.rawFrame(protocol.TypePlan, []byte{1, 8}, 0)
+	second.refused(protocol.CodeOutOfOrder)
+}
+
+// TestManySessions has far more senders than the memory is for.
+func TestManySessions(t *testing.T) {
+	const senders = 40
+	r := newRig(t, func(c *Config) { c.Memory = MinMemory; c.MaxActive = 8 })
+	var wg sync.WaitGroup
+	for i := range senders {
+		d := newDump(t, uint64(i))
+		d.encoding = []protocol.Encoding{protocol.EncodingSnappyPage, protocol.EncodingLZ4Block, protocol.EncodingNone}[i%3]
+		p := r.peer(fmt.Sprintf("host%d", i), d)
+		wg.Go(func() {
+			// A failure ends this goroutine only, and the test when all have ended.
+			if sealed := p.whole(); sealed.State != protocol.StateComplete {
+				t.Errorf("host%d: sealed as %s", i, sealed.State)
+			}
+		})
+	}
+	wg.Wait()
+	entries, err := r.store.List(t.Context(), storage.Filter{})
+	if err != nil || len(entries) != senders {
+		t.Fatalf("%d dumps are stored: %v", len(entries), err)
+	}
+	for _, e := range entries {
+		r.stored(e.Host)
+	}
+	if r.server.hello.free != r.server.shares.hello || r.server.queue.free != r.server.shares.slots {
+		t.Errorf("%d bytes and %d slots were not given back", r.server.shares.hello-r.server.hello.free, r.server.shares.slots-r.server.queue.free)
+	}
+}
+
+func TestHelloMemoryIsBounded(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Memory = MinMemory })
+	d := newDump(t, 1)
+	d.notes = make([]byte, 7<<20) // counts twice, of 8 MiB
+	p := r.peer("web1", d)
+	p.send(&d.hello)
+	for off := 0; off < len(d.notes); off += protocol.PieceBytes {
+		if p.wire.Write(&protocol.Notes{Data: d.notes[off : off+protocol.PieceBytes]}) != nil {
+			break // refused already
+		}
+	}
+	p.refused(protocol.CodeBusy)
+	if sealed := r.peer("web2", newDump(t, 2)).whole(); sealed.State != protocol.StateComplete {
+		t.Errorf("another host is harmed: sealed as %s", sealed.State)
+	}
+}
+
+// smallDisk is a store with little room.
+type smallDisk struct {
+	storage.Store
+	mu   sync.Mutex
+	free uint64
+}
+
+func (s *smallDisk) Space(context.Context) (storage.Space, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return storage.Space{Total: 1 << 40, Free: s.free}, nil
+}
+
+func (s *smallDisk) setFree(n uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = n
+}
+
+func TestReserveIsKept(t *testing.T) {
+	var disk *smallDisk
+	r := newRig(t, func(c *Config) {
+		disk = &smallDisk{Store: c.Store, free: 1<<30 + 1000}
+		c.Store, c.Reserve, c.NoReserve = disk, 1<<30, false
+	})
+	d := newDump(t, 1)
+	p := r.peer("web1", d)
+	p.hello()
+	expect[*protocol.Welcome](p)
+	p.sendPlan()
+	_, err := p.wire.Read()
+	if !errors.Is(err, protocol.CodeNoSpace) || !strings.Contains(err.Error(), "1073742824 bytes are free, 1073741824 are reserved") {
+		t.Errorf("got %v, want no-space with the numbers", err)
+	}
+	disk.setFree(2 << 30)
+	p = r.peer("web1", d)
+	p.hello()
+	p.plan()
+	p.chunk(0)
+	p.acked(0)
+	disk.setFree(1<<30 - 1) // somebody else filled the disk
+	p.chunk(1)
+	p.refused(protocol.CodeNoSpace)
+	disk.setFree(2 << 30)
+	if sealed := r.peer("web1", d).whole(); sealed.State != protocol.StateComplete {
+		t.Errorf("sealed as %s", sealed.State)
+	}
+}
+
+func TestUnknownPeersGetNothing(t *testing.T) {
+	r := newRig(t, nil)
+	other := newRig(t, nil)
+	ours := r.identity("web1")
+	foreign := other.identity("web1")
+	foreign.Pins = ours.Pins // knows the receiver, but has a certificate of another CA
+	wrongPin := r.identity("web1")
+	wrongPin.Pins = other.identity("web1").Pins
+	for _, tc := range []struct {
+		name   string
+		config *cryptotls.Config
+	}{
+		{"foreign CA", corehaultls.ClientConfig(foreign)},
+		{"wrong pin", corehaultls.ClientConfig(wrongPin)},
+		{"no certificate", func() *cryptotls.Config {
+			c := corehaultls.ClientConfig(ours)
+			c.Certificates, c.GetClientCertificate = nil, nil
+			return c
+		}()},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			before := strings.Count(r.log.String(), "refused a connection")
+			d := cryptotls.Dialer{Config: tc.config}
+			conn, err := d.DialContext(t.Context(), "tcp", r.addr)
+			if err == nil { // the client's side of TLS 1.3 may end before the server has looked
+				_, err = conn.Read(make([]byte, 1))
+				_ = conn.Close()
+			}
+			if err == nil || errors.Is(err, io.EOF) {
+				t.Errorf("got %v, want a refusal", err)
+			}
+			r.eventually("the refusal is in the log", func() bool {
+				return strings.Count(r.log.String(), "refused a connection") == before+1
+			})
+		})
+	}
+	entries, err := r.store.List(t.Context(), storage.Filter{})
+	if err != nil || len(entries) != 0 {
+		t.Errorf("%d dumps are stored: %v", len(entries), err)
+	}
+}
+
+func TestTooManyConnectionsAreClosed(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.MaxConnections = 1 })
+	p := r.peer("web1", newDump(t, 1))
+	p.hello()
+	d := cryptotls.Dialer{Config: corehaultls.ClientConfig(r.identity("web2"))}
+	if conn, err := d.DialContext(t.Context(), "tcp", r.addr); err == nil {
+		_ = conn.Close()
+		t.Error("a second connection was taken")
+	}
+	p.plan()
+	p.finish(protocol.ReasonCancelled)
+	r.eventually("the place is free again", func() bool {
+		conn, err := d.DialContext(t.Context(), "tcp", r.addr)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+}
+
+func TestExpiryOrder(t *testing.T) {
+	e := newExpiry()
+	now := time.Unix(1000, 0)
+	a, b := storage.Ref{Host: "a"}, storage.Ref{Host: "b"}
+	e.set(a, now.Add(time.Second))
+	e.set(b, now.Add(3*time.Second))
+	if due, wait, ok := e.next(now); len(due) != 0 || !ok || wait != time.Second {
+		t.Errorf("got %v, %v, %v; want none due for a second", due, wait, ok)
+	}
+	if due, wait, _ := e.next(now.Add(2 * time.Second)); len(due) != 1 || due[0] != a || wait != time.Second {
+		t.Errorf("got %v, %v; want a, and b in a second", due, wait)
+	}
+	e.forget(b)
+	if _, _, ok := e.next(now); ok {
+		t.Error("b is still waited for")
+	}
+}
