@@ -266,7 +266,7 @@ func (ch *Chunk) decodeExtents(c *cursor, p Params) {
 	for i := 0; i < n && c.err == nil; i++ {
 		gap, v := c.upTo(MaxPFN, "gap"), c.upTo(ChunkBytes<<kindBits, "length")
 		e := ChunkExtent{Extent: mem.Extent{Start: end + mem.PFN(gap), Count: v >> kindBits}}
-		e.Kind = Kind(v & (1<<kindBits - 1)) //nolint:gosec // two bits
+		e.Kind = Kind(v & (1<<kindBits - 1))
 		ch.Extents = append(ch.Extents, e)
 		end = e.End()
 	}

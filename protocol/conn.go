@@ -268,7 +268,8 @@ func decodePing(t Type, p []byte) (Message, error) {
 
 // Write sends a message and returns when the stream has taken all of it. A message
 // that the protocol does not allow is an Error and leaves the connection usable;
-// any other error sticks.
+// any other error sticks. When the stream fails because the peer refused the session,
+// Read has the reason.
 //
 // Texts for people inside m are made printable in place.
 func (c *Conn) Write(m Message) error {

@@ -45,16 +45,16 @@ func sockets(t *testing.T) (a, b net.Conn) {
 }
 
 // script is a whole session, message by message, with who says it.
-func script(t testing.TB) []struct {
+func script(tb testing.TB) []struct {
 	from Side
 	m    Message
 } {
-	t.Helper()
+	tb.Helper()
 	type line = struct {
 		from Side
 		m    Message
 	}
-	sum := sumOf(t, exampleParams, exampleRuns())
+	sum := sumOf(tb, exampleParams, exampleRuns())
 	log := []byte("[    0.000000] Linux\n")
 	page := bytes.Repeat([]byte("A"), 4096)
 	return []line{
@@ -66,12 +66,12 @@ func script(t testing.TB) []struct {
 		{Receiver, &LogStored{Bytes: uint64(len(log))}},
 		{Receiver, &Wait{Place: 1, Of: 1}},
 		{Receiver, &Welcome{Version: 1, Tool: "corehaul", Host: "h", Collect: CollectAll, WindowBytes: 1, Encodings: Encodings{EncodingZstdPage}}},
-		{Sender, &Plan{Data: encodeRuns(t, exampleParams, exampleRuns())}},
+		{Sender, &Plan{Data: encodeRuns(tb, exampleParams, exampleRuns())}},
 		{Sender, &PlanEnd{Hash: sum.Hash, Runs: 3, Kept: 7, Chunks: 2, Tiers: []Tier{{"kernel", true, 6, 1}, {"memmap", false, 1, 1}}}},
 		{Receiver, &PlanOK{}},
 		{Sender, &Chunk{Seq: 1, Extents: []ChunkExtent{extent(7, 1, Data)}, RawSum: RawSum(page), Payload: page}},
 		{Sender, &Chunk{Seq: 0, Extents: []ChunkExtent{extent(4, 3, Zero), extent(16, 3, Zero)}, RawSum: RawSum(nil)}},
-		{Receiver, &Ack{Durable: setOf(t, 0, 1), WindowBytes: 5}},
+		{Receiver, &Ack{Durable: setOf(tb, 0, 1), WindowBytes: 5}},
 		{Sender, &Finish{Reason: ReasonComplete}},
 		{Receiver, &Wait{Reason: "sealing"}},
 		{Receiver, &Sealed{State: StateComplete, ID: "x", Pages: 7}},

@@ -63,7 +63,7 @@ func FuzzMessage(f *testing.F) {
 		}
 		frame := make([]byte, headerLen, headerLen+len(payload))
 		frame = append(frame, payload...)
-		header{typ: Type(typ), length: uint32(len(payload))}.put(frame, payload) //nolint:gosec // at most maxChunk
+		header{typ: Type(typ), length: uint32(len(payload))}.put(frame, payload)
 		m, err := tryFrame(frame, hugeParams)
 		if err != nil {
 			if m != nil {

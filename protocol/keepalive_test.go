@@ -31,6 +31,14 @@ func startEnd(ctx context.Context, rw net.Conn, side Side, reads bool, k *KeepAl
 	return e
 }
 
+// end waits for the reader, which must not have ended with a message.
+func (e *keepAliveEnd) end(t *testing.T) {
+	t.Helper()
+	if err := <-e.read; err == nil {
+		t.Error("a heartbeat was returned as a message")
+	}
+}
+
 func TestKeepAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
@@ -49,7 +57,7 @@ func TestKeepAlive(t *testing.T) {
 		if err := <-receiver.read; !errors.Is(err, io.EOF) {
 			t.Errorf("the receiver read %v, want io.EOF: an idle line was no error", err)
 		}
-		<-sender.read
+		sender.end(t)
 	})
 }
 
@@ -66,8 +74,8 @@ func TestKeepAliveOfOneSide(t *testing.T) {
 			t.Errorf("got %v, want nil", err)
 		}
 		_ = a.Close()
-		<-sender.read
-		<-receiver.read
+		sender.end(t)
+		receiver.end(t)
 	})
 }
 
@@ -123,6 +131,6 @@ func TestKeepAliveLeavesABusyPeerAlone(t *testing.T) {
 		}
 		cancel()
 		_ = b.Close()
-		<-sender.read
+		sender.end(t)
 	})
 }

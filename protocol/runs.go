@@ -246,7 +246,7 @@ func (d *RunDecoder) decode(piece []byte, yield func(Run) error) error {
 		}
 		r := Run{
 			Extent: mem.Extent{Start: d.next + mem.PFN(gap), Count: length >> tierBits},
-			Tier:   uint8(length & (MaxTiers - 1)), //nolint:gosec // three bits
+			Tier:   uint8(length & (MaxTiers - 1)),
 		}
 		if err := d.check(r); err != nil {
 			return err

@@ -154,7 +154,7 @@ func (s *SeqSet) appendBinary(dst []byte) []byte {
 func decodeSeqSet(c *cursor) SeqSet {
 	var s SeqSet
 	n := c.upTo(MaxSeqRanges, "number of ranges")
-	if room := uint64(c.left()) / 2; n > room {
+	if room := uint64(max(c.left(), 0)) / 2; n > room {
 		c.fail(CodeBadMessage, "%d ranges in %d bytes", n, c.left())
 	}
 	next := uint64(0)

@@ -43,7 +43,7 @@ func TestSeqSetAdd(t *testing.T) {
 // TestSeqSetModel compares a set with a simple one under random additions.
 func TestSeqSetModel(t *testing.T) {
 	const limit = 200
-	rnd := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // repeatable on purpose
+	rnd := rand.New(rand.NewPCG(1, 2)) // the same every time
 	for round := range 50 {
 		var s SeqSet
 		model := make(map[uint64]bool)

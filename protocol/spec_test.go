@@ -176,23 +176,23 @@ func TestSpecificationCodes(t *testing.T) {
 }
 
 // encodeFrame returns the frame of m for a dump with parameters p.
-func encodeFrame(t testing.TB, m Message, p Params) []byte {
-	t.Helper()
+func encodeFrame(tb testing.TB, m Message, p Params) []byte {
+	tb.Helper()
 	c := NewConn(new(bytes.Buffer), Sender)
 	c.order.params = p
 	head, tail, err := c.encode(m)
 	if err != nil {
-		t.Fatalf("encode %s: %v", m.Type(), err)
+		tb.Fatalf("encode %s: %v", m.Type(), err)
 	}
 	return append(bytes.Clone(head), tail...)
 }
 
 // decodeFrame decodes one frame without regard to the order of messages.
-func decodeFrame(t testing.TB, frame []byte, p Params) Message {
-	t.Helper()
+func decodeFrame(tb testing.TB, frame []byte, p Params) Message {
+	tb.Helper()
 	m, err := tryFrame(frame, p)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return m
 }
@@ -232,8 +232,8 @@ var equalMessages = cmp.Options{
 	cmp.AllowUnexported(Chunk{}),
 }
 
-func encodeRuns(t testing.TB, p Params, runs []Run) []byte {
-	t.Helper()
+func encodeRuns(tb testing.TB, p Params, runs []Run) []byte {
+	tb.Helper()
 	var all []byte
 	e := NewRunEncoder(p, func(piece []byte) error {
 		all = append(all, piece...)
@@ -241,36 +241,36 @@ func encodeRuns(t testing.TB, p Params, runs []Run) []byte {
 	})
 	for _, r := range runs {
 		if err := e.Add(r); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	if _, err := e.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return all
 }
 
-func sumOf(t testing.TB, p Params, runs []Run) PlanSum {
-	t.Helper()
+func sumOf(tb testing.TB, p Params, runs []Run) PlanSum {
+	tb.Helper()
 	e := NewRunEncoder(p, nil)
 	for _, r := range runs {
 		if err := e.Add(r); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	sum, err := e.Close()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return sum
 }
 
-func setOf(t testing.TB, seqs ...uint64) SeqSet {
-	t.Helper()
+func setOf(tb testing.TB, seqs ...uint64) SeqSet {
+	tb.Helper()
 	var s SeqSet
 	for _, n := range seqs {
 		if err := s.Add(n, n); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return s

@@ -136,8 +136,8 @@ func TestWriteIdentity(t *testing.T) {
 }
 
 // blocks are the PEM blocks of an identity file, in order: certificate, key, CA, pin.
-func blocks(t testing.TB, data []byte) [][]byte {
-	t.Helper()
+func blocks(tb testing.TB, data []byte) [][]byte {
+	tb.Helper()
 	var all [][]byte
 	for {
 		b, rest := pem.Decode(data)

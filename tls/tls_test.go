@@ -163,7 +163,7 @@ func TestConnect(t *testing.T) {
 			}
 		}), is[*UntrustedError], refusedWith("not accepted")},
 		{"TLS 1.2 client", good, clientWith(s.identity, func(c *cryptotls.Config) {
-			c.MinVersion, c.MaxVersion = cryptotls.VersionTLS12, cryptotls.VersionTLS12 //nolint:gosec // that is what is tried
+			c.MinVersion, c.MaxVersion = cryptotls.VersionTLS12, cryptotls.VersionTLS12
 		}), isAny, refusedWith("TLS 1.3")},
 		{"another application protocol", good, clientWith(s.identity, func(c *cryptotls.Config) { c.NextProtos = []string{"h2"} }), isAny, refusedWith("does not speak corehaul")},
 	} {
