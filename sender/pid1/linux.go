@@ -72,7 +72,37 @@ func (linux) loadModule(path, params string) error {
 	return err
 }
 
+// randomNote is after how long the console says what is being waited for.
+const randomNote = 3 * time.Second
+
+// awaitRandom returns when the kernel's random numbers are ready, which TLS needs and
+// DHCP's transaction ids as well. The wait must be a blocking call: only that makes the
+// kernel (since 5.4, commit 50ee7529ec45) gather what an idle machine lacks by itself. The
+// DHCP library asks without blocking, and would spin for ever.
+func awaitRandom(ctx context.Context, log func(string, ...any)) error {
+	ready := make(chan error, 1)
+	go func() {
+		var b [1]byte
+		_, err := unix.Getrandom(b[:], 0)
+		ready <- err
+	}()
+	note := time.After(randomNote)
+	for {
+		select {
+		case err := <-ready:
+			return err
+		case <-note:
+			log("waiting for the kernel's random numbers")
+		case <-ctx.Done():
+			return fmt.Errorf("random numbers: %w", ctx.Err())
+		}
+	}
+}
+
 func (linux) network(ctx context.Context, c config.Network, log func(string, ...any)) (func(), error) {
+	if err := awaitRandom(ctx, log); err != nil {
+		return nil, err
+	}
 	m := &network.Manager{Config: c, ResolvConf: "/etc/resolv.conf", Log: log}
 	err := m.Up(ctx)
 	return m.Close, err
