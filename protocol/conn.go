@@ -23,8 +23,8 @@ const (
 
 // Conn sends and receives the messages of one session over a byte stream.
 //
-// One goroutine may call Read; Write, Release, KeepAlive and Close may be called from
-// any. The first error of each direction sticks and is repeated. A Conn refuses
+// One goroutine may call Read; Write, Release, KeepAlive, Shutdown and Close may be
+// called from any. The first error of each direction sticks and is repeated. A Conn refuses
 // messages, its own too, that the state machine of PROTOCOL.md does not allow.
 //
 // Conn sets no deadlines: KeepAlive finds a peer that is gone, and closing the
@@ -34,6 +34,7 @@ type Conn struct {
 	side  Side
 	order *order
 
+	rmu     sync.Mutex // Read against the drain of Shutdown
 	r       *bufio.Reader
 	head    [headerLen]byte
 	buf     []byte      // payload of the message last read
@@ -81,6 +82,8 @@ func (c *Conn) Params() (p Params, ok bool) { return c.order.facts() }
 // Byte slices and ranges of the message are valid until the next Read; a Chunk until
 // it is released.
 func (c *Conn) Read() (Message, error) {
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
 	for c.readErr == nil {
 		m, err := c.readMessage()
 		if err != nil {
@@ -342,7 +345,8 @@ type halfCloser interface{ CloseWrite() error }
 // peer's own, or of the stream), then waits at most linger for the peer to close its
 // end, then closes the stream. Without the wait a TCP peer that is still sending
 // would get a reset and lose what it was told. Linger also bounds the sending of the
-// message. Whoever is in Read gets io.EOF or an error.
+// message. Messages that arrive meanwhile go to whoever is in Read, or are lost; Read
+// ends with io.EOF or an error.
 func (c *Conn) Shutdown(err error, linger time.Duration) error {
 	c.quiet.Store(true)
 	timer := time.AfterFunc(linger, func() { _ = c.rw.close() }) // its error comes from the second close
@@ -369,8 +373,17 @@ func tellPeer(err error) bool {
 	return !ok || !e.Remote
 }
 
-// drain throws away what the peer still sends, until it closes or linger is over.
+// drain throws away what the peer still sends, until it closes or linger is over. It
+// keeps to frames as long as they are good, for the sake of a Read that is under way:
+// what the peer says last stays there as Read's error.
 func (c *Conn) drain() {
+	for {
+		if _, err := c.Read(); err != nil {
+			break
+		}
+	}
+	c.rmu.Lock()
+	defer c.rmu.Unlock()
 	buf := make([]byte, 4<<10)
 	for {
 		if _, err := c.rw.Read(buf); err != nil {

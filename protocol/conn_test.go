@@ -115,8 +115,7 @@ func TestSession(t *testing.T) {
 	}
 }
 
-// TestOrder plays the session with one message missing, doubled, or of the wrong
-// side at every place, and wants a refusal on the writing and on the reading side.
+// TestOrder tries every message after every line of the session, from either side.
 func TestOrder(t *testing.T) {
 	lines := script(t)
 	after := func(n int) *order {
@@ -401,6 +400,31 @@ func TestRemoteError(t *testing.T) {
 	}
 	if err := sender.Shutdown(err, time.Second); err != nil {
 		t.Errorf("the sender's shutdown: %v", err)
+	}
+	wg.Wait()
+}
+
+// TestShutdownBesideRead: what the peer said last reaches a reader that is at work
+// while another goroutine ends the session.
+func TestShutdownBesideRead(t *testing.T) {
+	sender, receiver := connect(t)
+	if err := sender.Write(exampleHello()); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for range 2000 {
+			_ = receiver.Write(&Ping{Token: 1 << 60}) // a lost one shifts the frames after it
+		}
+		_ = receiver.Shutdown(Errorf(CodeShuttingDown, "now"), 10*time.Second)
+	}()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := sender.Shutdown(nil, 10*time.Second); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+	})
+	if _, err := sender.Read(); !errors.Is(err, CodeShuttingDown) {
+		t.Errorf("got %v, want %s", err, CodeShuttingDown)
 	}
 	wg.Wait()
 }

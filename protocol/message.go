@@ -224,7 +224,7 @@ const (
 	ReasonComplete Reason = "complete"
 	// ReasonEssential: every chunk that CollectEssential asks for was sent.
 	ReasonEssential Reason = "essential"
-	// ReasonLogOnly: WELCOME asked for the log only.
+	// ReasonLogOnly: WELCOME asked for the log only, or the sender was told to send no more.
 	ReasonLogOnly Reason = "log-only"
 	// ReasonDeadline: the sender's time is up.
 	ReasonDeadline Reason = "deadline"
