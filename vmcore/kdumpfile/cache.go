@@ -23,14 +23,7 @@ func (b *bitBlock) cut(i uint64) {
 	clear(b[i/8:])
 }
 
-func (b *bitBlock) empty() bool {
-	for w := range bitBlockLen / 8 {
-		if b.word(w) != 0 {
-			return false
-		}
-	}
-	return true
-}
+func (b *bitBlock) empty() bool { return *b == bitBlock{} }
 
 // runs yields the runs of set bits of b, block n of its bitmap.
 func (b *bitBlock) runs(n int64) iter.Seq[mem.Extent] {

@@ -247,6 +247,7 @@ func decodeZstd(dst, stored []byte) (int, error) {
 type inflater struct {
 	src bytes.Reader
 	z   io.ReadCloser
+	one [1]byte
 }
 
 var inflaters sync.Pool
@@ -282,8 +283,7 @@ func (f *inflater) reset() error {
 
 // expectEnd reads the checksum and makes sure that the page ends there.
 func (f *inflater) expectEnd() error {
-	var one [1]byte
-	n, err := f.z.Read(one[:])
+	n, err := f.z.Read(f.one[:])
 	switch {
 	case n != 0:
 		return fmt.Errorf("%w: more than a page", errLength)
