@@ -55,7 +55,7 @@ func (k *Kernel) setupARM64() {
 // 5.11, bbdbc11804ff).
 func (k *Kernel) armVABits() (uint, bool) {
 	if t1sz, ok := k.cfg.Info.Number("TCR_EL1_T1SZ"); ok {
-		bits := 64 - uint(t1sz&armT1SZMask) //nolint:gosec // masked to six bits
+		bits := 64 - uint(t1sz&armT1SZMask)
 		if bits >= armMinVABits && bits <= armLPA2Bits {
 			return bits, true
 		}
@@ -66,7 +66,7 @@ func (k *Kernel) armVABits() (uint, bool) {
 		k.warnf("VMCOREINFO has no usable NUMBER(TCR_EL1_T1SZ) or NUMBER(VA_BITS): addresses cannot be translated")
 		return 0, false
 	}
-	return uint(bits), true //nolint:gosec // checked above
+	return uint(bits), true
 }
 
 // armImageOffsets returns what kimage_voffset, the distance of the kernel image's
@@ -91,8 +91,8 @@ func (k *Kernel) armImageOffsets() []uint64 {
 
 // armPaging returns the page tables at root, which translate vaBits bits.
 func (k *Kernel) armPaging(root mem.PhysAddr, vaBits uint) *paging {
-	levels := (int(vaBits) - pageShift + tableBits - 1) / tableBits //nolint:gosec // 36 to 52
-	below := uint(pageShift + tableBits*(levels-1))                 //nolint:gosec // levels is 3 to 5
+	levels := (int(vaBits) - pageShift + tableBits - 1) / tableBits
+	below := uint(pageShift + tableBits*(levels-1))
 	g := &paging{
 		memory: k.cfg.Memory, root: root, levels: levels, topBits: vaBits - below,
 		lowest: mem.VirtAddr(^uint64(0) << vaBits),

@@ -69,7 +69,7 @@ func (g *paging) walk(va mem.VirtAddr) (Mapping, error) {
 	}
 	table := uint64(g.root)
 	for level := g.levels - 1; level >= 0; level-- {
-		shift := uint(pageShift + tableBits*level) //nolint:gosec // level is 0 to 4
+		shift := uint(pageShift + tableBits*level)
 		width := uint(tableBits)
 		if level == g.levels-1 {
 			width = g.topBits

@@ -69,7 +69,7 @@ func (m *Machine) InstallLog(l *Log, name string) {
 	}
 	at := m.Image(ringAt)
 	for i, symbol := range []string{"log_buf", "log_buf_len", "log_first_idx", "log_next_idx"} {
-		m.Symbols[symbol] = uint64(at) + uint64(i)*8 //nolint:gosec // small
+		m.Symbols[symbol] = uint64(at) + uint64(i)*8
 	}
 	m.WriteVirt(at, Uint64(uint64(m.place(l.Buf))))
 	m.WriteVirt(at+8, Uint32(uint32(len(l.Buf)))) //nolint:gosec // small

@@ -43,7 +43,7 @@ type Machine struct {
 func NewX86(levels int) *Machine {
 	m := newMachine(elf.EM_X86_64, levels, X86Text)
 	phys := uint64(imagePhys)
-	m.Numbers["phys_base"] = int64(phys - uint64(X86Text-0xffffffff80000000)) //nolint:gosec // small
+	m.Numbers["phys_base"] = int64(phys - uint64(X86Text-0xffffffff80000000))
 	if levels == 5 {
 		m.Numbers["pgtable_l5_enabled"] = 1
 	} else {
@@ -112,7 +112,7 @@ func (m *Machine) mapOne(va mem.VirtAddr, pa mem.PhysAddr, shift uint) {
 	table := m.root
 	for level := m.levels - 1; ; level-- {
 		at := table + m.index(va, level)*8
-		if bits := uint(12 + 9*level); bits == shift { //nolint:gosec // at most 48
+		if bits := uint(12 + 9*level); bits == shift {
 			m.Write(at, Uint64(m.leaf(pa, level)))
 			return
 		}
@@ -128,7 +128,7 @@ func (m *Machine) index(va mem.VirtAddr, level int) mem.PhysAddr {
 	if m.Type == elf.EM_AARCH64 && level == m.levels-1 {
 		bits = uint(m.Numbers["VA_BITS"]) - uint(12+9*level) //nolint:gosec // 1 to 9
 	}
-	return mem.PhysAddr(uint64(va) >> uint(12+9*level) & (1<<bits - 1)) //nolint:gosec // at most 48
+	return mem.PhysAddr(uint64(va) >> uint(12+9*level) & (1<<bits - 1))
 }
 
 // EntryAddr returns where the entry of va at a level (0 is the last) lies.

@@ -144,9 +144,9 @@ func (mm *Memmap) SetSection(nr, value uint64) {
 	root := mm.readUint64(slot)
 	if root == 0 {
 		root = uint64(mm.m.heap(PageSize))
-		mm.m.WriteVirt(slot, Uint64(root))
+		mm.m.Write(Direct(slot), Uint64(root))
 	}
-	mm.m.WriteVirt(mem.VirtAddr(root+nr%sectionsPerRoot*memSection), Uint64(value))
+	mm.m.Write(Direct(mem.VirtAddr(root+nr%sectionsPerRoot*memSection)), Uint64(value))
 }
 
 // Direct returns the physical address of one in the direct map.

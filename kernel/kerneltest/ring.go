@@ -67,7 +67,7 @@ func (m *Machine) InstallRing(r RingImage) {
 func (m *Machine) place(b []byte) mem.VirtAddr {
 	pa := m.nextHeap
 	va := X86Direct + mem.VirtAddr(pa)
-	size := uint64(len(b)+2*PageSize) &^ (PageSize - 1) //nolint:gosec // a length
+	size := uint64(len(b)+2*PageSize) &^ (PageSize - 1)
 	m.nextHeap += mem.PhysAddr(size+1<<21) &^ (1<<21 - 1)
 	m.Map(va, pa, size, 12)
 	m.Write(pa, b)

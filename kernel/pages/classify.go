@@ -61,7 +61,7 @@ func (l *layout) readCompoundPage(f *facts, next []byte, pfn mem.PFN) {
 		f.hugetlb = l.dtor >= 0 && int64(next[l.dtor]) == l.hugetlbDtor
 	}
 	// A compound page is aligned to its size; any other order is no order.
-	if f.order > maxCompoundOrder || bits.TrailingZeros64(uint64(pfn)) < int(f.order) { //nolint:gosec // at most 255
+	if f.order > maxCompoundOrder || bits.TrailingZeros64(uint64(pfn)) < int(f.order) {
 		f.order = 0
 	}
 }

@@ -20,18 +20,18 @@ func FuzzWalk(f *testing.F) {
 	f.Add(uint16(20), uint64(200), kerneltest.Page{Flags: lru | kerneltest.FlagHead, Mapping: anon}.Bytes(), uint64(3), uint8(8))
 	f.Add(uint16(31), uint64(3), kerneltest.Page{Flags: kerneltest.FlagHWPoison}.Bytes(), ^uint64(0), uint8(0))
 	for i := range keys {
-		f.Add(uint16(i), ^uint64(0), []byte{}, uint64(kerneltest.Vmemmap)|3, uint8(17)) //nolint:gosec // few
+		f.Add(uint16(i), ^uint64(0), []byte{}, uint64(kerneltest.Vmemmap)|3, uint8(17))
 	}
 	f.Fuzz(func(t *testing.T, key uint16, value uint64, page []byte, section uint64, level uint8) {
 		m := fuzzMachine()
-		if int(key) < len(keys) {
-			change(m.Info, keys[key], value)
-		}
 		if section != 0 {
 			m.WriteVirt(m.Image(0x3000), kerneltest.Uint64(section))
 		}
 		if len(page) > 0 {
 			m.Write(fuzzMap+64*kerneltest.StructPage, page[:min(len(page), 4096)])
+		}
+		if int(key) < len(keys) {
+			change(m.Info, keys[key], value)
 		}
 		r := ram(0, 1024)
 		c := classifier(t, m.Config(), r)
@@ -94,7 +94,7 @@ func (m *bigMachine) ReadPhys(p []byte, a mem.PhysAddr) error {
 		return m.Machine.ReadPhys(p, a)
 	}
 	m.reads += len(p)
-	for offset := int((a - bigMap) % mem.PhysAddr(len(m.blocks))); len(p) > 0; offset = 0 { //nolint:gosec // small
+	for offset := int((a - bigMap) % mem.PhysAddr(len(m.blocks))); len(p) > 0; offset = 0 {
 		p = p[copy(p, m.blocks[offset:]):]
 	}
 	return nil

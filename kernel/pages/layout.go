@@ -81,14 +81,14 @@ func (r layoutReader) flag(key string) uint64 {
 		r.warn("NUMBER(%s)=%d is not a bit of page flags: not used", key, n)
 		return 0
 	}
-	return 1 << uint(n) //nolint:gosec // checked above
+	return 1 << uint(n)
 }
 
 // pageType returns a value of the page type word. VMCOREINFO prints it as a
 // signed number: -129 up to 6.10, the type in the high byte since (4ffca5a96678).
 func (r layoutReader) pageType(key string) pageType {
 	n, ok := r.info.Number(key)
-	return pageType{value: uint32(n & 0xffffffff), known: ok} //nolint:gosec // masked to 32 bits
+	return pageType{value: uint32(n & 0xffffffff), known: ok}
 }
 
 // readLayout returns what info tells of struct page; warn is called for each key
@@ -105,7 +105,7 @@ func readLayout(info kernel.VMCoreInfo, warn func(format string, args ...any)) (
 		return layout{}, false
 	}
 	r := layoutReader{info: info, size: size, warn: warn}
-	l := layout{size: int(size)} //nolint:gosec // checked above
+	l := layout{size: int(size)}
 	l.readMembers(r)
 	if l.flags < 0 {
 		warn("VMCOREINFO has no OFFSET(page.flags): no page can be excluded")

@@ -121,29 +121,29 @@ func ram(frames ...mem.PFN) []mem.Range {
 	return r
 }
 
-func classifier(t testing.TB, cfg kernel.Config, r []mem.Range) *pages.Classifier {
-	t.Helper()
+func classifier(tb testing.TB, cfg kernel.Config, r []mem.Range) *pages.Classifier {
+	tb.Helper()
 	k, err := kernel.New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c, err := pages.New(k, r)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return c
 }
 
 // walk returns the runs at a level, after checking that they cover the frames of r
 // once, in order, and that neighbours differ.
-func walk(t testing.TB, c *pages.Classifier, level pages.DumpLevel, r []mem.Range) []pages.Run {
-	t.Helper()
+func walk(tb testing.TB, c *pages.Classifier, level pages.DumpLevel, r []mem.Range) []pages.Run {
+	tb.Helper()
 	var runs []pages.Run
 	if err := c.Walk(context.Background(), level, func(run pages.Run) error {
 		runs = append(runs, run)
 		return nil
 	}); err != nil {
-		t.Fatalf("level %d: %v", level, err)
+		tb.Fatalf("level %d: %v", level, err)
 	}
 	var want, got uint64
 	for _, x := range r {
@@ -152,27 +152,27 @@ func walk(t testing.TB, c *pages.Classifier, level pages.DumpLevel, r []mem.Rang
 	for i, run := range runs {
 		got += run.Count
 		if run.Count == 0 || i > 0 && run.Start < runs[i-1].End() {
-			t.Fatalf("level %d: run %v after %v", level, run, runs[i-1])
+			tb.Fatalf("level %d: run %v after %v", level, run, runs[i-1])
 		}
 		if i > 0 && run.Start == runs[i-1].End() && run.Class == runs[i-1].Class && run.Excluded == runs[i-1].Excluded {
-			t.Errorf("level %d: runs %v and %v should be one", level, runs[i-1], run)
+			tb.Errorf("level %d: runs %v and %v should be one", level, runs[i-1], run)
 		}
 	}
 	if got != want {
-		t.Fatalf("level %d: %d frames, want %d", level, got, want)
+		tb.Fatalf("level %d: %d frames, want %d", level, got, want)
 	}
 	return runs
 }
 
 // find returns the run that holds a frame.
-func find(t testing.TB, runs []pages.Run, pfn mem.PFN) pages.Run {
-	t.Helper()
+func find(tb testing.TB, runs []pages.Run, pfn mem.PFN) pages.Run {
+	tb.Helper()
 	for _, r := range runs {
 		if r.Contains(pfn) {
 			return r
 		}
 	}
-	t.Fatalf("frame %d is in no run", pfn)
+	tb.Fatalf("frame %d is in no run", pfn)
 	return pages.Run{}
 }
 
@@ -477,7 +477,7 @@ func change(i *kerneltest.Info, key string, v uint64) {
 	case "length":
 		i.Lengths[name] = v
 	case "number":
-		i.Numbers[name] = int64(v) //nolint:gosec // any value will do
+		i.Numbers[name] = int64(v)
 	case "string":
 		i.Strings[name] = fmt.Sprint(v)
 	}
@@ -506,7 +506,7 @@ func TestWalkAbsurdValues(t *testing.T) {
 		case "OFFSET(page.flags)":
 			m.Offsets["page.flags"] = value
 		default:
-			m.Numbers[key] = int64(value) //nolint:gosec // small
+			m.Numbers[key] = int64(value)
 		}
 		c := classifier(t, m.Config(), r)
 		wantWarnings(t, key, c, key)

@@ -85,21 +85,21 @@ func (s *sections) readGeometry(warn func(string, ...any)) bool {
 		warn("VMCOREINFO has no usable NUMBER(SECTION_SIZE_BITS) (%d): no page can be excluded", bits)
 		return false
 	}
-	s.shift = uint(bits) - s.k.PageShift() //nolint:gosec // checked above
+	s.shift = uint(bits) - s.k.PageShift()
 	s.perRoot = max(1, 1<<s.k.PageShift()/s.size)
-	s.extreme = s.isExtreme(uint(bits)) //nolint:gosec // checked above
+	s.extreme = s.isExtreme(bits)
 	return true
 }
 
 // isExtreme tells SPARSEMEM_EXTREME from plain SPARSEMEM by the length of
 // mem_section: one element per root there, one per section here.
-func (s *sections) isExtreme(sectionBits uint) bool {
+func (s *sections) isExtreme(sectionBits int64) bool {
 	length, okLength := s.k.Info().Length("mem_section")
 	physBits, okBits := s.k.Info().Number("MAX_PHYSMEM_BITS")
-	if !okLength || !okBits || physBits < int64(sectionBits) || physBits >= 64 {
+	if !okLength || !okBits || physBits < sectionBits || physBits >= 64 {
 		return true // as every kernel of both architectures is built
 	}
-	count := uint64(1) << (uint(physBits) - sectionBits) //nolint:gosec // checked above
+	count := uint64(1) << uint(physBits-sectionBits) //nolint:gosec // checked above
 	return length != count || s.perRoot == 1
 }
 

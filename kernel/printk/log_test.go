@@ -14,11 +14,11 @@ import (
 
 func kernelAddr(v uint64) mem.VirtAddr { return mem.VirtAddr(v) }
 
-func logDump(t testing.TB, l *kerneltest.Log, name string) (string, error) {
-	t.Helper()
+func logDump(tb testing.TB, l *kerneltest.Log, name string) (string, error) {
+	tb.Helper()
 	m := kerneltest.NewX86(4)
 	m.InstallLog(l, name)
-	return dump(t, m)
+	return dump(tb, m)
 }
 
 // 4.18 calls the structure printk_log, 3.10 in its first releases log.
@@ -100,7 +100,7 @@ func TestLogCorrupt(t *testing.T) {
 func FuzzLog(f *testing.F) {
 	l := kerneltest.NewLog(512)
 	for i := range 40 {
-		l.Add(uint64(i)*1e9, strings.Repeat("text ", i%5), "dict") //nolint:gosec // small
+		l.Add(uint64(i)*1e9, strings.Repeat("text ", i%5), "dict")
 	}
 	f.Add(l.Buf, l.First, l.Next)
 	f.Add(l.Buf[:100], uint32(0), uint32(100))

@@ -12,11 +12,11 @@ import (
 	"github.com/corehaul/corehaul/kernel/printk"
 )
 
-func dump(t testing.TB, m *kerneltest.Machine) (string, error) {
-	t.Helper()
+func dump(tb testing.TB, m *kerneltest.Machine) (string, error) {
+	tb.Helper()
 	k, err := kernel.New(m.Config())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	var b strings.Builder
 	err = printk.Dump(k, &b)
@@ -24,11 +24,11 @@ func dump(t testing.TB, m *kerneltest.Machine) (string, error) {
 }
 
 // ringDump installs a ring in a fresh machine and dumps it.
-func ringDump(t testing.TB, r *kerneltest.Ring) (string, error) {
-	t.Helper()
+func ringDump(tb testing.TB, r *kerneltest.Ring) (string, error) {
+	tb.Helper()
 	m := kerneltest.NewX86(4)
 	m.InstallRing(r.RingImage)
-	return dump(t, m)
+	return dump(tb, m)
 }
 
 func TestRingText(t *testing.T) {
@@ -134,9 +134,7 @@ func TestRingRecords(t *testing.T) {
 	if next != 40 {
 		t.Errorf("the last record is %d, want 39", next-1)
 	}
-	for range printk.Records(k) { // stopping early is allowed
-		break
-	}
+	printk.Records(k)(func(printk.Record, error) bool { return false }) // stopping early is allowed
 }
 
 // A torn ring gives what can be read, and an error that says what is wrong.
@@ -214,7 +212,7 @@ func TestMissingKeys(t *testing.T) {
 		"log":  func(m *kerneltest.Machine) { m.InstallLog(l, "printk_log") },
 	} {
 		m := kerneltest.NewX86(4)
-		before := m.Info.Clone()
+		before := m.Clone()
 		install(m)
 		full := m.Info
 		for key := range full.Offsets {

@@ -60,12 +60,11 @@ func ringRecords(k *kernel.Kernel) iter.Seq2[Record, error] {
 	}
 }
 
-// ringKeys are the sizes and offsets on the way to the ring's parts.
+// ringKeys are the size of struct printk_ringbuffer and offsets in it.
 type ringKeys struct {
-	size                                       uint64 // struct printk_ringbuffer
-	countBits, descs, infos, headID, tailID    uint64
-	sizeBits, data                             uint64
-	descSize, state, lpos, begin, next, atomic uint64
+	size                                    uint64
+	countBits, descs, infos, headID, tailID uint64 // of the descriptor ring
+	sizeBits, data                          uint64 // of the data ring
 }
 
 // openRing finds the parts of the ring that SYMBOL(prb) points to.

@@ -81,7 +81,7 @@ func FuzzRing(f *testing.F) {
 	}
 	r := kerneltest.NewRing(4, 8)
 	for i := range 30 {
-		r.Add(uint64(i)*1e9, strings.Repeat("text\n", i%5)) //nolint:gosec // small
+		r.Add(uint64(i)*1e9, strings.Repeat("text\n", i%5))
 	}
 	f.Add(r.CountBits, r.SizeBits, r.HeadID, r.TailID, r.Descs, r.Infos, r.Text)
 	f.Add(uint32(0), uint32(0), uint64(0), uint64(0), []byte{}, []byte{}, []byte{})
