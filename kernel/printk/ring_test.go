@@ -21,14 +21,14 @@ const (
 )
 
 // realRing reads a file of testdata, which README.md there describes.
-func realRing(t testing.TB, name string) kerneltest.RingImage {
-	t.Helper()
+func realRing(tb testing.TB, name string) kerneltest.RingImage {
+	tb.Helper()
 	b, err := os.ReadFile(name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if len(b) < realText {
-		t.Fatalf("%s has %d bytes", name, len(b))
+		tb.Fatalf("%s has %d bytes", name, len(b))
 	}
 	return kerneltest.RingImage{
 		CountBits: binary.LittleEndian.Uint32(b), SizeBits: binary.LittleEndian.Uint32(b[4:]),
@@ -37,11 +37,11 @@ func realRing(t testing.TB, name string) kerneltest.RingImage {
 	}
 }
 
-func realRings(t testing.TB) []string {
-	t.Helper()
+func realRings(tb testing.TB) []string {
+	tb.Helper()
 	names, err := filepath.Glob(filepath.Join("testdata", "*.ring"))
 	if err != nil || len(names) == 0 {
-		t.Fatalf("no rings in testdata: %v", err)
+		tb.Fatalf("no rings in testdata: %v", err)
 	}
 	return names
 }
