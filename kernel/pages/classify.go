@@ -141,8 +141,10 @@ func (l *layout) decide(f *facts, level DumpLevel) (class Class, count uint64, e
 		// with fewer.
 		return class, count, true
 	}
-	if other, n := l.judge(f, level); other != Kernel {
-		return other, n, true
+	if level != MaxLevel { // with fewer tests on, a later one can match
+		if other, n := l.judge(f, level); other != Kernel {
+			return other, n, true
+		}
 	}
 	return class, count, false
 }

@@ -35,6 +35,7 @@ var headlines = []struct {
 	{"kernel BUG at ", rankFault},
 	{"watchdog: BUG: ", rankFault},
 	{"watchdog: Watchdog detected ", rankFault},
+	{"NMI watchdog: Watchdog detected ", rankFault}, // before 6.6
 	{"general protection fault", rankFault},
 	{"Oops: general protection fault", rankFault}, // 6.10 and later
 	{"Unable to handle kernel ", rankFault},       // arm64
@@ -65,7 +66,7 @@ const (
 // too much.
 var vaguePanics = []string{
 	"Fatal exception", "Oops", "panic_on_warn set", "softlockup: hung tasks", "hung_task: blocked tasks",
-	"kernel: panic_on_warn set", "RCU Stall", "Hard LOCKUP", "stack overflow", "kernel stack overflow", "corrupted stack",
+	"kernel: panic_on_warn set", "RCU Stall", "Hard LOCKUP", "stack overflow", "kernel stack overflow",
 	"Asynchronous SError Interrupt", "BUG!", "UBSAN: panic_on_warn set", "KASAN: panic_on_warn set", "synchronous external abort",
 }
 
