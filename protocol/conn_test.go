@@ -80,6 +80,7 @@ func script(tb testing.TB) []struct {
 
 func TestSession(t *testing.T) {
 	sender, receiver := connect(t)
+	var released *Chunk
 	for _, line := range script(t) {
 		from, to := sender, receiver
 		if line.from == Receiver {
@@ -96,7 +97,11 @@ func TestSession(t *testing.T) {
 			t.Errorf("%s (-sent +got):\n%s", line.m.Type(), diff)
 		}
 		if ch, ok := got.(*Chunk); ok {
+			if released != nil && ch != released {
+				t.Error("the memory of a released chunk was not used again")
+			}
 			receiver.Release(ch)
+			released = ch
 		}
 	}
 	if err := sender.Close(); err != nil {
@@ -427,6 +432,21 @@ func TestShutdownBesideRead(t *testing.T) {
 		t.Errorf("got %v, want %s", err, CodeShuttingDown)
 	}
 	wg.Wait()
+}
+
+// TestReadAfterShutdown: what the peer said last is kept for a later Read, too.
+func TestReadAfterShutdown(t *testing.T) {
+	sender, receiver := connect(t)
+	if err := receiver.Write(&Ping{}); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = receiver.Shutdown(Errorf(CodeShuttingDown, "now"), 10*time.Second) }()
+	if err := sender.Shutdown(nil, 10*time.Second); err != nil {
+		t.Errorf("shutdown: %v", err)
+	}
+	if _, err := sender.Read(); !errors.Is(err, CodeShuttingDown) {
+		t.Errorf("got %v, want %s", err, CodeShuttingDown)
+	}
 }
 
 // TestShutdownDoesNotWaitForEver: a peer that never closes costs the linger, no more.
