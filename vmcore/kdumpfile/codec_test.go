@@ -148,29 +148,6 @@ func TestCodecNames(t *testing.T) {
 	}
 }
 
-func TestNoAllocations(t *testing.T) {
-	page := vmcoretest.Pages(3, 2, 4096)[4096:]
-	dst, got := make([]byte, 8192), make([]byte, 4096)
-	for _, c := range writable {
-		e, err := kdumpfile.NewEncoder(c, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		stored, flags := e.EncodePage(nil, page)
-		stored = bytes.Clone(stored)
-		encode := testing.AllocsPerRun(200, func() { e.EncodePage(dst, page) })
-		decode := testing.AllocsPerRun(200, func() {
-			if err := kdumpfile.DecodePage(got, stored, flags); err != nil {
-				t.Error(err)
-			}
-		})
-		// Pools may be emptied by the garbage collector now and then.
-		if encode > 0.5 || decode > 0.5 {
-			t.Errorf("%v: %v allocations to encode a page, %v to decode one", c, encode, decode)
-		}
-	}
-}
-
 func FuzzDecodePage(f *testing.F) {
 	for i, page := range [][]byte{make([]byte, 4096), vmcoretest.Pages(1, 2, 4096)[4096:]} {
 		for _, c := range writable {
