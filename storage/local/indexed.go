@@ -46,13 +46,20 @@ func (h *indexHolder) close() error {
 	return ix.Close()
 }
 
+func (h *indexHolder) current(ix *indexHandle) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.ix == ix
+}
+
 func (s *Store) indexPath() string { return filepath.Join(s.dir, indexName) }
 
 // withIndex runs fn, when not nil, with the index. An index that is gone or turns out damaged is made again first. The error is
 // errNoIndex when there can be none.
 func (s *Store) withIndex(ctx context.Context, fn func(*indexHandle) error) error {
+	replace := false
 	for try := 0; ; try++ {
-		ix, err := s.openIndex(ctx, try > 0)
+		ix, err := s.openIndex(ctx, replace)
 		if err != nil {
 			return err
 		}
@@ -60,10 +67,11 @@ func (s *Store) withIndex(ctx context.Context, fn func(*indexHandle) error) erro
 			return nil
 		}
 		err = fn(ix)
-		if err == nil || try > 0 || !index.IsCorrupt(err) || s.opts.ReadOnly {
+		corrupt := index.IsCorrupt(err)
+		if err == nil || try > 0 || s.opts.ReadOnly || !corrupt && s.ix.current(ix) {
 			return err
 		}
-		s.opts.Log.Warn("index is damaged and will be made again", "path", s.indexPath(), "error", err)
+		replace = corrupt // else it was closed under fn, by a call that found it replaced
 	}
 }
 
@@ -101,7 +109,10 @@ func (s *Store) makeIndex(ctx context.Context, replace bool, old *indexHandle) (
 		return nil, err
 	}
 	defer unlock()
-	if replace && s.unchanged(old) {
+	_, err = os.Stat(s.indexPath())
+	gone := errors.Is(err, os.ErrNotExist) // what is left of it would spoil a new one
+	if (gone || replace && s.unchanged(old)) && !s.opts.ReadOnly {
+		s.opts.Log.Info("index is missing or damaged, and is made from the dumps", "path", s.indexPath())
 		if err := s.dropIndex(); err != nil {
 			return nil, err
 		}
@@ -148,7 +159,15 @@ func (s *Store) fillIndex(ctx context.Context, ix *index.Index) (*indexHandle, e
 	if err != nil {
 		return nil, err
 	}
-	return &indexHandle{ix, st}, ix.Rebuild(ctx, entries, read)
+	return &indexHandle{ix, st}, s.rebuild(ctx, ix, entries, read)
+}
+
+// rebuild fills the index with entries that were scanned from the time read on.
+func (s *Store) rebuild(ctx context.Context, ix *index.Index, entries []storage.Entry, read time.Time) error {
+	for i := range entries {
+		entries[i].Path = s.relative(entries[i].Path)
+	}
+	return ix.Rebuild(ctx, entries, read)
 }
 
 // dropIndex puts a damaged index aside, under a name that the next one replaces.

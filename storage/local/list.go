@@ -187,11 +187,16 @@ func (s *Store) beginningWith(ctx context.Context, host, prefix string) ([]stora
 		})
 		slices.SortFunc(found, func(a, b storage.Entry) int { return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.ID, b.ID)) })
 	}
-	found = slices.DeleteFunc(found, func(e storage.Entry) bool { return !s.present(ctx, &e) })
-	for i := range found {
-		s.present(ctx, &found[i])
+	if err != nil {
+		return nil, err
 	}
-	return found, err
+	var out []storage.Entry
+	for _, e := range found {
+		if s.present(ctx, &e) {
+			out = append(out, e)
+		}
+	}
+	return out, nil
 }
 
 // Reindex implements storage.Store.
@@ -212,7 +217,6 @@ func (s *Store) Reindex(ctx context.Context) (storage.ReindexReport, error) {
 		if entries[i].State() == dumpdir.StateDamaged {
 			rep.Damaged++
 		}
-		entries[i].Path = s.relative(entries[i].Path)
 	}
-	return rep, s.withIndex(ctx, func(ix *indexHandle) error { return ix.Rebuild(ctx, entries, read) })
+	return rep, s.withIndex(ctx, func(ix *indexHandle) error { return s.rebuild(ctx, ix.Index, entries, read) })
 }

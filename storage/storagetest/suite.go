@@ -1,0 +1,452 @@
+// Package storagetest holds every store to the contract of storage.Store. It is for
+// tests only.
+package storagetest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
+	"github.com/corehaul/corehaul/storage"
+)
+
+// Run runs the suite. open opens a store over the same dumps each time it is called within one test, empty
+// at first; the suite closes what it opens.
+func Run(t *testing.T, newStore func(t *testing.T) (open func() storage.Store)) {
+	t.Helper()
+	for name, test := range map[string]func(*testing.T, func() storage.Store){
+		"Life":      testLife,
+		"Find":      testFind,
+		"Filters":   testFilters,
+		"Refusals":  testRefusals,
+		"Takeover":  testTakeover,
+		"Remove":    testRemove,
+		"Reindex":   testReindex,
+		"SameID":    testSameID,
+		"Sessions":  testSessions,
+		"Processes": testProcesses,
+	} {
+		t.Run(name, func(t *testing.T) {
+			open := newStore(t)
+			test(t, func() storage.Store {
+				s := open()
+				t.Cleanup(func() { _ = s.Close() })
+				return s
+			})
+		})
+	}
+}
+
+// machine returns a small machine whose dump has this id.
+func machine(host, id string, crash time.Time) *dumpdirtest.Machine {
+	m := dumpdirtest.NewMachine(7, 40, 16)
+	m.Meta.Host, m.Meta.ID, m.Meta.CrashTime = host, id, crash
+	return m
+}
+
+func id(prefix string) string { return prefix + strings.Repeat("0", 32-len(prefix)) }
+
+var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// receive brings a dump into the store, without its last chunks when short is set.
+func receive(t *testing.T, s storage.Store, m *dumpdirtest.Machine, short bool) storage.Ref {
+	t.Helper()
+	w := begin(t, s, m)
+	chunks, reason := m.Chunks, ""
+	if short {
+		chunks, reason = chunks[:1], "deadline"
+	}
+	for i := range chunks {
+		if err := w.PutChunk(&chunks[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Seal(t.Context(), reason); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return storage.Ref{Host: m.Meta.Host, ID: m.Meta.ID}
+}
+
+// begin makes a dump with log and plan.
+func begin(t *testing.T, s storage.Store, m *dumpdirtest.Machine) *dumpdir.Writer {
+	t.Helper()
+	w, err := s.Create(t.Context(), m.Meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.Close() })
+	if err := w.StoreLog(bytes.NewReader(m.Log)); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.SetPlan(w); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func refs(entries []storage.Entry) []string {
+	out := []string{}
+	for i := range entries {
+		out = append(out, entries[i].String())
+	}
+	return out
+}
+
+func list(t *testing.T, s storage.Store, f storage.Filter) []storage.Entry {
+	t.Helper()
+	entries, err := s.List(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+func testLife(t *testing.T, open func() storage.Store) {
+	s := open()
+	if got := list(t, s, storage.Filter{}); len(got) != 0 {
+		t.Fatalf("a new store lists %v", refs(got))
+	}
+	m := machine("node1", id("ab"), day)
+	w := begin(t, s, m)
+	if got := list(t, s, storage.Filter{}); len(got) != 1 || got[0].State() != dumpdir.StateArriving {
+		t.Fatalf("an arriving dump is listed as %+v", got)
+	}
+	for i := range m.Chunks {
+		if err := w.PutChunk(&m.Chunks[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, s, storage.Filter{}); got[0].Manifest.Pages.Present != m.End.Pages {
+		t.Errorf("counts of an arriving dump: %+v", got[0].Manifest.Pages)
+	}
+	if _, err := w.Seal(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []storage.Store{s, open()} {
+		got := list(t, s, storage.Filter{})
+		if len(got) != 1 || got[0].State() != dumpdir.StateComplete || got[0].Manifest.PanicLine != m.Meta.PanicLine || got[0].Path == "" {
+			t.Fatalf("a complete dump is listed as %+v", got)
+		}
+		checkOpen(t, s, got[0].Ref, m)
+	}
+	sp, err := s.Space(t.Context())
+	if err != nil || sp.Free > sp.Total {
+		t.Errorf("space %+v, %v", sp, err)
+	}
+}
+
+func checkOpen(t *testing.T, s storage.Store, ref storage.Ref, m *dumpdirtest.Machine) {
+	t.Helper()
+	d, err := s.Open(t.Context(), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	log, err := d.OpenLog()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(log)
+	if err = errors.Join(err, log.Close()); err != nil || !bytes.Equal(b, m.Log) {
+		t.Errorf("log %q, %v", b, err)
+	}
+	rep, err := d.Verify(t.Context(), dumpdir.VerifyOptions{})
+	if err != nil || !rep.OK() {
+		t.Errorf("verify: %+v, %v", rep, err)
+	}
+}
+
+func testFind(t *testing.T, open func() storage.Store) {
+	s := open()
+	for _, m := range []*dumpdirtest.Machine{
+		machine("node1", id("abc1"), day), machine("node2", id("abc2"), day), machine("node2", id("abc2")+"ff", day), machine("node2", id("77"), day),
+	} {
+		receive(t, s, m, false)
+	}
+	for _, tc := range []struct{ name, want string }{
+		{id("77"), "node2/" + id("77")},
+		{"7", "node2/" + id("77")},
+		{"abc1", "node1/" + id("abc1")},
+		{"node1/a", "node1/" + id("abc1")},
+		{id("abc2"), "node2/" + id("abc2")},
+		{id("abc2") + "f", "node2/" + id("abc2") + "ff"},
+	} {
+		if e, err := s.Find(t.Context(), tc.name); err != nil || e.String() != tc.want || e.State() != dumpdir.StateComplete {
+			t.Errorf("find %q: %v, %v", tc.name, e.Ref, err)
+		}
+	}
+	for _, name := range []string{"", "8", "node3/7", "node1/7", "node1/", "%", "_", "*", "../node1", strings.Repeat("7", 4000)} {
+		if _, err := s.Find(t.Context(), name); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("find %.20q: %v", name, err)
+		}
+	}
+	_, err := s.Find(t.Context(), "abc")
+	amb, ok := errors.AsType[*storage.AmbiguousError](err)
+	if !ok || len(amb.Candidates) != 3 || amb.Candidates[0].Host != "node1" {
+		t.Errorf("find abc: %v", err)
+	}
+}
+
+func testFilters(t *testing.T, open func() storage.Store) {
+	s := open()
+	var want []string
+	for i := range 5 {
+		m := machine(fmt.Sprintf("node%d", i%2), id(fmt.Sprintf("a%d", i)), day.Add(time.Duration(i)*time.Hour))
+		m.Meta.Release = fmt.Sprintf("6.%d.0-cloud", i)
+		m.Meta.PanicLine = []string{"BUG: unable to handle", "Kernel panic - 100%_odd"}[i%2]
+		receive(t, s, m, i == 3)
+		want = append(want, m.Meta.Host+"/"+m.Meta.ID)
+	}
+	slices.Reverse(want) // newest first: 4 3 2 1 0
+	for _, tc := range []struct {
+		name string
+		f    storage.Filter
+		want []string
+	}{
+		{"all", storage.Filter{}, want},
+		{"limit", storage.Filter{Limit: 2}, want[:2]},
+		{"host", storage.Filter{Host: "node0"}, []string{want[0], want[2], want[4]}},
+		{"state", storage.Filter{State: dumpdir.StatePartial}, []string{want[1]}},
+		{"since", storage.Filter{Since: day.Add(3 * time.Hour)}, want[:2]},
+		{"until", storage.Filter{Until: day.Add(time.Hour)}, want[4:]},
+		{"release", storage.Filter{Release: "6.2"}, []string{want[2]}},
+		{"panic, other case", storage.Filter{Panic: "kernel PANIC"}, []string{want[1], want[3]}},
+		{"panic, wildcard", storage.Filter{Panic: "00%_"}, []string{want[1], want[3]}},
+		{"panic, wildcard for all", storage.Filter{Panic: "%"}, []string{want[1], want[3]}},
+		{"both", storage.Filter{Host: "node1", Panic: "panic", Limit: 1}, []string{want[1]}},
+		{"none", storage.Filter{Host: "node"}, []string{}},
+	} {
+		if diff := cmp.Diff(tc.want, refs(list(t, s, tc.f))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.name, diff)
+		}
+	}
+}
+
+func testRefusals(t *testing.T, open func() storage.Store) {
+	s := open()
+	for _, ref := range []storage.Ref{
+		{Host: "../x", ID: id("a")},
+		{Host: "", ID: id("a")},
+		{Host: ".x", ID: id("a")},
+		{Host: "a/b", ID: id("a")},
+		{Host: "a\x00", ID: id("a")},
+		{Host: strings.Repeat("a", 65), ID: id("a")},
+		{Host: "node1", ID: "abc"},
+		{Host: "node1", ID: "../../../../etc/passwd"},
+		{Host: "node1", ID: strings.ToUpper(id("a"))},
+	} {
+		m := machine(ref.Host, ref.ID, day)
+		if _, err := s.Create(t.Context(), m.Meta); !errors.Is(err, storage.ErrBadName) {
+			t.Errorf("create %q: %v", ref, err)
+		}
+		if _, err := s.Resume(t.Context(), ref, storage.ResumeOptions{}); !errors.Is(err, storage.ErrBadName) {
+			t.Errorf("resume %q: %v", ref, err)
+		}
+	}
+	missing := storage.Ref{Host: "node1", ID: id("a")}
+	if _, err := s.Resume(t.Context(), missing, storage.ResumeOptions{}); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("resume: %v", err)
+	}
+	if _, err := s.Open(t.Context(), missing); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("open: %v", err)
+	}
+	if err := s.Remove(t.Context(), missing, storage.RemoveOptions{}); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("remove: %v", err)
+	}
+	m := machine("node1", id("a"), day)
+	receive(t, s, m, false)
+	if _, err := s.Create(t.Context(), m.Meta); !errors.Is(err, storage.ErrExists) {
+		t.Errorf("second create: %v", err)
+	}
+}
+
+func testTakeover(t *testing.T, open func() storage.Store) {
+	s := open()
+	m := machine("node1", id("a"), day)
+	ref := storage.Ref{Host: "node1", ID: id("a")}
+	old := begin(t, s, m)
+	if err := old.PutChunk(&m.Chunks[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Resume(t.Context(), ref, storage.ResumeOptions{}); !errors.Is(err, storage.ErrBusy) {
+		t.Errorf("resume beside a session: %v", err)
+	}
+	if _, err := open().Resume(t.Context(), ref, storage.ResumeOptions{Takeover: true}); !errors.Is(err, storage.ErrBusy) {
+		t.Errorf("resume beside another process: %v", err)
+	}
+	w, err := s.Resume(t.Context(), ref, storage.ResumeOptions{Takeover: true, Reopen: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := old.PutChunk(&m.Chunks[1]); !errors.Is(err, dumpdir.ErrRevoked) {
+		t.Errorf("put of the old session: %v", err)
+	}
+	if _, err := w.Seal(t.Context(), "stalled"); err != nil {
+		t.Fatal(err)
+	}
+	w2, err := s.Resume(t.Context(), ref, storage.ResumeOptions{Takeover: true, Reopen: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i < len(m.Chunks); i++ {
+		if err := w2.PutChunk(&m.Chunks[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if res, err := w2.Seal(t.Context(), ""); err != nil || res.State != dumpdir.StateComplete {
+		t.Fatalf("seal: %+v, %v", res, err)
+	}
+	if err := w2.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, s, storage.Filter{}); len(got) != 1 || got[0].State() != dumpdir.StateComplete {
+		t.Errorf("listed as %+v", got)
+	}
+	checkOpen(t, s, ref, m)
+}
+
+func testRemove(t *testing.T, open func() storage.Store) {
+	s := open()
+	m := machine("node1", id("a"), day)
+	ref := receive(t, s, m, true)
+	other := receive(t, s, machine("node1", id("b"), day), false)
+	if err := s.Remove(t.Context(), ref, storage.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []storage.Store{s, open()} {
+		if diff := cmp.Diff([]string{other.String()}, refs(list(t, s, storage.Filter{}))); diff != "" {
+			t.Errorf("after remove (-want +got):\n%s", diff)
+		}
+		if _, err := s.Open(t.Context(), ref); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("open after remove: %v", err)
+		}
+	}
+	w := begin(t, s, m)
+	if err := s.Remove(t.Context(), ref, storage.RemoveOptions{}); !errors.Is(err, storage.ErrArriving) {
+		t.Errorf("remove of an arriving dump: %v", err)
+	}
+	if err := open().Remove(t.Context(), ref, storage.RemoveOptions{Force: true}); !errors.Is(err, storage.ErrBusy) {
+		t.Errorf("remove of what another process writes: %v", err)
+	}
+	if err := s.Remove(t.Context(), ref, storage.RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.PutChunk(&m.Chunks[0]); !errors.Is(err, dumpdir.ErrRevoked) {
+		t.Errorf("put into a removed dump: %v", err)
+	}
+	begin(t, s, m) // its name is free again
+}
+
+func testReindex(t *testing.T, open func() storage.Store) {
+	s := open()
+	for i := range 4 {
+		receive(t, s, machine("node1", id(fmt.Sprintf("a%d", i)), day.Add(time.Duration(i)*time.Minute)), i == 2)
+	}
+	before := list(t, s, storage.Filter{})
+	rep, err := s.Reindex(t.Context())
+	if err != nil || rep.Dumps != 4 || rep.Damaged != 0 {
+		t.Fatalf("reindex: %+v, %v", rep, err)
+	}
+	if diff := cmp.Diff(before, list(t, s, storage.Filter{})); diff != "" {
+		t.Errorf("after reindex (-want +got):\n%s", diff)
+	}
+}
+
+func testSameID(t *testing.T, open func() storage.Store) {
+	s := open()
+	a := receive(t, s, machine("node1", id("a"), day), false)
+	b := receive(t, s, machine("node2", id("a"), day), true)
+	if _, err := s.Find(t.Context(), id("a")); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("an id of two hosts: %v", err)
+	}
+	if e, err := s.Find(t.Context(), b.String()); err != nil || e.State() != dumpdir.StatePartial {
+		t.Errorf("find %v: %+v, %v", b, e, err)
+	}
+	if err := s.Remove(t.Context(), a, storage.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := s.Find(t.Context(), id("a")); err != nil || e.Ref != b {
+		t.Errorf("find: %v, %v", e.Ref, err)
+	}
+}
+
+// testSessions brings many dumps in at once.
+func testSessions(t *testing.T, open func() storage.Store) {
+	s := open()
+	var wg sync.WaitGroup
+	for i := range 12 {
+		wg.Go(func() {
+			m := machine(fmt.Sprintf("node%d", i%3), id(fmt.Sprintf("%02x", i)), day)
+			if err := bring(t, s, m); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := list(t, s, storage.Filter{State: dumpdir.StateComplete}); len(got) != 12 {
+		t.Errorf("%d dumps: %v", len(got), refs(got))
+	}
+}
+
+// bring is receive without t.Fatal, for goroutines.
+func bring(t *testing.T, s storage.Store, m *dumpdirtest.Machine) error {
+	t.Helper()
+	w, err := s.Create(t.Context(), m.Meta)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = w.Close() }()
+	if err := m.SetPlan(w); err != nil {
+		return err
+	}
+	for i := range m.Chunks {
+		if err := w.PutChunk(&m.Chunks[i]); err != nil {
+			return err
+		}
+	}
+	_, err = w.Seal(t.Context(), "")
+	return err
+}
+
+// testProcesses uses two stores over the same dumps at once, as two processes do.
+func testProcesses(t *testing.T, open func() storage.Store) {
+	a, b := open(), open()
+	var wg sync.WaitGroup
+	for i, s := range []storage.Store{a, b} {
+		wg.Go(func() {
+			for j := range 5 {
+				if err := bring(t, s, machine(fmt.Sprintf("node%d", i), id(fmt.Sprintf("%d%d", i, j)), day)); err != nil {
+					t.Error(err)
+				}
+				if _, err := s.List(t.Context(), storage.Filter{}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, s := range []storage.Store{a, b, open()} {
+		if got := list(t, s, storage.Filter{}); len(got) != 10 {
+			t.Errorf("%d dumps: %v", len(got), refs(got))
+		}
+	}
+}
