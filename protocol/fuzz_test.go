@@ -32,10 +32,15 @@ func FuzzStream(f *testing.F) {
 		}
 	}
 	f.Add(all)
+	f.Add(recorded(f))
 	seedFrames(f, func(frame []byte) { f.Add(frame) })
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, side := range []Side{Sender, Receiver} {
 			c := NewConn(stream(b), side)
+			if side == Sender {
+				_ = c.Write(exampleHello()) // so that there is something to answer
+				_ = c.NewLogWriter().Close("")
+			}
 			for {
 				m, err := c.Read()
 				if (err == nil) == (m == nil) {
@@ -44,6 +49,7 @@ func FuzzStream(f *testing.F) {
 				if err != nil {
 					break
 				}
+				_ = oblige(c, m) // so that there is more to come
 			}
 			if cap(c.buf) > maxPlanOK+maxIgnored {
 				t.Fatalf("%s holds %d bytes", side, cap(c.buf))
@@ -57,6 +63,9 @@ func FuzzStream(f *testing.F) {
 // stays the same from then on.
 func FuzzMessage(f *testing.F) {
 	seedFrames(f, func(frame []byte) { f.Add(frame[2], frame[headerLen:]) })
+	for _, frame := range recordedFrames(f) {
+		f.Add(frame[2], frame[headerLen:])
+	}
 	f.Fuzz(func(t *testing.T, typ byte, payload []byte) {
 		if _, known := types[Type(typ)]; !known || len(payload) > maxChunk {
 			return
@@ -84,10 +93,34 @@ func FuzzMessage(f *testing.F) {
 	})
 }
 
+// recordedFrames cuts the recorded session into frames.
+func recordedFrames(tb testing.TB) [][]byte {
+	tb.Helper()
+	var frames [][]byte
+	for b := recorded(tb); len(b) > 0; {
+		n := headerLen + int(binary.LittleEndian.Uint32(b[4:]))
+		frames = append(frames, b[:n])
+		b = b[n:]
+	}
+	return frames
+}
+
+func recordedPlan(tb testing.TB) []byte {
+	tb.Helper()
+	for _, frame := range recordedFrames(tb) {
+		if Type(frame[2]) == TypePlan {
+			return frame[headerLen:]
+		}
+	}
+	tb.Fatal("no PLAN in the recorded session")
+	return nil
+}
+
 // FuzzPlan decodes runs in two pieces and encodes them again.
 func FuzzPlan(f *testing.F) {
 	f.Add(uint16(3), encodeRuns(f, exampleParams, exampleRuns()))
 	f.Add(uint16(0), encodeRuns(f, hugeParams, []Run{run(0, MaxPFN-1, 7), run(MaxPFN-1, 1, 0)}))
+	f.Add(uint16(9), recordedPlan(f))
 	f.Add(uint16(1), binary.AppendUvarint([]byte{0}, 1<<63))
 	f.Fuzz(func(t *testing.T, cut uint16, b []byte) {
 		n := min(int(cut), len(b))
