@@ -56,10 +56,15 @@ func open(f *os.File) (*File, error) {
 		c.close = f
 		return c, nil
 	}
-	w := newWindows(f, st.Size())
-	c, err := NewTolerant(w, st.Size())
+	return openLive(f, st.Size())
+}
+
+// openLive opens a core of procfs, whose f it takes over when it succeeds.
+func openLive(f *os.File, size int64) (*File, error) {
+	w := newWindows(f, size)
+	c, err := NewTolerant(w, size)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, w.unmapAll())
 	}
 	c.close = w
 	return c, nil

@@ -24,7 +24,8 @@ type run struct {
 // seg is a PT_LOAD with physical memory.
 type seg struct {
 	vmcore.Segment
-	alias bool // all of it is in other segments
+	dropped bool // other segments together have all of it
+	alias   bool // one that is not dropped has all of it; found anew by overlap
 }
 
 func (s *seg) end() mem.PhysAddr { return s.Paddr + mem.PhysAddr(s.Memsz) }
@@ -130,12 +131,10 @@ func (m *segmentMap) dropAliases() error {
 			return nil
 		}
 		switch {
-		case b.end() <= a.end():
-			b.alias = true
 		case m.covered(a):
-			a.alias = true
+			a.dropped = true
 		case m.covered(b):
-			b.alias = true
+			b.dropped = true
 		default:
 			err := vmcore.Corruptf("PT_LOAD", b.Offset, "paddr %v to %v overlaps with paddr %v to %v of the PT_LOAD at offset %#x",
 				b.Paddr, b.end(), a.Paddr, a.end(), a.Offset)
@@ -148,13 +147,14 @@ func (m *segmentMap) dropAliases() error {
 	return m.tolerate(vmcore.Corruptf("PT_LOAD", 0, "more than %d segments overlap", maxAliases), "overlapping parts are read from the first")
 }
 
-// overlap returns the first two segments that overlap and are not contained the
-// easy way, the later one second.
+// overlap returns the first two segments that overlap without one containing the
+// other, the later one second, and marks those that are contained.
 func (m *segmentMap) overlap() (a, b *seg) {
 	for i := range m.segs {
 		s := &m.segs[i]
+		s.alias = false
 		switch {
-		case s.alias || s.Memsz == 0:
+		case s.dropped || s.Memsz == 0:
 		case a == nil || s.Paddr >= a.end():
 			a = s
 		case s.end() <= a.end():
@@ -172,7 +172,7 @@ func (m *segmentMap) covered(s *seg) bool {
 	for i := range m.segs {
 		o := &m.segs[i]
 		switch {
-		case o == s || o.alias || o.end() <= at:
+		case o == s || o.dropped || o.end() <= at:
 		case o.Paddr > at:
 			return false
 		default:
@@ -202,7 +202,7 @@ func (m *segmentMap) ranges() ([]mem.Range, []run) {
 	end := mem.PhysAddr(0)
 	for i := range m.segs {
 		s := &m.segs[i]
-		if s.alias || s.end() <= end {
+		if s.dropped || s.alias || s.end() <= end {
 			continue
 		}
 		if s.Paddr < end {

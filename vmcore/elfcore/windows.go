@@ -128,7 +128,9 @@ func (w *windows) release(m *window) {
 }
 
 // Close unmaps and closes.
-func (w *windows) Close() error {
+func (w *windows) Close() error { return errors.Join(w.unmapAll(), w.f.Close()) }
+
+func (w *windows) unmapAll() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var err error
@@ -136,7 +138,7 @@ func (w *windows) Close() error {
 		err = errors.Join(err, m.unmap())
 	}
 	w.maps = nil
-	return errors.Join(err, w.f.Close())
+	return err
 }
 
 // copyGuarded copies from mapped memory. Memory that cannot be read (a poisoned
