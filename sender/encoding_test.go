@@ -30,7 +30,8 @@ func TestNoAllocations(t *testing.T) {
 		if enc == protocol.EncodingZstdPage {
 			limit = float64(len(s.encoded.sizes))
 		}
-		if n := testing.AllocsPerRun(10, work); n > limit {
+		// The race detector makes sync.Pool forget at random.
+		if n := testing.AllocsPerRun(10, work); n > limit && !raceEnabled {
 			t.Errorf("%s: %.1f allocations for a chunk", enc, n)
 		}
 	}

@@ -88,7 +88,7 @@ func (f *fakeImage) ReadPages(p []byte, pfn mem.PFN) error {
 // noise does not compress; pages are cut out of it at different places.
 var noise = func() []byte {
 	b := make([]byte, 1<<20)
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // no secret
+	r := rand.New(rand.NewPCG(1, 2))
 	for i := range b {
 		b[i] = byte(r.Uint32())
 	}
@@ -178,10 +178,10 @@ type fakeReceiver struct {
 	maxUnack  uint64
 }
 
-func newFakeReceiver(t testing.TB) *fakeReceiver {
-	t.Helper()
+func newFakeReceiver(tb testing.TB) *fakeReceiver {
+	tb.Helper()
 	return &fakeReceiver{
-		t: t, window: 4 << 20, collect: protocol.CollectAll, pages: map[mem.PFN][]byte{}, encodings: map[protocol.Encoding]int{},
+		t: tb, window: 4 << 20, collect: protocol.CollectAll, pages: map[mem.PFN][]byte{}, encodings: map[protocol.Encoding]int{},
 		accept: protocol.Encodings{protocol.EncodingSnappyPage, protocol.EncodingZstdPage, protocol.EncodingLZ4Block, protocol.EncodingZstdBlock},
 	}
 }

@@ -19,7 +19,7 @@ func (j *job) newHello() protocol.Hello {
 		DumpID: protocol.DumpID(info.VMCOREINFO.Raw(), info.Notes, j.opts.MachineID),
 		Tool:   j.opts.Tool, Machine: machineName(info.Machine),
 		PageSize: uint32(info.PageSize), MaxPFN: info.MaxPFN, //nolint:gosec // checked by NewSource
-		NrCPUs: uint32(min(max(len(info.CPUs), 1), protocol.MaxCPUs)), //nolint:gosec // checked
+		NrCPUs: uint32(min(max(len(info.CPUs), 1), protocol.MaxCPUs)),
 		Uts:    j.src.Utsname(), Level: uint8(j.opts.Level), Encodings: protocol.Encodings(j.ladder),
 		Warnings: j.src.warnings,
 	}

@@ -174,6 +174,10 @@ func (j *job) send(ctx context.Context) (*Result, error) {
 			if ctx.Err() != nil {
 				return nil, j.ended(ctx, last)
 			}
+			if errors.Is(err, protocol.CodeSuperseded) {
+				// Another sender is at work on this dump; coming back would only chase it away.
+				return nil, last
+			}
 			if !j.opts.Stubborn && permanent(err) {
 				targets = slices.DeleteFunc(targets, func(t string) bool { return t == target })
 				j.log("%v; not tried again", last)
@@ -214,7 +218,7 @@ func (b *backoff) sleep(ctx, stop context.Context, t *Tally, err error) error {
 		b.seen, b.next = p, firstBackoff
 	}
 	// Half of it at random, so that a fleet that crashed together comes back apart.
-	d := b.next/2 + rand.N(b.next/2+1) //nolint:gosec // no secret
+	d := b.next/2 + rand.N(b.next/2+1)
 	b.next = min(2*b.next, maxBackoff)
 	if e, ok := errors.AsType[*protocol.Error](err); ok && e.RetryAfter > 0 {
 		d = min(e.RetryAfter, maxRetryAfter)

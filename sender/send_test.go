@@ -228,6 +228,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"busy, then not", []error{protocol.CodeBusy, protocol.Errorf(protocol.CodeBusy, "full")}, false, nil, 3},
 		{"declined", []error{protocol.Errorf(protocol.CodeDeclined, "no")}, false, protocol.CodeDeclined, 1},
+		{"superseded, however stubborn", []error{protocol.Errorf(protocol.CodeSuperseded, "a newer session")}, true, protocol.CodeSuperseded, 1},
 		{"identity, mended meanwhile", []error{protocol.Errorf(protocol.CodeIdentity, "who?")}, true, nil, 2},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

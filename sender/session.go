@@ -36,6 +36,8 @@ type session struct {
 	reason  protocol.Reason
 	text    string
 	welcome *protocol.Welcome
+	// keepAlive begins to keep the connection alive, until its result is called.
+	keepAlive func(protocol.KeepAlive) context.CancelFunc
 }
 
 // outcome is what a session that came to SEALED leaves.
@@ -61,11 +63,15 @@ func (j *job) session(ctx, stop context.Context, nc net.Conn) (out *outcome, err
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { s.read(cancel) })
-	wg.Go(func() {
-		if err := s.conn.KeepAlive(ctx, protocol.KeepAlive{}); err != nil {
-			cancel(err)
-		}
-	})
+	s.keepAlive = func(k protocol.KeepAlive) context.CancelFunc {
+		ctx, stop := context.WithCancel(ctx)
+		wg.Go(func() {
+			if err := s.conn.KeepAlive(ctx, k); err != nil {
+				cancel(err)
+			}
+		})
+		return stop
+	}
 	// Whoever ends the session, a write or a read in progress must end as well.
 	release := context.AfterFunc(ctx, func() { _ = s.conn.Shutdown(cancelled(ctx), linger) })
 	defer func() {
@@ -182,11 +188,16 @@ func expect[M protocol.Message](ctx context.Context, s *session) (m M, sealed *p
 
 // run is the story of a session.
 func (s *session) run(ctx context.Context) (*outcome, error) {
+	stop := s.keepAlive(protocol.KeepAlive{})
+	defer func() { stop() }()
 	if err := s.greet(); err != nil {
 		return nil, err
 	}
 	s.startPlan()
-	sealed, err := s.converse(ctx)
+	sealed, err := s.converse(ctx, func(k protocol.KeepAlive) {
+		stop()
+		stop = s.keepAlive(k)
+	})
 	var local *localError
 	switch {
 	case errors.Is(err, errDeadline):
@@ -218,7 +229,7 @@ func (s *session) greet() error {
 	hello := s.hello
 	hello.Attempt = s.attempt
 	if d, ok := s.stop.Deadline(); ok {
-		hello.DeadlineSec = uint64(max(time.Until(d), time.Second) / time.Second) //nolint:gosec // positive
+		hello.DeadlineSec = uint64(max(time.Until(d), time.Second) / time.Second)
 	}
 	if err := s.conn.Write(&hello); err != nil {
 		return err
@@ -239,8 +250,8 @@ func (s *session) greet() error {
 }
 
 // converse goes from the stored log to the last chunk. It returns SEALED when the
-// receiver needed no FINISH.
-func (s *session) converse(ctx context.Context) (*protocol.Sealed, error) {
+// receiver needed no FINISH. pulse is called with what the receiver says of heartbeats.
+func (s *session) converse(ctx context.Context, pulse func(protocol.KeepAlive)) (*protocol.Sealed, error) {
 	stored, sealed, err := expect[*protocol.LogStored](ctx, s)
 	if err != nil || sealed != nil {
 		return sealed, err
@@ -250,6 +261,10 @@ func (s *session) converse(ctx context.Context) (*protocol.Sealed, error) {
 	s.tally.setState("waiting for the receiver")
 	if s.welcome, sealed, err = expect[*protocol.Welcome](ctx, s); err != nil || sealed != nil {
 		return sealed, err
+	}
+	if n := s.welcome.HeartbeatSec; n > 0 {
+		every := time.Duration(n) * time.Second //nolint:gosec // bounded by the protocol
+		pulse(protocol.KeepAlive{Heartbeat: every, Timeout: max(protocol.DefaultTimeout, 9*every/2)})
 	}
 	if s.welcome.Collect == protocol.CollectLog || s.opts.LogOnly {
 		s.reason = protocol.ReasonLogOnly

@@ -22,9 +22,8 @@ import (
 type Source struct {
 	image    vmcore.Image
 	info     *vmcore.Info
-	kernel   *kernel.Kernel   // nil when the kernel could not be understood
-	pages    pageWalker       // nil when pages cannot be told apart
-	segments []vmcore.Segment // as info has them
+	kernel   *kernel.Kernel // nil when the kernel could not be understood
+	pages    pageWalker     // nil when pages cannot be told apart
 	warnings []string
 }
 

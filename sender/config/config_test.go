@@ -61,7 +61,7 @@ func TestParseErrors(t *testing.T) {
 		line       int
 		key, has   string
 	}{
-		{"unknown key", "level = 31\nlevle = 1\n", 2, "levle", "unknown key"},
+		{"unknown key", "level = 31\nlevels = 1\n", 2, "levels", "unknown key"},
 		{"unknown key in a table", "[network]\nmode = \"dhcp\"\nmut = 9000\n", 3, "network.mut", "unknown key"},
 		{"wrong type", "level = \"high\"\n", 1, "level", ""},
 		{"level out of range", "\nlevel = 32\n", 2, "level", "between 0 and 31"},

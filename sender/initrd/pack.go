@@ -250,7 +250,7 @@ func (p *packer) write(w io.Writer) error {
 	out := cpio.Newc.Writer(w)
 	for i, r := range p.records {
 		r = cpio.MakeReproducible(r)
-		r.Ino = uint64(i) + 1 //nolint:gosec // an index
+		r.Ino = uint64(i) + 1
 		r.NLink = 1
 		if err := out.WriteRecord(r); err != nil {
 			return fmt.Errorf("archive: %w", err)

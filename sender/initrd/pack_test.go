@@ -289,7 +289,7 @@ func TestPackErrors(t *testing.T) {
 	}{
 		{"no receiver", "identity = \"id.pem\"\n", nil, "no receiver"},
 		{"no identity", "to = [\"tls://h:1\"]\n", nil, "no identity"},
-		{"unknown key", goodConfig + "levle = 1\n", nil, "send.toml:4: levle"},
+		{"unknown key", goodConfig + "levels = 1\n", nil, "send.toml:4: levels"},
 		{"identity missing", strings.Replace(goodConfig, "id.pem", "other.pem", 1), nil, "other.pem"},
 		{"identity refused", goodConfig, func(_ *testing.T, o *Options) {
 			o.CheckIdentity = func(string) error { return errors.New("no key in it") }

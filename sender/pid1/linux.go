@@ -65,7 +65,7 @@ func (linux) loadModule(path, params string) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	err = unix.FinitModule(int(f.Fd()), params, 0) //nolint:gosec // a descriptor
+	err = unix.FinitModule(int(f.Fd()), params, 0)
 	if errors.Is(err, unix.EEXIST) {
 		return nil
 	}

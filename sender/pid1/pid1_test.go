@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +15,6 @@ import (
 
 // fake is a machine that remembers what was done to it.
 type fake struct {
-	mu       sync.Mutex
 	files    map[string]string
 	mountErr error
 	netErr   error
