@@ -117,6 +117,17 @@ func (m *Machine) heap(size uint64) mem.VirtAddr {
 	return va
 }
 
+// AddSections gives the machine a mem_section table in which the sections named have
+// struct pages at Vmemmap, which the caller maps. VMCOREINFO is left as it is, but for
+// SYMBOL(mem_section).
+func (m *Machine) AddSections(sections ...uint64) {
+	mm := &Memmap{m: m, table: m.heap(PageSize)}
+	m.Symbols["mem_section"] = uint64(mm.table)
+	for _, nr := range sections {
+		mm.SetSection(nr, uint64(Vmemmap)|sectionHasMemmap|sectionEarly)
+	}
+}
+
 // AddSection gives section nr struct pages, all of the kernel's own, and returns
 // where they lie in memory.
 func (mm *Memmap) AddSection(nr uint64) mem.PhysAddr {

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strconv"
+	"strings"
 
 	"github.com/corehaul/corehaul/mem"
 )
@@ -102,3 +104,52 @@ func Uint64(v uint64) []byte { return binary.LittleEndian.AppendUint64(nil, v) }
 
 // Uint32 is Uint64 for 32 bits.
 func Uint32(v uint32) []byte { return binary.LittleEndian.AppendUint32(nil, v) }
+
+// ParseInfo reads an Info from the text of a VMCOREINFO note.
+func ParseInfo(text string) (*Info, error) {
+	i := NewInfo()
+	for line := range strings.Lines(text) {
+		key, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if !ok {
+			return nil, fmt.Errorf("no value in %q", line)
+		}
+		kind, name, ok := strings.Cut(strings.TrimSuffix(key, ")"), "(")
+		if !ok {
+			i.Strings[key] = value
+			continue
+		}
+		if err := i.set(kind, name, value); err != nil {
+			return nil, err
+		}
+	}
+	return i, nil
+}
+
+func (i *Info) set(kind, name, value string) error {
+	var err error
+	switch kind {
+	case "SYMBOL":
+		i.Symbols[name], err = strconv.ParseUint(value, 16, 64)
+	case "SIZE":
+		i.Sizes[name], err = strconv.ParseUint(value, 10, 64)
+	case "OFFSET":
+		i.Offsets[name], err = strconv.ParseUint(value, 10, 64)
+	case "LENGTH":
+		i.Lengths[name], err = strconv.ParseUint(value, 10, 64)
+	case "NUMBER":
+		i.Numbers[name], err = strconv.ParseInt(value, 0, 64)
+	default:
+		err = fmt.Errorf("kind of key %s(%s) not known", kind, name)
+	}
+	return err
+}
+
+// Add adds the keys of another Info.
+func (i *Info) Add(other *Info) {
+	maps.Copy(i.Symbols, other.Symbols)
+	maps.Copy(i.Sizes, other.Sizes)
+	maps.Copy(i.Offsets, other.Offsets)
+	maps.Copy(i.Lengths, other.Lengths)
+	maps.Copy(i.Numbers, other.Numbers)
+	maps.Copy(i.Strings, other.Strings)
+}

@@ -1,6 +1,8 @@
 package pages_test
 
 import (
+	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 
@@ -19,6 +21,13 @@ func FuzzWalk(f *testing.F) {
 	f.Add(uint16(9), uint64(1<<40), kerneltest.Page{Type: kerneltest.Types61.Buddy, Private: 10}.Bytes(), uint64(0), uint8(31))
 	f.Add(uint16(20), uint64(200), kerneltest.Page{Flags: lru | kerneltest.FlagHead, Mapping: anon}.Bytes(), uint64(3), uint8(8))
 	f.Add(uint16(31), uint64(3), kerneltest.Page{Flags: kerneltest.FlagHWPoison}.Bytes(), ^uint64(0), uint8(0))
+	for _, name := range realNames(f) {
+		b, err := os.ReadFile(filepath.Join("testdata", name+".memmap"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(uint16(0xffff), uint64(0), b, uint64(0), uint8(31))
+	}
 	for i := range keys {
 		f.Add(uint16(i), ^uint64(0), []byte{}, uint64(kerneltest.Vmemmap)|3, uint8(17))
 	}

@@ -15,7 +15,7 @@ const (
 	sectionFlags      = 1<<6 - 1
 	x86SectionBits    = 27 // SECTION_SIZE_BITS of x86_64, unchanged since 2.6.14
 	minSectionBits    = 20
-	maxSectionBits    = 40
+	maxSectionBits    = 32 // the largest in use: 30, arm64 before 5.12
 	maxMemSectionSize = 1 << 12
 )
 
