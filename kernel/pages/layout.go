@@ -204,7 +204,7 @@ func (l *layout) reportMissing(r layoutReader) {
 	missing(l.private < 0, "OFFSET(page.private)", "free pages are kept")
 	missing(!l.buddy.known, "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)", "free pages are kept")
 	missing(!l.offline.known, "NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)", "offline pages cannot be told and are kept")
-	missing(l.hwpoison == 0, "NUMBER(PG_hwpoison)", "poisoned pages cannot be told and are kept")
+	missing(l.hwpoison == 0, "NUMBER(PG_hwpoison)", "pages with hardware errors, if the kernel marks any, are kept")
 
 	// The fields of slab and tail pages hold other things, which look like any
 	// flag or type to the tests: without a way to tell them nothing but free

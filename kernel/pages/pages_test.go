@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/corehaul/corehaul/kernel"
@@ -568,4 +569,26 @@ func TestWalkEnds(t *testing.T) {
 	if runs := walk(t, classifier(t, m.Config(), nil), 31, nil); len(runs) != 0 {
 		t.Errorf("no RAM: got %v", runs)
 	}
+}
+
+// Walks can run side by side.
+func TestWalkConcurrently(t *testing.T) {
+	m := kerneltest.NewX86(4)
+	mm := m.AddMemmap(kerneltest.Types61, 1)
+	mm.AddSection(0)
+	place(mm, samples(kerneltest.Types61))
+	r := ram(0, kerneltest.PagesPerSection)
+	c := classifier(t, m.Config(), r)
+	want := walk(t, c, pages.MaxLevel, r)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			var got []pages.Run
+			err := c.Walk(t.Context(), pages.MaxLevel, func(run pages.Run) error { got = append(got, run); return nil })
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("got %v, %v", got, err)
+			}
+		})
+	}
+	wg.Wait()
 }

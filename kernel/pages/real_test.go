@@ -71,7 +71,7 @@ func TestRealStructPages(t *testing.T) {
 				if run.Excluded {
 					kept = "0"
 				}
-				got += strings.Repeat(kept, int(run.Count)) //nolint:gosec // at most 64
+				got += strings.Repeat(kept, int(run.Count))
 			}
 			got += "\n"
 		}
