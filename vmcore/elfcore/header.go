@@ -31,6 +31,9 @@ const (
 	maxNotes = 16 << 20
 	// maxNote is for one note when not all of them can be kept.
 	maxNote = 1 << 20
+	// maxNoteCount is for the walk over notes of which not all can be kept: 16
+	// for each of 8192 CPUs.
+	maxNoteCount = 1 << 17
 )
 
 // efIncomplete in e_flags is makedumpfile's mark of an incomplete dump.

@@ -38,13 +38,16 @@ func (h *header) readNotes(r io.ReaderAt, size int64, warn func(string, ...any))
 func (h *header) smallNotes(r io.ReaderAt, notes []byte, s vmcore.Segment, warn func(string, ...any)) ([]byte, error) {
 	const headerLen = 12
 	end := s.Offset + int64(s.Filesz) //nolint:gosec // within the file
-	for off := s.Offset; end-off >= headerLen; {
+	count := 0
+	for off := s.Offset; end-off >= headerLen; count++ {
 		var b [headerLen]byte
 		if err := readFull(r, b[:], off); err != nil {
 			return nil, err
 		}
 		n := headerLen + align4(h.order.Uint32(b[:])) + align4(h.order.Uint32(b[4:]))
 		switch {
+		case count == maxNoteCount:
+			return nil, vmcore.Corruptf("PT_NOTE", off, "more than %d notes", maxNoteCount)
 		case n > end-off:
 			return nil, vmcore.Corruptf("ELF note", off, "%d bytes do not fit in its PT_NOTE", n)
 		case n > maxNote || int64(len(notes))+n > maxNotes:
