@@ -17,6 +17,8 @@ type Result struct {
 	// reason, if it gave one.
 	Declined    bool
 	DeclinedWhy string
+	// Known is set when the receiver needed nothing more: it had sealed the dump before.
+	Known bool
 	// Target is where the dump is.
 	Target string
 	// Lost pages could not be read; LostNotes tell of the first few.
@@ -33,6 +35,8 @@ type Result struct {
 func (r *Result) String() string {
 	sent := fmt.Sprintf("%s sent in %.1f s, stored as %s", megabytes(r.BytesSent), r.Elapsed.Seconds(), r.ID)
 	switch {
+	case r.Known:
+		return fmt.Sprintf("dump %s already: %d pages, stored as %s", r.State, r.Pages, r.ID)
 	case r.State == protocol.StateComplete:
 		return fmt.Sprintf("dump complete: %d pages, %s", r.Pages, sent)
 	case r.State == protocol.StateLogOnly && r.Declined:

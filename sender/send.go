@@ -276,7 +276,7 @@ func (j *job) try(ctx, stop context.Context, target string) (*Result, error) {
 	p := j.tally.Progress()
 	j.tally.setState("done")
 	return &Result{
-		Sealed: *out.sealed, Reason: out.reason, Declined: out.declined, DeclinedWhy: out.why, Target: target,
+		Sealed: *out.sealed, Reason: out.reason, Declined: out.declined, DeclinedWhy: out.why, Known: out.known, Target: target,
 		Lost: p.Lost, LostNotes: j.tally.lostLines(), BytesSent: p.BytesSent, Sessions: j.attempt, Elapsed: p.Elapsed,
 	}, nil
 }

@@ -45,6 +45,7 @@ type outcome struct {
 	sealed   *protocol.Sealed
 	reason   protocol.Reason
 	declined bool
+	known    bool
 	why      string
 }
 
@@ -216,6 +217,7 @@ func (s *session) run(ctx context.Context) (*outcome, error) {
 		}
 	}
 	out := &outcome{sealed: sealed, reason: s.reason}
+	out.known = s.welcome == nil && s.reason == ""
 	if w := s.welcome; w != nil && w.Collect != protocol.CollectAll {
 		out.declined, out.why = true, w.Reason
 	}
