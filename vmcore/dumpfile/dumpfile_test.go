@@ -14,7 +14,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
 
-func save(t testing.TB, name string, b []byte) string {
+func save(t *testing.T, name string, b []byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, b, 0o600); err != nil {
@@ -23,7 +23,7 @@ func save(t testing.TB, name string, b []byte) string {
 	return path
 }
 
-func openSample(t testing.TB, name string) vmcore.Image {
+func openSample(t *testing.T, name string) vmcore.Image {
 	t.Helper()
 	img, err := dumpfile.Open(save(t, "vmcore", vmcoretest.Sample(t, name)))
 	if err != nil {
@@ -100,7 +100,10 @@ func TestCutFlattened(t *testing.T) {
 	}
 	var good, lost, torn int
 	p := make([]byte, 4096)
-	for e := range img.Pages() {
+	for e, err := range img.Pages() {
+		if err != nil {
+			t.Fatal(err)
+		}
 		for pfn := e.Start; pfn < e.End(); pfn++ {
 			switch err := img.ReadPage(p, pfn); {
 			case err == nil:

@@ -22,30 +22,30 @@ var (
 
 const page = 4096
 
-func open(t testing.TB, b []byte) *elfcore.File {
-	t.Helper()
+func open(tb testing.TB, b []byte) *elfcore.File {
+	tb.Helper()
 	f, err := elfcore.New(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return f
 }
 
-func openTolerant(t testing.TB, b []byte) *elfcore.File {
-	t.Helper()
+func openTolerant(tb testing.TB, b []byte) *elfcore.File {
+	tb.Helper()
 	f, err := elfcore.NewTolerant(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return f
 }
 
-func extents(t testing.TB, img vmcore.Image) []mem.Extent {
-	t.Helper()
+func extents(tb testing.TB, img vmcore.Image) []mem.Extent {
+	tb.Helper()
 	var all []mem.Extent
 	for e, err := range img.Pages() {
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		all = append(all, e)
 	}
@@ -276,7 +276,7 @@ func TestContradictions(t *testing.T) {
 func TestAliases(t *testing.T) {
 	ram := vmcoretest.Pages(1, 16, page)
 	load := func(from, to int) vmcoretest.Load {
-		return vmcoretest.Load{Paddr: uint64(from * page), Data: ram[from*page : to*page]} //nolint:gosec // small
+		return vmcoretest.Load{Paddr: uint64(from * page), Data: ram[from*page : to*page]}
 	}
 	for _, tc := range []struct {
 		name  string

@@ -126,13 +126,13 @@ func (h *header) readPhdrs(r io.ReaderAt, size int64, off, num uint64) error {
 		return vmcore.Corruptf("e_phnum", 56, "%d program headers are more than %d", num, maxPhdrs)
 	}
 	at := int64(off)
-	if at > size || int64(num)*phdrLen > size-at { //nolint:gosec // at most maxPhdrs
+	if at > size || int64(num)*phdrLen > size-at {
 		return vmcore.Truncatedf("program headers", at, "%d of them do not fit in a file of %d bytes", num, size)
 	}
 	const batch = 1024
 	for num > 0 {
 		n := min(num, batch)
-		b, err := readRange(r, size, "program headers", at, int(n)*phdrLen) //nolint:gosec // at most batch
+		b, err := readRange(r, size, "program headers", at, int(n)*phdrLen)
 		if err != nil {
 			return err
 		}

@@ -76,11 +76,11 @@ func (m *segmentMap) usable(s *vmcore.Segment) (bool, error) {
 		return false, m.tolerate(err, "it is left out")
 	}
 	room := max(m.size-s.Offset, 0)
-	if s.Filesz <= uint64(room) { //nolint:gosec // not negative
+	if s.Filesz <= uint64(room) {
 		return true, nil
 	}
 	err := vmcore.Truncatedf("PT_LOAD", s.Offset, "%#x bytes for paddr %v end beyond the file of %#x bytes", s.Filesz, s.Paddr, m.size)
-	s.Filesz = uint64(room) //nolint:gosec // not negative
+	s.Filesz = uint64(room)
 	return true, m.tolerate(err, "what the file has of it is used")
 }
 

@@ -16,18 +16,18 @@ import (
 )
 
 // tempFile returns a file of so many bytes that differ from window to window.
-func tempFile(t testing.TB, size int) (*os.File, []byte) {
-	t.Helper()
+func tempFile(tb testing.TB, size int) (*os.File, []byte) {
+	tb.Helper()
 	b := make([]byte, size)
 	for i := range b {
 		b[i] = byte(i ^ i>>8 ^ i>>16 ^ i>>24)
 	}
-	f, err := os.Create(filepath.Join(t.TempDir(), "core"))
+	f, err := os.Create(filepath.Join(tb.TempDir(), "core"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if _, err := f.Write(b); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return f, b
 }
@@ -35,7 +35,7 @@ func tempFile(t testing.TB, size int) (*os.File, []byte) {
 func TestWindowsReadWhatIsThere(t *testing.T) {
 	f, want := tempFile(t, 3*windowLen+12345)
 	w := newWindows(f, int64(len(want)))
-	r := rand.New(rand.NewPCG(1, 1)) //nolint:gosec // not for secrets
+	r := rand.New(rand.NewPCG(1, 1))
 	for range 300 {
 		off := r.IntN(len(want))
 		p := make([]byte, 1+r.IntN(2*windowLen))
@@ -161,7 +161,10 @@ func TestCoreThroughWindows(t *testing.T) {
 	}
 	p, q := make([]byte, 4096), make([]byte, 4096)
 	n := 0
-	for e := range plain.Pages() {
+	for e, err := range plain.Pages() {
+		if err != nil {
+			t.Fatal(err)
+		}
 		for pfn := e.Start; pfn < e.End(); pfn++ {
 			if err := errors.Join(plain.ReadPage(p, pfn), mapped.ReadPage(q, pfn)); err != nil || !bytes.Equal(p, q) {
 				t.Errorf("pfn %d: %v", pfn, err)

@@ -183,7 +183,7 @@ func (w *writer) ehdr(o binary.AppendByteOrder, phnum int) []byte {
 }
 
 func appendPhdr(b []byte, o binary.AppendByteOrder, t elf.ProgType, f elf.ProgFlag, s vmcore.Segment) []byte {
-	b = o.AppendUint32(b, uint32(t))
+	b = o.AppendUint32(b, uint32(t)) //nolint:gosec // a constant
 	b = o.AppendUint32(b, uint32(f))
 	b = o.AppendUint64(b, uint64(s.Offset)) //nolint:gosec // not negative
 	b = o.AppendUint64(b, uint64(s.Vaddr))

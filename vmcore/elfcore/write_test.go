@@ -309,7 +309,10 @@ func checkCore(t *testing.T, core *elfcore.File) {
 func rewrite(t *testing.T, core *elfcore.File) {
 	t.Helper()
 	var pages uint64
-	for e := range core.Pages() {
+	for e, err := range core.Pages() {
+		if err != nil {
+			t.Fatal(err)
+		}
 		pages += e.Count
 	}
 	if pages > 100 || core.RAM()[0].Len() > 1<<40 {
@@ -334,7 +337,10 @@ func rewrite(t *testing.T, core *elfcore.File) {
 		t.Fatal("another machine")
 	}
 	p, q := make([]byte, core.Info().PageSize), make([]byte, core.Info().PageSize)
-	for e := range core.Pages() {
+	for e, err := range core.Pages() {
+		if err != nil {
+			t.Fatal(err)
+		}
 		for pfn := e.Start; pfn < e.End(); pfn++ {
 			if err := errors.Join(core.ReadPage(p, pfn), again.ReadPage(q, pfn)); err != nil || !bytes.Equal(p, q) {
 				t.Fatalf("pfn %d: %v", pfn, err)

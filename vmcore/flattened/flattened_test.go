@@ -39,8 +39,8 @@ func stream(recs ...rec) []byte {
 }
 
 func header(b []byte, off, size int64) []byte {
-	b = binary.BigEndian.AppendUint64(b, uint64(off))     //nolint:gosec // the same bits
-	return binary.BigEndian.AppendUint64(b, uint64(size)) //nolint:gosec // the same bits
+	b = binary.BigEndian.AppendUint64(b, uint64(off))
+	return binary.BigEndian.AppendUint64(b, uint64(size))
 }
 
 func ended(b []byte) []byte { return header(b, -1, -1) }
@@ -67,20 +67,20 @@ func (s *sparse) WriteAt(p []byte, off int64) (int, error) {
 	return copy(s.b[off:], p), nil
 }
 
-func newFile(t testing.TB, b []byte) *flattened.File {
-	t.Helper()
+func newFile(tb testing.TB, b []byte) *flattened.File {
+	tb.Helper()
 	f, err := flattened.New(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return f
 }
 
-func readAll(t testing.TB, f *flattened.File) []byte {
-	t.Helper()
+func readAll(tb testing.TB, f *flattened.File) []byte {
+	tb.Helper()
 	b, err := io.ReadAll(io.NewSectionReader(f, 0, f.Size()))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }
@@ -126,7 +126,7 @@ func TestLastWriteWins(t *testing.T) {
 
 func TestRandomRecords(t *testing.T) {
 	for seed := range uint64(200) {
-		r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // not for secrets
+		r := rand.New(rand.NewPCG(seed, 1))
 		var recs []rec
 		for i := range 1 + r.IntN(40) {
 			recs = append(recs, rec{off: r.Int64N(300), data: fill(byte(i+1), 1+r.IntN(100))})

@@ -87,20 +87,20 @@ func (b *bitBlock) word(i int) uint64 { return binary.LittleEndian.Uint64(b[i*8:
 // count returns the number of bits set below bit i.
 func (b *bitBlock) count(i uint64) uint64 {
 	n, w := 0, 0
-	for ; uint64(w+1)*64 <= i; w++ { //nolint:gosec // not negative
+	for ; uint64(w+1)*64 <= i; w++ {
 		n += bits.OnesCount64(b.word(w))
 	}
 	if rest := i % 64; rest != 0 {
 		n += bits.OnesCount64(b.word(w) << (64 - rest))
 	}
-	return uint64(n) //nolint:gosec // not negative
+	return uint64(n)
 }
 
 // next returns the first bit from i on that is set (or clear, when set is false),
 // bitBlockPFN when there is none.
 func (b *bitBlock) next(i uint64, set bool) uint64 {
 	for i < bitBlockPFN {
-		w := b.word(int(i / 64)) //nolint:gosec // below 512
+		w := b.word(int(i / 64))
 		if !set {
 			w = ^w
 		}

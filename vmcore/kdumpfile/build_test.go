@@ -40,7 +40,7 @@ type dump struct {
 func (d *dump) bytes() []byte {
 	o, bs := d.order, d.pageSize
 	sub := (104 + len(d.notes) + len(d.text) + bs - 1) / bs
-	bitmapLen := (int(d.maxPFN+7)/8 + bs - 1) / bs * bs //nolint:gosec // a test's own number
+	bitmapLen := (int(d.maxPFN+7)/8 + bs - 1) / bs * bs
 	bitmaps := 2
 	if d.oneBitmap {
 		bitmaps = 1
@@ -49,26 +49,26 @@ func (d *dump) bytes() []byte {
 	d.headers(b, sub, bitmaps*bitmapLen/bs)
 	for _, e := range d.ram {
 		for pfn := e.Start; pfn < e.End(); pfn++ {
-			b[bs*(1+sub)+int(pfn/8)] |= 1 << (pfn % 8) //nolint:gosec // a test's own number
+			b[bs*(1+sub)+int(pfn/8)] |= 1 << (pfn % 8)
 		}
 	}
 	var pfns []uint64
 	for pfn := range d.pages {
 		pfns = append(pfns, pfn)
 		if !d.oneBitmap {
-			b[bs*(1+sub)+bitmapLen+int(pfn/8)] |= 1 << (pfn % 8) //nolint:gosec // a test's own number
+			b[bs*(1+sub)+bitmapLen+int(pfn/8)] |= 1 << (pfn % 8)
 		}
 	}
 	slices.Sort(pfns)
 	if d.split != nil {
 		pfns = slices.DeleteFunc(pfns, func(p uint64) bool { return !d.split.Contains(mem.PFN(p)) })
 	}
-	off := uint64(len(b) + 24*len(pfns)) //nolint:gosec // not negative
+	off := uint64(len(b) + 24*len(pfns))
 	var data []byte
 	for _, pfn := range pfns {
 		p := d.pages[pfn]
 		b = o.AppendUint64(b, off+uint64(len(data)))
-		b = o.AppendUint32(b, uint32(len(p.stored))) //nolint:gosec // a page
+		b = o.AppendUint32(b, uint32(len(p.stored)))
 		b = o.AppendUint32(b, p.flags)
 		b = o.AppendUint64(b, 0)
 		data = append(data, p.stored...)
@@ -76,7 +76,6 @@ func (d *dump) bytes() []byte {
 	return append(b, data...)
 }
 
-//nolint:gosec // a test's own numbers
 func (d *dump) headers(b []byte, sub, bitmapBlocks int) {
 	o, bs := d.order, d.pageSize
 	copy(b, "KDUMP   ")
@@ -179,5 +178,3 @@ func (f *memFile) Truncate(size int64) error {
 	f.b = append(f.b, make([]byte, size-int64(len(f.b)))...)
 	return nil
 }
-
-func (f *memFile) size() int64 { return int64(len(f.b)) }

@@ -72,7 +72,7 @@ func (c *blockCache) get(k *Reader, n int64) (*rankedBlock, error) {
 	b.cut(bitsBelow(k.h.MaxPFN, n))
 	sum := 0
 	for w := range b.below {
-		b.below[w] = uint16(sum) //nolint:gosec // at most 32768
+		b.below[w] = uint16(sum)
 		sum += bits.OnesCount64(b.word(w))
 	}
 	slot.Store(b)
@@ -94,7 +94,7 @@ type descCache struct {
 }
 
 func (c *descCache) get(k *Reader, num uint64) (PageDesc, error) {
-	n, i := num/descBlockLen, int(num%descBlockLen) //nolint:gosec // below 256
+	n, i := num/descBlockLen, int(num%descBlockLen)
 	slot := &c.slots[n%uint64(len(c.slots))]
 	b := slot.Load()
 	if b == nil || b.n != n {

@@ -87,7 +87,7 @@ func rewrite(t *testing.T, r *kdumpfile.Reader, plan []mem.Extent, pages map[mem
 		if _, err := f.WriteAt(stored, off); err != nil {
 			t.Fatal(err)
 		}
-		d := kdumpfile.PageDesc{Offset: off, Size: uint32(len(stored)), Flags: flags} //nolint:gosec // a page
+		d := kdumpfile.PageDesc{Offset: off, Size: uint32(len(stored)), Flags: flags}
 		if err := w.PutPages(mem.Extent{Start: pfn, Count: 1}, []kdumpfile.PageDesc{d}); err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +121,7 @@ func BenchmarkRead(b *testing.B) {
 		b.SetBytes(4096)
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
-			if err := r.ReadPage(p, 32000+mem.PFN(i%4096)); err != nil { //nolint:gosec // an index
+			if err := r.ReadPage(p, 32000+mem.PFN(i%4096)); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -129,7 +129,7 @@ func BenchmarkRead(b *testing.B) {
 	b.Run("8 bytes anywhere", func(b *testing.B) {
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
-			a := mem.PhysAddr(32000*4096 + (i*7919*8)%(256*4096)) //nolint:gosec // an index
+			a := mem.PhysAddr(32000*4096 + (i*7919*8)%(256*4096))
 			if err := r.ReadPhys(p[:8], a); err != nil {
 				b.Fatal(err)
 			}

@@ -18,21 +18,21 @@ import (
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
 
-func open(t testing.TB, b []byte) *kdumpfile.Reader {
-	t.Helper()
+func open(tb testing.TB, b []byte) *kdumpfile.Reader {
+	tb.Helper()
 	r, err := kdumpfile.New(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return r
 }
 
-func extents(t testing.TB, img vmcore.Image) []mem.Extent {
-	t.Helper()
+func extents(tb testing.TB, img vmcore.Image) []mem.Extent {
+	tb.Helper()
 	var all []mem.Extent
 	for e, err := range img.Pages() {
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		all = append(all, e)
 	}
@@ -47,7 +47,7 @@ func checkPages(t *testing.T, r *kdumpfile.Reader, raw map[uint64][]byte, ram []
 	for pfn := range uint64(r.Info().MaxPFN) + 2 {
 		err := r.ReadPage(p, mem.PFN(pfn))
 		has, hasErr := r.Has(mem.PFN(pfn))
-		want := error(vmcore.ErrNotPresent)
+		want := vmcore.ErrNotPresent
 		if slices.ContainsFunc(ram, func(e mem.Extent) bool { return e.Contains(mem.PFN(pfn)) }) {
 			want = vmcore.ErrExcluded
 		}

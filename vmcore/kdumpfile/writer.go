@@ -221,7 +221,7 @@ func (w *Writer) PutPages(e mem.Extent, descs []PageDesc) error {
 	}
 	for i, d := range descs {
 		if err := w.checkDesc(d); err != nil {
-			return fmt.Errorf("%w: pfn %d: %w", ErrBadDesc, e.Start+mem.PFN(i), err) //nolint:gosec // an index
+			return fmt.Errorf("%w: pfn %d: %w", ErrBadDesc, e.Start+mem.PFN(i), err)
 		}
 	}
 	return w.put(e, func(i uint64) PageDesc { return descs[i] })

@@ -19,7 +19,7 @@ import (
 )
 
 func testHeader(o vmcoretest.Order, pageSize int) *kdumpfile.Header {
-	s := mem.PhysAddr(pageSize) //nolint:gosec // positive
+	s := mem.PhysAddr(pageSize)
 	return &kdumpfile.Header{
 		Utsname:   vmcore.Utsname{Sysname: "Linux", Nodename: "lab-guest", Release: "6.1.0", Version: "#1", Machine: "x86_64", Domainname: "(none)"},
 		Time:      time.Unix(1763870240, 123456789).UTC(),
@@ -45,18 +45,18 @@ type filler struct {
 	n   uint64
 }
 
-func newFiller(t testing.TB, h *kdumpfile.Header, plan []mem.Extent) *filler {
-	t.Helper()
+func newFiller(tb testing.TB, h *kdumpfile.Header, plan []mem.Extent) *filler {
+	tb.Helper()
 	f := &memFile{b: []byte("something old")}
 	w, err := kdumpfile.Create(f, h, seq(plan))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	enc, err := kdumpfile.NewEncoder(kdumpfile.Snappy, 0)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return &filler{t: t, f: f, w: w, enc: enc, off: w.Layout().FirstPage(), raw: map[uint64][]byte{}}
+	return &filler{t: tb, f: f, w: w, enc: enc, off: w.Layout().FirstPage(), raw: map[uint64][]byte{}}
 }
 
 func (x *filler) put(e mem.Extent) {
@@ -72,17 +72,17 @@ func (x *filler) put(e mem.Extent) {
 		}
 		return
 	}
-	pages := vmcoretest.Pages(x.n, int(e.Count), size) //nolint:gosec // a few
+	pages := vmcoretest.Pages(x.n, int(e.Count), size)
 	var descs []kdumpfile.PageDesc
-	for i := range int(e.Count) { //nolint:gosec // a few
+	for i := range int(e.Count) {
 		page := pages[i*size : (i+1)*size]
 		stored, flags := x.enc.EncodePage(nil, page)
 		if _, err := x.f.WriteAt(stored, x.off); err != nil {
 			x.t.Fatal(err)
 		}
-		descs = append(descs, kdumpfile.PageDesc{Offset: x.off, Size: uint32(len(stored)), Flags: flags}) //nolint:gosec // a page
+		descs = append(descs, kdumpfile.PageDesc{Offset: x.off, Size: uint32(len(stored)), Flags: flags})
 		x.off += int64(len(stored))
-		x.raw[uint64(e.Start)+uint64(i)] = page //nolint:gosec // an index
+		x.raw[uint64(e.Start)+uint64(i)] = page
 	}
 	if err := x.w.PutPages(e, descs); err != nil {
 		x.t.Fatal(err)
@@ -91,7 +91,7 @@ func (x *filler) put(e mem.Extent) {
 
 // shuffled cuts the plan into small runs in random order.
 func shuffled(plan []mem.Extent, seed uint64) []mem.Extent {
-	r := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // not for secrets
+	r := rand.New(rand.NewPCG(seed, 2))
 	var all []mem.Extent
 	for _, e := range plan {
 		for e.Count > 0 {
@@ -209,7 +209,7 @@ func TestHeaderBytes(t *testing.T) {
 		{"phys_base", 4096, 8, 0xffffffffd4000000},
 		{"dump_level", 4096 + 8, 4, 31},
 		{"split", 4096 + 12, 4, 0},
-		{"offset_vmcoreinfo", 4096 + 32, 8, 4096 + 104 + uint64(at)}, //nolint:gosec // an index
+		{"offset_vmcoreinfo", 4096 + 32, 8, 4096 + 104 + uint64(at)},
 		{"size_vmcoreinfo", 4096 + 40, 8, uint64(len(info))},
 		{"offset_note", 4096 + 48, 8, 4096 + 104},
 		{"size_note", 4096 + 56, 8, notes},
@@ -250,7 +250,7 @@ func TestSealPartial(t *testing.T) {
 		h := testHeader(le, 4096)
 		x := newFiller(t, h, testPlan)
 		runs := shuffled(testPlan, seed)
-		keep := int(seed) * len(runs) / 19 //nolint:gosec // small
+		keep := int(seed) * len(runs) / 19
 		for _, e := range runs[:keep] {
 			x.put(e)
 		}

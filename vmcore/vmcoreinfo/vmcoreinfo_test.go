@@ -59,7 +59,7 @@ func TestAccessors(t *testing.T) {
 		t.Errorf("phys_base: got %d, %v", n, ok)
 	}
 	n, ok = i.Number("kimage_voffset")
-	u("kimage_voffset", uint64(n), ok, 0xffffbe1588000000) //nolint:gosec // the same bits
+	u("kimage_voffset", uint64(n), ok, 0xffffbe1588000000)
 	if s, ok := i.String("OSRELEASE"); !ok || s != "6.1.0-1-amd64" {
 		t.Errorf("OSRELEASE: got %q, %v", s, ok)
 	}

@@ -6,7 +6,7 @@ import (
 	"embed"
 	"io"
 	"strings"
-	"testing"
+	"testing" //nolint:depguard // this package is a test helper itself
 )
 
 //go:embed testdata/*.gz

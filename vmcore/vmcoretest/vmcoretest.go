@@ -165,18 +165,18 @@ func VMCOREINFO(o Order, text string) []byte { return Note(o, "VMCOREINFO", 0, [
 // Pages returns n pages of the given size whose contents compress more or less,
 // different for each seed, every fourth one zero.
 func Pages(seed uint64, n, size int) []byte {
-	r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // not for secrets
+	r := rand.New(rand.NewPCG(seed, 1))
 	b := make([]byte, n*size)
 	for i := range n {
 		p := b[i*size : (i+1)*size]
 		switch i % 4 {
 		case 0:
 			for j := range p {
-				p[j] = byte(r.Uint32())
+				p[j] = byte(r.Uint32() & 0xff)
 			}
 		case 1:
 			for j := range p {
-				p[j] = byte('a' + r.IntN(4))
+				p[j] = "abcd"[r.IntN(4)]
 			}
 		case 2:
 			binary.LittleEndian.PutUint64(p, r.Uint64())
