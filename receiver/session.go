@@ -36,7 +36,9 @@ type session struct {
 	ram    []mem.Range
 	held   int64   // bytes of Server.hello
 	ticket *ticket // nil until the session stands in line
-	result *dumpdir.Result
+
+	progress dumpdir.Progress // at the session's end
+	result   *dumpdir.Result  // once the dump is sealed
 }
 
 func newSession(srv *Server, conn net.Conn, peer Peer) *session {
@@ -115,6 +117,10 @@ func (ss *session) serve(ctx context.Context) error {
 	return ss.finish(ctx, finish)
 }
 
+// connBytes is about what a connection holds for itself: buffers of TLS and of the
+// protocol, stacks.
+const connBytes = 128 << 10
+
 // readHello takes the first message and the right to write the dump it names.
 func (ss *session) readHello(ctx context.Context) error {
 	msg, err := ss.in.next(ctx)
@@ -124,6 +130,9 @@ func (ss *session) readHello(ctx context.Context) error {
 	hello, ok := msg.(*protocol.Hello)
 	if !ok {
 		return outOfOrder(msg, "HELLO")
+	}
+	if err := ss.hold(connBytes); err != nil {
+		return err
 	}
 	ss.hello = hello
 	ss.ref = storage.Ref{Host: ss.peer.Host, ID: hello.DumpID}
@@ -312,6 +321,7 @@ func (ss *session) letGo(cause error) {
 				ss.log.Debug("last commit failed", "error", err)
 			}
 		}
+		ss.progress = ss.w.Progress()
 		if err := ss.w.Close(); err != nil {
 			ss.log.Error("cannot close the dump", "error", err)
 		}
@@ -338,11 +348,12 @@ func (ss *session) tell(cause error) {
 		ss.log.Info("session ended", "state", ss.result.State, "pages", ss.result.Progress.Present,
 			"missing", ss.result.Progress.Missing(), "bytes", ss.result.Progress.Bytes, "took", time.Since(ss.begin).Round(time.Millisecond))
 	case isGone(cause):
-		ss.log.Warn("session broke off", "error", cause)
+		ss.log.Warn("session broke off", "pages", ss.progress.Present, "of", ss.progress.Planned, "error", cause)
 		last = io.EOF // nobody is there to be told
 	default:
 		refusal := wireError(cause)
-		ss.log.Log(context.Background(), level(refusal.Code), "session ended early", "code", string(refusal.Code), "error", cause)
+		ss.log.Log(context.Background(), level(refusal.Code), "session ended early", "code", string(refusal.Code),
+			"pages", ss.progress.Present, "of", ss.progress.Planned, "error", cause)
 		last = refusal
 	}
 	if err := ss.wire.Shutdown(last, lingerTime); err != nil && cause == nil {
@@ -365,7 +376,7 @@ func level(code protocol.Code) slog.Level {
 // isGone reports whether err is the connection's end, after which there is nobody to tell.
 func isGone(err error) bool {
 	var op *net.OpError
-	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) ||
+	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) ||
 		errors.As(err, &op) && !op.Timeout()
 }
 

@@ -45,7 +45,7 @@ func (a *app) rm(ctx context.Context, names []string, opts storage.RemoveOptions
 	}
 	for _, ref := range refs {
 		if err = store.Remove(ctx, ref, opts); err != nil {
-			err = removeError(ref, err)
+			err = removeError(err)
 			break
 		}
 		if _, err = fmt.Fprintln(a.stdio.Out, "removed", ref); err != nil {
@@ -55,8 +55,7 @@ func (a *app) rm(ctx context.Context, names []string, opts storage.RemoveOptions
 	return errors.Join(err, store.Close())
 }
 
-func removeError(ref storage.Ref, err error) error {
-	err = fmt.Errorf("%s: %w", ref, err)
+func removeError(err error) error {
 	if errors.Is(err, storage.ErrArriving) {
 		return cli.WithHint(err, "--force removes it all the same")
 	}

@@ -122,6 +122,7 @@ func (f *serveFlags) receiver(log *slog.Logger) (receiver.Config, error) {
 
 func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	log := f.logger(a)
+	slog.SetDefault(log) // the store's own lines, in the same form
 	cfg, err := f.receiver(log)
 	if err != nil {
 		return err

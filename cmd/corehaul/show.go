@@ -98,7 +98,7 @@ func took(from time.Time, to *time.Time) string {
 	if to == nil {
 		return ""
 	}
-	return cli.Duration(to.Sub(from))
+	return cli.Duration(max(0, to.Sub(from))) // the end is kept in whole seconds
 }
 
 // counts formats "snappy 123, zero 45", the names sorted.

@@ -53,7 +53,7 @@ func (a *app) verify(ctx context.Context, t *target) error {
 	}
 	switch {
 	case !report.OK():
-		return cli.VerifyFailed(fmt.Errorf("%s: %d places are damaged", t.name(), report.Damaged))
+		return cli.VerifyFailed(fmt.Errorf("%s: damaged in %d place(s)", t.name(), report.Damaged))
 	case report.State != dumpdir.StateComplete:
 		return cli.Partial(nil)
 	}
@@ -75,8 +75,7 @@ func verifyTarget(ctx context.Context, t *target, opts dumpdir.VerifyOptions) (*
 func (a *app) printReport(t *target, r *dumpdir.Report) error {
 	p := r.Progress
 	out := a.stdio.Out
-	_, err := fmt.Fprintf(out, "%s: %s, %d of %d pages, %s\n", cli.Printable(t.name()), r.State, p.Present, p.Planned,
-		cli.Bytes(uint64(max(p.Bytes, 0)))) //nolint:gosec // not negative
+	_, err := fmt.Fprintf(out, "%s: %s, %d of %d pages\n", cli.Printable(t.name()), r.State, p.Present, p.Planned)
 	for _, w := range r.Warnings {
 		a.stdio.Warn("corehaul", "%s", w)
 	}
