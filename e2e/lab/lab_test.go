@@ -49,10 +49,10 @@ func checkVmcore(t *testing.T, c *Captured) {
 			ram += p.Filesz
 		}
 	}
-	if uint64(fi.Size()) != end { //nolint:gosec // sizes are not negative
+	if uint64(fi.Size()) != end {
 		t.Errorf("vmcore has %d bytes, its headers say %d", fi.Size(), end)
 	}
-	want := uint64(c.Scenario.MemMiB-c.Scenario.CrashkernelMiB) << 20 //nolint:gosec // small
+	want := uint64(c.Scenario.MemMiB-c.Scenario.CrashkernelMiB) << 20
 	if ram < want*9/10 {
 		t.Errorf("vmcore has %d bytes of memory, want about %d", ram, want)
 	}

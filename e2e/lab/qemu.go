@@ -78,7 +78,7 @@ func (m *machine) readConsole(r io.Reader) error {
 		if line = strings.TrimRight(line, "\r\n"); line != "" {
 			m.line(line)
 		}
-		if err == io.EOF { //nolint:errorlint // bufio returns it bare
+		if err == io.EOF {
 			return nil
 		}
 		if err != nil {

@@ -153,7 +153,9 @@ func kernels(ctx context.Context, withVmlinux bool, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "%-12s %s %s\n", name, k.Image, k.ModulesDir)
+		if _, err := fmt.Fprintf(out, "%-12s %s %s\n", name, k.Image, k.ModulesDir); err != nil {
+			return err
+		}
 		if !withVmlinux || k.Arch != "amd64" {
 			continue
 		}
@@ -161,7 +163,9 @@ func kernels(ctx context.Context, withVmlinux bool, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "%-12s %s\n", "", path)
+		if _, err := fmt.Fprintf(out, "%-12s %s\n", "", path); err != nil {
+			return err
+		}
 	}
 	return nil
 }

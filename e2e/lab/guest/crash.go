@@ -73,7 +73,7 @@ func kexecFileLoad(cmdline string) error {
 		return err
 	}
 	defer func() { _ = initrd.Close() }()
-	err = unix.KexecFileLoad(int(kernel.Fd()), int(initrd.Fd()), cmdline, unix.KEXEC_FILE_ON_CRASH) //nolint:gosec // file descriptors fit an int
+	err = unix.KexecFileLoad(int(kernel.Fd()), int(initrd.Fd()), cmdline, unix.KEXEC_FILE_ON_CRASH)
 	if err != nil {
 		return fmt.Errorf("kexec_file_load: %w", err)
 	}

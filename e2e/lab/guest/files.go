@@ -18,7 +18,7 @@ func writeFiles(dir string, size int64) error {
 	buf := make([]byte, fileLen)
 	patterns := []func([]byte, uint64){fillRandom, fillText, fillZero}
 	for i := range size / fileLen {
-		seed := uint64(i) + 1 //nolint:gosec // a small count
+		seed := uint64(i) + 1
 		patterns[seed%3](buf, seed)
 		name := filepath.Join(dir, fmt.Sprintf("file-%05d", i))
 		if err := os.WriteFile(name, buf, 0o600); err != nil {

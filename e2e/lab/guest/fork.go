@@ -45,6 +45,6 @@ func forkedChild(b []byte) {
 	}
 	forever := unix.Timespec{Sec: 1 << 30}
 	for {
-		unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&forever)), 0, 0)
+		_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&forever)), 0, 0)
 	}
 }

@@ -15,7 +15,8 @@ const (
 	holding = "holding"
 )
 
-// hold is a process that holds memory of one kind until the panic.
+// hold is a process that holds memory of one kind until the panic. It returns
+// only when it cannot.
 func hold(args []string) error {
 	if len(args) != 2 {
 		return fmt.Errorf("want KIND BYTES, got %q", args)
@@ -142,7 +143,7 @@ func holdPoison(size int) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	page, err := unix.Mmap(int(f.Fd()), 0, pageLen, unix.PROT_READ, unix.MAP_SHARED) //nolint:gosec // a file descriptor fits an int
+	page, err := unix.Mmap(int(f.Fd()), 0, pageLen, unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return err
 	}

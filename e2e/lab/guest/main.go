@@ -28,11 +28,9 @@ import (
 
 func main() {
 	if len(os.Args) > 1 {
-		if err := hold(os.Args[1:]); err != nil {
-			fmt.Fprintln(os.Stderr, "hold:", err)
-			os.Exit(1)
-		}
-		return
+		err := hold(os.Args[1:])
+		fmt.Fprintln(os.Stderr, "hold:", err)
+		os.Exit(1)
 	}
 	err := boot()
 	say("failed: %v", err)
@@ -107,7 +105,7 @@ func loadModules(paths []string) error {
 		if err != nil {
 			return err
 		}
-		err = unix.FinitModule(int(f.Fd()), "", 0) //nolint:gosec // a file descriptor fits an int
+		err = unix.FinitModule(int(f.Fd()), "", 0)
 		_ = f.Close()
 		if err != nil && err != unix.EEXIST { //nolint:errorlint // a bare errno
 			return fmt.Errorf("load %s: %w", p, err)

@@ -28,7 +28,7 @@ func fillText(b []byte, seed uint64) {
 	}
 	for off := 0; off+16 <= len(b); off += pageLen {
 		binary.LittleEndian.PutUint64(b[off:], seed)
-		binary.LittleEndian.PutUint64(b[off+8:], uint64(off)) //nolint:gosec // an index
+		binary.LittleEndian.PutUint64(b[off+8:], uint64(off))
 	}
 }
 
