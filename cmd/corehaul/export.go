@@ -36,7 +36,7 @@ type exportFlags struct {
 func newExport(a *app) *cobra.Command {
 	var f exportFlags
 	cmd := &cobra.Command{
-		Use: "export ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeDump,
+		Use: "export ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Write a dump in another format or with another compressor",
 		Long: `Write a dump as an ELF core, as a kdump-compressed file, or as the flattened form
 of one. Without --compress the pages of a kdump-compressed dump keep theirs; zlib

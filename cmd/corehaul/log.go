@@ -18,7 +18,7 @@ import (
 
 func newLog(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "log ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeDump,
+		Use: "log ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Print the kernel log of a crashed system",
 		Long: `Print the kernel log of a crashed system: of a stored dump the text that its
 sender sent, of a vmcore file what lies in its memory. Control characters are

@@ -17,7 +17,7 @@ import (
 func newRm(a *app) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use: "rm ID...", GroupID: groupDumps, Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeDump,
+		Use: "rm ID...", GroupID: groupDumps, Args: cobra.MinimumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Remove dumps from the store",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.rm(cmd.Context(), args, storage.RemoveOptions{Force: force})

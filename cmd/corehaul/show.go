@@ -18,7 +18,7 @@ import (
 
 func newShow(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "show ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeDump,
+		Use: "show ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Show what is known of a dump",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.show(cmd.Context(), t) })

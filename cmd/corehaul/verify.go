@@ -16,7 +16,7 @@ const shownFindings = 50
 
 func newVerify(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "verify ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeDump,
+		Use: "verify ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Read every byte of a dump again and compare it with what was sent",
 		Long: `Read every byte of a dump again. A stored dump is compared with the checksums
 that the sender made of the pages as it read them, and damage is named: header

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -56,6 +57,17 @@ func fromEnvironment(cmd *cobra.Command, lookup LookupFunc) error {
 	return first
 }
 
+// Complete wraps a function that completes arguments for the shell, which runs before
+// any command does: the flags have what the environment says by then.
+func Complete(f cobra.CompletionFunc) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if err := fromEnvironment(cmd, os.LookupEnv); err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return f(cmd, args, prefix)
+	}
+}
+
 // EnvVar is a line of the table of environment variables.
 type EnvVar struct {
 	Name     string   `json:"name"`
@@ -67,6 +79,9 @@ type EnvVar struct {
 func EnvTable(root *cobra.Command) []EnvVar {
 	byName := map[string]*EnvVar{}
 	walk(root, func(cmd *cobra.Command) {
+		if cmd.HasParent() && cmd.Parent().Name() == "completion" {
+			return // cobra's own, which do not look at the environment
+		}
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			if !takesEnv(f) {
 				return

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/protocol"
+	corehaultls "github.com/corehaul/corehaul/tls"
+)
+
+// corehaul runs the program and returns what it prints.
+func corehaul(t *testing.T, args ...string) string {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	if err := run(t.Context(), cli.Stdio{Out: &out, Err: &errOut}, args); err != nil {
+		t.Fatalf("corehaul %v: %v\n%s", args, err, errOut.String())
+	}
+	return out.String()
+}
+
+// TestServe starts a server on both loopback addresses, sends it a log over each, and stops it.
+func TestServe(t *testing.T) {
+	dir := t.TempDir()
+	ca, data, notify := filepath.Join(dir, "ca"), filepath.Join(dir, "data"), filepath.Join(dir, "notify")
+	corehaul(t, "ca", "init", "--dir", ca)
+	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = systemd.Close() }()
+	t.Setenv("NOTIFY_SOCKET", notify)
+	ctx, stop := context.WithCancel(t.Context())
+	out, in := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, cli.Stdio{Out: in, Err: io.Discard}, []string{
+			"serve", "--data", data, "--ca", ca, "--tls", "127.0.0.1:0", "--tls", "[::1]:0", "--reserve", "0",
+		})
+		_ = in.Close()
+	}()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(errors.Join(err, <-ended))
+	}
+	addrs := strings.Fields(line)
+	if len(addrs) != 3 || addrs[0] != "ready" {
+		t.Fatalf("got %q, want ready and two addresses", line)
+	}
+	state := make([]byte, 100)
+	if n, err := systemd.Read(state); err != nil || string(state[:n]) != "READY=1" {
+		t.Errorf("systemd was told %q, %v", state[:n], err)
+	}
+	for i, host := range []string{"v4", "v6"} {
+		identity := filepath.Join(dir, host)
+		corehaul(t, "ca", "issue", host, "--dir", ca, "--out", identity)
+		sendLog(t, strings.TrimPrefix(addrs[i+1], "tls://"), identity)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("stopped with %v", err)
+	}
+	if list := corehaul(t, "ls", "--data", data, "--state", "log-only"); !strings.Contains(list, "v4") || !strings.Contains(list, "v6") {
+		t.Errorf("both logs should be there:\n%s", list)
+	}
+	if log := corehaul(t, "log", protocol.DumpID(nil, []byte("v4"), nil), "--data", data); log != "kernel log\n" {
+		t.Errorf("got log %q", log)
+	}
+}
+
+// sendLog is a sender that has no more than a log.
+func sendLog(t *testing.T, addr, identity string) {
+	t.Helper()
+	id, err := corehaultls.LoadIdentity(identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := tls.Dialer{Config: corehaultls.ClientConfig(id)}
+	raw, err := d.DialContext(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := protocol.NewConn(raw, protocol.Sender)
+	defer func() { _ = conn.Close() }()
+	hello := &protocol.Hello{
+		DumpID: protocol.DumpID(nil, []byte(id.Host), nil), Tool: "test", Machine: "x86_64", PageSize: 4096, MaxPFN: 1, NrCPUs: 1,
+	}
+	if err := conn.Write(hello); err != nil {
+		t.Fatal(err)
+	}
+	log := conn.NewLogWriter()
+	if _, err := io.WriteString(log, "kernel log\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(log.Close(""), conn.Write(&protocol.Finish{Reason: protocol.ReasonLogOnly})); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		msg, err := conn.Read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sealed, ok := msg.(*protocol.Sealed); ok {
+			if sealed.State != protocol.StateLogOnly {
+				t.Errorf("sealed as %s", sealed.State)
+			}
+			return
+		}
+	}
+}
+
+func TestConfigFileYieldsToFlags(t *testing.T) {
+	file, err := parseServeFile("c.toml", []byte("memory = \"64MiB\"\nmax_active = 3\ntls = [\"a:1\", \"b:2\"]\nresume_grace = \"90s\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := newServe(&app{})
+	if err := cmd.Flags().Set("max-active", "5"); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.apply("c.toml", cmd.Flags()); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"memory": "64MiB", "max-active": "5", "tls": "[a:1,b:2]", "resume-grace": "1m30s", "reserve": "1GiB",
+	} {
+		if got := cmd.Flag(name).Value.String(); got != want {
+			t.Errorf("%s: got %s, want %s", name, got, want)
+		}
+	}
+}
+
+// TestEveryServeFlagIsAKey holds the configuration file to the flags.
+func TestEveryServeFlagIsAKey(t *testing.T) {
+	cmd := newServe(&app{})
+	for _, line := range strings.Split(cmd.Flags().FlagUsages(), "\n") {
+		_, rest, ok := strings.Cut(line, "--")
+		if !ok {
+			continue
+		}
+		name := strings.Fields(rest)[0]
+		if name == "config" {
+			continue
+		}
+		key := strings.ReplaceAll(name, "-", "_")
+		_, err := parseServeFile("c.toml", []byte(key+" = []\n"))
+		if err != nil && strings.Contains(err.Error(), "unknown key") {
+			t.Errorf("flag --%s has no key %s", name, key)
+		}
+	}
+}
