@@ -59,38 +59,48 @@ func (m *Manager) dynamic(ctx, background context.Context, links []netlink.Link)
 
 // dhcp gets one lease for one link and applies it.
 func (m *Manager) dhcp(ctx, background context.Context, l netlink.Link) error {
-	c, lease, err := request(ctx, l)
+	lease, err := request(ctx, l)
 	if err != nil {
 		return err
 	}
 	if err := m.apply(l, lease.ACK); err != nil {
-		return errors.Join(err, c.Close())
+		return err
 	}
 	m.wg.Add(1)
 	go func() {
 		defer m.wg.Done()
-		m.renew(background, l, c, lease)
+		m.renew(background, l, lease)
 	}()
 	return nil
 }
 
-func request(ctx context.Context, l netlink.Link) (*nclient4.Client, *nclient4.Lease, error) {
+// client opens a DHCP client. Its packet socket sees a copy of every packet of the
+// link, so it must not stay open while a dump is sent.
+func client(l netlink.Link) (*nclient4.Client, error) {
 	a := l.Attrs()
 	c, err := nclient4.New(a.Name, nclient4.WithTimeout(dhcpTry), nclient4.WithRetry(dhcpRounds), nclient4.WithHWAddr(a.HardwareAddr))
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: dhcp: %w", a.Name, err)
+		return nil, fmt.Errorf("%s: dhcp: %w", a.Name, err)
 	}
+	return c, nil
+}
+
+func request(ctx context.Context, l netlink.Link) (*nclient4.Lease, error) {
+	c, err := client(l)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }()
 	lease, err := c.Request(ctx, dhcpv4.WithRequestedOptions(dhcpv4.OptionSubnetMask, dhcpv4.OptionRouter,
 		dhcpv4.OptionDomainNameServer, dhcpv4.OptionDomainName, dhcpv4.OptionDNSDomainSearchList,
 		dhcpv4.OptionInterfaceMTU, dhcpv4.OptionClasslessStaticRoute))
 	if err != nil {
-		_ = c.Close()
 		if ctx.Err() != nil {
-			return nil, nil, ctx.Err()
+			return nil, ctx.Err()
 		}
-		return nil, nil, fmt.Errorf("%s: dhcp: %w", a.Name, err)
+		return nil, fmt.Errorf("%s: dhcp: %w", l.Attrs().Name, err)
 	}
-	return c, lease, nil
+	return lease, nil
 }
 
 // apply turns what a server granted into addresses, routes and resolvers.
@@ -184,8 +194,7 @@ func plainDomain(s string) bool {
 
 // renew asks for the lease again at half its time, as RFC 2131 has it, so that a
 // dump that takes hours keeps its address.
-func (m *Manager) renew(ctx context.Context, l netlink.Link, c *nclient4.Client, lease *nclient4.Lease) {
-	defer func() { _ = c.Close() }()
+func (m *Manager) renew(ctx context.Context, l netlink.Link, lease *nclient4.Lease) {
 	for {
 		wait := max(lease.ACK.IPAddressLeaseTime(time.Hour)/2, minRenewal)
 		select {
@@ -193,7 +202,7 @@ func (m *Manager) renew(ctx context.Context, l netlink.Link, c *nclient4.Client,
 			return
 		case <-time.After(wait):
 		}
-		next, err := c.Renew(ctx, lease)
+		next, err := renewOnce(ctx, l, lease)
 		if ctx.Err() != nil {
 			return
 		}
@@ -203,6 +212,15 @@ func (m *Manager) renew(ctx context.Context, l netlink.Link, c *nclient4.Client,
 		}
 		lease = next
 	}
+}
+
+func renewOnce(ctx context.Context, l netlink.Link, lease *nclient4.Lease) (*nclient4.Lease, error) {
+	c, err := client(l)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }()
+	return c.Renew(ctx, lease)
 }
 
 // slaac waits until the kernel has made an address out of a router advertisement and
