@@ -37,8 +37,9 @@ const (
 	// MaxFileSize bounds offsets in the reassembled file: beyond any dump, and low
 	// enough that sums do not overflow.
 	MaxFileSize = 1 << 60
-	// MaxRecords bounds the index of a File: 32 bytes each. makedumpfile writes
-	// records of up to 64 KiB, so this is a dump of 256 GiB.
+	// MaxRecords bounds the index of a File: 24 bytes each, twice that while it is
+	// opened. makedumpfile writes records of up to 64 KiB, so this is a dump of
+	// 256 GiB.
 	MaxRecords = 4 << 20
 )
 

@@ -94,9 +94,10 @@ func (h *fileHeader) detectOrder(b []byte) error {
 	return vmcore.Corruptf("block_size", offBlockSize, "%d is none of %v in either byte order", le, vmcore.PageSizes)
 }
 
+// decodeTime returns the zero time when there is none: QEMU writes zeros.
 func decodeTime(sec, usec uint64) time.Time {
 	const end = 253402300799 // of the year 9999
-	if sec > end || usec >= 1e6 {
+	if sec > end || usec >= 1e6 || sec == 0 && usec == 0 {
 		return time.Time{}
 	}
 	return time.Unix(int64(sec), int64(usec)*1000).UTC()
@@ -248,6 +249,9 @@ func (h *fileHeader) vmcoreInfo(r io.ReaderAt, size int64) *vmcore.Info {
 	}
 	if h.version > Version {
 		i.Warnf("header_version %d is newer than %d", h.version, Version)
+	}
+	if h.split {
+		i.Warnf("one piece of a --split set, with frames %d to %d; those of the other pieces look excluded", h.start, h.end)
 	}
 	i.AddNotes(h.Notes)
 	if i.VMCOREINFO.Empty() {
