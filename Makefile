@@ -3,7 +3,7 @@
 
 export CGO_ENABLED = 0
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS := -s -w -X github.com/corehaul/corehaul/cmd/internal/cli.Version=$(VERSION)
+LDFLAGS := -s -w -X github.com/corehaul/corehaul/cmd/internal/cli.version=$(VERSION)
 LINT    := go tool -modfile=tools/go.mod golangci-lint
 
 # The packages that need no lab, and those of them that share memory between goroutines.

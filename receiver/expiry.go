@@ -136,8 +136,11 @@ func (s *Server) sealLeft(parent context.Context, ref storage.Ref) {
 	}
 	stillMine := s.release(ref, mine)
 	log := s.cfg.Log.With("host", ref.Host, "dump", ref.ID)
+	var damage *dumpdir.DamageError
 	switch {
 	case err == nil || !stillMine || parent.Err() != nil || errors.Is(err, storage.ErrNotFound):
+	case errors.As(err, &damage):
+		log.Error("cannot seal a dump that is damaged; it stays as it is", "error", err)
 	default:
 		log.Error("cannot seal a dump whose sender broke off; trying again", "after", retrySeal, "error", err)
 		s.expiry.set(ref, time.Now().Add(retrySeal))

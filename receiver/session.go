@@ -304,7 +304,7 @@ func (ss *session) sendSealed() error {
 		state = protocol.StatePartial
 	}
 	return ss.write(&protocol.Sealed{
-		State: state, ID: ss.ref.ID, Path: res.VMCore, Pages: res.Progress.Present, Missing: res.Progress.Missing(),
+		State: state, ID: ss.ref.ID, Path: ss.w.Dir(), Pages: res.Progress.Present, Missing: res.Progress.Missing(),
 		Bytes: uint64(max(res.Progress.Bytes, 0)), SHA256: res.SHA256,
 	})
 }

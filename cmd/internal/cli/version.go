@@ -1,13 +1,16 @@
 package cli
 
-import (
-	"runtime/debug"
-	"strings"
-)
+import "runtime/debug"
 
-// Version returns the version of this program as the Go toolchain stamped it: the
-// module's version, or the revision it was built from.
+// version is set when a release is linked (-X).
+var version string
+
+// Version returns the version of this program: the one it was linked with, or what
+// the Go toolchain stamped, the module's version or the revision it was built from.
 func Version() string {
+	if version != "" {
+		return version
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
@@ -15,14 +18,14 @@ func Version() string {
 	if v := info.Main.Version; v != "" && v != "(devel)" {
 		return v
 	}
-	version := "devel"
+	text := "devel"
 	for _, s := range info.Settings {
 		switch {
 		case s.Key == "vcs.revision" && len(s.Value) >= 12:
-			version += "-" + s.Value[:12]
+			text += "-" + s.Value[:12]
 		case s.Key == "vcs.modified" && s.Value == "true":
-			version = strings.TrimSuffix(version, "+dirty") + "+dirty"
+			text += "+dirty"
 		}
 	}
-	return version
+	return text
 }
