@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -102,6 +104,90 @@ func TestResumeAfterCuts(t *testing.T) {
 	if res.Sessions != 5 || f.omitted != 4 {
 		t.Errorf("%d sessions, plan left out in %d, want 5 and 4", res.Sessions, f.omitted)
 	}
+}
+
+// TestAnyCutAnyResume cuts the byte stream wherever it likes, and now and then replaces
+// the sender by a new process. What arrives is the same as ever.
+func TestAnyCutAnyResume(t *testing.T) {
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			cutAndResume(t, rand.New(rand.NewPCG(seed, 0)))
+		})
+	}
+}
+
+func cutAndResume(t *testing.T, r *rand.Rand) {
+	t.Helper()
+	f := newFakeReceiver(t)
+	src, _ := newFakeSource(t)
+	o := options(f)
+	o.Level, o.Log = 1, nil
+	cuts := 6
+	o.Dial = func(ctx context.Context, to string) (net.Conn, error) {
+		c, err := f.dial(ctx, to)
+		if cuts--; err != nil || cuts < 0 {
+			return c, err
+		}
+		return &brittleConn{Conn: c, left: r.IntN(8 << 20)}, nil
+	}
+	for {
+		o.Patience = []time.Duration{0, time.Minute}[r.IntN(2)]
+		res, err := Send(t.Context(), src, o)
+		if err == nil && res.State == protocol.StateComplete {
+			break
+		}
+		if err == nil || cuts < 0 {
+			t.Fatal(res, err)
+		}
+		src, _ = newFakeSource(t)
+	}
+	f.checkPages(mustPlan(t, src, o))
+}
+
+// brittleConn breaks after so many bytes, in the middle of a write if it comes so.
+type brittleConn struct {
+	net.Conn
+	left int
+}
+
+func (c *brittleConn) Write(p []byte) (int, error) {
+	if c.left < len(p) {
+		n, _ := c.Conn.Write(p[:c.left])
+		_ = c.Close()
+		return n, errCut
+	}
+	c.left -= len(p)
+	return c.Conn.Write(p)
+}
+
+// TestAutoOnSlowLine holds that a line that holds up the encoders gets the stronger code.
+func TestAutoOnSlowLine(t *testing.T) {
+	src, _ := newFakeSource(t)
+	f := newFakeReceiver(t)
+	o := options(f)
+	o.Level = 0
+	o.Dial = func(ctx context.Context, to string) (net.Conn, error) {
+		c, err := f.dial(ctx, to)
+		return &slowConn{c}, err
+	}
+	if _, err := Send(t.Context(), src, o); err != nil {
+		t.Fatal(err)
+	}
+	f.checkPages(mustPlan(t, src, o))
+	if f.encodings[protocol.EncodingSnappyPage] == 0 || f.encodings[protocol.EncodingZstdPage]+f.encodings[protocol.EncodingZstdBlock] == 0 {
+		t.Errorf("encodings %v, want snappy first and zstd then", f.encodings)
+	}
+}
+
+// slowConn takes 40 ms for a chunk, which is far more than its encoding takes.
+type slowConn struct{ net.Conn }
+
+func (c *slowConn) Write(p []byte) (int, error) {
+	if len(p) > 100<<10 {
+		time.Sleep(40 * time.Millisecond)
+	}
+	return c.Conn.Write(p)
 }
 
 func TestResumeByAnotherProcess(t *testing.T) {

@@ -152,6 +152,24 @@ func TestDHCP(t *testing.T) {
 	}
 }
 
+func TestLeaseRenewal(t *testing.T) {
+	server, client := pair(t, "srv4", "cli4")
+	serveDHCP(t, server)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := netlink.LinkSetUp(client); err != nil {
+		t.Fatal(err)
+	}
+	lease, err := request(ctx, client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := renewOnce(ctx, client, lease)
+	if err != nil || !next.CreationTime.After(lease.CreationTime) || !next.ACK.YourIPAddr.Equal(lease.ACK.YourIPAddr) {
+		t.Errorf("renewed %v (%v)", next, err)
+	}
+}
+
 func TestDHCPWithoutServer(t *testing.T) {
 	_, client := pair(t, "srv1", "cli1")
 	var log logger
