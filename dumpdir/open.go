@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 )
 
 // Dump is a dump directory open for reading, sealed or arriving. What it says is as
@@ -18,7 +19,8 @@ type Dump struct {
 	jr  *journal
 	m   *Manifest
 
-	damage error
+	damage  error
+	claimed State // of the manifest, as it was read
 }
 
 // Open opens the dump in dir. A damaged manifest does not keep it from opening: what
@@ -52,6 +54,9 @@ func (d *Dump) load() error {
 		return err
 	}
 	d.jr, d.m = jr, m
+	if m != nil {
+		d.claimed = m.State
+	}
 	if merr == nil && (m.ID != jr.ident.id || m.Host != jr.ident.host) {
 		merr = manifestDamage("it is of dump %s of host %q, the journal of %s of %q", m.ID, m.Host, jr.ident.id, jr.ident.host)
 	}
@@ -115,16 +120,18 @@ func (d *Dump) VMCorePath() (name string, ok bool) {
 	if d.m.Plan == nil {
 		return "", false
 	}
-	names, err := d.fs.ReadDir(d.dir)
-	if err != nil {
-		return "", false
-	}
-	for _, name := range names {
-		if name == VMCoreName || name == IncompleteName {
+	for _, name := range []string{VMCoreName, IncompleteName} {
+		if d.has(name) {
 			return path.Join(d.dir, name), true
 		}
 	}
 	return "", false
+}
+
+// has reports whether the directory has a file of this name.
+func (d *Dump) has(name string) bool {
+	names, err := d.fs.ReadDir(d.dir)
+	return err == nil && slices.Contains(names, name)
 }
 
 // OpenVMCore opens the vmcore for reading, complete or not. The error matches fs.ErrNotExist when

@@ -219,7 +219,7 @@ func hashReader(f File, stop func() error) (size int64, sum [32]byte, err error)
 	if size, err = f.Size(); err != nil {
 		return 0, sum, err
 	}
-	h, buf := sha256.New(), make([]byte, 1<<20)
+	h, buf := sha256.New(), make([]byte, min(size, 256<<10))
 	for off := int64(0); off < size; {
 		if stop != nil {
 			if err := stop(); err != nil {

@@ -31,7 +31,7 @@ type scanner struct {
 }
 
 func newScanner(r io.ReaderAt, size int64) *scanner {
-	return &scanner{r: r, size: size, buf: make([]byte, 0, 4*maxPayload)}
+	return &scanner{r: r, size: size, buf: make([]byte, 0, int(min(size, 4*maxPayload)))}
 }
 
 // window returns the n bytes at off, which lie within the journal.

@@ -151,14 +151,14 @@ func (v *verifier) bitmaps(h *kdumpfile.Header) error {
 		return err
 	}
 	v.bitmap = newRankedBitmap(v.vm, l)
-	if v.jr.seal != nil && v.jr.seal.state == StatePartial && len(v.jr.broken) > 0 {
+	if v.as == StatePartial && len(v.jr.broken) > 0 {
 		v.rep.Warnings = append(v.rep.Warnings, "2nd bitmap and page descriptors were not compared, because records of the journal are broken")
 		v.bitmap = nil
 		return v.skip(l.Descs)
 	}
 	var err error
 	runs := v.jr.runs(&err)
-	if v.jr.seal != nil && v.jr.seal.state == StatePartial {
+	if v.as == StatePartial {
 		runs = v.jr.present(&err)
 	}
 	second := &comparer{v: v, region: bitmapRegion("2nd bitmap", l.Bitmap2, l.MaxPFN), bitmap: v.bitmap}
@@ -171,7 +171,7 @@ func (v *verifier) bitmaps(h *kdumpfile.Header) error {
 
 // presence compares the chunks' pages with the plan, where they have to be the same.
 func (v *verifier) presence() error {
-	if v.jr.state() != StateComplete || len(v.jr.broken) > 0 {
+	if v.as != StateComplete || len(v.jr.broken) > 0 {
 		return nil
 	}
 	var perr, rerr error

@@ -419,6 +419,18 @@ func (s *FS) SetBytes(name string, b []byte) {
 	d.names[path.Base(name)], d.durable[path.Base(name)] = ino, ino
 }
 
+// Flip flips a bit of a file, as a disk that rots does. ok is false when there is no such byte.
+func (s *FS) Flip(name string, off int64, bit int) (ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ino, err := s.lookup("flip", clean(name))
+	if err != nil || off >= int64(len(ino.data)) {
+		return false
+	}
+	ino.data[off] ^= 1 << bit
+	return true
+}
+
 // Clone returns a copy that shares nothing with s, with everything in it durable.
 func (s *FS) Clone() *FS {
 	s.mu.Lock()
