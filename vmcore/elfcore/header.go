@@ -22,9 +22,8 @@ const pnXnum = 0xffff
 
 // Limits of what is read.
 const (
-	// maxPhdrs: 64 times what e_phnum can say; a program header per GiB would
-	// be enough for 1 PiB.
-	maxPhdrs = 1 << 22
+	// maxPhdrs: 16 times what e_phnum can say; one for each GiB of 1 PiB.
+	maxPhdrs = 1 << 20
 	// maxNotes is for the notes that are kept: 16 times what 1024 CPUs need. The
 	// capture kernel has little memory, so notes of device dumps (vmcoredd, up
 	// to gigabytes) are not kept.

@@ -6,7 +6,8 @@
 // behind it, two bitmaps over all page frames (1st: the frame is RAM; 2nd: the
 // page is in this file), one descriptor of 24 bytes per set bit of the 2nd
 // bitmap in frame order, and the pages, each stored raw or compressed by itself,
-// in any order. A block is as large as a page of the dumped kernel.
+// in any order. A block is as large as a page of the dumped kernel. FORMAT.md says
+// what a Writer makes of it, and how a file looks before it is whole.
 //
 // [Reader] takes header versions 0 to 6 of 64-bit machines in either byte order,
 // with pages raw or compressed by zlib, lzo, snappy or zstd; complete, incomplete
