@@ -31,12 +31,22 @@ func (ss *session) readFacts(ctx context.Context) error {
 	return ss.write(&protocol.LogStored{Bytes: log.bytes})
 }
 
+// errKeepLog ends the reading of a log that is shorter than the one that is stored.
+var errKeepLog = errors.New("a longer log is stored already")
+
 func (ss *session) storeLog(log *logReader) error {
 	if ss.complete() {
 		_, err := io.Copy(io.Discard, log)
 		return err
 	}
-	if err := ss.w.StoreLog(log); err != nil {
+	log.atLeast = uint64(max(0, ss.w.Manifest().Bytes.Log)) //nolint:gosec // not negative
+	err := ss.w.StoreLog(log)
+	if errors.Is(log.err, errKeepLog) {
+		ss.log.Warn("kept the log of an earlier session", "bytes", log.atLeast, "new", log.bytes)
+		log.err, err = nil, nil
+		log.title = printk.TitleFinder{}
+	}
+	if err != nil {
 		return err
 	}
 	log.endLine()
@@ -90,7 +100,10 @@ type logReader struct {
 	rest  []byte // of the last piece
 	line  []byte // begun, not ended; at most maxLogLine
 	title printk.TitleFinder
-	err   error
+	// atLeast is the length of the log that is stored: a crash has one log, so one
+	// that is shorter was read worse.
+	atLeast uint64
+	err     error
 }
 
 func (l *logReader) Read(p []byte) (int, error) {
@@ -124,6 +137,9 @@ func (l *logReader) more() error {
 	case *protocol.LogEnd:
 		if m.Error != "" {
 			l.ss.log.Warn("the sender could not read all of the log", "cause", m.Error, "bytes", l.bytes)
+		}
+		if l.bytes < l.atLeast {
+			return errKeepLog
 		}
 		return io.EOF
 	}

@@ -177,6 +177,29 @@ func TestLogOnly(t *testing.T) {
 	}
 }
 
+// TestShorterLogIsNotTaken has a sender come back that can read less of the log.
+func TestShorterLogIsNotTaken(t *testing.T) {
+	r := newRig(t, nil)
+	d := newDump(t, 1)
+	r.peer("web1", d).hello()
+	worse := newDump(t, 1)
+	worse.log = "[    0.000000] Linux version 6.1.0\n"
+	p := r.peer("web1", worse)
+	p.hello()
+	p.plan()
+	p.finish(protocol.ReasonCancelled)
+	entry, err := r.store.Find(t.Context(), d.hello.DumpID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := entry.Manifest; m.Bytes.Log != int64(len(d.log)) || m.PanicLine == "" {
+		t.Errorf("%d bytes of log with panic line %q, want the first one's %d", m.Bytes.Log, m.PanicLine, len(d.log))
+	}
+	if m := r.stored("web1"); m.State != dumpdir.StatePartial {
+		t.Errorf("sealed as %s", m.State)
+	}
+}
+
 // TestMisbehaviour has a sender do what it must not, after chunk 0 was acknowledged.
 func TestMisbehaviour(t *testing.T) {
 	for _, tc := range []struct {
