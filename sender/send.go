@@ -158,7 +158,7 @@ func (j *job) send(ctx context.Context) (*Result, error) {
 		var off, grace context.CancelFunc
 		stop, off = context.WithDeadline(stop, d)
 		defer off()
-		ctx, grace = context.WithDeadline(ctx, d.Add(sealingGrace))
+		ctx, grace = context.WithDeadlineCause(ctx, d.Add(sealingGrace), ErrDeadline)
 		defer grace()
 	}
 	targets := slices.Clone(j.opts.To)
@@ -199,7 +199,7 @@ func (j *job) send(ctx context.Context) (*Result, error) {
 
 // ended returns why the whole job ended: it was told to, or its time was up.
 func (j *job) ended(ctx context.Context, last *SendError) error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+	if errors.Is(context.Cause(ctx), ErrDeadline) {
 		last.Err = errors.Join(ErrDeadline, last.Err)
 		return last
 	}

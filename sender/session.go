@@ -86,7 +86,8 @@ func (j *job) session(ctx, stop context.Context, nc net.Conn) (out *outcome, err
 // cancelled returns what the receiver is told when ctx ends a session: nothing if it
 // was the connection's own fault.
 func cancelled(ctx context.Context) error {
-	if errors.Is(context.Cause(ctx), context.Canceled) || errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+	cause := context.Cause(ctx)
+	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) || errors.Is(cause, ErrDeadline) {
 		return protocol.Errorf(protocol.CodeCancelled, "the sender was told to stop")
 	}
 	return nil
