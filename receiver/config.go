@@ -132,7 +132,7 @@ type shares struct {
 
 // split gives a quarter of the memory to those who say hello and shares the rest out.
 func (c *Config) split() shares {
-	memory := int64(min(c.Memory, 1<<50)) //nolint:gosec // bounded
+	memory := int64(min(c.Memory, 1<<50))
 	s := shares{hello: memory / 4}
 	rest := memory - s.hello
 	s.slots = int(max(1, min(int64(c.MaxActive), rest/minShare)))

@@ -39,7 +39,7 @@ func (ss *session) storeLog(log *logReader) error {
 		_, err := io.Copy(io.Discard, log)
 		return err
 	}
-	log.atLeast = uint64(max(0, ss.w.Manifest().Bytes.Log)) //nolint:gosec // not negative
+	log.atLeast = uint64(max(0, ss.w.Manifest().Bytes.Log))
 	err := ss.w.StoreLog(log)
 	if errors.Is(log.err, errKeepLog) {
 		ss.log.Warn("kept the log of an earlier session", "bytes", log.atLeast, "new", log.bytes)

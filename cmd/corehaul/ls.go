@@ -109,8 +109,8 @@ func (a *app) printTable(entries []storage.Entry) error {
 	t := cli.NewTable(a.stdio.Out, "ID", "HOST", "TIME", "KERNEL", "STATE", "PAGES", "BYTES", "PANIC")
 	for _, e := range entries {
 		m := &e.Manifest
-		t.Row(cli.Clip(e.ID, shownID+1)[:min(shownID, len(e.ID))], e.Host, cli.Time(e.When()), m.Release, string(m.State),
-			pages(m), cli.Bytes(uint64(max(m.Bytes.VMCore, 0))), cli.Clip(m.PanicLine, 72)) //nolint:gosec // not negative
+		t.Row(e.ID[:min(shownID, len(e.ID))], e.Host, cli.Time(e.When()), m.Release, string(m.State),
+			pages(m), cli.Bytes(uint64(max(m.Bytes.VMCore, 0))), cli.Clip(m.PanicLine, 72))
 	}
 	return t.Flush()
 }

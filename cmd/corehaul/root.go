@@ -88,7 +88,7 @@ func (t *target) name() string {
 	if t.store == nil {
 		return t.path
 	}
-	return t.entry.Ref.String()
+	return t.entry.String()
 }
 
 // find finds what a person typed. A name that begins like a path is one; any other

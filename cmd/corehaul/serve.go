@@ -142,7 +142,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 		return cli.Usage(err)
 	}
 	// The budget counts what the sessions hold; garbage on top of it is collected in time.
-	debug.SetMemoryLimit(int64(min(uint64(f.memory), 1<<50)) + overheadBytes) //nolint:gosec // bounded
+	debug.SetMemoryLimit(int64(min(uint64(f.memory), 1<<50)) + overheadBytes)
 	listeners, err := listen(ctx, f.tls)
 	if err != nil {
 		return err

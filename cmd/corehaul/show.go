@@ -53,8 +53,8 @@ func (a *app) show(_ context.Context, t *target) error {
 		{"took", took(m.StartTime, m.EndTime)},
 		{"pages", pages(m)},
 		{"zero pages", strconv.FormatUint(m.Pages.Zero, 10)},
-		{"vmcore", cli.Bytes(uint64(max(m.Bytes.VMCore, 0)))}, //nolint:gosec // not negative
-		{"raw", cli.Bytes(uint64(max(m.Bytes.Raw, 0)))},       //nolint:gosec // not negative
+		{"vmcore", cli.Bytes(uint64(max(m.Bytes.VMCore, 0)))},
+		{"raw", cli.Bytes(uint64(max(m.Bytes.Raw, 0)))},
 		{"stored as", counts(m.Encodings)},
 		{"sha256", m.SHA256},
 		{"from", strings.TrimSpace(m.Transport + " " + m.Peer)},

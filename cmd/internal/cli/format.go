@@ -61,7 +61,7 @@ func unitShift(unit string) (uint, bool) {
 	unit = strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(unit), "B"), "I")
 	for i, u := range []string{"", "K", "M", "G", "T", "P"} {
 		if unit == u {
-			return uint(10 * i), true //nolint:gosec // i is at most 5
+			return uint(10 * i), true
 		}
 	}
 	return 0, false
