@@ -106,11 +106,11 @@ func (a *app) ls(ctx context.Context, f storage.Filter) error {
 }
 
 func (a *app) printTable(entries []storage.Entry) error {
-	t := cli.NewTable(a.stdio.Out, "ID", "HOST", "TIME", "KERNEL", "STATE", "PAGES", "BYTES", "PANIC")
+	t := cli.NewTable(a.stdio.Out, "ID", "HOST", "TIME", "KERNEL", "STATE", "PAGES", "BYTES", "TOOK", "PANIC")
 	for _, e := range entries {
 		m := &e.Manifest
 		t.Row(e.ID[:min(shownID, len(e.ID))], e.Host, cli.Time(e.When()), m.Release, string(m.State),
-			pages(m), cli.Bytes(uint64(max(m.Bytes.VMCore, 0))), cli.Clip(m.PanicLine, 72))
+			pages(m), cli.Bytes(uint64(max(m.Bytes.VMCore, 0))), took(m.StartTime, m.EndTime), cli.Clip(m.PanicLine, 72))
 	}
 	return t.Flush()
 }

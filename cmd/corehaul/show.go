@@ -94,6 +94,7 @@ func optionalTime(t *time.Time) string {
 	return cli.Time(*t)
 }
 
+// took is how long a dump took to arrive, empty while it arrives.
 func took(from time.Time, to *time.Time) string {
 	if to == nil {
 		return ""
