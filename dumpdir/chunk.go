@@ -12,8 +12,9 @@ import (
 // Limits of one chunk. A sender's chunks are about 1 MiB of raw pages. The journal record of a
 // chunk at both limits still fits one record.
 const (
-	MaxChunkPages   = 4096 // pages of all kinds in one chunk
-	MaxChunkExtents = 4096 // extents of one chunk
+	MaxChunkPages   = 4096     // pages of all kinds in one chunk
+	MaxChunkExtents = 4096     // extents of one chunk
+	MaxChunkRaw     = 16 << 20 // raw bytes of its data pages: what a reader may have to hold
 )
 
 // ExtentKind says what the pages of an extent are.
@@ -100,6 +101,9 @@ func checkShape(extents []ChunkExtent, pages []PageRecord, pageSize int, limit m
 	}
 	if uint64(len(pages)) != s.pages-s.zero {
 		return s, fmt.Errorf("%d page records for %d data pages", len(pages), s.pages-s.zero)
+	}
+	if len(pages) > MaxChunkRaw/pageSize {
+		return s, fmt.Errorf("%d data pages of %d bytes", len(pages), pageSize)
 	}
 	for i, p := range pages {
 		if err := p.check(pageSize); err != nil {

@@ -84,6 +84,36 @@ func sendMissing(w *dumpdir.Writer, m *dumpdirtest.Machine, a *acked) error {
 	return nil
 }
 
+// cutOffSession is a session whose deadline comes after a few chunks: it seals a partial dump, which
+// the next one takes up again.
+func cutOffSession(t *testing.T, fsys dumpdir.FS, m *dumpdirtest.Machine, a *acked, chunks int) error {
+	t.Helper()
+	w, err := dumpdir.Resume(fsys, dir, dumpdir.Options{Reopen: true})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = w.Close() }()
+	if err := checkAcked(w, fsys, m, a); err != nil {
+		t.Errorf("lost: %v", err)
+		return err
+	}
+	if res, sealed := w.Result(); sealed {
+		a.state = res.State
+		return nil
+	}
+	short := *m
+	short.Chunks = m.Chunks[:min(chunks, len(m.Chunks))]
+	if err := sendMissing(w, &short, a); err != nil {
+		return err
+	}
+	res, err := w.Seal(t.Context(), "deadline")
+	if err != nil {
+		return err
+	}
+	a.state = res.State
+	return w.Close()
+}
+
 func checkAcked(w *dumpdir.Writer, fsys dumpdir.FS, m *dumpdirtest.Machine, a *acked) error {
 	have := w.Have()
 	for q := range a.seqs {
@@ -251,5 +281,52 @@ func TestFaults(t *testing.T) {
 			t.Fatalf("operation %d failed, then: %v", n, err)
 		}
 		wantClean(t, verify(t, fsys, dir))
+	}
+}
+
+// TestPowerCutWhileSealing cuts the power at every operation of taking a partial dump up again, adding to it and
+// sealing it, and once more of the round after.
+func TestPowerCutWhileSealing(t *testing.T) {
+	m := dumpdirtest.NewMachine(22, 100, 8)
+	base := dumpdirtest.NewFS()
+	w := start(t, base, dir, m)
+	putAll(t, w, m.Chunks[:3])
+	if _, err := w.Seal(t.Context(), "first deadline"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; ; n++ {
+		rnd := rand.New(rand.NewPCG(uint64(n), 9)) //nolint:gosec // a seed
+		fsys := base.Clone()
+		a := &acked{log: true, plan: true, seqs: map[uint64]bool{0: true, 1: true, 2: true}}
+		fsys.SetFault(cutAt(n))
+		err := cutOffSession(t, fsys, m, a, 6)
+		if err == nil {
+			t.Logf("reopening and sealing has %d operations", n-1)
+			return
+		}
+		fsys.Cut(rnd)
+		fsys.SetFault(cutAt(1 + rnd.IntN(n+20)))
+		if err := cutOffSession(t, fsys, m, a, 8); err != nil {
+			fsys.Cut(rnd)
+		}
+		fsys.SetFault(nil)
+		if err := cutOffSession(t, fsys, m, a, 9); err != nil || t.Failed() {
+			t.Fatalf("power cut at operation %d: %v", n, err)
+		}
+		wantClean(t, verify(t, fsys, dir))
+		if a.state != dumpdir.StatePartial || len(a.seqs) < 3 {
+			t.Fatalf("power cut at operation %d: %+v", n, a)
+		}
+		for q := range uint64(9) {
+			a.seqs[q] = true
+		}
+		if err := cutOffSession(t, fsys, m, a, len(m.Chunks)); err != nil || a.state != dumpdir.StateComplete {
+			t.Fatalf("power cut at operation %d, then to the end: %+v, %v", n, a.state, err)
+		}
+		wantClean(t, verify(t, fsys, dir))
+		checkPages(t, fsys, m, []dumpdir.SeqRange{{Start: 0, Count: m.End.Chunks}}, 100)
 	}
 }

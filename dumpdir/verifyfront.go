@@ -231,7 +231,7 @@ func (v *verifier) chunkDescs(r *chunkRecord) error {
 			v.find(Finding{File: JournalName, Offset: -1, Where: "journal", Chunk: &seq, Text: fmt.Sprintf("%v is not planned", e.Extent)})
 			return nil
 		}
-		have := make([]byte, e.Count*kdumpfile.PageDescLen)
+		have := v.descBuf(e.Count)
 		if _, err := v.vm.ReadAt(have, v.layout.DescOffset(n)); err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
@@ -248,6 +248,14 @@ func (v *verifier) chunkDescs(r *chunkRecord) error {
 		}
 	}
 	return v.ctx.Err()
+}
+
+// descBuf returns a buffer for the descriptors of an extent.
+func (v *verifier) descBuf(n uint64) []byte {
+	if need := int(n) * kdumpfile.PageDescLen; need > len(v.buf) { //nolint:gosec // at most MaxChunkPages
+		v.buf = make([]byte, need)
+	}
+	return v.buf[:n*kdumpfile.PageDescLen]
 }
 
 var descFields = []field{{0, "offset"}, {8, "size"}, {12, "flags"}, {16, "page_flags"}}
