@@ -117,11 +117,11 @@ func (e *Encoder) EncodePage(dst, page []byte) (stored []byte, flags uint32) {
 }
 
 func (e *Encoder) compress(dst, page []byte) []byte {
+	if n := s2.MaxEncodedLen(len(page)); cap(dst) < n {
+		dst = e.room(n)
+	}
 	switch e.codec {
 	case Snappy:
-		if n := s2.MaxEncodedLen(len(page)); cap(dst) < n {
-			dst = e.room(n)
-		}
 		return s2.EncodeSnappy(dst[:cap(dst)], page)
 	case Zstd:
 		return e.zstd.EncodeAll(page, dst[:0])
