@@ -246,7 +246,7 @@ func (p *Plan) each(ctx context.Context, tiers uint8, emit func(tier uint8, seq 
 func (p *Plan) end(codec protocol.Encoding, warnings []string) *protocol.PlanEnd {
 	return &protocol.PlanEnd{
 		Hash: p.Sum.Hash, Runs: p.Sum.Runs, Kept: p.Sum.Kept, Chunks: p.Sum.Chunks(),
-		Tiers: p.tiers(), Pages: p.Pages, Codec: codec, Warnings: slices.Concat(warnings, p.Warnings),
+		Tiers: p.tiers(), Pages: p.Pages, Codec: codec, Warnings: wireWarnings(slices.Concat(p.Warnings, warnings)),
 	}
 }
 

@@ -2,12 +2,10 @@ package sender
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"net/url"
 	"runtime"
 	"slices"
 	"sync"
@@ -26,9 +24,6 @@ const (
 	sealingGrace  = time.Minute // what sealing may take after the deadline
 	maxRetryAfter = time.Minute
 )
-
-// A Dialer connects to a target such as tls://host:port.
-type Dialer func(ctx context.Context, target string) (net.Conn, error)
 
 // Options says how a dump is sent.
 type Options struct {
@@ -118,6 +113,9 @@ func Send(ctx context.Context, src *Source, opts Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(opts.To) == 0 {
+		return nil, errors.New("no target to send to")
+	}
 	if opts.Tally == nil {
 		opts.Tally = new(Tally)
 	}
@@ -149,7 +147,7 @@ func (j *job) logOnce(line string) {
 	}
 }
 
-// send tries the targets in turn.
+// send tries the targets in turn, round after round.
 func (j *job) send(ctx context.Context) (*Result, error) {
 	// stop is about the deadline alone, so that its end is never taken for that of ctx.
 	stop, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -164,37 +162,48 @@ func (j *job) send(ctx context.Context) (*Result, error) {
 	targets := slices.Clone(j.opts.To)
 	wait := backoff{next: firstBackoff}
 	for {
-		var last *SendError
-		for _, target := range slices.Clone(targets) {
-			res, err := j.try(ctx, stop, target)
-			if err == nil {
-				return res, nil
-			}
-			last = &SendError{Target: target, LogStored: j.logStored, Sessions: j.attempt, Err: err}
-			if ctx.Err() != nil {
-				return nil, j.ended(ctx, last)
-			}
-			if errors.Is(err, protocol.CodeSuperseded) {
-				// Another sender is at work on this dump; coming back would only chase it away.
-				return nil, last
-			}
-			if !j.opts.Stubborn && permanent(err) {
-				targets = slices.DeleteFunc(targets, func(t string) bool { return t == target })
-				j.log("%v; not tried again", last)
-				continue
-			}
-			j.log("%v", last)
+		res, left, err := j.round(ctx, stop, targets)
+		switch {
+		case res != nil:
+			return res, nil
+		case ctx.Err() != nil:
+			return nil, j.ended(ctx, err)
+		case len(left) == 0, time.Since(j.tally.lastProgress()) >= j.opts.Patience:
+			return nil, err
+		case stop.Err() != nil:
+			err.Err = errors.Join(ErrDeadline, err.Err)
+			return nil, err
 		}
-		if last == nil || len(targets) == 0 || time.Since(j.tally.lastProgress()) >= j.opts.Patience {
-			return nil, last
-		}
-		if stop.Err() != nil {
-			return nil, &SendError{Target: last.Target, LogStored: j.logStored, Sessions: j.attempt, Err: errors.Join(ErrDeadline, last.Err)}
-		}
-		if err := wait.sleep(ctx, stop, j.tally, last.Err); err != nil {
-			return nil, j.ended(ctx, last)
+		targets = left
+		if wait.sleep(ctx, stop, j.tally, err.Err) != nil {
+			return nil, j.ended(ctx, err)
 		}
 	}
+}
+
+// round tries each target once. Without a result it returns those that are worth another
+// try, and the last failure.
+func (j *job) round(ctx, stop context.Context, targets []string) (res *Result, left []string, last *SendError) {
+	for _, target := range targets {
+		res, err := j.try(ctx, stop, target)
+		if err == nil {
+			return res, nil, nil
+		}
+		last = &SendError{Target: target, LogStored: j.logStored, Sessions: j.attempt, Err: err}
+		switch {
+		case ctx.Err() != nil:
+			return nil, nil, last
+		case errors.Is(err, protocol.CodeSuperseded):
+			// Another sender is at work on this dump; coming back would only chase it away.
+			return nil, nil, last
+		case !j.opts.Stubborn && permanent(err):
+			j.log("%v; not tried again", last)
+		default:
+			j.log("%v", last)
+			left = append(left, target)
+		}
+	}
+	return nil, left, last
 }
 
 // ended returns why the whole job ended: it was told to, or its time was up.
@@ -233,12 +242,6 @@ func (b *backoff) sleep(ctx, stop context.Context, t *Tally, err error) error {
 		return ctx.Err()
 	}
 }
-
-// handshakeError is a failure of TLS itself: a wrong pin, an identity that is refused.
-type handshakeError struct{ err error }
-
-func (e *handshakeError) Error() string { return e.err.Error() }
-func (e *handshakeError) Unwrap() error { return e.err }
 
 // permanent reports whether another try at the same receiver is of no use.
 func permanent(err error) bool {
@@ -279,41 +282,4 @@ func (j *job) try(ctx, stop context.Context, target string) (*Result, error) {
 		Sealed: *out.sealed, Reason: out.reason, Declined: out.declined, DeclinedWhy: out.why, Known: out.known, Target: target,
 		Lost: p.Lost, LostNotes: j.tally.lostLines(), BytesSent: p.BytesSent, Sessions: j.attempt, Elapsed: p.Elapsed,
 	}, nil
-}
-
-// DialTLS returns a Dialer for tls:// targets. conf is cloned.
-func DialTLS(conf *tls.Config) Dialer {
-	return func(ctx context.Context, target string) (net.Conn, error) {
-		u, err := url.Parse(target)
-		if err != nil {
-			return nil, err
-		}
-		if u.Scheme != "tls" || u.Port() == "" {
-			return nil, fmt.Errorf("target %q: write tls://HOST:PORT: %w", target, errors.ErrUnsupported)
-		}
-		var d net.Dialer
-		nc, err := d.DialContext(ctx, "tcp", u.Host)
-		if err != nil {
-			return nil, err
-		}
-		conf := conf.Clone()
-		if conf.ServerName == "" {
-			conf.ServerName = u.Hostname()
-		}
-		tc := tls.Client(nc, conf)
-		if err := tc.HandshakeContext(ctx); err != nil {
-			_ = nc.Close()
-			return nil, classifyHandshake(err)
-		}
-		return tc, nil
-	}
-}
-
-// classifyHandshake tells a refusal from a line that broke meanwhile.
-func classifyHandshake(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op != "remote error" || errors.Is(err, context.DeadlineExceeded) || isEOF(err) {
-		return fmt.Errorf("tls handshake: %w", err)
-	}
-	return &handshakeError{fmt.Errorf("tls handshake: %w", err)}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/vmcore"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -331,6 +332,24 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%d sessions, want %d", f.sessions, tc.sessions)
 			}
 		})
+	}
+}
+
+// TestHostileTexts holds that nothing in a dump keeps it from being sent.
+func TestHostileTexts(t *testing.T) {
+	src, img := newFakeSource(t)
+	for range 1000 {
+		src.warn("%s", strings.Repeat("\x1b[2J\"\\", 1000))
+	}
+	img.info.Machine = 0
+	img.info.Utsname = vmcore.Utsname{Machine: strings.Repeat("\x00ü", 100), Nodename: "\n\xff"}
+	img.info.PhysBase = 1 << 63
+	f := newFakeReceiver(t)
+	o := options(f)
+	o.Log = nil
+	res, err := Send(t.Context(), src, o)
+	if err != nil || res.State != protocol.StateComplete {
+		t.Error(res, err)
 	}
 }
 

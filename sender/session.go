@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 )
 
@@ -225,33 +224,6 @@ func (s *session) run(ctx context.Context) (*outcome, error) {
 	return out, nil
 }
 
-// greet sends all that comes before the receiver is asked for anything: hello, notes,
-// RAM and the log.
-func (s *session) greet() error {
-	s.tally.setState("sending the log")
-	hello := s.hello
-	hello.Attempt = s.attempt
-	if d, ok := s.stop.Deadline(); ok {
-		hello.DeadlineSec = uint64(max(time.Until(d), time.Second) / time.Second)
-	}
-	if err := s.conn.Write(&hello); err != nil {
-		return err
-	}
-	if err := s.conn.WriteNotes(s.src.info.Notes); err != nil {
-		return err
-	}
-	if err := s.conn.WriteRAM(s.ram); err != nil {
-		return err
-	}
-	w := s.conn.NewLogWriter()
-	reason := ""
-	if err := s.src.WriteLog(w); err != nil {
-		reason = "the kernel log cannot be read: " + err.Error()
-		s.logOnce(reason)
-	}
-	return w.Close(reason)
-}
-
 // converse goes from the stored log to the last chunk. It returns SEALED when the
 // receiver needed no FINISH. pulse is called with what the receiver says of heartbeats.
 func (s *session) converse(ctx context.Context, pulse func(protocol.KeepAlive)) (*protocol.Sealed, error) {
@@ -387,19 +359,3 @@ func (s *session) finish(ctx context.Context) (*protocol.Sealed, error) {
 
 // maxFinishText keeps the text of FINISH within what the protocol allows.
 const maxFinishText = 1024
-
-// mergeRAM joins ranges that touch, so that the list is short and strictly ascending.
-func mergeRAM(ranges []mem.Range) []mem.Range {
-	var list []mem.Range
-	for _, r := range ranges {
-		if r.Len() == 0 {
-			continue
-		}
-		if n := len(list) - 1; n >= 0 && r.Start <= list[n].End {
-			list[n].End = max(list[n].End, r.End)
-			continue
-		}
-		list = append(list, r)
-	}
-	return list
-}

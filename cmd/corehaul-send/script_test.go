@@ -104,6 +104,7 @@ func (l *lockedBuffer) Bytes() []byte {
 }
 
 func setup(t *testing.T, env *testscript.Env) error {
+	t.Helper()
 	for file, data := range map[string][]byte{"core.elf": tinyCore(64), "short.elf": tinyCore(64)[:100], "empty": nil, "init": tinyCore(0)[:120]} {
 		if err := os.WriteFile(filepath.Join(env.WorkDir, file), data, 0o600); err != nil {
 			return err
@@ -210,7 +211,7 @@ func tinyCore(pages int) []byte {
 	le.PutUint64(ph[8:], dataOff)
 	le.PutUint64(ph[16:], 0xffff888000000000+paddr)
 	le.PutUint64(ph[24:], paddr)
-	size := uint64(pages) * page //nolint:gosec // small
+	size := uint64(pages) * page
 	le.PutUint64(ph[32:], size)
 	le.PutUint64(ph[40:], size)
 	for i := range pages {

@@ -1,0 +1,61 @@
+package sender
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+)
+
+// A Dialer connects to a target such as tls://host:port.
+type Dialer func(ctx context.Context, target string) (net.Conn, error)
+
+// DialTLS returns a Dialer for tls:// targets. conf is cloned.
+func DialTLS(conf *tls.Config) Dialer {
+	return func(ctx context.Context, target string) (net.Conn, error) {
+		u, err := url.Parse(target)
+		if err != nil {
+			return nil, err
+		}
+		if u.Scheme != "tls" || u.Port() == "" {
+			return nil, fmt.Errorf("target %q: write tls://HOST:PORT: %w", target, errors.ErrUnsupported)
+		}
+		var d net.Dialer
+		nc, err := d.DialContext(ctx, "tcp", u.Host)
+		if err != nil {
+			return nil, err
+		}
+		conf := conf.Clone()
+		if conf.ServerName == "" {
+			conf.ServerName = u.Hostname()
+		}
+		tc := tls.Client(nc, conf)
+		if err := tc.HandshakeContext(ctx); err != nil {
+			_ = nc.Close()
+			return nil, classifyHandshake(err)
+		}
+		return tc, nil
+	}
+}
+
+// classifyHandshake tells a refusal from a line that broke meanwhile.
+func classifyHandshake(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op != "remote error" || errors.Is(err, context.DeadlineExceeded) || isEOF(err) {
+		return fmt.Errorf("tls handshake: %w", err)
+	}
+	return &handshakeError{fmt.Errorf("tls handshake: %w", err)}
+}
+
+// handshakeError is a failure of TLS itself: a wrong pin, an identity that is refused.
+type handshakeError struct{ err error }
+
+func (e *handshakeError) Error() string { return e.err.Error() }
+func (e *handshakeError) Unwrap() error { return e.err }
+
+func isEOF(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}

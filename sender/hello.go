@@ -1,0 +1,129 @@
+package sender
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/protocol"
+)
+
+// greet sends all that comes before the receiver is asked for anything: hello, notes,
+// RAM and the log.
+func (s *session) greet() error {
+	s.tally.setState("sending the log")
+	hello := s.hello
+	hello.Attempt = s.attempt
+	if d, ok := s.stop.Deadline(); ok {
+		hello.DeadlineSec = uint64(max(time.Until(d), time.Second) / time.Second)
+	}
+	if err := s.conn.Write(&hello); err != nil {
+		return err
+	}
+	if err := s.conn.WriteNotes(s.src.info.Notes); err != nil {
+		return err
+	}
+	if err := s.conn.WriteRAM(s.ram); err != nil {
+		return err
+	}
+	w := s.conn.NewLogWriter()
+	reason := ""
+	if err := s.src.WriteLog(w); err != nil {
+		reason = "the kernel log cannot be read: " + err.Error()
+		s.logOnce(reason)
+	}
+	return w.Close(reason)
+}
+
+// newHello says who crashed. What is not known stays out.
+func (j *job) newHello() protocol.Hello {
+	info := j.src.info
+	h := protocol.Hello{
+		DumpID: protocol.DumpID(info.VMCOREINFO.Raw(), info.Notes, j.opts.MachineID),
+		Tool:   j.opts.Tool, Machine: machineName(info.Machine),
+		PageSize: uint32(info.PageSize), MaxPFN: info.MaxPFN, //nolint:gosec // checked by NewSource
+		NrCPUs: uint32(min(max(len(info.CPUs), 1), protocol.MaxCPUs)),
+		Uts:    j.src.Utsname(), Level: uint8(j.opts.Level), Encodings: protocol.Encodings(j.ladder),
+		Warnings: wireWarnings(j.src.warnings),
+	}
+	if h.Tool == "" {
+		h.Tool = "corehaul-send"
+	}
+	if h.Machine == "" {
+		h.Machine = cmp.Or(protocol.CleanText(h.Uts.Machine, maxMachine), "unknown")
+	}
+	for _, r := range j.ram {
+		h.RAMBytes += r.Len()
+	}
+	if id, ok := info.VMCOREINFO.String("BUILD-ID"); ok && hexDigits(id) {
+		h.BuildID = id
+	}
+	if t, ok := info.VMCOREINFO.CrashTime(); ok && t.Unix() > 0 && t.Year() <= maxYear {
+		h.CrashTime = t.Unix()
+	}
+	if base, ok := j.src.physBase(); ok {
+		h.PhysBase = &base
+	}
+	return h
+}
+
+// hexDigits reports whether s can stand as a build ID on the wire.
+func hexDigits(s string) bool {
+	if len(s)%2 != 0 || len(s) > 128 {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// physBase is what the header of the dump file wants.
+func (s *Source) physBase() (uint64, bool) {
+	if s.kernel != nil {
+		if base, ok := s.kernel.PhysBase(); ok {
+			return base, true
+		}
+	}
+	return s.info.PhysBase, s.info.PhysBase != 0
+}
+
+// What a dump says of itself must not make a message that the protocol refuses: that
+// would be no dump at all.
+const (
+	maxMachine     = 64
+	maxYear        = 9999
+	maxWarnings    = 16
+	maxWarningText = 256
+)
+
+// wireWarnings returns as many warnings, cut short, as surely fit a message.
+func wireWarnings(list []string) []string {
+	var short []string
+	for _, w := range list[:min(len(list), maxWarnings)] {
+		short = append(short, protocol.CleanText(w, maxWarningText))
+	}
+	if more := len(list) - len(short); more > 0 {
+		short = append(short, fmt.Sprintf("and %d more", more))
+	}
+	return short
+}
+
+// mergeRAM joins ranges that touch, so that the list is short and strictly ascending.
+func mergeRAM(ranges []mem.Range) []mem.Range {
+	var list []mem.Range
+	for _, r := range ranges {
+		if r.Len() == 0 {
+			continue
+		}
+		if n := len(list) - 1; n >= 0 && r.Start <= list[n].End {
+			list[n].End = max(list[n].End, r.End)
+			continue
+		}
+		list = append(list, r)
+	}
+	return list
+}
