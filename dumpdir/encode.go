@@ -150,5 +150,5 @@ func appendStr(b []byte, s string) []byte {
 	if len(s) > 255 {
 		panic(fmt.Sprintf("dumpdir: string of %d bytes was not bounded", len(s)))
 	}
-	return append(append(b, byte(len(s))), s...)
+	return append(append(b, byte(len(s))), s...) //nolint:gosec // checked above
 }

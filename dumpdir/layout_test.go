@@ -115,7 +115,7 @@ func TestWorkedExample(t *testing.T) {
 	doc, block, raw := readHexBlock(t)
 	if *update {
 		doc = strings.Replace(doc, "```hex\n"+block, "```hex\n"+hexBlock(parts, comments), 1)
-		if err := os.WriteFile(layoutDoc, []byte(doc), 0o644); err != nil { //nolint:gosec // a document
+		if err := os.WriteFile(layoutDoc, []byte(doc), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return

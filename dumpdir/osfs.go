@@ -33,7 +33,7 @@ func (f osFile) Allocate(off, n int64) error {
 	}
 	var ferr error
 	err = raw.Control(func(fd uintptr) {
-		ferr = unix.Fallocate(int(fd), 0, off, n) //nolint:gosec // a file descriptor fits an int
+		ferr = unix.Fallocate(int(fd), 0, off, n)
 	})
 	if err != nil {
 		return err
@@ -115,7 +115,7 @@ func (OS) Lock(dir string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB) //nolint:gosec // a file descriptor fits an int
+	err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {
 		return d, nil
 	}

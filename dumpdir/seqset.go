@@ -54,7 +54,7 @@ func (s *seqSet) ranges() []SeqRange {
 	var out []SeqRange
 	for _, k := range slices.Sorted(maps.Keys(s.blocks)) {
 		for i, w := range s.blocks[k] {
-			base := k*seqsPerBlk + uint64(i)*64 //nolint:gosec // an index
+			base := k*seqsPerBlk + uint64(i)*64
 			for w != 0 {
 				lo := bits.TrailingZeros64(w)
 				n := bits.TrailingZeros64(^(w >> lo))

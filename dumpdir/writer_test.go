@@ -261,9 +261,11 @@ func TestLogOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
 	if b, err := io.ReadAll(log); err != nil || !bytes.Equal(b, m.Log) {
 		t.Errorf("log %q, %v", b, err)
+	}
+	if err := log.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -71,8 +71,8 @@ func (m *Machine) plan(pages int) {
 		if at < 256 && int(at)+n > 150 {
 			at = 256
 		}
-		m.Runs = append(m.Runs, mem.Extent{Start: at, Count: uint64(n)})
-		at += mem.PFN(n + rnd.IntN(4))
+		m.Runs = append(m.Runs, mem.Extent{Start: at, Count: uint64(n)}) //nolint:gosec // positive
+		at += mem.PFN(n + rnd.IntN(4))                                   //nolint:gosec // positive
 		pages -= n
 	}
 }

@@ -30,6 +30,7 @@ func open(t *testing.T, dir string, opts local.Options) *local.Store {
 
 func TestConformance(t *testing.T) {
 	storagetest.Run(t, func(t *testing.T) func() storage.Store {
+		t.Helper()
 		dir := t.TempDir()
 		return func() storage.Store { return open(t, dir, local.Options{}) }
 	})
@@ -39,7 +40,7 @@ func TestConformance(t *testing.T) {
 func receive(t *testing.T, s *local.Store, seed uint64) storage.Ref {
 	t.Helper()
 	m := dumpdirtest.NewMachine(seed, 40, 16)
-	m.Meta.CrashTime = m.Meta.CrashTime.Add(time.Duration(seed) * time.Hour) //nolint:gosec // small
+	m.Meta.CrashTime = m.Meta.CrashTime.Add(time.Duration(seed) * time.Hour)
 	w, err := s.Create(t.Context(), m.Meta)
 	if err != nil {
 		t.Fatal(err)

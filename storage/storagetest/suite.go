@@ -115,6 +115,7 @@ func list(t *testing.T, s storage.Store, f storage.Filter) []storage.Entry {
 }
 
 func testLife(t *testing.T, open func() storage.Store) {
+	t.Helper()
 	s := open()
 	if got := list(t, s, storage.Filter{}); len(got) != 0 {
 		t.Fatalf("a new store lists %v", refs(got))
@@ -176,6 +177,7 @@ func checkOpen(t *testing.T, s storage.Store, ref storage.Ref, m *dumpdirtest.Ma
 }
 
 func testFind(t *testing.T, open func() storage.Store) {
+	t.Helper()
 	s := open()
 	for _, m := range []*dumpdirtest.Machine{
 		machine("node1", id("abc1"), day), machine("node2", id("abc2"), day), machine("node2", id("abc2")+"ff", day), machine("node2", id("77"), day),
@@ -207,6 +209,7 @@ func testFind(t *testing.T, open func() storage.Store) {
 }
 
 func testFilters(t *testing.T, open func() storage.Store) {
+	t.Helper()
 	s := open()
 	var want []string
 	for i := range 5 {
@@ -242,6 +245,7 @@ func testFilters(t *testing.T, open func() storage.Store) {
 }
 
 func testRefusals(t *testing.T, open func() storage.Store) {
+	t.Helper()
 	s := open()
 	for _, ref := range []storage.Ref{
 		{Host: "../x", ID: id("a")},
@@ -280,6 +284,7 @@ func testRefusals(t *testing.T, open func() storage.Store) {
 }
 
 func testTakeover(t *testing.T, open func() storage.Store) {
+	t.Helper()
 	s := open()
 	m := machine("node1", id("a"), day)
 	ref := storage.Ref{Host: "node1", ID: id("a")}
@@ -325,6 +330,7 @@ func testTakeover(t *testing.T, open func() storage.Store) {
 }
 
 func testRemove(t *testing.T, open func() storage.Store) {
+	t.Helper()
 	s := open()
 	m := machine("node1", id("a"), day)
 	ref := receive(t, s, m, true)
@@ -357,6 +363,7 @@ func testRemove(t *testing.T, open func() storage.Store) {
 }
 
 func testReindex(t *testing.T, open func() storage.Store) {
+	t.Helper()
 	s := open()
 	for i := range 4 {
 		receive(t, s, machine("node1", id(fmt.Sprintf("a%d", i)), day.Add(time.Duration(i)*time.Minute)), i == 2)
@@ -372,6 +379,7 @@ func testReindex(t *testing.T, open func() storage.Store) {
 }
 
 func testSameID(t *testing.T, open func() storage.Store) {
+	t.Helper()
 	s := open()
 	a := receive(t, s, machine("node1", id("a"), day), false)
 	b := receive(t, s, machine("node2", id("a"), day), true)
@@ -391,6 +399,7 @@ func testSameID(t *testing.T, open func() storage.Store) {
 
 // testSessions brings many dumps in at once.
 func testSessions(t *testing.T, open func() storage.Store) {
+	t.Helper()
 	s := open()
 	var wg sync.WaitGroup
 	for i := range 12 {
@@ -429,6 +438,7 @@ func bring(t *testing.T, s storage.Store, m *dumpdirtest.Machine) error {
 
 // testProcesses uses two stores over the same dumps at once, as two processes do.
 func testProcesses(t *testing.T, open func() storage.Store) {
+	t.Helper()
 	a, b := open(), open()
 	var wg sync.WaitGroup
 	for i, s := range []storage.Store{a, b} {
