@@ -1,0 +1,97 @@
+package network
+
+import (
+	"context"
+	"encoding/binary"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/corehaul/corehaul/sender/config"
+)
+
+// sysctl sets a variable of one interface. Both ends of the cable are in one namespace
+// here, so the client must be told to believe advertisements of its own machine.
+func sysctl(t *testing.T, link, name, value string) {
+	t.Helper()
+	if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+link+"/"+name, []byte(value), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// advertisement is a router advertisement (RFC 4861) for 2001:db8:1::/64.
+func advertisement() []byte {
+	b := make([]byte, 16+32)
+	b[0], b[4] = 134, 64
+	binary.BigEndian.PutUint16(b[6:], 1800)
+	prefix := b[16:]
+	prefix[0], prefix[1], prefix[2], prefix[3] = 3, 4, 64, 0xc0
+	binary.BigEndian.PutUint32(prefix[4:], 3600)
+	binary.BigEndian.PutUint32(prefix[8:], 3600)
+	copy(prefix[16:], net.ParseIP("2001:db8:1::"))
+	return b
+}
+
+// advertise sends an advertisement every 100 ms until the test ends.
+func advertise(t *testing.T, link string) {
+	t.Helper()
+	var lc net.ListenConfig
+	lc.Control = func(_, _ string, c syscall.RawConn) error {
+		var serr error
+		err := c.Control(func(fd uintptr) {
+			serr = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 255)
+		})
+		if err != nil {
+			return err
+		}
+		return serr
+	}
+	conn, err := lc.ListenPacket(t.Context(), "ip6:58", "fe80::1%"+link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			_, _ = conn.WriteTo(advertisement(), &net.IPAddr{IP: net.IPv6linklocalallnodes, Zone: link})
+			select {
+			case <-quit:
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}()
+	t.Cleanup(func() { close(quit); <-done; _ = conn.Close() })
+}
+
+func TestRouterAdvertisement(t *testing.T) {
+	server, client := pair(t, "srv5", "cli5")
+	for _, link := range []string{"srv5", "cli5"} {
+		sysctl(t, link, "accept_dad", "0")
+		sysctl(t, link, "dad_transmits", "0")
+	}
+	sysctl(t, "cli5", "accept_ra_from_local", "1")
+	sysctl(t, "srv5", "accept_ra", "0")
+	router := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP("fe80::1"), Mask: net.CIDRMask(64, 128)}, Flags: unix.IFA_F_NODAD}
+	if err := netlink.AddrAdd(server, router); err != nil {
+		t.Fatal(err)
+	}
+	advertise(t, "srv5")
+	var log logger
+	m := &Manager{Log: log.Logf, Config: config.Network{Mode: "dhcp", Interface: "cli5"}}
+	defer m.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := m.Up(ctx); err != nil {
+		t.Fatal(err, log.lines)
+	}
+	if a := globalIPv6(client); a == nil || !log.has("by router advertisement") {
+		t.Errorf("address %v, log %q", a, log.lines)
+	}
+}
