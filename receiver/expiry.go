@@ -158,6 +158,9 @@ func (s *Server) sealNow(ctx context.Context, ref storage.Ref) error {
 	if err != nil {
 		return err
 	}
+	if _, sealed := w.Result(); sealed {
+		return w.Close() // its sender came back for nothing more than to hear that
+	}
 	res, err := w.Seal(ctx, reasonGone)
 	if closeErr := w.Close(); err == nil {
 		err = closeErr

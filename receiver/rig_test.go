@@ -60,7 +60,7 @@ func openStore(ctx context.Context, dir string) (storage.Store, error) {
 
 // rig is a server on a store of its own, and what senders need to talk to it.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	ca     string
 	data   string
 	store  storage.Store
@@ -70,11 +70,11 @@ type rig struct {
 	stop   func() // ends the server and waits
 }
 
-func newRig(t *testing.T, change func(*Config)) *rig {
-	t.Helper()
-	r := &rig{t: t, ca: filepath.Join(t.TempDir(), "ca"), data: filepath.Join(t.TempDir(), "data"), log: new(logBuffer)}
+func newRig(tb testing.TB, change func(*Config)) *rig {
+	tb.Helper()
+	r := &rig{t: tb, ca: filepath.Join(tb.TempDir(), "ca"), data: filepath.Join(tb.TempDir(), "data"), log: new(logBuffer)}
 	if _, err := corehaultls.InitCA(r.ca); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	r.start(change)
 	return r
@@ -161,7 +161,7 @@ func (r *rig) connect(host string) *cryptotls.Conn {
 
 // peer is a sender that does as a test tells it.
 type peer struct {
-	t    *testing.T
+	t    testing.TB
 	raw  *cryptotls.Conn
 	wire *protocol.Conn
 	dump *testDump
@@ -333,8 +333,8 @@ const testPage = 4096
 
 // newDump returns a machine of 16 MiB of which 1050 pages in two tiers are kept: five
 // chunks. Machines with different seeds have different ids and contents.
-func newDump(t *testing.T, seed uint64) *testDump {
-	t.Helper()
+func newDump(tb testing.TB, seed uint64) *testDump {
+	tb.Helper()
 	d := &testDump{
 		notes: testNotes(seed), seed: seed, encoding: protocol.EncodingSnappyPage,
 		ram: []mem.Range{{Start: 0x1000, End: 0xa0000}, {Start: 0x100000, End: 0x1000000}},
@@ -365,11 +365,11 @@ func newDump(t *testing.T, seed uint64) *testDump {
 				continue
 			}
 			if err := cutter.Add(run.Extent); err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 		}
 		if err := cutter.Flush(); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return d
@@ -417,8 +417,8 @@ func (d *testDump) page(pfn mem.PFN) []byte {
 }
 
 // chunk returns chunk seq of the plan in the dump's encoding.
-func (d *testDump) chunk(t *testing.T, seq uint64) *protocol.Chunk {
-	t.Helper()
+func (d *testDump) chunk(tb testing.TB, seq uint64) *protocol.Chunk {
+	tb.Helper()
 	ch := &protocol.Chunk{Seq: seq, Encoding: d.encoding}
 	var raw []byte
 	for _, e := range d.cut[seq] {
@@ -437,12 +437,12 @@ func (d *testDump) chunk(t *testing.T, seq uint64) *protocol.Chunk {
 	case protocol.EncodingNone:
 		ch.Payload = raw
 	case protocol.EncodingLZ4Block:
-		ch.Payload = lz4Block(t, raw)
+		ch.Payload = lz4Block(tb, raw)
 	case protocol.EncodingZstdBlock:
-		ch.Payload = zstdFrame(t, raw)
+		ch.Payload = zstdFrame(tb, raw)
 	default:
 		for ; len(raw) > 0; raw = raw[testPage:] {
-			record := d.record(t, raw[:testPage])
+			record := d.record(tb, raw[:testPage])
 			ch.Sizes = append(ch.Sizes, uint32(len(record)))
 			ch.Payload = append(ch.Payload, record...)
 		}
@@ -458,11 +458,11 @@ func appendPage(extents []protocol.ChunkExtent, pfn mem.PFN, kind protocol.Kind)
 	return append(extents, protocol.ChunkExtent{Extent: mem.Extent{Start: pfn, Count: 1}, Kind: kind})
 }
 
-func (d *testDump) record(t *testing.T, page []byte) []byte {
-	t.Helper()
+func (d *testDump) record(tb testing.TB, page []byte) []byte {
+	tb.Helper()
 	out := s2.EncodeSnappy(nil, page)
 	if d.encoding == protocol.EncodingZstdPage {
-		out = zstdFrame(t, page)
+		out = zstdFrame(tb, page)
 	}
 	if len(out) >= len(page) {
 		return page
@@ -475,21 +475,21 @@ var testEncoder = sync.OnceValues(func() (*zstd.Encoder, error) {
 	return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
 })
 
-func zstdFrame(t *testing.T, p []byte) []byte {
-	t.Helper()
+func zstdFrame(tb testing.TB, p []byte) []byte {
+	tb.Helper()
 	enc, err := testEncoder()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return enc.EncodeAll(p, nil)
 }
 
-func lz4Block(t *testing.T, p []byte) []byte {
-	t.Helper()
+func lz4Block(tb testing.TB, p []byte) []byte {
+	tb.Helper()
 	out := make([]byte, lz4.CompressBlockBound(len(p)))
 	n, err := lz4.CompressBlock(p, out, nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out[:n]
 }

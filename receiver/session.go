@@ -147,6 +147,9 @@ func (ss *session) readHello(ctx context.Context) error {
 	ss.claim = mine
 	ss.srv.expiry.forget(ss.ref)
 	ss.log.Info("session began", "sender", hello.Tool, "release", hello.Uts.Release, "attempt", hello.Attempt, "takes_over", before != nil)
+	for _, w := range hello.Warnings {
+		ss.log.Warn("the sender warns", "text", w)
+	}
 	return before.wait(ctx)
 }
 
@@ -208,13 +211,12 @@ func (ss *session) waitInLine(ctx context.Context) (*protocol.Finish, error) {
 	ss.ticket = ss.srv.queue.join()
 	tick := time.NewTicker(ss.heartbeat())
 	defer tick.Stop()
-	for {
+	for ss.ticket.position() > 0 {
 		if err := ss.sendPlace(); err != nil {
 			return nil, err
 		}
 		select {
 		case <-ss.ticket.ready:
-			return nil, nil //nolint:nilnil // the sender goes on
 		case <-ss.ticket.moved:
 		case <-tick.C:
 		case r := <-ss.in.messages(ctx):
@@ -224,6 +226,7 @@ func (ss *session) waitInLine(ctx context.Context) (*protocol.Finish, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
+	return nil, nil //nolint:nilnil // the sender goes on
 }
 
 // asFinish returns msg if it is the last of a sender, an error for any other one.
@@ -241,7 +244,7 @@ func asFinish(msg protocol.Message, err error, want string) (*protocol.Finish, e
 func (ss *session) sendPlace() error {
 	place := ss.ticket.position()
 	if place == 0 {
-		return nil
+		return nil // let in this very moment
 	}
 	of := max(ss.srv.queue.length(), place)
 	ss.log.Debug("waiting", "place", place, "of", of)
@@ -326,7 +329,7 @@ func (ss *session) letGo(cause error) {
 			ss.log.Error("cannot close the dump", "error", err)
 		}
 	}
-	if ss.claim != nil && ss.srv.release(ss.ref, ss.claim) && ss.w != nil && !sealed {
+	if ss.claim != nil && ss.srv.release(ss.ref, ss.claim) && !sealed {
 		ss.srv.expiry.set(ss.ref, time.Now().Add(ss.cfg.ResumeGrace))
 	}
 	if ss.ticket != nil {
@@ -344,7 +347,8 @@ func (ss *session) tell(cause error) {
 	ss.in.stop()
 	var last error
 	switch {
-	case cause == nil:
+	case ss.result != nil && (cause == nil || isGone(cause)):
+		// A sender that went away once the dump was sealed has lost nothing.
 		ss.log.Info("session ended", "state", ss.result.State, "pages", ss.result.Progress.Present,
 			"missing", ss.result.Progress.Missing(), "bytes", ss.result.Progress.Bytes, "took", time.Since(ss.begin).Round(time.Millisecond))
 	case isGone(cause):

@@ -117,6 +117,42 @@ func TestCompleteDumpNeedsNothingMore(t *testing.T) {
 	}
 }
 
+// TestBrokenHelloIsNoSeal has senders break off before their log, one for a dump that
+// waits for its sender, one for a complete one.
+func TestBrokenHelloIsNoSeal(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.ResumeGrace = 200 * time.Millisecond })
+	complete, left := newDump(t, 1), newDump(t, 2)
+	r.peer("web1", complete).whole()
+	r.peer("web2", left).hello()
+	for host, d := range map[string]*testDump{"web1": complete, "web2": left} {
+		p := r.peer(host, d)
+		p.send(&d.hello)
+		_ = p.raw.NetConn().Close()
+	}
+	r.eventually("the waiting dump is sealed all the same", func() bool {
+		return strings.Contains(r.log.String(), "msg=\"sealed a dump")
+	})
+	r.eventually("nothing waits any more", r.server.idle)
+	if m := r.stored("web1"); m.State != dumpdir.StateComplete {
+		t.Errorf("the complete dump is %s", m.State)
+	}
+	if m := r.stored("web2"); m.State != dumpdir.StateLogOnly {
+		t.Errorf("the waiting dump is %s", m.State)
+	}
+	if log := r.log.String(); strings.Count(log, "msg=\"sealed a dump") != 1 {
+		t.Error("the complete dump was sealed again")
+	}
+}
+
+// idle reports whether no dump is being written, nor waits for its sender.
+func (s *Server) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.expiry.mu.Lock()
+	defer s.expiry.mu.Unlock()
+	return len(s.claims) == 0 && len(s.expiry.due) == 0
+}
+
 func TestResume(t *testing.T) {
 	r := newRig(t, nil)
 	d := newDump(t, 1)
