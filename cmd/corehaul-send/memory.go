@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// Memory that a sender may take, in bytes. The promise is 64 MiB of resident memory for
-// one CPU on a machine of any size; the rest of it is the program itself, and what the Go
+// Memory that a sender may take, in bytes. The promise is 64 MiB of resident memory
+// on a machine of any size; the rest of it is the program itself, and what the Go
 // runtime does not count.
 const (
 	heapLimit  = 36 << 20
-	perWorker  = 6 << 20
+	perWorker  = 3 << 20
 	maxWorkers = 4
 	// gcPercent makes the collector run earlier than by default: nearly all that the
 	// sender uses is allocated once.
