@@ -207,6 +207,14 @@ func TestUnknownPeersGetNothing(t *testing.T) {
 	}
 }
 
+func TestNameThatIsNoDirectoryIsRefused(t *testing.T) {
+	r := newRig(t, nil)
+	r.peer(strings.Repeat("long", 17), newDump(t, 1)).refused(protocol.CodeIdentity)
+	if log := r.log.String(); !strings.Contains(log, "cannot be a directory") {
+		t.Errorf("the log does not say so:\n%s", log)
+	}
+}
+
 func TestTooManyConnectionsAreClosed(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.MaxConnections = 1 })
 	p := r.peer("web1", newDump(t, 1))

@@ -3,6 +3,7 @@ package receiver
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
@@ -133,9 +134,11 @@ func (r *planReader) end(ctx context.Context, m *protocol.PlanEnd) error {
 func (r *planReader) compare(end dumpdir.PlanEnd) error {
 	stored, _ := r.ss.w.Plan()
 	if stored.Hash != end.Hash || stored.Chunks != end.Chunks || stored.Pages != end.Pages {
-		return protocol.Errorf(protocol.CodePlanMismatch,
+		err := protocol.Errorf(protocol.CodePlanMismatch,
 			"a plan of %d pages in %d chunks is stored for this dump, not this one of %d in %d",
 			stored.Pages, stored.Chunks, end.Pages, end.Chunks)
+		err.Hint = fmt.Sprintf("send with the dump level of the first time (%d), or have the dump removed from the receiver", stored.DumpLevel)
+		return err
 	}
 	p := r.ss.w.Progress()
 	r.ss.log.Info("goes on", "pages", p.Present, "of", p.Planned)
@@ -206,8 +209,17 @@ func (ss *session) checkSpace(ctx context.Context, m *protocol.PlanEnd) error {
 	if space.Free >= ss.cfg.Reserve && space.Free-ss.cfg.Reserve >= need {
 		return nil
 	}
-	return protocol.Errorf(protocol.CodeNoSpace, "%d bytes are free, %d are reserved, and %d pages need at least %d",
+	return noSpace("%d bytes are free, %d are reserved, and %d pages need at least %d",
 		space.Free, ss.cfg.Reserve, m.Kept, need)
+}
+
+// spaceRetryAfter is when a sender may ask again for room: somebody has to make it.
+const spaceRetryAfter = 30 * time.Second
+
+func noSpace(format string, args ...any) error {
+	err := protocol.Errorf(protocol.CodeNoSpace, format, args...)
+	err.Hint, err.RetryAfter = "somebody has to make room on the receiver", spaceRetryAfter
+	return err
 }
 
 // checkReserve stops a dump that has eaten into the reserve.
@@ -217,7 +229,7 @@ func (ss *session) checkReserve(ctx context.Context) error {
 		return err
 	}
 	if space.Total != 0 && space.Free < ss.cfg.Reserve {
-		return protocol.Errorf(protocol.CodeNoSpace, "%d bytes are free, %d are reserved", space.Free, ss.cfg.Reserve)
+		return noSpace("%d bytes are free, %d are reserved", space.Free, ss.cfg.Reserve)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package receiver
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -73,7 +72,9 @@ func (s *Server) HandleConn(ctx context.Context, conn net.Conn, peer Peer) error
 	defer s.sessions.Done()
 	defer func() { _ = conn.Close() }() // the session said all it had to say
 	if err := storage.CheckHost(peer.Host); err != nil {
-		return fmt.Errorf("receiver: peer %s: %w", peer.Addr, err)
+		s.logger(peer).Warn("refused a host whose name cannot be a directory", "error", err)
+		refusal := protocol.Errorf(protocol.CodeIdentity, "the name %.80q cannot be used here: %w", peer.Host, err)
+		return errors.Join(refusal, protocol.NewConn(conn, protocol.Receiver).Shutdown(refusal, lingerTime))
 	}
 	return newSession(s, conn, peer).run(ctx)
 }

@@ -142,7 +142,7 @@ func (ss *session) readHello(ctx context.Context) error {
 	}
 	mine, before, err := ss.srv.claim(ss.ref, ss.cancel)
 	if err != nil {
-		return protocol.Errorf(protocol.CodeIdentity, "%w", err)
+		return foreignDump()
 	}
 	ss.claim = mine
 	ss.srv.expiry.forget(ss.ref)
@@ -188,7 +188,13 @@ func (ss *session) checkOwner(ctx context.Context) error {
 	case entry.ID != ss.ref.ID || entry.Host == ss.ref.Host:
 		return nil
 	}
-	return protocol.Errorf(protocol.CodeIdentity, "%w", errForeign)
+	return foreignDump()
+}
+
+func foreignDump() error {
+	err := protocol.Errorf(protocol.CodeIdentity, "%w", errForeign)
+	err.Hint = "does this machine use another one's identity file?"
+	return err
 }
 
 // meta is what the manifest says of a new dump.

@@ -23,6 +23,8 @@ func (s *Server) ServeTLS(ctx context.Context, l net.Listener, cfg *tls.Config) 
 		_ = l.Close() // nothing was accepted
 		return errors.New("receiver: TLS configuration does not demand client certificates")
 	}
+	s.sessions.Add(1) // Run must not stop waiting while a session may begin
+	defer s.sessions.Done()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 	for {
