@@ -45,8 +45,9 @@ type File interface {
 	Size() (int64, error)
 }
 
-// Allocator is a File that can set space aside, so that later writes into
-// [off, off+n) do not run out of it. Where it is missing, they may.
+// Allocator is a File that can set space aside without changing its length, so that later writes
+// into [off, off+n) do not run out of it. What lies beyond the end is given back by a Truncate to
+// the length that the file has. Where the power is missing, writes may run out of space.
 type Allocator interface {
 	Allocate(off, n int64) error
 }

@@ -10,6 +10,38 @@ type journalWriter struct {
 	f    File
 	size int64 // where the next record goes
 	buf  []byte
+
+	reserved int64 // space is set aside up to here
+}
+
+// Space set aside behind the journal's end, so that a dump which filled the disk can still be sealed: the seal
+// record goes there, and what is left is given back for manifest and sums.
+const (
+	reserveMin  = 64 << 10 // less than this is topped up
+	reserveStep = 4 * reserveMin
+)
+
+// reserve tops up the space behind the end, before a batch is written. A full disk shows here, while there
+// is still enough.
+func (w *journalWriter) reserve(batch int64) error {
+	a, ok := w.f.(Allocator)
+	if !ok || w.size+batch+reserveMin <= w.reserved {
+		return nil
+	}
+	if err := a.Allocate(w.size, batch+reserveStep); err != nil {
+		return err
+	}
+	w.reserved = w.size + batch + reserveStep
+	return nil
+}
+
+// giveBack ends the reserve.
+func (w *journalWriter) giveBack() error {
+	if w.reserved == 0 {
+		return nil
+	}
+	w.reserved = 0
+	return w.f.Truncate(w.size)
 }
 
 // add queues a record; flush writes it.

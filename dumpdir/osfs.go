@@ -33,7 +33,7 @@ func (f osFile) Allocate(off, n int64) error {
 	}
 	var ferr error
 	err = raw.Control(func(fd uintptr) {
-		ferr = unix.Fallocate(int(fd), 0, off, n)
+		ferr = unix.Fallocate(int(fd), unix.FALLOC_FL_KEEP_SIZE, off, n)
 	})
 	if err != nil {
 		return err

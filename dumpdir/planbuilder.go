@@ -238,6 +238,9 @@ func (c *core) layOut() error {
 	if err := reserve(vm, kw.Layout()); err != nil {
 		return err
 	}
+	if err := c.j.reserve(0); err != nil {
+		return err
+	}
 	c.kw = kw
 	return c.fs.SyncDir(c.dir)
 }

@@ -141,6 +141,9 @@ func (c *core) commit() error {
 	vm := c.vm
 	c.mu.Unlock()
 
+	if err := c.j.reserve(int64(len(b.buf) + len(b.ends)*recordHeaderLen)); err != nil {
+		return c.fail(err)
+	}
 	if err := vm.Sync(); err != nil {
 		return c.fail(err)
 	}

@@ -61,7 +61,7 @@ func (c *core) resume() error {
 		return err
 	}
 	c.adopt(jr)
-	c.loadManifest(slices.Contains(names, ManifestName))
+	good := c.loadManifest(slices.Contains(names, ManifestName))
 	if c.seal != nil && (c.seal.state == StateComplete || !c.opts.Reopen) {
 		return c.resumeSealed(names)
 	}
@@ -78,6 +78,9 @@ func (c *core) resume() error {
 		if err := c.resumeVMCore(jr, names); err != nil {
 			return err
 		}
+	}
+	if good {
+		return nil // it needs no room, then, on a disk that may be full
 	}
 	return c.saveManifest()
 }
@@ -99,6 +102,7 @@ func (c *core) recoverJournal(names []string) (*journal, error) {
 	if c.j.size, err = f.Size(); err != nil {
 		return nil, err
 	}
+	c.j.reserved = c.j.size // what the last writer set aside is there to be given back
 	jr, err := c.loadOwn()
 	if err != nil {
 		return nil, err
@@ -227,18 +231,21 @@ func (c *core) rewriteJournal(jr *journal, lost map[uint64]bool) (*journal, erro
 	return c.loadOwn()
 }
 
-// loadManifest reads the manifest; one that is missing or damaged is made again from the journal.
-func (c *core) loadManifest(there bool) {
+// loadManifest reads the manifest; one that is missing or damaged is made again from the journal. good tells
+// that the one on disk can stay for now: only its counts may be old.
+func (c *core) loadManifest(there bool) (good bool) {
 	if there {
 		if m, err := readManifest(c.fs, c.path(ManifestName)); err == nil && m.ID == c.ident.id && m.Host == c.ident.host {
 			c.m = m
 			if c.plan != nil && m.Plan == nil { // cut off between plan and manifest
 				m.setPlan(c.facts, c.plan)
+				return false
 			}
-			return
+			return m.State == StateArriving
 		}
 	}
 	c.m = manifestOf(&journal{ident: c.ident, facts: c.facts, plan: c.plan})
+	return false
 }
 
 // manifestOf makes a manifest from what the journal knows.
@@ -346,7 +353,8 @@ func (c *core) resumeVMCore(jr *journal, names []string) error {
 // rebuildFront writes the front of vm again from the journal, marked incomplete. Page data stays.
 func rebuildFront(vm File, jr *journal) (*kdumpfile.Writer, error) {
 	var runsErr error
-	kw, err := kdumpfile.CreateAt(vm, jr.facts.header(), jr.runs(&runsErr), kdumpfile.Options{DataOffset: jr.plan.DataOffset, KeepData: true})
+	front := &zeroSaver{File: vm}
+	kw, err := kdumpfile.CreateAt(front, jr.facts.header(), jr.runs(&runsErr), kdumpfile.Options{DataOffset: jr.plan.DataOffset, KeepData: true})
 	if err := errors.Join(runsErr, err); err != nil {
 		return nil, err
 	}
@@ -365,6 +373,40 @@ func rebuildFront(vm File, jr *journal) (*kdumpfile.Writer, error) {
 		return err
 	})
 	return kw, err
+}
+
+// zeroSaver leaves out writes of zeros where there are zeros: bitmaps of a machine with few pages at high
+// addresses are holes, and stay holes.
+type zeroSaver struct {
+	File
+	buf []byte
+}
+
+func (z *zeroSaver) WriteAt(p []byte, off int64) (int, error) {
+	if isZero(p) {
+		if len(z.buf) < len(p) {
+			z.buf = make([]byte, len(p))
+		}
+		if n, err := z.ReadAt(z.buf[:len(p)], off); err == nil && n == len(p) && isZero(z.buf[:n]) {
+			return n, nil
+		}
+	}
+	return z.File.WriteAt(p, off)
+}
+
+func isZero(p []byte) bool {
+	for len(p) >= 8 {
+		if le.Uint64(p) != 0 {
+			return false
+		}
+		p = p[8:]
+	}
+	for _, b := range p {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 func zeroRange(w io.WriterAt, from, to int64) error {

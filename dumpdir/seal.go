@@ -140,6 +140,9 @@ func (c *core) finishSeal() error {
 			return err
 		}
 	}
+	if err := c.j.giveBack(); err != nil {
+		return err
+	}
 	if err := c.nameVMCore(); err != nil {
 		return err
 	}

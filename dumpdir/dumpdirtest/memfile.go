@@ -4,6 +4,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"syscall"
 )
 
 // file is an open file of FS.
@@ -55,8 +56,26 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 		f.ino.put(p[:len(p)/2], off) // a short write
 		return len(p) / 2, err
 	}
+	if n := f.s.fits(f.ino, off, int64(len(p))); n < int64(len(p)) {
+		f.ino.put(p[:n], off)
+		return int(n), &fs.PathError{Op: "write", Path: f.name, Err: syscall.ENOSPC}
+	}
 	f.ino.put(p, off)
 	return len(p), nil
+}
+
+// Allocate implements dumpdir.Allocator. It is no operation that faults count.
+func (f *file) Allocate(off, n int64) error {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	if err := f.usable("allocate", true); err != nil {
+		return err
+	}
+	if f.s.fits(f.ino, off, n) < n {
+		return &fs.PathError{Op: "allocate", Path: f.name, Err: syscall.ENOSPC}
+	}
+	f.ino.setAside = max(f.ino.setAside, off+n)
+	return nil
 }
 
 func (f *file) Truncate(size int64) error {
@@ -69,6 +88,7 @@ func (f *file) Truncate(size int64) error {
 		return err
 	}
 	f.ino.truncate(size)
+	f.ino.setAside = 0
 	return nil
 }
 

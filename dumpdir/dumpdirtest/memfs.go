@@ -55,6 +55,7 @@ type FS struct {
 	off   bool
 	ops   int
 	fault Fault
+	room  int64 // bytes that all files may have together; 0 for no limit
 
 	// IgnoreSync, when set, makes a sync of these files do nothing: a control, to see that tests
 	// notice.
@@ -71,10 +72,14 @@ type dir struct {
 type change struct{ set map[string]*inode } // nil inode: the name is gone
 
 type inode struct {
-	data    []byte // as programs see it
-	durable []byte // as it was at the last Sync
-	pending []pending
+	data     []byte // as programs see it
+	durable  []byte // as it was at the last Sync
+	pending  []pending
+	setAside int64 // room up to here is taken, whatever the length
 }
+
+// room is what the file takes.
+func (i *inode) room() int64 { return max(int64(len(i.data)), i.setAside) }
 
 // pending is a write or truncation since the last Sync.
 type pending struct {
@@ -94,6 +99,38 @@ func (s *FS) SetFault(f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault, s.ops = f, 0
+}
+
+// SetRoom makes the disk so large, in bytes; 0 takes the limit away.
+func (s *FS) SetRoom(n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.room = n
+}
+
+// Used returns how many bytes all files take.
+func (s *FS) Used() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used()
+}
+
+func (s *FS) used() (n int64) {
+	for _, d := range s.dirs {
+		for _, ino := range d.names {
+			n += ino.room()
+		}
+	}
+	return n
+}
+
+// fits returns how many of the bytes in [off, off+n) an inode can have.
+func (s *FS) fits(i *inode, off, n int64) int64 {
+	more := off + n - i.room()
+	if s.room == 0 || more <= 0 {
+		return n
+	}
+	return max(0, n-max(0, more-max(0, s.room-s.used())))
 }
 
 // Ops returns how many operations there were since SetFault.

@@ -1,0 +1,70 @@
+package dumpdir_test
+
+import (
+	"errors"
+	"syscall"
+	"testing"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
+)
+
+// TestFullDisk fills the disk at many points of a dump, to the last byte: what was acknowledged is sealed
+// as a valid partial dump all the same.
+func TestFullDisk(t *testing.T) {
+	m := dumpdirtest.NewMachine(60, 300, 8)
+	roomy := dumpdirtest.NewFS()
+	complete(t, roomy, dir, m)
+	sealed := 0
+	for room := int64(20 << 10); room < roomy.Used()+400<<10; room += 5003 {
+		fsys := dumpdirtest.NewFS()
+		fsys.SetRoom(room)
+		a := &acked{seqs: map[uint64]bool{}}
+		w, err := fillDisk(t, fsys, m, a)
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("room for %d bytes: %v", room, err)
+		}
+		fsys.SetRoom(fsys.Used()) // others take the rest
+		if !a.plan {
+			continue
+		}
+		if w, err = w.Takeover(); err != nil {
+			t.Fatalf("room for %d bytes: taking over: %v", room, err)
+		}
+		if err := checkAcked(w, fsys, m, a); err != nil {
+			t.Fatalf("room for %d bytes: lost: %v", room, err)
+		}
+		res, err := w.Seal(t.Context(), "disk full")
+		if err != nil {
+			t.Fatalf("room for %d bytes: seal: %v", room, err)
+		}
+		wantClean(t, verify(t, fsys, dir))
+		if res.State == dumpdir.StatePartial {
+			sealed++
+		}
+	}
+	if sealed < 20 {
+		t.Errorf("only %d partial dumps: the disk was never full at the right time", sealed)
+	}
+}
+
+// fillDisk sends until the dump is complete or the disk is full.
+func fillDisk(t *testing.T, fsys dumpdir.FS, m *dumpdirtest.Machine, a *acked) (*dumpdir.Writer, error) {
+	t.Helper()
+	w, err := dumpdir.Create(fsys, dir, m.Meta, dumpdir.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if err := m.SetPlan(w); err != nil {
+		return w, err
+	}
+	a.plan = true
+	if err := sendMissing(w, m, a); err != nil {
+		return w, err
+	}
+	_, err = w.Seal(t.Context(), "")
+	return w, err
+}
