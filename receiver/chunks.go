@@ -113,18 +113,9 @@ func (p *pipeline) put(conv *converter, chunk *protocol.Chunk) error {
 		return err
 	}
 	if err := p.ss.w.PutChunk(stored); err != nil {
-		return chunkError(chunk, err)
+		return &chunkError{seq: chunk.Seq, err: err}
 	}
 	return nil
-}
-
-// chunkError names the chunk that the store did not take.
-func chunkError(chunk *protocol.Chunk, err error) error {
-	refusal := wireError(err)
-	if refusal.Code == protocol.CodeStorage {
-		return err
-	}
-	return protocol.Errorf(refusal.Code, "chunk %d: %w", chunk.Seq, err)
 }
 
 // commit fsyncs and acknowledges what was put, when enough of it has come together or

@@ -2,8 +2,10 @@ package receiver
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/protocol"
@@ -37,6 +39,23 @@ var codes = []struct {
 	{os.ErrDeadlineExceeded, protocol.CodeTimeout, "nothing heard for too long"},
 }
 
+// chunkError is an error of the store about one chunk.
+type chunkError struct {
+	seq uint64
+	err error
+}
+
+func (e *chunkError) Error() string { return fmt.Sprintf("chunk %d: %v", e.seq, e.err) }
+func (e *chunkError) Unwrap() error { return e.err }
+
+// Times after which a sender may come back. Without one it comes at once, to whom the
+// log is stored and nothing else: somebody has to do something first.
+const (
+	busyRetryAfter  = 5 * time.Second
+	spaceRetryAfter = 30 * time.Second
+	storeRetryAfter = 10 * time.Second
+)
+
 // wireError returns err as the peer is to hear it. An error that already has a code
 // goes as it is.
 func wireError(err error) *protocol.Error {
@@ -44,6 +63,24 @@ func wireError(err error) *protocol.Error {
 	if errors.As(err, &coded) {
 		return coded
 	}
+	e := classify(err)
+	var chunk *chunkError
+	if errors.As(err, &chunk) {
+		e.Text = fmt.Sprintf("chunk %d: %s", chunk.seq, e.Text)
+	}
+	switch e.Code {
+	case protocol.CodeBusy:
+		e.RetryAfter = busyRetryAfter
+	case protocol.CodeNoSpace:
+		e.RetryAfter = spaceRetryAfter
+	case protocol.CodeStorage:
+		e.RetryAfter = storeRetryAfter
+	}
+	return e
+}
+
+// classify finds the code of an error of the store or of the connection.
+func classify(err error) *protocol.Error {
 	for _, c := range codes {
 		if errors.Is(err, c.err) {
 			return &protocol.Error{Code: c.code, Text: c.text, Err: err}

@@ -110,9 +110,7 @@ func (r *planReader) end(ctx context.Context, m *protocol.PlanEnd) error {
 	if err := sum.Check(m); err != nil {
 		return err
 	}
-	for _, w := range m.Warnings {
-		r.ss.log.Warn("the sender warns", "text", w)
-	}
+	r.ss.logWarnings(m.Warnings)
 	if err := r.begin(); err != nil { // a plan of no pages has no PLAN message
 		return err
 	}
@@ -212,9 +210,6 @@ func (ss *session) checkSpace(ctx context.Context, m *protocol.PlanEnd) error {
 	return noSpace("%d bytes are free, %d are reserved, and %d pages need at least %d",
 		space.Free, ss.cfg.Reserve, m.Kept, need)
 }
-
-// spaceRetryAfter is when a sender may ask again for room: somebody has to make it.
-const spaceRetryAfter = 30 * time.Second
 
 func noSpace(format string, args ...any) error {
 	err := protocol.Errorf(protocol.CodeNoSpace, format, args...)

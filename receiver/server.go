@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"time"
 
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/storage"
@@ -145,7 +144,7 @@ func (b *budget) take(n int64) error {
 	defer b.mu.Unlock()
 	if b.free < n {
 		return &protocol.Error{
-			Code: protocol.CodeBusy, Text: "too many senders are saying hello", RetryAfter: retryAfter,
+			Code: protocol.CodeBusy, Text: "too many senders are saying hello", RetryAfter: busyRetryAfter,
 		}
 	}
 	b.free -= n
@@ -157,9 +156,6 @@ func (b *budget) give(n int64) {
 	defer b.mu.Unlock()
 	b.free += n
 }
-
-// retryAfter is when a sender that found no place may come back.
-const retryAfter = 5 * time.Second
 
 // logger returns the log for one peer.
 func (s *Server) logger(peer Peer) *slog.Logger {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
@@ -34,7 +35,8 @@ type session struct {
 	w      *dumpdir.Writer
 	notes  []byte
 	ram    []mem.Range
-	held   int64   // bytes of Server.hello
+	held   int64 // bytes of Server.hello
+	warned []string
 	ticket *ticket // nil until the session stands in line
 
 	progress dumpdir.Progress // at the session's end
@@ -147,10 +149,18 @@ func (ss *session) readHello(ctx context.Context) error {
 	ss.claim = mine
 	ss.srv.expiry.forget(ss.ref)
 	ss.log.Info("session began", "sender", hello.Tool, "release", hello.Uts.Release, "attempt", hello.Attempt, "takes_over", before != nil)
-	for _, w := range hello.Warnings {
-		ss.log.Warn("the sender warns", "text", w)
-	}
+	ss.logWarnings(hello.Warnings)
 	return before.wait(ctx)
+}
+
+// logWarnings logs what the sender warns of, once each.
+func (ss *session) logWarnings(warnings []string) {
+	for _, w := range warnings {
+		if !slices.Contains(ss.warned, w) {
+			ss.log.Warn("the sender warns", "text", w)
+			ss.warned = append(ss.warned, w)
+		}
+	}
 }
 
 // open gets the writer of the dump: a new one, or one that goes on.
