@@ -133,10 +133,12 @@ func (v *verifier) withoutJournal() (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	v.rep.Progress = Progress{} // counted anew
 	size, err := f.Size()
 	if err == nil {
 		err = verifyImage(v.ctx, f, size, v.opts, v.rep)
 	}
+	v.rep.State = StateDamaged
 	v.rep.Warnings = append(v.rep.Warnings, "the journal is beyond use: pages were only decoded, not compared")
 	return v.rep, errors.Join(err, f.Close())
 }

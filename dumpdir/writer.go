@@ -211,7 +211,8 @@ func (c *core) failLocked(err error) error {
 
 // Takeover gives the dump to a new handle at once. What the old one has put is committed if
 // it can be; from here on every call on the old one returns ErrRevoked. An old writer that
-// has failed is closed, and the dump resumed from what is durable.
+// has failed is closed, and the dump resumed from what is durable. It waits for a Commit or Seal that is
+// under way, and not for a StoreLog or plan that waits for its peer; cancel the context of a Seal to have it sooner.
 func (w *Writer) Takeover() (*Writer, error) {
 	c := w.c
 	c.commitMu.Lock()

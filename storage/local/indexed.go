@@ -93,10 +93,13 @@ func (s *Store) openIndex(ctx context.Context, replace bool) (*indexHandle, erro
 	}
 	ix, err := s.makeIndex(ctx, replace, old)
 	if err != nil {
-		if s.opts.ReadOnly || errors.Is(err, os.ErrPermission) || errors.Is(err, unix.EROFS) {
-			return nil, errNoIndex
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
 		}
-		return nil, fmt.Errorf("index: %w", err)
+		if !s.opts.ReadOnly {
+			s.opts.Log.Warn("no index: lists are read from the dumps", "path", s.indexPath(), "error", err)
+		}
+		return nil, fmt.Errorf("%w: %w", errNoIndex, err)
 	}
 	s.ix.ix = ix
 	return ix, nil

@@ -4,6 +4,7 @@
 //
 //	dumps/<host>/<UTC time>-<short id>/   one dump each, as dumpdir lays it out; the time is that of the crash, or of arrival
 //	trash/                                dumps that are being deleted
+//	damaged/                              dumps that could not be resumed, for people to look at: see Resume
 //	index.db, index.db-wal, index.db-shm  the index: a cache of the manifests
 //	index.lock                            held while the index is made or replaced
 //
@@ -35,8 +36,9 @@ import (
 )
 
 const (
-	dumpsName = "dumps"
-	trashName = "trash"
+	dumpsName   = "dumps"
+	trashName   = "trash"
+	damagedName = "damaged"
 )
 
 // Store is the store under one data directory.
@@ -214,7 +216,8 @@ func (s *Store) options(dir string, reopen bool) dumpdir.Options {
 	}}
 }
 
-// Resume implements storage.Store.
+// Resume implements storage.Store. A dump whose journal is damaged beyond use is moved to damaged/ and
+// reported as missing, so that its sender can begin anew.
 func (s *Store) Resume(_ context.Context, ref storage.Ref, opts storage.ResumeOptions) (*dumpdir.Writer, error) {
 	dir, err := s.locate(ref)
 	if err != nil {
@@ -229,11 +232,30 @@ func (s *Store) Resume(_ context.Context, ref storage.Ref, opts storage.ResumeOp
 	}
 	if w == nil {
 		if w, err = dumpdir.Resume(s.fs, dir, s.options(dir, opts.Reopen)); err != nil {
-			return nil, busy(err)
+			return nil, s.resumeFailed(ref, dir, err)
 		}
 	}
 	sl.w = w
 	return w, nil
+}
+
+// resumeFailed moves a dump aside whose journal is damaged beyond use, or of a version of the future: a machine that
+// crashed has one chance to deliver, and a fresh dump is better than none. The error matches ErrNotFound then.
+func (s *Store) resumeFailed(ref storage.Ref, dir string, cause error) error {
+	_, damaged := errors.AsType[*dumpdir.DamageError](cause)
+	if !damaged && !errors.Is(cause, dumpdir.ErrUnsupported) {
+		return busy(cause)
+	}
+	lock, err := s.fs.Lock(dir)
+	if err != nil {
+		return errors.Join(busy(cause), err)
+	}
+	to, err := s.moveTo(damagedName, ref, dir)
+	if err := errors.Join(err, lock.Close()); err != nil {
+		return errors.Join(cause, err)
+	}
+	s.opts.Log.Error("a dump that cannot be resumed was moved aside", "host", ref.Host, "dump", ref.ID, "to", to, "error", cause)
+	return fmt.Errorf("%w: %w", storage.ErrNotFound, cause)
 }
 
 // takeOver takes the dump from the slot's writer. It returns nil when there is none that is alive, or

@@ -251,3 +251,43 @@ func TestReindexNamesDamage(t *testing.T) {
 		t.Errorf("found %+v, %v", got.Manifest, err)
 	}
 }
+
+func TestDamagedDumpGivesWayToANewOne(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, local.Options{})
+	m := dumpdirtest.NewMachine(3, 40, 16)
+	ref := storage.Ref{Host: m.Meta.Host, ID: m.Meta.ID}
+	w, err := s.Create(t.Context(), m.Meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.SetPlan(w); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	journal := filepath.Join(w.Dir(), dumpdir.JournalName)
+	b, err := os.ReadFile(journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[200] ^= 1
+	if err := os.WriteFile(journal, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Resume(t.Context(), ref, storage.ResumeOptions{}); !errors.Is(err, storage.ErrNotFound) {
+		t.Fatalf("resume: %v", err)
+	}
+	if w, err = s.Create(t.Context(), m.Meta); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	aside, err := os.ReadDir(filepath.Join(dir, "damaged"))
+	if err != nil || len(aside) != 1 {
+		t.Errorf("moved aside: %v, %v", aside, err)
+	}
+	wantListed(t, s, 1)
+}

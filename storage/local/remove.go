@@ -34,7 +34,7 @@ func (s *Store) Remove(ctx context.Context, ref storage.Ref, opts storage.Remove
 	if err != nil {
 		return busy(err)
 	}
-	trash, err := s.toTrash(ref, dir)
+	trash, err := s.moveTo(trashName, ref, dir)
 	if err != nil {
 		return errors.Join(err, lock.Close())
 	}
@@ -78,17 +78,17 @@ func (sl *slot) revoke() error {
 	return w.Close()
 }
 
-// toTrash renames a dump out of sight, durably, and returns its new place.
-func (s *Store) toTrash(ref storage.Ref, dir string) (string, error) {
-	trash := filepath.Join(s.dir, trashName)
-	if err := s.fs.MkdirAll(trash); err != nil {
+// moveTo renames a dump out of sight into a directory beside dumps, durably, and returns its new place.
+func (s *Store) moveTo(name string, ref storage.Ref, dir string) (string, error) {
+	parent := filepath.Join(s.dir, name)
+	if err := s.fs.MkdirAll(parent); err != nil {
 		return "", err
 	}
-	to := filepath.Join(trash, fmt.Sprintf("%s-%s-%d", ref.Host, ref.ID, time.Now().UnixNano()))
+	to := filepath.Join(parent, fmt.Sprintf("%s-%s-%d", ref.Host, ref.ID, time.Now().UnixNano()))
 	if err := s.fs.Rename(dir, to); err != nil {
 		return "", err
 	}
-	if err := s.fs.SyncDir(trash); err != nil {
+	if err := s.fs.SyncDir(parent); err != nil {
 		return "", err
 	}
 	return to, s.fs.SyncDir(filepath.Dir(dir))
