@@ -65,7 +65,8 @@ type loader struct {
 	*journal
 	s     *scanner
 	runs  runDecoder
-	notes int // bytes and ranges still to come
+	where ramCursor // that runs have to lie in
+	notes int       // bytes and ranges still to come
 	ram   int
 	chunk chunkRecord
 	each  func(c *chunkRecord, at int64) error
@@ -211,10 +212,10 @@ func (l *loader) takePlan(rec *record, inPlan bool) error {
 		ok = ok && l.notes == 0 && l.ram == 0
 		if ok {
 			if l.runsAt == 0 {
-				l.runsAt = rec.off
+				l.runsAt, l.where = rec.off, newRAMCursor(l.facts)
 			}
-			_, err := l.runs.piece(rec.payload, func(mem.Extent) bool { return true })
-			ok = err == nil
+			more, err := l.runs.piece(rec.payload, l.where.holds)
+			ok = more && err == nil
 		}
 	case recPlanEnd:
 		ok = ok && l.notes == 0 && l.ram == 0 && l.takePlanEnd(rec)

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/corehaul/corehaul/mem"
-	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
@@ -16,7 +15,7 @@ type PlanBuilder struct {
 	w     *Writer
 	facts Facts
 	runs  runEncoder
-	ram   []mem.Extent // that runs may still lie in, merged
+	ram   ramCursor
 	j     *journalWriter
 	err   error // what ended the builder
 }
@@ -45,7 +44,7 @@ func (w *Writer) StartPlan(f Facts) (*PlanBuilder, error) {
 	}
 	f.Notes, f.RAM = slices.Clone(f.Notes), slices.Clone(f.RAM)
 	c.dropBuilder()
-	b := &PlanBuilder{w: w, facts: f, runs: runEncoder{limit: f.MaxPFN}, ram: ramExtents(&f)}
+	b := &PlanBuilder{w: w, facts: f, runs: runEncoder{limit: f.MaxPFN}, ram: newRAMCursor(&f)}
 	if err := b.begin(); err != nil {
 		return nil, c.failLocked(err)
 	}
@@ -65,19 +64,6 @@ func (f *Facts) checkAll() error {
 		return fmt.Errorf("%w: %w", ErrBadPlan, err)
 	}
 	return nil
-}
-
-// ramExtents returns the frames of RAM, with runs that touch joined.
-func ramExtents(f *Facts) []mem.Extent {
-	var out []mem.Extent
-	for e := range kdumpfile.RAMExtents(f.RAM, vmcore.PageShift(f.PageSize), f.MaxPFN) {
-		if n := len(out); n > 0 && out[n-1].End() == e.Start {
-			out[n-1].Count += e.Count
-			continue
-		}
-		out = append(out, e)
-	}
-	return out
 }
 
 func (b *PlanBuilder) begin() (err error) {
@@ -109,7 +95,7 @@ func (b *PlanBuilder) Add(e mem.Extent) error {
 	if err := b.runs.add(e); err != nil {
 		return err
 	}
-	if !b.inRAM(e) {
+	if !b.ram.holds(e) {
 		b.err = fmt.Errorf("%w: %v is not RAM", ErrBadPlan, e)
 		return b.err
 	}
@@ -125,13 +111,6 @@ func (b *PlanBuilder) check() error {
 		return err
 	}
 	return b.err
-}
-
-func (b *PlanBuilder) inRAM(e mem.Extent) bool {
-	for len(b.ram) > 0 && b.ram[0].End() <= e.Start {
-		b.ram = b.ram[1:]
-	}
-	return len(b.ram) > 0 && b.ram[0].Start <= e.Start && e.End() <= b.ram[0].End()
 }
 
 // flush writes the encoded runs.

@@ -130,7 +130,7 @@ func (c *core) recoverJournal(names []string) (*journal, error) {
 // lostChunks returns the numbers of the chunks whose data is not there. Lengths are checked for all;
 // bytes for those at the end, and for those behind a broken record, which may never have been committed.
 func (c *core) lostChunks(jr *journal, names []string) (map[uint64]bool, error) {
-	if jr.plan == nil || jr.seal != nil || jr.count.chunks == 0 {
+	if jr.plan == nil || jr.count.chunks == 0 {
 		return nil, nil
 	}
 	name := IncompleteName

@@ -18,8 +18,8 @@ func (r *record) end() int64 { return r.off + recordHeaderLen + int64(len(r.payl
 // errBroken says that no intact record begins where one was looked for.
 var errBroken = errors.New("no intact record")
 
-// maxResyncSums bounds the bytes that resync may checksum, as a multiple of the
-// bytes it looks through: a hostile journal of nothing but plausible headers would else cost quadratic time.
+// maxResyncSums bounds the bytes that one scanner may checksum in vain while it looks for records: a hostile
+// journal of nothing but plausible headers would else cost quadratic time.
 const maxResyncSums = 64 << 20
 
 // scanner reads records one after another through one buffer.
@@ -28,10 +28,12 @@ type scanner struct {
 	size int64
 	buf  []byte
 	base int64 // file offset of buf[0]
+
+	budget int // of maxResyncSums
 }
 
 func newScanner(r io.ReaderAt, size int64) *scanner {
-	return &scanner{r: r, size: size, buf: make([]byte, 0, int(min(size, 4*maxPayload)))}
+	return &scanner{r: r, size: size, buf: make([]byte, 0, int(min(size, 4*maxPayload))), budget: maxResyncSums}
 }
 
 // window returns the n bytes at off, which lie within the journal.
@@ -84,7 +86,6 @@ func (s *scanner) at(off int64) (record, error) {
 // resync looks for the next intact record behind a broken one, at most maxBatch
 // bytes on: further no torn write reaches. found is false when there is none.
 func (s *scanner) resync(off int64) (next int64, found bool, err error) {
-	budget := int64(maxResyncSums)
 	for next = off + 1; next <= min(off+maxBatch, s.size-recordHeaderLen); next++ {
 		head, err := s.window(next, recordHeaderLen)
 		if err != nil {
@@ -94,7 +95,7 @@ func (s *scanner) resync(off int64) (next int64, found bool, err error) {
 		if !ok {
 			continue
 		}
-		if budget -= int64(n); budget < 0 {
+		if s.budget -= n; s.budget < 0 {
 			return 0, false, nil
 		}
 		switch _, err := s.at(next); {
