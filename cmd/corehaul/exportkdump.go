@@ -223,10 +223,8 @@ func (b *batch) encodePage(pfn mem.PFN) {
 	b.descs = append(b.descs, desc)
 }
 
-func allZero(page []byte) bool { return len(bytes.TrimLeft(page[:64], "\x00")) == 0 && isZero(page) }
-
-// isZero compares a page with itself, one byte on: equal only if all bytes are.
-func isZero(page []byte) bool { return page[0] == 0 && bytes.Equal(page[1:], page[:len(page)-1]) }
+// allZero compares a page with itself, one byte on: equal only if all bytes are.
+func allZero(page []byte) bool { return page[0] == 0 && bytes.Equal(page[1:], page[:len(page)-1]) }
 
 // put writes the data of a batch, then its descriptors, run by run of one kind.
 func (r *recoder) put(b *batch) error {
