@@ -1,0 +1,109 @@
+package dumpdir
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// resumeVMCore brings vmcore-incomplete to where the journal is: the right name, nothing behind
+// the last chunk, zeros between chunks, and a new front.
+func (c *core) resumeVMCore(jr *journal, names []string) error {
+	if !slices.Contains(names, IncompleteName) {
+		if !slices.Contains(names, VMCoreName) {
+			return c.layOut()
+		}
+		if err := c.fs.Rename(c.path(VMCoreName), c.path(IncompleteName)); err != nil {
+			return err
+		}
+	}
+	vm, err := c.fs.OpenRW(c.path(IncompleteName))
+	if err != nil {
+		return err
+	}
+	c.vm = vm
+	if err := vm.Truncate(c.dataEnd); err != nil {
+		return err
+	}
+	if c.kw, err = rebuildFront(vm, jr); err != nil {
+		return err
+	}
+	if err := reserve(vm, c.kw.Layout()); err != nil {
+		return err
+	}
+	return c.fs.SyncDir(c.dir)
+}
+
+// rebuildFront writes the front of vm again from the journal, marked incomplete. Page data stays.
+func rebuildFront(vm File, jr *journal) (*kdumpfile.Writer, error) {
+	var runsErr error
+	front := &zeroSaver{File: vm}
+	kw, err := kdumpfile.CreateAt(front, jr.facts.header(), jr.runs(&runsErr), kdumpfile.Options{DataOffset: jr.plan.DataOffset, KeepData: true})
+	if err := errors.Join(runsErr, err); err != nil {
+		return nil, err
+	}
+	end := jr.plan.firstPage()
+	err = jr.chunks(func(r *chunkRecord) error {
+		if r.offset > end {
+			if err := zeroRange(vm, end, r.offset); err != nil {
+				return err
+			}
+		}
+		end = r.end()
+		err := putDescs(kw, r.extents, r.pages, r.offset)
+		if errors.Is(err, kdumpfile.ErrNotPlanned) || errors.Is(err, kdumpfile.ErrAlreadyPresent) {
+			return &DamageError{File: JournalName, Offset: -1, Text: fmt.Sprintf("chunk %d: %v", r.seq, err)}
+		}
+		return err
+	})
+	return kw, err
+}
+
+// zeroSaver leaves out writes of zeros where there are zeros: bitmaps of a machine with few pages at high
+// addresses are holes, and stay holes.
+type zeroSaver struct {
+	File
+	buf []byte
+}
+
+func (z *zeroSaver) WriteAt(p []byte, off int64) (int, error) {
+	if isZero(p) {
+		if len(z.buf) < len(p) {
+			z.buf = make([]byte, len(p))
+		}
+		if n, err := z.ReadAt(z.buf[:len(p)], off); err == nil && n == len(p) && isZero(z.buf[:n]) {
+			return n, nil
+		}
+	}
+	return z.File.WriteAt(p, off)
+}
+
+func isZero(p []byte) bool {
+	for len(p) >= 8 {
+		if le.Uint64(p) != 0 {
+			return false
+		}
+		p = p[8:]
+	}
+	for _, b := range p {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func zeroRange(w io.WriterAt, from, to int64) error {
+	zero := make([]byte, 64<<10)
+	for from < to {
+		n := min(int64(len(zero)), to-from)
+		if _, err := w.WriteAt(zero[:n], from); err != nil {
+			return err
+		}
+		from += n
+	}
+	return nil
+}

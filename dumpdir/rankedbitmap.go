@@ -1,0 +1,108 @@
+package dumpdir
+
+import (
+	"io"
+	"math/bits"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// rankedBitmap answers how many bits are set before a page, of the bitmap that has to be
+// in the file: the one that is there with the wrong bytes put right.
+type rankedBitmap struct {
+	r      io.ReaderAt
+	start  int64
+	ranks  map[int64]uint64 // bits before each block that has one
+	right  map[int64]byte   // wrong bytes put right, by file offset
+	lost   bool             // too many of them
+	pos    int64            // in the bitmap, while it is learnt
+	total  uint64
+	block  [rankBlock]byte
+	blockN int64
+}
+
+const (
+	rankBlock  = 4096
+	maxPatches = 1 << 16
+)
+
+func newRankedBitmap(r io.ReaderAt, l kdumpfile.Layout) *rankedBitmap {
+	return &rankedBitmap{r: r, start: l.Bitmap2, ranks: make(map[int64]uint64), right: make(map[int64]byte), blockN: -1}
+}
+
+// learn takes the next bytes of the bitmap as it has to be.
+func (b *rankedBitmap) learn(p []byte) {
+	for i, x := range p {
+		if x == 0 {
+			continue
+		}
+		n := (b.pos + int64(i)) / rankBlock
+		if _, ok := b.ranks[n]; !ok {
+			b.ranks[n] = b.total
+		}
+		b.total += uint64(bits.OnesCount8(x)) //nolint:gosec // at most 8
+	}
+	b.pos += int64(len(p))
+}
+
+func (b *rankedBitmap) patch(off int64, want byte) {
+	if len(b.right) == maxPatches {
+		b.lost = true
+		return
+	}
+	b.right[off] = want
+}
+
+// rank returns how many pages come before e. ok is false when a page of e is not in the bitmap.
+func (b *rankedBitmap) rank(e mem.Extent) (n uint64, ok bool, err error) {
+	for pfn := e.Start; pfn < e.End(); {
+		blk := int64(pfn / (rankBlock * 8)) //nolint:gosec // below 1 << 25
+		if err := b.load(blk); err != nil {
+			return 0, false, err
+		}
+		lo := uint64(pfn % (rankBlock * 8))
+		hi := min(lo+uint64(e.End()-pfn), rankBlock*8)
+		for i := lo; i < hi; i++ {
+			if b.block[i/8]>>(i%8)&1 == 0 {
+				return 0, false, nil
+			}
+		}
+		if pfn == e.Start {
+			n = b.ranks[blk] + b.before(lo)
+		}
+		pfn += mem.PFN(hi - lo)
+	}
+	return n, true, nil
+}
+
+// before counts the bits set below bit i of the block.
+func (b *rankedBitmap) before(i uint64) (n uint64) {
+	for j := uint64(0); j+64 <= i; j += 64 {
+		n += uint64(bits.OnesCount64(le.Uint64(b.block[j/8:]))) //nolint:gosec // at most 64
+	}
+	if rest := i % 64; rest > 0 {
+		n += uint64(bits.OnesCount64(le.Uint64(b.block[i/64*8:]) << (64 - rest))) //nolint:gosec // at most 64
+	}
+	return n
+}
+
+func (b *rankedBitmap) load(n int64) error {
+	if b.blockN == n {
+		return nil
+	}
+	b.blockN = -1
+	at := b.start + n*rankBlock
+	if _, err := b.r.ReadAt(b.block[:], at); err != nil {
+		return err
+	}
+	if len(b.right) > 0 {
+		for i := range b.block {
+			if x, ok := b.right[at+int64(i)]; ok {
+				b.block[i] = x
+			}
+		}
+	}
+	b.blockN = n
+	return nil
+}
