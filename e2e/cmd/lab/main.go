@@ -22,7 +22,7 @@ const usage = `usage: lab COMMAND ...
   capture [flags]               crash a machine, print the path of its vmcore (-h for flags)
   send [flags] INITRD           crash a machine, boot INITRD as its capture initramfs, print the console
   matrix                        capture every machine of the matrix
-  kernels [-vmlinux]            fetch every kernel, print its release and paths
+  kernels [-vmlinux] [NAME...]  fetch kernels (default: all), print their image, modules, vmlinux
   crash VMLINUX DUMP COMMAND... ask crash 8.0.6
   makedumpfile KERNEL ARG...    run the makedumpfile that is right about a kernel
   readall DUMP                  have libkdumpfile read every page
@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case "matrix":
 		return matrix(ctx, out)
 	case "kernels":
-		return kernels(ctx, len(args) > 0 && args[0] == "-vmlinux", out)
+		return kernels(ctx, args, out)
 	case "crash":
 		if len(args) < 3 {
 			return errUsage
@@ -147,27 +147,43 @@ func matrix(ctx context.Context, out io.Writer) error {
 	return all
 }
 
-func kernels(ctx context.Context, withVmlinux bool, out io.Writer) error {
-	for _, name := range lab.KernelNames() {
-		k, err := lab.GetKernel(ctx, name)
-		if err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintf(out, "%-12s %s %s\n", name, k.Image, k.ModulesDir); err != nil {
-			return err
-		}
-		if !withVmlinux || k.Arch != "amd64" {
-			continue
-		}
-		path, err := k.Vmlinux(ctx)
-		if err != nil {
-			return err
-		}
-		if _, err := fmt.Fprintf(out, "%-12s %s\n", "", path); err != nil {
+// kernels fetches the kernels named in args, all of them when none is, and with
+// -vmlinux before the names also the x86_64 ones' debug information.
+func kernels(ctx context.Context, args []string, out io.Writer) error {
+	f := flag.NewFlagSet("kernels", flag.ContinueOnError)
+	withVmlinux := f.Bool("vmlinux", false, "fetch vmlinux with debug information too")
+	if err := f.Parse(args); err != nil {
+		return errUsage
+	}
+	names := f.Args()
+	if len(names) == 0 {
+		names = lab.KernelNames()
+	}
+	for _, name := range names {
+		if err := kernel(ctx, name, *withVmlinux, out); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func kernel(ctx context.Context, name string, withVmlinux bool, out io.Writer) error {
+	k, err := lab.GetKernel(ctx, name)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(out, "%-12s %s %s\n", name, k.Image, k.ModulesDir); err != nil {
+		return err
+	}
+	if !withVmlinux || k.Arch != "amd64" {
+		return nil
+	}
+	path, err := k.Vmlinux(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "%-12s %s\n", "", path)
+	return err
 }
 
 // printText makes a sink for the results of a judge: what it said is printed
