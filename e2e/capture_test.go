@@ -1,0 +1,232 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"debug/elf"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/corehaul/corehaul/e2e/lab"
+)
+
+// The programs that `make build` leaves.
+const (
+	captureReceiver = "../bin/corehaul"
+	captureSender   = "../bin/corehaul-send"
+)
+
+// What is promised of the sender: memory on a machine of any size, and the size
+// of the program, which has to fit the little memory of a capture kernel as well.
+const (
+	captureMaxMemoryMiB = 64
+	captureMaxBinary    = 12_000_000
+)
+
+const (
+	capturePanic = "Kernel panic - not syncing: sysrq triggered crash"
+	captureHost  = "victim"
+	// captureTimeout is for a slow host: without it a guest that hangs would use
+	// up the time of all tests.
+	captureTimeout = 10 * time.Minute
+)
+
+var captureMemory = regexp.MustCompile(`(?m)^corehaul-send: peak memory (\d+(?:\.\d+)?) MiB\r?$`)
+
+// TestCapture lets machines panic whose capture kernels have nothing but the
+// initramfs of `corehaul-send initrd`, and looks at what the receiver has then.
+func TestCapture(t *testing.T) {
+	for _, memMiB := range []int{1 << 10, 8 << 10} {
+		t.Run(fmt.Sprintf("%dMiB", memMiB), func(t *testing.T) {
+			dir := t.TempDir()
+			ca, data := filepath.Join(dir, "ca"), filepath.Join(dir, "data")
+			identity := filepath.Join(dir, "identity.pem")
+			captureCommand(t, captureReceiver, "ca", "init", "--dir", ca)
+			captureCommand(t, captureReceiver, "ca", "issue", captureHost, "--dir", ca, "--out", identity)
+			port := captureServe(t, data, ca)
+			initrd := captureInitrd(t, dir, port)
+
+			ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
+			defer cancel()
+			run, err := lab.RunSender(ctx, lab.Scenario{Kernel: "6.1", MemMiB: memMiB}, initrd, lab.SenderOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			said := captureSaid(run)
+			t.Logf("%s of QEMU; the capture kernel said\n%s", run.Duration.Round(time.Second), said)
+			captureCheckConsole(t, said)
+			captureCheckDump(t, data)
+		})
+	}
+}
+
+// captureCommand runs a program to its end and returns its standard output.
+func captureCommand(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s%s", name, args, err, out, stderr.String())
+	}
+	return string(out)
+}
+
+// captureServe starts a receiver, which is stopped when the test ends, and returns
+// its port on the loopback address.
+func captureServe(t *testing.T, data, ca string) (port string) {
+	t.Helper()
+	// The context of the test ends before its cleanups, which are to stop it gently.
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), captureReceiver,
+		"serve", "--data", data, "--tls", "127.0.0.1:0", "--ca", ca)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Errorf("stop the receiver: %v", err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the receiver ended with %v", err)
+		}
+		if t.Failed() {
+			t.Logf("the receiver's log:\n%s", stderr.String())
+		}
+	})
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatalf("the receiver is not ready: %v", err)
+	}
+	port, ok := strings.CutPrefix(strings.TrimSpace(line), "ready tls://127.0.0.1:")
+	if !ok {
+		t.Fatalf("the receiver said %q instead of its address", line)
+	}
+	return port
+}
+
+// captureInitrd packs the initramfs of a guest that sends to a port of this host,
+// with the identity.pem of dir.
+func captureInitrd(t *testing.T, dir, port string) string {
+	t.Helper()
+	kernel, err := lab.GetKernel(t.Context(), "6.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, initrd := filepath.Join(dir, "send.toml"), filepath.Join(dir, "capture.img")
+	text := fmt.Sprintf("to = [\"tls://%s:%s\"]\nidentity = \"identity.pem\"\npatience = \"3m\"\n[network]\nmode = \"dhcp\"\n",
+		lab.HostFromGuest, port)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	captureCommand(t, captureSender, "initrd", "--kernel-modules", kernel.ModulesDir,
+		"--module", "virtio_pci", "--module", "virtio_net", "--config", config, "-o", initrd)
+	return initrd
+}
+
+// captureSaid is what the sender wrote on the console, without the kernel's lines.
+func captureSaid(run *lab.Run) string {
+	var said strings.Builder
+	for line := range strings.Lines(run.CaptureConsole()) {
+		if strings.HasPrefix(line, "corehaul-send: ") {
+			said.WriteString(line)
+		}
+	}
+	return said.String()
+}
+
+// captureCheckConsole checks what the sender said: that it got its address from
+// DHCP, how much memory it took, and that its last line tells of a complete dump.
+func captureCheckConsole(t *testing.T, said string) {
+	t.Helper()
+	if !strings.Contains(said, "from DHCP server") {
+		t.Error("no address came from the DHCP server")
+	}
+	lines := strings.Split(strings.TrimSpace(said), "\n")
+	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "corehaul-send: dump complete: ") {
+		t.Errorf("the last line is %q, want that of a complete dump", last)
+	}
+	m := captureMemory.FindStringSubmatch(said)
+	if m == nil {
+		t.Fatal("no line tells the peak memory")
+	}
+	if peak, err := strconv.ParseFloat(m[1], 64); err != nil || peak > captureMaxMemoryMiB {
+		t.Errorf("peak memory is %s MiB (%v), want at most %d", m[1], err, captureMaxMemoryMiB)
+	}
+}
+
+// captureCheckDump checks that the one dump under data is whole and tells of the panic.
+func captureCheckDump(t *testing.T, data string) {
+	t.Helper()
+	var list struct {
+		Dumps []struct {
+			Host, ID string
+			Manifest struct {
+				State     string
+				PanicLine string `json:"panic_line"`
+				Pages     struct{ Planned, Present, Missing uint64 }
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(captureCommand(t, captureReceiver, "ls", "--data", data, "--json")), &list); err != nil {
+		t.Fatal(err)
+	}
+	if len(list.Dumps) != 1 {
+		t.Fatalf("the receiver has %d dumps, want 1", len(list.Dumps))
+	}
+	d := list.Dumps[0]
+	m := d.Manifest
+	if d.Host != captureHost || m.State != "complete" || !strings.Contains(m.PanicLine, capturePanic) {
+		t.Errorf("got a dump of %s, %s, %q, want one of %s, complete, %q", d.Host, m.State, m.PanicLine, captureHost, capturePanic)
+	}
+	if m.Pages.Present == 0 || m.Pages.Present != m.Pages.Planned || m.Pages.Missing != 0 {
+		t.Errorf("of %d pages %d are here and %d are missing", m.Pages.Planned, m.Pages.Present, m.Pages.Missing)
+	}
+	captureCommand(t, captureReceiver, "verify", d.ID, "--data", data)
+	if log := captureCommand(t, captureReceiver, "log", d.ID, "--data", data); !strings.Contains(log, capturePanic) {
+		t.Errorf("the log, %d bytes, does not contain %q", len(log), capturePanic)
+	}
+}
+
+// TestCaptureBinary holds the sender to what an initramfs without libraries and with
+// little memory needs.
+func TestCaptureBinary(t *testing.T) {
+	info, err := os.Stat(captureSender)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() > captureMaxBinary {
+		t.Errorf("%d bytes, want at most %d", info.Size(), captureMaxBinary)
+	}
+	f, err := elf.Open(captureSender)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+			t.Errorf("it is not static: it has a segment %s", p.Type)
+		}
+	}
+	for _, s := range f.Sections {
+		if s.Type == elf.SHT_SYMTAB || strings.HasPrefix(s.Name, ".debug_") || strings.HasPrefix(s.Name, ".zdebug_") {
+			t.Errorf("it is not stripped: it has a section %s", s.Name)
+		}
+	}
+}
