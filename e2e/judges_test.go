@@ -1,0 +1,275 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/corehaul/corehaul/e2e/lab"
+)
+
+// judgesBin is where `make build` leaves the programs.
+const judgesBin = "../bin/"
+
+// judgesStore is a running receiver with what a sender needs to reach it.
+type judgesStore struct {
+	data, ca, identity, target string
+}
+
+// judgesServe starts a receiver of its own, with fresh keys, which ends with the test.
+func judgesServe(t *testing.T, flags ...string) *judgesStore {
+	t.Helper()
+	dir := t.TempDir()
+	s := &judgesStore{
+		data:     filepath.Join(dir, "data"),
+		ca:       filepath.Join(dir, "ca"),
+		identity: filepath.Join(dir, "identity.pem"),
+	}
+	judgesRun(t, 0, "corehaul", "ca", "init", "--dir", s.ca)
+	judgesRun(t, 0, "corehaul", "ca", "issue", "web-17", "--dir", s.ca, "--out", s.identity)
+	args := append([]string{"serve", "--data", s.data, "--ca", s.ca, "--tls", "127.0.0.1:0", "--reserve", "0"}, flags...)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), judgesBin+"corehaul", args...)
+	log := &strings.Builder{}
+	cmd.Stderr = log
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("the receiver's log:\n%s", log)
+		}
+	})
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(line)
+	if len(fields) != 2 || fields[0] != "ready" {
+		t.Fatalf("got %q, want ready and an address", line)
+	}
+	s.target = fields[1]
+	return s
+}
+
+// judgesRun runs one of our programs, checks its exit code and returns both of its outputs.
+func judgesRun(t *testing.T, code int, name string, args ...string) (stdout, stderr string) {
+	t.Helper()
+	var out, errOut strings.Builder
+	cmd := exec.CommandContext(t.Context(), judgesBin+name, args...)
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err := cmd.Run()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if got := cmd.ProcessState.ExitCode(); got != code {
+		t.Fatalf("%s %v: exit code %d, want %d\n%s%s", name, args, got, code, out.String(), errOut.String())
+	}
+	return out.String(), errOut.String()
+}
+
+// judgesSend sends a dump and returns the directory that it is stored in.
+func judgesSend(t *testing.T, s *judgesStore, elf, level string) string {
+	t.Helper()
+	judgesRun(t, 0, "corehaul-send", "send", "--to", s.target, "--identity", s.identity, "--level", level, elf)
+	return judgesDir(t, s)
+}
+
+// judgesDir finds the one dump in a store.
+func judgesDir(t *testing.T, s *judgesStore) string {
+	t.Helper()
+	var dirs []string
+	err := filepath.WalkDir(s.data, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Name() == "manifest.json" {
+			dirs = append(dirs, filepath.Dir(path))
+		}
+		return err
+	})
+	if err != nil || len(dirs) != 1 {
+		t.Fatalf("dumps in the store: %q, %v; want one", dirs, err)
+	}
+	return dirs[0]
+}
+
+// judgesManifest is what the tests look at in a manifest.json.
+type judgesManifest struct {
+	ID    string `json:"id"`
+	State string `json:"state"`
+}
+
+func judgesReadManifest(t *testing.T, dir string) (m judgesManifest) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
+	if err == nil {
+		err = json.Unmarshal(b, &m)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// judgesFileLine is the line of crash that names the file, which is all that may differ.
+var judgesFileLine = regexp.MustCompile(`(?m)^ *DUMPFILE: .*\n`)
+
+// judgesCrash asks crash and drops what only names the file.
+func judgesCrash(t *testing.T, vmlinux, dump string, commands ...string) map[string]string {
+	t.Helper()
+	got, err := lab.CrashEach(t.Context(), vmlinux, dump, commands...)
+	if err != nil {
+		t.Fatalf("crash on %s: %v", dump, err)
+	}
+	for c, text := range got {
+		got[c] = judgesFileLine.ReplaceAllString(text, "")
+	}
+	return got
+}
+
+// judgesSame compares two answers of crash and shows where they part.
+func judgesSame(t *testing.T, got, want map[string]string) {
+	t.Helper()
+	for c := range want {
+		if strings.TrimSpace(want[c]) == "" {
+			t.Errorf("crash %q says nothing of the original: the comparison is empty", c)
+		}
+		g, w := strings.Split(got[c], "\n"), strings.Split(want[c], "\n")
+		for i := range max(len(g), len(w)) {
+			if i >= len(g) || i >= len(w) || g[i] != w[i] {
+				t.Errorf("crash %q differs at line %d (%d lines, want %d):\n got %q\nwant %q",
+					c, i+1, len(g), len(w), g[min(i, len(g)-1)], w[min(i, len(w)-1)])
+				break
+			}
+		}
+	}
+}
+
+// judgesCapture returns a crashed machine and the vmlinux of its kernel.
+func judgesCapture(t *testing.T, kernel string) (*lab.Captured, *lab.Kernel, string) {
+	t.Helper()
+	c, err := lab.CaptureELF(t.Context(), lab.Scenario{Kernel: kernel, CPU: "qemu64", Kexec: "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := lab.GetKernel(t.Context(), kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vmlinux, err := k.Vmlinux(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, k, vmlinux
+}
+
+// TestJudges sends dumps through both programs and asks those who read dumps for a living
+// whether what is stored is as good as the original.
+func TestJudges(t *testing.T) {
+	commands := []string{"sys", "log", "bt -a", "foreach bt", "ps", "mod", "kmem -i"}
+	for _, name := range []string{"5.10", "6.1", "6.12"} {
+		t.Run(name, func(t *testing.T) {
+			c, k, vmlinux := judgesCapture(t, name)
+			want := judgesCrash(t, vmlinux, c.ELF, commands...)
+			for _, level := range []string{"31", "1"} {
+				t.Run("level "+level, func(t *testing.T) {
+					s := judgesServe(t)
+					dir := judgesSend(t, s, c.ELF, level)
+					judgesSame(t, judgesCrash(t, vmlinux, filepath.Join(dir, "vmcore"), commands...), want)
+					judgesReadBack(t, s, k, dir, want["log"])
+					judgesFlip(t, s, dir)
+				})
+			}
+		})
+	}
+}
+
+// judgesReadBack asks everybody but crash.
+func judgesReadBack(t *testing.T, s *judgesStore, k *lab.Kernel, dir, crashLog string) {
+	t.Helper()
+	sums := exec.CommandContext(t.Context(), "sha256sum", "-c", "--strict", "SHA256SUMS")
+	sums.Dir = dir
+	if out, err := sums.CombinedOutput(); err != nil {
+		t.Errorf("sha256sum: %v\n%s", err, out)
+	}
+	m := judgesReadManifest(t, dir)
+	if m.State != "complete" {
+		t.Errorf("state %q, want complete", m.State)
+	}
+	judgesRun(t, 0, "corehaul", "verify", "--data", s.data, m.ID)
+	log, _ := judgesRun(t, 0, "corehaul", "log", "--data", s.data, m.ID)
+	if strings.TrimSpace(log) != strings.TrimSpace(crashLog) {
+		judgesSame(t, map[string]string{"log": log}, map[string]string{"log": crashLog})
+	}
+	stored := judgesPages(t, filepath.Join(dir, "vmcore"))
+	judgesExport(t, s, k, m.ID, stored)
+}
+
+func judgesPages(t *testing.T, dump string) lab.Pages {
+	t.Helper()
+	p, err := lab.ReadAllPages(t.Context(), dump)
+	if err != nil || p.Count == 0 {
+		t.Fatalf("libkdumpfile read %v of %s: %v", p, dump, err)
+	}
+	return *p
+}
+
+// judgesExport has makedumpfile filter an exported dump once more, which must keep what
+// it would have kept itself.
+func judgesExport(t *testing.T, s *judgesStore, k *lab.Kernel, id string, want lab.Pages) {
+	t.Helper()
+	dir := t.TempDir()
+	zlib, again := filepath.Join(dir, "zlib"), filepath.Join(dir, "again")
+	judgesRun(t, 0, "corehaul", "export", "--data", s.data, "--format", "kdump", "--compress", "zlib", "-o", zlib, id)
+	if got := judgesPages(t, zlib); got != want {
+		t.Errorf("exported pages: %+v, want %+v", got, want)
+	}
+	if out, err := k.Makedumpfile(t.Context(), "-c", "-d", "31", zlib, again); err != nil {
+		t.Fatalf("makedumpfile: %v\n%s", err, out)
+	}
+	if got := judgesPages(t, again); got.Count > want.Count {
+		t.Errorf("makedumpfile made %d pages out of %d", got.Count, want.Count)
+	}
+}
+
+// judgesFinding is what verify has to say of one flipped bit in a page.
+var judgesFinding = regexp.MustCompile(`(?s)pfn.*chunk|chunk.*pfn`)
+
+// judgesFlip flips one bit of the last page of a stored dump, which verify must find.
+func judgesFlip(t *testing.T, s *judgesStore, dir string) {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(dir, "vmcore"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, end-20); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 0x10
+	if _, err := f.WriteAt(b, end-20); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := judgesRun(t, 5, "corehaul", "verify", "--data", s.data, judgesReadManifest(t, dir).ID)
+	if !judgesFinding.MatchString(out) || !strings.Contains(out, "offset") {
+		t.Errorf("verify should name pfn, chunk and offset of the damage:\n%s", out)
+	}
+	t.Logf("%s", strings.TrimSpace(out))
+}
+
