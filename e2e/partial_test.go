@@ -1,0 +1,278 @@
+package e2e
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/corehaul/corehaul/e2e/lab"
+	"github.com/corehaul/corehaul/kernel/pages"
+	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/sender"
+	corehaultls "github.com/corehaul/corehaul/tls"
+)
+
+// partialConn lets so many chunks of a sender through, and then not a byte more until it
+// is closed: as seen by the receiver, a machine that died between two chunks.
+type partialConn struct {
+	net.Conn
+	chunks uint64 // still to pass
+	head   []byte // of the frame that begins, as far as it came
+	body   int    // bytes of the frame that are still to come
+	once   sync.Once
+	closed chan struct{}
+}
+
+// partialFrameHead is the length of a frame's header on the wire (protocol/PROTOCOL.md).
+const partialFrameHead = 12
+
+// Write passes b on, up to the end of the last chunk that may pass.
+func (c *partialConn) Write(b []byte) (int, error) {
+	n, stop := c.allowed(b)
+	if n > 0 {
+		if n, err := c.Conn.Write(b[:n]); err != nil {
+			return n, err
+		}
+	}
+	if !stop {
+		return len(b), nil
+	}
+	<-c.closed
+	return n, net.ErrClosed
+}
+
+// allowed follows the frames in b and returns how much of it may pass. Headers that are cut
+// in two may pass up to their cut: the receiver does nothing with half a header.
+func (c *partialConn) allowed(b []byte) (n int, stop bool) {
+	for n < len(b) {
+		if c.body > 0 {
+			step := min(c.body, len(b)-n)
+			c.body, n = c.body-step, n+step
+			continue
+		}
+		start, step := n, min(partialFrameHead-len(c.head), len(b)-n)
+		c.head, n = append(c.head, b[n:n+step]...), n+step
+		if len(c.head) < partialFrameHead {
+			return n, false
+		}
+		if protocol.Type(c.head[2]) == protocol.TypeChunk {
+			if c.chunks == 0 {
+				return start, true
+			}
+			c.chunks--
+		}
+		c.body, c.head = int(binary.LittleEndian.Uint32(c.head[4:])), c.head[:0]
+	}
+	return n, false
+}
+
+// Close ends a Write that waits.
+func (c *partialConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// partialDump is a dump of which a part has arrived.
+type partialDump struct {
+	store *judgesStore
+	dir   string
+	pages uint64 // that arrived
+	tier0 uint64 // pages of the tier that everybody needs
+	all   uint64 // pages of the plan
+	cut   func() // ends the sender
+}
+
+// partialSend sends at level 1 and holds its breath after a part of the chunks, which are
+// then durable.
+func partialSend(t *testing.T, elf string, chunks func(*protocol.PlanSum) uint64) *partialDump {
+	t.Helper()
+	s := judgesServe(t, "--resume-grace", "1s")
+	src, err := sender.Open(elf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := src.Plan(t.Context(), pages.DumpLevel(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := corehaultls.LoadIdentity(s.identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := chunks(&plan.Sum)
+	tally := new(sender.Tally)
+	dial := sender.DialTLS(corehaultls.ClientConfig(id))
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = sender.Send(ctx, src, sender.Options{
+			To: []string{s.target}, Level: pages.DumpLevel(1), Workers: 1, Tally: tally,
+			Dial: func(ctx context.Context, target string) (net.Conn, error) {
+				c, err := dial(ctx, target)
+				if err != nil {
+					return nil, err
+				}
+				return &partialConn{Conn: c, chunks: n, closed: make(chan struct{})}, nil
+			},
+		})
+	}()
+	d := &partialDump{store: s, tier0: plan.Sum.Pages[0], all: plan.Sum.Kept}
+	d.pages = min(n*uint64(protocol.ChunkPages(plan.Params.PageSize)), d.tier0)
+	if more := n - min(n, plan.Sum.TierChunks(0)); more > 0 {
+		d.pages = 0 // tiers end in short chunks: the receiver's count will do
+	}
+	d.cut = sync.OnceFunc(func() {
+		cancel()
+		<-ended
+		_ = src.Close()
+	})
+	t.Cleanup(d.cut)
+	last := uint64(0)
+	partialWait(t, "the chunks to be durable", func() bool {
+		got := tally.Progress().Pages
+		quiet := got == last && got > 0
+		last = got
+		if d.pages > 0 {
+			return got == d.pages
+		}
+		return quiet && got > d.tier0
+	})
+	d.pages = last
+	d.dir = judgesDir(t, s)
+	return d
+}
+
+// partialWait asks until the answer is yes. It is patient: machines are slow.
+func partialWait(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 240 {
+		if ok() {
+			return
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	t.Fatalf("waited too long for %s", what)
+}
+
+// seal kills the sender and waits until the receiver gives it up.
+func (d *partialDump) seal(t *testing.T) string {
+	t.Helper()
+	d.cut()
+	partialWait(t, "the seal", func() bool { return judgesReadManifest(t, d.dir).State == "partial" })
+	return filepath.Join(d.dir, "vmcore")
+}
+
+// partialTier0 is all of the kernel's own memory and nothing else.
+func partialTier0(sum *protocol.PlanSum) uint64 { return sum.TierChunks(0) }
+
+// partialOf is a share of tier 0, in per cent.
+func partialOf(percent uint64) func(*protocol.PlanSum) uint64 {
+	return func(sum *protocol.PlanSum) uint64 { return sum.TierChunks(0) * percent / 100 }
+}
+
+// TestPartialOpens cuts dumps where crash has to be able to work with them, while they
+// arrive and when they are sealed.
+func TestPartialOpens(t *testing.T) {
+	threeQuarters := func(sum *protocol.PlanSum) uint64 { return sum.Chunks() * 3 / 4 }
+	for _, tt := range []struct {
+		kernel, cut string
+		chunks      func(*protocol.PlanSum) uint64
+	}{
+		{"6.1", "after tier 0", partialTier0},
+		{"6.1", "at 75 % of the plan", threeQuarters},
+		{"5.10", "after tier 0", partialTier0},
+		{"6.12", "after tier 0", partialTier0},
+	} {
+		t.Run(tt.kernel+" "+tt.cut, func(t *testing.T) {
+			commands := []string{"sys", "log", "bt -a", "ps"}
+			c, k, vmlinux := judgesCapture(t, tt.kernel)
+			want := judgesCrash(t, vmlinux, c.ELF, commands...)
+			d := partialSend(t, c.ELF, tt.chunks)
+			judgesSame(t, judgesCrash(t, vmlinux, filepath.Join(d.dir, "vmcore-incomplete"), commands...), want)
+			vmcore := d.seal(t)
+			judgesSame(t, judgesCrash(t, vmlinux, vmcore, commands...), want)
+			d.judge(t, k, vmlinux, vmcore)
+		})
+	}
+}
+
+// TestPartialEarly cuts so early that crash may well refuse. The file is valid for all that,
+// and so is the log that came before it. What the others said is in the test's log.
+func TestPartialEarly(t *testing.T) {
+	c, k, vmlinux := judgesCapture(t, "6.1")
+	for _, percent := range []uint64{5, 25, 50} {
+		t.Run(fmt.Sprintf("%d %% of tier 0", percent), func(t *testing.T) {
+			d := partialSend(t, c.ELF, partialOf(percent))
+			vmcore := d.seal(t)
+			d.judge(t, k, vmlinux, vmcore)
+		})
+	}
+}
+
+// judge checks what holds for a sealed partial dump wherever it was cut, and logs the rest.
+func (d *partialDump) judge(t *testing.T, k *lab.Kernel, vmlinux, vmcore string) {
+	t.Helper()
+	id := judgesReadManifest(t, d.dir).ID
+	judgesRun(t, 3, "corehaul", "verify", "--data", d.store.data, id)
+	if got := judgesPages(t, vmcore).Count; uint64(got) != d.pages {
+		t.Errorf("libkdumpfile reads %d pages, %d arrived", got, d.pages)
+	}
+	t.Logf("%d of %d pages, tier 0 has %d", d.pages, d.all, d.tier0)
+	log, _ := judgesRun(t, 0, "corehaul", "log", "--data", d.store.data, id)
+	if !strings.Contains(log, "Kernel panic") {
+		t.Errorf("the log that was sent first has no panic:\n%.200s", log)
+	}
+	out, err := lab.CrashEach(t.Context(), vmlinux, vmcore, "sys", "log", "bt -a", "ps")
+	t.Logf("crash opens it: %t, %d bytes of log: %v", err == nil, len(out["log"]), err)
+	again := filepath.Join(t.TempDir(), "again")
+	text, err := k.Makedumpfile(t.Context(), "-c", "-d", "31", vmcore, again)
+	t.Logf("makedumpfile -d 31 works: %t: %s", err == nil, partialLast(text))
+	text, err = k.Makedumpfile(t.Context(), "--dump-dmesg", vmcore, filepath.Join(t.TempDir(), "dmesg"))
+	t.Logf("makedumpfile --dump-dmesg works: %t: %s", err == nil, partialLast(text))
+	d.ownLog(t, vmcore)
+}
+
+// ownLog has our own reader look for the log in the memory that is there: all of it, or an
+// error that says what is missing.
+func (d *partialDump) ownLog(t *testing.T, vmcore string) {
+	t.Helper()
+	bare := filepath.Join(t.TempDir(), "vmcore") // away from the text that was sent
+	if err := os.Link(vmcore, bare); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errOut := partialExit(t, "log", bare)
+	switch {
+	case code == 0 && !strings.Contains(out, "Kernel panic"):
+		t.Errorf("a log without the panic:\n%.200s", out)
+	case code != 0 && !strings.HasPrefix(errOut, "corehaul: "):
+		t.Errorf("exit code %d and no clear error: %q", code, errOut)
+	}
+	t.Logf("corehaul log FILE: exit code %d, %d bytes, %s", code, len(out), partialLast(errOut))
+}
+
+// partialExit runs corehaul and returns its exit code, whatever it is.
+func partialExit(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errOut strings.Builder
+	cmd := exec.CommandContext(t.Context(), judgesBin+"corehaul", args...)
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errOut.String()
+}
+
+// partialLast is the end of a text: programs say last what stopped them.
+func partialLast(text string) string {
+	text = strings.Join(strings.Fields(text), " ")
+	return text[max(0, len(text)-300):]
+}
