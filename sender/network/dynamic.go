@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -22,19 +23,30 @@ import (
 const (
 	dhcpTry    = 3 * time.Second
 	dhcpRounds = 2
+	dhcpTime   = dhcpTry*dhcpRounds + time.Second
 	slaacPoll  = 250 * time.Millisecond
 	minRenewal = 30 * time.Second
 	maxSearch  = 6
+	// maxPause bounds the pauses between tries beside an IPv6 address, see keepAsking.
+	maxPause = 30 * time.Second
 )
 
 // dynamic asks all links at once for an IPv4 address and watches for an IPv6 one
-// from a router advertisement. The first answer wins.
+// from a router advertisement. It returns with the first answer; where that is IPv6
+// alone, IPv4 is asked for in the background, because the receiver may have nothing else.
 func (m *Manager) dynamic(ctx, background context.Context, links []netlink.Link) error {
-	ctx, cancel := context.WithTimeout(ctx, dhcpTry*dhcpRounds+time.Second)
+	ctx, cancel := context.WithTimeout(ctx, dhcpTime)
 	defer cancel()
 	results := make(chan error, 2*len(links))
+	var leased atomic.Bool
 	for _, l := range links {
-		go func() { results <- m.dhcp(ctx, background, l) }()
+		go func() {
+			err := m.dhcp(ctx, background, l)
+			if err == nil {
+				leased.Store(true)
+			}
+			results <- err
+		}()
 		go func() { results <- m.slaac(ctx, l) }()
 	}
 	var errs []error
@@ -50,11 +62,34 @@ func (m *Manager) dynamic(ctx, background context.Context, links []netlink.Link)
 	}
 	switch {
 	case won:
+		if !leased.Load() {
+			for _, l := range links {
+				m.wg.Go(func() { m.keepAsking(background, l) })
+			}
+		}
 		return nil
 	case len(errs) > 0:
 		return errors.Join(errs...)
 	}
 	return fmt.Errorf("%s: no answer from a DHCP server and no router advertisement", names(links))
+}
+
+// keepAsking asks for an IPv4 address until there is one. The pauses grow, because
+// many a network has IPv6 alone and a client that asks costs time (see client).
+func (m *Manager) keepAsking(background context.Context, l netlink.Link) {
+	for pause := retryEvery; ; pause = min(2*pause, maxPause) {
+		ctx, cancel := context.WithTimeout(background, dhcpTime)
+		err := m.dhcp(ctx, background, l)
+		cancel()
+		if err == nil {
+			return
+		}
+		select {
+		case <-background.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
 }
 
 // dhcp gets one lease for one link and applies it.

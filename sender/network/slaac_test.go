@@ -70,19 +70,26 @@ func advertise(t *testing.T, link string) {
 	t.Cleanup(func() { close(quit); <-done; _ = conn.Close() })
 }
 
-func TestRouterAdvertisement(t *testing.T) {
-	server, client := pair(t, "srv5", "cli5")
-	for _, link := range []string{"srv5", "cli5"} {
+// advertised is a pair whose server is an IPv6 router.
+func advertised(t *testing.T, srv, cli string) (server, client netlink.Link) {
+	t.Helper()
+	server, client = pair(t, srv, cli)
+	for _, link := range []string{srv, cli} {
 		sysctl(t, link, "accept_dad", "0")
 		sysctl(t, link, "dad_transmits", "0")
 	}
-	sysctl(t, "cli5", "accept_ra_from_local", "1")
-	sysctl(t, "srv5", "accept_ra", "0")
+	sysctl(t, cli, "accept_ra_from_local", "1")
+	sysctl(t, srv, "accept_ra", "0")
 	router := &netlink.Addr{IPNet: &net.IPNet{IP: net.ParseIP("fe80::1"), Mask: net.CIDRMask(64, 128)}, Flags: unix.IFA_F_NODAD}
 	if err := netlink.AddrAdd(server, router); err != nil {
 		t.Fatal(err)
 	}
-	advertise(t, "srv5")
+	advertise(t, srv)
+	return server, client
+}
+
+func TestRouterAdvertisement(t *testing.T) {
+	_, client := advertised(t, "srv5", "cli5")
 	var log logger
 	m := &Manager{Log: log.Logf, Config: config.Network{Mode: "dhcp", Interface: "cli5"}}
 	defer m.Close()
@@ -94,4 +101,26 @@ func TestRouterAdvertisement(t *testing.T) {
 	if a := globalIPv6(client); a == nil || !log.has("by router advertisement") {
 		t.Errorf("address %v, log %q", a, log.lines)
 	}
+}
+
+// TestDHCPAfterAdvertisement has a DHCP server appear when the network is up already.
+func TestDHCPAfterAdvertisement(t *testing.T) {
+	server, client := advertised(t, "srv6", "cli6")
+	var log logger
+	m := &Manager{Log: log.Logf, Config: config.Network{Mode: "dhcp", Interface: "cli6"}}
+	defer m.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := m.Up(ctx); err != nil {
+		t.Fatal(err, log.lines)
+	}
+	serveDHCP(t, server)
+	for !log.has("192.0.2.7/24 from DHCP server") {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("no IPv4 address; log %q", log.lines)
+		case <-time.After(slaacPoll):
+		}
+	}
+	checkAddr(t, client, "192.0.2.7/24")
 }
