@@ -177,7 +177,7 @@ func judgesCapture(t *testing.T, kernel string) (*lab.Captured, *lab.Kernel, str
 // TestJudges sends dumps through both programs and asks those who read dumps for a living
 // whether what is stored is as good as the original.
 func TestJudges(t *testing.T) {
-	commands := []string{"sys", "log", "bt -a", "foreach bt", "ps", "mod", "kmem -i"}
+	commands := []string{"sys", "log", "bt -a", "ps", "mod", "kmem -i", "foreach bt"}
 	for _, name := range []string{"5.10", "6.1", "6.12"} {
 		t.Run(name, func(t *testing.T) {
 			c, k, vmlinux := judgesCapture(t, name)
@@ -272,4 +272,3 @@ func judgesFlip(t *testing.T, s *judgesStore, dir string) {
 	}
 	t.Logf("%s", strings.TrimSpace(out))
 }
-
