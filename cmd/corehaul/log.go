@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/kernel/printk"
 	"github.com/corehaul/corehaul/vmcore"
@@ -21,8 +24,9 @@ func newLog(a *app) *cobra.Command {
 		Use: "log ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Print the kernel log of a crashed system",
 		Long: `Print the kernel log of a crashed system: of a stored dump the text that its
-sender sent, of a vmcore file what lies in its memory. Control characters are
-escaped when they would go to a terminal.`,
+sender sent, of a vmcore file what lies in its memory. Where that memory is too
+incomplete to hold a log, the text beside the file (vmcore-dmesg.txt) is printed,
+with a warning. Control characters are escaped when they would go to a terminal.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.log(cmd.Context(), t) })
 		},
@@ -43,7 +47,39 @@ func (a *app) log(ctx context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
-	return logOfFile(path, out)
+	read := &counter{w: out}
+	err = logOfFile(path, read)
+	if err != nil && read.n == 0 && a.logBeside(path, out, err) {
+		return nil
+	}
+	return err
+}
+
+// counter counts what is written through it, in bytes.
+type counter struct {
+	w io.Writer
+	n int
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += n
+	return n, err
+}
+
+// logBeside prints the log that the sender of a dump sent ahead, which lies beside
+// the file at path, and warns that the file itself gave none because of why. It
+// reports whether it did.
+func (a *app) logBeside(path string, out io.Writer, why error) bool {
+	beside := filepath.Join(filepath.Dir(path), dumpdir.LogName)
+	log, err := os.Open(beside)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = log.Close() }() // only read
+	a.stdio.Warn("corehaul", "%v; what follows is %s", why, beside)
+	_, err = io.Copy(out, log)
+	return err == nil
 }
 
 // copyLog prints vmcore-dmesg.txt.
