@@ -13,6 +13,7 @@
 //	judges/    crash, makedumpfile and their libraries
 //	kexec/     kexec(8) with its libraries, for the guests
 //	dumps/     captured dumps
+//	levels/    what makedumpfile kept of the dumps at each level
 //	locks/     one lock file for each entry; tmp/ holds what is being made
 //
 // An entry is made in tmp and renamed, under a lock, so half an entry is never
