@@ -27,7 +27,7 @@ type judgesStore struct {
 }
 
 // judgesServe starts a receiver of its own, with fresh keys, which ends with the test.
-func judgesServe(t *testing.T, flags ...string) *judgesStore {
+func judgesServe(t testing.TB, flags ...string) *judgesStore {
 	t.Helper()
 	dir := t.TempDir()
 	s := &judgesStore{
@@ -68,7 +68,7 @@ func judgesServe(t *testing.T, flags ...string) *judgesStore {
 }
 
 // judgesRun runs one of our programs, checks its exit code and returns both of its outputs.
-func judgesRun(t *testing.T, code int, name string, args ...string) (stdout, stderr string) {
+func judgesRun(t testing.TB, code int, name string, args ...string) (stdout, stderr string) {
 	t.Helper()
 	var out, errOut strings.Builder
 	cmd := exec.CommandContext(t.Context(), judgesBin+name, args...)
@@ -84,14 +84,14 @@ func judgesRun(t *testing.T, code int, name string, args ...string) (stdout, std
 }
 
 // judgesSend sends a dump and returns the directory that it is stored in.
-func judgesSend(t *testing.T, s *judgesStore, elf, level string) string {
+func judgesSend(t testing.TB, s *judgesStore, elf, level string) string {
 	t.Helper()
 	judgesRun(t, 0, "corehaul-send", "send", "--to", s.target, "--identity", s.identity, "--level", level, elf)
 	return judgesDir(t, s)
 }
 
 // judgesDir finds the one dump in a store.
-func judgesDir(t *testing.T, s *judgesStore) string {
+func judgesDir(t testing.TB, s *judgesStore) string {
 	t.Helper()
 	var dirs []string
 	err := filepath.WalkDir(s.data, func(path string, d os.DirEntry, err error) error {
@@ -112,7 +112,7 @@ type judgesManifest struct {
 	State string `json:"state"`
 }
 
-func judgesReadManifest(t *testing.T, dir string) (m judgesManifest) {
+func judgesReadManifest(t testing.TB, dir string) (m judgesManifest) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
 	if err == nil {
