@@ -27,72 +27,72 @@ type judgesStore struct {
 }
 
 // judgesServe starts a receiver of its own, with fresh keys, which ends with the test.
-func judgesServe(t testing.TB, flags ...string) *judgesStore {
-	t.Helper()
-	dir := t.TempDir()
+func judgesServe(tb testing.TB, flags ...string) *judgesStore {
+	tb.Helper()
+	dir := tb.TempDir()
 	s := &judgesStore{
 		data:     filepath.Join(dir, "data"),
 		ca:       filepath.Join(dir, "ca"),
 		identity: filepath.Join(dir, "identity.pem"),
 	}
-	judgesRun(t, 0, "corehaul", "ca", "init", "--dir", s.ca)
-	judgesRun(t, 0, "corehaul", "ca", "issue", "web-17", "--dir", s.ca, "--out", s.identity)
+	judgesRun(tb, 0, "corehaul", "ca", "init", "--dir", s.ca)
+	judgesRun(tb, 0, "corehaul", "ca", "issue", "web-17", "--dir", s.ca, "--out", s.identity)
 	args := append([]string{"serve", "--data", s.data, "--ca", s.ca, "--tls", "127.0.0.1:0", "--reserve", "0"}, flags...)
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), judgesBin+"corehaul", args...)
+	cmd := exec.CommandContext(context.WithoutCancel(tb.Context()), judgesBin+"corehaul", args...)
 	log := &strings.Builder{}
 	cmd.Stderr = log
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("the receiver's log:\n%s", log)
+		if tb.Failed() {
+			tb.Logf("the receiver's log:\n%s", log)
 		}
 	})
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	fields := strings.Fields(line)
 	if len(fields) != 2 || fields[0] != "ready" {
-		t.Fatalf("got %q, want ready and an address", line)
+		tb.Fatalf("got %q, want ready and an address", line)
 	}
 	s.target = fields[1]
 	return s
 }
 
 // judgesRun runs one of our programs, checks its exit code and returns both of its outputs.
-func judgesRun(t testing.TB, code int, name string, args ...string) (stdout, stderr string) {
-	t.Helper()
+func judgesRun(tb testing.TB, code int, name string, args ...string) (stdout, stderr string) {
+	tb.Helper()
 	var out, errOut strings.Builder
-	cmd := exec.CommandContext(t.Context(), judgesBin+name, args...)
+	cmd := exec.CommandContext(tb.Context(), judgesBin+name, args...)
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	err := cmd.Run()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if got := cmd.ProcessState.ExitCode(); got != code {
-		t.Fatalf("%s %v: exit code %d, want %d\n%s%s", name, args, got, code, out.String(), errOut.String())
+		tb.Fatalf("%s %v: exit code %d, want %d\n%s%s", name, args, got, code, out.String(), errOut.String())
 	}
 	return out.String(), errOut.String()
 }
 
 // judgesSend sends a dump and returns the directory that it is stored in.
-func judgesSend(t testing.TB, s *judgesStore, elf, level string) string {
-	t.Helper()
-	judgesRun(t, 0, "corehaul-send", "send", "--to", s.target, "--identity", s.identity, "--level", level, elf)
-	return judgesDir(t, s)
+func judgesSend(tb testing.TB, s *judgesStore, elf, level string) string {
+	tb.Helper()
+	judgesRun(tb, 0, "corehaul-send", "send", "--to", s.target, "--identity", s.identity, "--level", level, elf)
+	return judgesDir(tb, s)
 }
 
 // judgesDir finds the one dump in a store.
-func judgesDir(t testing.TB, s *judgesStore) string {
-	t.Helper()
+func judgesDir(tb testing.TB, s *judgesStore) string {
+	tb.Helper()
 	var dirs []string
 	err := filepath.WalkDir(s.data, func(path string, d os.DirEntry, err error) error {
 		if err == nil && d.Name() == "manifest.json" {
@@ -101,7 +101,7 @@ func judgesDir(t testing.TB, s *judgesStore) string {
 		return err
 	})
 	if err != nil || len(dirs) != 1 {
-		t.Fatalf("dumps in the store: %q, %v; want one", dirs, err)
+		tb.Fatalf("dumps in the store: %q, %v; want one", dirs, err)
 	}
 	return dirs[0]
 }
@@ -112,14 +112,14 @@ type judgesManifest struct {
 	State string `json:"state"`
 }
 
-func judgesReadManifest(t testing.TB, dir string) (m judgesManifest) {
-	t.Helper()
+func judgesReadManifest(tb testing.TB, dir string) (m judgesManifest) {
+	tb.Helper()
 	b, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
 	if err == nil {
 		err = json.Unmarshal(b, &m)
 	}
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return m
 }
