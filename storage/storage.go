@@ -129,9 +129,16 @@ type Store interface {
 	List(ctx context.Context, f Filter) ([]Entry, error)
 
 	// Remove deletes a dump. It disappears from lists and finds at once and for good, even if a kill
-	// interrupts the deletion of its bytes. An arriving dump needs opts.Force, else the error
+	// interrupts the deletion of its bytes. Its challenger goes with it. When one of them is arriving it needs opts.Force, else the error
 	// matches ErrArriving; one that another process is writing is ErrBusy even then. A writer of this process is revoked first.
 	Remove(ctx context.Context, ref Ref, opts RemoveOptions) error
+
+	// Challengers returns the second place that each dump has: see there.
+	Challengers() Challengers
+
+	// Scratch makes an empty file without a name, for what a caller cannot hold in memory. It is gone when it is
+	// closed, and when the process ends.
+	Scratch(ctx context.Context) (dumpdir.File, error)
 
 	// Space tells how much room there is.
 	Space(ctx context.Context) (Space, error)

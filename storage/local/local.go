@@ -3,7 +3,8 @@
 // Under its data directory it keeps
 //
 //	dumps/<host>/<UTC time>-<short id>/   one dump each, as dumpdir lays it out; the time is that of the crash, or of arrival
-//	trash/                                dumps that are being deleted
+//	next/<host>/<id>/                     challengers, as dumpdir lays them out: see storage.Challengers
+//	trash/                                dumps that are being deleted, and for an instant scratch files
 //	damaged/                              dumps that could not be resumed, for people to look at: see Resume
 //	index.db, index.db-wal, index.db-shm  the index: a cache of the manifests
 //	index.lock                            held while the index is made or replaced
@@ -27,6 +28,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +39,7 @@ import (
 
 const (
 	dumpsName   = "dumps"
+	nextName    = "next"
 	trashName   = "trash"
 	damagedName = "damaged"
 )
@@ -45,9 +48,11 @@ const (
 type Store struct {
 	dir  string
 	opts Options
-	fs   dumpdir.OS
+	fs   dumpdir.FS
 
 	ix indexHolder
+
+	scratches atomic.Uint64 // makes the names of scratch files differ
 
 	mu     sync.Mutex
 	active map[storage.Ref]*slot
@@ -57,9 +62,15 @@ var _ storage.Store = (*Store)(nil)
 
 // slot is one dump's place for a writer of this process.
 type slot struct {
-	mu sync.Mutex
-	w  *dumpdir.Writer // the last one; may be closed
+	mu   sync.Mutex
+	w    *dumpdir.Writer // the last one; may be closed
+	next *dumpdir.Writer // the same for the challenger
 }
+
+// idle reports whether nobody writes. mu is held.
+func (sl *slot) idle() bool { return closed(sl.w) && closed(sl.next) }
+
+func closed(w *dumpdir.Writer) bool { return w == nil || w.Closed() }
 
 // Options of Open. The zero value is right.
 type Options struct {
@@ -75,7 +86,7 @@ func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	if opts.Log == nil {
 		opts.Log = slog.Default()
 	}
-	s := &Store{dir: dir, opts: opts, active: make(map[storage.Ref]*slot)}
+	s := &Store{dir: dir, opts: opts, fs: dumpdir.OS{}, active: make(map[storage.Ref]*slot)}
 	if opts.ReadOnly {
 		if _, err := os.Stat(s.dumps()); err != nil {
 			return nil, fmt.Errorf("no store: %w", err)
@@ -87,6 +98,9 @@ func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	}
 	if _, err := s.emptyTrash(); err != nil {
 		opts.Log.Warn("trash was not emptied", "error", err)
+	}
+	if err := s.inheritAll(ctx); err != nil {
+		opts.Log.Warn("a challenger was not given the place of its dump", "error", err)
 	}
 	if err := s.withIndex(ctx, nil); err != nil && !errors.Is(err, errNoIndex) {
 		return nil, err
@@ -123,6 +137,18 @@ func dirName(meta *dumpdir.Meta) string {
 	return at.UTC().Format(timeLayout) + "-" + meta.ID[:shortLen]
 }
 
+// longName is the name for a dump when another one has the name of dirName.
+func longName(dir, id string) string { return strings.TrimSuffix(dir, id[:shortLen]) + id }
+
+// locateToWrite is locate for who is going to write: a challenger whose dump is gone takes its place. The slot is held.
+func (s *Store) locateToWrite(ctx context.Context, ref storage.Ref) (string, error) {
+	dir, err := s.locate(ref)
+	if !errors.Is(err, storage.ErrNotFound) {
+		return dir, err
+	}
+	return s.inherit(ctx, ref)
+}
+
 // locate finds the directory of a dump without the index. The error matches ErrNotFound.
 func (s *Store) locate(ref storage.Ref) (string, error) {
 	if err := storage.CheckRef(ref); err != nil {
@@ -152,7 +178,7 @@ func (s *Store) slot(ref storage.Ref) *slot {
 	defer s.mu.Unlock()
 	for r, sl := range s.active {
 		if r != ref && sl.mu.TryLock() {
-			if sl.w == nil || sl.w.Closed() {
+			if sl.idle() {
 				delete(s.active, r)
 			}
 			sl.mu.Unlock()
@@ -167,7 +193,7 @@ func (s *Store) slot(ref storage.Ref) *slot {
 }
 
 // Create implements storage.Store.
-func (s *Store) Create(_ context.Context, meta dumpdir.Meta) (*dumpdir.Writer, error) {
+func (s *Store) Create(ctx context.Context, meta dumpdir.Meta) (*dumpdir.Writer, error) {
 	ref := storage.Ref{Host: meta.Host, ID: meta.ID}
 	if err := storage.CheckRef(ref); err != nil {
 		return nil, err
@@ -178,7 +204,7 @@ func (s *Store) Create(_ context.Context, meta dumpdir.Meta) (*dumpdir.Writer, e
 	sl := s.slot(ref)
 	sl.mu.Lock()
 	defer sl.mu.Unlock()
-	if _, err := s.locate(ref); !errors.Is(err, storage.ErrNotFound) {
+	if _, err := s.locateToWrite(ctx, ref); !errors.Is(err, storage.ErrNotFound) {
 		if err == nil {
 			err = fmt.Errorf("%s: %w", ref, storage.ErrExists)
 		}
@@ -187,7 +213,7 @@ func (s *Store) Create(_ context.Context, meta dumpdir.Meta) (*dumpdir.Writer, e
 	dir := filepath.Join(s.dumps(), ref.Host, dirName(&meta))
 	w, err := dumpdir.Create(s.fs, dir, meta, s.options(dir, false))
 	if errors.Is(err, dumpdir.ErrExist) { // another dump of the same second, whose id begins alike
-		dir = strings.TrimSuffix(dir, meta.ID[:shortLen]) + meta.ID
+		dir = longName(dir, meta.ID)
 		w, err = dumpdir.Create(s.fs, dir, meta, s.options(dir, false))
 	}
 	if err != nil {
@@ -218,25 +244,30 @@ func (s *Store) options(dir string, reopen bool) dumpdir.Options {
 
 // Resume implements storage.Store. A dump whose journal is damaged beyond use is moved to damaged/ and
 // reported as missing, so that its sender can begin anew.
-func (s *Store) Resume(_ context.Context, ref storage.Ref, opts storage.ResumeOptions) (*dumpdir.Writer, error) {
-	dir, err := s.locate(ref)
-	if err != nil {
-		return nil, err
-	}
+func (s *Store) Resume(ctx context.Context, ref storage.Ref, opts storage.ResumeOptions) (*dumpdir.Writer, error) {
 	sl := s.slot(ref)
 	sl.mu.Lock()
 	defer sl.mu.Unlock()
-	w, err := s.takeOver(sl, opts)
+	dir, err := s.locateToWrite(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	if w == nil {
-		if w, err = dumpdir.Resume(s.fs, dir, s.options(dir, opts.Reopen)); err != nil {
+	return s.resume(ref, dir, &sl.w, opts, s.options(dir, opts.Reopen))
+}
+
+// resume is Resume of the dump in dir, whose writer of this process is *w.
+func (s *Store) resume(ref storage.Ref, dir string, w **dumpdir.Writer, opts storage.ResumeOptions, dopts dumpdir.Options) (*dumpdir.Writer, error) {
+	got, err := takeOver(*w, opts)
+	if err != nil {
+		return nil, err
+	}
+	if got == nil {
+		if got, err = dumpdir.Resume(s.fs, dir, dopts); err != nil {
 			return nil, s.resumeFailed(ref, dir, err)
 		}
 	}
-	sl.w = w
-	return w, nil
+	*w = got
+	return got, nil
 }
 
 // resumeFailed moves a dump aside whose journal is damaged beyond use, or of a version of the future: a machine that
@@ -258,13 +289,13 @@ func (s *Store) resumeFailed(ref storage.Ref, dir string, cause error) error {
 	return fmt.Errorf("%w: %w", storage.ErrNotFound, cause)
 }
 
-// takeOver takes the dump from the slot's writer. It returns nil when there is none that is alive, or
+// takeOver takes the dump from its writer. It returns nil when there is none that is alive, or
 // when the dump has to be resumed from disk to be reopened.
-func (s *Store) takeOver(sl *slot, opts storage.ResumeOptions) (*dumpdir.Writer, error) {
-	if sl.w == nil || sl.w.Closed() || !opts.Takeover {
+func takeOver(old *dumpdir.Writer, opts storage.ResumeOptions) (*dumpdir.Writer, error) {
+	if closed(old) || !opts.Takeover {
 		return nil, nil //nolint:nilnil // nil is the answer: nothing to take over
 	}
-	w, err := sl.w.Takeover()
+	w, err := old.Takeover()
 	if errors.Is(err, dumpdir.ErrClosed) || errors.Is(err, dumpdir.ErrRevoked) {
 		return nil, nil //nolint:nilnil // closed meanwhile
 	}

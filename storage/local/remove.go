@@ -23,11 +23,15 @@ func (s *Store) Remove(ctx context.Context, ref storage.Ref, opts storage.Remove
 	sl.mu.Lock()
 	defer sl.mu.Unlock()
 	if !opts.Force {
-		if err := arriving(s.fs, dir); err != nil {
+		if err := errors.Join(arriving(s.fs, dir), arriving(s.fs, s.challengerDir(ref))); err != nil {
 			return fmt.Errorf("%s: %w", ref, err)
 		}
 	}
-	if err := sl.revoke(); err != nil {
+	// The challenger goes first: alone, it would take the dump's place.
+	if err := s.drop(ref, sl); err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	if err := revoke(&sl.w); err != nil {
 		return err
 	}
 	lock, err := s.fs.Lock(dir)
@@ -45,8 +49,8 @@ func (s *Store) Remove(ctx context.Context, ref storage.Ref, opts storage.Remove
 	return errors.Join(err, os.RemoveAll(trash), lock.Close())
 }
 
-// arriving returns ErrArriving for a dump that is not sealed. One that cannot be read is no reason to
-// keep it.
+// arriving returns ErrArriving for a dump that is not sealed. One that cannot be read, or is not there, is no
+// reason to keep it.
 func arriving(fsys dumpdir.FS, dir string) error {
 	d, err := dumpdir.Open(fsys, dir)
 	if err != nil {
@@ -63,19 +67,19 @@ func arriving(fsys dumpdir.FS, dir string) error {
 }
 
 // revoke ends the writer of this process, so that its session hears of it and the lock is free.
-func (sl *slot) revoke() error {
-	if sl.w == nil || sl.w.Closed() {
+func revoke(w **dumpdir.Writer) error {
+	if closed(*w) {
 		return nil
 	}
-	w, err := sl.w.Takeover()
+	mine, err := (*w).Takeover()
 	if errors.Is(err, dumpdir.ErrClosed) || errors.Is(err, dumpdir.ErrRevoked) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	sl.w = w
-	return w.Close()
+	*w = mine
+	return mine.Close()
 }
 
 // moveTo renames a dump out of sight into a directory beside dumps, durably, and returns its new place.

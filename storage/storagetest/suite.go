@@ -26,6 +26,10 @@ func Run(t *testing.T, newStore func(t *testing.T) (open func() storage.Store)) 
 	t.Helper()
 	for name, test := range map[string]func(*testing.T, func() storage.Store){
 		"Life":      testLife,
+		"Next":      testChallenger,
+		"NextBusy":  testChallengerBusy,
+		"NextGoes":  testChallengerGoes,
+		"Scratch":   testScratch,
 		"Find":      testFind,
 		"Filters":   testFilters,
 		"Refusals":  testRefusals,

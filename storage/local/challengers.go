@@ -1,0 +1,278 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/storage"
+)
+
+// challengers is the part of a Store that keeps them. They have no time in the name of their
+// directory and no entry in the index: both come with the promotion.
+type challengers struct{ s *Store }
+
+var _ storage.Challengers = challengers{}
+
+// Challengers implements storage.Store.
+func (s *Store) Challengers() storage.Challengers { return challengers{s} }
+
+func (s *Store) challengerDir(ref storage.Ref) string {
+	return filepath.Join(s.dir, nextName, ref.Host, ref.ID)
+}
+
+// locateChallenger returns the directory of a challenger. The error matches ErrNotFound.
+func (s *Store) locateChallenger(ref storage.Ref) (string, error) {
+	if err := storage.CheckRef(ref); err != nil {
+		return "", err
+	}
+	dir := s.challengerDir(ref)
+	have, err := dumpdir.ReadID(s.fs, dir)
+	switch {
+	case errors.Is(err, dumpdir.ErrNotExist), err == nil && have != ref.ID:
+		return "", fmt.Errorf("challenger of %s: %w", ref, storage.ErrNotFound)
+	case isOSError(err):
+		return "", err
+	}
+	return dir, nil // one that is damaged shows when it is opened
+}
+
+// isOSError reports whether err is of the file system, not of what was read.
+func isOSError(err error) bool {
+	_, ok := errors.AsType[*fs.PathError](err)
+	return ok
+}
+
+// Create implements storage.Challengers.
+func (c challengers) Create(_ context.Context, meta dumpdir.Meta) (*dumpdir.Writer, error) {
+	s, ref := c.s, storage.Ref{Host: meta.Host, ID: meta.ID}
+	sl := s.slot(ref)
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	if _, err := s.locate(ref); err != nil {
+		return nil, err
+	}
+	if err := s.drop(ref, sl); err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return nil, err
+	}
+	if meta.StartTime.IsZero() {
+		meta.StartTime = time.Now()
+	}
+	w, err := dumpdir.Create(s.fs, s.challengerDir(ref), meta, dumpdir.Options{})
+	if err != nil {
+		return nil, busy(err)
+	}
+	sl.next = w
+	return w, nil
+}
+
+// Resume implements storage.Challengers.
+func (c challengers) Resume(_ context.Context, ref storage.Ref, opts storage.ResumeOptions) (*dumpdir.Writer, error) {
+	sl := c.s.slot(ref)
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	dir, err := c.s.locateChallenger(ref)
+	if err != nil {
+		return nil, err
+	}
+	return c.s.resume(ref, dir, &sl.next, opts, dumpdir.Options{Reopen: opts.Reopen})
+}
+
+// Open implements storage.Challengers.
+func (c challengers) Open(_ context.Context, ref storage.Ref) (*dumpdir.Dump, error) {
+	dir, err := c.s.locateChallenger(ref)
+	if err != nil {
+		return nil, err
+	}
+	d, err := dumpdir.Open(c.s.fs, dir)
+	return d, busy(err)
+}
+
+// Drop implements storage.Challengers.
+func (c challengers) Drop(_ context.Context, ref storage.Ref) error {
+	sl := c.s.slot(ref)
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	return c.s.drop(ref, sl)
+}
+
+// drop deletes a challenger. The slot is held.
+func (s *Store) drop(ref storage.Ref, sl *slot) error {
+	dir, err := s.locateChallenger(ref)
+	if err != nil {
+		return err
+	}
+	if err := revoke(&sl.next); err != nil {
+		return err
+	}
+	lock, err := s.fs.Lock(dir)
+	if err != nil {
+		return busy(err)
+	}
+	trash, err := s.moveTo(trashName, ref, dir)
+	if err == nil {
+		err = os.RemoveAll(trash)
+	}
+	return errors.Join(err, lock.Close())
+}
+
+// Promote implements storage.Challengers. The old dump goes to the trash and then the challenger to its
+// place; inherit finishes what is cut off between the two.
+func (c challengers) Promote(ctx context.Context, ref storage.Ref) error {
+	s := c.s
+	sl := s.slot(ref)
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	dir, err := s.locateChallenger(ref)
+	if err != nil {
+		return err
+	}
+	// Held to the end, so that no other process takes the challenger for one whose dump is gone.
+	lock, err := s.fs.Lock(dir)
+	if err != nil {
+		return busy(err)
+	}
+	to, trash, err := s.promote(ref, dir)
+	if err != nil {
+		return errors.Join(err, lock.Close())
+	}
+	s.noteDir(ctx, to)
+	return errors.Join(os.RemoveAll(trash), lock.Close())
+}
+
+// promote moves both directories and returns where they are now.
+func (s *Store) promote(ref storage.Ref, dir string) (to, trash string, err error) {
+	to, err = s.locate(ref)
+	if err != nil {
+		return "", "", err
+	}
+	lock, err := s.fs.Lock(to)
+	if err != nil {
+		return "", "", busy(err)
+	}
+	if trash, err = s.moveTo(trashName, ref, to); err == nil {
+		err = s.move(dir, to)
+	}
+	return to, trash, errors.Join(err, lock.Close())
+}
+
+// move renames a challenger to a place among the dumps, durably.
+func (s *Store) move(dir, to string) error {
+	if err := s.fs.MkdirAll(filepath.Dir(to)); err != nil {
+		return err
+	}
+	if err := s.fs.Rename(dir, to); err != nil {
+		return err
+	}
+	return errors.Join(s.fs.SyncDir(filepath.Dir(to)), s.fs.SyncDir(filepath.Dir(dir)))
+}
+
+// noteDir brings the index up to date with the dump in dir.
+func (s *Store) noteDir(ctx context.Context, dir string) {
+	e, err := s.read(dir)
+	if err != nil {
+		s.opts.Log.Warn("index was not brought up to date", "path", dir, "error", err)
+		return
+	}
+	s.note(ctx, &e)
+}
+
+// inherit gives a challenger the place of its dump, which is gone, and returns where it is. The error matches ErrNotFound
+// when there is no challenger, ErrBusy when somebody has it: who promotes it holds its lock.
+func (s *Store) inherit(ctx context.Context, ref storage.Ref) (string, error) {
+	dir, err := s.locateChallenger(ref)
+	if err != nil {
+		return "", err
+	}
+	lock, err := s.fs.Lock(dir)
+	if err != nil {
+		return "", busy(err)
+	}
+	to, err := s.locate(ref)
+	if errors.Is(err, storage.ErrNotFound) {
+		if to, err = s.moveIn(ctx, ref, dir); err == nil {
+			s.opts.Log.Warn("a dump was gone, and the one of another plan took its place", "host", ref.Host, "dump", ref.ID, "path", to)
+		}
+	}
+	return to, errors.Join(err, lock.Close())
+}
+
+// moveIn gives a challenger a place as a new dump gets one.
+func (s *Store) moveIn(ctx context.Context, ref storage.Ref, dir string) (string, error) {
+	e, err := s.read(dir)
+	if err != nil {
+		return "", err
+	}
+	meta := dumpdir.Meta{ID: ref.ID, StartTime: e.Manifest.StartTime}
+	if e.Manifest.CrashTime != nil {
+		meta.CrashTime = *e.Manifest.CrashTime
+	}
+	to := filepath.Join(s.dumps(), ref.Host, dirName(&meta))
+	if _, err := os.Stat(to); err == nil {
+		to = longName(to, ref.ID)
+	}
+	if err := s.move(dir, to); err != nil {
+		return "", err
+	}
+	s.noteDir(ctx, to)
+	return to, nil
+}
+
+// inheritAll does so for all challengers whose dump is gone.
+func (s *Store) inheritAll(ctx context.Context) error {
+	refs, err := s.Challengers().List(ctx)
+	for _, ref := range refs {
+		if _, lerr := s.locate(ref); !errors.Is(lerr, storage.ErrNotFound) {
+			continue
+		}
+		if _, ierr := s.inherit(ctx, ref); !errors.Is(ierr, storage.ErrBusy) {
+			err = errors.Join(err, ierr)
+		}
+	}
+	return err
+}
+
+// List implements storage.Challengers.
+func (c challengers) List(context.Context) ([]storage.Ref, error) {
+	var refs []storage.Ref
+	root := filepath.Join(c.s.dir, nextName)
+	hosts, err := c.s.fs.ReadDir(root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, host := range hosts {
+		ids, rerr := c.s.fs.ReadDir(filepath.Join(root, host))
+		if rerr != nil {
+			continue // no directory: none of ours
+		}
+		for _, id := range ids {
+			ref := storage.Ref{Host: host, ID: id}
+			if _, err := c.s.locateChallenger(ref); err == nil {
+				refs = append(refs, ref)
+			}
+		}
+	}
+	return refs, err
+}
+
+// Scratch implements storage.Store.
+func (s *Store) Scratch(context.Context) (dumpdir.File, error) {
+	dir := filepath.Join(s.dir, trashName)
+	if err := s.fs.MkdirAll(dir); err != nil {
+		return nil, err
+	}
+	name := filepath.Join(dir, fmt.Sprintf("scratch-%d-%d", os.Getpid(), s.scratches.Add(1)))
+	f, err := s.fs.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) { // another process may have emptied the trash
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
