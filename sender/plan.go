@@ -15,19 +15,22 @@ import (
 // this is room for some two million runs, which a machine of 256 GiB hardly has.
 const planBudget = 8 << 20
 
-// Tiers of a plan in the order in which they are sent. A dump that ends early should
-// open: crash needs the kernel image and what the kernel allocated, and can do without
-// the struct pages (the memory map), which on a big idle machine are most of a dump at
-// level 31.
+// Tiers of a plan in the order in which they are sent. A dump that ends early should be
+// of use: with the first few hundred pages the log can be read out of its memory; crash needs the
+// kernel image and what the kernel allocated, and can do without the struct pages (the
+// memory map), which on a big idle machine are most of a dump at level 31.
 const (
-	tierKernel uint8 = iota // kernel image and everything that the kernel allocated
+	tierLog    uint8 = iota // what leads to the kernel log, and the log: page tables, ring, texts
+	tierKernel              // kernel image and everything that the kernel allocated
 	tierMemmap              // the struct pages
 	tierUser                // page cache and user pages, if the level keeps them
 	tierFree                // free pages, if the level keeps them
 	numTiers
+
+	essentialTiers = tierKernel + 1
 )
 
-var tierNames = [numTiers]string{"kernel", "memmap", "user", "free"}
+var tierNames = [numTiers]string{"log", "kernel", "memmap", "user", "free"}
 
 func tierOf(c pages.Class) uint8 {
 	switch c {
@@ -98,6 +101,7 @@ func (p *Plan) encode(ctx context.Context, count func(pages.Run, uint64), emit f
 	enc := protocol.NewRunEncoder(p.Params, emit)
 	here := newPresent(p.src.image)
 	defer here.stop()
+	log := splitter{p.src.logPages()}
 	walk := p.src.walk
 	if p.all {
 		walk = func(ctx context.Context, _ pages.DumpLevel, yield func(pages.Run) error) error {
@@ -109,7 +113,12 @@ func (p *Plan) encode(ctx context.Context, count func(pages.Run, uint64), emit f
 		if !r.Excluded {
 			if err := here.cut(r.Extent, func(e mem.Extent) error {
 				kept += e.Count
-				return enc.Add(protocol.Run{Extent: e, Tier: tierOf(r.Class)})
+				return log.cut(e, func(e mem.Extent, isLog bool) error {
+					if isLog {
+						return enc.Add(protocol.Run{Extent: e, Tier: tierLog})
+					}
+					return enc.Add(protocol.Run{Extent: e, Tier: tierOf(r.Class)})
+				})
 			}); err != nil {
 				return err
 			}
@@ -190,7 +199,7 @@ func (p *Plan) tiers() []protocol.Tier {
 	var list []protocol.Tier
 	for i := range numTiers {
 		list = append(list, protocol.Tier{
-			Name: tierNames[i], Essential: i == tierKernel,
+			Name: tierNames[i], Essential: i < essentialTiers,
 			Pages: p.Sum.Pages[i], Chunks: p.Sum.TierChunks(int(i)),
 		})
 	}

@@ -285,7 +285,7 @@ func (s *session) sendChunks(ctx context.Context, plan *Plan, ok *protocol.PlanO
 	tiers := numTiers
 	s.reason = protocol.ReasonComplete
 	if s.welcome.Collect == protocol.CollectEssential || ok.Collect == protocol.CollectEssential {
-		tiers, s.reason, s.welcome.Collect = tierKernel+1, protocol.ReasonEssential, protocol.CollectEssential
+		tiers, s.reason, s.welcome.Collect = essentialTiers, protocol.ReasonEssential, protocol.CollectEssential
 	}
 	if ok.Note != "" {
 		s.log("receiver: %s", ok.Note)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"sync"
 
 	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/kernel/pages"
@@ -25,6 +26,7 @@ type Source struct {
 	kernel   *kernel.Kernel // nil when the kernel could not be understood
 	pages    pageWalker     // nil when pages cannot be told apart
 	warnings []string
+	logPages func() []mem.Extent // see findLogPages
 }
 
 // pageWalker is what a Source needs of a pages.Classifier.
@@ -50,6 +52,7 @@ func Open(path string) (*Source, error) {
 // only for dumps that no receiver could store.
 func NewSource(image vmcore.Image) (*Source, error) {
 	s := &Source{image: image, info: image.Info()}
+	s.logPages = sync.OnceValue(func() []mem.Extent { return findLogPages(image) })
 	if s.info.PageSize < protocol.MinPageSize || s.info.PageSize > protocol.MaxPageSize ||
 		!vmcore.ValidPageSize(s.info.PageSize) {
 		return nil, fmt.Errorf("page size %d: %w", s.info.PageSize, errors.ErrUnsupported)
@@ -70,10 +73,7 @@ func NewSource(image vmcore.Image) (*Source, error) {
 func (s *Source) understand() {
 	var k *kernel.Kernel
 	err := guard(func() (err error) {
-		k, err = kernel.New(kernel.Config{
-			Memory: s.image, Info: s.info.VMCOREINFO, Machine: s.info.Machine, ByteOrder: s.info.ByteOrder,
-			PageSize: s.info.PageSize, MaxPFN: s.info.MaxPFN, TextSegments: textSegments(s.info.Segments),
-		})
+		k, err = newKernel(s.image, s.info)
 		return err
 	})()
 	if err != nil {
@@ -93,6 +93,13 @@ func (s *Source) understand() {
 	}
 	s.pages = c
 	s.warnings = append(s.warnings, c.Warnings()...)
+}
+
+func newKernel(memory kernel.PhysReader, info *vmcore.Info) (*kernel.Kernel, error) {
+	return kernel.New(kernel.Config{
+		Memory: memory, Info: info.VMCOREINFO, Machine: info.Machine, ByteOrder: info.ByteOrder,
+		PageSize: info.PageSize, MaxPFN: info.MaxPFN, TextSegments: textSegments(info.Segments),
+	})
 }
 
 func textSegments(segments []vmcore.Segment) []kernel.Segment {

@@ -1,0 +1,106 @@
+package sender
+
+import (
+	"io"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/kernel/printk"
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+)
+
+// maxLogPages bounds the pages that go ahead of all others: the largest log_buf_len that
+// the kernel takes is 2 GiB, and its first 256 MiB are as good.
+const maxLogPages = 64 << 10
+
+// recorder notes the page frames that are read through it.
+type recorder struct {
+	kernel.PhysReader
+	shift uint
+	mu    sync.Mutex
+	seen  map[mem.PFN]struct{}
+}
+
+// ReadPhys reads and takes note.
+func (r *recorder) ReadPhys(p []byte, a mem.PhysAddr) error {
+	if len(p) > 0 {
+		last := a + mem.PhysAddr(len(p)-1) //nolint:gosec // not negative
+		r.note(a.PFN(r.shift), last.PFN(r.shift))
+	}
+	return r.PhysReader.ReadPhys(p, a)
+}
+
+func (r *recorder) note(first, last mem.PFN) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for n := first; n <= last && len(r.seen) < maxLogPages; n++ {
+		r.seen[n] = struct{}{}
+	}
+}
+
+// extents returns what was read, in ascending order.
+func (r *recorder) extents() []mem.Extent {
+	var list []mem.Extent
+	for _, n := range slices.Sorted(maps.Keys(r.seen)) {
+		if i := len(list) - 1; i >= 0 && list[i].End() == n {
+			list[i].Count++
+			continue
+		}
+		list = append(list, mem.Extent{Start: n, Count: 1})
+	}
+	return list
+}
+
+// findLogPages works out which pages a reader of the dump touches on its way to the log and the
+// kernel's names: page tables, the ring and its texts. It reads them once more than
+// needed, which costs less than knowing how each kernel version lays its log out. Like the
+// plan it is a pure function of the dump.
+func findLogPages(image vmcore.Image) []mem.Extent {
+	info := image.Info()
+	r := &recorder{PhysReader: image, shift: info.PageShift(), seen: map[mem.PFN]struct{}{}}
+	// Whatever fails: what was read until then is what a reader can get at.
+	_ = guard(func() error {
+		k, err := newKernel(r, info)
+		if err != nil {
+			return err
+		}
+		if err := printk.Dump(k, io.Discard); err != nil {
+			return err
+		}
+		_, err = k.Utsname()
+		return err
+	})()
+	return r.extents()
+}
+
+// splitter tells marked page frames from others. Extents that it is asked to cut must ascend from
+// call to call.
+type splitter struct {
+	marked []mem.Extent // ascending; those that lie before what was asked for are dropped
+}
+
+// cut calls yield for the parts of e in order and says of each whether it is marked.
+func (s *splitter) cut(e mem.Extent, yield func(part mem.Extent, marked bool) error) error {
+	for e.Count > 0 {
+		for len(s.marked) > 0 && s.marked[0].End() <= e.Start {
+			s.marked = s.marked[1:]
+		}
+		end, marked := e.End(), false
+		if len(s.marked) > 0 {
+			if m := s.marked[0]; m.Start <= e.Start {
+				end, marked = min(end, m.End()), true
+			} else {
+				end = min(end, m.Start)
+			}
+		}
+		part := mem.Extent{Start: e.Start, Count: uint64(end - e.Start)}
+		if err := yield(part, marked); err != nil {
+			return err
+		}
+		e = mem.Extent{Start: end, Count: e.Count - part.Count}
+	}
+	return nil
+}

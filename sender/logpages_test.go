@@ -1,0 +1,93 @@
+package sender
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/kernel/kerneltest"
+	"github.com/corehaul/corehaul/kernel/printk"
+	"github.com/corehaul/corehaul/mem"
+)
+
+func TestSplitter(t *testing.T) {
+	s := splitter{[]mem.Extent{{Start: 2, Count: 2}, {Start: 6, Count: 1}, {Start: 20, Count: 10}}}
+	var got []string
+	note := func(e mem.Extent, marked bool) error {
+		got = append(got, fmt.Sprint(e, " ", marked))
+		return nil
+	}
+	for _, e := range []mem.Extent{{Start: 0, Count: 3}, {Start: 3, Count: 4}, {Start: 8, Count: 1}, {Start: 22, Count: 12}, {Start: 40, Count: 1}} {
+		if err := s.cut(e, note); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{
+		"pfn 0..1 false", "pfn 2 true", "pfn 3 true", "pfn 4..5 false", "pfn 6 true", "pfn 8 false",
+		"pfn 22..29 true", "pfn 30..33 false", "pfn 40 false",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	stop := errors.New("no more")
+	if err := s.cut(mem.Extent{Start: 50, Count: 1}, func(mem.Extent, bool) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestRecorder holds that the pages which were read are enough to read the same again.
+func TestRecorder(t *testing.T) {
+	m := kerneltest.NewX86(4)
+	ring := kerneltest.NewRing(6, 12)
+	for i := range 40 {
+		ring.Add(uint64(i), fmt.Sprintf("line %d of a log that wraps once it is long enough", i))
+	}
+	m.InstallRing(ring.RingImage)
+	r := &recorder{PhysReader: &m.Memory, shift: 12, seen: map[mem.PFN]struct{}{}}
+	want := recordedLog(t, m, r)
+	only := &onlyPages{PhysReader: &m.Memory, pages: r.extents()}
+	if got := recordedLog(t, m, only); got != want || len(want) < 1000 {
+		t.Errorf("got %d bytes from the recorded pages, want %d", len(got), len(want))
+	}
+	var small kerneltest.Memory
+	r = &recorder{PhysReader: &small, shift: 12, seen: map[mem.PFN]struct{}{}}
+	_ = r.ReadPhys(make([]byte, 2), 0x3fff)
+	if got := fmt.Sprint(r.extents()); got != "[pfn 3..4]" {
+		t.Errorf("a read across two pages notes %s", got)
+	}
+}
+
+func recordedLog(t *testing.T, m *kerneltest.Machine, from kernel.PhysReader) string {
+	t.Helper()
+	cfg := m.Config()
+	cfg.Memory = from
+	k, err := kernel.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log []byte
+	for rec, err := range printk.Records(k) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		log = append(log, rec.Text...)
+	}
+	return string(log)
+}
+
+// onlyPages is a memory of which only some pages have come.
+type onlyPages struct {
+	kernel.PhysReader
+	pages []mem.Extent
+}
+
+func (o *onlyPages) ReadPhys(p []byte, a mem.PhysAddr) error {
+	for n := a.PFN(12); n <= (a + mem.PhysAddr(len(p)-1)).PFN(12); n++ {
+		if !slices.ContainsFunc(o.pages, func(e mem.Extent) bool { return e.Contains(n) }) {
+			return fmt.Errorf("pfn %d is not here", n)
+		}
+	}
+	return o.PhysReader.ReadPhys(p, a)
+}
