@@ -247,20 +247,25 @@ func (d *partialDump) judge(t *testing.T, k *lab.Kernel, vmcore string) {
 	d.ownLog(t, vmcore)
 }
 
-// makedumpfile is asked about a copy with zlib, as Debian builds it without snappy. It must find
-// the log once the essential tiers are there.
+// makedumpfile is asked for the log, which it must find wherever the dump was cut, and to filter
+// the dump, which takes more.
 func (d *partialDump) makedumpfile(t *testing.T, k *lab.Kernel, vmcore string) {
 	t.Helper()
-	dir := t.TempDir()
-	zlib := filepath.Join(dir, "zlib")
-	judgesRun(t, 0, "corehaul", "export", "--format", "kdump", "--compress", "zlib", "-o", zlib, vmcore)
-	text, err := k.Makedumpfile(t.Context(), "--dump-dmesg", zlib, filepath.Join(dir, "dmesg"))
-	t.Logf("makedumpfile --dump-dmesg works: %t: %s", err == nil, partialLast(text))
-	if err != nil && d.pages >= d.first {
-		t.Errorf("makedumpfile finds no log: %v", err)
-	}
-	text, err = k.Makedumpfile(t.Context(), "-c", "-d", "31", zlib, filepath.Join(dir, "again"))
+	zlib := partialDmesg(t, k, vmcore)
+	text, err := k.Makedumpfile(t.Context(), "-c", "-d", "31", zlib, zlib+"-again")
 	t.Logf("makedumpfile -d 31 works: %t: %s", err == nil, partialLast(text))
+}
+
+// partialDmesg has makedumpfile write the log of a copy with zlib, whose path it returns: Debian builds
+// makedumpfile without snappy.
+func partialDmesg(t *testing.T, k *lab.Kernel, vmcore string) (zlib string) {
+	t.Helper()
+	zlib = filepath.Join(t.TempDir(), "zlib")
+	judgesRun(t, 0, "corehaul", "export", "--format", "kdump", "--compress", "zlib", "-o", zlib, vmcore)
+	if text, err := k.Makedumpfile(t.Context(), "--dump-dmesg", zlib, zlib+"-dmesg"); err != nil {
+		t.Errorf("makedumpfile finds no log: %v: %s", err, partialLast(text))
+	}
+	return zlib
 }
 
 // ownLog has our own reader look for the log in the memory that is there: it must find all of it

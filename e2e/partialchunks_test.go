@@ -103,14 +103,18 @@ func partialCopy(t *testing.T, from, to string) {
 	}
 }
 
-// partialEvery is how many cuts libkdumpfile reads one of: it takes a second for each.
-const partialEvery = 10
+// partialEvery is how many cuts libkdumpfile and makedumpfile read one of: they take seconds for each.
+const partialEvery = 15
 
 // TestPartialEveryChunk cuts a dump behind each of its chunks. What is sealed then is a valid file that
 // has just the pages that came, whose log our reader prints: out of its memory once the log tier is
 // through, and before that out of the text that was sent ahead.
 func TestPartialEveryChunk(t *testing.T) {
 	c, err := lab.CaptureELF(t.Context(), lab.Scenario{Kernel: "6.1", CPU: "qemu64", Kexec: "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := lab.GetKernel(t.Context(), "6.1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,6 +136,9 @@ func TestPartialEveryChunk(t *testing.T) {
 		if n%partialEvery == 1 {
 			if got := judgesPages(t, vmcore).Count; uint64(got) != progress.Present {
 				t.Errorf("after %d chunks libkdumpfile reads %d pages, want %d", n, got, progress.Present)
+			}
+			if missing == 0 {
+				partialDmesg(t, k, vmcore)
 			}
 		}
 		code, log, said := partialExit(t, "log", vmcore)

@@ -1,12 +1,12 @@
 package sender
 
 import (
-	"io"
 	"maps"
 	"slices"
 	"sync"
 
 	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/kernel/pages"
 	"github.com/corehaul/corehaul/kernel/printk"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
@@ -54,10 +54,10 @@ func (r *recorder) extents() []mem.Extent {
 	return list
 }
 
-// findLogPages works out which pages a reader of the dump touches on its way to the log and the
-// kernel's names: page tables, the ring and its texts. It reads them once more than
-// needed, which costs less than knowing how each kernel version lays its log out. Like the
-// plan it is a pure function of the dump.
+// findLogPages works out which pages a reader of the dump touches on its way to the log: page tables,
+// the kernel's names, ring and texts, and mem_section, without which makedumpfile does not
+// go on to the log. It reads them once more than needed, which costs less than knowing how each kernel
+// version lays its log out. Like the plan it is a pure function of the dump.
 func findLogPages(image vmcore.Image) []mem.Extent {
 	info := image.Info()
 	r := &recorder{PhysReader: image, shift: info.PageShift(), seen: map[mem.PFN]struct{}{}}
@@ -67,13 +67,35 @@ func findLogPages(image vmcore.Image) []mem.Extent {
 		if err != nil {
 			return err
 		}
-		if err := printk.Dump(k, io.Discard); err != nil {
+		if _, err := k.Utsname(); err != nil {
 			return err
 		}
-		_, err = k.Utsname()
+		if err := r.touchLog(k); err != nil {
+			return err
+		}
+		_, err = pages.New(k, image.RAM())
 		return err
 	})()
 	return r.extents()
+}
+
+// touchLog reads a byte of every page of the log.
+func (r *recorder) touchLog(k *kernel.Kernel) error {
+	areas, err := printk.Areas(k)
+	if err != nil {
+		return err
+	}
+	step := uint64(1) << r.shift
+	var b [1]byte
+	for _, a := range areas {
+		end := uint64(a.Start) + a.Size
+		for at := uint64(a.Start); at < end && len(r.seen) < maxLogPages; at = at&^(step-1) + step {
+			if err := k.ReadVirt(b[:], mem.VirtAddr(at)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // splitter tells marked page frames from others. Extents that it is asked to cut must ascend from

@@ -43,6 +43,8 @@ type Record struct {
 // ErrNoLog says that VMCOREINFO does not tell where the log is.
 var ErrNoLog = errors.New("kernel log not found")
 
+var errNoSymbols = fmt.Errorf("VMCOREINFO has neither SYMBOL(prb) nor SYMBOL(log_first_idx): %w", ErrNoLog)
+
 // CorruptError says that part of the log makes no sense.
 type CorruptError struct {
 	What  string       // the structure or member at fault
@@ -67,7 +69,7 @@ func Records(k *kernel.Kernel) iter.Seq2[Record, error] {
 		return logRecords(k)
 	}
 	return func(yield func(Record, error) bool) {
-		yield(Record{}, fmt.Errorf("VMCOREINFO has neither SYMBOL(prb) nor SYMBOL(log_first_idx): %w", ErrNoLog))
+		yield(Record{}, errNoSymbols)
 	}
 }
 
