@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install what the crash lab and the end-to-end tests need on Debian 12: QEMU,
 # what it takes to make guests, a C compiler for the race detector, and the
-# judges that Debian 12 has. The judges of
+# judges and peers that Debian 12 has. The judges of
 # newer suites (crash, makedumpfile) and the kernels are fetched by the lab
 # itself, without being installed.
 #
@@ -14,6 +14,7 @@ packages='
 	qemu-system-x86 qemu-system-arm qemu-user seabios
 	kmod xz-utils e2fsprogs binutils gcc libc6-dev
 	python3-drgn python3-libkdumpfile
+	openssh-client openssh-server
 	ca-certificates debian-archive-keyring
 '
 
@@ -38,6 +39,14 @@ fi
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+
+# Tests start the servers they need by themselves: none is to run as a service from now on.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	trap 'rm -f "$log" "$policy"' EXIT
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod +x "$policy"
+fi
 
 install_missing() {
 	# shellcheck disable=SC2086 # a list of words

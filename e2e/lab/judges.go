@@ -127,13 +127,22 @@ func Makedumpfile(ctx context.Context, args ...string) (string, error) {
 // that of arm64 under qemu-user; for 6.12 the one of Debian forky (1.7.8 when
 // this was tried). None of them reads 6.12 on arm64.
 func (k *Kernel) Makedumpfile(ctx context.Context, args ...string) (string, error) {
+	return k.makedumpfile().makedumpfile(ctx, args)
+}
+
+// MakedumpfileCommand returns the command line that runs the same makedumpfile.
+func (k *Kernel) MakedumpfileCommand(ctx context.Context, args ...string) ([]string, error) {
+	return k.makedumpfile().argv(ctx, args...)
+}
+
+func (k *Kernel) makedumpfile() judge {
 	switch {
 	case k.Arch == "arm64":
-		return makedumpfile176arm64.makedumpfile(ctx, args)
+		return makedumpfile176arm64
 	case strings.HasPrefix(k.Release, "6.12."):
-		return makedumpfileNew.makedumpfile(ctx, args)
+		return makedumpfileNew
 	}
-	return makedumpfile176.makedumpfile(ctx, args)
+	return makedumpfile176
 }
 
 func (j judge) makedumpfile(ctx context.Context, args []string) (string, error) {
