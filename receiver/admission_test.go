@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -135,31 +136,107 @@ func (s *smallDisk) setFree(n uint64) {
 	s.free = n
 }
 
-func TestReserveIsKept(t *testing.T) {
+// waits reads until WAIT gives a reason that holds all of the texts.
+func (p *peer) waits(texts ...string) *protocol.Wait {
+	p.t.Helper()
+	for {
+		msg, err := p.wire.Read()
+		if err != nil {
+			p.t.Fatalf("waiting for WAIT with %q: %v", texts, err)
+		}
+		w, ok := msg.(*protocol.Wait)
+		if ok && !slices.ContainsFunc(texts, func(s string) bool { return !strings.Contains(w.Reason, s) }) {
+			return w
+		}
+	}
+}
+
+// withDisk gives the rig a disk whose free space a test sets, beside a reserve of 1 GiB.
+func withDisk(disk **smallDisk, free uint64) func(*Config) {
+	return func(c *Config) {
+		*disk = &smallDisk{Store: c.Store, free: 1<<30 + free}
+		c.Store, c.Reserve, c.NoReserve = *disk, 1<<30, false
+		c.IdleTimeout = 4 * time.Second // they look at the disk more often
+	}
+}
+
+func TestPlanWithoutRoomWaits(t *testing.T) {
 	var disk *smallDisk
-	r := newRig(t, func(c *Config) {
-		disk = &smallDisk{Store: c.Store, free: 1<<30 + 1000}
-		c.Store, c.Reserve, c.NoReserve = disk, 1<<30, false
-	})
+	r := newRig(t, withDisk(&disk, 1000))
 	d := newDump(t, 1)
 	p := r.peer("web1", d)
 	p.hello()
 	expect[*protocol.Welcome](p)
 	p.sendPlan()
-	_, err := p.wire.Read()
-	if !errors.Is(err, protocol.CodeNoSpace) || !strings.Contains(err.Error(), "1073742824 bytes are free, 1073741824 are reserved") {
-		t.Errorf("got %v, want no-space with the numbers", err)
+	if w := p.waits("0.0 MiB free beyond the reserve of 1024.0 MiB", "this one at least 0.5 MiB"); w.Place != 1 || w.Of != 1 {
+		t.Errorf("waits in place %d of %d", w.Place, w.Of)
+	}
+	// Another one, whose plan is not known yet, is let in all the same.
+	log := r.peer("web2", newDump(t, 2))
+	log.hello()
+	expect[*protocol.Welcome](log)
+	if sealed := log.finish(protocol.ReasonLogOnly); sealed.State != protocol.StateLogOnly {
+		t.Errorf("sealed as %s", sealed.State)
 	}
 	disk.setFree(2 << 30)
-	p = r.peer("web1", d)
+	if have := expect[*protocol.PlanOK](p).Have; !have.Empty() {
+		t.Error("has chunks before the first")
+	}
+	for seq := range uint64(5) {
+		p.chunk(seq)
+	}
+	if sealed := p.finish(protocol.ReasonComplete); sealed.State != protocol.StateComplete {
+		t.Errorf("sealed as %s", sealed.State)
+	}
+	r.samePages("web1", d, 0, 1, 2, 3, 4)
+	if free := r.server.hello.left(); free != r.server.shares.hello {
+		t.Errorf("%d bytes were not given back", r.server.shares.hello-free)
+	}
+}
+
+func TestSenderGivesUpWaitingForRoom(t *testing.T) {
+	var disk *smallDisk
+	r := newRig(t, withDisk(&disk, 1000))
+	p := r.peer("web1", newDump(t, 1))
+	p.hello()
+	expect[*protocol.Welcome](p)
+	p.sendPlan()
+	p.waits("no room")
+	if sealed := p.finish(protocol.ReasonDeadline); sealed.State != protocol.StateLogOnly {
+		t.Errorf("sealed as %s", sealed.State)
+	}
+}
+
+// TestFullDiskInTheMiddle fills the disk under a dump that is on its way.
+func TestFullDiskInTheMiddle(t *testing.T) {
+	var disk *smallDisk
+	r := newRig(t, withDisk(&disk, 1<<30))
+	d := newDump(t, 1)
+	p := r.peer("web1", d)
 	p.hello()
 	p.plan()
 	p.chunk(0)
 	p.acked(0)
 	disk.setFree(1<<30 - 1) // somebody else filled the disk
 	p.chunk(1)
-	p.refused(protocol.CodeNoSpace)
+	_, err := p.wire.Read()
+	for err == nil {
+		_, err = p.wire.Read()
+	}
+	var told *protocol.Error
+	if !errors.As(err, &told) || told.Code != protocol.CodeNoSpace || told.RetryAfter == 0 || !strings.Contains(told.Text, "1024.0 MiB are reserved") {
+		t.Errorf("got %v, want no-space with numbers and when to come back", err)
+	}
+	p = r.peer("web1", d) // it comes back too early, and waits with what it has
+	p.hello()
+	expect[*protocol.Welcome](p)
+	p.sendPlan()
+	p.waits("no room")
 	disk.setFree(2 << 30)
+	if have := expect[*protocol.PlanOK](p).Have; !have.Contains(0) {
+		t.Error("chunk 0 is lost")
+	}
+	_ = p.raw.NetConn().Close()
 	if sealed := r.peer("web1", d).whole(); sealed.State != protocol.StateComplete {
 		t.Errorf("sealed as %s", sealed.State)
 	}

@@ -57,7 +57,7 @@ func (ss *session) readChunks(ctx context.Context) (*protocol.Finish, error) {
 // read hands chunks to the workers.
 func (p *pipeline) read() (*protocol.Finish, error) {
 	for {
-		msg, err := p.ss.in.next(p.ctx)
+		msg, err := p.ss.in.nextWithin(p.ctx, p.ss.cfg.StallTimeout)
 		if err != nil {
 			return nil, err
 		}
@@ -100,6 +100,7 @@ func (p *pipeline) work() {
 
 // note tells the committer that there is something for it.
 func (p *pipeline) note(size int64) {
+	p.ss.srv.received(size)
 	p.pending.Add(max(size, 1)) // a chunk of zero pages has no bytes, and wants its ack too
 	select {
 	case p.kick <- struct{}{}:
@@ -160,10 +161,11 @@ func (p *pipeline) commitNow() error {
 	if err != nil {
 		return err
 	}
+	p.ss.view.note(p.ss.w.Progress().Present)
 	if err := p.ss.ack(done); err != nil {
 		return err
 	}
-	return p.ss.checkReserve(p.ctx)
+	return p.ss.checkRoom(p.ctx)
 }
 
 // ack tells the sender which chunks are durable, in as many messages as that takes.

@@ -26,6 +26,13 @@ type Config struct {
 	// MaxActive is how many sessions may send pages at a time; the others wait in line.
 	// Less are let in when Memory is short.
 	MaxActive int
+	// MaxHostSessions is how many of them may be of one host; 0 for no limit. Dumps of other
+	// hosts pass those that wait for it.
+	MaxHostSessions int
+	// MaxHostBytes is how much may be stored of one host, in bytes; 0 for no limit.
+	MaxHostBytes uint64
+	// Rules say what is taken of which dump; the first that matches counts. Without one, all is.
+	Rules []Rule
 	// MaxConnections is how many connections may be open; more are closed at once.
 	MaxConnections int
 	// Reserve is the free space of the store, in bytes, that dumps must leave.
@@ -38,6 +45,9 @@ type Config struct {
 	// IdleTimeout is how long one message of a peer may take to arrive; a sender's heartbeat
 	// comes four times as often.
 	IdleTimeout time.Duration
+	// StallTimeout is how long a sender that has a slot may live and bring no pages until the
+	// slot is given to another one.
+	StallTimeout time.Duration
 	// CommitInterval is the longest time, and CommitBytes about the most page data, between
 	// two commits (fsyncs) of a session.
 	CommitInterval time.Duration
@@ -54,6 +64,7 @@ const (
 	DefaultReserve        = 1 << 30
 	DefaultResumeGrace    = 10 * time.Minute
 	DefaultIdleTimeout    = time.Minute
+	DefaultStallTimeout   = 5 * time.Minute
 	DefaultCommitInterval = 200 * time.Millisecond
 	DefaultCommitBytes    = 16 << 20
 	DefaultCodec          = kdumpfile.Snappy
@@ -90,6 +101,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.MaxConnections, DefaultMaxConnections)
 	setDefault(&c.ResumeGrace, DefaultResumeGrace)
 	setDefault(&c.IdleTimeout, DefaultIdleTimeout)
+	setDefault(&c.StallTimeout, DefaultStallTimeout)
 	setDefault(&c.CommitInterval, DefaultCommitInterval)
 	setDefault(&c.CommitBytes, DefaultCommitBytes)
 	setDefault(&c.Codec, DefaultCodec)
@@ -112,12 +124,17 @@ func (c *Config) check() error {
 	switch {
 	case c.Memory < MinMemory:
 		return fmt.Errorf("receiver: memory of %d bytes is less than %d", c.Memory, MinMemory)
-	case c.MaxActive < 0 || c.MaxConnections < 0:
+	case c.MaxActive < 0 || c.MaxHostSessions < 0 || c.MaxConnections < 0:
 		return errors.New("receiver: a limit on sessions or connections is negative")
-	case c.ResumeGrace < 0 || c.IdleTimeout < 0 || c.CommitInterval < 0:
+	case c.ResumeGrace < 0 || c.IdleTimeout < 0 || c.StallTimeout < 0 || c.CommitInterval < 0:
 		return errors.New("receiver: a duration is negative")
 	case c.Codec != kdumpfile.Snappy && c.Codec != kdumpfile.Zstd:
 		return fmt.Errorf("receiver: pages cannot be stored as %v, only as snappy or zstd", c.Codec)
+	}
+	for i := range c.Rules {
+		if err := c.Rules[i].Check(); err != nil {
+			return fmt.Errorf("receiver: %s: %w", c.Rules[i].Name, err)
+		}
 	}
 	return nil
 }

@@ -42,6 +42,7 @@ const lingerTime = 2 * time.Second
 func (ss *session) tell(cause error) {
 	ss.in.stop()
 	var last error
+	ss.count(cause)
 	switch {
 	case ss.result != nil && (cause == nil || isGone(cause)):
 		// A sender that went away once the dump was sealed has lost nothing.

@@ -168,6 +168,7 @@ func (s *Server) sealNow(ctx context.Context, ref storage.Ref) error {
 	if err != nil {
 		return err
 	}
+	s.sealed(res.State)
 	s.cfg.Log.Warn("sealed a dump whose sender did not come back", "host", ref.Host, "dump", ref.ID,
 		"state", res.State, "pages", res.Progress.Present, "missing", res.Progress.Missing())
 	return nil

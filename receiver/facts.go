@@ -74,6 +74,12 @@ func (ss *session) hold(n int64) error {
 	return nil
 }
 
+// unhold gives n of them back.
+func (ss *session) unhold(n int64) {
+	ss.srv.hello.give(n)
+	ss.held -= n
+}
+
 func (ss *session) addNotes(p []byte) error {
 	if err := ss.hold(2 * int64(len(p))); err != nil { // append may leave as much room again
 		return err

@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"context"
+	"time"
 
 	"github.com/corehaul/corehaul/protocol"
 )
@@ -80,6 +81,22 @@ func (in *inbox) next(ctx context.Context) (protocol.Message, error) {
 	select {
 	case r := <-in.messages(ctx):
 		return in.got(r)
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// nextWithin is next for a message that has to come within d.
+func (in *inbox) nextWithin(ctx context.Context, d time.Duration) (protocol.Message, error) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case r := <-in.messages(ctx):
+		return in.got(r)
+	case <-timer.C:
+		err := protocol.Errorf(protocol.CodeTimeout, "the sender lives, but has sent nothing for %v", d)
+		err.RetryAfter = busyRetryAfter
+		return nil, err
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}

@@ -11,18 +11,28 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// collect is the part of a session in which pages come: from WELCOME to FINISH.
-func (ss *session) collect(ctx context.Context) (*protocol.Finish, error) {
-	if err := ss.welcome(); err != nil {
+// takePages is the part of a session in which pages come: from WELCOME to FINISH.
+func (ss *session) takePages(ctx context.Context) (*protocol.Finish, error) {
+	collect := protocol.CollectAll
+	if ss.verdict.action == ActionEssential {
+		collect = protocol.CollectEssential
+	}
+	if err := ss.welcome(collect); err != nil {
 		return nil, err
 	}
+	ss.view.enter(statePlanning)
 	finish, err := ss.readPlan(ctx)
 	if err != nil || finish != nil {
 		return finish, err
 	}
-	if err := ss.write(&protocol.PlanOK{Have: have(ss.w)}); err != nil {
+	ok := &protocol.PlanOK{Have: have(ss.w), Note: ss.note}
+	if ss.collect == protocol.CollectEssential {
+		ok.Collect = protocol.CollectEssential
+	}
+	if err := ss.write(ok); err != nil {
 		return nil, err
 	}
+	ss.view.enter(stateReceiving)
 	return ss.readChunks(ctx)
 }
 
@@ -48,13 +58,17 @@ type planReader struct {
 	builder *dumpdir.PlanBuilder // nil when a plan is stored already
 }
 
+// planPatience is how many stall timeouts a sender may take to make its plan: it reads
+// the memory map of the whole machine first.
+const planPatience = 6
+
 // readPlan takes the plan. A sender that gives up meanwhile sends FINISH, which is
 // returned.
 func (ss *session) readPlan(ctx context.Context) (*protocol.Finish, error) {
 	r := &planReader{ss: ss, runs: protocol.NewRunDecoder(ss.hello.Params())}
 	defer r.abort()
 	for {
-		msg, err := ss.in.next(ctx)
+		msg, err := ss.in.nextWithin(ctx, planPatience*ss.cfg.StallTimeout)
 		if err != nil {
 			return nil, err
 		}
@@ -62,7 +76,10 @@ func (ss *session) readPlan(ctx context.Context) (*protocol.Finish, error) {
 		case *protocol.Plan:
 			err = r.add(m.Data)
 		case *protocol.PlanEnd:
-			return nil, r.end(ctx, m)
+			if finish, err := ss.makeRoom(ctx, m); err != nil || finish != nil {
+				return finish, err
+			}
+			return nil, ss.busy(ctx, "the plan is laid out", func() error { return r.end(m) })
 		default:
 			return asFinish(msg, nil, "PLAN")
 		}
@@ -102,7 +119,7 @@ func (r *planReader) abort() {
 }
 
 // end checks the plan and makes it durable.
-func (r *planReader) end(ctx context.Context, m *protocol.PlanEnd) error {
+func (r *planReader) end(m *protocol.PlanEnd) error {
 	if m.Omitted {
 		return protocol.Errorf(protocol.CodePlanMismatch, "PLANEND leaves out a plan that WELCOME did not name")
 	}
@@ -117,9 +134,6 @@ func (r *planReader) end(ctx context.Context, m *protocol.PlanEnd) error {
 	end := dumpdir.PlanEnd{Hash: planHash(m.Hash), Chunks: m.Chunks, Pages: m.Kept, Classes: classes(m.Pages)}
 	if r.builder == nil {
 		return r.compare(end)
-	}
-	if err := r.ss.checkSpace(ctx, m); err != nil {
-		return err
 	}
 	if err := r.builder.Finish(end); err != nil {
 		return err
@@ -184,47 +198,4 @@ func (ss *session) codecs() uint32 {
 		}
 	}
 	return uint32(ss.cfg.Codec)
-}
-
-// minRatio is how well the pages of a kernel are compressed at the very best. A plan
-// that does not fit even then is refused before its first chunk; one that turns out
-// not to fit is cut off when the reserve is reached, and sealed as it is.
-const minRatio = 8
-
-// descBytes is what each planned page costs in the front of vmcore.
-const descBytes = 24
-
-// checkSpace refuses a plan for which the store has no room, with the numbers.
-func (ss *session) checkSpace(ctx context.Context, m *protocol.PlanEnd) error {
-	space, err := ss.cfg.Store.Space(ctx)
-	if err != nil {
-		return err
-	}
-	if space.Total == 0 {
-		return nil
-	}
-	need := m.Kept*descBytes + 2*uint64(ss.hello.MaxPFN)/8 + m.Kept*uint64(ss.hello.PageSize)/minRatio
-	if space.Free >= ss.cfg.Reserve && space.Free-ss.cfg.Reserve >= need {
-		return nil
-	}
-	return noSpace("%d bytes are free, %d are reserved, and %d pages need at least %d",
-		space.Free, ss.cfg.Reserve, m.Kept, need)
-}
-
-func noSpace(format string, args ...any) error {
-	err := protocol.Errorf(protocol.CodeNoSpace, format, args...)
-	err.Hint, err.RetryAfter = "somebody has to make room on the receiver", spaceRetryAfter
-	return err
-}
-
-// checkReserve stops a dump that has eaten into the reserve.
-func (ss *session) checkReserve(ctx context.Context) error {
-	space, err := ss.cfg.Store.Space(ctx)
-	if err != nil {
-		return err
-	}
-	if space.Total != 0 && space.Free < ss.cfg.Reserve {
-		return noSpace("%d bytes are free, %d are reserved", space.Free, ss.cfg.Reserve)
-	}
-	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/storage"
@@ -25,9 +26,13 @@ type Server struct {
 	queue  *queue
 	hello  *budget
 	conns  chan struct{} // one element for each open connection
+	census census
+	start  time.Time
 
 	mu       sync.Mutex
 	claims   map[storage.Ref]*claim
+	live     map[*session]struct{}
+	totals   Totals
 	sessions sync.WaitGroup
 
 	expiry *expiry
@@ -40,14 +45,16 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	split := cfg.split()
-	return &Server{
-		cfg: cfg, shares: split,
-		queue:  newQueue(split.slots),
+	s := &Server{
+		cfg: cfg, shares: split, start: time.Now(),
 		hello:  &budget{free: split.hello},
 		conns:  make(chan struct{}, cfg.MaxConnections),
-		claims: map[storage.Ref]*claim{},
+		census: census{store: cfg.Store},
+		claims: map[storage.Ref]*claim{}, live: map[*session]struct{}{}, totals: Totals{Refused: map[string]uint64{}},
 		expiry: newExpiry(),
-	}, nil
+	}
+	s.queue = newQueue(split.slots, cfg.MaxHostSessions, s.queueSpace)
+	return s, nil
 }
 
 // Run takes over the dumps that an earlier process left arriving and seals those
@@ -71,11 +78,15 @@ func (s *Server) HandleConn(ctx context.Context, conn net.Conn, peer Peer) error
 	defer s.sessions.Done()
 	defer func() { _ = conn.Close() }() // the session said all it had to say
 	if err := storage.CheckHost(peer.Host); err != nil {
-		s.logger(peer).Warn("refused a host whose name cannot be a directory", "error", err)
 		refusal := protocol.Errorf(protocol.CodeIdentity, "the name %.80q cannot be used here: %w", peer.Host, err)
+		s.logger(peer).Warn("refused a host whose name cannot be a directory", "code", string(refusal.Code), "error", err)
+		s.refused(refusal.Code)
 		return errors.Join(refusal, protocol.NewConn(conn, protocol.Receiver).Shutdown(refusal, lingerTime))
 	}
-	return newSession(s, conn, peer).run(ctx)
+	ss := newSession(s, conn, peer)
+	s.enter(ss)
+	defer s.exit(ss)
+	return ss.run(ctx)
 }
 
 // claim is the right to write one dump. There is at most one holder who may write;
@@ -149,6 +160,12 @@ func (b *budget) take(n int64) error {
 	}
 	b.free -= n
 	return nil
+}
+
+func (b *budget) left() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.free
 }
 
 func (b *budget) give(n int64) {

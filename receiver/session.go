@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
@@ -37,6 +38,14 @@ type session struct {
 	held   int64 // bytes of Server.hello
 	warned []string
 	ticket *ticket // nil until the session stands in line
+	view   view
+
+	verdict   verdict          // of the rules
+	collect   protocol.Collect // what is asked for
+	note      string           // why it is less than WELCOME said
+	pages     uint64           // of the plan that are to come
+	need      uint64           // bytes that its plan needs at least
+	quotaSeen time.Time        // when the host's share was looked at
 
 	progress dumpdir.Progress // at the session's end
 	result   *dumpdir.Result  // once the dump is sealed
@@ -44,10 +53,12 @@ type session struct {
 
 func newSession(srv *Server, conn net.Conn, peer Peer) *session {
 	wire := protocol.NewConn(conn, protocol.Receiver)
-	return &session{
+	ss := &session{
 		srv: srv, cfg: &srv.cfg, conn: conn, wire: wire, peer: peer, begin: time.Now(),
 		log: srv.logger(peer), in: newInbox(wire),
 	}
+	ss.view.enter(stateHello)
+	return ss
 }
 
 // run is the whole session. When it returns, nothing of it is left but what the
@@ -59,11 +70,13 @@ func (ss *session) run(parent context.Context) error {
 	ss.cancel = cancel
 	err := ss.conn.SetReadDeadline(ss.begin.Add(helloPatience * ss.cfg.IdleTimeout))
 	if err == nil {
+		release := ss.cutOff(ctx)
 		alive := ss.keepAlive(ctx)
 		err = ss.serve(ctx)
 		if dead := alive(); dead != nil {
 			err = dead // it closed the connection, which is all that serve saw
 		}
+		release()
 	}
 	if ctx.Err() != nil {
 		err = context.Cause(ctx) // whatever failed, failed because of that
@@ -71,6 +84,33 @@ func (ss *session) run(parent context.Context) error {
 	ss.letGo(err)
 	ss.tell(err)
 	return err
+}
+
+// letGoPatience is how long a session may take to stop. One whose peer is gone without
+// a word can hang in a write for as long as the peer has to be heard.
+const letGoPatience = time.Second
+
+// cutOff closes the connection when ctx is done and the session does not end by itself
+// soon: a sender that came back is not to wait for its own old connection. The
+// returned function calls it off.
+func (ss *session) cutOff(ctx context.Context) (release func()) {
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-done:
+			return
+		}
+		timer := time.NewTimer(letGoPatience)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			_ = ss.conn.Close() // the session ends with an error and says so
+		case <-done:
+		}
+	})
+	return func() { close(done); wg.Wait() }
 }
 
 // helloPatience is how many idle timeouts a sender has until its log is stored: a
@@ -110,7 +150,11 @@ func (ss *session) serve(ctx context.Context) error {
 	}
 	finish, err := ss.waitInLine(ctx)
 	if err == nil && finish == nil {
-		finish, err = ss.collect(ctx)
+		finish, err = ss.takePages(ctx)
+	}
+	var declined *declinedError
+	if errors.As(err, &declined) {
+		return ss.decline(ctx, &declined.verdict)
 	}
 	if err != nil {
 		return err
@@ -175,6 +219,7 @@ func (ss *session) open(ctx context.Context) error {
 		return err
 	}
 	ss.w = w
+	ss.view.opened(w)
 	return nil
 }
 
@@ -220,30 +265,6 @@ func (ss *session) meta() dumpdir.Meta {
 	return meta
 }
 
-// waitInLine waits until the session is let in and tells the sender its place. A
-// sender that does not want to wait any longer sends FINISH, which is returned.
-func (ss *session) waitInLine(ctx context.Context) (*protocol.Finish, error) {
-	ss.ticket = ss.srv.queue.join()
-	tick := time.NewTicker(ss.heartbeat())
-	defer tick.Stop()
-	for ss.ticket.position() > 0 {
-		if err := ss.sendPlace(); err != nil {
-			return nil, err
-		}
-		select {
-		case <-ss.ticket.ready:
-		case <-ss.ticket.moved:
-		case <-tick.C:
-		case r := <-ss.in.messages(ctx):
-			msg, err := ss.in.got(r)
-			return asFinish(msg, err, "nothing before WELCOME")
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-	return nil, nil //nolint:nilnil // the sender goes on
-}
-
 // asFinish returns msg if it is the last of a sender, an error for any other one.
 func asFinish(msg protocol.Message, err error, want string) (*protocol.Finish, error) {
 	if err != nil {
@@ -256,24 +277,11 @@ func asFinish(msg protocol.Message, err error, want string) (*protocol.Finish, e
 	return finish, nil
 }
 
-func (ss *session) sendPlace() error {
-	place := ss.ticket.position()
-	if place == 0 {
-		return nil // let in this very moment
-	}
-	of := max(ss.srv.queue.length(), place)
-	ss.log.Debug("waiting", "place", place, "of", of)
-	return ss.write(&protocol.Wait{Place: uint64(place), Of: uint64(of), Reason: "other dumps come first"}) //nolint:gosec // both positive
-}
-
-// heartbeat is how often the sender has to be heard, and hears us: four times within
-// the time after which either gives up.
-func (ss *session) heartbeat() time.Duration { return max(ss.cfg.IdleTimeout/4, time.Millisecond) }
-
-// welcome lets the sender go on.
-func (ss *session) welcome() error {
+// welcome tells the sender what is wanted of it.
+func (ss *session) welcome(collect protocol.Collect) error {
+	ss.collect = collect
 	return ss.write(&protocol.Welcome{
-		Tool: ss.cfg.Tool, Host: ss.ref.Host, Collect: protocol.CollectAll,
+		Tool: ss.cfg.Tool, Host: ss.ref.Host, Collect: collect, Reason: ss.verdict.reason,
 		WindowBytes:  uint64(ss.srv.shares.window), //nolint:gosec // positive
 		Encodings:    acceptedEncodings.Common(ss.hello.Encodings),
 		HeartbeatSec: max(1, uint64(ss.heartbeat()/time.Second)), //nolint:gosec // positive
@@ -283,12 +291,91 @@ func (ss *session) welcome() error {
 
 // finish makes the dump final, if it is not, and tells the sender what it is.
 func (ss *session) finish(ctx context.Context, finish *protocol.Finish) error {
-	res, err := ss.w.Seal(ctx, finishReason(finish))
-	if err != nil {
+	reason := finishReason(finish)
+	if asked := ss.asked(); asked != "" && (finish.Reason == protocol.ReasonEssential || finish.Reason == protocol.ReasonLogOnly) {
+		reason += ": " + asked
+	}
+	if err := ss.seal(ctx, reason); err != nil {
 		return err
 	}
-	ss.result = &res
 	return ss.sendSealed()
+}
+
+// asked is why less than all was asked for.
+func (ss *session) asked() string {
+	if ss.note != "" {
+		return ss.note
+	}
+	return ss.verdict.reason
+}
+
+// seal makes the dump final. Reading it back may take long, and the sender hears from us meanwhile.
+func (ss *session) seal(ctx context.Context, reason string) error {
+	ss.view.enter(stateSealing)
+	_, again := ss.w.Result()
+	return ss.busy(ctx, "the dump is sealed", func() error {
+		res, err := ss.w.Seal(ctx, reason)
+		if err != nil {
+			return err
+		}
+		ss.result = &res
+		if !again {
+			ss.srv.sealed(res.State)
+		}
+		return nil
+	})
+}
+
+// decline ends a session from which no pages are wanted: at once, or, for a sender that
+// has not been welcomed and is not to be sent away, by asking for the log only.
+func (ss *session) decline(ctx context.Context, v *verdict) error {
+	if ss.ticket != nil {
+		ss.ticket.leave() // its slot is of no use to it
+	}
+	if v.action == ActionLog && ss.collect == "" {
+		if err := ss.welcome(protocol.CollectLog); err != nil {
+			return err
+		}
+		msg, err := ss.in.nextWithin(ctx, ss.cfg.StallTimeout)
+		finish, err := asFinish(msg, err, "FINISH")
+		if err != nil {
+			return err
+		}
+		return ss.finish(ctx, finish)
+	}
+	if err := ss.seal(ctx, finishReason(&protocol.Finish{Reason: protocol.ReasonLogOnly})+": "+v.reason); err != nil {
+		return err
+	}
+	if v.action == ActionLog {
+		return ss.sendSealed()
+	}
+	err := protocol.Errorf(protocol.CodeDeclined, "%s", v.reason)
+	err.Hint = "the log is stored; the rules of the receiver want no more of this dump"
+	return err
+}
+
+// busy runs f, which does not read from the sender, and tells the sender now and then
+// that it has to wait.
+func (ss *session) busy(ctx context.Context, what string, f func() error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		tick := time.NewTicker(ss.heartbeat())
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			if ss.write(&protocol.Wait{Reason: what}) != nil {
+				return // the session finds out
+			}
+		}
+	})
+	return f()
 }
 
 // finishReason is why pages are missing, should any be.

@@ -5,10 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"time"
 
+	"github.com/corehaul/corehaul/protocol"
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
@@ -49,7 +49,8 @@ func (s *Server) admitTLS(ctx context.Context, conn net.Conn, cfg *tls.Config) {
 	select {
 	case s.conns <- struct{}{}:
 	default:
-		s.cfg.Log.Warn("too many connections; one was closed", "peer", conn.RemoteAddr().String(), "limit", cap(s.conns))
+		s.cfg.Log.Warn("too many connections; one was closed", "peer", conn.RemoteAddr().String(), "code", string(protocol.CodeBusy), "limit", cap(s.conns))
+		s.refused(protocol.CodeBusy)
 		_ = conn.Close() // nothing was said
 		return
 	}
@@ -65,12 +66,15 @@ func (s *Server) serveTLS(ctx context.Context, raw net.Conn, cfg *tls.Config) {
 	host, err := s.handshake(ctx, conn)
 	if err != nil {
 		_ = conn.Close() // the peer is unknown or gone
-		s.cfg.Log.Warn("refused a connection", "peer", addr, "transport", "tls", "error", err)
+		code := protocol.CodeIdentity
+		if errors.Is(err, context.DeadlineExceeded) {
+			code = protocol.CodeTimeout
+		}
+		s.cfg.Log.Warn("refused a connection", "peer", addr, "transport", "tls", "code", string(code), "error", err)
+		s.refused(code)
 		return
 	}
-	if err := s.HandleConn(ctx, conn, Peer{Host: host, Addr: addr, Transport: "tls"}); err != nil {
-		s.cfg.Log.Log(ctx, slog.LevelDebug, "session ended", "peer", addr, "host", host, "error", err)
-	}
+	_ = s.HandleConn(ctx, conn, Peer{Host: host, Addr: addr, Transport: "tls"}) // it is in the log
 }
 
 // handshake proves who the peer is. A peer that is slow at it is cut off.

@@ -1,0 +1,228 @@
+package receiver
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/protocol"
+)
+
+// Status is what a Server is doing, for people and programs; its JSON is that of
+// "corehaul status --json". Bytes are bytes, times RFC 3339.
+type Status struct {
+	Tool    string    `json:"tool"`
+	Started time.Time `json:"started"`
+	Now     time.Time `json:"now"`
+	// Sessions are those of all senders that have said hello, the oldest first.
+	Sessions []SessionStatus `json:"sessions"`
+	// Queue has the ids of those that wait, in order.
+	Queue  []string     `json:"queue"`
+	Space  SpaceStatus  `json:"space"`
+	Memory MemoryStatus `json:"memory"`
+	Limits LimitStatus  `json:"limits"`
+	Totals Totals       `json:"totals"`
+}
+
+// SessionStatus is one session.
+type SessionStatus struct {
+	Host      string    `json:"host"`
+	ID        string    `json:"id"` // of the dump; empty before HELLO
+	Peer      string    `json:"peer"`
+	Transport string    `json:"transport"`
+	State     string    `json:"state"`
+	Since     time.Time `json:"since"` // of the state
+	Started   time.Time `json:"started"`
+	Place     int       `json:"place,omitempty"`  // in the queue, from 1
+	Reason    string    `json:"reason,omitempty"` // why it waits
+	PanicLine string    `json:"panic_line,omitempty"`
+	Pages     uint64    `json:"pages"`         // that are durable
+	Planned   uint64    `json:"planned"`       // that are to come in all; 0 when not known
+	Bytes     uint64    `json:"bytes"`         // of vmcore
+	PageSize  uint32    `json:"page_size"`     // bytes
+	PageRate  float64   `json:"pages_per_sec"` // over the last seconds
+	Needs     uint64    `json:"needs"`         // bytes that it is still going to take
+}
+
+// SpaceStatus is the room of the store. Total is 0 for one without a bound.
+type SpaceStatus struct {
+	Total    uint64 `json:"total"`
+	Free     uint64 `json:"free"`
+	Reserve  uint64 `json:"reserve"`  // that dumps leave
+	Reserved uint64 `json:"reserved"` // that dumps under way are going to take
+	Error    string `json:"error,omitempty"`
+}
+
+// MemoryStatus is how the memory is shared out.
+type MemoryStatus struct {
+	Limit     uint64 `json:"limit"`
+	Hello     uint64 `json:"hello"`      // for those that are not let in
+	HelloUsed uint64 `json:"hello_used"` // of that
+	Window    uint64 `json:"window"`     // page data in flight of each that is
+}
+
+// LimitStatus has the limits. 0 means none.
+type LimitStatus struct {
+	Active       int    `json:"active"`
+	ActiveUsed   int    `json:"active_used"`
+	HostSessions int    `json:"host_sessions"`
+	HostBytes    uint64 `json:"host_bytes"`
+	Connections  int    `json:"connections"`
+	Connected    int    `json:"connected"`
+	Rules        int    `json:"rules"`
+}
+
+// Totals count since the start.
+type Totals struct {
+	Sessions  uint64            `json:"sessions"`
+	Complete  uint64            `json:"complete"` // dumps sealed, by state
+	Partial   uint64            `json:"partial"`
+	LogOnly   uint64            `json:"log_only"`
+	BrokenOff uint64            `json:"broken_off"` // sessions that ended without a word
+	Bytes     uint64            `json:"bytes"`      // of chunks that came
+	Refused   map[string]uint64 `json:"refused"`    // sessions and connections, by code
+}
+
+func (s *Server) enter(ss *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.live[ss] = struct{}{}
+	s.totals.Sessions++
+}
+
+func (s *Server) exit(ss *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.live, ss)
+}
+
+// refused counts a refusal.
+func (s *Server) refused(code protocol.Code) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.totals.Refused[string(code)]++
+}
+
+// received counts bytes of chunks.
+func (s *Server) received(n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.totals.Bytes += uint64(n) //nolint:gosec // a length
+}
+
+// sealed counts a seal.
+func (s *Server) sealed(state dumpdir.State) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch state {
+	case dumpdir.StateComplete:
+		s.totals.Complete++
+	case dumpdir.StatePartial:
+		s.totals.Partial++
+	case dumpdir.StateLogOnly:
+		s.totals.LogOnly++
+	}
+}
+
+// count counts how the session ended.
+func (ss *session) count(cause error) {
+	s := ss.srv
+	switch {
+	case cause == nil, ss.result != nil && isGone(cause):
+	case isGone(cause):
+		s.mu.Lock()
+		s.totals.BrokenOff++
+		s.mu.Unlock()
+	default:
+		s.refused(wireError(cause).Code)
+	}
+}
+
+// Status returns what the server is doing now.
+func (s *Server) Status(ctx context.Context) Status {
+	st := Status{
+		Tool: s.cfg.Tool, Started: s.start, Now: time.Now(), Sessions: []SessionStatus{}, Queue: []string{},
+		Space: s.spaceStatus(ctx), Memory: s.memoryStatus(), Limits: s.limitStatus(),
+	}
+	live := s.snapshot(&st)
+	for _, ss := range live {
+		st.Sessions = append(st.Sessions, ss.status(st.Now))
+	}
+	slices.SortFunc(st.Sessions, func(a, b SessionStatus) int {
+		return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.Peer, b.Peer))
+	})
+	waiting := slices.DeleteFunc(slices.Clone(st.Sessions), func(s SessionStatus) bool { return s.Place == 0 })
+	slices.SortFunc(waiting, func(a, b SessionStatus) int { return cmp.Compare(a.Place, b.Place) })
+	for _, w := range waiting {
+		st.Queue = append(st.Queue, w.Host+"/"+w.ID)
+	}
+	return st
+}
+
+// snapshot copies the totals and returns the sessions.
+func (s *Server) snapshot(st *Status) []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.Totals = s.totals
+	st.Totals.Refused = map[string]uint64{}
+	for code, n := range s.totals.Refused {
+		st.Totals.Refused[code] = n
+	}
+	live := make([]*session, 0, len(s.live))
+	for ss := range s.live {
+		live = append(live, ss)
+	}
+	return live
+}
+
+func (s *Server) spaceStatus(ctx context.Context) SpaceStatus {
+	st := SpaceStatus{Reserve: s.cfg.Reserve, Reserved: s.queue.reserved("", nil)}
+	space, err := s.cfg.Store.Space(ctx)
+	if err != nil {
+		st.Error = err.Error()
+	}
+	st.Total, st.Free = space.Total, space.Free
+	return st
+}
+
+func (s *Server) memoryStatus() MemoryStatus {
+	hello := s.shares.hello
+	//nolint:gosec // shares are positive
+	return MemoryStatus{
+		Limit: s.cfg.Memory, Hello: uint64(hello), HelloUsed: uint64(max(0, hello-s.hello.left())), Window: uint64(s.shares.window),
+	}
+}
+
+func (s *Server) limitStatus() LimitStatus {
+	return LimitStatus{
+		Active: s.shares.slots, ActiveUsed: s.queue.used(), HostSessions: s.cfg.MaxHostSessions, HostBytes: s.cfg.MaxHostBytes,
+		Connections: cap(s.conns), Connected: len(s.conns), Rules: len(s.cfg.Rules),
+	}
+}
+
+// status returns what may be seen of the session. It may be called from any goroutine.
+func (ss *session) status(now time.Time) SessionStatus {
+	v := &ss.view
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	st := SessionStatus{
+		Host: ss.peer.Host, Peer: ss.peer.Addr, Transport: ss.peer.Transport, Started: ss.begin, State: v.state, Since: v.since,
+		Planned: v.pages, Reason: v.reason,
+	}
+	if v.ticket != nil {
+		st.Place, _ = v.ticket.position()
+		st.Needs = v.ticket.needs()
+	}
+	if v.w != nil {
+		m, p := v.w.Manifest(), v.w.Progress()
+		st.ID, st.PanicLine = m.ID, m.PanicLine
+		st.Pages, st.Bytes = p.Present, uint64(max(0, p.Bytes))
+		if m.Plan != nil {
+			st.PageSize = uint32(m.Plan.PageSize) //nolint:gosec // at most 64 KiB
+		}
+		st.PageRate = v.rate(look{now, p.Present})
+	}
+	return st
+}
