@@ -70,10 +70,19 @@ func sweep(parent string) {
 		return // there is nothing that must be done
 	}
 	for _, e := range entries {
-		if fi, err := e.Info(); err == nil && time.Since(fi.ModTime()) > 24*time.Hour {
-			_ = os.RemoveAll(filepath.Join(parent, e.Name()))
+		path := filepath.Join(parent, e.Name())
+		if changed, err := changeTime(path); err == nil && time.Since(changed) > 24*time.Hour {
+			_ = os.RemoveAll(path)
 		}
 	}
+}
+
+// changeTime returns when an inode was changed last. The time of the last modification would not
+// do: unpacking a package sets that of its root directory to the year it was built in.
+func changeTime(path string) (time.Time, error) {
+	var st unix.Stat_t
+	err := unix.Lstat(path, &st)
+	return time.Unix(st.Ctim.Unix()), err
 }
 
 func isDir(path string) bool {

@@ -42,6 +42,26 @@ func TestCachedMakesOnce(t *testing.T) {
 	}
 }
 
+// TestSweepLooksAtChanges holds that a directory in the making survives when what is unpacked into it
+// makes it look old.
+func TestSweepLooksAtChanges(t *testing.T) {
+	cacheForTest(t)
+	dir, err := tempDir("kernel")
+	if err != nil {
+		t.Fatal(err)
+	}
+	built := time.Now().AddDate(-2, 0, 0)
+	if err := os.Chtimes(dir, built, built); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tempDir("another"); err != nil {
+		t.Fatal(err)
+	}
+	if !isDir(dir) {
+		t.Error("a directory that is in use was swept away")
+	}
+}
+
 func TestCachedKeepsNothingHalfMade(t *testing.T) {
 	root := cacheForTest(t)
 	failure := errors.New("half way")

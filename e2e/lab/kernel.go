@@ -72,19 +72,28 @@ func GetKernel(ctx context.Context, name string) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	images, err := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
-	if err != nil || len(images) != 1 {
-		return nil, fmt.Errorf("lab: %s: %d kernel images: %w", dir, len(images), ErrNoKernel)
+	image, err := imageIn(dir)
+	if err != nil {
+		return nil, err
 	}
-	release := strings.TrimPrefix(filepath.Base(images[0]), "vmlinuz-")
+	release := strings.TrimPrefix(filepath.Base(image), "vmlinuz-")
 	return &Kernel{
 		Name:       name,
 		Arch:       src.arch,
 		Release:    release,
-		Image:      images[0],
+		Image:      image,
 		ModulesDir: filepath.Join(dir, "lib", "modules", release),
 		source:     src,
 	}, nil
+}
+
+// imageIn finds the one bootable image below dir.
+func imageIn(dir string) (string, error) {
+	images, err := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
+	if err != nil || len(images) != 1 {
+		return "", fmt.Errorf("lab: %s: %d kernel images: %w", dir, len(images), ErrNoKernel)
+	}
+	return images[0], nil
 }
 
 // unpack fetches the newest kernel of the source into dir.
@@ -98,6 +107,9 @@ func (s *kernelSource) unpack(ctx context.Context, dir string) error {
 		return err
 	}
 	if err := apt.fetch(ctx, dir, "linux-image-"+release); err != nil {
+		return err
+	}
+	if _, err := imageIn(dir); err != nil {
 		return err
 	}
 	if merged := filepath.Join(dir, "usr", "lib", "modules"); isDir(merged) {
