@@ -59,19 +59,19 @@ func tempDir(prefix string) (string, error) {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return "", err
 	}
-	sweep(parent)
+	sweep(parent, time.Now())
 	return os.MkdirTemp(parent, prefix+"-")
 }
 
 // sweep removes what killed processes left in tmp. Nothing takes a day to make.
-func sweep(parent string) {
+func sweep(parent string, now time.Time) {
 	entries, err := os.ReadDir(parent)
 	if err != nil {
 		return // there is nothing that must be done
 	}
 	for _, e := range entries {
 		path := filepath.Join(parent, e.Name())
-		if changed, err := changeTime(path); err == nil && time.Since(changed) > 24*time.Hour {
+		if changed, err := changeTime(path); err == nil && now.Sub(changed) > 24*time.Hour {
 			_ = os.RemoveAll(path)
 		}
 	}

@@ -42,26 +42,6 @@ func TestCachedMakesOnce(t *testing.T) {
 	}
 }
 
-// TestSweepLooksAtChanges holds that a directory in the making survives when what is unpacked into it
-// makes it look old.
-func TestSweepLooksAtChanges(t *testing.T) {
-	cacheForTest(t)
-	dir, err := tempDir("kernel")
-	if err != nil {
-		t.Fatal(err)
-	}
-	built := time.Now().AddDate(-2, 0, 0)
-	if err := os.Chtimes(dir, built, built); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tempDir("another"); err != nil {
-		t.Fatal(err)
-	}
-	if !isDir(dir) {
-		t.Error("a directory that is in use was swept away")
-	}
-}
-
 func TestCachedKeepsNothingHalfMade(t *testing.T) {
 	root := cacheForTest(t)
 	failure := errors.New("half way")
@@ -99,24 +79,25 @@ func TestLockWaitsUntilContextEnds(t *testing.T) {
 	unlock()
 }
 
+// TestSweepRemovesOnlyOldLeftovers holds that a directory in the making survives, also when what is unpacked
+// into it makes it look old.
 func TestSweepRemovesOnlyOldLeftovers(t *testing.T) {
 	root := cacheForTest(t)
-	old := filepath.Join(root, "tmp", "old")
-	if err := os.MkdirAll(old, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	longAgo := time.Now().Add(-48 * time.Hour)
-	if err := os.Chtimes(old, longAgo, longAgo); err != nil {
-		t.Fatal(err)
-	}
-	first, err := tempDir("x")
+	dir, err := tempDir("kernel")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := tempDir("x"); err != nil {
+	built := time.Now().AddDate(-2, 0, 0)
+	if err := os.Chtimes(dir, built, built); err != nil {
 		t.Fatal(err)
 	}
-	if exists(old) || !exists(first) {
-		t.Errorf("old is there: %t, want false; new is there: %t, want true", exists(old), exists(first))
+	for _, tc := range []struct {
+		after time.Duration
+		there bool
+	}{{time.Hour, true}, {25 * time.Hour, false}} {
+		sweep(filepath.Join(root, "tmp"), time.Now().Add(tc.after))
+		if got := isDir(dir); got != tc.there {
+			t.Errorf("after %v: is there: %t, want %t", tc.after, got, tc.there)
+		}
 	}
 }
