@@ -82,9 +82,10 @@ func judgesRun(tb testing.TB, code int, name string, args ...string) (stdout, st
 }
 
 // judgesSend sends a dump and returns the directory that it is stored in.
-func judgesSend(tb testing.TB, s *judgesStore, elf, level string) string {
+func judgesSend(tb testing.TB, s *judgesStore, elf, level string, flags ...string) string {
 	tb.Helper()
-	judgesRun(tb, 0, "corehaul-send", "send", "--to", s.target, "--identity", s.identity, "--level", level, elf)
+	args := append([]string{"send", "--to", s.target, "--identity", s.identity, "--level", level}, flags...)
+	judgesRun(tb, 0, "corehaul-send", append(args, elf)...)
 	return judgesDir(tb, s)
 }
 
@@ -240,6 +241,34 @@ func judgesExport(t *testing.T, s *judgesStore, k *lab.Kernel, id string, want l
 	}
 	if got := judgesPages(t, again); got.Count > want.Count {
 		t.Errorf("makedumpfile made %d pages out of %d", got.Count, want.Count)
+	}
+}
+
+// TestMakedumpfileFiltersStored has makedumpfile filter the very file that is stored, once more and further. That it
+// can read: Debian builds it with zstd.
+func TestMakedumpfileFiltersStored(t *testing.T) {
+	for _, name := range []string{"5.10", "6.1", "6.12"} {
+		t.Run(name, func(t *testing.T) {
+			c, err := lab.CaptureELF(t.Context(), lab.Scenario{Kernel: name, CPU: "qemu64", Kexec: "c"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			k, err := lab.GetKernel(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stored := filepath.Join(judgesSend(t, judgesServe(t), c.ELF, "1", "--encoding", "zstd"), "vmcore")
+			dir := t.TempDir()
+			got, want := filepath.Join(dir, "ours"), filepath.Join(dir, "theirs")
+			for out, in := range map[string]string{got: stored, want: c.ELF} {
+				if text, err := k.Makedumpfile(t.Context(), "-c", "-d", "31", in, out); err != nil {
+					t.Fatalf("makedumpfile on %s: %v\n%s", in, err, text)
+				}
+			}
+			if g, w := judgesPages(t, got), judgesPages(t, want); g != w {
+				t.Errorf("filtered from the stored file: %+v, from the original: %+v", g, w)
+			}
+		})
 	}
 }
 
