@@ -58,9 +58,9 @@ vmcore=$(find "$data/dumps" -name vmcore -newer "$dir/started" | tail -1)
 id=$(basename "$(dirname "$vmcore")")
 id=${id##*-}
 
-say "the end of the crashed kernel's log"
-corehaul log --data "$data" "$id" | tail -20
 say "what arrived"
 corehaul verify --data "$data" "$id"
 corehaul show --data "$data" "$id"
+say "the end of the crashed kernel's log"
+corehaul log --data "$data" "$id" | tail -20
 printf '\n%s\n' "$vmcore"
