@@ -11,7 +11,8 @@
 // told what the store has of it, and sends chunks. Every chunk is decoded and
 // compared with the checksum of its raw pages before it is stored, and acknowledged
 // when it is durable. A sender that breaks off may come back; when it does not
-// within Config.ResumeGrace, what arrived is sealed as a partial dump.
+// within Config.ResumeGrace, what arrived is sealed as a partial dump. One that comes
+// back with another plan gets a dump of its own, until it is known which is the better.
 //
 // Memory is bounded by Config.Memory, whatever the peers send: a part is for
 // sessions that say hello or wait, the rest is shared out equally to those let in.

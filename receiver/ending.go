@@ -25,7 +25,7 @@ func (ss *session) letGo(cause error) {
 			ss.log.Error("cannot close the dump", "error", err)
 		}
 	}
-	if ss.claim != nil && ss.srv.release(ss.ref, ss.claim) && !sealed {
+	if ss.claim != nil && ss.srv.release(ss.ref, ss.claim) && (!sealed || ss.contested) {
 		ss.srv.expiry.set(ss.ref, time.Now().Add(ss.cfg.ResumeGrace))
 	}
 	if ss.ticket != nil {

@@ -65,24 +65,44 @@ func (e *expiry) next(now time.Time) (due []storage.Ref, wait time.Duration, ok 
 	return due, wait, ok
 }
 
-// adopt finds the dumps that an earlier process left arriving. Their senders may
-// come back from now on for as long as any other.
+// adopt finds the dumps that an earlier process left arriving, or undecided. Their senders
+// may come back from now on for as long as any other.
 func (s *Server) adopt(ctx context.Context) error {
-	left, err := s.cfg.Store.List(ctx, storage.Filter{State: dumpdir.StateArriving})
+	left, err := s.left(ctx)
 	if err != nil {
-		return fmt.Errorf("receiver: list arriving dumps: %w", err)
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, e := range left {
-		if s.claims[e.Ref] != nil {
+	for ref := range left {
+		if s.claims[ref] != nil {
 			continue // its sender was quicker
 		}
 		s.cfg.Log.Info("found an unfinished dump; its sender may come back",
-			"host", e.Host, "dump", e.ID, "grace", s.cfg.ResumeGrace)
-		s.expiry.set(e.Ref, time.Now().Add(s.cfg.ResumeGrace))
+			"host", ref.Host, "dump", ref.ID, "grace", s.cfg.ResumeGrace)
+		s.expiry.set(ref, time.Now().Add(s.cfg.ResumeGrace))
 	}
 	return nil
+}
+
+// left returns the dumps that are arriving or have a challenger.
+func (s *Server) left(ctx context.Context) (map[storage.Ref]bool, error) {
+	left := map[storage.Ref]bool{}
+	arriving, err := s.cfg.Store.List(ctx, storage.Filter{State: dumpdir.StateArriving})
+	if err != nil {
+		return nil, fmt.Errorf("receiver: list arriving dumps: %w", err)
+	}
+	for _, e := range arriving {
+		left[e.Ref] = true
+	}
+	contested, err := s.cfg.Store.Challengers().List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("receiver: list challengers: %w", err)
+	}
+	for _, ref := range contested {
+		left[ref] = true
+	}
+	return left, nil
 }
 
 // expire seals dumps that are due until ctx is done.
@@ -154,22 +174,12 @@ func (s *Server) claimed(ref storage.Ref) bool {
 }
 
 func (s *Server) sealNow(ctx context.Context, ref storage.Ref) error {
-	w, err := s.cfg.Store.Resume(ctx, ref, storage.ResumeOptions{})
-	if err != nil {
-		return err
+	end, err := s.settle(ctx, ref, reasonGone)
+	if err != nil || end.was {
+		return err // sealed before: its sender came back for nothing more than to hear that
 	}
-	if _, sealed := w.Result(); sealed {
-		return w.Close() // its sender came back for nothing more than to hear that
-	}
-	res, err := w.Seal(ctx, reasonGone)
-	if closeErr := w.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return err
-	}
-	s.sealed(res.State)
+	s.sealed(end.State)
 	s.cfg.Log.Warn("sealed a dump whose sender did not come back", "host", ref.Host, "dump", ref.ID,
-		"state", res.State, "pages", res.Progress.Present, "missing", res.Progress.Missing())
+		"state", end.State, "pages", end.Progress.Present, "missing", end.Progress.Missing())
 	return nil
 }

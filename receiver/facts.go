@@ -50,7 +50,11 @@ func (ss *session) storeLog(log *logReader) error {
 		return err
 	}
 	log.endLine()
-	line := log.title.Line()
+	return ss.updateMeta(log.title.Line())
+}
+
+// updateMeta says in the manifest who sends now, and the panic line if it is known.
+func (ss *session) updateMeta(line string) error {
 	return ss.w.UpdateMeta(func(m *dumpdir.Meta) {
 		if line != "" {
 			m.PanicLine = line

@@ -3,7 +3,6 @@ package receiver
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
@@ -25,7 +24,7 @@ func (ss *session) takePages(ctx context.Context) (*protocol.Finish, error) {
 	if err != nil || finish != nil {
 		return finish, err
 	}
-	ok := &protocol.PlanOK{Have: have(ss.w), Note: ss.note}
+	ok := &protocol.PlanOK{Have: have(ss.w), Note: ss.tidings()}
 	if ss.collect == protocol.CollectEssential {
 		ok.Collect = protocol.CollectEssential
 	}
@@ -34,6 +33,14 @@ func (ss *session) takePages(ctx context.Context) (*protocol.Finish, error) {
 	}
 	ss.view.enter(stateReceiving)
 	return ss.readChunks(ctx)
+}
+
+// tidings is what PLANOK has to say beside its numbers.
+func (ss *session) tidings() string {
+	if ss.other != "" && ss.note != "" {
+		return ss.other + "; " + ss.note
+	}
+	return ss.other + ss.note
 }
 
 // have returns the durable chunks, or as many of them as a message may name.
@@ -50,12 +57,14 @@ func have(w *dumpdir.Writer) protocol.SeqSet {
 	return set
 }
 
-// planReader takes a plan from the wire and gives it to the store, or compares it
-// with the one that is there.
+// planReader takes a plan from the wire and gives it to the store, unless it is there
+// already.
 type planReader struct {
 	ss      *session
 	runs    *protocol.RunDecoder
 	builder *dumpdir.PlanBuilder // nil when a plan is stored already
+	spool   *spool               // then, should it turn out to be another one; else nil
+	plan    dumpdir.PlanEnd
 }
 
 // planPatience is how many stall timeouts a sender may take to make its plan: it reads
@@ -74,12 +83,9 @@ func (ss *session) readPlan(ctx context.Context) (*protocol.Finish, error) {
 		}
 		switch m := msg.(type) {
 		case *protocol.Plan:
-			err = r.add(m.Data)
+			err = r.add(ctx, m.Data)
 		case *protocol.PlanEnd:
-			if finish, err := ss.makeRoom(ctx, m); err != nil || finish != nil {
-				return finish, err
-			}
-			return nil, ss.busy(ctx, "the plan is laid out", func() error { return r.end(m) })
+			return r.last(ctx, m)
 		default:
 			return asFinish(msg, nil, "PLAN")
 		}
@@ -89,20 +95,31 @@ func (ss *session) readPlan(ctx context.Context) (*protocol.Finish, error) {
 	}
 }
 
-// begin starts a new plan in the store. What PLANEND will say of the codec is not
-// known yet, so the header names the one that the sender likes best.
-func (r *planReader) begin() error {
-	if _, ok := r.ss.w.Plan(); ok || r.builder != nil {
+// begin starts a new plan in the store, or a spool when there is one that may be the same.
+func (r *planReader) begin(ctx context.Context) error {
+	if r.builder != nil || r.spool != nil {
 		return nil
 	}
-	var err error
+	if _, ok := r.ss.w.Plan(); ok {
+		r.spool = newSpool(ctx, r.ss.cfg.Store)
+		return nil
+	}
+	return r.build()
+}
+
+// build starts a new plan in the store. What PLANEND will say of the codec is not
+// known yet, so the header names the one that the sender likes best.
+func (r *planReader) build() (err error) {
 	r.builder, err = r.ss.w.StartPlan(r.ss.facts())
 	return err
 }
 
-func (r *planReader) add(piece []byte) error {
-	if err := r.begin(); err != nil {
+func (r *planReader) add(ctx context.Context, piece []byte) error {
+	if err := r.begin(ctx); err != nil {
 		return err
+	}
+	if r.spool != nil {
+		r.spool.add(piece)
 	}
 	return r.runs.Decode(piece, func(run protocol.Run) error {
 		if r.builder == nil {
@@ -116,45 +133,71 @@ func (r *planReader) abort() {
 	if r.builder != nil {
 		r.builder.Abort()
 	}
+	if r.spool != nil {
+		if err := r.spool.close(); err != nil {
+			r.ss.log.Warn("closing a scratch file", "error", err)
+		}
+	}
 }
 
-// end checks the plan and makes it durable.
-func (r *planReader) end(m *protocol.PlanEnd) error {
+// last deals with PLANEND: it finds the plan in the store, waits for room, and makes a plan
+// durable that is new.
+func (r *planReader) last(ctx context.Context, m *protocol.PlanEnd) (finish *protocol.Finish, err error) {
+	known := false
+	err = r.ss.busy(ctx, "the plan is compared", func() (err error) {
+		known, err = r.choose(ctx, m)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if finish, err = r.ss.makeRoom(ctx, m); err != nil || finish != nil || known {
+		return finish, err
+	}
+	return nil, r.ss.busy(ctx, "the plan is laid out", func() error { return r.end(m) })
+}
+
+// choose checks the plan and finds out whether the store has it. If so, the session goes on with what is there.
+func (r *planReader) choose(ctx context.Context, m *protocol.PlanEnd) (known bool, err error) {
 	if m.Omitted {
-		return protocol.Errorf(protocol.CodePlanMismatch, "PLANEND leaves out a plan that WELCOME did not name")
+		return false, protocol.Errorf(protocol.CodePlanMismatch, "PLANEND leaves out a plan that WELCOME did not name")
 	}
 	sum := r.runs.Sum()
 	if err := sum.Check(m); err != nil {
-		return err
+		return false, err
 	}
 	r.ss.logWarnings(m.Warnings)
-	if err := r.begin(); err != nil { // a plan of no pages has no PLAN message
-		return err
+	r.plan = dumpdir.PlanEnd{Hash: planHash(m.Hash), Chunks: m.Chunks, Pages: m.Kept, Classes: classes(m.Pages)}
+	if known, err = r.ss.findPlan(ctx, r.plan); known {
+		p := r.ss.w.Progress()
+		r.ss.log.Info("goes on", "pages", p.Present, "of", p.Planned)
 	}
-	end := dumpdir.PlanEnd{Hash: planHash(m.Hash), Chunks: m.Chunks, Pages: m.Kept, Classes: classes(m.Pages)}
+	return known, err
+}
+
+// end makes a plan durable that is new.
+func (r *planReader) end(m *protocol.PlanEnd) error {
 	if r.builder == nil {
-		return r.compare(end)
+		if err := r.rebuild(); err != nil {
+			return err
+		}
 	}
-	if err := r.builder.Finish(end); err != nil {
+	if err := r.builder.Finish(r.plan); err != nil {
 		return err
 	}
 	r.ss.log.Info("plan", "pages", m.Kept, "chunks", m.Chunks, "raw_bytes", m.Kept*uint64(r.ss.hello.PageSize))
 	return nil
 }
 
-// compare holds the plan against the stored one. They are never mixed.
-func (r *planReader) compare(end dumpdir.PlanEnd) error {
-	stored, _ := r.ss.w.Plan()
-	if stored.Hash != end.Hash || stored.Chunks != end.Chunks || stored.Pages != end.Pages {
-		err := protocol.Errorf(protocol.CodePlanMismatch,
-			"a plan of %d pages in %d chunks is stored for this dump, not this one of %d in %d",
-			stored.Pages, stored.Chunks, end.Pages, end.Chunks)
-		err.Hint = fmt.Sprintf("send with the dump level of the first time (%d), or have the dump removed from the receiver", stored.DumpLevel)
+// rebuild starts a new plan with the runs that came before it was known to be one. A plan of no pages has none.
+func (r *planReader) rebuild() error {
+	if err := r.build(); err != nil || r.spool == nil {
 		return err
 	}
-	p := r.ss.w.Progress()
-	r.ss.log.Info("goes on", "pages", p.Present, "of", p.Planned)
-	return nil
+	runs := protocol.NewRunDecoder(r.ss.hello.Params())
+	return r.spool.each(func(piece []byte) error {
+		return runs.Decode(piece, func(run protocol.Run) error { return r.builder.Add(run.Extent) })
+	})
 }
 
 // planHash is the part of the hash that the journal keeps.

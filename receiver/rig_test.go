@@ -341,12 +341,6 @@ func newDump(tb testing.TB, seed uint64) *testDump {
 		log: "[    0.000000] Linux version 6.1.0\n[   10.000000] sysrq: Trigger a crash\n" +
 			fmt.Sprintf("[   10.000001] Kernel panic - not syncing: test %d\n", seed),
 	}
-	d.runs = []protocol.Run{
-		{Extent: mem.Extent{Start: 1, Count: 150}},
-		{Extent: mem.Extent{Start: 256, Count: 200}, Tier: 1},
-		{Extent: mem.Extent{Start: 600, Count: 400}},
-		{Extent: mem.Extent{Start: 1000, Count: 300}, Tier: 1},
-	}
 	d.hello = protocol.Hello{
 		DumpID: protocol.DumpID(nil, d.notes, nil), Tool: "test 1", Machine: "x86_64", PageSize: testPage, MaxPFN: 4096,
 		RAMBytes: 16 << 20, NrCPUs: 1, Level: 31, CrashTime: 1700000000,
@@ -355,6 +349,19 @@ func newDump(tb testing.TB, seed uint64) *testDump {
 			protocol.EncodingSnappyPage, protocol.EncodingZstdPage, protocol.EncodingLZ4Block, protocol.EncodingZstdBlock,
 		},
 	}
+	d.planned(tb, []protocol.Run{
+		{Extent: mem.Extent{Start: 1, Count: 150}},
+		{Extent: mem.Extent{Start: 256, Count: 200}, Tier: 1},
+		{Extent: mem.Extent{Start: 600, Count: 400}},
+		{Extent: mem.Extent{Start: 1000, Count: 300}, Tier: 1},
+	})
+	return d
+}
+
+// planned makes these runs the plan.
+func (d *testDump) planned(tb testing.TB, runs []protocol.Run) {
+	tb.Helper()
+	d.runs, d.cut = runs, nil
 	for tier := range uint8(2) {
 		cutter := protocol.NewCutter(testPage, func(e []mem.Extent) error {
 			d.cut = append(d.cut, append([]mem.Extent(nil), e...))
@@ -372,7 +379,6 @@ func newDump(tb testing.TB, seed uint64) *testDump {
 			tb.Fatal(err)
 		}
 	}
-	return d
 }
 
 // testNotes is a PT_NOTE with a VMCOREINFO.

@@ -33,6 +33,11 @@ type session struct {
 	ref    storage.Ref
 	claim  *claim
 	w      *dumpdir.Writer
+	second bool   // w is the challenger of the dump
+	other  string // what another plan has, for the sender to know
+	// contested: there is a challenger, and nothing was decided yet.
+	contested bool
+
 	notes  []byte
 	ram    []mem.Range
 	held   int64 // bytes of Server.hello
@@ -49,6 +54,7 @@ type session struct {
 
 	progress dumpdir.Progress // at the session's end
 	result   *dumpdir.Result  // once the dump is sealed
+	dir      string           // where it is then
 }
 
 func newSession(srv *Server, conn net.Conn, peer Peer) *session {
@@ -206,20 +212,22 @@ func (ss *session) logWarnings(warnings []string) {
 	}
 }
 
-// open gets the writer of the dump: a new one, or one that goes on.
-func (ss *session) open(ctx context.Context) error {
+// open gets the writer of the dump, or of a challenger if the dump is complete and the
+// sender has more to offer.
+func (ss *session) open(ctx context.Context) (err error) {
 	if err := ss.checkOwner(ctx); err != nil {
 		return err
 	}
-	w, err := ss.cfg.Store.Resume(ctx, ss.ref, storage.ResumeOptions{Takeover: true, Reopen: true})
-	if errors.Is(err, storage.ErrNotFound) {
-		w, err = ss.cfg.Store.Create(ctx, ss.meta())
-	}
-	if err != nil {
+	if ss.contested, err = ss.srv.promoteAhead(ctx, ss.ref); err != nil {
 		return err
 	}
-	ss.w = w
-	ss.view.opened(w)
+	if ss.w, err = ss.openDump(ctx); err != nil {
+		return err
+	}
+	ss.view.opened(ss.w)
+	if stored, ok := ss.w.Plan(); ok && ss.complete() && asksForMore(ss.hello.Level, stored.DumpLevel) {
+		return ss.challenge(ctx)
+	}
 	return nil
 }
 
@@ -289,7 +297,7 @@ func (ss *session) welcome(collect protocol.Collect) error {
 	})
 }
 
-// finish makes the dump final, if it is not, and tells the sender what it is.
+// finish makes the dump final, and tells the sender what it is.
 func (ss *session) finish(ctx context.Context, finish *protocol.Finish) error {
 	reason := finishReason(finish)
 	if asked := ss.asked(); asked != "" && (finish.Reason == protocol.ReasonEssential || finish.Reason == protocol.ReasonLogOnly) {
@@ -318,7 +326,11 @@ func (ss *session) seal(ctx context.Context, reason string) error {
 		if err != nil {
 			return err
 		}
-		ss.result = &res
+		// A dump that was complete before leaves its challenger to the sender of that one.
+		if ss.contested && (ss.second || !again) {
+			return ss.settle(ctx)
+		}
+		ss.result, ss.dir = &res, ss.w.Dir()
 		if !again {
 			ss.srv.sealed(res.State)
 		}
@@ -409,7 +421,7 @@ func (ss *session) sendSealed() error {
 		state = protocol.StatePartial
 	}
 	return ss.write(&protocol.Sealed{
-		State: state, ID: ss.ref.ID, Path: ss.w.Dir(), Pages: res.Progress.Present, Missing: res.Progress.Missing(),
+		State: state, ID: ss.ref.ID, Path: ss.dir, Pages: res.Progress.Present, Missing: res.Progress.Missing(),
 		Bytes: uint64(max(res.Progress.Bytes, 0)), SHA256: res.SHA256,
 	})
 }

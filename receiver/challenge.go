@@ -1,0 +1,251 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/kernel/pages"
+	"github.com/corehaul/corehaul/storage"
+)
+
+// A dump of which another plan comes has a challenger (storage.Challengers). Sessions of one
+// plan go on with the dump, those of the other with the challenger, one at a time as
+// always. Whenever nobody writes either of them and the challenger is ahead, it becomes the
+// dump; and when nothing more is expected, the one that is behind goes.
+
+// reasonOther is why pages are missing in a dump whose sender went on with another plan.
+const reasonOther = "the sender went on with another plan, which got no further"
+
+// openDump gets the writer of the dump: a new one, or one that goes on.
+func (ss *session) openDump(ctx context.Context) (*dumpdir.Writer, error) {
+	resume := storage.ResumeOptions{Takeover: true, Reopen: true}
+	w, err := ss.cfg.Store.Resume(ctx, ss.ref, resume)
+	if errors.Is(err, storage.ErrNotFound) {
+		w, err = ss.cfg.Store.Create(ctx, ss.meta())
+	}
+	if errors.Is(err, storage.ErrExists) { // the dump was damaged and put away, and its challenger came in its place
+		w, err = ss.cfg.Store.Resume(ctx, ss.ref, resume)
+	}
+	return w, err
+}
+
+// asksForMore reports whether a dump at level has kinds of pages that one at the level
+// stored has not, and all that it has.
+func asksForMore(level, stored uint8) bool {
+	l, s := kinds(level), kinds(stored)
+	return l&^s == 0 && l != s
+}
+
+// kinds are the kinds of pages that a level leaves out of a plan. Zero pages are no kind: whether a page is one
+// is seen only when it is sent.
+func kinds(level uint8) pages.DumpLevel {
+	l := pages.DumpLevel(level) &^ pages.LevelZero
+	if l&pages.LevelCachePrivate != 0 {
+		l |= pages.LevelCache
+	}
+	return l
+}
+
+// samePlan compares what the journal keeps of a plan: half of its hash, and the counts. That is enough to tell the few
+// plans of one crash apart, and whoever makes two that collide spoils no dump but its own.
+func samePlan(stored dumpdir.PlanInfo, end dumpdir.PlanEnd) bool {
+	return stored.Hash == end.Hash && stored.Chunks == end.Chunks && stored.Pages == end.Pages
+}
+
+// findPlan makes ss.w the writer of the dump or challenger that has this plan, and reports whether there is one. If
+// not, ss.w has no plan at all.
+func (ss *session) findPlan(ctx context.Context, end dumpdir.PlanEnd) (known bool, err error) {
+	for {
+		stored, ok := ss.w.Plan()
+		switch {
+		case !ok:
+			return false, nil
+		case samePlan(stored, end):
+			return true, nil
+		case ss.second:
+			// Nobody sends that plan any more, and it is not ahead of the dump, else it had become it.
+			ss.log.Warn("dropping a third plan", "pages", stored.Pages, "level", stored.DumpLevel, "present", ss.w.Progress().Present)
+			err = ss.challengeAnew(ctx)
+		default:
+			err = ss.challenge(ctx)
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// challenge leaves the dump as it is and goes on with its challenger.
+func (ss *session) challenge(ctx context.Context) error {
+	ss.other = ss.otherPlan()
+	ss.log.Warn("another plan comes of a dump", "note", ss.other)
+	next, err := ss.cfg.Store.Challengers().Resume(ctx, ss.ref, storage.ResumeOptions{Takeover: true, Reopen: true})
+	if errors.Is(err, storage.ErrNotFound) {
+		return ss.challengeAnew(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return ss.take(ctx, next)
+}
+
+// challengeAnew is challenge with a new challenger in place of the one that may be there.
+func (ss *session) challengeAnew(ctx context.Context) error {
+	next, err := ss.cfg.Store.Challengers().Create(ctx, ss.meta())
+	if err != nil {
+		return err
+	}
+	return ss.take(ctx, next)
+}
+
+// take makes next, a challenger, the session's writer, and a whole dump: with the log, which came before the plan was known.
+func (ss *session) take(ctx context.Context, next *dumpdir.Writer) error {
+	old := ss.w
+	ss.w, ss.second, ss.contested = next, true, true
+	ss.view.opened(next)
+	return errors.Join(old.Close(), ss.copyLog(ctx))
+}
+
+// copyLog gives the challenger the log of the dump, unless its own is as long.
+func (ss *session) copyLog(ctx context.Context) (err error) {
+	d, err := ss.cfg.Store.Open(ctx, ss.ref)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	m := d.Manifest()
+	if have := ss.w.Manifest().Bytes.Log; have > 0 && have >= m.Bytes.Log {
+		return ss.updateMeta("")
+	}
+	log, err := d.OpenLog()
+	if err == nil {
+		err = errors.Join(ss.w.StoreLog(log), log.Close())
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return ss.updateMeta(m.PanicLine)
+}
+
+// otherPlan tells the sender of the plan that is stored.
+func (ss *session) otherPlan() string {
+	stored, _ := ss.w.Plan()
+	p := ss.w.Progress()
+	if p.Missing() == 0 {
+		return fmt.Sprintf("a complete dump of another plan is stored (%d pages at level %d); it is kept until this one is complete, and has more",
+			stored.Pages, stored.DumpLevel)
+	}
+	return fmt.Sprintf("another plan of this dump is stored (%d pages at level %d, %d here); it is kept until this one is ahead",
+		stored.Pages, stored.DumpLevel, p.Present)
+}
+
+// standing is how far a dump got.
+type standing struct {
+	pages    uint64
+	complete bool
+	damaged  bool // nobody's rival: a Resume tells what is to become of it
+}
+
+func standingOf(d *dumpdir.Dump) standing {
+	p := d.Progress()
+	return standing{
+		pages: p.Present, complete: d.Manifest().Plan != nil && p.Missing() == 0, damaged: d.State() == dumpdir.StateDamaged,
+	}
+}
+
+// ahead is the one rule by which plans are compared: a dump that has all its pages is better than one that has not,
+// and then the one with more pages. Who came first stays in a draw.
+func (s standing) ahead(first standing) bool {
+	switch {
+	case s.damaged || first.damaged:
+		return false
+	case s.complete != first.complete:
+		return s.complete
+	}
+	return s.pages > first.pages
+}
+
+// promoteAhead makes the challenger of a dump the dump if it is ahead, and reports whether there is still one. Nobody
+// may write either.
+func (s *Server) promoteAhead(ctx context.Context, ref storage.Ref) (contested bool, err error) {
+	next, contested, err := standingIn(ctx, ref, s.cfg.Store.Challengers().Open)
+	if err != nil || !contested {
+		return false, err
+	}
+	first, there, err := standingIn(ctx, ref, s.cfg.Store.Open)
+	if err != nil || !there || !next.ahead(first) {
+		return true, err
+	}
+	s.cfg.Log.Warn("another plan of a dump is ahead and takes its place", "host", ref.Host, "dump", ref.ID,
+		"pages", next.pages, "complete", next.complete, "pages_before", first.pages, "complete_before", first.complete)
+	return false, s.cfg.Store.Challengers().Promote(ctx, ref)
+}
+
+// standingIn returns how far a dump or challenger got, if it is there.
+func standingIn(ctx context.Context, ref storage.Ref, open func(context.Context, storage.Ref) (*dumpdir.Dump, error)) (st standing, there bool, err error) {
+	d, err := open(ctx, ref)
+	var damage *dumpdir.DamageError
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return st, false, nil
+	case errors.As(err, &damage), errors.Is(err, dumpdir.ErrUnsupported):
+		return standing{damaged: true}, true, nil
+	case err != nil:
+		return st, false, err
+	}
+	return standingOf(d), true, d.Close()
+}
+
+// settled is what became of a dump of which nothing more is expected.
+type settled struct {
+	dumpdir.Result
+	dir string
+	was bool // sealed before
+}
+
+// settle seals a dump that is not, for a reason, if pages are missing. If it has a challenger, the better of the two
+// is sealed and the other one deleted. Nobody else may write either.
+func (s *Server) settle(ctx context.Context, ref storage.Ref, reason string) (*settled, error) {
+	contested, err := s.promoteAhead(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.cfg.Store.Resume(ctx, ref, storage.ResumeOptions{})
+	if contested && errors.Is(err, storage.ErrNotFound) { // it is damaged and was put away: the challenger takes its place now
+		contested = false
+		w, err = s.cfg.Store.Resume(ctx, ref, storage.ResumeOptions{})
+	}
+	if err != nil {
+		return nil, err
+	}
+	end := &settled{dir: w.Dir()}
+	_, end.was = w.Result()
+	end.Result, err = w.Seal(ctx, reason)
+	if err := errors.Join(err, w.Close()); err != nil {
+		return nil, err
+	}
+	if contested {
+		err = s.cfg.Store.Challengers().Drop(ctx, ref)
+		if errors.Is(err, storage.ErrNotFound) {
+			err = nil
+		}
+	}
+	return end, err
+}
+
+// settle decides between the dump and its challenger, now that the sender has ended with one of them.
+func (ss *session) settle(ctx context.Context) error {
+	if err := ss.w.Close(); err != nil {
+		return err
+	}
+	end, err := ss.srv.settle(ctx, ss.ref, reasonOther)
+	if err != nil {
+		return err
+	}
+	ss.result, ss.dir, ss.contested = &end.Result, end.dir, false
+	ss.srv.sealed(end.State)
+	return nil
+}
