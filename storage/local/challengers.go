@@ -121,7 +121,7 @@ func (s *Store) drop(ref storage.Ref, sl *slot) error {
 	return errors.Join(err, lock.Close())
 }
 
-// Promote implements storage.Challengers. The old dump goes to the trash and then the challenger to its
+// Promote implements storage.Challengers. The old dump goes out of the way and then the challenger to its
 // place; inherit finishes what is cut off between the two.
 func (c challengers) Promote(ctx context.Context, ref storage.Ref) error {
 	s := c.s
@@ -145,7 +145,7 @@ func (c challengers) Promote(ctx context.Context, ref storage.Ref) error {
 	return errors.Join(os.RemoveAll(trash), lock.Close())
 }
 
-// promote moves both directories and returns where they are now.
+// promote moves both directories and returns where they are now; trash is empty for a dump that is not to be deleted.
 func (s *Store) promote(ref storage.Ref, dir string) (to, trash string, err error) {
 	to, err = s.locate(ref)
 	if err != nil {
@@ -155,10 +155,23 @@ func (s *Store) promote(ref storage.Ref, dir string) (to, trash string, err erro
 	if err != nil {
 		return "", "", busy(err)
 	}
-	if trash, err = s.moveTo(trashName, ref, to); err == nil {
+	if trash, err = s.retire(ref, to); err == nil {
 		err = s.move(dir, to)
 	}
 	return to, trash, errors.Join(err, lock.Close())
+}
+
+// retire puts a dump that is replaced out of the way. It returns where it is to be deleted, if it is.
+func (s *Store) retire(ref storage.Ref, dir string) (trash string, err error) {
+	e, err := s.read(dir)
+	if err != nil || e.State() != dumpdir.StateComplete {
+		return s.moveTo(trashName, ref, dir)
+	}
+	aside, err := s.moveTo(replacedName, ref, dir)
+	if err == nil {
+		s.opts.Log.Warn("a complete dump was replaced and put aside", "host", ref.Host, "dump", ref.ID, "to", aside)
+	}
+	return "", err
 }
 
 // move renames a challenger to a place among the dumps, durably.

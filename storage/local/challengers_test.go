@@ -202,3 +202,31 @@ func TestChallengerDamaged(t *testing.T) {
 		t.Error("the dump is another one")
 	}
 }
+
+// TestCompleteDumpIsPutAside when a larger one takes its place.
+func TestCompleteDumpIsPutAside(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, local.Options{})
+	ref := receive(t, s, 3)
+	old, next := dumpdirtest.NewMachine(3, 40, 16), dumpdirtest.NewMachine(4, 60, 16)
+	next.Meta.ID = ref.ID
+	begin(t, next, s.Challengers().Create)
+	if err := s.Challengers().Promote(t.Context(), ref); err != nil {
+		t.Fatal(err)
+	}
+	if whose(t, s, old, next) != next {
+		t.Error("the challenger is not the dump")
+	}
+	aside, err := os.ReadDir(filepath.Join(dir, "replaced"))
+	if err != nil || len(aside) != 1 {
+		t.Fatalf("put aside: %v, %v", aside, err)
+	}
+	d, err := dumpdir.Open(dumpdir.OS{}, filepath.Join(dir, "replaced", aside[0].Name()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	if rep, err := d.Verify(t.Context(), dumpdir.VerifyOptions{}); err != nil || !rep.OK() || d.State() != dumpdir.StateComplete {
+		t.Errorf("put aside as %s: %+v, %v", d.State(), rep, err)
+	}
+}
