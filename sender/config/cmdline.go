@@ -16,6 +16,7 @@ const cmdlinePrefix = "corehaul."
 //	corehaul.to=tls://HOST:PORT[,tls://...]  corehaul.level=N       corehaul.encoding=E
 //	corehaul.collect=all|log                 corehaul.deadline=D    corehaul.patience=D
 //	corehaul.after=reboot|poweroff|halt      corehaul.progress=D    corehaul.console=DEVICE
+//	corehaul.stall=D                         corehaul.watchdog=auto|off|D
 //	corehaul.network=dhcp|static|none        corehaul.interface=I   corehaul.mtu=N
 //	corehaul.address=ADDR/LEN[,...]          corehaul.gateway=A[,A] corehaul.dns=A[,A]
 //
@@ -72,6 +73,11 @@ func (f *File) override(name, value string) error {
 		return f.Patience.UnmarshalText([]byte(value))
 	case "progress":
 		return f.Progress.UnmarshalText([]byte(value))
+	case "stall":
+		return f.Stall.UnmarshalText([]byte(value))
+	case "watchdog":
+		f.Watchdog = value
+		return checkWatchdog(value)
 	case "console":
 		f.Console = value
 		return nil

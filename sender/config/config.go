@@ -45,6 +45,17 @@ const (
 	DefaultPatience = Duration(15 * time.Minute)
 	DefaultProgress = Duration(5 * time.Second)
 	DefaultConsole  = "/dev/console"
+	DefaultStall    = Duration(2 * time.Minute)
+)
+
+// Values of "watchdog" that are no duration, and the limit that auto stands for.
+const (
+	WatchdogAuto  = "auto"
+	WatchdogOff   = "off"
+	watchdogLimit = 3 * time.Minute
+	// A receiver that has gone silent is given up after 45 s (protocol.DefaultTimeout).
+	// That must not look like a hang.
+	minWatchdog = time.Minute
 )
 
 // maxFile bounds a configuration file; a page of TOML is a few KiB.
@@ -70,6 +81,13 @@ type File struct {
 	// Patience is how long, from the start of PID 1, the network and a
 	// receiver are tried for without one page getting through.
 	Patience Duration `toml:"patience"`
+	// Stall is how long a receiver that lives may take nothing on before it is left for
+	// another one, or for another connection. 0 is for ever.
+	Stall Duration `toml:"stall"`
+	// Watchdog says what becomes of /dev/watchdog: "auto" uses it if there is one, "off"
+	// leaves it alone, and a duration, of at least a minute, is how long nothing may move
+	// before it resets the machine.
+	Watchdog string `toml:"watchdog"`
 	// After says what becomes of the machine when the dump is over or has
 	// failed: reboot, poweroff or halt.
 	After string `toml:"after"`
@@ -156,6 +174,7 @@ func Default() *File {
 	return &File{
 		Level: DefaultLevel, Encoding: "auto", Collect: "all", After: "reboot",
 		Patience: DefaultPatience, Progress: DefaultProgress, Console: DefaultConsole,
+		Stall: DefaultStall, Watchdog: WatchdogAuto,
 		Network: Network{Mode: "dhcp"},
 	}
 }
@@ -255,7 +274,37 @@ func (f *File) check() (string, error) {
 			return "to", err
 		}
 	}
+	if err := checkWatchdog(f.Watchdog); err != nil {
+		return "watchdog", err
+	}
 	return f.Network.check()
+}
+
+func checkWatchdog(value string) error {
+	if value == WatchdogAuto || value == WatchdogOff {
+		return nil
+	}
+	var d Duration
+	if err := d.UnmarshalText([]byte(value)); err != nil {
+		return fmt.Errorf("%q is neither auto nor off nor a duration (write 5m)", value)
+	}
+	if time.Duration(d) < minWatchdog {
+		return fmt.Errorf("%v is less than %v, and a receiver that fell silent is waited for nearly as long", d, minWatchdog)
+	}
+	return nil
+}
+
+// WatchdogLimit returns how long nothing may move before the watchdog resets the machine;
+// 0 when it is to be left alone.
+func (f *File) WatchdogLimit() time.Duration {
+	var d Duration
+	switch {
+	case f.Watchdog == WatchdogOff:
+		return 0
+	case d.UnmarshalText([]byte(f.Watchdog)) == nil:
+		return time.Duration(d)
+	}
+	return watchdogLimit
 }
 
 func (n *Network) check() (string, error) {

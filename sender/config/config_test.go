@@ -21,6 +21,8 @@ encoding = "zstd"
 collect = "log"
 deadline = "30m"
 patience = "1h30m"
+stall = "5m"
+watchdog = "90s"
 after = "poweroff"
 modules = ["virtio_net napi_tx=0"]
 console = "/dev/ttyS0"
@@ -40,7 +42,7 @@ mtu = 9000
 	want := &File{
 		To:       []string{"tls://collect.example:7443", "tls://[2001:db8::1]:7443"},
 		Identity: "web1.pem", Level: 1, Encoding: "zstd", Collect: "log",
-		Deadline: Duration(30 * time.Minute), Patience: Duration(90 * time.Minute),
+		Deadline: Duration(30 * time.Minute), Patience: Duration(90 * time.Minute), Stall: Duration(5 * time.Minute), Watchdog: "90s",
 		After: "poweroff", Modules: []string{"virtio_net napi_tx=0"},
 		Console: "/dev/ttyS0", Progress: Duration(10 * time.Second),
 		Network: Network{
@@ -67,6 +69,8 @@ func TestParseErrors(t *testing.T) {
 		{"level out of range", "\nlevel = 32\n", 2, "level", "between 0 and 31"},
 		{"bad duration", "deadline = \"soon\"\n", 1, "deadline", "no duration"},
 		{"negative duration", "deadline = \"-1s\"\n", 1, "deadline", "negative"},
+		{"watchdog too short", "watchdog = \"59s\"\n", 1, "watchdog", "less than 1m"},
+		{"watchdog of no kind", "watchdog = \"on\"\n", 1, "watchdog", "neither auto nor off"},
 		{"bad encoding", "encoding = \"gzip\"\n", 1, "encoding", "none of auto"},
 		{"bad target", "to = [\"http://h:1\"]\n", 1, "to", "tls://HOST:PORT"},
 		{"target without port", "to = [\"tls://h\"]\n", 1, "to", "port"},
@@ -93,14 +97,15 @@ func TestOverride(t *testing.T) {
 	f.To = []string{"tls://old:1"}
 	warnings := f.Override("console=ttyS0 corehaul.to=tls://a:1,tls://b:2 corehaul.level=1 " +
 		"corehaul.deadline=90s corehaul.address=192.0.2.7/24 corehaul.gateway=192.0.2.1 \"corehaul.interface=my nic\" " +
-		"corehaul.after=explode corehaul.nonsense=1 corehaul.level=77 corehaul.mtu=9000\n")
-	if len(warnings) != 3 {
-		t.Errorf("got %d warnings, want 3: %q", len(warnings), warnings)
+		"corehaul.stall=30s corehaul.watchdog=off corehaul.watchdog=1s corehaul.after=explode corehaul.nonsense=1 corehaul.level=77 corehaul.mtu=9000\n")
+	if len(warnings) != 4 {
+		t.Errorf("got %d warnings, want 4: %q", len(warnings), warnings)
 	}
 	want := Default()
 	want.To = []string{"tls://a:1", "tls://b:2"}
 	want.Level = 1
 	want.Deadline = Duration(90 * time.Second)
+	want.Stall, want.Watchdog = Duration(30*time.Second), WatchdogOff
 	want.Network = Network{
 		Mode: "static", Interface: "my nic", MTU: 9000,
 		Address: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24")},
@@ -115,6 +120,14 @@ func TestOverrideContradiction(t *testing.T) {
 	f := Default()
 	if w := f.Override("corehaul.network=static"); len(w) != 1 || !strings.Contains(w[0], "network.address") {
 		t.Errorf("got %q, want one warning about network.address", w)
+	}
+}
+
+func TestWatchdogLimit(t *testing.T) {
+	for value, want := range map[string]time.Duration{"auto": watchdogLimit, "off": 0, "90s": 90 * time.Second} {
+		if got := (&File{Watchdog: value}).WatchdogLimit(); got != want {
+			t.Errorf("%s: got %v, want %v", value, got, want)
+		}
 	}
 }
 

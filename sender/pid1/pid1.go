@@ -3,7 +3,8 @@
 // network up, has the dump sent, says on the console what became of it, and reboots.
 //
 // Whatever happens, the machine reboots (or powers off, or halts, as configured): an
-// error ends in a line on the console, a panic of our own code in its message, and
+// error ends in a line on the console, a panic of our own code in its message, a hang in a
+// reset by the watchdog where there is one (see watchdog), and
 // should the process die all the same, the kernel's panic timeout, which is set first
 // of all, reboots. A failed dump leaves its last line on the console for some
 // seconds before that.
@@ -23,6 +24,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/corehaul/corehaul/sender/config"
@@ -45,6 +47,9 @@ type Env struct {
 	Console *Console
 	// Network waits until the network is up, or says why it is not; it may be called often.
 	Network func(context.Context) error
+	// Alive is to be called at least every few seconds while the job is not hung; the
+	// watchdog, if there is one, resets the machine when it is not. Any goroutine may.
+	Alive func()
 	// Start is when PID 1 started.
 	Start time.Time
 }
@@ -64,6 +69,8 @@ type machine interface {
 	console(name string) (*os.File, error)
 	loadModule(path, params string) error
 	network(ctx context.Context, c config.Network, log func(string, ...any)) (stop func(), err error)
+	// watchdog opens the machine's watchdog, which starts it; nil when there is none.
+	watchdog() (device, error)
 	end(how string)
 	pause(time.Duration)
 }
@@ -85,11 +92,33 @@ type runner struct {
 	start   time.Time
 	console *Console
 	cfg     *config.File
+	dog     atomic.Pointer[watchdog]
+	step    atomic.Pointer[string] // what is being done
+	// dogFailed is set when it was said that the watchdog cannot be used.
+	dogFailed bool
+}
+
+func (r *runner) alive() { r.dog.Load().alive() }
+
+// begin notes what is being done, for the case that it hangs.
+func (r *runner) begin(step string) {
+	r.step.Store(&step)
+	r.alive()
+}
+
+func (r *runner) doing() string {
+	if step := r.step.Load(); step != nil {
+		return *step
+	}
+	return "starting"
 }
 
 func (r *runner) run() {
 	r.cfg = config.Default()
 	out := r.guarded(r.work)
+	dog := r.dog.Load()
+	// A machine that is to stay down must not be reset.
+	dog.release(!out.Failed || r.cfg.After != "reboot")
 	after := map[string]string{"reboot": "rebooting", "poweroff": "powering off", "halt": "halting"}[r.cfg.After]
 	if out.Failed {
 		r.console.Printf("%s; %s in %.0f s", out.Line, after, failurePause.Seconds())
@@ -97,6 +126,7 @@ func (r *runner) run() {
 	} else {
 		r.console.Printf("%s; %s", out.Line, after)
 	}
+	dog.end()
 	r.sys.end(r.cfg.After)
 }
 
@@ -123,10 +153,11 @@ func (r *runner) work() Outcome {
 	}
 	r.loadModules()
 
+	r.begin("sending the dump")
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	up := r.startNetwork(ctx)
-	env := Env{Config: r.cfg, Console: r.console, Start: r.start, Network: func(ctx context.Context) error {
+	env := Env{Config: r.cfg, Console: r.console, Start: r.start, Alive: r.alive, Network: func(ctx context.Context) error {
 		select {
 		case <-up.done:
 			return up.err
@@ -201,6 +232,7 @@ func (r *runner) configure() error {
 // loadModules loads the packed modules in their order. One that fails may belong to
 // hardware that is not there.
 func (r *runner) loadModules() {
+	r.startWatchdog()
 	list, err := r.sys.readFile(config.ModulesPath)
 	if err != nil {
 		r.console.Printf("warning: modules: %v", err)
@@ -212,11 +244,14 @@ func (r *runner) loadModules() {
 		if path == "" {
 			continue
 		}
-		if err := r.sys.loadModule(path, params); err != nil {
+		r.begin("loading " + path)
+		err := r.sys.loadModule(path, params)
+		if err != nil {
 			r.console.Printf("warning: module %s: %v", path, err)
 			continue
 		}
 		n++
+		r.startWatchdog()
 	}
 	r.console.Printf("%d kernel modules loaded", n)
 }
@@ -235,7 +270,11 @@ func (r *runner) startNetwork(ctx context.Context) *networkState {
 		defer close(s.done)
 		ctx, cancel := context.WithDeadline(ctx, r.start.Add(time.Duration(r.cfg.Patience)))
 		defer cancel()
-		stop, err := r.sys.network(ctx, r.cfg.Network, r.console.Printf)
+		stop, err := r.sys.network(ctx, r.cfg.Network, func(format string, args ...any) {
+			// It says what it waits for again and again.
+			r.alive()
+			r.console.Printf(format, args...)
+		})
 		s.err = err
 		if stop != nil {
 			s.stop = stop

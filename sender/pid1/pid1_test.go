@@ -23,6 +23,22 @@ type fake struct {
 	ended    []string
 	paused   time.Duration
 	stopped  bool
+
+	dog         *fakeDog
+	dogErr      error
+	dogModule   string // that brings it; empty: it is there from the start
+	hang        string // a module whose loading takes an hour
+	rebootTakes time.Duration
+}
+
+func (f *fake) watchdog() (device, error) {
+	if f.dogErr != nil {
+		return nil, f.dogErr
+	}
+	if f.dog == nil || f.dogModule != "" && !strings.Contains(strings.Join(f.loaded, "\n"), f.dogModule) {
+		return nil, nil //nolint:nilnil // as on a machine without one
+	}
+	return f.dog.open(), nil
 }
 
 func (f *fake) mount() []error {
@@ -45,6 +61,9 @@ func (f *fake) loadModule(path, params string) error {
 	if strings.Contains(path, "bad") {
 		return errors.New("no such device")
 	}
+	if path == f.hang {
+		time.Sleep(time.Hour)
+	}
 	f.loaded = append(f.loaded, path+"|"+params)
 	return nil
 }
@@ -58,8 +77,15 @@ func (f *fake) network(ctx context.Context, _ config.Network, _ func(string, ...
 	}
 }
 
-func (f *fake) end(how string)        { f.ended = append(f.ended, how) }
-func (f *fake) pause(d time.Duration) { f.paused += d }
+func (f *fake) end(how string) {
+	f.ended = append(f.ended, how)
+	time.Sleep(f.rebootTakes)
+}
+
+func (f *fake) pause(d time.Duration) {
+	f.paused += d
+	time.Sleep(d)
+}
 
 func newFake(conf string) *fake {
 	return &fake{files: map[string]string{

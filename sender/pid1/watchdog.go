@@ -1,0 +1,167 @@
+package pid1
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// The device's own timeout: what a driver has by default is kept when it lies between
+	// shortTimeout and half of what the configuration wants, else it is set to usualTimeout.
+	shortTimeout = 10 * time.Second
+	usualTimeout = 30 * time.Second
+	// feedEvery is the longest time between two looks at whether to feed it.
+	feedEvery = 5 * time.Second
+)
+
+// device is a watchdog, as Documentation/watchdog/watchdog-api.rst in the kernel tree
+// describes it. It runs from when it was opened.
+type device interface {
+	// name is how the driver calls it.
+	name() string
+	// timeout is after how long without feed it resets the machine; 0 when it does not tell.
+	timeout() time.Duration
+	// setTimeout changes that, if the driver can.
+	setTimeout(d time.Duration) error
+	feed() error
+	// locked reports whether the driver never lets it be stopped (nowayout).
+	locked() bool
+	// disarm stops it for good.
+	disarm() error
+}
+
+// watchdog feeds a device while something moves. The promise is that the machine is reset
+// when nothing has moved for limit, and not before: feeding ends when what is left of limit
+// is the device's own timeout. A machine that hangs altogether is reset after that timeout.
+type watchdog struct {
+	dev     device
+	limit   time.Duration
+	timeout time.Duration
+	log     func(string, ...any)
+	doing   func() string
+	start   time.Time
+	moved   atomic.Int64 // when something last moved, in nanoseconds after start
+	always  atomic.Bool  // feed whatever moves or not
+	over    sync.Once
+	quit    chan struct{}
+	done    chan struct{}
+}
+
+// startWatchdog begins to feed dev, which was just opened. doing tells what may hang.
+func startWatchdog(dev device, limit time.Duration, log func(string, ...any), doing func() string) *watchdog {
+	w := &watchdog{
+		dev: dev, limit: limit, log: log, doing: doing, start: time.Now(),
+		quit: make(chan struct{}), done: make(chan struct{}),
+	}
+	w.timeout = dev.timeout()
+	if w.timeout < shortTimeout || w.timeout > limit/2 {
+		if err := dev.setTimeout(usualTimeout); err != nil {
+			log("warning: watchdog: it keeps its timeout of %v: %v", w.timeout, err)
+		}
+		w.timeout = dev.timeout()
+	}
+	if w.timeout <= 0 {
+		w.timeout = shortTimeout // it does not tell: expect little
+	}
+	log("watchdog: %s, %v; it resets the machine when nothing moves for %v", dev.name(), w.timeout, max(limit, w.timeout))
+	go w.run()
+	return w
+}
+
+// alive notes that something has moved. It may be called from any goroutine, and on no
+// watchdog at all.
+func (w *watchdog) alive() {
+	if w != nil {
+		w.moved.Store(int64(time.Since(w.start)))
+	}
+}
+
+func (w *watchdog) run() {
+	defer close(w.done)
+	every := min(w.timeout/4, feedEvery)
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	// The last feed is not to be early: something may move until the limit.
+	enough := w.limit - w.timeout + every
+	fed, starving := w.feed(0), false
+	for {
+		select {
+		case <-w.quit:
+			if w.always.Load() {
+				w.feed(0) // the whole timeout for what follows
+			}
+			return
+		case <-tick.C:
+		}
+		now := time.Since(w.start)
+		moved := time.Duration(w.moved.Load())
+		switch {
+		case w.always.Load(), moved > fed, now-moved < enough:
+			fed, starving = w.feed(now), false
+		case !starving:
+			starving = true
+			w.log("warning: nothing has moved for %.0f s (%s); the watchdog resets the machine in %.0f s unless something does",
+				(now - moved).Seconds(), w.doing(), (fed + w.timeout - now).Seconds())
+		}
+	}
+}
+
+// feed returns now.
+func (w *watchdog) feed(now time.Duration) time.Duration {
+	if err := w.dev.feed(); err != nil {
+		w.log("warning: watchdog: %v", err)
+	}
+	return now
+}
+
+// release says and does what becomes of the watchdog when the dump is over. With stop it is
+// stopped if it can be. Else it stays on and is fed until end, so that a machine that
+// hangs in its reboot is reset all the same.
+func (w *watchdog) release(stop bool) {
+	if w == nil {
+		return
+	}
+	if stop && !w.dev.locked() {
+		w.end()
+		if err := w.dev.disarm(); err != nil {
+			w.log("warning: watchdog: %v; it may reset the machine in %v", err, w.timeout)
+			return
+		}
+		w.log("watchdog: off")
+		return
+	}
+	w.always.Store(true)
+	why := ""
+	if stop {
+		why = " (nowayout)"
+	}
+	w.log("watchdog: left on%s: it resets a machine that has not rebooted within %v", why, w.timeout)
+}
+
+// end stops feeding.
+func (w *watchdog) end() {
+	if w == nil {
+		return
+	}
+	w.over.Do(func() {
+		close(w.quit)
+		<-w.done
+	})
+}
+
+// startWatchdog opens the watchdog if there is one now: a module may have brought it.
+func (r *runner) startWatchdog() {
+	limit := r.cfg.WatchdogLimit()
+	if limit == 0 || r.dog.Load() != nil {
+		return
+	}
+	dev, err := r.sys.watchdog()
+	switch {
+	case err != nil && !r.dogFailed:
+		r.dogFailed = true
+		r.console.Printf("warning: watchdog: %v", err)
+	case dev != nil:
+		r.dog.Store(startWatchdog(dev, limit, r.console.Printf, r.doing))
+	}
+}
