@@ -50,6 +50,12 @@ func classifyHandshake(err error) error {
 	return &handshakeError{fmt.Errorf("tls handshake: %w", err)}
 }
 
+// dialError means that nobody was there to talk to.
+type dialError struct{ err error }
+
+func (e *dialError) Error() string { return e.err.Error() }
+func (e *dialError) Unwrap() error { return e.err }
+
 // handshakeError is a failure of TLS itself: a wrong pin, an identity that is refused.
 type handshakeError struct{ err error }
 

@@ -21,6 +21,11 @@
 // its chunk, counted and reported, and the dump is then partial for that reason:
 // contents are never invented, and a zero page in a dump is one that was zero.
 //
+// There may be several targets. Send keeps to the one that has most of the dump while it
+// answers, passes over those that fail, refuse or move nothing on, and comes back to
+// them; see targets. All times are monotonic, so a clock that is wrong or jumps changes
+// nothing.
+//
 // Dump files and receivers are both treated as hostile input. A Source is safe for
 // concurrent use except for Close; Send runs one dump at a time.
 //

@@ -13,6 +13,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/snappy"
 	"github.com/klauspost/compress/zstd"
@@ -151,13 +152,17 @@ func newFakeSource(t *testing.T) (*Source, *fakeImage) {
 type fakeReceiver struct {
 	t testing.TB
 	// Settings.
-	window   uint64
-	accept   protocol.Encodings
-	collect  protocol.Collect
-	refuse   []error // errors to answer the next HELLOs with
-	waits    int
-	cutAfter []int // chunks after which the next sessions are cut
-	neverAck bool
+	window     uint64
+	accept     protocol.Encodings
+	collect    protocol.Collect
+	refuse     []error // errors to answer the next HELLOs with
+	waits      int
+	cutAfter   []int // chunks after which the next sessions are cut
+	neverAck   bool
+	pings      bool          // keep the line alive
+	silent     bool          // say nothing after HELLO
+	refuseLate error         // once the log is stored
+	waitFor    time.Duration // in line, with WAIT every 15 s
 
 	mu        sync.Mutex
 	sessions  int
@@ -219,7 +224,10 @@ func (f *fakeReceiver) serve(nc net.Conn) {
 
 // session plays a receiver's part in a straight line: it needs no second goroutine,
 // because the sender reads at all times.
-func (f *fakeReceiver) session(_ context.Context, c *protocol.Conn) error {
+func (f *fakeReceiver) session(ctx context.Context, c *protocol.Conn) error {
+	if f.pings {
+		go func() { _ = c.KeepAlive(ctx, protocol.KeepAlive{}) }()
+	}
 	f.log = f.log[:0]
 	for f.logEnd = nil; f.logEnd == nil; {
 		m, err := c.Read()
@@ -229,6 +237,10 @@ func (f *fakeReceiver) session(_ context.Context, c *protocol.Conn) error {
 		switch m := m.(type) {
 		case *protocol.Hello:
 			f.hello = m
+			if f.silent {
+				f.silent = false
+				return f.sleepOn(c)
+			}
 			if len(f.refuse) > 0 {
 				err := f.refuse[0]
 				f.refuse = f.refuse[1:]
@@ -243,10 +255,16 @@ func (f *fakeReceiver) session(_ context.Context, c *protocol.Conn) error {
 	if err := c.Write(&protocol.LogStored{Bytes: f.logEnd.Bytes}); err != nil {
 		return err
 	}
+	if f.refuseLate != nil {
+		return f.refuseLate
+	}
 	for i := range f.waits {
 		if err := c.Write(&protocol.Wait{Place: uint64(f.waits - i), Of: uint64(f.waits)}); err != nil {
 			return err
 		}
+	}
+	if err := f.line(c); err != nil {
+		return err
 	}
 	welcome := &protocol.Welcome{
 		Tool: "fake", Host: "fake", Collect: f.collect, Reason: "as told", WindowBytes: f.window,
@@ -259,6 +277,25 @@ func (f *fakeReceiver) session(_ context.Context, c *protocol.Conn) error {
 		return err
 	}
 	return f.receive(c)
+}
+
+// sleepOn reads on and says nothing, until the sender goes.
+func (f *fakeReceiver) sleepOn(c *protocol.Conn) error {
+	for {
+		if _, err := c.Read(); err != nil {
+			return err
+		}
+	}
+}
+
+// line keeps the sender waiting. It goes on when the sender has had enough.
+func (f *fakeReceiver) line(c *protocol.Conn) error {
+	for end := time.Now().Add(f.waitFor); time.Now().Before(end); time.Sleep(15 * time.Second) {
+		if err := c.Write(&protocol.Wait{Place: 2, Of: 3, Reason: "full"}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (f *fakeReceiver) receive(c *protocol.Conn) error {

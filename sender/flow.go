@@ -94,6 +94,13 @@ func (f *flow) ack(a *protocol.Ack) {
 	f.changed.Broadcast()
 }
 
+// underWay returns how many chunks are sent and not acknowledged.
+func (f *flow) underWay() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.chunks)
+}
+
 // fail ends the flow.
 func (f *flow) fail(err error) {
 	f.mu.Lock()

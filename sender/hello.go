@@ -3,6 +3,7 @@ package sender
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/corehaul/corehaul/mem"
@@ -18,22 +19,40 @@ func (s *session) greet() error {
 	if d, ok := s.stop.Deadline(); ok {
 		hello.DeadlineSec = uint64(max(time.Until(d), time.Second) / time.Second)
 	}
-	if err := s.conn.Write(&hello); err != nil {
+	if err := s.write(&hello); err != nil {
 		return err
 	}
-	if err := s.conn.WriteNotes(s.src.info.Notes); err != nil {
-		return err
-	}
-	if err := s.conn.WriteRAM(s.ram); err != nil {
+	if err := s.writeFacts(); err != nil {
 		return err
 	}
 	w := s.conn.NewLogWriter()
 	reason := ""
-	if err := s.src.WriteLog(w); err != nil {
+	if err := s.src.WriteLog(owedWriter{s, w}); err != nil {
 		reason = "the kernel log cannot be read: " + err.Error()
 		s.logOnce(reason)
 	}
+	defer s.owed.begin(s.soon)()
 	return w.Close(reason)
+}
+
+func (s *session) writeFacts() error {
+	defer s.owed.begin(s.soon)()
+	if err := s.conn.WriteNotes(s.src.info.Notes); err != nil {
+		return err
+	}
+	return s.conn.WriteRAM(s.ram)
+}
+
+// owedWriter is a writer to the receiver: reading the log is this side's business, taking
+// it the receiver's.
+type owedWriter struct {
+	s *session
+	w io.Writer
+}
+
+func (o owedWriter) Write(p []byte) (int, error) {
+	defer o.s.owed.begin(o.s.soon)()
+	return o.w.Write(p)
 }
 
 // newHello says who crashed. What is not known stays out.

@@ -51,13 +51,12 @@ func newPipeline(src *Source, plan *Plan, workers int, tally *Tally) *pipeline {
 // run is one run of a pipeline over a connection.
 type run struct {
 	*pipeline
-	conn  *protocol.Conn
-	flow  *flow
-	gov   *governor
-	tiers uint8           // how many of the plan's tiers are wanted
-	have  protocol.SeqSet // chunks that the receiver has
-	// stop, when done, ends the production of chunks; those on their way are still sent.
-	stop             context.Context //nolint:containedctx // it outlives no call
+	// session is the connection; its stop, when done, ends the production of chunks, and
+	// those on their way are still sent.
+	session          *session
+	gov              *governor
+	tiers            uint8           // how many of the plan's tiers are wanted
+	have             protocol.SeqSet // chunks that the receiver has
 	free, work, done chan *slot
 }
 
@@ -118,7 +117,7 @@ func guard(f func() error) func() error {
 // produce hands out the chunks to be sent in the order of the plan.
 func (r *run) produce(ctx context.Context) error {
 	return r.plan.each(ctx, r.tiers, func(tier uint8, seq uint64, extents []mem.Extent) error {
-		if r.stop.Err() != nil {
+		if r.session.stop.Err() != nil {
 			return errStop
 		}
 		if r.have.Contains(seq) {
@@ -127,7 +126,7 @@ func (r *run) produce(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-r.stop.Done():
+		case <-r.session.stop.Done():
 			return errStop
 		case s := <-r.free:
 			s.tier, s.chunk.Seq = tier, seq
@@ -182,14 +181,15 @@ func (r *run) write(ctx context.Context) error {
 func (r *run) writeChunk(ctx context.Context, s *slot) error {
 	pages := uint64(s.chunk.DataPages() + s.chunk.ZeroPages()) //nolint:gosec // at most 256
 	size := uint64(len(s.chunk.Payload))
-	err := r.flow.reserve(ctx, r.stop, s.chunk.Seq, flight{cost: size, pages: pages})
+	defer r.session.owed.begin(r.session.soon)()
+	err := r.session.flow.reserve(ctx, r.session.stop, s.chunk.Seq, flight{cost: size, pages: pages})
 	if errors.Is(err, errStop) {
 		return nil // the receiver did not take it in time
 	}
 	if err != nil {
 		return err
 	}
-	if err := r.conn.Write(&s.chunk); err != nil {
+	if err := r.session.conn.Write(&s.chunk); err != nil {
 		return err
 	}
 	r.tally.sent(s.tier, s.data)

@@ -33,10 +33,11 @@ type Result struct {
 
 // String tells it in one line, which ends the console of a capture kernel.
 func (r *Result) String() string {
-	sent := fmt.Sprintf("%s sent in %.1f s, stored as %s", megabytes(r.BytesSent), r.Elapsed.Seconds(), r.ID)
+	stored := fmt.Sprintf("stored as %s on %s", r.ID, r.Target)
+	sent := fmt.Sprintf("%s sent in %.1f s, %s", megabytes(r.BytesSent), r.Elapsed.Seconds(), stored)
 	switch {
 	case r.Known:
-		return fmt.Sprintf("dump %s already: %d pages, stored as %s", r.State, r.Pages, r.ID)
+		return fmt.Sprintf("dump %s already: %d pages, %s", r.State, r.Pages, stored)
 	case r.State == protocol.StateComplete:
 		return fmt.Sprintf("dump complete: %d pages, %s", r.Pages, sent)
 	case r.State == protocol.StateLogOnly && r.Declined:

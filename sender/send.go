@@ -3,26 +3,25 @@ package sender
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"net"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/corehaul/corehaul/kernel/pages"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
+	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
 // Times of a connection.
 const (
-	dialTimeout   = 15 * time.Second
-	firstBackoff  = 500 * time.Millisecond
-	maxBackoff    = 15 * time.Second
-	sealingGrace  = time.Minute // what sealing may take after the deadline
-	maxRetryAfter = time.Minute
+	dialTimeout  = 15 * time.Second
+	secondLook   = 5 * time.Second // what a dial may take while another connection is there
+	sealingGrace = time.Minute     // what sealing may take after the deadline
+	// maxOverrun is how long after the end of the patience a receiver may ask to be asked
+	// again; one that wants to be left alone longer is not waited for.
+	maxOverrun = time.Minute
 )
 
 // Options says how a dump is sent.
@@ -42,6 +41,10 @@ type Options struct {
 	// Patience is how long connections are tried without anything becoming durable; 0 is
 	// for one round over the targets.
 	Patience time.Duration
+	// Stall is how long a receiver that lives may take nothing on, before it is left: no
+	// chunk acknowledged, no answer given, no WAIT. Ten times that where its work grows with
+	// the dump. It has to be enough for 1 MiB to get through the line. 0 is for ever.
+	Stall time.Duration
 	// Stubborn tries on even after refusals that another try will hardly change: somebody
 	// may mend the receiver while the patience lasts.
 	Stubborn bool
@@ -55,33 +58,10 @@ type Options struct {
 	Tally *Tally
 	// Log, when not nil, takes lines for people; it must not block for long.
 	Log func(format string, args ...any)
-}
-
-// ErrDeadline means that the deadline came before any receiver could be asked to seal
-// the dump.
-var ErrDeadline = errors.New("the deadline came and no receiver has sealed the dump")
-
-// A SendError says that no receiver took the dump.
-type SendError struct {
-	Target string
-	// LogStored is set when a receiver has stored the log.
-	LogStored bool
-	Sessions  uint64
-	Err       error
-}
-
-// Error names the target that was tried last.
-func (e *SendError) Error() string { return fmt.Sprintf("%s: %v", e.Target, e.Err) }
-
-// Unwrap returns the last failure.
-func (e *SendError) Unwrap() error { return e.Err }
-
-// Hints returns what the receiver suggests.
-func (e *SendError) Hints() []string {
-	if pe, ok := errors.AsType[*protocol.Error](e.Err); ok && pe.Hint != "" {
-		return []string{pe.Hint}
-	}
-	return nil
+	// Alive, when not nil, is called at least every few seconds, by one goroutine, while the
+	// job is not hung: the dump is read, chunks go out, a receiver that is waited for is
+	// heard, or the next try is waited for.
+	Alive func()
 }
 
 // job is one Send.
@@ -94,8 +74,13 @@ type job struct {
 	tally   *Tally
 	attempt uint64
 
-	logStored bool
-	logged    map[string]bool
+	targets targets
+	owed    owed
+	// logOnly is the result of the first receiver that took the log and no more.
+	logOnly *Result
+	// late is set when the deadline has come.
+	late   bool
+	logged map[string]bool
 
 	planOnce sync.Once
 	planCtx  context.Context //nolint:containedctx // the job's own: a plan outlives the session that began it
@@ -106,8 +91,9 @@ type job struct {
 }
 
 // Send sends the dump to the first of the targets that takes it, and reconnects and
-// resumes for as long as the options allow. The error, if any, is of type
-// *SendError, or ctx's.
+// resumes for as long as the options allow. A target that was lost with pages on it is
+// gone back to for a while; then the others have their turn, and it again. The error, if
+// any, is of type *SendError, or ctx's.
 func Send(ctx context.Context, src *Source, opts Options) (*Result, error) {
 	ladder, err := ladderOf(opts.Encoding)
 	if err != nil {
@@ -129,11 +115,17 @@ func Send(ctx context.Context, src *Source, opts Options) (*Result, error) {
 	j := &job{
 		src: src, opts: opts, ladder: ladder, tally: opts.Tally, planCtx: ctx,
 		ram: mergeRAM(src.image.RAM()), logged: map[string]bool{}, planDone: make(chan struct{}),
+		targets: newTargets(opts.To),
 	}
 	j.hello = j.newHello()
 	j.tally.begin(func(l LostPage) { j.log("warning: %v; left out", l) })
+	var watch sync.WaitGroup
+	defer watch.Wait()
 	defer j.waitPlan()
 	defer cancel()
+	if opts.Alive != nil {
+		watch.Go(func() { j.watchSigns(ctx) })
+	}
 	return j.send(ctx)
 }
 
@@ -147,7 +139,7 @@ func (j *job) logOnce(line string) {
 	}
 }
 
-// send tries the targets in turn, round after round.
+// send tries the targets until one has taken the dump.
 func (j *job) send(ctx context.Context) (*Result, error) {
 	// stop is about the deadline alone, so that its end is never taken for that of ctx.
 	stop, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -159,127 +151,167 @@ func (j *job) send(ctx context.Context) (*Result, error) {
 		ctx, grace = context.WithDeadlineCause(ctx, d.Add(sealingGrace), ErrDeadline)
 		defer grace()
 	}
-	targets := slices.Clone(j.opts.To)
-	wait := backoff{next: firstBackoff}
 	for {
-		res, left, err := j.round(ctx, stop, targets)
-		switch {
-		case res != nil:
-			return res, nil
-		case ctx.Err() != nil:
-			return nil, j.ended(ctx, err)
-		case len(left) == 0, time.Since(j.tally.lastProgress()) >= j.opts.Patience:
-			return nil, err
-		case stop.Err() != nil:
-			err.Err = errors.Join(ErrDeadline, err.Err)
-			return nil, err
+		if stop.Err() != nil && !j.late {
+			j.late = true
+			j.targets.lastCall()
 		}
-		targets = left
-		if wait.sleep(ctx, stop, j.tally, err.Err) != nil {
-			return nil, j.ended(ctx, err)
+		t := j.next()
+		if t == nil {
+			break
+		}
+		if time.Now().Before(t.next) {
+			j.pause(ctx, stop, t.next)
+		} else if res, err := j.attemptAt(ctx, stop, t); res != nil || err != nil {
+			return res, err
+		}
+		if ctx.Err() != nil {
+			return nil, j.ended(ctx)
 		}
 	}
+	if j.logOnly != nil {
+		return j.logOnly, nil
+	}
+	return nil, j.failure(j.late)
 }
 
-// round tries each target once. Without a result it returns those that are worth another
-// try, and the last failure.
-func (j *job) round(ctx, stop context.Context, targets []string) (res *Result, left []string, last *SendError) {
-	for _, target := range targets {
-		res, err := j.try(ctx, stop, target)
-		if err == nil {
-			return res, nil, nil
-		}
-		last = &SendError{Target: target, LogStored: j.logStored, Sessions: j.attempt, Err: err}
-		switch {
-		case ctx.Err() != nil:
-			return nil, nil, last
-		case errors.Is(err, protocol.CodeSuperseded):
-			// Another sender is at work on this dump; coming back would only chase it away.
-			return nil, nil, last
-		case !j.opts.Stubborn && permanent(err):
-			j.log("%v; not tried again", last)
-		default:
-			j.log("%v", last)
-			left = append(left, target)
-		}
+// next returns the target to be tried now or in a while; nil when it is time to give up,
+// which is not before every target was asked once.
+func (j *job) next() *target {
+	t := j.targets.choose(time.Now())
+	if t == nil || j.late {
+		return t
 	}
-	return nil, left, last
+	end := j.tally.lastProgress().Add(j.opts.Patience)
+	if t.tries > 0 && (!time.Now().Before(end) || t.next.After(end.Add(maxOverrun))) {
+		return j.targets.untried()
+	}
+	return t
+}
+
+// attemptAt tries one target. Without a result and an error another try may be made.
+func (j *job) attemptAt(ctx, stop context.Context, t *target) (*Result, error) {
+	res, t, err := j.try(ctx, stop, t)
+	switch {
+	case err == nil && j.wantsMore(res):
+		t.over, t.err = true, &protocol.Error{Code: protocol.CodeDeclined, Text: "it took the log only" + because(res.DeclinedWhy), Remote: true}
+		if j.logOnly == nil {
+			j.logOnly = res
+		}
+		j.log("%s took the log only%s", t.addr, because(res.DeclinedWhy))
+		return nil, nil //nolint:nilnil // the next target may want more
+	case err == nil:
+		return res, nil
+	}
+	err = corehaultls.Explain(err)
+	t.fail(err, time.Now())
+	switch {
+	case ctx.Err() != nil:
+		return nil, nil //nolint:nilnil // send says why it ended
+	case errors.Is(err, protocol.CodeSuperseded):
+		// Another sender is at work on this dump; coming back would only chase it away.
+		return nil, j.failure(false)
+	case permanent(err) && !j.opts.Stubborn, j.late && t.pages == 0, j.opts.Patience == 0:
+		t.over = true
+		j.log("%s: %v; not tried again", t.addr, err)
+	default:
+		j.log("%s: %v; next try in %.1f s", t.addr, err, time.Until(t.next).Seconds())
+	}
+	return nil, nil //nolint:nilnil // try on
+}
+
+// wantsMore reports whether a receiver has taken the log and no more, of its own will: others
+// may take all.
+func (j *job) wantsMore(res *Result) bool {
+	return res.State == protocol.StateLogOnly && !j.opts.LogOnly && (res.Declined || res.Known)
 }
 
 // ended returns why the whole job ended: it was told to, or its time was up.
-func (j *job) ended(ctx context.Context, last *SendError) error {
+func (j *job) ended(ctx context.Context) error {
 	if errors.Is(context.Cause(ctx), ErrDeadline) {
-		last.Err = errors.Join(ErrDeadline, last.Err)
-		return last
+		return j.failure(true)
 	}
 	return ctx.Err()
 }
 
-// backoff is the wait between two rounds. It begins anew when something has become
-// durable since the last one.
-type backoff struct {
-	next time.Duration
-	seen time.Time
-}
-
-func (b *backoff) sleep(ctx, stop context.Context, t *Tally, err error) error {
-	if p := t.lastProgress(); p.After(b.seen) {
-		b.seen, b.next = p, firstBackoff
+// pause waits until a time, or until the deadline comes for the first time.
+func (j *job) pause(ctx, stop context.Context, until time.Time) {
+	j.tally.setState("waiting to reconnect")
+	deadline := stop.Done()
+	if j.late {
+		deadline = nil
 	}
-	// Half of it at random, so that a fleet that crashed together comes back apart.
-	d := b.next/2 + rand.N(b.next/2+1)
-	b.next = min(2*b.next, maxBackoff)
-	if e, ok := errors.AsType[*protocol.Error](err); ok && e.RetryAfter > 0 {
-		d = min(e.RetryAfter, maxRetryAfter)
-	}
-	t.setState("waiting to reconnect")
-	select {
-	case <-time.After(d):
-		return nil
-	case <-stop.Done():
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		left := time.Until(until)
+		if left <= 0 {
+			return
+		}
+		select {
+		case <-time.After(min(left, signEvery)):
+			j.tally.step() // patience is not a hang
+		case <-deadline:
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
-// permanent reports whether another try at the same receiver is of no use.
-func permanent(err error) bool {
-	if _, ok := errors.AsType[*handshakeError](err); ok {
-		return true
+// connect connects to t, or to a target that was not there when last looked for and has
+// more of the dump: what brought t back may have brought it back as well.
+func (j *job) connect(ctx, stop context.Context, t *target) (net.Conn, *target, error) {
+	nc, err := j.dial(ctx, stop, t, dialTimeout)
+	if err != nil {
+		return nil, t, err
 	}
-	if _, ok := errors.AsType[*localError](err); ok {
-		return true
+	better := j.targets.fuller(t, time.Now())
+	if better == nil {
+		return nc, t, nil
 	}
-	if e, ok := errors.AsType[*protocol.Error](err); ok {
-		return !e.Code.Temporary()
+	other, err := j.dial(ctx, stop, better, secondLook)
+	if err != nil {
+		return nc, t, nil //nolint:nilerr // it is still not there
 	}
-	// Alerts of the peer about our certificate come with the first read in TLS 1.3.
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
-		return true
-	}
-	return false
+	_ = nc.Close()
+	return other, better, nil
 }
 
-// try runs one session with one target.
-func (j *job) try(ctx, stop context.Context, target string) (*Result, error) {
-	j.tally.setState("connecting")
+func (j *job) dial(ctx, stop context.Context, t *target, timeout time.Duration) (net.Conn, error) {
+	j.tally.setState("connecting to %s", t.addr)
 	j.attempt++
-	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
-	nc, err := j.opts.Dial(dctx, target)
-	cancel()
-	if err != nil {
+	t.tries++
+	t.asked = time.Now()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if !j.late {
+		// When the deadline comes, the target with the most pages is what matters.
+		defer context.AfterFunc(stop, cancel)()
+	}
+	nc, err := j.opts.Dial(ctx, t.addr)
+	if err == nil {
+		return nc, nil
+	}
+	if _, ok := errors.AsType[*handshakeError](err); ok {
 		return nil, err
 	}
-	j.log("connected to %s", target)
-	out, err := j.session(ctx, stop, nc)
+	return nil, &dialError{err}
+}
+
+// try runs one session with one target, which it returns.
+func (j *job) try(ctx, stop context.Context, t *target) (*Result, *target, error) {
+	nc, t, err := j.connect(ctx, stop, t)
 	if err != nil {
-		return nil, err
+		return nil, t, err
+	}
+	j.log("connected to %s", t.addr)
+	out, err := j.session(ctx, stop, nc, t)
+	if err != nil {
+		return nil, t, err
 	}
 	p := j.tally.Progress()
 	j.tally.setState("done")
 	return &Result{
-		Sealed: *out.sealed, Reason: out.reason, Declined: out.declined, DeclinedWhy: out.why, Known: out.known, Target: target,
+		Sealed: *out.sealed, Reason: out.reason, Declined: out.declined, DeclinedWhy: out.why, Known: out.known, Target: t.addr,
 		Lost: p.Lost, LostNotes: j.tally.lostLines(), BytesSent: p.BytesSent, Sessions: j.attempt, Elapsed: p.Elapsed,
-	}, nil
+	}, t, nil
 }

@@ -24,8 +24,9 @@ var errSealed = errors.New("sealed early")
 // session is one connection to a receiver, from HELLO to SEALED.
 type session struct {
 	*job
-	conn *protocol.Conn
-	flow *flow
+	target *target
+	conn   *protocol.Conn
+	flow   *flow
 	// stop is done when the deadline has come.
 	stop context.Context //nolint:containedctx // it outlives no call
 	msgs chan protocol.Message
@@ -35,6 +36,9 @@ type session struct {
 	reason  protocol.Reason
 	text    string
 	welcome *protocol.Welcome
+	waited  protocol.Wait // that was last told
+	// sending is set once it is known what the receiver has of the plan.
+	sending bool
 	// keepAlive begins to keep the connection alive, until its result is called.
 	keepAlive func(protocol.KeepAlive) context.CancelFunc
 }
@@ -48,12 +52,11 @@ type outcome struct {
 	why      string
 }
 
-// session runs one session over nc, which it closes. stop ends it early but in good order.
-func (j *job) session(ctx, stop context.Context, nc net.Conn) (out *outcome, err error) {
+// session runs one session with t over nc, which it closes. stop ends it early but in good order.
+func (j *job) session(ctx, stop context.Context, nc net.Conn, t *target) (out *outcome, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	s := &session{
-		job: j, conn: protocol.NewConn(nc, protocol.Sender), stop: stop,
+		job: j, target: t, conn: protocol.NewConn(nc, protocol.Sender), stop: stop,
 		msgs: make(chan protocol.Message, 8), over: make(chan struct{}),
 	}
 	s.flow = newFlow(0, j.tally.durable)
@@ -63,6 +66,8 @@ func (j *job) session(ctx, stop context.Context, nc net.Conn) (out *outcome, err
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { s.read(cancel) })
+	wg.Go(func() { s.watchStall(ctx, cancel) })
+	defer cancel(nil) // before the wait: the watchers end with ctx
 	s.keepAlive = func(k protocol.KeepAlive) context.CancelFunc {
 		ctx, stop := context.WithCancel(ctx)
 		wg.Go(func() {
@@ -79,7 +84,20 @@ func (j *job) session(ctx, stop context.Context, nc net.Conn) (out *outcome, err
 		_ = s.conn.Shutdown(err, linger)
 	}()
 	out, err = s.run(ctx)
+	s.account()
 	return out, s.cause(ctx, err)
+}
+
+// account notes what the target has now.
+func (s *session) account() {
+	if !s.sending {
+		return
+	}
+	pages, gained := s.tally.stored()
+	s.target.pages = pages
+	if gained > 0 {
+		s.target.gained(time.Now())
+	}
 }
 
 // cancelled returns what the receiver is told when ctx ends a session: nothing if it
@@ -88,6 +106,9 @@ func cancelled(ctx context.Context) error {
 	cause := context.Cause(ctx)
 	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) || errors.Is(cause, ErrDeadline) {
 		return protocol.Errorf(protocol.CodeCancelled, "the sender was told to stop")
+	}
+	if stall, ok := errors.AsType[*stallError](cause); ok {
+		return protocol.Errorf(protocol.CodeTimeout, "nothing moved on for %v", stall.after.Round(time.Second))
 	}
 	return nil
 }
@@ -105,8 +126,10 @@ func (s *session) cause(ctx context.Context, err error) error {
 		}
 	case <-time.After(linger):
 	}
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return context.Cause(ctx)
+	// What ended ctx has closed the connection as well.
+	cause := context.Cause(ctx)
+	if _, ok := errors.AsType[*stallError](cause); ok || errors.Is(err, context.Canceled) && cause != nil {
+		return cause
 	}
 	return err
 }
@@ -122,6 +145,7 @@ func (s *session) read(cancel context.CancelCauseFunc) {
 			cancel(fmt.Errorf("connection to the receiver: %w", err))
 			return
 		}
+		s.owed.touch()
 		switch m := m.(type) {
 		case *protocol.Ack:
 			s.flow.ack(m)
@@ -137,7 +161,13 @@ func (s *session) read(cancel context.CancelCauseFunc) {
 	}
 }
 
+// noteWait tells of a place in line when it is news: receivers repeat themselves to show
+// that they live.
 func (s *session) noteWait(w *protocol.Wait) {
+	if *w == s.waited {
+		return
+	}
+	s.waited = *w
 	switch {
 	case w.Place > 0 && w.Of > 0:
 		s.log("waiting, place %d of %d%s", w.Place, w.Of, because(w.Reason))
@@ -148,8 +178,10 @@ func (s *session) noteWait(w *protocol.Wait) {
 	}
 }
 
-// await returns the next message that is not ACK or WAIT.
-func (s *session) await(ctx context.Context, stop <-chan struct{}) (protocol.Message, error) {
+// await returns the next message that is not ACK or WAIT, which the receiver owes within
+// a limit.
+func (s *session) await(ctx context.Context, stop <-chan struct{}, limit func() time.Duration) (protocol.Message, error) {
+	defer s.owed.begin(limit)()
 	select {
 	case m := <-s.msgs:
 		return m, nil
@@ -173,8 +205,8 @@ func (s *session) await(ctx context.Context, stop <-chan struct{}) (protocol.Mes
 
 // expect awaits a message of type M, or SEALED, which may come in its place and
 // ends the session well.
-func expect[M protocol.Message](ctx context.Context, s *session) (m M, sealed *protocol.Sealed, err error) {
-	got, err := s.await(ctx, s.stop.Done())
+func expect[M protocol.Message](ctx context.Context, s *session, limit func() time.Duration) (m M, sealed *protocol.Sealed, err error) {
+	got, err := s.await(ctx, s.stop.Done(), limit)
 	if err != nil {
 		return m, nil, err
 	}
@@ -227,14 +259,14 @@ func (s *session) run(ctx context.Context) (*outcome, error) {
 // converse goes from the stored log to the last chunk. It returns SEALED when the
 // receiver needed no FINISH. pulse is called with what the receiver says of heartbeats.
 func (s *session) converse(ctx context.Context, pulse func(protocol.KeepAlive)) (*protocol.Sealed, error) {
-	stored, sealed, err := expect[*protocol.LogStored](ctx, s)
+	stored, sealed, err := expect[*protocol.LogStored](ctx, s, s.soon)
 	if err != nil || sealed != nil {
 		return sealed, err
 	}
-	s.logStored = true
+	s.target.logStored = true
 	s.log("log stored (%d bytes)", stored.Bytes)
 	s.tally.setState("waiting for the receiver")
-	if s.welcome, sealed, err = expect[*protocol.Welcome](ctx, s); err != nil || sealed != nil {
+	if s.welcome, sealed, err = expect[*protocol.Welcome](ctx, s, s.soon); err != nil || sealed != nil {
 		return sealed, err
 	}
 	if n := s.welcome.HeartbeatSec; n > 0 {
@@ -264,7 +296,7 @@ func (s *session) sendPlan(ctx context.Context, plan *Plan) (*protocol.PlanOK, *
 	if !end.Omitted {
 		var wire error
 		err := plan.Pieces(ctx, func(piece []byte) error {
-			wire = s.conn.Write(&protocol.Plan{Data: piece})
+			wire = s.write(&protocol.Plan{Data: piece})
 			return wire
 		})
 		if err != nil && wire == nil && ctx.Err() == nil {
@@ -274,10 +306,10 @@ func (s *session) sendPlan(ctx context.Context, plan *Plan) (*protocol.PlanOK, *
 			return nil, nil, err
 		}
 	}
-	if err := s.conn.Write(end); err != nil {
+	if err := s.write(end); err != nil {
 		return nil, nil, err
 	}
-	return expect[*protocol.PlanOK](ctx, s)
+	return expect[*protocol.PlanOK](ctx, s, s.later)
 }
 
 // sendChunks sends what the receiver wants and does not have.
@@ -292,11 +324,12 @@ func (s *session) sendChunks(ctx context.Context, plan *Plan, ok *protocol.PlanO
 	}
 	planned, had := plan.pagesIn(tiers, nil), plan.pagesIn(tiers, &ok.Have)
 	s.tally.plan(planned, had)
+	s.sending = true
 	s.tally.setState("sending")
 	s.log("%d pages (%s) to send, the receiver has %d of them", planned, megabytes(planned*uint64(plan.Params.PageSize)), had)
 	s.flow.setWindow(s.welcome.WindowBytes)
 	r := &run{
-		pipeline: s.pipeline(plan), conn: s.conn, flow: s.flow, tiers: tiers, have: ok.Have, stop: s.stop,
+		pipeline: s.pipeline(plan), session: s, tiers: tiers, have: ok.Have,
 		gov: newGovernor(usable(s.ladder, s.welcome.Encodings)),
 	}
 	err := r.send(ctx)
@@ -342,19 +375,34 @@ func (s *session) finish(ctx context.Context) (*protocol.Sealed, error) {
 	default:
 	}
 	fin := &protocol.Finish{Reason: s.reason, Text: protocol.CleanText(s.text, maxFinishText), LostPages: lost}
-	if err := s.conn.Write(fin); err != nil {
+	if err := s.write(fin); err != nil {
 		return nil, err
 	}
 	for {
-		m, err := s.await(ctx, nil)
+		m, err := s.await(ctx, nil, s.sealing)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("it was asked to seal the dump and has not answered: %w", err)
 		}
 		// After a deadline, answers to what was asked before it may still come.
 		if sealed, ok := m.(*protocol.Sealed); ok {
 			return sealed, nil
 		}
 	}
+}
+
+// sealing is how long SEALED may take: what is on its way has to be acknowledged as ever,
+// but then a whole file is read back.
+func (s *session) sealing() time.Duration {
+	if s.flow.underWay() > 0 {
+		return s.soon()
+	}
+	return s.later()
+}
+
+// write sends a message, for which the receiver owes room on the line.
+func (s *session) write(m protocol.Message) error {
+	defer s.owed.begin(s.soon)()
+	return s.conn.Write(m)
 }
 
 // maxFinishText keeps the text of FINISH within what the protocol allows.

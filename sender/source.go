@@ -21,7 +21,7 @@ import (
 // A Source is a dump to be sent: an open dump file and what could be learnt of the
 // kernel in it.
 type Source struct {
-	image    vmcore.Image
+	image    *observed
 	info     *vmcore.Info
 	kernel   *kernel.Kernel // nil when the kernel could not be understood
 	pages    pageWalker     // nil when pages cannot be told apart
@@ -51,8 +51,9 @@ func Open(path string) (*Source, error) {
 // NewSource prepares an open dump, which from then on belongs to the Source. It fails
 // only for dumps that no receiver could store.
 func NewSource(image vmcore.Image) (*Source, error) {
-	s := &Source{image: image, info: image.Info()}
-	s.logPages = sync.OnceValue(func() []mem.Extent { return findLogPages(image) })
+	file := &observed{Image: image}
+	s := &Source{image: file, info: image.Info()}
+	s.logPages = sync.OnceValue(func() []mem.Extent { return findLogPages(file) })
 	if s.info.PageSize < protocol.MinPageSize || s.info.PageSize > protocol.MaxPageSize ||
 		!vmcore.ValidPageSize(s.info.PageSize) {
 		return nil, fmt.Errorf("page size %d: %w", s.info.PageSize, errors.ErrUnsupported)

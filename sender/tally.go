@@ -29,6 +29,7 @@ type Tally struct {
 	conn     *protocol.Conn
 	raw      uint64
 	progress time.Time
+	steps    uint64         // whatever is done counts
 	lost     map[uint64]int // lost pages by chunk
 	lostNote []string
 	onLost   func(LostPage)
@@ -117,12 +118,32 @@ func (t *Tally) setState(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.state, t.place, t.of = fmt.Sprintf(format, args...), 0, 0
+	t.steps++
+}
+
+// step notes that the job goes on.
+func (t *Tally) step() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.steps++
+}
+
+// signs returns counters that change while the job goes on, and while the receiver is
+// heard.
+func (t *Tally) signs() (steps, heard uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conn != nil {
+		heard = t.conn.BytesRead()
+	}
+	return t.steps, heard
 }
 
 func (t *Tally) waiting(w *protocol.Wait) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.state, t.place, t.of = "waiting for the receiver", w.Place, w.Of
+	t.steps++
 	t.progress = time.Now() // being told to wait is progress of a kind: the receiver lives and wants us
 }
 
@@ -154,6 +175,7 @@ func (t *Tally) sent(tier uint8, raw uint64) {
 	defer t.mu.Unlock()
 	t.tier = tierNames[tier]
 	t.raw += raw
+	t.steps++
 }
 
 // durable notes pages that the receiver has acknowledged.
@@ -161,7 +183,16 @@ func (t *Tally) durable(f flight) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.acked += f.pages
+	t.steps++
 	t.progress = time.Now()
+}
+
+// stored returns how many pages of the plan the receiver has, and how many of them came
+// since plan was called.
+func (t *Tally) stored() (pages, gained uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.had + t.acked, t.acked
 }
 
 // lose notes the pages of chunk seq that could not be read. A chunk that is read again

@@ -21,7 +21,7 @@ func capture(ctx context.Context, env pid1.Env) pid1.Outcome {
 	res, err := captureDump(ctx, env)
 	env.Console.Printf("peak memory %s", cli.Bytes(peakRSS()))
 	if err != nil {
-		return pid1.Outcome{Line: fmt.Sprintf("dump failed: %v%s", err, logNote(err)), Failed: true}
+		return pid1.Outcome{Line: fmt.Sprintf("dump failed: %v", err), Failed: true}
 	}
 	return pid1.Outcome{Line: res.String(), Failed: !stored(res, env.Config.Collect == "log")}
 }
@@ -29,14 +29,6 @@ func capture(ctx context.Context, env pid1.Env) pid1.Outcome {
 // stored reports whether the receiver has stored something of what was asked for.
 func stored(res *sender.Result, logOnly bool) bool {
 	return res.State != protocol.StateLogOnly || logOnly || res.Declined
-}
-
-// logNote says what is left of a dump that failed.
-func logNote(err error) string {
-	if se, ok := errors.AsType[*sender.SendError](err); ok && se.LogStored {
-		return "; the log is stored"
-	}
-	return ""
 }
 
 func captureDump(ctx context.Context, env pid1.Env) (*sender.Result, error) {
@@ -64,8 +56,9 @@ func captureDump(ctx context.Context, env pid1.Env) (*sender.Result, error) {
 	tally := new(sender.Tally)
 	opts := sender.Options{
 		To: c.To, Dial: sender.DialTLS(corehaultls.ClientConfig(identity)), Level: pages.DumpLevel(c.Level),
-		Encoding: c.Encoding, LogOnly: c.Collect == "log", Patience: time.Duration(c.Patience), Stubborn: true,
+		Encoding: c.Encoding, LogOnly: c.Collect == "log", Patience: time.Duration(c.Patience), Stall: time.Duration(c.Stall), Stubborn: true,
 		Workers: defaultWorkers(), Tool: tool(), MachineID: sender.MachineID(), Tally: tally, Log: env.Console.Printf,
+		Alive: env.Alive,
 	}
 	if d := time.Duration(c.Deadline); d > 0 {
 		opts.Deadline = env.Start.Add(d)

@@ -26,18 +26,24 @@ the configuration and the identity named in it. Load it with
 
 The configuration (TOML) has these keys; all but to and identity may be left out:
 
-  to = ["tls://HOST:PORT"]      identity = "FILE"        level = 31
+  to = ["tls://HOST:PORT", ...] identity = "FILE"        level = 31
   encoding = "auto"             collect = "all" | "log"  deadline = "30m"
-  patience = "15m"              after = "reboot" | "poweroff" | "halt"
+  patience = "15m"              stall = "2m"             watchdog = "auto" | "off" | "3m"
+  after = "reboot" | "poweroff" | "halt"
   modules = ["NAME PARAMS"]     console = "/dev/ttyS1"   progress = "5s"
   [network]
   mode = "dhcp" | "static" | "none"     interface = "eth0" or a MAC address
   address = ["192.0.2.7/24"]            gateway = ["192.0.2.1"]
   dns = ["192.0.2.53"]                  mtu = 1500
 
+The receivers in to are asked in this order. One that fails or refuses is passed over and asked
+again later, for as long as the patience lasts; one that has a part of the dump goes first.
+/dev/watchdog, if there is one or a module brings it, resets the machine when nothing has
+moved for the time that watchdog says (auto: 3m).
+
 On the kernel command line, corehaul.KEY=VALUE overrides to, level, encoding, collect,
-deadline, patience, after, console, progress, network (the mode), interface, address, gateway,
-dns and mtu; lists are separated by commas.
+deadline, patience, stall, watchdog, after, console, progress, network (the mode), interface,
+address, gateway, dns and mtu; lists are separated by commas.
 
 The file holds the host's secret key and has rights 0600.`,
 		Example: "  corehaul-send initrd --kernel-modules /lib/modules/$(uname -r) --module virtio_net --config web-17.toml -o capture.img",

@@ -30,6 +30,7 @@ type sendFlags struct {
 	logOnly  bool
 	deadline time.Duration
 	patience time.Duration
+	stall    time.Duration
 	workers  int
 	progress time.Duration
 }
@@ -41,6 +42,10 @@ func newSend(stdio cli.Stdio) *cobra.Command {
 		Long: `Sends VMCORE, by default /proc/vmcore, to a receiver: the kernel log first, then the
 pages that the dump level keeps, the most useful ones first. When the connection breaks it
 is made again, and the dump goes on where it was.
+
+With several receivers, the first one that takes the dump gets it. One that fails or refuses
+is passed over, and asked again later while the patience lasts. One that already has a part
+is gone back to before the others, which would begin at nothing.
 
 SIGUSR1 prints the progress. SIGINT ends it; what the receiver has stays there, and the same
 command goes on with it. A page that cannot be read is left out and named, and the dump is
@@ -64,6 +69,7 @@ func (f *sendFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.logOnly, "log-only", false, "send the kernel log and no pages")
 	flags.DurationVar(&f.deadline, "deadline", 0, "end early after this time and have what is there sealed; 0 is never")
 	flags.DurationVar(&f.patience, "patience", time.Minute, "how long to try while nothing gets through")
+	flags.DurationVar(&f.stall, "stall", time.Duration(config.DefaultStall), "leave a receiver that lives but takes nothing on for this time; 0 is never")
 	flags.IntVar(&f.workers, "workers", defaultWorkers(), "pages are read and compressed by so many at once")
 	flags.DurationVar(&f.progress, "progress", 10*time.Second, "time between two lines of progress; 0 is none. A terminal shows it live")
 }
@@ -89,7 +95,7 @@ func (f *sendFlags) check() error {
 		return cli.WithHint(cli.Usagef("no identity: --identity is missing"), "'corehaul ca issue HOST --dir DIR --out FILE' on the receiver makes one")
 	case !slices.Contains(sender.EncodingNames, f.encoding):
 		return cli.Usagef("--encoding %q is none of %s", f.encoding, strings.Join(config.Encodings, ", "))
-	case f.deadline < 0 || f.patience < 0 || f.progress < 0:
+	case f.deadline < 0 || f.patience < 0 || f.stall < 0 || f.progress < 0:
 		return cli.Usagef("a time is negative")
 	case f.workers < 1 || f.workers > 256:
 		return cli.Usagef("--workers %d is not between 1 and 256", f.workers)
@@ -128,7 +134,7 @@ func (f *sendFlags) run(ctx context.Context, stdio cli.Stdio, path string) error
 	rep := newReporter(stdio, tally, f.progress)
 	opts := sender.Options{
 		To: f.to, Dial: sender.DialTLS(corehaultls.ClientConfig(identity)), Level: pages.DumpLevel(f.level),
-		Encoding: f.encoding, LogOnly: f.logOnly, Patience: f.patience, Workers: f.workers,
+		Encoding: f.encoding, LogOnly: f.logOnly, Patience: f.patience, Stall: f.stall, Workers: f.workers,
 		Tool: tool(), Tally: tally, Log: rep.Printf,
 	}
 	if f.deadline > 0 {
@@ -166,8 +172,7 @@ func openSource(stdio cli.Stdio, path string) (*sender.Source, error) {
 // conclude prints the result and turns it into an exit code.
 func conclude(stdio cli.Stdio, res *sender.Result, err error, logOnly bool) error {
 	if err != nil {
-		var se *sender.SendError
-		if errors.As(err, &se) && se.LogStored && errors.Is(err, protocol.CodeDeclined) {
+		if se, ok := errors.AsType[*sender.SendError](err); ok && se.Declined() {
 			return cli.Declined(err)
 		}
 		return err

@@ -1,0 +1,126 @@
+package sender
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/corehaul/corehaul/protocol"
+)
+
+// ErrDeadline means that the deadline came before any receiver could be asked to seal
+// the dump, or before it had done so.
+var ErrDeadline = errors.New("the deadline came and no receiver has sealed the dump")
+
+// A SendError says that no receiver took the dump.
+type SendError struct {
+	// Failures tells of the targets that were tried, in the order of the options.
+	Failures []TargetError
+	// Sessions counts the connections and tries of such.
+	Sessions uint64
+	// Deadline is set when the deadline came; the error then matches ErrDeadline.
+	Deadline bool
+}
+
+// A TargetError is what came of one target in the end.
+type TargetError struct {
+	Target string
+	// LogStored is set when the log is stored there.
+	LogStored bool
+	// Pages of Planned are stored there, in a dump that its receiver is going to seal by itself.
+	Pages, Planned uint64
+	// Err is the last failure.
+	Err error
+}
+
+// Error names the failure first and then what the target has.
+func (e *TargetError) Error() string {
+	s := fmt.Sprintf("%s: %v", e.Target, e.Err)
+	switch {
+	case e.Pages > 0:
+		s += fmt.Sprintf(" (it has the log and %d of %d pages)", e.Pages, e.Planned)
+	case e.LogStored:
+		s += " (it has the log)"
+	}
+	return s
+}
+
+// Unwrap returns the failure.
+func (e *TargetError) Unwrap() error { return e.Err }
+
+// Error names every target.
+func (e *SendError) Error() string {
+	var list []string
+	if e.Deadline {
+		list = append(list, ErrDeadline.Error())
+	}
+	for i := range e.Failures {
+		list = append(list, e.Failures[i].Error())
+	}
+	return strings.Join(list, "; ")
+}
+
+// Unwrap returns the failures.
+func (e *SendError) Unwrap() []error {
+	var list []error
+	if e.Deadline {
+		list = append(list, ErrDeadline)
+	}
+	for i := range e.Failures {
+		list = append(list, &e.Failures[i])
+	}
+	return list
+}
+
+// Declined reports whether all that is stored is the log, with a receiver that does not
+// want more.
+func (e *SendError) Declined() bool {
+	declined := false
+	for _, f := range e.Failures {
+		if f.Pages > 0 {
+			return false
+		}
+		declined = declined || f.LogStored && errors.Is(f.Err, protocol.CodeDeclined)
+	}
+	return declined
+}
+
+// Hints returns what receivers and the failures themselves suggest.
+func (e *SendError) Hints() []string {
+	var hints []string
+	add := func(h string) {
+		if h != "" && !slices.Contains(hints, h) {
+			hints = append(hints, h)
+		}
+	}
+	for _, f := range e.Failures {
+		if pe, ok := errors.AsType[*protocol.Error](f.Err); ok {
+			add(pe.Hint)
+		}
+		var own interface {
+			error
+			Hints() []string
+		}
+		if errors.As(f.Err, &own) {
+			for _, h := range own.Hints() {
+				add(h)
+			}
+		}
+	}
+	return hints
+}
+
+// failure makes an error of what has become of the targets that were tried.
+func (j *job) failure(deadline bool) *SendError {
+	e := &SendError{Sessions: j.attempt, Deadline: deadline}
+	planned := j.tally.Progress().Planned
+	for _, t := range j.targets {
+		if t.err != nil {
+			e.Failures = append(e.Failures, TargetError{
+				Target: t.addr, LogStored: t.logStored, Pages: t.pages, Planned: planned, Err: t.err,
+			})
+		}
+	}
+	return e
+}

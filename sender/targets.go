@@ -1,0 +1,187 @@
+package sender
+
+import (
+	"errors"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"github.com/corehaul/corehaul/protocol"
+)
+
+// When a target is tried again.
+const (
+	firstBackoff = 500 * time.Millisecond
+	maxBackoff   = 15 * time.Second
+	// A receiver that refused for a reason that time alone does not mend.
+	firstRefusedBackoff = 10 * time.Second
+	maxRefusedBackoff   = time.Minute
+	// loyalty is how long a target that made pages durable is gone back to before the
+	// others, which would begin at nothing, are asked: receivers restart, lines flap. One that
+	// is down for good refuses at once, so this is what it costs.
+	loyalty        = 10 * time.Second
+	maxLoyalPause  = 2 * time.Second
+	lookAgainAfter = 5 * time.Second
+)
+
+// target is one receiver and what is known of it.
+type target struct {
+	addr      string
+	logStored bool
+	// pages of the plan that are durable there, as far as it has told.
+	pages uint64
+	tries uint64
+	// asked and tried are when the last try began and ended.
+	asked, tried time.Time
+	// It is not to be asked before next, and the pause after that is at least pause.
+	next  time.Time
+	pause time.Duration
+	// loyal is until when it goes before the others.
+	loyal time.Time
+	// dark means that the last try found nobody there.
+	dark bool
+	// over means that it is not tried again.
+	over bool
+	err  error
+}
+
+// targets are in the order of the configuration, best first.
+type targets []*target
+
+func newTargets(addrs []string) targets {
+	var list targets
+	for _, a := range addrs {
+		list = append(list, &target{addr: a, pause: firstBackoff})
+	}
+	return list
+}
+
+// choose returns the target to be tried next, which may have to wait until its time has
+// come; nil when none is left. The one that was just lost with pages on it goes first, then
+// whoever may be asked and has waited the longest, so that none is forgotten.
+func (ts targets) choose(now time.Time) *target {
+	var best *target
+	for _, t := range ts {
+		switch {
+		case t.over:
+		case t.loyal.After(now):
+			return t
+		case best == nil || t.before(best, now):
+			best = t
+		}
+	}
+	return best
+}
+
+// before reports whether t is to be tried before u, which comes first in the list.
+func (t *target) before(u *target, now time.Time) bool {
+	switch early, late := t.next.After(now), u.next.After(now); {
+	case early && late:
+		return t.next.Before(u.next)
+	case early != late:
+		return late
+	case !t.tried.Equal(u.tried):
+		return t.tried.Before(u.tried)
+	}
+	return t.pages > u.pages
+}
+
+// untried returns the first target that nobody has asked yet, nil when there is none.
+func (ts targets) untried() *target {
+	for _, t := range ts {
+		if t.tries == 0 && !t.over {
+			return t
+		}
+	}
+	return nil
+}
+
+// fuller returns the target with the most pages if it has more than t and was not there
+// when a look began a while ago; nil else.
+func (ts targets) fuller(t *target, now time.Time) *target {
+	best := t
+	for _, u := range ts {
+		if !u.over && u.pages > best.pages {
+			best = u
+		}
+	}
+	if best == t || !best.dark || now.Sub(best.asked) < lookAgainAfter {
+		return nil
+	}
+	return best
+}
+
+// lastCall makes all targets ready to be asked once more, those with the most pages first.
+func (ts targets) lastCall() {
+	for _, t := range ts {
+		t.tried, t.next, t.loyal, t.pause = time.Time{}, time.Time{}, time.Time{}, firstBackoff
+	}
+}
+
+// gained notes that a session that has ended made pages durable: the next failure is the
+// first one again.
+func (t *target) gained(now time.Time) {
+	t.pause, t.loyal = firstBackoff, now.Add(loyalty)
+}
+
+// fail notes how a try has failed and decides when the next one may be.
+func (t *target) fail(err error, now time.Time) {
+	t.tried, t.err = now, err
+	_, t.dark = errors.AsType[*dialError](err)
+	limit := maxBackoff
+	if permanent(err) {
+		t.pause, limit = max(t.pause, firstRefusedBackoff), maxRefusedBackoff
+	}
+	// Half of it at random, so that a fleet that crashed together comes back apart.
+	d := t.pause/2 + rand.N(t.pause/2+1)
+	t.pause = min(2*t.pause, limit)
+	switch after := retryAfter(err); {
+	case !passing(err):
+		t.loyal = time.Time{}
+		if after > 0 {
+			d = after + rand.N(after/8+1)
+		}
+	case t.loyal.After(now):
+		d = min(d, maxLoyalPause)
+	}
+	t.next = now.Add(d)
+}
+
+// retryAfter returns how long a receiver does not want to be asked again.
+func retryAfter(err error) time.Duration {
+	if e, ok := errors.AsType[*protocol.Error](err); ok && e.Remote {
+		return e.RetryAfter
+	}
+	return 0
+}
+
+// passing reports whether the same target may be well again in seconds: a line that was
+// cut, a receiver that is being restarted. One that does not even refuse, that takes
+// nothing, or that names a time is not.
+func passing(err error) bool {
+	if e, ok := errors.AsType[*dialError](err); ok {
+		var ne net.Error
+		return !errors.As(e.err, &ne) || !ne.Timeout()
+	}
+	_, stalled := errors.AsType[*stallError](err)
+	return !stalled && !permanent(err) && retryAfter(err) == 0
+}
+
+// permanent reports whether another try at the same receiver is of no use unless somebody
+// mends something.
+func permanent(err error) bool {
+	if _, ok := errors.AsType[*handshakeError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*localError](err); ok {
+		return true
+	}
+	if e, ok := errors.AsType[*protocol.Error](err); ok {
+		return !e.Code.Temporary()
+	}
+	// Alerts of the peer about our certificate come with the first read in TLS 1.3.
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
+		return true
+	}
+	return false
+}
