@@ -28,6 +28,7 @@ type machine struct {
 	initrd   string
 	dir      string // for the console log and the QMP socket
 	disks    []disk
+	devices  []string          // in the words of -device
 	onLine   func(line string) // called for each console line, without its end
 	asideErr error             // what went wrong beside the guest
 }
@@ -122,6 +123,9 @@ func (m *machine) command() (name string, args []string) {
 		args = append(args,
 			"-drive", "if=none,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,id="+d.serial+",file="+d.path,
 			"-device", "virtio-blk-pci,drive="+d.serial+",serial="+d.serial)
+	}
+	for _, d := range m.devices {
+		args = append(args, "-device", d)
 	}
 	if s.arm64() {
 		cpu := choose(s.CPU == "max", "max,pauth-impdef=on", s.CPU)

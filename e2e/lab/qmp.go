@@ -3,8 +3,11 @@ package lab
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
@@ -69,6 +72,58 @@ func qmpAnswer(dec *json.Decoder) error {
 		}
 		if answer.Return != nil {
 			return nil
+		}
+	}
+}
+
+// watchEvents calls event with the names of QEMU's events until QEMU has ended; the
+// function it returns waits for that. It is for machines that are given no commands
+// meanwhile: QEMU talks to one at a time.
+func (m *machine) watchEvents(ctx context.Context, event func(string)) (wait func() error) {
+	done := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() { done <- m.readEvents(ctx, event) }()
+	return func() error {
+		cancel() // should QEMU never have come up
+		return <-done
+	}
+}
+
+func (m *machine) readEvents(ctx context.Context, event func(string)) error {
+	conn, err := m.awaitQMP(ctx)
+	if conn == nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	dec := json.NewDecoder(conn)
+	if err := json.NewEncoder(conn).Encode(map[string]any{"execute": "qmp_capabilities"}); err != nil {
+		return err
+	}
+	for {
+		var message struct{ Event string }
+		if err := dec.Decode(&message); err != nil {
+			return nil //nolint:nilerr // QEMU has ended
+		}
+		if message.Event != "" {
+			event(message.Event)
+		}
+	}
+}
+
+// awaitQMP connects once QEMU listens; nil when ctx ends before it does.
+func (m *machine) awaitQMP(ctx context.Context) (net.Conn, error) {
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", m.qmpPath())
+		if err == nil {
+			return conn, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) && ctx.Err() == nil {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil //nolint:nilnil // there is nobody to talk to
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }

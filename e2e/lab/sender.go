@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,6 +18,11 @@ const HostFromGuest = "10.0.2.2"
 type SenderOptions struct {
 	// CaptureAppend is added to the command line of the capture kernel.
 	CaptureAppend string
+	// OnEvent, when not nil, is called with the names of QEMU's events, such as SHUTDOWN or
+	// WATCHDOG, from one goroutine. Not for busy machines, whose balloon needs QMP.
+	OnEvent func(name string)
+	// Devices are added to the machine, each in the words of QEMU's -device.
+	Devices []string
 	// OnLine is called with each line of the console, in order, from one
 	// goroutine. It may cancel the context to pull the plug.
 	OnLine func(line string)
@@ -61,9 +67,13 @@ func RunSender(ctx context.Context, s Scenario, captureInitrd string, opts Sende
 	if err != nil {
 		return nil, err
 	}
-	m.onLine = opts.OnLine
+	m.onLine, m.devices = opts.OnLine, opts.Devices
 	start := time.Now()
-	runErr := m.run(ctx)
+	watched := func() error { return nil }
+	if opts.OnEvent != nil {
+		watched = m.watchEvents(ctx, opts.OnEvent)
+	}
+	runErr := errors.Join(m.run(ctx), watched())
 	console, err := os.ReadFile(m.consolePath())
 	if err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
