@@ -137,7 +137,7 @@ func (c challengers) Promote(ctx context.Context, ref storage.Ref) error {
 	if err != nil {
 		return busy(err)
 	}
-	to, trash, err := s.promote(ref, dir)
+	to, trash, err := s.promote(ctx, ref, dir)
 	if err != nil {
 		return errors.Join(err, lock.Close())
 	}
@@ -146,10 +146,15 @@ func (c challengers) Promote(ctx context.Context, ref storage.Ref) error {
 }
 
 // promote moves both directories and returns where they are now; trash is empty for a dump that is not to be deleted.
-func (s *Store) promote(ref storage.Ref, dir string) (to, trash string, err error) {
+func (s *Store) promote(ctx context.Context, ref storage.Ref, dir string) (to, trash string, err error) {
 	to, err = s.locate(ref)
 	if err != nil {
 		return "", "", err
+	}
+	// Entries of arriving dumps are read from their directories: so the index is right, whatever of this happens.
+	if e, err := s.read(to); err == nil {
+		e.Manifest.State = dumpdir.StateArriving
+		s.note(ctx, &e)
 	}
 	lock, err := s.fs.Lock(to)
 	if err != nil {

@@ -67,6 +67,29 @@ func begin(t *testing.T, m *dumpdirtest.Machine, create func(context.Context, du
 	}
 }
 
+// bring stores the whole of it.
+func bring(t *testing.T, m *dumpdirtest.Machine, create func(context.Context, dumpdir.Meta) (*dumpdir.Writer, error)) {
+	t.Helper()
+	w, err := create(t.Context(), m.Meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.SetPlan(w); err != nil {
+		t.Fatal(err)
+	}
+	for i := range m.Chunks {
+		if err := w.PutChunk(&m.Chunks[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Seal(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // whose returns which of the machines the one dump of the store is of, page by page.
 func whose(t *testing.T, s *local.Store, machines ...*dumpdirtest.Machine) *dumpdirtest.Machine {
 	t.Helper()
@@ -133,6 +156,32 @@ func TestPromotionKilled(t *testing.T) {
 		}
 		if stayed == 0 || went == 0 {
 			t.Errorf("%d kills left the old dump, %d the new one", stayed, went)
+		}
+	}
+}
+
+// TestPromotionKilledIsListed kills the promotion of a complete dump over another, and wants the index to
+// say which one is there once the store is opened and asked for arriving dumps, as a receiver does.
+func TestPromotionKilledIsListed(t *testing.T) {
+	for n, done := 0, false; !done; n++ {
+		dir := t.TempDir()
+		s := open(t, dir, local.Options{})
+		ref := receive(t, s, 3)
+		old, next := dumpdirtest.NewMachine(3, 40, 16), dumpdirtest.NewMachine(4, 60, 16)
+		next.Meta.ID = ref.ID
+		bring(t, next, s.Challengers().Create)
+		s.SetFS(&killFS{FS: dumpdir.OS{}, left: n})
+		done = s.Challengers().Promote(t.Context(), ref) == nil
+		s = open(t, dir, local.Options{})
+		if got, err := s.List(t.Context(), storage.Filter{State: dumpdir.StateArriving}); err != nil || len(got) != 0 {
+			t.Errorf("killed before step %d: %d dumps are arriving, %v", n, len(got), err)
+		}
+		got, err := s.List(t.Context(), storage.Filter{State: dumpdir.StateComplete})
+		if err != nil || len(got) != 1 {
+			t.Fatalf("killed before step %d: %d dumps are complete, %v", n, len(got), err)
+		}
+		if m := whose(t, s, old, next); got[0].Manifest.Pages.Present != m.End.Pages || done && m != next {
+			t.Errorf("killed before step %d: %d pages are listed, and %d there", n, got[0].Manifest.Pages.Present, m.End.Pages)
 		}
 	}
 }

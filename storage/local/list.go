@@ -63,8 +63,12 @@ func (s *Store) present(ctx context.Context, e *storage.Entry) bool {
 	if e.State() != dumpdir.StateArriving {
 		return true
 	}
-	if fresh, err := s.read(e.Path); err == nil && fresh.Ref == e.Ref {
-		e.Manifest = fresh.Manifest
+	fresh, err := s.read(e.Path)
+	if err != nil || fresh.Ref != e.Ref {
+		return true
+	}
+	if e.Manifest = fresh.Manifest; e.State() != dumpdir.StateArriving && !s.opts.ReadOnly {
+		s.note(ctx, &fresh) // somebody was killed before he could
 	}
 	return true
 }

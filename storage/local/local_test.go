@@ -41,24 +41,7 @@ func receive(t *testing.T, s *local.Store, seed uint64) storage.Ref {
 	t.Helper()
 	m := dumpdirtest.NewMachine(seed, 40, 16)
 	m.Meta.CrashTime = m.Meta.CrashTime.Add(time.Duration(seed) * time.Hour)
-	w, err := s.Create(t.Context(), m.Meta)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := m.SetPlan(w); err != nil {
-		t.Fatal(err)
-	}
-	for i := range m.Chunks {
-		if err := w.PutChunk(&m.Chunks[i]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := w.Seal(t.Context(), ""); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	bring(t, m, s.Create)
 	return storage.Ref{Host: m.Meta.Host, ID: m.Meta.ID}
 }
 
