@@ -114,6 +114,7 @@ func TestOtherPlanBehind(t *testing.T) {
 	r.begun(first, 0, false).cutOff(r, 0, 1, 2)
 	r.begun(other, 0, true).cutOff(r, 0)
 	r.wantDump(first, dumpdir.StateArriving, true, 0, 1, 2)
+	r.wantHostBytes()
 	r.begun(other, 1, true).cutOff(r, 1)
 	r.wantDump(first, dumpdir.StateArriving, true, 0, 1, 2)
 	p := r.begun(first, 3, false)
@@ -124,6 +125,28 @@ func TestOtherPlanBehind(t *testing.T) {
 		t.Errorf("sealed as %+v", sealed)
 	}
 	r.wantDump(first, dumpdir.StateComplete, false, first.all()...)
+}
+
+// wantHostBytes checks that what the host has stored is what lies on the disk, challenger and all.
+func (r *rig) wantHostBytes() {
+	r.t.Helper()
+	want := uint64(0)
+	for _, pattern := range []string{"dumps/web1/*/vmcore*", "next/web1/*/vmcore*"} {
+		files, err := filepath.Glob(filepath.Join(r.data, pattern))
+		if err != nil || len(files) != 2 {
+			r.t.Fatalf("%q: %v", files, err)
+		}
+		for _, f := range files {
+			st, err := os.Stat(f)
+			if err != nil {
+				r.t.Fatal(err)
+			}
+			want += uint64(st.Size())
+		}
+	}
+	if got, err := r.server.hostBytes(r.t.Context(), "web1"); err != nil || got != want {
+		r.t.Errorf("the host has %d bytes, want %d: %v", got, want, err)
+	}
 }
 
 // TestOtherPlanFinishesBehind has the second plan end in good order, with less than the first.

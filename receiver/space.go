@@ -91,7 +91,7 @@ func (s *Server) queueSpace() (free uint64, bounded bool) {
 	return free, bounded && err == nil
 }
 
-// hostBytes returns what is stored of a host, dumps that are arriving included.
+// hostBytes returns what is stored of a host, arriving dumps and challengers included.
 func (s *Server) hostBytes(ctx context.Context, host string) (uint64, error) {
 	entries, err := s.cfg.Store.List(ctx, storage.Filter{Host: host})
 	if err != nil {
@@ -99,9 +99,14 @@ func (s *Server) hostBytes(ctx context.Context, host string) (uint64, error) {
 	}
 	sum := uint64(0)
 	for _, e := range entries {
-		sum += uint64(max(0, e.Manifest.Bytes.VMCore)) + uint64(max(0, e.Manifest.Bytes.Log))
+		sum += storedBytes(&e.Manifest)
 	}
-	return sum, nil
+	next, err := s.challengerBytes(ctx, host)
+	return sum + next, err
+}
+
+func storedBytes(m *dumpdir.Manifest) uint64 {
+	return uint64(max(0, m.Bytes.VMCore)) + uint64(max(0, m.Bytes.Log))
 }
 
 // quota returns why the host may not store need bytes more now, empty if it may.
