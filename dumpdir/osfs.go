@@ -44,6 +44,17 @@ func (f osFile) Allocate(off, n int64) error {
 	return ferr
 }
 
+// Forget implements Forgetter with posix_fadvise(2). Pages that are not on the disk yet stay.
+func (f osFile) Forget() error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var aerr error
+	err = raw.Control(func(fd uintptr) { aerr = unix.Fadvise(int(fd), 0, 0, unix.FADV_DONTNEED) })
+	return errors.Join(err, aerr)
+}
+
 func open(name string, flag int) (File, error) {
 	f, err := os.OpenFile(filepath.FromSlash(name), flag, 0o640)
 	if err != nil {

@@ -1,6 +1,10 @@
 package dumpdir
 
-import "github.com/corehaul/corehaul/mem"
+import (
+	"context"
+
+	"github.com/corehaul/corehaul/mem"
+)
 
 // VerifyOptions of Verify. The zero value is right.
 type VerifyOptions struct {
@@ -8,6 +12,9 @@ type VerifyOptions struct {
 	Progress func(done, total int64)
 	// MaxFindings bounds Report.Findings; 0 means 1000. Counting goes on.
 	MaxFindings int
+	// Limit, when set, is called before each read with the number of bytes, and may wait. Its error ends the
+	// verification. What is read comes from the disk then, and is not left in the system's cache.
+	Limit func(ctx context.Context, n int) error
 }
 
 // Report is what a verification found.

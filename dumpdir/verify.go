@@ -14,6 +14,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
@@ -49,28 +50,59 @@ func (d *Dump) Verify(ctx context.Context, opts VerifyOptions) (*Report, error) 
 		d: d, jr: d.jr, ctx: ctx, opts: opts, sum: sha256.New(), buf: make([]byte, 64<<10),
 		rep: &Report{State: d.m.State, Progress: d.Progress(), Findings: []Finding{}},
 	}
+	if opts.Limit != nil {
+		v.d = d.limited(ctx, opts.Limit)
+		v.jr = v.d.jr
+	}
 	v.structure()
+	err := v.run()
+	if v.isLoss(err) {
+		err = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return v.rep, nil
+}
+
+// run reads everything behind the structure.
+func (v *verifier) run() error {
 	if v.jr == nil {
 		return v.withoutJournal()
 	}
 	v.as = v.jr.state()
 	if v.jr.seal == nil && v.sealLost() {
-		v.as = d.claimed
+		v.as = v.d.claimed
 	}
 	if err := v.log(); err != nil {
-		return nil, err
+		return err
 	}
 	if v.jr.plan != nil {
 		if err := v.vmcore(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if v.jr.seal != nil {
-		if err := v.sums(); err != nil {
-			return nil, err
-		}
+		return v.sums()
 	}
-	return v.rep, nil
+	return nil
+}
+
+// isLoss turns an error that says that the medium does not give the bytes back into a finding: what lies behind it was
+// not looked at. The same goes for a journal that changed since it was opened.
+func (v *verifier) isLoss(err error) bool {
+	if isDamage(err) {
+		return v.damage(err) == nil
+	}
+	lost := errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EBADMSG) || errors.Is(err, syscall.EUCLEAN)
+	if lost {
+		f := Finding{File: VMCoreName, Offset: v.pos, Where: "disk", Text: err.Error()}
+		if pe, ok := errors.AsType[*fs.PathError](err); ok && path.Base(pe.Path) != v.name {
+			f.File, f.Offset = path.Base(pe.Path), -1
+		}
+		v.find(f)
+	}
+	return lost
 }
 
 const defaultFindings = 1000
@@ -124,14 +156,14 @@ func (v *verifier) brokenSpans() []span {
 }
 
 // withoutJournal reads what a dump whose journal is beyond use still has.
-func (v *verifier) withoutJournal() (*Report, error) {
+func (v *verifier) withoutJournal() error {
 	name, ok := v.d.VMCorePath()
 	if !ok {
-		return v.rep, nil
+		return nil
 	}
 	f, err := v.d.fs.Open(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	v.rep.Progress = Progress{} // counted anew
 	size, err := f.Size()
@@ -140,7 +172,7 @@ func (v *verifier) withoutJournal() (*Report, error) {
 	}
 	v.rep.State = StateDamaged
 	v.rep.Warnings = append(v.rep.Warnings, "the journal is beyond use: pages were only decoded, not compared")
-	return v.rep, errors.Join(err, f.Close())
+	return errors.Join(err, f.Close())
 }
 
 func (v *verifier) log() error {

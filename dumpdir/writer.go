@@ -155,7 +155,8 @@ func (c *core) create(meta *Meta) error {
 func (c *core) removeTemporary(names []string) error {
 	for _, name := range names {
 		if strings.HasSuffix(name, tmpSuffix) {
-			if err := c.fs.Remove(c.path(name)); err != nil {
+			// One of a side file may have got its name meanwhile.
+			if err := ignoreNotExist(c.fs.Remove(c.path(name))); err != nil {
 				return err
 			}
 		}
