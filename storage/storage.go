@@ -26,6 +26,10 @@ var (
 	ErrBusy = errors.New("dump is being written")
 	// ErrArriving: the dump is not sealed, and the call takes sealed ones unless it is forced.
 	ErrArriving = errors.New("dump is still arriving")
+	// ErrPinned: somebody wants the dump kept.
+	ErrPinned = errors.New("dump is pinned")
+	// ErrChanged: the dump is not the one any more that the caller looked at: its sender came back, or it was replaced.
+	ErrChanged = errors.New("dump has changed meanwhile")
 	// ErrBadName: a host or id that breaks the grammar.
 	ErrBadName = errors.New("bad name")
 )
@@ -66,10 +70,23 @@ type Entry struct {
 	Ref
 	Path     string           `json:"path"` // directory; a URL for a store that is not local
 	Manifest dumpdir.Manifest `json:"manifest"`
+
+	Pin          *dumpdir.Pin          `json:"pin,omitempty"`          // nil: not pinned
+	Verification *dumpdir.Verification `json:"verification,omitempty"` // the last one of this seal; nil: none yet
 }
 
-// State returns the state of the dump.
-func (e *Entry) State() dumpdir.State { return e.Manifest.State }
+// State returns the state of the dump: that of its manifest, unless damage is known.
+func (e *Entry) State() dumpdir.State {
+	if e.Verification != nil && e.Verification.Damaged > 0 {
+		return dumpdir.StateDamaged
+	}
+	return e.Manifest.State
+}
+
+// Bytes returns how many bytes the dump takes: of its vmcore and its log.
+func (e *Entry) Bytes() uint64 {
+	return uint64(max(0, e.Manifest.Bytes.VMCore)) + uint64(max(0, e.Manifest.Bytes.Log))
+}
 
 // When returns the time that dumps are sorted by: of the crash, or of arrival when that is not known.
 func (e *Entry) When() time.Time {
@@ -86,6 +103,7 @@ type Filter struct {
 	Since, Until time.Time // of When; Since included, Until excluded
 	Release      string    // part of the kernel release
 	Panic        string    // part of the panic line, letter case ignored
+	Pinned       bool      // only pinned ones
 	Limit        int       // at most that many, the newest; 0 means all
 }
 
@@ -131,7 +149,20 @@ type Store interface {
 	// Remove deletes a dump. It disappears from lists and finds at once and for good, even if a kill
 	// interrupts the deletion of its bytes. Its challenger goes with it. When one of them is arriving it needs opts.Force, else the error
 	// matches ErrArriving; one that another process is writing is ErrBusy even then. A writer of this process is revoked first.
+	// A pinned dump is never removed: ErrPinned.
 	Remove(ctx context.Context, ref Ref, opts RemoveOptions) error
+
+	// Pin keeps a dump, in any state, from Remove. It is durable on return; pinned again, time and reason are the new ones. The error
+	// matches ErrNotFound.
+	Pin(ctx context.Context, ref Ref, reason string) error
+
+	// Unpin takes the pin away. A dump without one is left as it is. The error matches ErrNotFound.
+	Unpin(ctx context.Context, ref Ref) error
+
+	// SaveVerification records durably what a verification of a sealed dump found; as is the dump as it was opened for
+	// it. The error matches ErrNotFound when it is gone and ErrChanged when its sender has come back since: what
+	// was found then says nothing.
+	SaveVerification(ctx context.Context, as *dumpdir.Manifest, v *dumpdir.Verification) error
 
 	// Challengers returns the second place that each dump has: see there.
 	Challengers() Challengers
@@ -159,4 +190,6 @@ type ResumeOptions struct {
 // RemoveOptions of Store.Remove.
 type RemoveOptions struct {
 	Force bool // also a dump that is arriving
+	// As, when set, is the dump that the caller looked at: if it was sealed anew since, the error matches ErrChanged.
+	As *dumpdir.Manifest
 }

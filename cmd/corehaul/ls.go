@@ -46,6 +46,7 @@ func newLs(a *app) *cobra.Command {
 	flags.StringVar(&until, "until", "", "only crashes before: as --since")
 	flags.StringVar(&f.Release, "release", "", "only kernels whose release contains this")
 	flags.StringVar(&f.Panic, "panic", "", "only crashes whose panic line contains this")
+	flags.BoolVar(&f.Pinned, "pinned", false, "only pinned dumps")
 	flags.IntVarP(&f.Limit, "limit", "n", 0, "at most so many, the newest; 0 for all")
 	return cmd
 }
@@ -106,13 +107,21 @@ func (a *app) ls(ctx context.Context, f storage.Filter) error {
 }
 
 func (a *app) printTable(entries []storage.Entry) error {
-	t := cli.NewTable(a.stdio.Out, "ID", "HOST", "TIME", "KERNEL", "STATE", "PAGES", "BYTES", "TOOK", "PANIC")
+	t := cli.NewTable(a.stdio.Out, "ID", "HOST", "TIME", "KERNEL", "STATE", "PAGES", "BYTES", "TOOK", "PIN", "PANIC")
 	for _, e := range entries {
 		m := &e.Manifest
-		t.Row(e.ID[:min(shownID, len(e.ID))], e.Host, cli.Time(e.When()), m.Release, string(m.State),
-			pages(m), cli.Bytes(uint64(max(m.Bytes.VMCore, 0))), took(m.StartTime, m.EndTime), cli.Clip(m.PanicLine, 72))
+		t.Row(e.ID[:min(shownID, len(e.ID))], e.Host, cli.Time(e.When()), m.Release, string(e.State()),
+			pages(m), cli.Bytes(uint64(max(m.Bytes.VMCore, 0))), took(m.StartTime, m.EndTime), pinMark(&e), cli.Clip(m.PanicLine, 72))
 	}
 	return t.Flush()
+}
+
+// pinMark is what the table says of a pin.
+func pinMark(e *storage.Entry) string {
+	if e.Pin == nil {
+		return "-"
+	}
+	return "pinned"
 }
 
 // pages tells how many pages are here, and of how many when some are missing.

@@ -20,44 +20,23 @@ func newRm(a *app) *cobra.Command {
 		Use: "rm ID...", GroupID: groupDumps, Args: cobra.MinimumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Remove dumps from the store",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.rm(cmd.Context(), args, storage.RemoveOptions{Force: force})
+			return a.eachDump(cmd.Context(), args, "removed", func(s *local.Store, ref storage.Ref) error {
+				return removeError(s.Remove(cmd.Context(), ref, storage.RemoveOptions{Force: force}))
+			})
 		},
 	}
 	a.dataFlag(cmd)
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "also a dump that is still arriving")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "also a dump that is still arriving; never a pinned one")
 	cli.NoEnv(cmd.Flags(), "force")
 	return cmd
-}
-
-// rm removes dumps. All names are resolved before the first one is removed.
-func (a *app) rm(ctx context.Context, names []string, opts storage.RemoveOptions) error {
-	store, err := a.open(ctx, local.Options{})
-	if err != nil {
-		return err
-	}
-	var refs []storage.Ref
-	for _, name := range names {
-		e, findErr := store.Find(ctx, name)
-		if findErr != nil {
-			return errors.Join(fmt.Errorf("%q: %w", name, findErr), store.Close())
-		}
-		refs = append(refs, e.Ref)
-	}
-	for _, ref := range refs {
-		if err = store.Remove(ctx, ref, opts); err != nil {
-			err = removeError(err)
-			break
-		}
-		if _, err = fmt.Fprintln(a.stdio.Out, "removed", ref); err != nil {
-			break
-		}
-	}
-	return errors.Join(err, store.Close())
 }
 
 func removeError(err error) error {
 	if errors.Is(err, storage.ErrArriving) {
 		return cli.WithHint(err, "--force removes it all the same")
+	}
+	if errors.Is(err, storage.ErrPinned) {
+		return cli.WithHint(err, "'corehaul unpin' lets it go; --force does not")
 	}
 	return err
 }

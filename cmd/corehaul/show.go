@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
@@ -40,8 +41,10 @@ func (a *app) show(_ context.Context, t *target) error {
 	rows := facts{
 		{"id", m.ID},
 		{"host", m.Host},
-		{"state", string(m.State)},
+		{"state", string(t.entry.State())},
 		{"reason", m.Reason},
+		{"pinned", pinText(t.entry.Pin)},
+		{"verified", verifiedText(t.entry.Verification)},
 		{"panic", m.PanicLine},
 		{"kernel", m.Release},
 		{"machine", m.Machine},
@@ -71,7 +74,31 @@ func (a *app) show(_ context.Context, t *target) error {
 			{"pages of RAM", counts(p.Classes)},
 		}...)
 	}
+	if v := t.entry.Verification; v != nil {
+		for _, f := range v.Findings {
+			rows = append(rows, [2]string{"damage", findingLine(f)})
+		}
+	}
 	return rows.print(a)
+}
+
+// pinText tells since when a dump is pinned, and why.
+func pinText(p *dumpdir.Pin) string {
+	if p == nil {
+		return ""
+	}
+	return strings.TrimSpace(cli.Time(p.Time) + " " + p.Reason)
+}
+
+// verifiedText tells when a dump was verified last and what was found.
+func verifiedText(v *dumpdir.Verification) string {
+	switch {
+	case v == nil:
+		return ""
+	case v.Damaged > 0:
+		return fmt.Sprintf("%s, damaged in %d place(s)", cli.Time(v.Time), v.Damaged)
+	}
+	return cli.Time(v.Time) + ", no damage found"
 }
 
 // facts are lines of a name and a value; those without a value are not printed.

@@ -110,7 +110,7 @@ func put(ctx context.Context, db execer, e *storage.Entry, read time.Time) error
 		ON CONFLICT (host, id) DO UPDATE SET path = excluded.path, state = excluded.state, release = excluded.release,
 			panic_line = excluded.panic_line, at_ms = excluded.at_ms, read_ns = excluded.read_ns, manifest = excluded.manifest
 		WHERE excluded.read_ns >= dump.read_ns`,
-		e.Host, e.ID, e.Path, string(e.State()), e.Manifest.Release, e.Manifest.PanicLine, e.When().UnixMilli(), read.UnixNano(), string(m))
+		e.Host, e.ID, e.Path, string(e.Manifest.State), e.Manifest.Release, e.Manifest.PanicLine, e.When().UnixMilli(), read.UnixNano(), string(m))
 	return err
 }
 

@@ -160,21 +160,35 @@ func (s *Store) promote(ctx context.Context, ref storage.Ref, dir string) (to, t
 	if err != nil {
 		return "", "", busy(err)
 	}
-	if trash, err = s.retire(ref, to); err == nil {
-		err = s.move(dir, to)
-	}
+	trash, err = s.swap(ref, dir, to)
 	return to, trash, errors.Join(err, lock.Close())
+}
+
+// swap puts the dump in to out of the way and the challenger in dir to its place, with the dump's pin.
+func (s *Store) swap(ref storage.Ref, dir, to string) (trash string, err error) {
+	unlock, err := s.lockSides()
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if err := s.inheritPin(to, dir); err != nil {
+		return "", err
+	}
+	if trash, err = s.retire(ref, to); err != nil {
+		return "", err
+	}
+	return trash, s.move(dir, to)
 }
 
 // retire puts a dump that is replaced out of the way. It returns where it is to be deleted, if it is.
 func (s *Store) retire(ref storage.Ref, dir string) (trash string, err error) {
 	e, err := s.read(dir)
-	if err != nil || e.State() != dumpdir.StateComplete {
+	if (err != nil || e.State() != dumpdir.StateComplete) && s.pinned(dir) == nil {
 		return s.moveTo(trashName, ref, dir)
 	}
 	aside, err := s.moveTo(replacedName, ref, dir)
 	if err == nil {
-		s.opts.Log.Warn("a complete dump was replaced and put aside", "host", ref.Host, "dump", ref.ID, "to", aside)
+		s.opts.Log.Warn("a complete or pinned dump was replaced and put aside", "host", ref.Host, "dump", ref.ID, "to", aside)
 	}
 	return "", err
 }

@@ -21,8 +21,11 @@ const maxIgnored = 100
 
 // List implements storage.Store.
 func (s *Store) List(ctx context.Context, f storage.Filter) ([]storage.Entry, error) {
-	limit := f.Limit
+	limit, state := f.Limit, f.State
 	f.Limit = 0 // some that the index has may be gone
+	if state == dumpdir.StateDamaged {
+		f.State = "" // most damage is known to the side file only
+	}
 	var entries []storage.Entry
 	err := s.withIndex(ctx, func(ix *indexHandle) (err error) {
 		entries, err = ix.List(ctx, f)
@@ -41,7 +44,7 @@ func (s *Store) List(ctx context.Context, f storage.Filter) ([]storage.Entry, er
 		if limit > 0 && len(out) == limit {
 			break
 		}
-		if s.present(ctx, &e) && (f.State == "" || e.State() == f.State) {
+		if s.present(ctx, &e) && (state == "" || e.State() == state) && (!f.Pinned || e.Pin != nil) {
 			out = append(out, e)
 		}
 	}
@@ -60,17 +63,23 @@ func (s *Store) present(ctx context.Context, e *storage.Entry) bool {
 		}
 		return false
 	}
-	if e.State() != dumpdir.StateArriving {
-		return true
+	s.refresh(ctx, e)
+	s.readSides(e)
+	return true
+}
+
+// refresh reads an arriving dump anew.
+func (s *Store) refresh(ctx context.Context, e *storage.Entry) {
+	if e.Manifest.State != dumpdir.StateArriving {
+		return
 	}
 	fresh, err := s.read(e.Path)
 	if err != nil || fresh.Ref != e.Ref {
-		return true
+		return
 	}
-	if e.Manifest = fresh.Manifest; e.State() != dumpdir.StateArriving && !s.opts.ReadOnly {
+	if e.Manifest = fresh.Manifest; e.Manifest.State != dumpdir.StateArriving && !s.opts.ReadOnly {
 		s.note(ctx, &fresh) // somebody was killed before he could
 	}
-	return true
 }
 
 // forget takes a dump out of the index that somebody removed by hand.
@@ -137,7 +146,7 @@ func choose(entries []storage.Entry, f storage.Filter) []storage.Entry {
 	return slices.DeleteFunc(entries, func(e storage.Entry) bool {
 		at := e.When()
 		return f.Host != "" && e.Host != f.Host ||
-			f.State != "" && e.State() != f.State ||
+			f.State != "" && e.Manifest.State != f.State ||
 			!f.Since.IsZero() && at.Before(f.Since) ||
 			!f.Until.IsZero() && !at.Before(f.Until) ||
 			!strings.Contains(e.Manifest.Release, f.Release) ||

@@ -5,7 +5,7 @@
 //	dumps/<host>/<UTC time>-<short id>/   one dump each, as dumpdir lays it out; the time is that of the crash, or of arrival
 //	next/<host>/<id>/                     challengers, as dumpdir lays them out: see storage.Challengers
 //	trash/                                dumps that are being deleted, and for an instant scratch files
-//	replaced/                             complete dumps whose place a larger one has taken, for people to look at and delete
+//	replaced/                             complete or pinned dumps whose place a larger one has taken, for people to look at and delete
 //	damaged/                              dumps that could not be resumed, for people to look at: see Resume
 //	index.db, index.db-wal, index.db-shm  the index: a cache of the manifests
 //	index.lock                            held while the index is made or replaced
@@ -16,7 +16,8 @@
 // dump or one that the next process to open the store finishes deleting.
 //
 // A Store is safe for concurrent use, and several processes may have the same directory open: a
-// dump has one writer, held by flock(2) on its directory.
+// dump has one writer, held by flock(2) on its directory. Who writes side files, and who moves a dump away
+// that may have them, holds flock(2) on dumps/ for that time; it is taken after a dump's own lock, or that one without waiting.
 package local
 
 import (
@@ -77,7 +78,8 @@ func closed(w *dumpdir.Writer) bool { return w == nil || w.Closed() }
 
 // Options of Open. The zero value is right.
 type Options struct {
-	// ReadOnly makes no directory and no index, and fails when there is no store: for commands that only look.
+	// ReadOnly makes no directory and no index, and fails when there is no store: for commands that look, or do
+	// something to a dump that is there.
 	ReadOnly bool
 	// Log takes what goes wrong with the index, which is no reason to fail. Nil means slog.Default().
 	Log *slog.Logger

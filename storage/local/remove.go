@@ -22,8 +22,11 @@ func (s *Store) Remove(ctx context.Context, ref storage.Ref, opts storage.Remove
 	sl := s.slot(ref)
 	sl.mu.Lock()
 	defer sl.mu.Unlock()
+	if err := s.removable(ref, dir, opts); err != nil {
+		return err
+	}
 	if !opts.Force {
-		if err := errors.Join(arriving(s.fs, dir), arriving(s.fs, s.challengerDir(ref))); err != nil {
+		if err := arriving(s.fs, s.challengerDir(ref)); err != nil {
 			return fmt.Errorf("%s: %w", ref, err)
 		}
 	}
@@ -38,7 +41,7 @@ func (s *Store) Remove(ctx context.Context, ref storage.Ref, opts storage.Remove
 	if err != nil {
 		return busy(err)
 	}
-	trash, err := s.moveTo(trashName, ref, dir)
+	trash, err := s.takeOut(ref, dir, opts)
 	if err != nil {
 		return errors.Join(err, lock.Close())
 	}
@@ -47,6 +50,35 @@ func (s *Store) Remove(ctx context.Context, ref storage.Ref, opts storage.Remove
 		err = nil
 	}
 	return errors.Join(err, os.RemoveAll(trash), lock.Close())
+}
+
+// takeOut moves a dump to the trash unless it may not be removed, and returns where it is. The dump's lock is held: no
+// sender has come back since removable was asked, and with the lock of side files nobody pins it any more.
+func (s *Store) takeOut(ref storage.Ref, dir string, opts storage.RemoveOptions) (trash string, err error) {
+	unlock, err := s.lockSides()
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if err := s.removable(ref, dir, opts); err != nil {
+		return "", err
+	}
+	return s.moveTo(trashName, ref, dir)
+}
+
+// removable returns why a dump may not be removed. Its challenger is not looked at.
+func (s *Store) removable(ref storage.Ref, dir string, opts storage.RemoveOptions) error {
+	err := s.pinned(dir)
+	if err == nil && !opts.Force {
+		err = arriving(s.fs, dir)
+	}
+	if err == nil && opts.As != nil {
+		err = s.sealedAs(dir, opts.As)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", ref, err)
+	}
+	return nil
 }
 
 // arriving returns ErrArriving for a dump that is not sealed. One that cannot be read, or is not there, is no

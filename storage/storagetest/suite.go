@@ -25,20 +25,24 @@ import (
 func Run(t *testing.T, newStore func(t *testing.T) (open func() storage.Store)) {
 	t.Helper()
 	for name, test := range map[string]func(*testing.T, func() storage.Store){
-		"Life":      testLife,
-		"Next":      testChallenger,
-		"NextBusy":  testChallengerBusy,
-		"NextGoes":  testChallengerGoes,
-		"Scratch":   testScratch,
-		"Find":      testFind,
-		"Filters":   testFilters,
-		"Refusals":  testRefusals,
-		"Takeover":  testTakeover,
-		"Remove":    testRemove,
-		"Reindex":   testReindex,
-		"SameID":    testSameID,
-		"Sessions":  testSessions,
-		"Processes": testProcesses,
+		"Life":          testLife,
+		"Next":          testChallenger,
+		"NextBusy":      testChallengerBusy,
+		"NextGoes":      testChallengerGoes,
+		"Scratch":       testScratch,
+		"Find":          testFind,
+		"Filters":       testFilters,
+		"Refusals":      testRefusals,
+		"Takeover":      testTakeover,
+		"Remove":        testRemove,
+		"Reindex":       testReindex,
+		"SameID":        testSameID,
+		"Sessions":      testSessions,
+		"Pin":           testPin,
+		"PinPromoted":   testPinPromoted,
+		"Verification":  testVerification,
+		"RemoveChanged": testRemoveChanged,
+		"Processes":     testProcesses,
 	} {
 		t.Run(name, func(t *testing.T) {
 			open := newStore(t)

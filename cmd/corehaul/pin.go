@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/local"
+)
+
+func newPin(a *app) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use: "pin ID...", GroupID: groupDumps, Args: cobra.MinimumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
+		Short: "Keep dumps from rm and from retention",
+		Long: `Keep dumps, also arriving ones, from rm and from retention until they are unpinned.
+The pin lies in the dump's directory and goes with it. Pinned again, a dump has
+the new time and reason.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.eachDump(cmd.Context(), args, "pinned", func(s *local.Store, ref storage.Ref) error {
+				return s.Pin(cmd.Context(), ref, reason)
+			})
+		},
+	}
+	a.dataFlag(cmd)
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who find the pin")
+	cli.NoEnv(cmd.Flags(), "reason")
+	return cmd
+}
+
+func newUnpin(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "unpin ID...", GroupID: groupDumps, Args: cobra.MinimumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
+		Short: "Let pinned dumps go again",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.eachDump(cmd.Context(), args, "unpinned", func(s *local.Store, ref storage.Ref) error {
+				return s.Unpin(cmd.Context(), ref)
+			})
+		},
+	}
+	a.dataFlag(cmd)
+	return cmd
+}
+
+// eachDump does something to dumps of the store and prints what was done. All names are resolved before
+// anything is done.
+func (a *app) eachDump(ctx context.Context, names []string, done string, do func(*local.Store, storage.Ref) error) error {
+	store, err := a.open(ctx, local.Options{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	var refs []storage.Ref
+	for _, name := range names {
+		e, findErr := store.Find(ctx, name)
+		if findErr != nil {
+			return errors.Join(fmt.Errorf("%q: %w", name, findErr), store.Close())
+		}
+		refs = append(refs, e.Ref)
+	}
+	for _, ref := range refs {
+		if err = do(store, ref); err != nil {
+			break
+		}
+		if _, err = fmt.Fprintln(a.stdio.Out, done, ref); err != nil {
+			break
+		}
+	}
+	return errors.Join(err, store.Close())
+}

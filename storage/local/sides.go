@@ -1,0 +1,136 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/storage"
+)
+
+// lockSides waits for the lock that whoever writes side files holds, and whoever moves a dump away that
+// may have them: flock(2) on the directory of dumps, which every user of the store can open.
+func (s *Store) lockSides() (unlock func(), err error) {
+	d, err := os.Open(s.dumps())
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return func() {
+		if err := d.Close(); err != nil {
+			s.opts.Log.Warn("closing the lock of side files", "error", err)
+		}
+	}, nil
+}
+
+// withSides runs fn on the directory of a dump with the lock of side files.
+func (s *Store) withSides(ref storage.Ref, fn func(dir string) error) error {
+	unlock, err := s.lockSides()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	dir, err := s.locate(ref)
+	if err == nil {
+		err = busy(fn(dir))
+	}
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		err = fmt.Errorf("%s: %w", ref, err)
+	}
+	return err
+}
+
+// Pin implements storage.Store.
+func (s *Store) Pin(_ context.Context, ref storage.Ref, reason string) error {
+	return s.withSides(ref, func(dir string) error {
+		return dumpdir.SavePin(s.fs, dir, dumpdir.Pin{Time: time.Now(), Reason: reason})
+	})
+}
+
+// Unpin implements storage.Store.
+func (s *Store) Unpin(_ context.Context, ref storage.Ref) error {
+	return s.withSides(ref, func(dir string) error { return dumpdir.RemovePin(s.fs, dir) })
+}
+
+// SaveVerification implements storage.Store.
+func (s *Store) SaveVerification(_ context.Context, as *dumpdir.Manifest, v *dumpdir.Verification) error {
+	return s.withSides(storage.Ref{Host: as.Host, ID: as.ID}, func(dir string) error {
+		if err := s.unwritten(dir, as); err != nil {
+			return err
+		}
+		return dumpdir.SaveVerification(s.fs, dir, v)
+	})
+}
+
+// unwritten returns ErrChanged when a writer has the dump, or it is not sealed as it was. It takes the writer's lock for
+// an instant, so that a writer which has begun shows.
+func (s *Store) unwritten(dir string, as *dumpdir.Manifest) error {
+	lock, err := s.fs.Lock(dir)
+	if errors.Is(err, dumpdir.ErrLocked) {
+		return storage.ErrChanged
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.sealedAs(dir, as), lock.Close())
+}
+
+// sealedAs returns ErrChanged unless the dump in dir has the seal that as tells of. One that cannot be read has not
+// changed.
+func (s *Store) sealedAs(dir string, as *dumpdir.Manifest) error {
+	e, err := s.read(dir)
+	if err != nil {
+		return nil //nolint:nilerr // see above
+	}
+	m := &e.Manifest
+	same := dumpdir.NewVerification(as, &dumpdir.Report{}, time.Time{}).Of(m)
+	if !same || m.State == dumpdir.StateArriving || m.Pages != as.Pages {
+		return storage.ErrChanged
+	}
+	return nil
+}
+
+// pinned returns ErrPinned for a dump that is. A pin that cannot be read is one.
+func (s *Store) pinned(dir string) error {
+	pin, err := dumpdir.ReadPin(s.fs, dir)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", storage.ErrPinned, err)
+	case pin != nil && pin.Reason != "":
+		return fmt.Errorf("%w (%s)", storage.ErrPinned, pin.Reason)
+	case pin != nil:
+		return storage.ErrPinned
+	}
+	return nil
+}
+
+// readSides adds what the side files say to an entry.
+func (s *Store) readSides(e *storage.Entry) {
+	var err error
+	if e.Pin, err = dumpdir.ReadPin(s.fs, e.Path); err != nil {
+		e.Pin = &dumpdir.Pin{Version: dumpdir.SideFileVersion, Reason: "the pin cannot be read: " + err.Error()}
+	}
+	v, err := dumpdir.ReadVerification(s.fs, e.Path)
+	if err == nil && v != nil && v.Of(&e.Manifest) && e.Manifest.State != dumpdir.StateArriving {
+		e.Verification = v
+	}
+}
+
+// inheritPin pins the dump in to as the one in from is.
+func (s *Store) inheritPin(from, to string) error {
+	pin, err := dumpdir.ReadPin(s.fs, from)
+	if err != nil {
+		pin = &dumpdir.Pin{Time: time.Now(), Reason: "as the dump before, whose pin could not be read"}
+	}
+	if pin == nil {
+		return nil
+	}
+	return dumpdir.SavePin(s.fs, to, *pin)
+}
