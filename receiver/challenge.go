@@ -250,12 +250,24 @@ func (s *Server) settle(ctx context.Context, ref storage.Ref, reason string) (*s
 		return nil, err
 	}
 	if contested {
-		err = s.cfg.Store.Challengers().Drop(ctx, ref)
-		if errors.Is(err, storage.ErrNotFound) {
-			err = nil
-		}
+		err = s.drop(ctx, ref)
 	}
 	return end, err
+}
+
+// drop deletes a challenger that is behind.
+func (s *Server) drop(ctx context.Context, ref storage.Ref) error {
+	st, _, err := standingIn(ctx, ref, s.cfg.Store.Challengers().Open)
+	if err == nil {
+		err = s.cfg.Store.Challengers().Drop(ctx, ref)
+	}
+	if err == nil {
+		s.cfg.Log.Warn("another plan of a dump got less far and was dropped", "host", ref.Host, "dump", ref.ID, "pages", st.pages)
+	}
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // settle decides between the dump and its challenger, now that the sender has ended with one of them.

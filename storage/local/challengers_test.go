@@ -46,20 +46,23 @@ func contest(t *testing.T, dir string) (s *local.Store, ref storage.Ref, first, 
 	return s, storage.Ref{Host: first.Meta.Host, ID: first.Meta.ID}, first, next
 }
 
+// creator makes a dump or a challenger.
+type creator func(context.Context, dumpdir.Meta) (*dumpdir.Writer, error)
+
 // begin stores the plan and the first chunk of a machine's dump.
-func begin(t *testing.T, m *dumpdirtest.Machine, create func(context.Context, dumpdir.Meta) (*dumpdir.Writer, error)) {
+func begin(t *testing.T, m *dumpdirtest.Machine, create creator) {
 	t.Helper()
-	w, err := create(t.Context(), m.Meta)
-	if err != nil {
+	w := put(t, m, create, 1)
+	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.SetPlan(w); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.PutChunk(&m.Chunks[0]); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Commit(); err != nil {
+}
+
+// bring stores the whole of it.
+func bring(t *testing.T, m *dumpdirtest.Machine, create creator) {
+	t.Helper()
+	w := put(t, m, create, len(m.Chunks))
+	if _, err := w.Seal(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
@@ -67,8 +70,8 @@ func begin(t *testing.T, m *dumpdirtest.Machine, create func(context.Context, du
 	}
 }
 
-// bring stores the whole of it.
-func bring(t *testing.T, m *dumpdirtest.Machine, create func(context.Context, dumpdir.Meta) (*dumpdir.Writer, error)) {
+// put stores the plan and so many chunks.
+func put(t *testing.T, m *dumpdirtest.Machine, create creator, chunks int) *dumpdir.Writer {
 	t.Helper()
 	w, err := create(t.Context(), m.Meta)
 	if err != nil {
@@ -77,17 +80,15 @@ func bring(t *testing.T, m *dumpdirtest.Machine, create func(context.Context, du
 	if err := m.SetPlan(w); err != nil {
 		t.Fatal(err)
 	}
-	for i := range m.Chunks {
+	for i := range chunks {
 		if err := w.PutChunk(&m.Chunks[i]); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := w.Seal(t.Context(), ""); err != nil {
+	if _, err := w.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	return w
 }
 
 // whose returns which of the machines the one dump of the store is of, page by page.
