@@ -263,12 +263,17 @@ type networkState struct {
 	stop func()
 }
 
-// startNetwork brings the network up while the job looks at the dump.
+// startNetwork brings the network up while the job looks at the dump. Patience and
+// deadline end it.
 func (r *runner) startNetwork(ctx context.Context) *networkState {
 	s := &networkState{done: make(chan struct{}), stop: func() {}}
 	go func() {
 		defer close(s.done)
-		ctx, cancel := context.WithDeadline(ctx, r.start.Add(time.Duration(r.cfg.Patience)))
+		limit := r.cfg.Patience
+		if d := r.cfg.Deadline; d > 0 {
+			limit = min(limit, d)
+		}
+		ctx, cancel := context.WithDeadline(ctx, r.start.Add(time.Duration(limit)))
 		defer cancel()
 		stop, err := r.sys.network(ctx, r.cfg.Network, func(format string, args ...any) {
 			// It says what it waits for again and again.

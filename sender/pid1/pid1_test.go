@@ -158,6 +158,12 @@ func TestFailures(t *testing.T) {
 		{"network too late", func(f *fake) { f.netWait = 24 * time.Hour }, func(ctx context.Context, env Env) Outcome {
 			return failed(env.Network(ctx))
 		}, "deadline exceeded", "poweroff"},
+		{"network later than the deadline", func(f *fake) {
+			f.files["/proc/cmdline"] = "corehaul.deadline=1m"
+			f.netWait = 2 * time.Minute
+		}, func(ctx context.Context, env Env) Outcome {
+			return failed(env.Network(ctx))
+		}, "deadline exceeded", "poweroff"},
 		{"panic", nil, func(context.Context, Env) Outcome { panic("a bug") }, "internal error: a bug", "poweroff"},
 		{"job hangs past its deadline", func(f *fake) { f.files["/proc/cmdline"] = "corehaul.deadline=1m" }, func(ctx context.Context, _ Env) Outcome {
 			<-ctx.Done()
