@@ -29,6 +29,7 @@ type bootPlan struct {
 	captureInitrd string // path
 	captureAppend string // added to the command line of the capture kernel
 	records       bool   // see guestcfg.Config
+	time          int64  // see guestcfg.Config
 }
 
 // prepare makes a machine that crashes as the scenario says and then starts the
@@ -56,6 +57,7 @@ func prepare(ctx context.Context, s Scenario, k *Kernel, work string, plan bootP
 		FixKallsyms:   s.arm64(),
 		Busy:          s.Busy,
 		Records:       plan.records,
+		Time:          plan.time,
 		Crash:         s.Crash,
 	}
 	m := &machine{scenario: s, kernel: k, dir: work, initrd: filepath.Join(work, "system.img")}

@@ -29,6 +29,7 @@ type machine struct {
 	dir      string // for the console log and the QMP socket
 	disks    []disk
 	devices  []string          // in the words of -device
+	clock    string            // in the words of -rtc base=; empty is now
 	onLine   func(line string) // called for each console line, without its end
 	asideErr error             // what went wrong beside the guest
 }
@@ -126,6 +127,9 @@ func (m *machine) command() (name string, args []string) {
 	}
 	for _, d := range m.devices {
 		args = append(args, "-device", d)
+	}
+	if m.clock != "" {
+		args = append(args, "-rtc", "base="+m.clock)
 	}
 	if s.arm64() {
 		cpu := choose(s.CPU == "max", "max,pauth-impdef=on", s.CPU)

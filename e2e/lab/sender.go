@@ -21,6 +21,9 @@ type SenderOptions struct {
 	// OnEvent, when not nil, is called with the names of QEMU's events, such as SHUTDOWN or
 	// WATCHDOG, from one goroutine. Not for busy machines, whose balloon needs QMP.
 	OnEvent func(name string)
+	// Clock is what the machine's clock says when it starts, as in 1970-01-01T00:00:00; the
+	// system kernel sets its own right. Empty is the time that it is.
+	Clock string
 	// Devices are added to the machine, each in the words of QEMU's -device.
 	Devices []string
 	// OnLine is called with each line of the console, in order, from one
@@ -63,11 +66,15 @@ func RunSender(ctx context.Context, s Scenario, captureInitrd string, opts Sende
 	if err != nil {
 		return nil, err
 	}
-	m, err := prepare(ctx, s, k, work, bootPlan{captureInitrd: captureInitrd, captureAppend: opts.CaptureAppend})
+	plan := bootPlan{captureInitrd: captureInitrd, captureAppend: opts.CaptureAppend}
+	if opts.Clock != "" {
+		plan.time = time.Now().Unix()
+	}
+	m, err := prepare(ctx, s, k, work, plan)
 	if err != nil {
 		return nil, err
 	}
-	m.onLine, m.devices = opts.OnLine, opts.Devices
+	m.onLine, m.devices, m.clock = opts.OnLine, opts.Devices, opts.Clock
 	start := time.Now()
 	watched := func() error { return nil }
 	if opts.OnEvent != nil {

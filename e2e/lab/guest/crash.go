@@ -14,6 +14,11 @@ import (
 
 // crash arms kexec and brings the kernel down; it returns only on failure.
 func crash(cfg *guestcfg.Config) error {
+	if cfg.Time > 0 {
+		if err := unix.Settimeofday(&unix.Timeval{Sec: cfg.Time}); err != nil {
+			return fmt.Errorf("set the time: %w", err)
+		}
+	}
 	if err := arm(cfg); err != nil {
 		return err
 	}

@@ -58,6 +58,8 @@ type Config struct {
 	Busy bool
 	// Records asks for the kernel's own account of itself on DiskRecords.
 	Records bool
+	// Time is set on the system kernel's clock, in seconds since 1970; 0 leaves it alone.
+	Time int64
 	// Crash is how to crash: "sysrq" or "init-exit".
 	Crash string
 }
