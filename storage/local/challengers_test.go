@@ -3,6 +3,7 @@ package local_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -253,30 +254,62 @@ func TestChallengerDamaged(t *testing.T) {
 	}
 }
 
-// TestCompleteDumpIsPutAside when a larger one takes its place.
-func TestCompleteDumpIsPutAside(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, dir, local.Options{})
-	ref := receive(t, s, 3)
-	old, next := dumpdirtest.NewMachine(3, 40, 16), dumpdirtest.NewMachine(4, 60, 16)
-	next.Meta.ID = ref.ID
-	begin(t, next, s.Challengers().Create)
-	if err := s.Challengers().Promote(t.Context(), ref); err != nil {
-		t.Fatal(err)
+// TestDumpIsPutAside when a larger one takes its place, if it is complete or pinned.
+func TestDumpIsPutAside(t *testing.T) {
+	for _, tc := range []struct {
+		name             string
+		complete, pinned bool
+		aside            int
+	}{{"complete", true, false, 1}, {"pinned", false, true, 1}, {"both", true, true, 1}, {"neither", false, false, 0}} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir, local.Options{})
+			old, next := dumpdirtest.NewMachine(3, 40, 16), dumpdirtest.NewMachine(4, 60, 16)
+			next.Meta.ID = old.Meta.ID
+			ref := storage.Ref{Host: old.Meta.Host, ID: old.Meta.ID}
+			if tc.complete {
+				bring(t, old, s.Create)
+			} else {
+				begin(t, old, s.Create)
+			}
+			begin(t, next, s.Challengers().Create)
+			if tc.pinned {
+				if err := s.Pin(t.Context(), ref, "evidence"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.Challengers().Promote(t.Context(), ref); err != nil {
+				t.Fatal(err)
+			}
+			if whose(t, s, old, next) != next {
+				t.Error("the challenger is not the dump")
+			}
+			wantAside(t, filepath.Join(dir, "replaced"), tc.aside, tc.complete)
+		})
 	}
-	if whose(t, s, old, next) != next {
-		t.Error("the challenger is not the dump")
+}
+
+// wantAside checks what was put aside: so many dumps, undamaged.
+func wantAside(t *testing.T, dir string, n int, complete bool) {
+	t.Helper()
+	aside, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
-	aside, err := os.ReadDir(filepath.Join(dir, "replaced"))
-	if err != nil || len(aside) != 1 {
+	if err != nil || len(aside) != n {
 		t.Fatalf("put aside: %v, %v", aside, err)
 	}
-	d, err := dumpdir.Open(dumpdir.OS{}, filepath.Join(dir, "replaced", aside[0].Name()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = d.Close() }()
-	if rep, err := d.Verify(t.Context(), dumpdir.VerifyOptions{}); err != nil || !rep.OK() || d.State() != dumpdir.StateComplete {
-		t.Errorf("put aside as %s: %+v, %v", d.State(), rep, err)
+	for _, e := range aside {
+		d, err := dumpdir.Open(dumpdir.OS{}, filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rep, err := d.Verify(t.Context(), dumpdir.VerifyOptions{})
+		if err != nil || !rep.OK() || (d.State() == dumpdir.StateComplete) != complete {
+			t.Errorf("put aside as %s: %+v, %v", d.State(), rep, err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
