@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/kernel/printk"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/local"
+	"github.com/corehaul/corehaul/storage/retention"
+)
+
+// retentionFile is what dumps may be kept: the flags of "prune" and, with the same names, the table [retention]
+// of serve's configuration file.
+type retentionFile struct {
+	MaxAge      ageValue       `toml:"max_age"`
+	MaxPerHost  int            `toml:"max_per_host"`
+	MaxPerPanic int            `toml:"max_per_panic"`
+	MaxTotal    cli.BytesValue `toml:"max_total"`
+	KeepFree    cli.BytesValue `toml:"keep_free"`
+}
+
+// policy checks r and returns it as the store takes it.
+func (r *retentionFile) policy() (retention.Policy, error) {
+	if r.MaxPerHost < 0 || r.MaxPerPanic < 0 {
+		return retention.Policy{}, errors.New("retention: a limit is negative")
+	}
+	return retention.Policy{
+		MaxAge: time.Duration(r.MaxAge), MaxPerHost: r.MaxPerHost, MaxPerPanic: r.MaxPerPanic,
+		MaxTotal: uint64(r.MaxTotal), KeepFree: uint64(r.KeepFree), Title: printk.Title,
+	}, nil
+}
+
+// ageValue is a duration that may be given in days: 90d, 36h.
+type ageValue time.Duration
+
+func (a *ageValue) String() string {
+	const day = 24 * time.Hour
+	if d := time.Duration(*a); d != 0 && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	return time.Duration(*a).String()
+}
+
+// Set implements pflag.Value.
+func (a *ageValue) Set(s string) error {
+	d, err := time.ParseDuration(s)
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		var n uint64
+		n, err = strconv.ParseUint(days, 10, 16)
+		d = time.Duration(n) * 24 * time.Hour //nolint:gosec // 16 bits
+	}
+	if err != nil || d < 0 {
+		return fmt.Errorf("%q is no length of time, as 90d or 36h", s)
+	}
+	*a = ageValue(d)
+	return nil
+}
+
+// UnmarshalText lets a configuration file hold "90d".
+func (a *ageValue) UnmarshalText(text []byte) error { return a.Set(string(text)) }
+
+// Type implements pflag.Value.
+func (a *ageValue) Type() string { return "age" }
+
+func newPrune(a *app) *cobra.Command {
+	var r retentionFile
+	var dry, trust bool
+	cmd := &cobra.Command{
+		Use: "prune", GroupID: groupDumps, Args: cobra.NoArgs,
+		Short: "Remove dumps that are too old or too many",
+		Long: `Remove dumps until every limit that is given is met, and say why each one goes.
+Pinned and arriving dumps are never removed. Age counts from the seal, by the
+clock of the receiver. Of dumps with the same panic title, CPU numbers, pids and
+addresses left aside, the repetitions go first, and the newest that has pages
+goes last. 'serve' does the same in the background with the table [retention] of its
+configuration.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, err := r.policy()
+			if err == nil && !p.Limits() {
+				err = errors.New("no limit is given: --max-age, --max-per-host, --max-per-panic, --max-total or --keep-free")
+			}
+			if err != nil {
+				return cli.Usage(err)
+			}
+			return a.prune(cmd.Context(), p, dry, retention.Clock{Now: time.Now(), Trusted: trust})
+		},
+	}
+	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
+	flags := cmd.Flags()
+	flags.Var(&r.MaxAge, "max-age", "longest time that a dump is kept, as 90d or 36h")
+	flags.IntVar(&r.MaxPerHost, "max-per-host", 0, "most dumps of a host")
+	flags.IntVar(&r.MaxPerPanic, "max-per-panic", 0, "most dumps of a panic title")
+	flags.Var(&r.MaxTotal, "max-total", "most bytes of all dumps together")
+	flags.Var(&r.KeepFree, "keep-free", "bytes that are to be free on the disk")
+	flags.BoolVar(&dry, "dry-run", false, "only print what would go and why")
+	flags.BoolVar(&trust, "trust-clock", false, "remove for age although nothing vouches for the clock")
+	cli.NoEnv(flags, "trust-clock")
+	return cmd
+}
+
+// pruneReport is the document of "prune --json".
+type pruneReport struct {
+	DryRun  bool         `json:"dry_run"`
+	Removed []prunedDump `json:"removed"` // with dry_run: to be removed
+	Kept    []prunedDump `json:"kept"`    // would have to go, and stay
+	Unmet   []string     `json:"unmet"`   // limits that are not met
+}
+
+// prunedDump is one dump of a pruneReport.
+type prunedDump struct {
+	storage.Ref
+	Bytes uint64 `json:"bytes"`
+	Panic string `json:"panic"`
+	Why   string `json:"why"`
+	By    string `json:"by,omitempty"` // what keeps it
+}
+
+func pruned(e *storage.Entry, why, by string) prunedDump {
+	return prunedDump{Ref: e.Ref, Bytes: e.Bytes(), Panic: e.Manifest.PanicLine, Why: why, By: by}
+}
+
+func (a *app) prune(ctx context.Context, p retention.Policy, dry bool, clock retention.Clock) error {
+	store, err := a.open(ctx, local.Options{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	plan, err := retention.Look(ctx, store, p, clock)
+	if err != nil {
+		return errors.Join(err, store.Close())
+	}
+	rep, err := carryOut(ctx, store, plan, dry)
+	return errors.Join(err, store.Close(), a.printPrune(rep))
+}
+
+// carryOut removes what the plan says, unless it is only to be looked at. The error is for dumps that could not be removed
+// although they should.
+func carryOut(ctx context.Context, store storage.Store, plan retention.Plan, dry bool) (*pruneReport, error) {
+	rep := &pruneReport{DryRun: dry, Removed: []prunedDump{}, Kept: []prunedDump{}, Unmet: append([]string{}, plan.Unmet...)}
+	for i := range plan.Held {
+		h := &plan.Held[i]
+		rep.Kept = append(rep.Kept, pruned(&h.Entry, h.Why, h.By))
+	}
+	var failed error
+	tell := func(x retention.Removal, err error) {
+		switch {
+		case err == nil:
+			rep.Removed = append(rep.Removed, pruned(&x.Entry, x.Why, ""))
+		case retention.Kept(err):
+			rep.Kept = append(rep.Kept, pruned(&x.Entry, x.Why, err.Error()))
+		default:
+			failed = errors.Join(failed, err)
+		}
+	}
+	if dry {
+		for _, x := range plan.Remove {
+			tell(x, nil)
+		}
+		return rep, nil
+	}
+	err := retention.Apply(ctx, store, plan, tell)
+	return rep, errors.Join(failed, err)
+}
+
+func (a *app) printPrune(rep *pruneReport) error {
+	if a.json {
+		return cli.JSON(a.stdio.Out, rep)
+	}
+	verb := "removed"
+	if rep.DryRun {
+		verb = "would remove"
+	}
+	var freed uint64
+	for _, d := range rep.Removed {
+		freed += d.Bytes
+		if _, err := fmt.Fprintf(a.stdio.Out, "%s %s (%s, %s): %s\n", verb, d.Ref, cli.Bytes(d.Bytes), cli.Clip(d.Panic, 72), d.Why); err != nil {
+			return err
+		}
+	}
+	for _, d := range rep.Kept {
+		if _, err := fmt.Fprintf(a.stdio.Out, "kept %s, %s: %s\n", d.Ref, cli.Printable(d.By), d.Why); err != nil {
+			return err
+		}
+	}
+	for _, u := range rep.Unmet {
+		a.stdio.Warn("corehaul", "%s", u)
+	}
+	_, err := fmt.Fprintf(a.stdio.Out, "%s %d dumps, %s\n", verb, len(rep.Removed), cli.Bytes(freed))
+	return err
+}

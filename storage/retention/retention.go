@@ -1,0 +1,269 @@
+// Package retention decides which dumps a store no longer needs, and removes them.
+//
+// Decide is a pure function of the dumps, the policy, the space and the clock. Its order, which
+// docs/operating.md promises:
+//
+//   - Age counts from the seal, on the receiver's clock. The clock of the crashed machine says nothing.
+//   - Dumps of one panic title are ranked: first the newest that has pages and is undamaged, the example of
+//     that crash, then the others, newest first. Limits take the highest rank first and among equals
+//     the oldest, so a crash that repeats itself goes before one that came once, and examples go last.
+//   - Limits on bytes pass over dumps that have only a log: they would free nothing.
+//   - Pinned and arriving dumps are never taken. They count, and what they keep from being met is said.
+//
+// Age is not trusted to a clock that is behind what the dumps say, or that nothing vouches for: see Clock. The
+// package is safe for concurrent use.
+package retention
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/storage"
+)
+
+// Policy is what a store may keep. Zero fields set no limit.
+type Policy struct {
+	MaxAge      time.Duration // since the seal
+	MaxPerHost  int           // dumps
+	MaxPerPanic int           // dumps of one panic title
+	MaxTotal    uint64        // bytes of all dumps together
+	KeepFree    uint64        // bytes free on the disk
+
+	// Title tells what a panic line has in common with those of the same crash; nil compares lines as they are. Dumps
+	// without a panic line are no group: each is its own.
+	Title func(panicLine string) string
+}
+
+// Limits reports whether p sets any limit.
+func (p *Policy) Limits() bool {
+	return p.MaxAge > 0 || p.MaxPerHost > 0 || p.MaxPerPanic > 0 || p.MaxTotal > 0 || p.KeepFree > 0
+}
+
+// Removal is a dump that has to go.
+type Removal struct {
+	Entry storage.Entry
+	Why   string // for people
+}
+
+// Held is a dump that would have to go, and stays.
+type Held struct {
+	Entry storage.Entry
+	Why   string // why it would have to go
+	By    string // "pinned" or "arriving"
+}
+
+// Plan is what Decide says.
+type Plan struct {
+	Remove []Removal // in this order
+	Held   []Held
+	// Unmet are limits that are not met after all removals, and warnings about the clock, for people.
+	Unmet []string
+}
+
+// dump is an entry with what Decide knows of it.
+type dump struct {
+	*storage.Entry
+	title string
+	rank  int // among those of its title that stay; 0 is the example
+	gone  bool
+	held  bool
+}
+
+// keeper returns why a dump is never taken, or nothing.
+func (d *dump) keeper() string {
+	switch {
+	case d.Pin != nil:
+		return "pinned"
+	case d.Manifest.State == dumpdir.StateArriving:
+		return "arriving"
+	}
+	return ""
+}
+
+// at is the time that dumps are sorted by: the receiver's.
+func (d *dump) at() time.Time {
+	if d.Manifest.EndTime != nil {
+		return *d.Manifest.EndTime
+	}
+	return d.Manifest.StartTime
+}
+
+// example reports whether a dump can stand for its title.
+func (d *dump) example() bool {
+	return d.Manifest.Pages.Present > 0 && d.State() != dumpdir.StateDamaged && d.State() != dumpdir.StateArriving
+}
+
+// decision is one run of Decide.
+type decision struct {
+	dumps []*dump
+	plan  Plan
+}
+
+// Decide returns which of the entries have to go, in which order and why.
+func Decide(entries []storage.Entry, p Policy, space storage.Space, clock Clock) Plan {
+	d := &decision{}
+	for i := range entries {
+		e := &entries[i]
+		title := e.Manifest.PanicLine
+		if p.Title != nil {
+			title = p.Title(title)
+		}
+		if title == "" {
+			title = "\x00" + e.String()
+		}
+		d.dumps = append(d.dumps, &dump{Entry: e, title: title})
+	}
+	slices.SortStableFunc(d.dumps, newestFirst)
+	if p.MaxAge > 0 {
+		d.age(p.MaxAge, clock)
+	}
+	if p.MaxPerPanic > 0 {
+		d.perPanic(p.MaxPerPanic)
+	}
+	if p.MaxPerHost > 0 {
+		d.perHost(p.MaxPerHost)
+	}
+	if p.MaxTotal > 0 {
+		d.total(p.MaxTotal)
+	}
+	if p.KeepFree > 0 && space.Total > 0 {
+		d.free(p.KeepFree, space.Free)
+	}
+	return d.plan
+}
+
+func newestFirst(a, b *dump) int {
+	return cmp.Or(b.at().Compare(a.at()), cmp.Compare(a.Host, b.Host), cmp.Compare(a.ID, b.ID))
+}
+
+// take removes a dump, or notes what keeps it.
+func (d *decision) take(x *dump, format string, args ...any) {
+	why := fmt.Sprintf(format, args...)
+	if by := x.keeper(); by != "" {
+		if !x.held {
+			d.plan.Held = append(d.plan.Held, Held{*x.Entry, why, by})
+		}
+		x.held = true
+		return
+	}
+	x.gone = true
+	d.plan.Remove = append(d.plan.Remove, Removal{*x.Entry, why})
+}
+
+// left returns the dumps that stay so far, newest first, with their ranks.
+func (d *decision) left() []*dump {
+	left := slices.DeleteFunc(slices.Clone(d.dumps), func(x *dump) bool { return x.gone })
+	titles := map[string][]*dump{}
+	for _, x := range left {
+		titles[x.title] = append(titles[x.title], x)
+	}
+	for _, same := range titles {
+		if i := slices.IndexFunc(same, (*dump).example); i > 0 {
+			example := same[i]
+			same = slices.Insert(slices.Delete(same, i, i+1), 0, example)
+		}
+		for rank, x := range same {
+			x.rank = rank
+		}
+	}
+	return left
+}
+
+// age takes what is too old, the oldest first.
+func (d *decision) age(limit time.Duration, clock Clock) {
+	if doubt := clock.doubt(d.dumps, limit); doubt != "" {
+		d.plan.Unmet = append(d.plan.Unmet, "nothing is removed for its age: "+doubt)
+		return
+	}
+	for _, x := range slices.Backward(d.dumps) {
+		if at := x.Manifest.EndTime; at != nil && clock.Now.Sub(*at) > limit {
+			d.take(x, "sealed %s ago, more than %s", days(clock.Now.Sub(*at)), days(limit))
+		}
+	}
+}
+
+// perPanic takes from each title what ranks behind the limit.
+func (d *decision) perPanic(limit int) {
+	for _, x := range byWorth(d.left()) {
+		if x.rank >= limit {
+			d.take(x, "number %d of its panic title, more than %d", x.rank+1, limit)
+		}
+	}
+}
+
+// perHost keeps of each host the dumps that are worth most.
+func (d *decision) perHost(limit int) {
+	hosts := map[string]int{}
+	for _, x := range d.left() {
+		hosts[x.Host]++
+	}
+	for _, x := range byWorth(d.left()) {
+		n := hosts[x.Host]
+		if n <= limit {
+			continue
+		}
+		d.take(x, "its host has %d dumps, more than %d", n, limit)
+		if x.gone {
+			hosts[x.Host]--
+		}
+	}
+}
+
+// total takes until all that is left fits.
+func (d *decision) total(limit uint64) {
+	var sum uint64
+	for _, x := range d.left() {
+		sum += x.Bytes()
+	}
+	over := sum - min(sum, limit)
+	over = d.release(over, func(x *dump) { d.take(x, "all dumps together have %d bytes, more than %d", sum, limit) })
+	if over > 0 {
+		d.plan.Unmet = append(d.plan.Unmet, fmt.Sprintf("dumps have %d bytes more than the %d they may have together, and none is left that may go", over, limit))
+	}
+}
+
+// free takes until the disk has the room that it shall have. What other limits took counts.
+func (d *decision) free(limit, have uint64) {
+	for _, r := range d.plan.Remove {
+		have += r.Entry.Bytes()
+	}
+	lack := limit - min(limit, have)
+	lack = d.release(lack, func(x *dump) { d.take(x, "%d bytes are free, less than %d", have, limit) })
+	if lack > 0 {
+		d.plan.Unmet = append(d.plan.Unmet, fmt.Sprintf("%d bytes lack to the %d that shall be free, and no dump is left that may go", lack, limit))
+	}
+}
+
+// release takes dumps with pages, the least worth first, until so many bytes are freed, and returns how many are not.
+func (d *decision) release(bytes uint64, take func(*dump)) uint64 {
+	for _, x := range byWorth(d.left()) {
+		if bytes == 0 {
+			break
+		}
+		if x.Manifest.Bytes.VMCore <= 0 {
+			continue
+		}
+		if take(x); x.gone {
+			bytes -= min(bytes, x.Bytes())
+		}
+	}
+	return bytes
+}
+
+// byWorth sorts what is worth least first: by rank within its title, then by age.
+func byWorth(left []*dump) []*dump {
+	slices.SortStableFunc(left, func(a, b *dump) int { return cmp.Or(cmp.Compare(b.rank, a.rank), newestFirst(b, a)) })
+	return left
+}
+
+// days formats a duration in whole days where it has some.
+func days(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d < 2*day {
+		return d.Round(time.Second).String()
+	}
+	return fmt.Sprintf("%dd", d/day)
+}

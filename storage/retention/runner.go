@@ -1,0 +1,101 @@
+package retention
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/corehaul/corehaul/storage"
+)
+
+// Interval is how often a Runner looks.
+const Interval = 10 * time.Minute
+
+// Runner keeps a store to its policy.
+type Runner struct {
+	Store  storage.Store
+	Policy Policy
+	Log    *slog.Logger
+}
+
+// Run looks now and every Interval until ctx is done.
+func (r *Runner) Run(ctx context.Context) {
+	start := time.Now()
+	w := &watch{now: time.Now, mono: func() time.Duration { return time.Since(start) }}
+	told := ""
+	t := time.NewTicker(Interval)
+	defer t.Stop()
+	for {
+		plan, err := r.prune(ctx, w.look())
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			r.Log.Error("retention failed; trying again", "after", Interval, "error", err)
+		}
+		if now := fmt.Sprint(plan.Unmet); now != told { // each thing once
+			for _, u := range plan.Unmet {
+				r.Log.Warn("retention: " + u)
+			}
+			told = now
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (r *Runner) prune(ctx context.Context, clock Clock) (Plan, error) {
+	plan, err := Look(ctx, r.Store, r.Policy, clock)
+	if err != nil {
+		return plan, err
+	}
+	return plan, Apply(ctx, r.Store, plan, func(x Removal, err error) {
+		log := r.Log.With("host", x.Entry.Host, "dump", x.Entry.ID, "why", x.Why)
+		switch {
+		case err == nil:
+			log.Info("retention removed a dump", "panic", x.Entry.Manifest.PanicLine, "bytes", x.Entry.Bytes())
+		case Kept(err):
+			log.Info("retention left a dump alone", "because", err)
+		default:
+			log.Error("retention could not remove a dump", "error", err)
+		}
+	})
+}
+
+// Look decides on the dumps of a store.
+func Look(ctx context.Context, store storage.Store, p Policy, clock Clock) (Plan, error) {
+	entries, err := store.List(ctx, storage.Filter{})
+	if err != nil {
+		return Plan{}, err
+	}
+	space, err := store.Space(ctx)
+	if err != nil {
+		return Plan{}, err
+	}
+	return Decide(entries, p, space, clock), nil
+}
+
+// Apply removes what the plan says, unless it has changed since, and tells of each. It goes on behind one that could not be
+// removed; the error is that of ctx.
+func Apply(ctx context.Context, store storage.Store, plan Plan, tell func(Removal, error)) error {
+	for i := range plan.Remove {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		x := plan.Remove[i]
+		tell(x, store.Remove(ctx, x.Entry.Ref, storage.RemoveOptions{As: &x.Entry.Manifest}))
+	}
+	return nil
+}
+
+// Kept reports whether err of a removal says that the dump is not to go any more: its sender came back, somebody pinned it,
+// or it is gone.
+func Kept(err error) bool {
+	return errors.Is(err, storage.ErrPinned) || errors.Is(err, storage.ErrArriving) || errors.Is(err, storage.ErrBusy) ||
+		errors.Is(err, storage.ErrChanged) || errors.Is(err, storage.ErrNotFound)
+}

@@ -1,0 +1,156 @@
+package retention
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/local"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("database/sql.(*DB).connectionOpener"))
+}
+
+// store has so many partial dumps of one crash, and their machines.
+func store(t *testing.T, n int) (*local.Store, []*dumpdirtest.Machine) {
+	t.Helper()
+	s, err := local.Open(t.Context(), t.TempDir(), local.Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	var machines []*dumpdirtest.Machine
+	for i := range n {
+		m := dumpdirtest.NewMachine(uint64(i), 40, 16)
+		machines = append(machines, m)
+		w, err := s.Create(t.Context(), m.Meta)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(m.SetPlan(w), w.PutChunk(&m.Chunks[0])); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Seal(t.Context(), "cut"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s, machines
+}
+
+func ids(t *testing.T, s storage.Store) (out []string) {
+	t.Helper()
+	entries, err := s.List(t.Context(), storage.Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range entries {
+		out = append(out, strings.TrimLeft(entries[i].ID, "0"))
+	}
+	return out
+}
+
+// TestApply has a sender come back, and somebody pin a dump, between decision and removal.
+func TestApply(t *testing.T) {
+	s, machines := store(t, 5) // ids 1 to 5, all sealed in the same second
+	plan, err := Look(t.Context(), s, Policy{MaxPerPanic: 1}, Clock{Now: time.Now()})
+	if err != nil || len(plan.Remove) != 4 {
+		t.Fatalf("%v, %v", names(plan), err)
+	}
+	back := plan.Remove[1].Entry.Ref
+	w, err := s.Resume(t.Context(), back, storage.ResumeOptions{Reopen: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range machines {
+		if m.Meta.ID == back.ID {
+			if err := w.PutChunk(&m.Chunks[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := w.Seal(t.Context(), "cut again"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Pin(t.Context(), plan.Remove[2].Entry.Ref, ""); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	err = Apply(t.Context(), s, plan, func(_ Removal, err error) {
+		switch {
+		case err == nil:
+			got = append(got, "removed")
+		case errors.Is(err, storage.ErrChanged) && Kept(err):
+			got = append(got, "changed")
+		case errors.Is(err, storage.ErrPinned) && Kept(err):
+			got = append(got, "pinned")
+		default:
+			t.Error(err)
+		}
+	})
+	if diff := cmp.Diff([]string{"removed", "changed", "pinned", "removed"}, got); diff != "" || err != nil {
+		t.Errorf("(-want +got):\n%s%v", diff, err)
+	}
+	if left := ids(t, s); len(left) != 3 {
+		t.Errorf("left: %v", left)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// syncBuffer is a log that tells of each line.
+type syncBuffer struct {
+	mu    sync.Mutex
+	b     bytes.Buffer
+	lines chan struct{}
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case s.lines <- struct{}{}:
+	default:
+	}
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// TestRun removes what is too much when it starts, says why, and stops when told.
+func TestRun(t *testing.T) {
+	s, _ := store(t, 3)
+	log := &syncBuffer{lines: make(chan struct{}, 10)}
+	r := &Runner{Store: s, Policy: Policy{MaxPerHost: 2}, Log: slog.New(slog.NewTextHandler(log, nil))}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { r.Run(ctx) })
+	<-log.lines
+	stop()
+	wg.Wait()
+	if got := log.String(); !strings.Contains(got, "retention removed a dump") || !strings.Contains(got, "host=node1 dump=0000") ||
+		!strings.Contains(got, `why="its host has 3 dumps, more than 2"`) {
+		t.Errorf("log: %s", got)
+	}
+	if left := ids(t, s); len(left) != 2 {
+		t.Errorf("left: %v", left)
+	}
+}
