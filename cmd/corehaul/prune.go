@@ -55,7 +55,7 @@ func (a *ageValue) Set(s string) error {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		var n uint64
 		n, err = strconv.ParseUint(days, 10, 16)
-		d = time.Duration(n) * 24 * time.Hour //nolint:gosec // 16 bits
+		d = time.Duration(n) * 24 * time.Hour
 	}
 	if err != nil || d < 0 {
 		return fmt.Errorf("%q is no length of time, as 90d or 36h", s)

@@ -9,26 +9,41 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/scrub"
 )
 
 // shownFindings bounds what is printed of damage without --json.
 const shownFindings = 50
 
 func newVerify(a *app) *cobra.Command {
+	var all bool
 	cmd := &cobra.Command{
-		Use: "verify ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
+		Use: "verify {ID|VMCORE | --all}", GroupID: groupDumps, Args: cobra.MaximumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Read every byte of a dump again and compare it with what was sent",
 		Long: `Read every byte of a dump again. A stored dump is compared with the checksums
 that the sender made of the pages as it read them, and damage is named: header
-field, page_desc or page, with pfn, chunk and offset. Of a vmcore file every page
-is read and decoded. Exit code 0: nothing is damaged, and the dump is complete;
-3: nothing is damaged, but pages are missing; 5: damage was found.`,
+field, page_desc or page, with pfn, chunk and offset; the result is recorded, and
+'ls' and 'show' tell of it. Of a vmcore file every page is read and decoded. Exit
+code 0: nothing is damaged, and the dump is complete; 3: nothing is damaged, but
+pages are missing; 5: damage was found.
+
+With --all every sealed dump is verified. Exit code 0: nothing is damaged, whether
+dumps are complete or not; 5: at least one is damaged; 1: none was found damaged, but
+one could not be verified.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if all == (len(args) == 1) {
+				return cli.Usagef("either one dump or --all")
+			}
+			if all {
+				return a.verifyAll(cmd.Context())
+			}
 			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.verify(cmd.Context(), t) })
 		},
 	}
 	a.dataFlag(cmd)
 	a.jsonFlag(cmd)
+	cmd.Flags().BoolVar(&all, "all", false, "every sealed dump of the store; with --json one line each")
 	return cmd
 }
 
@@ -38,7 +53,7 @@ func (a *app) verify(ctx context.Context, t *target) error {
 	if cli.IsTerminal(a.stdio.Err) {
 		opts.Progress, done = a.progress("verify")
 	}
-	report, err := verifyTarget(ctx, t, opts)
+	report, err := a.verifyTarget(ctx, t, opts)
 	done()
 	if err != nil {
 		return err
@@ -60,9 +75,13 @@ func (a *app) verify(ctx context.Context, t *target) error {
 	return nil
 }
 
-func verifyTarget(ctx context.Context, t *target, opts dumpdir.VerifyOptions) (*dumpdir.Report, error) {
+// verifyTarget verifies a file or a dump. The result for a sealed dump is recorded.
+func (a *app) verifyTarget(ctx context.Context, t *target, opts dumpdir.VerifyOptions) (*dumpdir.Report, error) {
 	if t.store == nil {
 		return dumpdir.VerifyFile(ctx, t.path, opts)
+	}
+	if t.entry.Manifest.State != dumpdir.StateArriving {
+		return a.check(ctx, t.store, &t.entry, opts)
 	}
 	d, err := t.dump(ctx)
 	if err != nil {
@@ -70,6 +89,16 @@ func verifyTarget(ctx context.Context, t *target, opts dumpdir.VerifyOptions) (*
 	}
 	report, err := d.Verify(ctx, opts)
 	return report, errors.Join(err, d.Close())
+}
+
+// check verifies a sealed dump. That the result cannot be recorded is no reason not to tell it.
+func (a *app) check(ctx context.Context, store storage.Store, e *storage.Entry, opts dumpdir.VerifyOptions) (*dumpdir.Report, error) {
+	report, err := scrub.Check(ctx, store, e, opts)
+	if report != nil && err != nil {
+		a.stdio.Warn("corehaul", "the result is not recorded: %v", err)
+		err = nil
+	}
+	return report, err
 }
 
 func (a *app) printReport(t *target, r *dumpdir.Report) error {

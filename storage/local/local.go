@@ -154,7 +154,8 @@ func (s *Store) locateToWrite(ctx context.Context, ref storage.Ref) (string, err
 	return s.inherit(ctx, ref)
 }
 
-// locate finds the directory of a dump without the index. The error matches ErrNotFound.
+// locate finds the directory of a dump without the index. Where neither journal nor manifest can tell any more which dump it
+// is, the directory's name has to do. The error matches ErrNotFound.
 func (s *Store) locate(ref storage.Ref) (string, error) {
 	if err := storage.CheckRef(ref); err != nil {
 		return "", err
@@ -163,18 +164,39 @@ func (s *Store) locate(ref storage.Ref) (string, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
+	nameless := ""
 	for _, name := range names {
 		_, id, ok := strings.Cut(name, "-")
 		if !ok || !strings.HasPrefix(ref.ID, id) {
 			continue
 		}
 		dir := filepath.Join(s.dumps(), ref.Host, name)
-		have, err := dumpdir.ReadID(s.fs, dir)
-		if err == nil && have == ref.ID {
+		switch have, err := s.readID(dir); {
+		case err == nil && have == ref.ID:
 			return dir, nil
+		case isDamage(err):
+			nameless = dir
 		}
 	}
+	if nameless != "" {
+		return nameless, nil
+	}
 	return "", fmt.Errorf("%s: %w", ref, storage.ErrNotFound)
+}
+
+// readID returns the id of the dump in dir. A journal that does not say is no reason not to ask the manifest.
+func (s *Store) readID(dir string) (string, error) {
+	id, err := dumpdir.ReadID(s.fs, dir)
+	if !isDamage(err) {
+		return id, err
+	}
+	e, err := s.read(dir)
+	return e.ID, err
+}
+
+func isDamage(err error) bool {
+	_, ok := errors.AsType[*dumpdir.DamageError](err)
+	return ok
 }
 
 // slot returns the place of a dump's writer, and forgets places of writers that are closed.
@@ -278,8 +300,7 @@ func (s *Store) resume(ref storage.Ref, dir string, w **dumpdir.Writer, opts sto
 // resumeFailed moves a dump aside whose journal is damaged beyond use, or of a version of the future: a machine that
 // crashed has one chance to deliver, and a fresh dump is better than none. The error matches ErrNotFound then.
 func (s *Store) resumeFailed(ref storage.Ref, dir string, cause error) error {
-	_, damaged := errors.AsType[*dumpdir.DamageError](cause)
-	if !damaged && !errors.Is(cause, dumpdir.ErrUnsupported) {
+	if !isDamage(cause) && !errors.Is(cause, dumpdir.ErrUnsupported) {
 		return busy(cause)
 	}
 	lock, err := s.fs.Lock(dir)
