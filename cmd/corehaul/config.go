@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"strings"
 
@@ -21,20 +22,23 @@ const maxConfigBytes = 1 << 20
 // underscores, each with the same text as value as on the command line. A key that
 // the file does not have stays nil.
 type serveFile struct {
-	Data           *string  `toml:"data"`
-	TLS            []string `toml:"tls"`
-	CA             *string  `toml:"ca"`
-	Memory         *string  `toml:"memory"`
-	MaxActive      *int     `toml:"max_active"`
-	MaxConnections *int     `toml:"max_connections"`
-	Reserve        *string  `toml:"reserve"`
-	ResumeGrace    *string  `toml:"resume_grace"`
-	IdleTimeout    *string  `toml:"idle_timeout"`
-	CommitInterval *string  `toml:"commit_interval"`
-	CommitBytes    *string  `toml:"commit_bytes"`
-	Compressor     *string  `toml:"compressor"`
-	LogFormat      *string  `toml:"log_format"`
-	LogLevel       *string  `toml:"log_level"`
+	Data           *string       `toml:"data"`
+	TLS            []string      `toml:"tls"`
+	CA             *string       `toml:"ca"`
+	Memory         *string       `toml:"memory"`
+	MaxActive      *int          `toml:"max_active"`
+	MaxConnections *int          `toml:"max_connections"`
+	Reserve        *string       `toml:"reserve"`
+	ResumeGrace    *string       `toml:"resume_grace"`
+	IdleTimeout    *string       `toml:"idle_timeout"`
+	CommitInterval *string       `toml:"commit_interval"`
+	CommitBytes    *string       `toml:"commit_bytes"`
+	Compressor     *string       `toml:"compressor"`
+	ScrubRate      *string       `toml:"scrub_rate"`
+	ScrubEvery     *string       `toml:"scrub_every"`
+	Retention      retentionFile `toml:"retention"`
+	LogFormat      *string       `toml:"log_format"`
+	LogLevel       *string       `toml:"log_level"`
 }
 
 // loadServeFile reads the configuration file at path, which must know no other keys.
@@ -96,6 +100,7 @@ func (c *serveFile) apply(path string, flags *pflag.FlagSet) error {
 	if c.TLS != nil {
 		values["tls"] = strings.Join(c.TLS, ",")
 	}
+	maps.Copy(values, c.keepValues())
 	for name, value := range values {
 		if flags.Changed(name) {
 			continue

@@ -36,6 +36,7 @@ type serveFlags struct {
 	commitInterval time.Duration
 	commitBytes    cli.BytesValue
 	compressor     string
+	keep           keepFlags
 	logFormat      string
 	logLevel       slog.Level
 }
@@ -72,6 +73,7 @@ over it.`,
 	flags.DurationVar(&f.commitInterval, "commit-interval", receiver.DefaultCommitInterval, "longest time between two fsyncs of a session")
 	flags.Var(&f.commitBytes, "commit-bytes", "page data after which a session fsyncs")
 	flags.StringVar(&f.compressor, "compressor", receiver.DefaultCodec.String(), "compressor of pages that come as blocks: snappy, zstd")
+	f.keep.add(flags)
 	flags.StringVar(&f.logFormat, "log-format", "text", "format of the log: text, json")
 	flags.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "least level of the log: debug, info, warn, error")
 	return cmd
@@ -79,14 +81,18 @@ over it.`,
 
 // load adds what the configuration file says and checks that all is there.
 func (f *serveFlags) load(cmd *cobra.Command) error {
+	var file *serveFile
 	if f.config != "" {
-		file, err := loadServeFile(f.config)
-		if err != nil {
+		var err error
+		if file, err = loadServeFile(f.config); err != nil {
 			return err
 		}
 		if err := file.apply(f.config, cmd.Flags()); err != nil {
 			return err
 		}
+	}
+	if err := f.keep.load(file); err != nil {
+		return err
 	}
 	switch {
 	case len(f.tls) == 0:
@@ -150,7 +156,9 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	if err := a.ready(listeners); err != nil {
 		return err
 	}
+	stop := f.keep.start(ctx, store, log)
 	err = runServer(ctx, server, listeners, tlsConfig)
+	stop()
 	log.Info("stopped")
 	return err
 }

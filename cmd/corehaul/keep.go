@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/retention"
+	"github.com/corehaul/corehaul/storage/scrub"
+)
+
+// keepFlags is how "serve" looks after the dumps that it has: flags, and what only the configuration file has.
+type keepFlags struct {
+	scrubRate  cli.BytesValue
+	scrubEvery ageValue
+	policy     retention.Policy
+}
+
+func (k *keepFlags) add(flags *pflag.FlagSet) {
+	k.scrubRate, k.scrubEvery = scrub.DefaultRate, ageValue(scrub.DefaultEvery)
+	flags.Var(&k.scrubRate, "scrub-rate", "bytes a second at which stored dumps are verified again; 0 for not at all")
+	flags.Var(&k.scrubEvery, "scrub-every", "how often each stored dump is verified again")
+}
+
+// keepValues returns the values of these flags that the file has.
+func (c *serveFile) keepValues() map[string]string {
+	values := map[string]string{}
+	for name, s := range map[string]*string{"scrub-rate": c.ScrubRate, "scrub-every": c.ScrubEvery} {
+		if s != nil {
+			values[name] = *s
+		}
+	}
+	return values
+}
+
+// load takes over what only the file has, when there is one, and checks all.
+func (k *keepFlags) load(file *serveFile) (err error) {
+	if k.scrubRate > 0 && k.scrubEvery == 0 {
+		return errors.New("scrub-every is 0: to verify nothing, set scrub-rate to 0")
+	}
+	if file != nil {
+		k.policy, err = file.Retention.policy()
+	}
+	return err
+}
+
+// start looks after a store in the background until stop is called.
+func (k *keepFlags) start(ctx context.Context, store storage.Store, log *slog.Logger) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	if k.policy.Limits() {
+		r := &retention.Runner{Store: store, Policy: k.policy, Log: log}
+		wg.Go(func() { r.Run(ctx) })
+	}
+	if k.scrubRate > 0 {
+		s := &scrub.Scrubber{Store: store, Log: log, Rate: uint64(k.scrubRate), Every: time.Duration(k.scrubEvery)}
+		wg.Go(func() { s.Run(ctx) })
+	}
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
