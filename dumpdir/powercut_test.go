@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"testing"
 
@@ -35,7 +36,9 @@ func session(t *testing.T, fsys dumpdir.FS, m *dumpdirtest.Machine, a *acked) er
 		t.Errorf("lost: %v", err)
 		return err
 	}
-	if _, sealed := w.Result(); sealed {
+	a.told(w)
+	if res, sealed := w.Result(); sealed {
+		a.state = res.State
 		return nil
 	}
 	if err := w.StoreLog(bytes.NewReader(m.Log)); err != nil {
@@ -57,6 +60,17 @@ func session(t *testing.T, fsys dumpdir.FS, m *dumpdirtest.Machine, a *acked) er
 	}
 	a.state = res.State
 	return w.Close()
+}
+
+// told notes what a sender that comes back is told to be here: it never sends that again.
+func (a *acked) told(w *dumpdir.Writer) {
+	_, ok := w.Plan()
+	a.plan = a.plan || ok
+	for _, r := range w.Have() {
+		for q := r.Start; q < r.End(); q++ {
+			a.seqs[q] = true
+		}
+	}
 }
 
 func sendMissing(w *dumpdir.Writer, m *dumpdirtest.Machine, a *acked) error {
@@ -97,6 +111,7 @@ func cutOffSession(t *testing.T, fsys dumpdir.FS, m *dumpdirtest.Machine, a *ack
 		t.Errorf("lost: %v", err)
 		return err
 	}
+	a.told(w)
 	if res, sealed := w.Result(); sealed {
 		a.state = res.State
 		return nil
@@ -161,6 +176,107 @@ func cutAt(n int) dumpdirtest.Fault {
 	}
 }
 
+// errKilled is what every operation of a process returns that was killed: the power stays on.
+var errKilled = errors.New("killed")
+
+// killAt kills the process at operation n.
+func killAt(n int) dumpdirtest.Fault {
+	return func(i int, _ dumpdirtest.Op, _ string) error {
+		if i >= n {
+			return errKilled
+		}
+		return nil
+	}
+}
+
+// failAt makes operation n fail, and nothing else.
+func failAt(n int) dumpdirtest.Fault {
+	return func(i int, _ dumpdirtest.Op, _ string) error {
+		if i == n {
+			return errKilled
+		}
+		return nil
+	}
+}
+
+// TestPowerCutAfterKill kills the process at every operation of a dump, and cuts the power when the next one has taken the
+// dump up and told its sender what is here: the process that wrote it did not live to see it synced.
+func TestPowerCutAfterKill(t *testing.T) { cutAfter(t, killAt) }
+
+// TestPowerCutAfterFailure does the same after an operation that failed, such as a sync: what it was to make durable never
+// will be by a later sync.
+func TestPowerCutAfterFailure(t *testing.T) { cutAfter(t, failAt) }
+
+func cutAfter(t *testing.T, fault func(n int) dumpdirtest.Fault) {
+	t.Helper()
+	m := dumpdirtest.NewMachine(20, 100, 8)
+	for n := 1; ; n++ {
+		killed := dumpdirtest.NewFS()
+		before := &acked{seqs: map[uint64]bool{}}
+		killed.SetFault(fault(n))
+		err := session(t, killed, m, before)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, errKilled) {
+			t.Fatalf("killed at operation %d: %v", n, err)
+		}
+		killed.SetFault(nil)
+		w, err := dumpdir.Resume(killed, dir, dumpdir.Options{})
+		if errors.Is(err, dumpdir.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			t.Fatalf("killed at operation %d: %v", n, err)
+		}
+		before.told(w)
+		for seed := range uint64(6) {
+			fsys := killed.CloneCut(rand.New(rand.NewPCG(uint64(n), seed)))
+			after, err := dumpdir.Resume(fsys, dir, dumpdir.Options{})
+			if err == nil {
+				err = errors.Join(checkAcked(after, fsys, m, before), after.Close())
+			}
+			if err != nil {
+				t.Fatalf("killed at operation %d, power cut in the session after, seed %d: %v", n, seed, err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestPowerCutInRecovery cuts the power at operations all over a dump, and then at every one of the session that takes it
+// up again.
+func TestPowerCutInRecovery(t *testing.T) {
+	m := dumpdirtest.NewMachine(23, 60, 8)
+	for n := 5; ; n += 23 {
+		first := dumpdirtest.NewFS()
+		before := &acked{seqs: map[uint64]bool{}}
+		first.SetFault(cutAt(n))
+		if session(t, first, m, before) == nil {
+			return
+		}
+		for second := 1; ; second++ {
+			rnd := rand.New(rand.NewPCG(uint64(n), uint64(second)))
+			fsys := first.CloneCut(rnd)
+			a := &acked{log: before.log, plan: before.plan, seqs: maps.Clone(before.seqs)}
+			fsys.SetFault(cutAt(second))
+			err := session(t, fsys, m, a)
+			if err == nil {
+				break
+			}
+			fsys.Cut(rnd)
+			if err := session(t, fsys, m, a); err != nil || t.Failed() {
+				t.Fatalf("power cut at operation %d, and at %d of the next session: %v", n, second, err)
+			}
+			fsys.Cut(rnd)
+			wantClean(t, verify(t, fsys, dir))
+			checkPages(t, fsys, m, []dumpdir.SeqRange{{Start: 0, Count: m.End.Chunks}}, 60)
+		}
+	}
+}
+
 // survive cuts the power at operation n of a dump, and again at random ones while it is resumed, until
 // it completes; it must equal an undisturbed one.
 func survive(t *testing.T, fsys *dumpdirtest.FS, m *dumpdirtest.Machine, n int, rnd *rand.Rand) (done bool) {
@@ -197,6 +313,7 @@ func TestPowerCut(t *testing.T) {
 			if t.Failed() {
 				t.Fatalf("power cut at operation %d, seed %d", n, seed)
 			}
+			fsys.Cut(rand.New(rand.NewPCG(uint64(n), seed+100))) // the seal was acknowledged
 			rep := verify(t, fsys, dir)
 			if !rep.OK() || rep.State != dumpdir.StateComplete {
 				t.Fatalf("power cut at operation %d, seed %d: %+v", n, seed, rep)
@@ -221,10 +338,12 @@ func TestPowerCutControl(t *testing.T) {
 		{dumpdirtest.OpSync, dumpdir.JournalName},
 		{dumpdirtest.OpSync, dumpdir.JournalName + ".tmp"},
 		{dumpdirtest.OpSync, dumpdir.LogName + ".1.tmp"},
+		{dumpdirtest.OpSync, dumpdir.ManifestName + ".tmp"},
+		{dumpdirtest.OpSync, dumpdir.SumsName + ".tmp"},
 		{dumpdirtest.OpSyncDir, "d"},
 	} {
 		t.Run(string(tc.op)+" "+tc.name, func(t *testing.T) {
-			for n := 1; n < 200; n++ {
+			for n := range 200 { // 0: after the seal
 				for seed := range uint64(20) {
 					if lossWithout(t, m, tc.op, tc.name, n, rand.New(rand.NewPCG(uint64(n), seed))) {
 						return
@@ -236,15 +355,18 @@ func TestPowerCutControl(t *testing.T) {
 	}
 }
 
-// lossWithout cuts the power once at operation n and reports whether something acknowledged is gone.
+// lossWithout cuts the power once at operation n, or with 0 when all is done, and reports whether something acknowledged is gone.
 func lossWithout(t *testing.T, m *dumpdirtest.Machine, op dumpdirtest.Op, name string, n int, rnd *rand.Rand) bool {
 	t.Helper()
 	fsys := dumpdirtest.NewFS()
 	fsys.IgnoreSync = func(o dumpdirtest.Op, f string) bool { return o == op && f == name }
-	fsys.SetFault(cutAt(n))
+	if n > 0 {
+		fsys.SetFault(cutAt(n))
+	}
 	a := &acked{seqs: map[uint64]bool{}}
 	if err := session(t, fsys, m, a); err == nil {
-		return false
+		fsys.Cut(rnd) // the seal was acknowledged
+		return !isClean(t, fsys)
 	}
 	fsys.Cut(rnd)
 	w, err := dumpdir.Resume(fsys, dir, dumpdir.Options{})
@@ -253,6 +375,18 @@ func lossWithout(t *testing.T, m *dumpdirtest.Machine, op dumpdirtest.Op, name s
 	}
 	defer func() { _ = w.Close() }()
 	return checkAcked(w, fsys, m, a) != nil
+}
+
+// isClean reports whether a complete dump is there and undamaged.
+func isClean(t *testing.T, fsys dumpdir.FS) bool {
+	t.Helper()
+	d, err := dumpdir.Open(fsys, dir)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = d.Close() }()
+	rep, err := d.Verify(t.Context(), dumpdir.VerifyOptions{})
+	return err == nil && rep.OK() && rep.State == dumpdir.StateComplete
 }
 
 // TestFaults makes every operation fail once, with an error and not with a power cut: the error

@@ -99,10 +99,13 @@ func (f *file) Sync() error {
 		return err
 	}
 	if err := f.s.begin(OpSync, f.name); err != nil {
+		if !f.s.off {
+			f.ino.pending = nil // Linux marks what it could not write as clean: no later sync writes it
+		}
 		return err
 	}
 	if !f.s.ignored(OpSync, f.name) {
-		f.ino.durable, f.ino.pending = slices.Clone(f.ino.data), nil
+		f.ino.sync()
 	}
 	return nil
 }
@@ -133,6 +136,14 @@ func (i *inode) put(p []byte, off int64) {
 	}
 	copy(i.data[off:], p)
 	i.pending = append(i.pending, w)
+}
+
+// sync makes durable what was written since the last one.
+func (i *inode) sync() {
+	for _, p := range i.pending {
+		i.durable = p.apply(i.durable)
+	}
+	i.pending = nil
 }
 
 func (i *inode) truncate(size int64) {

@@ -14,7 +14,7 @@ func (s *FS) Off() {
 
 // Cut cuts the power and brings it back. Every file keeps what was synced, and of what was
 // written since any subset of sectors that rnd picks; every directory a prefix of its
-// changes. Open files and locks are gone.
+// changes or any subset of them. Open files and locks are gone.
 func (s *FS) Cut(rnd *rand.Rand) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -22,7 +22,7 @@ func (s *FS) Cut(rnd *rand.Rand) {
 	s.off, s.fault, s.locks = false, nil, map[string]bool{}
 	for _, name := range slices.Sorted(keysOf(s.dirs)) {
 		d := s.dirs[name]
-		for _, c := range d.log[:rnd.IntN(len(d.log)+1)] {
+		for _, c := range survivors(d.log, rnd) {
 			c.apply(d.durable)
 		}
 		d.names, d.log = cloneNames(d.durable), nil
@@ -30,6 +30,47 @@ func (s *FS) Cut(rnd *rand.Rand) {
 			d.names[n].cut(rnd)
 		}
 	}
+}
+
+// CloneCut returns a copy that shares nothing with s, as it is after a Cut of its own.
+func (s *FS) CloneCut(rnd *rand.Rand) *FS {
+	s.mu.Lock()
+	c := NewFS()
+	for name, d := range s.dirs {
+		copies := map[*inode]*inode{nil: nil}
+		copyOf := func(names map[string]*inode) map[string]*inode {
+			out := make(map[string]*inode, len(names))
+			for n, ino := range names {
+				if copies[ino] == nil && ino != nil {
+					copies[ino] = &inode{data: slices.Clone(ino.data), durable: slices.Clone(ino.durable), pending: slices.Clone(ino.pending)}
+				}
+				out[n] = copies[ino]
+			}
+			return out
+		}
+		nd := &dir{names: copyOf(d.names), durable: copyOf(d.durable)}
+		for _, ch := range d.log {
+			nd.log = append(nd.log, change{copyOf(ch.set)})
+		}
+		c.dirs[name] = nd
+	}
+	s.mu.Unlock()
+	c.Cut(rnd)
+	return c
+}
+
+// survivors picks the changes of names that got to the disk: the first ones, as on a file system that journals them in
+// order, or any.
+func survivors(log []change, rnd *rand.Rand) (kept []change) {
+	if rnd.IntN(2) == 0 {
+		return log[:rnd.IntN(len(log)+1)]
+	}
+	for _, c := range log {
+		if rnd.IntN(2) == 0 {
+			kept = append(kept, c)
+		}
+	}
+	return kept
 }
 
 // cut leaves of the pending writes what a disk might: whole, in part, or nothing of each,
