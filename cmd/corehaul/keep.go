@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -66,4 +68,17 @@ func (k *keepFlags) start(ctx context.Context, store storage.Store, log *slog.Lo
 		cancel()
 		wg.Wait()
 	}
+}
+
+// writable tells whether a store takes new files: better now than when the first sender comes. A full disk is no reason not to
+// serve: senders are told, and wait.
+func writable(ctx context.Context, store storage.Store) error {
+	f, err := store.Scratch(ctx)
+	if err == nil {
+		err = f.Close()
+	}
+	if err == nil || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return nil
+	}
+	return cli.WithHint(fmt.Errorf("the data directory cannot be written: %w", err), "give it to the user that 'serve' runs as, or mount it read-write")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
@@ -62,7 +63,7 @@ func (a *app) eachDump(ctx context.Context, names []string, done string, do func
 		refs = append(refs, e.Ref)
 	}
 	for _, ref := range refs {
-		if err = do(store, ref); err != nil {
+		if err = denied(do(store, ref)); err != nil {
 			break
 		}
 		if _, err = fmt.Fprintln(a.stdio.Out, done, ref); err != nil {
@@ -70,4 +71,12 @@ func (a *app) eachDump(ctx context.Context, names []string, done string, do func
 		}
 	}
 	return errors.Join(err, store.Close())
+}
+
+// denied adds what to do to an error that says that the caller may not write the store.
+func denied(err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return cli.WithHint(err, "run it as the user that 'corehaul serve' runs as")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,6 +151,7 @@ func carryOut(ctx context.Context, store storage.Store, plan retention.Plan, dry
 		rep.Kept = append(rep.Kept, pruned(&h.Entry, h.Why, h.By))
 	}
 	var failed error
+	failures := 0
 	tell := func(x retention.Removal, err error) {
 		switch {
 		case err == nil:
@@ -157,7 +159,8 @@ func carryOut(ctx context.Context, store storage.Store, plan retention.Plan, dry
 		case retention.Kept(err):
 			rep.Kept = append(rep.Kept, pruned(&x.Entry, x.Why, err.Error()))
 		default:
-			failed = errors.Join(failed, err)
+			failures++
+			failed = cmp.Or(failed, err)
 		}
 	}
 	if dry {
@@ -166,8 +169,13 @@ func carryOut(ctx context.Context, store storage.Store, plan retention.Plan, dry
 		}
 		return rep, nil
 	}
-	err := retention.Apply(ctx, store, plan, tell)
-	return rep, errors.Join(failed, err)
+	if err := retention.Apply(ctx, store, plan, tell); err != nil {
+		return rep, err
+	}
+	if failed != nil {
+		return rep, denied(fmt.Errorf("%d dumps could not be removed, the first: %w", failures, failed))
+	}
+	return rep, nil
 }
 
 func (a *app) printPrune(rep *pruneReport) error {

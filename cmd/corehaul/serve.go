@@ -142,6 +142,9 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
+	if err := writable(ctx, store); err != nil {
+		return err
+	}
 	cfg.Store = store
 	server, err := receiver.New(cfg)
 	if err != nil {
