@@ -26,10 +26,7 @@ const (
 	ActionRefuse    Action = "refuse"    // send it away; the log is stored
 )
 
-// UnmarshalText takes the word of an action.
-func (a *Action) UnmarshalText(text []byte) error {
-	return oneOf(a, text, ActionAll, ActionEssential, ActionLog, ActionWait, ActionRefuse)
-}
+var actions = []Action{ActionAll, ActionEssential, ActionLog, ActionWait, ActionRefuse}
 
 // Scope is whose dumps a Rule counts.
 type Scope string
@@ -39,17 +36,6 @@ const (
 	ScopeHost  Scope = "host"  // those of the same host
 	ScopeFleet Scope = "fleet" // those of all hosts
 )
-
-// UnmarshalText takes the word of a scope.
-func (s *Scope) UnmarshalText(text []byte) error { return oneOf(s, text, ScopeHost, ScopeFleet) }
-
-func oneOf[T ~string](dst *T, text []byte, words ...T) error {
-	if !slices.Contains(words, T(text)) {
-		return fmt.Errorf("%q is none of %q", text, words)
-	}
-	*dst = T(text)
-	return nil
-}
 
 // Rule says what to do with dumps of a kind. The first one of a list that matches
 // counts. A dump that has pages already is never sent away, nor made to wait, by a rule:
@@ -77,8 +63,10 @@ type Rule struct {
 func (r *Rule) Check() error {
 	_, glob := path.Match(r.Host, "")
 	switch {
-	case r.Then == "":
-		return errors.New("then is missing: all, essential, log, wait or refuse")
+	case !slices.Contains(actions, r.Then):
+		return fmt.Errorf("then is %q, and not one of %q", r.Then, actions)
+	case r.SamePanicFrom != "" && r.SamePanicFrom != ScopeHost && r.SamePanicFrom != ScopeFleet:
+		return fmt.Errorf("same_panic_from is %q, and neither %q nor %q", r.SamePanicFrom, ScopeHost, ScopeFleet)
 	case glob != nil:
 		return fmt.Errorf("host %q is no pattern: %w", r.Host, glob)
 	case r.SamePanic < 0 || r.Within < 0:

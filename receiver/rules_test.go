@@ -1,0 +1,221 @@
+package receiver
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/storage"
+)
+
+func TestRuleIsChecked(t *testing.T) {
+	for name, r := range map[string]Rule{
+		"no action":             {Host: "a"},
+		"unknown action":        {Then: "dance"},
+		"bad pattern":           {Host: "[", Then: ActionLog},
+		"negative count":        {SamePanic: -1, Then: ActionLog},
+		"scope without a count": {SamePanicFrom: ScopeHost, Then: ActionLog},
+		"unknown scope":         {SamePanic: 1, SamePanicFrom: "rack", Then: ActionLog},
+		"time without a count":  {Within: 1, Then: ActionLog},
+	} {
+		if r.Check() == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if err := (&Rule{Host: "web-*", SamePanic: 3, SamePanicFrom: ScopeFleet, Within: 1, Then: ActionRefuse}).Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFirstRuleThatMatchesCounts asks about one dump.
+func TestFirstRuleThatMatchesCounts(t *testing.T) {
+	log, wait, all := ActionLog, ActionWait, ActionAll
+	for _, tc := range []struct {
+		name  string
+		rules []Rule
+		c     crash
+		want  Action
+		says  string
+	}{
+		{"none", nil, crash{}, all, ""},
+		{"host", []Rule{{Host: "db-*", Then: ActionRefuse}, {Host: "web-*", Then: log}, {Then: wait}}, crash{}, log, "host web-1 (rule 1)"},
+		{"enough is free", []Rule{{FreeBelow: 1 << 20, Then: log}}, crash{}, all, ""},
+		{"too little is free", []Rule{{FreeBelow: 3 << 20, Then: log}}, crash{}, log, "2.0 MiB free, below 3.0 MiB (rule 0)"},
+		{"both have to hold", []Rule{{FreeBelow: 3 << 20, Host: "db", Then: log}}, crash{}, all, ""},
+		{"room is there", []Rule{{NoRoom: true, Then: log}}, crash{}, all, ""},
+		{"no room", []Rule{{NoRoom: true, Then: log}}, crash{noRoom: true}, log, "no room"},
+		{"a dump with pages is kept", []Rule{{Then: ActionRefuse}, {Then: wait}, {Then: log}, {Then: ActionEssential}}, crash{pages: true}, ActionEssential, "(rule 3)"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for i := range tc.rules {
+				tc.rules[i].Name = "rule " + string(rune('0'+i))
+			}
+			s, err := New(Config{Store: &smallDisk{free: 2 << 20}, NoReserve: true, Rules: tc.rules})
+			if err != nil {
+				t.Fatal(err)
+			}
+			tc.c.ref = storage.Ref{Host: "web-1", ID: "a"}
+			v := s.judge(t.Context(), &tc.c, s.start)
+			if v.action != tc.want || !strings.Contains(v.reason, tc.says) {
+				t.Errorf("got %s, %q, want %s, %q", v.action, v.reason, tc.want, tc.says)
+			}
+		})
+	}
+}
+
+// withRules gives the rig rules.
+func withRules(rules ...Rule) func(*Config) {
+	return func(c *Config) { c.Rules = rules }
+}
+
+func TestRuleTakesTheLogOnly(t *testing.T) {
+	r := newRig(t, withRules(Rule{Name: "rule 1", SamePanic: 1, Then: ActionLog}))
+	if sealed := r.peer("web1", newDump(t, 1)).whole(); sealed.State != protocol.StateComplete {
+		t.Errorf("the first one is sealed as %s", sealed.State)
+	}
+	// Another crash of the same kind: the number in its panic line does not count.
+	p := r.peer("web1", newDump(t, 2))
+	p.hello()
+	if w := expect[*protocol.Welcome](p); w.Collect != protocol.CollectLog || !strings.Contains(w.Reason, "the same panic came 1 times before") {
+		t.Errorf("asked for %s because %q", w.Collect, w.Reason)
+	}
+	if sealed := p.finish(protocol.ReasonLogOnly); sealed.State != protocol.StateLogOnly {
+		t.Errorf("sealed as %s", sealed.State)
+	}
+	if sealed := r.peer("web2", newDump(t, 3)).whole(); sealed.State != protocol.StateComplete {
+		t.Errorf("that of another host is sealed as %s", sealed.State)
+	}
+	if log := r.log.String(); !strings.Contains(log, `msg=admission`) || !strings.Contains(log, `action=log rule="rule 1"`) {
+		t.Errorf("the log does not name the rule:\n%s", log)
+	}
+}
+
+func TestRuleCountsTheFleet(t *testing.T) {
+	r := newRig(t, withRules(Rule{Name: "rule 1", SamePanic: 1, SamePanicFrom: ScopeFleet, Then: ActionRefuse}))
+	d := newDump(t, 1)
+	r.peer("web1", d).whole()
+	p := r.peer("web2", newDump(t, 2))
+	p.hello()
+	_, err := p.wire.Read()
+	var told *protocol.Error
+	if !errors.As(err, &told) || told.Code != protocol.CodeDeclined || told.Hint == "" || !strings.Contains(told.Text, "the same panic") {
+		t.Errorf("got %v, want declined with a hint", err)
+	}
+	if m := r.stored("web2"); m.State != "log-only" || !strings.Contains(m.Reason, "the same panic") {
+		t.Errorf("stored as %s, %q", m.State, m.Reason)
+	}
+	// The first one is not judged by those that came after it.
+	if sealed := r.peer("web1", d).again(); sealed.State != protocol.StateComplete {
+		t.Errorf("came back and was sealed as %s", sealed.State)
+	}
+}
+
+// again comes back with a dump that is complete.
+func (p *peer) again() *protocol.Sealed {
+	p.t.Helper()
+	p.hello()
+	return expect[*protocol.Sealed](p)
+}
+
+func TestRuleTakesTheEssentialTiers(t *testing.T) {
+	r := newRig(t, withRules(Rule{Name: "rule 1", Host: "web*", Then: ActionEssential}))
+	p := r.peer("web1", newDump(t, 1))
+	p.hello()
+	if w := expect[*protocol.Welcome](p); w.Collect != protocol.CollectEssential || w.Reason == "" {
+		t.Errorf("asked for %s because %q", w.Collect, w.Reason)
+	}
+	p.sendPlan()
+	if ok := expect[*protocol.PlanOK](p); ok.Collect != protocol.CollectEssential {
+		t.Errorf("the plan is answered with %q", ok.Collect)
+	}
+	p.chunk(0)
+	if sealed := p.finish(protocol.ReasonEssential); sealed.State != protocol.StatePartial {
+		t.Errorf("sealed as %s", sealed.State)
+	}
+	if m := r.stored("web1"); !strings.Contains(m.Reason, "rule 1") {
+		t.Errorf("reason %q", m.Reason)
+	}
+}
+
+// TestRuleLetsADumpWait has one dump wait for space, and another pass it.
+func TestRuleLetsADumpWait(t *testing.T) {
+	var disk *smallDisk
+	r := newRig(t, func(c *Config) {
+		withDisk(&disk, 1<<20)(c)
+		c.MaxActive = 1
+		c.Rules = []Rule{{Name: "rule 1", Host: "web*", FreeBelow: 2 << 20, Then: ActionWait}}
+	})
+	p := r.peer("web1", newDump(t, 1))
+	p.hello()
+	p.waits("1.0 MiB free, below 2.0 MiB", "rule 1")
+	if sealed := r.peer("db1", newDump(t, 2)).whole(); sealed.State != protocol.StateComplete {
+		t.Errorf("one that no rule holds is sealed as %s", sealed.State)
+	}
+	disk.setFree(2 << 30)
+	p.plan()
+	p.finish(protocol.ReasonCancelled)
+}
+
+// TestRuleAnswersAPlanWithoutRoom has plans that do not fit.
+func TestRuleAnswersAPlanWithoutRoom(t *testing.T) {
+	for action, check := range map[Action]func(*peer){
+		ActionLog: func(p *peer) {
+			if sealed := expect[*protocol.Sealed](p); sealed.State != protocol.StateLogOnly {
+				p.t.Errorf("sealed as %s", sealed.State)
+			}
+		},
+		ActionRefuse: func(p *peer) { p.refused(protocol.CodeDeclined) },
+	} {
+		t.Run(string(action), func(t *testing.T) {
+			var disk *smallDisk
+			r := newRig(t, func(c *Config) {
+				withDisk(&disk, 1000)(c)
+				c.Rules = []Rule{{Name: "rule 1", NoRoom: true, Then: action}}
+			})
+			p := r.peer("web1", newDump(t, 1))
+			p.hello()
+			expect[*protocol.Welcome](p)
+			p.sendPlan()
+			check(p)
+			r.eventually("it is sealed", func() bool { return r.server.idle() })
+			if m := r.stored("web1"); m.State != "log-only" || !strings.Contains(m.Reason, "no room") {
+				t.Errorf("stored as %s, %q", m.State, m.Reason)
+			}
+		})
+	}
+}
+
+func TestHostsPassOneThatHasItsShare(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.MaxActive, c.MaxHostSessions = 2, 1 })
+	first := r.peer("web1", newDump(t, 1))
+	first.hello()
+	first.plan()
+	second := r.peer("web1", newDump(t, 2))
+	second.hello()
+	second.waits("host web1 sends 1 dumps at a time")
+	if sealed := r.peer("web2", newDump(t, 3)).whole(); sealed.State != protocol.StateComplete {
+		t.Errorf("sealed as %s", sealed.State)
+	}
+	first.finish(protocol.ReasonCancelled)
+	second.plan()
+	second.finish(protocol.ReasonCancelled)
+}
+
+func TestHostBytesAreLimited(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.MaxHostBytes, c.IdleTimeout = 1200<<10, c.IdleTimeout/5 })
+	r.peer("web1", newDump(t, 1)).whole()
+	p := r.peer("web1", newDump(t, 2))
+	p.hello()
+	expect[*protocol.Welcome](p)
+	p.sendPlan()
+	p.waits("host web1 may store 1.2 MiB", "this dump needs at least 0.5 MiB")
+	if sealed := r.peer("web2", newDump(t, 3)).whole(); sealed.State != protocol.StateComplete {
+		t.Errorf("sealed as %s", sealed.State)
+	}
+	if err := r.store.Remove(t.Context(), storage.Ref{Host: "web1", ID: newDump(t, 1).hello.DumpID}, storage.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	expect[*protocol.PlanOK](p)
+	p.finish(protocol.ReasonCancelled)
+}
