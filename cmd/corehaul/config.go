@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/receiver"
 )
 
 // maxConfigBytes bounds a configuration file; a real one has a few hundred bytes.
@@ -23,14 +24,18 @@ const maxConfigBytes = 1 << 20
 // the file does not have stays nil.
 type serveFile struct {
 	Data           *string       `toml:"data"`
+	Socket         *string       `toml:"socket"`
 	TLS            []string      `toml:"tls"`
 	CA             *string       `toml:"ca"`
 	Memory         *string       `toml:"memory"`
 	MaxActive      *int          `toml:"max_active"`
+	MaxHost        *int          `toml:"max_host_sessions"`
+	MaxHostBytes   *string       `toml:"max_host_bytes"`
 	MaxConnections *int          `toml:"max_connections"`
 	Reserve        *string       `toml:"reserve"`
 	ResumeGrace    *string       `toml:"resume_grace"`
 	IdleTimeout    *string       `toml:"idle_timeout"`
+	StallTimeout   *string       `toml:"stall_timeout"`
 	CommitInterval *string       `toml:"commit_interval"`
 	CommitBytes    *string       `toml:"commit_bytes"`
 	Compressor     *string       `toml:"compressor"`
@@ -39,6 +44,9 @@ type serveFile struct {
 	Retention      retentionFile `toml:"retention"`
 	LogFormat      *string       `toml:"log_format"`
 	LogLevel       *string       `toml:"log_level"`
+
+	Rules []ruleFile      `toml:"rule"`
+	rules []receiver.Rule // Rules, checked
 }
 
 // loadServeFile reads the configuration file at path, which must know no other keys.
@@ -76,7 +84,8 @@ func parseServeFile(path string, text []byte) (*serveFile, error) {
 	case err != nil:
 		return nil, fmt.Errorf("configuration %s: %w", path, err)
 	}
-	return &file, nil
+	file.rules, err = checkRules(path, text, file.Rules)
+	return &file, err
 }
 
 // apply sets every flag that the file has a value for and that neither the command
@@ -85,14 +94,15 @@ func (c *serveFile) apply(path string, flags *pflag.FlagSet) error {
 	values := map[string]string{}
 	for name, s := range map[string]*string{
 		"data": c.Data, "ca": c.CA, "memory": c.Memory, "reserve": c.Reserve, "resume-grace": c.ResumeGrace,
-		"idle-timeout": c.IdleTimeout, "commit-interval": c.CommitInterval, "commit-bytes": c.CommitBytes,
+		"idle-timeout": c.IdleTimeout, "stall-timeout": c.StallTimeout, "max-host-bytes": c.MaxHostBytes, "socket": c.Socket,
+		"commit-interval": c.CommitInterval, "commit-bytes": c.CommitBytes,
 		"compressor": c.Compressor, "log-format": c.LogFormat, "log-level": c.LogLevel,
 	} {
 		if s != nil {
 			values[name] = *s
 		}
 	}
-	for name, n := range map[string]*int{"max-active": c.MaxActive, "max-connections": c.MaxConnections} {
+	for name, n := range map[string]*int{"max-active": c.MaxActive, "max-host-sessions": c.MaxHost, "max-connections": c.MaxConnections} {
 		if n != nil {
 			values[name] = fmt.Sprint(*n)
 		}

@@ -25,20 +25,25 @@ import (
 // serveFlags is how "serve" is to work.
 type serveFlags struct {
 	config         string
+	socket         string
 	tls            []string
 	ca             string
 	memory         cli.BytesValue
 	maxActive      int
+	maxHost        int
+	maxHostBytes   cli.BytesValue
 	maxConnections int
 	reserve        cli.BytesValue
 	resumeGrace    time.Duration
 	idleTimeout    time.Duration
+	stallTimeout   time.Duration
 	commitInterval time.Duration
 	commitBytes    cli.BytesValue
 	compressor     string
 	keep           keepFlags
 	logFormat      string
 	logLevel       slog.Level
+	rules          []receiver.Rule // from the configuration file
 }
 
 func newServe(a *app) *cobra.Command {
@@ -51,7 +56,8 @@ func newServe(a *app) *cobra.Command {
 		Long: `Receive dumps until SIGTERM or SIGINT. When it listens, one line "ready" with the
 addresses goes to standard output; the log goes to standard error. --config names
 a TOML file whose keys are the flags with underscores; flags and environment win
-over it.`,
+over it. Rules on what to take of which dump are in that file only.
+"corehaul status" shows what the server does.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.load(cmd); err != nil {
 				return cli.Usage(err)
@@ -62,14 +68,18 @@ over it.`,
 	a.dataFlag(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.config, "config", "", "configuration file (TOML)")
+	flags.StringVar(&f.socket, "socket", "", "socket for \"corehaul status\" (default "+socketName+" in the data directory)")
 	flags.StringSliceVar(&f.tls, "tls", nil, "address to listen on, HOST:PORT; may be repeated; port 0 takes a free one")
 	flags.StringVar(&f.ca, "ca", "", "directory of the CA and the receiver's key, see 'ca init'")
 	flags.Var(&f.memory, "memory", "memory for all sessions together")
 	flags.IntVar(&f.maxActive, "max-active", receiver.DefaultMaxActive, "senders that send pages at a time; others wait in line")
+	flags.IntVar(&f.maxHost, "max-host-sessions", 0, "of those, senders of one host; 0 for no limit")
+	flags.Var(&f.maxHostBytes, "max-host-bytes", "what may be stored of one host; 0 for no limit")
 	flags.IntVar(&f.maxConnections, "max-connections", receiver.DefaultMaxConnections, "open connections")
 	flags.Var(&f.reserve, "reserve", "free disk space that dumps must leave")
 	flags.DurationVar(&f.resumeGrace, "resume-grace", receiver.DefaultResumeGrace, "how long a dump waits for a sender that broke off")
 	flags.DurationVar(&f.idleTimeout, "idle-timeout", receiver.DefaultIdleTimeout, "silence after which a sender counts as gone")
+	flags.DurationVar(&f.stallTimeout, "stall-timeout", receiver.DefaultStallTimeout, "how long a sender that was let in may live and send nothing")
 	flags.DurationVar(&f.commitInterval, "commit-interval", receiver.DefaultCommitInterval, "longest time between two fsyncs of a session")
 	flags.Var(&f.commitBytes, "commit-bytes", "page data after which a session fsyncs")
 	flags.StringVar(&f.compressor, "compressor", receiver.DefaultCodec.String(), "compressor of pages that come as blocks: snappy, zstd")
@@ -90,6 +100,7 @@ func (f *serveFlags) load(cmd *cobra.Command) error {
 		if err := file.apply(f.config, cmd.Flags()); err != nil {
 			return err
 		}
+		f.rules = file.rules
 	}
 	if err := f.keep.load(file); err != nil {
 		return err
@@ -121,6 +132,7 @@ func (f *serveFlags) receiver(log *slog.Logger) (receiver.Config, error) {
 	}
 	return receiver.Config{
 		Log: log, Tool: "corehaul " + cli.Version(), Memory: uint64(f.memory), MaxActive: f.maxActive, MaxConnections: f.maxConnections,
+		MaxHostSessions: f.maxHost, MaxHostBytes: uint64(f.maxHostBytes), Rules: f.rules, StallTimeout: f.stallTimeout,
 		Reserve: uint64(f.reserve), NoReserve: f.reserve == 0, ResumeGrace: f.resumeGrace, IdleTimeout: f.idleTimeout,
 		CommitInterval: f.commitInterval, CommitBytes: uint64(f.commitBytes), Codec: codec,
 	}, nil
@@ -152,6 +164,11 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	}
 	// The budget counts what the sessions hold; garbage on top of it is collected in time.
 	debug.SetMemoryLimit(int64(min(uint64(f.memory), 1<<50)) + overheadBytes)
+	control, err := a.openControl(ctx, f.socket, server, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, control.close()) }()
 	listeners, err := listen(ctx, f.tls)
 	if err != nil {
 		return err

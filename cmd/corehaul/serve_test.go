@@ -5,15 +5,20 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/receiver"
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
@@ -64,9 +69,13 @@ func TestServe(t *testing.T) {
 		corehaul(t, "ca", "issue", host, "--dir", ca, "--out", identity)
 		sendLog(t, strings.TrimPrefix(addrs[i+1], "tls://"), identity)
 	}
+	checkStatus(t, ca, data)
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("stopped with %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(data, socketName)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the socket is left behind: %v", err)
 	}
 	if list := corehaul(t, "ls", "--data", data, "--state", "log-only"); !strings.Contains(list, "v4") || !strings.Contains(list, "v6") {
 		t.Errorf("both logs should be there:\n%s", list)
@@ -74,6 +83,95 @@ func TestServe(t *testing.T) {
 	if log := corehaul(t, "log", protocol.DumpID(nil, []byte("v4"), nil), "--data", data); log != "kernel log\n" {
 		t.Errorf("got log %q", log)
 	}
+}
+
+// checkStatus asks the server what it has done so far, and tries to start a second one.
+func checkStatus(t *testing.T, ca, data string) {
+	t.Helper()
+	info, err := os.Lstat(filepath.Join(data, socketName))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("socket is %v, %v, want rights 0600", info, err)
+	}
+	var st receiver.Status
+	if err := json.Unmarshal([]byte(corehaul(t, "status", "--json", "--data", data)), &st); err != nil {
+		t.Fatal(err)
+	}
+	if st.Totals.Sessions != 2 || st.Totals.LogOnly != 2 || st.Limits.Active == 0 || st.Space.Total == 0 || st.Memory.Limit == 0 {
+		t.Errorf("status %+v", st)
+	}
+	text := corehaul(t, "status", "--socket", filepath.Join(data, socketName))
+	for _, want := range []string{"sending", " of 8", "2 sessions", "2 log only"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("status lacks %q:\n%s", want, text)
+		}
+	}
+	err = run(t.Context(), cli.Stdio{Out: io.Discard, Err: io.Discard}, []string{"serve", "--data", data, "--ca", ca, "--tls", "127.0.0.1:0"})
+	if err == nil || !strings.Contains(err.Error(), "another server has the control socket") {
+		t.Errorf("a second server: %v", err)
+	}
+}
+
+// TestStaleSocket has a server die without a word.
+func TestStaleSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), socketName)
+	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.SetUnlinkOnClose(false)
+	if err := dead.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, err := listenControl(t.Context(), path)
+	if err != nil {
+		t.Fatalf("the socket of a dead server is in the way: %v", err)
+	}
+	defer func() { _ = l.Close() }()
+	if other, err := listenControl(t.Context(), path); err == nil {
+		_ = other.Close()
+		t.Error("the socket of a living server was taken")
+	}
+}
+
+// TestStatusTable prints a server that is busy.
+func TestStatusTable(t *testing.T) {
+	now := time.Unix(1700000000, 0)
+	var out bytes.Buffer
+	err := (&app{stdio: cli.Stdio{Out: &out}}).printSessions(&receiver.Status{
+		Now: now, Queue: []string{"web2/b"},
+		Sessions: []receiver.SessionStatus{
+			{Host: "web2", ID: "bbbb", State: "waiting for room", Since: now.Add(-time.Minute), Place: 1, Reason: "no room: \x1b[2J"},
+			{Host: "web1", ID: "aaaaaaaaaaaaaaaa", State: "receiving", Since: now.Add(-time.Second), Pages: 50, Planned: 200, PageSize: 4096, PageRate: 256},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(out.String(), "\n")
+	if !strings.Contains(lines[2], "web1") || !strings.Contains(lines[2], "50/200 (25%)") || !strings.Contains(lines[2], "1.0 MiB/s") {
+		t.Errorf("first line %q", lines[2])
+	}
+	if !strings.Contains(lines[3], "waiting for room, place 1 of 1") || strings.Contains(lines[3], "\x1b") {
+		t.Errorf("second line %q", lines[3])
+	}
+}
+
+// FuzzServeFile holds the parser of the configuration to its word: an error, or rules that pass their check.
+func FuzzServeFile(f *testing.F) {
+	f.Add([]byte("memory = \"64MiB\"\n[[rule]]\nhost = \"web-*\"\nsame_panic = 3\nwithin = \"7d\"\nthen = \"log\"\n"))
+	f.Add([]byte("[[rule]]\nfree_below = \"1G\"\nthen = \"wait\"\n[[ rule ]]\nno_room = true\nthen = \"refuse\"\n"))
+	f.Add([]byte("[[rule]]\nhost = \"[\""))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		file, err := parseServeFile("c.toml", text)
+		if err != nil {
+			return
+		}
+		for i := range file.rules {
+			if err := file.rules[i].Check(); err != nil {
+				t.Errorf("rule %d was taken: %v", i, err)
+			}
+		}
+	})
 }
 
 // sendLog is a sender that has no more than a log.

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/receiver"
+)
+
+// socketName is the server's local socket in the data directory. Whoever may open it may
+// ask the server, so it is for its own user only.
+const socketName = "control.sock"
+
+const (
+	statusPath = "/v1/status"
+	// maxStatusBytes bounds what a server may answer: a thousand sessions are half a megabyte.
+	maxStatusBytes = 64 << 20
+	controlTimeout = 10 * time.Second
+	dialTimeout    = 2 * time.Second
+)
+
+// control answers other processes of this machine over the local socket.
+type control struct {
+	http   *http.Server
+	ended  sync.WaitGroup
+	failed error
+}
+
+func (a *app) socketPath(flag string) string {
+	if flag != "" {
+		return flag
+	}
+	return filepath.Join(a.data, socketName)
+}
+
+// openControl begins to answer.
+func (a *app) openControl(ctx context.Context, flag string, server *receiver.Server, log *slog.Logger) (*control, error) {
+	l, err := listenControl(ctx, a.socketPath(flag))
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(server.Status(r.Context())); err != nil {
+			log.Debug("a status was not taken", "error", err)
+		}
+	})
+	c := &control{http: &http.Server{
+		Handler: mux, ReadHeaderTimeout: controlTimeout, WriteTimeout: controlTimeout, IdleTimeout: controlTimeout,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}}
+	c.ended.Go(func() {
+		if err := c.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			c.failed = fmt.Errorf("control socket: %w", err)
+		}
+	})
+	return c, nil
+}
+
+// close stops the answering and removes the socket.
+func (c *control) close() error {
+	err := c.http.Close()
+	c.ended.Wait()
+	return errors.Join(err, c.failed)
+}
+
+// listenControl makes the socket, in place of one that a dead server left.
+func listenControl(ctx context.Context, path string) (net.Listener, error) {
+	unlock, err := lockDir(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	defer unlock()
+	if err := removeStale(ctx, path); err != nil {
+		return nil, err
+	}
+	lc := net.ListenConfig{Control: private}
+	l, err := lc.Listen(ctx, "unix", path)
+	if errors.Is(err, syscall.EINVAL) {
+		err = cli.WithHint(err, "the path of a socket has at most 107 bytes; --socket PATH names a shorter one")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	return l, nil
+}
+
+// private gives a socket its rights before it has a name: a moment later would be too late.
+func private(_, _ string, conn syscall.RawConn) error {
+	var chmod error
+	err := conn.Control(func(fd uintptr) { chmod = unix.Fchmod(int(fd), 0o600) })
+	return errors.Join(err, chmod)
+}
+
+// lockDir keeps two servers that start at once from taking each other's socket for a stale one.
+func lockDir(dir string) (unlock func(), err error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(&fs.PathError{Op: "flock", Path: dir, Err: err}, d.Close())
+	}
+	return func() { _ = d.Close() }, nil // only opened to be locked
+}
+
+// removeStale removes the socket of a server that is dead.
+func removeStale(ctx context.Context, path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("control socket: %w", err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return cli.WithHint(fmt.Errorf("control socket: %s is there and is no socket", path), "--socket PATH names another one")
+	}
+	d := net.Dialer{Timeout: dialTimeout}
+	conn, err := d.DialContext(ctx, "unix", path)
+	if err == nil {
+		_ = conn.Close() // it lives, which is all we wanted to know
+		return cli.WithHint(fmt.Errorf("another server has the control socket %s", path),
+			"stop it, or give this one a --data or a --socket of its own")
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("control socket: does a server live there? %w", err)
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	return nil
+}
+
+// askStatus asks the server at path.
+func askStatus(ctx context.Context, path string) (*receiver.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path)
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://corehaul"+statusPath, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, noServer(path, err)
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the server at %s answers %s", path, resp.Status)
+	}
+	var st receiver.Status
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxStatusBytes)).Decode(&st); err != nil {
+		return nil, fmt.Errorf("answer of the server at %s: %w", path, err)
+	}
+	return &st, nil
+}
+
+// noServer says what it means that nobody answers.
+func noServer(path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return cli.WithHint(fmt.Errorf("no server runs here: nobody listens on %s", path),
+			"start it with 'corehaul serve', or say with --data DIR or --socket PATH where it runs")
+	case errors.Is(err, fs.ErrPermission):
+		return cli.WithHint(err, "the socket is for the server's own user and root")
+	}
+	return err
+}

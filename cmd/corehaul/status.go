@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/receiver"
+)
+
+func newStatus(a *app) *cobra.Command {
+	var socket string
+	cmd := &cobra.Command{
+		Use: "status", GroupID: groupServer, Args: cobra.NoArgs,
+		Short: "Show what the running server does: sessions, queue, room",
+		Long: `Ask the server of the data directory over its local socket, and print its
+sessions, those that wait and why, the room on the disk, and counts since it was started.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context(), socket) },
+	}
+	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
+	cmd.Flags().StringVar(&socket, "socket", "", "socket of the server (default "+socketName+" in the data directory)")
+	return cmd
+}
+
+func (a *app) status(ctx context.Context, socket string) error {
+	st, err := askStatus(ctx, a.socketPath(socket))
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return cli.JSON(a.stdio.Out, st)
+	}
+	if err := a.printServer(st); err != nil {
+		return err
+	}
+	if len(st.Sessions) == 0 {
+		_, err := fmt.Fprintln(a.stdio.Out, "\nno sessions")
+		return err
+	}
+	return a.printSessions(st)
+}
+
+// printServer prints what is not about one session.
+func (a *app) printServer(st *receiver.Status) error {
+	t := cli.NewTable(a.stdio.Out)
+	l, m, s := &st.Limits, &st.Memory, &st.Totals
+	t.Row("server", fmt.Sprintf("%s, up %s", st.Tool, cli.Duration(st.Now.Sub(st.Started))))
+	t.Row("sending", fmt.Sprintf("%d of %d%s", l.ActiveUsed, l.Active, limit(", each host at most ", l.HostSessions > 0, strconv.Itoa(l.HostSessions))))
+	t.Row("waiting", strconv.Itoa(len(st.Queue)))
+	t.Row("connections", fmt.Sprintf("%d of %d", l.Connected, l.Connections))
+	t.Row("space", space(&st.Space)+limit(", each host at most ", l.HostBytes > 0, cli.Bytes(l.HostBytes)))
+	t.Row("memory", fmt.Sprintf("%s; hello and waiting use %s of %s; window %s each", cli.Bytes(m.Limit), cli.Bytes(m.HelloUsed), cli.Bytes(m.Hello), cli.Bytes(m.Window)))
+	t.Row("rules", strconv.Itoa(l.Rules))
+	t.Row("since start", fmt.Sprintf("%d sessions, %s received; dumps: %d complete, %d partial, %d log only; %d broken off%s",
+		s.Sessions, cli.Bytes(s.Bytes), s.Complete, s.Partial, s.LogOnly, s.BrokenOff, refusals(s.Refused)))
+	return t.Flush()
+}
+
+// limit returns a text with a limit if there is one.
+func limit(text string, is bool, value string) string {
+	if !is {
+		return ""
+	}
+	return text + value
+}
+
+func space(s *receiver.SpaceStatus) string {
+	switch {
+	case s.Error != "":
+		return "not known: " + s.Error
+	case s.Total == 0:
+		return "no bound"
+	}
+	return fmt.Sprintf("%s free of %s, reserve %s, dumps under way need %s", cli.Bytes(s.Free), cli.Bytes(s.Total), cli.Bytes(s.Reserve), cli.Bytes(s.Reserved))
+}
+
+func refusals(byCode map[string]uint64) string {
+	var parts []string
+	for _, code := range slices.Sorted(maps.Keys(byCode)) {
+		parts = append(parts, fmt.Sprintf("%d %s", byCode[code], code))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "; refused: " + strings.Join(parts, ", ")
+}
+
+// printSessions prints those that are in, the oldest first, then the queue in order.
+func (a *app) printSessions(st *receiver.Status) error {
+	if _, err := fmt.Fprintln(a.stdio.Out); err != nil {
+		return err
+	}
+	list := slices.Clone(st.Sessions)
+	slices.SortStableFunc(list, func(a, b receiver.SessionStatus) int { return a.Place - b.Place })
+	t := cli.NewTable(a.stdio.Out, "HOST", "ID", "PEER", "STATE", "PAGES", "RATE", "FOR", "REASON")
+	for i := range list {
+		s := &list[i]
+		state := s.State
+		if s.Place > 0 {
+			state = fmt.Sprintf("%s, place %d of %d", state, s.Place, len(st.Queue))
+		}
+		t.Row(s.Host, s.ID[:min(shownID, len(s.ID))], s.Peer, state, pagesOf(s),
+			cli.Bytes(uint64(s.PageRate*float64(s.PageSize)))+"/s", cli.Duration(st.Now.Sub(s.Since)), cli.Clip(s.Reason, 160))
+	}
+	return t.Flush()
+}
+
+// pagesOf tells how many pages of a session's dump are here, of how many.
+func pagesOf(s *receiver.SessionStatus) string {
+	if s.Planned == 0 {
+		return strconv.FormatUint(s.Pages, 10)
+	}
+	return fmt.Sprintf("%d/%d (%d%%)", s.Pages, s.Planned, min(100, s.Pages*100/s.Planned))
+}
