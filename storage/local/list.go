@@ -86,7 +86,7 @@ func (s *Store) refresh(ctx context.Context, e *storage.Entry) {
 func (s *Store) forget(ctx context.Context, ref storage.Ref) {
 	err := s.withIndex(ctx, func(ix *indexHandle) error { return ix.Delete(ctx, ref) })
 	if err != nil && !errors.Is(err, errNoIndex) {
-		s.opts.Log.Warn("index was not brought up to date", "dump", ref.String(), "error", err)
+		s.opts.Log.Warn("index was not brought up to date", "host", ref.Host, "dump", ref.ID, "error", err)
 	}
 }
 
