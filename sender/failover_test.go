@@ -93,6 +93,7 @@ func roomy(c net.Conn) net.Conn {
 	go func() {
 		_, _ = io.Copy(inner, c)
 		_ = inner.Close()
+		_, _ = io.Copy(io.Discard, c) // what is said to nobody holds up nobody
 	}()
 	return outer
 }
@@ -128,6 +129,7 @@ func story(t *testing.T, play func(n *fakeNet, o Options)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := newFakeNet(t, "a", "b")
+		defer time.Sleep(4 * time.Hour) // until the last receiver has let go
 		play(n, n.options(t, "a", "b"))
 	})
 }
@@ -332,16 +334,40 @@ func TestStall(t *testing.T) {
 	})
 }
 
-// TestPatienceIsNotAStall: a receiver that keeps the sender in line is waited for.
-func TestPatienceIsNotAStall(t *testing.T) {
-	story(t, func(n *fakeNet, o Options) {
-		t := n.t
-		n.hosts["a"].waitFor = 40 * time.Minute
-		mustSend(t, n, o, "a")
-		if len(n.asked) != 1 {
-			t.Errorf("asked %v", n.asked)
-		}
-	})
+// TestLines: a line that moves is waited for, and one that does not for as long as there
+// is nowhere else to go.
+func TestLines(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		prepare  func(a, b *fakeHost)
+		target   string
+		min, max time.Duration
+	}{
+		{"it moves", func(a, _ *fakeHost) { a.waitFor, a.moves = 40*time.Minute, true }, "a", 40 * time.Minute, 41 * time.Minute},
+		{"it does not", func(a, _ *fakeHost) { a.waitFor = 3 * time.Hour }, "b", lineLook, lineLook + time.Minute},
+		{"the other is down", func(a, b *fakeHost) {
+			a.waitFor, b.away = 40*time.Minute, during(0, forever, errHole)
+		}, "a", 40 * time.Minute, 41 * time.Minute},
+		{"the other comes back", func(a, b *fakeHost) {
+			a.waitFor, b.away = 3*time.Hour, during(0, 20*time.Minute, errRefused)
+		}, "b", 20 * time.Minute, 21 * time.Minute},
+		{"the other is full as well", func(a, b *fakeHost) {
+			a.waitFor, b.waitFor = 3*time.Hour, 40*time.Minute
+		}, "b", 42 * time.Minute, 44 * time.Minute},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			story(t, func(n *fakeNet, o Options) {
+				t := n.t
+				tc.prepare(n.hosts["a"], n.hosts["b"])
+				if took := mustSend(t, n, o, tc.target); took < tc.min || took > tc.max {
+					t.Errorf("took %v, want %v to %v", took, tc.min, tc.max)
+				}
+				if n.hosts["a"].sessions != 1 {
+					t.Errorf("%d sessions with a, want the place kept", n.hosts["a"].sessions)
+				}
+			})
+		})
+	}
 }
 
 // stuckImage is one whose reads do not come back until it is let go.
@@ -432,7 +458,7 @@ func TestDeadlineEverywhere(t *testing.T) {
 		prepare func(a, b *fakeHost)
 		state   protocol.State
 	}{
-		{"in line", func(a, _ *fakeHost) { a.waitFor = deadline + 10*time.Second }, protocol.StateLogOnly},
+		{"in line", func(a, b *fakeHost) { a.waitFor, b.away = deadline+10*time.Second, during(0, forever, errHole) }, protocol.StateLogOnly},
 		{"waiting for acknowledgements", func(a, _ *fakeHost) { a.neverAck, a.window = true, 1<<20 }, protocol.StatePartial},
 		{"dialling", func(a, b *fakeHost) {
 			a.cutAfter, a.away = []int{5}, during(time.Nanosecond, deadline+20*time.Second, errHole)

@@ -163,6 +163,7 @@ type fakeReceiver struct {
 	silent     bool          // say nothing after HELLO
 	refuseLate error         // once the log is stored
 	waitFor    time.Duration // in line, with WAIT every 15 s
+	moves      bool          // the place comes nearer every minute
 
 	mu        sync.Mutex
 	sessions  int
@@ -291,7 +292,11 @@ func (f *fakeReceiver) sleepOn(c *protocol.Conn) error {
 // line keeps the sender waiting. It goes on when the sender has had enough.
 func (f *fakeReceiver) line(c *protocol.Conn) error {
 	for end := time.Now().Add(f.waitFor); time.Now().Before(end); time.Sleep(15 * time.Second) {
-		if err := c.Write(&protocol.Wait{Place: 2, Of: 3, Reason: "full"}); err != nil {
+		place := uint64(2)
+		if f.moves {
+			place = 1 + uint64(time.Until(end)/time.Minute)
+		}
+		if err := c.Write(&protocol.Wait{Place: place, Of: place + 1, Reason: "full"}); err != nil {
 			return err
 		}
 	}

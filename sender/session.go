@@ -37,6 +37,7 @@ type session struct {
 	text    string
 	welcome *protocol.Welcome
 	waited  protocol.Wait // that was last told
+	line    line
 	// sending is set once it is known what the receiver has of the plan.
 	sending bool
 	// keepAlive begins to keep the connection alive, until its result is called.
@@ -67,6 +68,8 @@ func (j *job) session(ctx, stop context.Context, nc net.Conn, t *target) (out *o
 	defer wg.Wait()
 	wg.Go(func() { s.read(cancel) })
 	wg.Go(func() { s.watchStall(ctx, cancel) })
+	patience := lineLimit(t)
+	wg.Go(func() { s.watchLine(ctx, cancel, patience) })
 	defer cancel(nil) // before the wait: the watchers end with ctx
 	s.keepAlive = func(k protocol.KeepAlive) context.CancelFunc {
 		ctx, stop := context.WithCancel(ctx)
@@ -110,6 +113,9 @@ func cancelled(ctx context.Context) error {
 	if stall, ok := errors.AsType[*stallError](cause); ok {
 		return protocol.Errorf(protocol.CodeTimeout, "nothing moved on for %v", stall.after.Round(time.Second))
 	}
+	if _, ok := errors.AsType[*lineError](cause); ok {
+		return protocol.Errorf(protocol.CodeCancelled, "another receiver is asked, for want of room here")
+	}
 	return nil
 }
 
@@ -128,7 +134,9 @@ func (s *session) cause(ctx context.Context, err error) error {
 	}
 	// What ended ctx has closed the connection as well.
 	cause := context.Cause(ctx)
-	if _, ok := errors.AsType[*stallError](cause); ok || errors.Is(err, context.Canceled) && cause != nil {
+	_, stalled := errors.AsType[*stallError](cause)
+	_, queued := errors.AsType[*lineError](cause)
+	if stalled || queued || errors.Is(err, context.Canceled) && cause != nil {
 		return cause
 	}
 	return err
@@ -152,11 +160,13 @@ func (s *session) read(cancel context.CancelCauseFunc) {
 			continue
 		case *protocol.Wait:
 			s.tally.waiting(m)
+			s.line.told(m)
 			s.noteWait(m)
 			continue
 		case *protocol.Sealed:
 			s.flow.fail(errSealed)
 		}
+		s.line.left()
 		s.msgs <- m // each of the others comes once: there is room
 	}
 }

@@ -40,6 +40,8 @@ type target struct {
 	loyal time.Time
 	// dark means that the last try found nobody there.
 	dark bool
+	// leftLine means that its line was left, as it did not move.
+	leftLine bool
 	// over means that it is not tried again.
 	over bool
 	err  error
@@ -128,6 +130,9 @@ func (t *target) gained(now time.Time) {
 func (t *target) fail(err error, now time.Time) {
 	t.tried, t.err = now, err
 	_, t.dark = errors.AsType[*dialError](err)
+	if _, ok := errors.AsType[*lineError](err); ok {
+		t.leftLine = true
+	}
 	limit := maxBackoff
 	if permanent(err) {
 		t.pause, limit = max(t.pause, firstRefusedBackoff), maxRefusedBackoff
@@ -164,7 +169,8 @@ func passing(err error) bool {
 		return !errors.As(e.err, &ne) || !ne.Timeout()
 	}
 	_, stalled := errors.AsType[*stallError](err)
-	return !stalled && !permanent(err) && retryAfter(err) == 0
+	_, queued := errors.AsType[*lineError](err)
+	return !stalled && !queued && !permanent(err) && retryAfter(err) == 0
 }
 
 // permanent reports whether another try at the same receiver is of no use unless somebody
