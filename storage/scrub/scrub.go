@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -52,9 +53,9 @@ func (s *Scrubber) Run(ctx context.Context) {
 	burst := int(min(max(s.Rate/4, 4096), maxBurst))
 	s.limiter, s.later = rate.NewLimiter(rate.Limit(s.Rate), burst), map[storage.Ref]time.Time{}
 	for ctx.Err() == nil {
-		e, wait, err := s.next(ctx, time.Now())
-		if err == nil && e != nil {
-			s.scrub(ctx, e)
+		due, wait, err := s.next(ctx, time.Now())
+		s.all(ctx, due)
+		if err == nil && len(due) > 0 {
 			continue
 		}
 		if err != nil && ctx.Err() == nil {
@@ -70,6 +71,17 @@ func (s *Scrubber) Run(ctx context.Context) {
 	}
 }
 
+// all verifies the dumps that are due, until it is time to look for new ones.
+func (s *Scrubber) all(ctx context.Context, due []*storage.Entry) {
+	begin := time.Now()
+	for _, e := range due {
+		if ctx.Err() != nil || time.Since(begin) > idle {
+			return
+		}
+		s.scrub(ctx, e)
+	}
+}
+
 // limit waits until n bytes may be read.
 func (s *Scrubber) limit(ctx context.Context, n int) error {
 	for n > 0 {
@@ -82,8 +94,8 @@ func (s *Scrubber) limit(ctx context.Context, n int) error {
 	return nil
 }
 
-// next returns the dump that is due and was verified longest ago, or how long to wait.
-func (s *Scrubber) next(ctx context.Context, now time.Time) (*storage.Entry, time.Duration, error) {
+// next returns the dumps that are due, or how long to wait.
+func (s *Scrubber) next(ctx context.Context, now time.Time) ([]*storage.Entry, time.Duration, error) {
 	entries, err := s.Store.List(ctx, storage.Filter{})
 	if err != nil {
 		return nil, 0, err
@@ -93,37 +105,41 @@ func (s *Scrubber) next(ctx context.Context, now time.Time) (*storage.Entry, tim
 			delete(s.later, ref)
 		}
 	}
-	e, wait := Due(entries, s.Every, now, func(r storage.Ref) bool { _, ok := s.later[r]; return ok })
-	return e, wait, nil
+	due, wait := Due(entries, s.Every, now, func(r storage.Ref) bool { _, ok := s.later[r]; return ok })
+	return due, wait, nil
 }
 
-// Due returns the sealed dump that is to be verified next: the one whose last verification, or else whose seal, is
-// the oldest, among those that have none or one older than every. Without one, it returns how long it is until there
-// may be one. A verification of the future is none: the clock was wrong.
-func Due(entries []storage.Entry, every time.Duration, now time.Time, skip func(storage.Ref) bool) (due *storage.Entry, wait time.Duration) {
+// Due returns the sealed dumps that are to be verified: those without a verification, or with one older than every, in the
+// order of their last verification, or else of their seal. It also returns how long it is until there may be more. A
+// verification of the future is none: the clock was wrong.
+func Due(entries []storage.Entry, every time.Duration, now time.Time, skip func(storage.Ref) bool) (due []*storage.Entry, wait time.Duration) {
 	wait = idle
-	var oldest time.Time
 	for i := range entries {
 		e := &entries[i]
 		if e.Manifest.State == dumpdir.StateArriving || skip(e.Ref) {
 			continue
 		}
-		at := e.Manifest.StartTime
-		if e.Manifest.EndTime != nil {
-			at = *e.Manifest.EndTime
-		}
 		if v := e.Verification; v != nil && !v.Time.After(now) {
-			at = v.Time
-			if left := every - now.Sub(at); left > 0 {
+			if left := every - now.Sub(v.Time); left > 0 {
 				wait = min(wait, left)
 				continue
 			}
 		}
-		if due == nil || at.Before(oldest) {
-			due, oldest = e, at
-		}
+		due = append(due, e)
 	}
+	slices.SortStableFunc(due, func(a, b *storage.Entry) int { return lastRead(a, now).Compare(lastRead(b, now)) })
 	return due, wait
+}
+
+// lastRead is when a dump was verified last, or else sealed.
+func lastRead(e *storage.Entry, now time.Time) time.Time {
+	switch {
+	case e.Verification != nil && !e.Verification.Time.After(now):
+		return e.Verification.Time
+	case e.Manifest.EndTime != nil:
+		return *e.Manifest.EndTime
+	}
+	return e.Manifest.StartTime
 }
 
 // scrub verifies one dump.
