@@ -16,6 +16,7 @@ import (
 	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/local"
+	"github.com/corehaul/corehaul/storage/storagetest"
 )
 
 func TestMain(m *testing.M) {
@@ -34,19 +35,7 @@ func store(t *testing.T, n int) (*local.Store, []*dumpdirtest.Machine) {
 	for i := range n {
 		m := dumpdirtest.NewMachine(uint64(i), 40, 16)
 		machines = append(machines, m)
-		w, err := s.Create(t.Context(), m.Meta)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(m.SetPlan(w), w.PutChunk(&m.Chunks[0])); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Seal(t.Context(), "cut"); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
+		storagetest.Receive(t, s, m, true)
 	}
 	return s, machines
 }

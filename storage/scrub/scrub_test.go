@@ -20,6 +20,7 @@ import (
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/local"
 	"github.com/corehaul/corehaul/storage/scrub"
+	"github.com/corehaul/corehaul/storage/storagetest"
 )
 
 func TestMain(m *testing.M) {
@@ -58,24 +59,7 @@ func store(t *testing.T, n int) (*recorder, []*dumpdirtest.Machine) {
 	for i := range n {
 		m := dumpdirtest.NewMachine(uint64(i), 60, 16)
 		machines = append(machines, m)
-		w, err := s.Create(t.Context(), m.Meta)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(w.StoreLog(bytes.NewReader(m.Log)), m.SetPlan(w)); err != nil {
-			t.Fatal(err)
-		}
-		for c := range m.Chunks[:len(m.Chunks)-i%2] {
-			if err := w.PutChunk(&m.Chunks[c]); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if _, err := w.Seal(t.Context(), "cut"); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
+		storagetest.Receive(t, s, m, i%2 == 1)
 	}
 	return &recorder{Store: s, saved: make(chan error, 100)}, machines
 }
@@ -241,8 +225,10 @@ func TestSenderComesBack(t *testing.T) {
 	if !errors.Is(err, storage.ErrChanged) || !scrub.Moved(err) {
 		t.Errorf("got %v", err)
 	}
-	if err := w.PutChunk(&m.Chunks[len(m.Chunks)-1]); err != nil {
-		t.Fatal(err)
+	for i := range m.Chunks[1:] {
+		if err := w.PutChunk(&m.Chunks[i+1]); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if res, err := w.Seal(t.Context(), ""); err != nil || res.State != dumpdir.StateComplete {
 		t.Errorf("%+v, %v", res, err)

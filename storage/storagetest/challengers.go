@@ -151,7 +151,7 @@ func testChallengerBusy(t *testing.T, open func() storage.Store) {
 	s := open()
 	m := machine("node1", id("a"), day)
 	o := otherPlan(m)
-	ref := receive(t, s, m, true)
+	ref := Receive(t, s, m, true)
 	next := challenge(t, s, o, 1)
 	other := open().Challengers()
 	if _, err := s.Challengers().Resume(t.Context(), ref, storage.ResumeOptions{}); !errors.Is(err, storage.ErrBusy) {
@@ -201,7 +201,7 @@ func testChallengerGoes(t *testing.T, open func() storage.Store) {
 	s := open()
 	m := machine("node1", id("a"), day)
 	o := otherPlan(m)
-	ref := receive(t, s, m, false)
+	ref := Receive(t, s, m, false)
 	next := challenge(t, s, o, 1)
 	if err := s.Challengers().Drop(t.Context(), ref); err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ func wantPinned(t *testing.T, s storage.Store, want ...string) {
 func testPin(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()
-	sealed := receive(t, s, machine("node1", id("a"), day), false)
+	sealed := Receive(t, s, machine("node1", id("a"), day), false)
 	m := machine("node1", id("b"), day)
 	arriving := storage.Ref{Host: "node1", ID: id("b")}
 	w := begin(t, s, m)
@@ -91,7 +91,7 @@ func testPinPromoted(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()
 	m := machine("node1", id("a"), day)
-	ref := receive(t, s, m, true)
+	ref := Receive(t, s, m, true)
 	if err := s.Pin(t.Context(), ref, "keep"); err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func testVerification(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()
 	m := machine("node1", id("a"), day)
-	ref := receive(t, s, m, true)
+	ref := Receive(t, s, m, true)
 	as := manifest(t, s, ref)
 	pfn, chunk := mem.PFN(5), uint64(0)
 	bad := &dumpdir.Report{Damaged: 2, Findings: []dumpdir.Finding{{File: "vmcore", Offset: 7, Where: "page", PFN: &pfn, Chunk: &chunk, Text: "CRC"}}}
@@ -183,7 +183,7 @@ func testRemoveChanged(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()
 	m := machine("node1", id("a"), day)
-	ref := receive(t, s, m, true)
+	ref := Receive(t, s, m, true)
 	as := list(t, s, storage.Filter{})[0].Manifest
 	w, err := s.Resume(t.Context(), ref, storage.ResumeOptions{Reopen: true})
 	if err != nil {

@@ -66,8 +66,8 @@ func id(prefix string) string { return prefix + strings.Repeat("0", 32-len(prefi
 
 var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// receive brings a dump into the store, without its last chunks when short is set.
-func receive(t *testing.T, s storage.Store, m *dumpdirtest.Machine, short bool) storage.Ref {
+// Receive brings a dump into the store, with its first chunk only when short is set.
+func Receive(t *testing.T, s storage.Store, m *dumpdirtest.Machine, short bool) storage.Ref {
 	t.Helper()
 	w := begin(t, s, m)
 	chunks, reason := m.Chunks, ""
@@ -190,7 +190,7 @@ func testFind(t *testing.T, open func() storage.Store) {
 	for _, m := range []*dumpdirtest.Machine{
 		machine("node1", id("abc1"), day), machine("node2", id("abc2"), day), machine("node2", id("abc2")+"ff", day), machine("node2", id("77"), day),
 	} {
-		receive(t, s, m, false)
+		Receive(t, s, m, false)
 	}
 	for _, tc := range []struct{ name, want string }{
 		{id("77"), "node2/" + id("77")},
@@ -224,7 +224,7 @@ func testFilters(t *testing.T, open func() storage.Store) {
 		m := machine(fmt.Sprintf("node%d", i%2), id(fmt.Sprintf("a%d", i)), day.Add(time.Duration(i)*time.Hour))
 		m.Meta.Release = fmt.Sprintf("6.%d.0-cloud", i)
 		m.Meta.PanicLine = []string{"BUG: unable to handle", "Kernel panic - 100%_odd"}[i%2]
-		receive(t, s, m, i == 3)
+		Receive(t, s, m, i == 3)
 		want = append(want, m.Meta.Host+"/"+m.Meta.ID)
 	}
 	slices.Reverse(want) // newest first: 4 3 2 1 0
@@ -285,7 +285,7 @@ func testRefusals(t *testing.T, open func() storage.Store) {
 		t.Errorf("remove: %v", err)
 	}
 	m := machine("node1", id("a"), day)
-	receive(t, s, m, false)
+	Receive(t, s, m, false)
 	if _, err := s.Create(t.Context(), m.Meta); !errors.Is(err, storage.ErrExists) {
 		t.Errorf("second create: %v", err)
 	}
@@ -341,8 +341,8 @@ func testRemove(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()
 	m := machine("node1", id("a"), day)
-	ref := receive(t, s, m, true)
-	other := receive(t, s, machine("node1", id("b"), day), false)
+	ref := Receive(t, s, m, true)
+	other := Receive(t, s, machine("node1", id("b"), day), false)
 	if err := s.Remove(t.Context(), ref, storage.RemoveOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -374,7 +374,7 @@ func testReindex(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()
 	for i := range 4 {
-		receive(t, s, machine("node1", id(fmt.Sprintf("a%d", i)), day.Add(time.Duration(i)*time.Minute)), i == 2)
+		Receive(t, s, machine("node1", id(fmt.Sprintf("a%d", i)), day.Add(time.Duration(i)*time.Minute)), i == 2)
 	}
 	before := list(t, s, storage.Filter{})
 	rep, err := s.Reindex(t.Context())
@@ -389,8 +389,8 @@ func testReindex(t *testing.T, open func() storage.Store) {
 func testSameID(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()
-	a := receive(t, s, machine("node1", id("a"), day), false)
-	b := receive(t, s, machine("node2", id("a"), day), true)
+	a := Receive(t, s, machine("node1", id("a"), day), false)
+	b := Receive(t, s, machine("node2", id("a"), day), true)
 	if _, err := s.Find(t.Context(), id("a")); !errors.Is(err, storage.ErrNotFound) {
 		t.Errorf("an id of two hosts: %v", err)
 	}
@@ -424,7 +424,7 @@ func testSessions(t *testing.T, open func() storage.Store) {
 	}
 }
 
-// bring is receive without t.Fatal, for goroutines.
+// bring is Receive without t.Fatal, for goroutines.
 func bring(t *testing.T, s storage.Store, m *dumpdirtest.Machine) error {
 	t.Helper()
 	w, err := s.Create(t.Context(), m.Meta)
