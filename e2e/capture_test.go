@@ -1,19 +1,17 @@
 package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"debug/elf"
-	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -83,40 +81,15 @@ func captureCommand(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// captureServe starts a receiver, which is stopped when the test ends, and returns
-// its port on the loopback address.
+// captureServe starts a receiver with the keys of ca, which is stopped when the test ends,
+// and returns its port on the loopback address.
 func captureServe(t *testing.T, data, ca string) (port string) {
 	t.Helper()
-	// The context of the test ends before its cleanups, which are to stop it gently.
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), captureReceiver,
-		"serve", "--data", data, "--tls", "127.0.0.1:0", "--ca", ca)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdout, err := cmd.StdoutPipe()
+	s := &judgesStore{data: data, ca: ca}
+	s.start(t)
+	_, port, err := net.SplitHostPort(s.address(t))
 	if err != nil {
 		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Errorf("stop the receiver: %v", err)
-		}
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the receiver ended with %v", err)
-		}
-		if t.Failed() {
-			t.Logf("the receiver's log:\n%s", stderr.String())
-		}
-	})
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		t.Fatalf("the receiver is not ready: %v", err)
-	}
-	port, ok := strings.CutPrefix(strings.TrimSpace(line), "ready tls://127.0.0.1:")
-	if !ok {
-		t.Fatalf("the receiver said %q instead of its address", line)
 	}
 	return port
 }
@@ -174,23 +147,7 @@ func captureCheckConsole(t *testing.T, said string) {
 // captureCheckDump checks that the one dump under data is whole and tells of the panic.
 func captureCheckDump(t *testing.T, data string) {
 	t.Helper()
-	var list struct {
-		Dumps []struct {
-			Host, ID string
-			Manifest struct {
-				State     string
-				PanicLine string `json:"panic_line"`
-				Pages     struct{ Planned, Present, Missing uint64 }
-			}
-		}
-	}
-	if err := json.Unmarshal([]byte(captureCommand(t, captureReceiver, "ls", "--data", data, "--json")), &list); err != nil {
-		t.Fatal(err)
-	}
-	if len(list.Dumps) != 1 {
-		t.Fatalf("the receiver has %d dumps, want 1", len(list.Dumps))
-	}
-	d := list.Dumps[0]
+	d := (&judgesStore{data: data}).one(t)
 	m := d.Manifest
 	if d.Host != captureHost || m.State != "complete" || !strings.Contains(m.PanicLine, capturePanic) {
 		t.Errorf("got a dump of %s, %s, %q, want one of %s, complete, %q", d.Host, m.State, m.PanicLine, captureHost, capturePanic)

@@ -1,8 +1,6 @@
 package e2e
 
 import (
-	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -18,52 +16,6 @@ import (
 
 // judgesBin is where `make build` leaves the programs.
 const judgesBin = "../bin/"
-
-// judgesStore is a running receiver with what a sender needs to reach it.
-type judgesStore struct {
-	data, ca, identity, target string
-}
-
-// judgesServe starts a receiver of its own, with fresh keys, which ends with the test.
-func judgesServe(tb testing.TB, flags ...string) *judgesStore {
-	tb.Helper()
-	dir := tb.TempDir()
-	s := &judgesStore{
-		data:     filepath.Join(dir, "data"),
-		ca:       filepath.Join(dir, "ca"),
-		identity: filepath.Join(dir, "identity.pem"),
-	}
-	judgesRun(tb, 0, "corehaul", "ca", "init", "--dir", s.ca)
-	judgesRun(tb, 0, "corehaul", "ca", "issue", "web-17", "--dir", s.ca, "--out", s.identity)
-	args := append([]string{"serve", "--data", s.data, "--ca", s.ca, "--tls", "127.0.0.1:0", "--reserve", "0"}, flags...)
-	cmd := exec.CommandContext(context.WithoutCancel(tb.Context()), judgesBin+"corehaul", args...)
-	log := &strings.Builder{}
-	cmd.Stderr = log
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		_ = cmd.Wait()
-		if tb.Failed() {
-			tb.Logf("the receiver's log:\n%s", log)
-		}
-	})
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		tb.Fatal(err)
-	}
-	fields := strings.Fields(line)
-	if len(fields) != 2 || fields[0] != "ready" {
-		tb.Fatalf("got %q, want ready and an address", line)
-	}
-	s.target = fields[1]
-	return s
-}
 
 // judgesRun runs one of our programs, checks its exit code and returns both of its outputs.
 func judgesRun(tb testing.TB, code int, name string, args ...string) (stdout, stderr string) {

@@ -27,11 +27,13 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/receiver": "sender and receiver meet on the wire only",
 		"github.com/corehaul/corehaul/storage":  "no store in a capture kernel",
 		"github.com/corehaul/corehaul/e2e/":     "the lab is for tests",
+		"github.com/Shopify/toxiproxy/":         "bad lines are for tests",
 		"testing":                               "product files import no test helpers",
 	}},
 	{"cmd/corehaul", map[string]string{
 		"github.com/corehaul/corehaul/sender": "sender and receiver meet on the wire only",
 		"github.com/corehaul/corehaul/e2e/":   "the lab is for tests",
+		"github.com/Shopify/toxiproxy/":       "bad lines are for tests",
 		"testing":                             "product files import no test helpers",
 	}},
 	{"kernel/...", map[string]string{
