@@ -46,14 +46,8 @@ var captureMemory = regexp.MustCompile(`(?m)^corehaul-send: peak memory (\d+(?:\
 func TestCapture(t *testing.T) {
 	for _, memMiB := range []int{1 << 10, 8 << 10} {
 		t.Run(fmt.Sprintf("%dMiB", memMiB), func(t *testing.T) {
-			dir := t.TempDir()
-			ca, data := filepath.Join(dir, "ca"), filepath.Join(dir, "data")
-			identity := filepath.Join(dir, "identity.pem")
-			captureCommand(t, captureReceiver, "ca", "init", "--dir", ca)
-			captureCommand(t, captureReceiver, "ca", "issue", captureHost, "--dir", ca, "--out", identity)
-			port := captureServe(t, data, ca)
-			initrd := captureInitrd(t, dir, port)
-
+			store := judgesServe(t)
+			initrd := captureInitrd(t, store, store.address(t), "6.1", "")
 			ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
 			defer cancel()
 			run, err := lab.RunSender(ctx, lab.Scenario{Kernel: "6.1", MemMiB: memMiB}, initrd, lab.SenderOptions{})
@@ -63,7 +57,7 @@ func TestCapture(t *testing.T) {
 			said := captureSaid(run)
 			t.Logf("%s of QEMU; the capture kernel said\n%s", run.Duration.Round(time.Second), said)
 			captureCheckConsole(t, said)
-			captureCheckDump(t, data)
+			captureCheckDump(t, store)
 		})
 	}
 }
@@ -81,35 +75,36 @@ func captureCommand(t *testing.T, name string, args ...string) string {
 	return string(out)
 }
 
-// captureServe starts a receiver with the keys of ca, which is stopped when the test ends,
-// and returns its port on the loopback address.
-func captureServe(t *testing.T, data, ca string) (port string) {
+// capturePort is the port of an address.
+func capturePort(t *testing.T, address string) string {
 	t.Helper()
-	s := &judgesStore{data: data, ca: ca}
-	s.start(t)
-	_, port, err := net.SplitHostPort(s.address(t))
+	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return port
 }
 
-// captureInitrd packs the initramfs of a guest that sends to a port of this host,
-// with the identity.pem of dir.
-func captureInitrd(t *testing.T, dir, port string) string {
+// captureInitrd packs the initramfs of a guest, with this kernel and these modules beside those of
+// its network, that sends to an address of this host. settings are lines of its configuration.
+func captureInitrd(t *testing.T, s *judgesStore, address, kernel, settings string, modules ...string) string {
 	t.Helper()
-	kernel, err := lab.GetKernel(t.Context(), "6.1")
+	k, err := lab.GetKernel(t.Context(), kernel)
 	if err != nil {
 		t.Fatal(err)
 	}
-	config, initrd := filepath.Join(dir, "send.toml"), filepath.Join(dir, "capture.img")
-	text := fmt.Sprintf("to = [\"tls://%s:%s\"]\nidentity = \"identity.pem\"\npatience = \"3m\"\n[network]\nmode = \"dhcp\"\n",
-		lab.HostFromGuest, port)
+	dir := t.TempDir()
+	identity, config, initrd := s.issue(t, captureHost), filepath.Join(dir, "send.toml"), filepath.Join(dir, "capture.img")
+	text := fmt.Sprintf("to = [\"tls://%s:%s\"]\nidentity = %q\npatience = \"5m\"\n%s[network]\nmode = \"dhcp\"\n",
+		lab.HostFromGuest, capturePort(t, address), identity, settings)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	captureCommand(t, captureSender, "initrd", "--kernel-modules", kernel.ModulesDir,
-		"--module", "virtio_pci", "--module", "virtio_net", "--config", config, "-o", initrd)
+	args := []string{"initrd", "--kernel-modules", k.ModulesDir, "--config", config, "-o", initrd}
+	for _, m := range append([]string{"virtio_pci", "virtio_net"}, modules...) {
+		args = append(args, "--module", m)
+	}
+	captureCommand(t, captureSender, args...)
 	return initrd
 }
 
@@ -144,10 +139,10 @@ func captureCheckConsole(t *testing.T, said string) {
 	}
 }
 
-// captureCheckDump checks that the one dump under data is whole and tells of the panic.
-func captureCheckDump(t *testing.T, data string) {
+// captureCheckDump checks that the one dump of a receiver is whole and tells of the panic.
+func captureCheckDump(t *testing.T, s *judgesStore) {
 	t.Helper()
-	d := (&judgesStore{data: data}).one(t)
+	d := s.one(t)
 	m := d.Manifest
 	if d.Host != captureHost || m.State != "complete" || !strings.Contains(m.PanicLine, capturePanic) {
 		t.Errorf("got a dump of %s, %s, %q, want one of %s, complete, %q", d.Host, m.State, m.PanicLine, captureHost, capturePanic)
@@ -155,8 +150,8 @@ func captureCheckDump(t *testing.T, data string) {
 	if m.Pages.Present == 0 || m.Pages.Present != m.Pages.Planned || m.Pages.Missing != 0 {
 		t.Errorf("of %d pages %d are here and %d are missing", m.Pages.Planned, m.Pages.Present, m.Pages.Missing)
 	}
-	captureCommand(t, captureReceiver, "verify", d.ID, "--data", data)
-	if log := captureCommand(t, captureReceiver, "log", d.ID, "--data", data); !strings.Contains(log, capturePanic) {
+	captureCommand(t, captureReceiver, "verify", d.ID, "--data", s.data)
+	if log := captureCommand(t, captureReceiver, "log", d.ID, "--data", s.data); !strings.Contains(log, capturePanic) {
 		t.Errorf("the log, %d bytes, does not contain %q", len(log), capturePanic)
 	}
 }

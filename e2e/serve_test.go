@@ -153,6 +153,7 @@ type serveDump struct {
 		PanicLine string    `json:"panic_line"`
 		CrashTime time.Time `json:"crash_time"`
 		StartTime time.Time `json:"start_time"`
+		EndTime   time.Time `json:"end_time"`
 		Pages     struct{ Planned, Present, Missing uint64 }
 	}
 }

@@ -2,11 +2,6 @@ package e2e
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"net"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -23,6 +18,8 @@ const (
 	watchdogDevice = "i6300esb"
 	// watchdogConfig is the shortest time that may be asked for.
 	watchdogConfig = "watchdog = \"1m\"\n"
+	// watchdogRate is the speed of a line, in kB/s, on which a dump takes far longer than both.
+	watchdogRate = 200
 )
 
 var watchdogHung = regexp.MustCompile(`warning: nothing has moved for \d+ s \(loading \S+/netconsole\.ko\)`)
@@ -34,23 +31,10 @@ type watchdogRun struct {
 	quiet  time.Duration
 }
 
-// watchdogCrash lets a machine crash whose sender has these settings and kernel modules.
-func watchdogCrash(t *testing.T, dir, port, settings, captureAppend string, modules ...string) watchdogRun {
+// watchdogCrash lets a machine crash whose sender has these kernel modules and sends to an address of this host.
+func watchdogCrash(t *testing.T, s *judgesStore, address, captureAppend string, modules ...string) watchdogRun {
 	t.Helper()
-	kernel, err := lab.GetKernel(t.Context(), watchdogKernel)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, initrd := filepath.Join(dir, "watchdog.toml"), filepath.Join(dir, "watchdog.img")
-	text := fmt.Sprintf("to = [\"tls://%s:%s\"]\nidentity = \"identity.pem\"\npatience = \"5m\"\n%s", lab.HostFromGuest, port, settings)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	args := []string{"initrd", "--kernel-modules", kernel.ModulesDir, "--config", config, "-o", initrd}
-	for _, m := range append([]string{watchdogDevice, "virtio_pci", "virtio_net"}, modules...) {
-		args = append(args, "--module", m)
-	}
-	captureCommand(t, captureSender, args...)
+	initrd := captureInitrd(t, s, address, watchdogKernel, watchdogConfig, append([]string{watchdogDevice}, modules...)...)
 	ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
 	defer cancel()
 	var events []string
@@ -75,53 +59,14 @@ func watchdogCrash(t *testing.T, dir, port, settings, captureAppend string, modu
 	return r
 }
 
-// slowLine listens on the loopback address and passes bytes on to a port of it, toward
-// that port at a rate. It ends with the test.
-func slowLine(t *testing.T, port string, bytesPerSecond int) string {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			from, err := l.Accept()
-			if err != nil {
-				return
-			}
-			to, err := new(net.Dialer).DialContext(t.Context(), "tcp", "127.0.0.1:"+port)
-			if err != nil {
-				_ = from.Close()
-				continue
-			}
-			go func() { _, _ = io.Copy(from, to); _ = from.Close() }()
-			go func() { crawl(to, from, bytesPerSecond); _ = to.Close() }()
-		}
-	}()
-	_, slow, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return slow
-}
-
-func crawl(to io.Writer, from io.Reader, bytesPerSecond int) {
-	const perSecond = 10
-	for {
-		if _, err := io.CopyN(to, from, int64(bytesPerSecond/perSecond)); err != nil {
-			return
-		}
-		time.Sleep(time.Second / perSecond)
-	}
-}
-
 // TestWatchdogPatient sends a dump over a line so slow that it takes far longer than the
 // watchdog's timeout and the time without progress together.
 func TestWatchdogPatient(t *testing.T) {
-	dir, port := watchdogReceiver(t)
+	s := judgesServe(t)
+	l := newLine(t, s.address(t))
+	l.slow(t, watchdogRate)
 	start := time.Now()
-	r := watchdogCrash(t, dir, slowLine(t, port, 200<<10), watchdogConfig, "")
+	r := watchdogCrash(t, s, l.Listen, "")
 	if r.bitten {
 		t.Error("the watchdog has reset the machine")
 	}
@@ -129,7 +74,7 @@ func TestWatchdogPatient(t *testing.T) {
 	if !strings.Contains(r.said, "corehaul-send: watchdog: off") {
 		t.Error("the watchdog was left on after a complete dump")
 	}
-	captureCheckDump(t, filepath.Join(dir, "data"))
+	captureCheckDump(t, s)
 	t.Logf("took %v", time.Since(start).Round(time.Second))
 }
 
@@ -137,8 +82,8 @@ func TestWatchdogPatient(t *testing.T) {
 // which waits for a cable that is not there (of bond0, which has no slaves) for as long as
 // the kernel command line says.
 func TestWatchdogHang(t *testing.T) {
-	dir, port := watchdogReceiver(t)
-	r := watchdogCrash(t, dir, port, watchdogConfig, "netpoll.carrier_timeout=3600",
+	s := judgesServe(t)
+	r := watchdogCrash(t, s, s.address(t), "netpoll.carrier_timeout=3600",
 		"bonding", "netconsole netconsole=@10.9.9.1/bond0,@10.9.9.2/")
 	if !r.bitten {
 		t.Error("the watchdog has not reset the machine")
@@ -152,14 +97,4 @@ func TestWatchdogHang(t *testing.T) {
 	if r.quiet < 50*time.Second || r.quiet > 3*time.Minute {
 		t.Errorf("it was reset %v after it began to hang, want about a minute", r.quiet)
 	}
-}
-
-// watchdogReceiver starts a receiver in a new directory with an identity for its sender.
-func watchdogReceiver(t *testing.T) (dir, port string) {
-	t.Helper()
-	dir = t.TempDir()
-	ca := filepath.Join(dir, "ca")
-	captureCommand(t, captureReceiver, "ca", "init", "--dir", ca)
-	captureCommand(t, captureReceiver, "ca", "issue", captureHost, "--dir", ca, "--out", filepath.Join(dir, "identity.pem"))
-	return dir, captureServe(t, filepath.Join(dir, "data"), ca)
 }

@@ -21,6 +21,9 @@ type disk struct {
 	serial, path string
 }
 
+// netID is QEMU's name for the network.
+const netID = "n0"
+
 // A machine is one QEMU.
 type machine struct {
 	scenario Scenario
@@ -117,7 +120,7 @@ func (m *machine) command() (name string, args []string) {
 		"-object", "memory-backend-ram,id=m0,reserve=off,size=" + mem,
 		"-kernel", m.kernel.Image, "-initrd", m.initrd, "-append", m.cmdline(),
 		"-serial", "stdio", "-qmp", "unix:" + m.qmpPath() + ",server=on,wait=off",
-		"-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,romfile=",
+		"-netdev", "user,id="+netID, "-device", "virtio-net-pci,romfile=,netdev="+netID,
 		"-device", "virtio-balloon-pci",
 	}
 	for _, d := range m.disks {
@@ -129,13 +132,15 @@ func (m *machine) command() (name string, args []string) {
 		args = append(args, "-device", d)
 	}
 	if m.clock != "" {
-		args = append(args, "-rtc", "base="+m.clock)
+		args = append(args, "-rtc", "clock=vm,base="+m.clock) // the other clocks go no farther from now than 2^31 s
 	}
 	if s.arm64() {
 		cpu := choose(s.CPU == "max", "max,pauth-impdef=on", s.CPU)
 		return "qemu-system-aarch64", append(args, "-machine", "virt,gic-version=2,memory-backend=m0", "-cpu", cpu)
 	}
-	return "qemu-system-x86_64", append(args, "-machine", "pc,memory-backend=m0", "-cpu", s.CPU)
+	// Of pc, which has no century in its ACPI tables, Linux takes the two digits of a year for 1970 to 2069.
+	kind := choose(m.clock == "", "pc", "q35")
+	return "qemu-system-x86_64", append(args, "-machine", kind+",memory-backend=m0", "-cpu", s.CPU)
 }
 
 // consoleDevice is the serial port in the kernel's words.

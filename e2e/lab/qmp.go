@@ -25,6 +25,11 @@ func (m *machine) balloon() error {
 	return m.qmp("balloon", map[string]any{"value": size})
 }
 
+// link plugs the network cable in or out.
+func (m *machine) link(up bool) error {
+	return m.qmp("set_link", map[string]any{"name": netID, "up": up})
+}
+
 // qmp gives QEMU one command in the QEMU Machine Protocol (QEMU:
 // docs/interop/qmp-spec.rst): a greeting, then JSON requests and answers.
 func (m *machine) qmp(command string, arguments map[string]any) error {

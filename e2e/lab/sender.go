@@ -24,6 +24,9 @@ type SenderOptions struct {
 	// Clock is what the machine's clock says when it starts, as in 1970-01-01T00:00:00; the
 	// system kernel sets its own right. Empty is the time that it is.
 	Clock string
+	// Start is called before QEMU is started; link, which works while it runs, plugs the
+	// machine's network cable in and out.
+	Start func(link func(up bool) error)
 	// Devices are added to the machine, each in the words of QEMU's -device.
 	Devices []string
 	// OnLine is called with each line of the console, in order, from one
@@ -75,6 +78,9 @@ func RunSender(ctx context.Context, s Scenario, captureInitrd string, opts Sende
 		return nil, err
 	}
 	m.onLine, m.devices, m.clock = opts.OnLine, opts.Devices, opts.Clock
+	if opts.Start != nil {
+		opts.Start(m.link)
+	}
 	start := time.Now()
 	watched := func() error { return nil }
 	if opts.OnEvent != nil {
