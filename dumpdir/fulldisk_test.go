@@ -51,6 +51,50 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestFullDiskMidBatch fills the disk between two commits: the chunk that does not fit is refused, and those before
+// it are committed.
+func TestFullDiskMidBatch(t *testing.T) {
+	m := dumpdirtest.NewMachine(60, 300, 8)
+	roomy := dumpdirtest.NewFS()
+	complete(t, roomy, dir, m)
+	refused := map[int]bool{}
+	for room := roomy.Used() - 20<<10; room < roomy.Used()+400<<10; room += 5003 {
+		fsys := dumpdirtest.NewFS()
+		w, err := dumpdir.Create(fsys, dir, m.Meta, dumpdir.Options{})
+		if err == nil {
+			err = m.SetPlan(w)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		fsys.SetRoom(max(room, fsys.Used()))
+		put := 0
+		for ; put < len(m.Chunks) && err == nil; put++ {
+			err = w.PutChunk(&m.Chunks[put])
+		}
+		if err != nil {
+			put--
+			refused[put] = true
+		}
+		if err != nil && !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("room for %d bytes: %v", room, err)
+		}
+		if _, err := w.Commit(); err != nil {
+			t.Fatalf("room for %d bytes, %d chunks put: commit: %v", room, put, err)
+		}
+		if n := w.Progress().Chunks; n != uint64(put) {
+			t.Errorf("room for %d bytes: %d chunks are durable, %d were put", room, n, put)
+		}
+		if _, err := w.Seal(t.Context(), "disk full"); err != nil {
+			t.Fatalf("room for %d bytes: seal: %v", room, err)
+		}
+		wantClean(t, verify(t, fsys, dir))
+	}
+	if len(refused) < 3 {
+		t.Errorf("chunks %v were refused: the disk was not full at enough of them", refused)
+	}
+}
+
 // fillDisk sends until the dump is complete or the disk is full.
 func fillDisk(t *testing.T, fsys dumpdir.FS, m *dumpdirtest.Machine, a *acked) (*dumpdir.Writer, error) {
 	t.Helper()

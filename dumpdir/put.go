@@ -3,13 +3,15 @@ package dumpdir
 import (
 	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
 // PutChunk stores the pages of a chunk; they are durable after the next Commit. It keeps
 // nothing of c. The chunk's pages must have been checked (PageDecoder.Check).
-// Errors that harm nothing: ErrHaveChunk, ErrOutsidePlan, ErrHavePage, ErrBadChunk.
+// Errors that harm nothing: ErrHaveChunk, ErrOutsidePlan, ErrHavePage, ErrBadChunk, and those of a full
+// disk (syscall.ENOSPC, EDQUOT), after which the chunks put before can still be committed.
 func (w *Writer) PutChunk(c *Chunk) error {
 	core := w.c
 	for {
@@ -43,7 +45,7 @@ func (c *core) put(ch *Chunk) error {
 	// The data goes first: who reads the file meanwhile never finds a descriptor without its page.
 	if len(ch.Data) > 0 {
 		if _, err := c.vm.WriteAt(ch.Data, offset); err != nil {
-			return c.failLocked(err)
+			return c.unwritten(offset, err)
 		}
 	}
 	if err := putDescs(c.kw, ch.Extents, ch.Pages, offset); err != nil {
@@ -52,6 +54,18 @@ func (c *core) put(ch *Chunk) error {
 	c.dataEnd += s.bytes
 	c.batch.add(ch, offset, s)
 	return nil
+}
+
+// unwritten handles a failed write of a chunk's data at offset. If the disk is full, what was written of it goes,
+// which leaves the journal more room, and all else is as before.
+func (c *core) unwritten(offset int64, err error) error {
+	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		return c.failLocked(err)
+	}
+	if terr := c.vm.Truncate(offset); terr != nil {
+		return c.failLocked(errors.Join(err, terr))
+	}
+	return err
 }
 
 // admit checks a chunk against itself, the plan, and what is here.
