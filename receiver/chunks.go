@@ -113,6 +113,9 @@ func (p *pipeline) put(conv *converter, chunk *protocol.Chunk) error {
 	if err != nil {
 		return err
 	}
+	if err := p.ss.checkRoom(p.ctx, uint64(len(stored.Data))); err != nil {
+		return err
+	}
 	if err := p.ss.w.PutChunk(stored); err != nil {
 		return &chunkError{seq: chunk.Seq, err: err}
 	}
@@ -165,7 +168,7 @@ func (p *pipeline) commitNow() error {
 	if err := p.ss.ack(done); err != nil {
 		return err
 	}
-	return p.ss.checkRoom(p.ctx)
+	return p.ss.checkQuota(p.ctx)
 }
 
 // ack tells the sender which chunks are durable, in as many messages as that takes.

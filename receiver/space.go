@@ -127,15 +127,21 @@ func (ss *session) quota(ctx context.Context, need uint64) (hold string) {
 	return fmt.Sprintf("host %s may store %s and has %s; this dump needs at least %s", ss.ref.Host, size(limit), size(has), size(need))
 }
 
-// checkRoom stops a dump that has eaten into the reserve, or its host's share.
-func (ss *session) checkRoom(ctx context.Context) error {
+// checkRoom stops a dump whose next bytes would eat into the reserve, which is for the logs of others. Without
+// a reserve the disk itself says when it is full.
+func (ss *session) checkRoom(ctx context.Context, need uint64) error {
+	if ss.cfg.Reserve == 0 {
+		return nil
+	}
 	space, err := ss.cfg.Store.Space(ctx)
-	if err != nil {
+	if err != nil || space.Total == 0 || space.Free >= ss.cfg.Reserve+need {
 		return err
 	}
-	if space.Total != 0 && space.Free < ss.cfg.Reserve {
-		return noSpace("%s free, and %s are reserved", size(space.Free), size(ss.cfg.Reserve))
-	}
+	return noSpace("%s free, %s are reserved, a chunk needs %s", size(space.Free), size(ss.cfg.Reserve), size(need))
+}
+
+// checkQuota stops a dump that has used up its host's share.
+func (ss *session) checkQuota(ctx context.Context) error {
 	if ss.cfg.MaxHostBytes == 0 || time.Since(ss.quotaSeen) < quotaEvery {
 		return nil
 	}
