@@ -1,0 +1,99 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/corehaul/corehaul/e2e/lab"
+)
+
+const (
+	fleetSize   = 200
+	fleetActive = 8
+	fleetMemMiB = 256 // of the receiver, flag and measure
+)
+
+// TestFleet has a fleet crash together: all dumps, each by a process of its own, go to one receiver with
+// little memory that takes few at a time.
+func TestFleet(t *testing.T) {
+	c, err := lab.CaptureELF(t.Context(), lab.Scenario{Kernel: "6.1", CPU: "qemu64", MemMiB: 448, Kexec: "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	small := filepath.Join(judgesSend(t, judgesServe(t), c.ELF, "31"), "vmcore")
+	s := judgesServe(t, "--max-active", fmt.Sprint(fleetActive), "--memory", fmt.Sprintf("%dMiB", fleetMemMiB), "--log-format", "json")
+	dir := t.TempDir()
+	var senders []*serveSender
+	for i := range fleetSize {
+		dump := filepath.Join(dir, fmt.Sprint(i))
+		fulldiskCopy(t, small, dump, i)
+		senders = append(senders, serveSend(t, nil, "--to", s.target, "--identity", s.identity, "--patience", "10m", "--workers", "1", "--progress", "0", dump))
+	}
+	for i, p := range senders {
+		if code, _ := p.wait(t); code != 0 {
+			t.Fatalf("sender %d: exit code %d\n%s", i, code, p.said())
+		}
+	}
+	peak := serveProc(t, s.cmd.Process.Pid, "status", "VmHWM:") >> 10
+	dumps := s.list(t)
+	waited := 0
+	for _, p := range senders {
+		if strings.Contains(p.said(), "waiting, place") {
+			waited++
+		}
+	}
+	most := fleetOrder(t, s.said(t))
+	t.Logf("%d dumps; %d senders waited in line; peak RSS of the receiver %d MiB; nobody went past more than %d who came before",
+		len(dumps), waited, peak, most)
+	if len(dumps) != fleetSize || slices.ContainsFunc(dumps, func(d serveDump) bool { return d.Manifest.State != "complete" }) {
+		t.Errorf("%d dumps, want %d, all of them complete", len(dumps), fleetSize)
+	}
+	if waited < fleetSize/2 {
+		t.Errorf("%d senders waited: that is not a queue", waited)
+	}
+	if peak > fleetMemMiB {
+		t.Errorf("peak RSS %d MiB, want at most %d", peak, fleetMemMiB)
+	}
+	// Those let in together may send their plans in any order, and two who come at the same time be logged in any.
+	if most > 2*fleetActive {
+		t.Errorf("somebody went past %d who came before", most)
+	}
+}
+
+// fleetOrder compares, in the receiver's log, the order in which dumps came into the line with the one in which they
+// sent their plans, and returns how many who came before somebody went past at most.
+func fleetOrder(t *testing.T, log string) (most int) {
+	t.Helper()
+	var came, went []string
+	for text := range strings.Lines(log) {
+		var line struct{ Msg, Dump string }
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		switch line.Msg {
+		case "waiting":
+			came = append(came, line.Dump)
+		case "plan":
+			if slices.Contains(came, line.Dump) { // the first ones never waited
+				went = append(went, line.Dump)
+			}
+		}
+	}
+	if len(came) != len(went) {
+		t.Errorf("%d waited, and %d of them went on", len(came), len(went))
+	}
+	for i, dump := range went {
+		past := 0
+		for _, before := range came[:slices.Index(came, dump)] {
+			if !slices.Contains(went[:i], before) {
+				past++
+			}
+		}
+		most = max(most, past)
+	}
+	return most
+}
