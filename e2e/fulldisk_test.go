@@ -43,7 +43,7 @@ func fulldiskBallast(t *testing.T, dir string, leave int64) (remove func()) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		t.Fatal(err)
 	}
-	take := int64(st.Bavail)*st.Bsize - leave //nolint:gosec // a small disk
+	take := int64(st.Bavail)*st.Bsize - leave
 	path := filepath.Join(dir, "ballast")
 	f, err := os.Create(path)
 	if err != nil {

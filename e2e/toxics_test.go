@@ -50,18 +50,21 @@ var toxicsFaults = []struct {
 	fault  func(*testing.T, *toxicsDump)
 }{
 	{"cut", 0, func(t *testing.T, d *toxicsDump) {
+		t.Helper()
 		for _, percent := range []uint64{10, 30, 50, 70, 90} {
 			d.await(t, percent)
 			d.line.cut(t)
 		}
 	}},
 	{"reset", 0, func(t *testing.T, d *toxicsDump) {
+		t.Helper()
 		for _, percent := range []uint64{20, 50} {
 			d.await(t, percent)
 			d.reset(t)
 		}
 	}},
 	{"black hole for 30 s", 0, func(t *testing.T, d *toxicsDump) {
+		t.Helper()
 		d.await(t, 40)
 		up, down := d.line.toxic(t, "timeout", toReceiver, `{"timeout": 0}`), d.line.toxic(t, "timeout", toSender, `{"timeout": 0}`)
 		before := d.tally.Progress()
@@ -75,15 +78,18 @@ var toxicsFaults = []struct {
 	{"1 % of connections refused", 0.01, toxicsManyCuts},
 	{"half of the connections refused", 0.5, toxicsManyCuts},
 	{"200 ms with jitter", 0, func(t *testing.T, d *toxicsDump) {
+		t.Helper()
 		for _, direction := range []string{toReceiver, toSender} {
 			d.line.toxic(t, "latency", direction, `{"latency": 200, "jitter": 100}`)
 		}
 	}},
 	{"1 MB/s", 0, func(t *testing.T, d *toxicsDump) {
+		t.Helper()
 		d.line.cure(t, "bandwidth-"+toReceiver)
 		d.line.slow(t, 1000)
 	}},
 	{"slow close", 0, func(t *testing.T, d *toxicsDump) {
+		t.Helper()
 		for _, direction := range []string{toReceiver, toSender} {
 			d.line.toxic(t, "slow_close", direction, `{"delay": 5000}`)
 		}

@@ -120,7 +120,7 @@ func (m *machine) command() (name string, args []string) {
 		"-object", "memory-backend-ram,id=m0,reserve=off,size=" + mem,
 		"-kernel", m.kernel.Image, "-initrd", m.initrd, "-append", m.cmdline(),
 		"-serial", "stdio", "-qmp", "unix:" + m.qmpPath() + ",server=on,wait=off",
-		"-netdev", "user,id="+netID, "-device", "virtio-net-pci,romfile=,netdev="+netID,
+		"-netdev", "user,id=" + netID, "-device", "virtio-net-pci,romfile=,netdev=" + netID,
 		"-device", "virtio-balloon-pci",
 	}
 	for _, d := range m.disks {
