@@ -247,13 +247,14 @@ func (m *Finish) check(c *checker) {
 }
 
 func (m *Sealed) fill() {
-	m.ID, m.Path = CleanText(m.ID, maxText), CleanText(m.Path, maxPath)
+	m.ID, m.Path, m.Reason = CleanText(m.ID, maxText), CleanText(m.Path, maxPath), CleanText(m.Reason, maxText)
 }
 
 func (m *Sealed) check(c *checker) {
 	c.that(m.State == StateComplete || m.State == StatePartial || m.State == StateLogOnly, "state is none of complete, partial, log-only")
 	c.need("id", m.ID, maxText)
 	c.text("path", m.Path, maxPath)
+	c.text("reason", m.Reason, maxText)
 	c.atMost("pages", m.Pages, MaxPFN)
 	c.atMost("missing", m.Missing, MaxPFN)
 	if m.SHA256 != "" {

@@ -41,7 +41,7 @@ func sampleControls(tb testing.TB) []control {
 		},
 		&PlanOK{Have: setOf(tb, 0, 1, 2, 9), Collect: CollectAll, Note: "another plan was known"},
 		&Finish{Reason: ReasonUnreadable, Text: "EIO", LostPages: 2},
-		&Sealed{State: StatePartial, ID: "0f0f", Path: "/var/lib/corehaul/dumps/web-7", Pages: 5, Missing: 2, Bytes: 1 << 20, SHA256: strings.Repeat("ab", 32)},
+		&Sealed{State: StatePartial, ID: "0f0f", Path: "/var/lib/corehaul/dumps/web-7", Pages: 5, Missing: 2, Bytes: 1 << 20, SHA256: strings.Repeat("ab", 32), Reason: "no room"},
 		&wireError{Code: CodeNoSpace, Text: "need 5 GiB, 3 GiB free", Hint: "make room", RetryAfter: 60},
 	}
 }

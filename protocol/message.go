@@ -273,6 +273,8 @@ type Sealed struct {
 	Bytes uint64 `json:"bytes"`
 	// SHA256 of the dump file in lower-case hex; empty when there is none.
 	SHA256 string `json:"sha256,omitempty"`
+	// Reason is why the receiver wanted no more than it has; empty when the sender ended the dump.
+	Reason string `json:"reason,omitempty"`
 }
 
 // Ping asks for a Pong with the same token. [Conn.KeepAlive] sends both.

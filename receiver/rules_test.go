@@ -161,8 +161,8 @@ func TestRuleLetsADumpWait(t *testing.T) {
 func TestRuleAnswersAPlanWithoutRoom(t *testing.T) {
 	for action, check := range map[Action]func(*peer){
 		ActionLog: func(p *peer) {
-			if sealed := expect[*protocol.Sealed](p); sealed.State != protocol.StateLogOnly {
-				p.t.Errorf("sealed as %s", sealed.State)
+			if sealed := expect[*protocol.Sealed](p); sealed.State != protocol.StateLogOnly || !strings.Contains(sealed.Reason, "no room") {
+				p.t.Errorf("sealed as %s, %q", sealed.State, sealed.Reason)
 			}
 		},
 		ActionRefuse: func(p *peer) { p.refused(protocol.CodeDeclined) },

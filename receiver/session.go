@@ -306,7 +306,7 @@ func (ss *session) finish(ctx context.Context, finish *protocol.Finish) error {
 	if err := ss.seal(ctx, reason); err != nil {
 		return err
 	}
-	return ss.sendSealed()
+	return ss.sendSealed("")
 }
 
 // asked is why less than all was asked for.
@@ -359,7 +359,7 @@ func (ss *session) decline(ctx context.Context, v *verdict) error {
 		return err
 	}
 	if v.action == ActionLog {
-		return ss.sendSealed()
+		return ss.sendSealed(v.reason)
 	}
 	err := protocol.Errorf(protocol.CodeDeclined, "%s", v.reason)
 	err.Hint = "the log is stored; the rules of the receiver want no more of this dump"
@@ -412,7 +412,8 @@ func finishReason(f *protocol.Finish) string {
 	return reason
 }
 
-func (ss *session) sendSealed() error {
+// sendSealed tells the sender what its dump is, and why no more of it is wanted if it did not end it.
+func (ss *session) sendSealed(reason string) error {
 	res := ss.result
 	state := map[dumpdir.State]protocol.State{
 		dumpdir.StateComplete: protocol.StateComplete, dumpdir.StateLogOnly: protocol.StateLogOnly,
@@ -422,7 +423,7 @@ func (ss *session) sendSealed() error {
 	}
 	return ss.write(&protocol.Sealed{
 		State: state, ID: ss.ref.ID, Path: ss.dir, Pages: res.Progress.Present, Missing: res.Progress.Missing(),
-		Bytes: uint64(max(res.Progress.Bytes, 0)), SHA256: res.SHA256,
+		Bytes: uint64(max(res.Progress.Bytes, 0)), SHA256: res.SHA256, Reason: reason,
 	})
 }
 

@@ -162,6 +162,7 @@ type fakeReceiver struct {
 	pings      bool          // keep the line alive
 	silent     bool          // say nothing after HELLO
 	refuseLate error         // once the log is stored
+	sealEarly  string        // why nothing but the log is wanted, once the plan is here
 	waitFor    time.Duration // in line, with WAIT every 15 s
 	moves      bool          // the place comes nearer every minute
 
@@ -345,6 +346,9 @@ func (f *fakeReceiver) takePlan(c *protocol.Conn, m *protocol.PlanEnd, dec *prot
 		if err := f.sum.Check(m); err != nil {
 			return err
 		}
+	}
+	if f.sealEarly != "" {
+		return c.Write(&protocol.Sealed{State: protocol.StateLogOnly, ID: "20231114-fake", Reason: f.sealEarly})
 	}
 	f.plan = m
 	return c.Write(&protocol.PlanOK{Have: f.have.Clone()})

@@ -61,6 +61,8 @@ func (r *Result) why() string {
 		return fmt.Sprintf("%d pages unreadable", r.Lost)
 	case r.Reason == protocol.ReasonEssential:
 		return "the receiver wanted the essential part" + because(r.DeclinedWhy)
+	case r.Reason == "":
+		return "the receiver wanted no more" + because(r.DeclinedWhy)
 	case r.Reason == protocol.ReasonComplete:
 		return "pages missing on the receiver"
 	}

@@ -260,8 +260,12 @@ func (s *session) run(ctx context.Context) (*outcome, error) {
 	}
 	out := &outcome{sealed: sealed, reason: s.reason}
 	out.known = s.welcome == nil && s.reason == ""
-	if w := s.welcome; w != nil && w.Collect != protocol.CollectAll {
+	switch w := s.welcome; {
+	case w == nil:
+	case w.Collect != protocol.CollectAll:
 		out.declined, out.why = true, w.Reason
+	case s.reason == "" && sealed.State != protocol.StateComplete: // in place of PLANOK
+		out.declined, out.why = true, sealed.Reason
 	}
 	return out, nil
 }
