@@ -259,9 +259,9 @@ func TestRetryAfterBeyondPatience(t *testing.T) {
 func TestLogTakers(t *testing.T) {
 	refusal := &protocol.Error{Code: protocol.CodeDeclined, Text: "seen it"}
 	for name, prepare := range map[string]func(*fakeReceiver){
-		"asks for the log":       func(f *fakeReceiver) { f.collect = protocol.CollectLog },
+		"asks for the log":           func(f *fakeReceiver) { f.collect = protocol.CollectLog },
 		"wants no pages of the plan": func(f *fakeReceiver) { f.sealEarly = "no room" },
-		"declines after the log": func(f *fakeReceiver) { f.refuseLate = refusal },
+		"declines after the log":     func(f *fakeReceiver) { f.refuseLate = refusal },
 	} {
 		t.Run(name+", another takes all", func(t *testing.T) {
 			story(t, func(n *fakeNet, o Options) {
