@@ -58,7 +58,7 @@ func (a *app) eachDump(ctx context.Context, names []string, done string, do func
 	for _, name := range names {
 		e, findErr := store.Find(ctx, name)
 		if findErr != nil {
-			return errors.Join(fmt.Errorf("%q: %w", name, findErr), store.Close())
+			return errors.Join(noSuchDump(findErr), store.Close())
 		}
 		refs = append(refs, e.Ref)
 	}

@@ -106,9 +106,18 @@ func (a *app) find(ctx context.Context, arg string) (*target, error) {
 		return file, nil
 	}
 	if errors.Is(err, storage.ErrNotFound) && !errors.As(err, &several) {
-		err = cli.WithHint(fmt.Errorf("%q: %w, and no such file", arg, storage.ErrNotFound), "'corehaul ls' lists the dumps")
+		err = fmt.Errorf("%w, and no such file", err)
 	}
-	return nil, err
+	return nil, noSuchDump(err)
+}
+
+// noSuchDump adds a hint to an error of Find when no dump has the name.
+func noSuchDump(err error) error {
+	var several *storage.AmbiguousError
+	if errors.Is(err, storage.ErrNotFound) && !errors.As(err, &several) {
+		return cli.WithHint(err, "'corehaul ls' lists the dumps")
+	}
+	return err
 }
 
 func (a *app) findFile(path string) (*target, error) {

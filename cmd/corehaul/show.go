@@ -126,7 +126,11 @@ func took(from time.Time, to *time.Time) string {
 	if to == nil {
 		return ""
 	}
-	return cli.Duration(max(0, to.Sub(from))) // the end is kept in whole seconds
+	d := to.Sub(from)
+	if d < time.Second { // the end is kept in whole seconds
+		return "<1s"
+	}
+	return cli.Duration(d)
 }
 
 // counts formats "snappy 123, zero 45", the names sorted.
