@@ -10,9 +10,9 @@ import (
 	"path"
 )
 
-// saveFile replaces a file of the directory durably: under a temporary name first, so that
-// the name always stands for a whole file.
-func saveFile(fsys FS, dir, name string, content []byte) error {
+// SaveFile replaces a small file of a directory durably: under its name with .tmp first, so that
+// the name always stands for a whole file. A name has one writer at a time, which callers see to.
+func SaveFile(fsys FS, dir, name string, content []byte) error {
 	tmp := path.Join(dir, name+tmpSuffix)
 	f, err := fsys.Create(tmp)
 	if err != nil {
@@ -42,7 +42,7 @@ func (c *core) saveManifest() error {
 	if err != nil {
 		return c.fail(err)
 	}
-	if err := saveFile(c.fs, c.dir, ManifestName, b); err != nil {
+	if err := SaveFile(c.fs, c.dir, ManifestName, b); err != nil {
 		return c.fail(err)
 	}
 	if c.opts.Changed != nil {

@@ -188,7 +188,7 @@ func (c *core) writeSums() error {
 	if err != nil {
 		return err
 	}
-	return saveFile(c.fs, c.dir, SumsName, []byte(sums))
+	return SaveFile(c.fs, c.dir, SumsName, []byte(sums))
 }
 
 // setSeal fills in what the seal says; nil means that there is none.

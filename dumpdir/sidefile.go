@@ -161,7 +161,7 @@ func saveSideFile(fsys FS, dir, name string, v any) error {
 		return err
 	}
 	for range saveTries {
-		if err = saveFile(fsys, dir, name, append(b, '\n')); !errors.Is(err, fs.ErrNotExist) {
+		if err = SaveFile(fsys, dir, name, append(b, '\n')); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 		if _, there := sizeOf(fsys, path.Join(dir, JournalName)); !there {

@@ -1,0 +1,104 @@
+package stock
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+)
+
+const (
+	stateName    = "tree.json"
+	stateVersion = 1
+	maxStateLen  = 16 << 20 // all directories and files with the longest names
+)
+
+// Limits of one host's tree.
+const (
+	maxDirs  = 256
+	maxFiles = 512 // in all directories together
+)
+
+// hostState is tree.json.
+type hostState struct {
+	Version int                  `json:"version"`
+	Next    uint64               `json:"next"` // number of the next file
+	Dirs    map[string]*dirState `json:"dirs"` // by path; the root is always there
+}
+
+// dirState is a directory.
+type dirState struct {
+	Born  time.Time             `json:"born"`
+	Used  time.Time             `json:"used"` // last activity
+	Temp  bool                  `json:"temp,omitempty"`
+	Peer  string                `json:"peer,omitempty"` // address that wrote into it last
+	Files map[string]*fileState `json:"files,omitempty"`
+}
+
+// fileStatus is how far a file got.
+type fileStatus string
+
+const (
+	fileArriving fileStatus = "arriving"
+	fileWhole    fileStatus = "whole"
+	fileBroken   fileStatus = "broken"
+)
+
+// fileState is a file in a directory.
+type fileState struct {
+	Num    uint64     `json:"num"` // names its bytes on disk
+	Size   int64      `json:"size"`
+	Mod    time.Time  `json:"mod"`
+	Status fileStatus `json:"status"`
+	Reason string     `json:"reason,omitempty"` // why it is broken
+}
+
+func newHostState() *hostState {
+	now := time.Now().UTC()
+	return &hostState{Version: stateVersion, Next: 1, Dirs: map[string]*dirState{"/": {Born: now, Used: now}}}
+}
+
+// loadState reads tree.json in dir; one that is missing is a tree that is empty.
+func loadState(dir string) (*hostState, error) {
+	name := filepath.Join(dir, stateName)
+	b, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return newHostState(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := new(hostState)
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(s); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if s.Version != stateVersion || s.Dirs["/"] == nil {
+		return nil, fmt.Errorf("%s: version %d: %w", name, s.Version, errors.ErrUnsupported)
+	}
+	return s, nil
+}
+
+// save makes tree.json in dir durable.
+func (s *hostState) save(dir string) error {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return dumpdir.SaveFile(dumpdir.OS{}, dir, stateName, b)
+}
+
+// files counts the files of all directories.
+func (s *hostState) files() (n int) {
+	for _, d := range s.Dirs {
+		n += len(d.Files)
+	}
+	return n
+}

