@@ -30,7 +30,7 @@ fmt: ## rewrites what the linter says of formatting
 	$(LINT) fmt ./...
 
 race: deps ## the race detector needs a C compiler, the product does not
-	CGO_ENABLED=1 go test -race $(RACE)
+	CGO_ENABLED=1 go test -race -timeout=30m $(RACE)
 
 deps: ## the programs that tests and demo drive: QEMU, kexec, crash's libraries...
 	e2e/install.sh

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/corehaul/corehaul/internal/race"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 )
@@ -31,7 +32,7 @@ func TestNoAllocations(t *testing.T) {
 			limit = float64(len(s.encoded.sizes))
 		}
 		// The race detector makes sync.Pool forget at random.
-		if n := testing.AllocsPerRun(10, work); n > limit && !raceEnabled {
+		if n := testing.AllocsPerRun(10, work); n > limit && !race.Enabled {
 			t.Errorf("%s: %.1f allocations for a chunk", enc, n)
 		}
 	}
