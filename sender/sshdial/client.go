@@ -1,0 +1,137 @@
+package sshdial
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+
+	corehaultls "github.com/corehaul/corehaul/tls"
+)
+
+const defaultPort = "22"
+
+// Addr returns host and port of an ssh:// URL.
+func Addr(u *url.URL) string { return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), defaultPort)) }
+
+// clientVersion is what servers write into their logs.
+const clientVersion = "SSH-2.0-corehaul-send"
+
+// Client logs in to hosts.
+type Client struct {
+	keyFile string
+	signer  ssh.Signer
+	known   *knownHosts
+}
+
+// New reads a private key (ed25519, ECDSA or RSA, as ssh-keygen writes them) and a
+// known_hosts file. Errors are of type *tls.FileError and say what to do.
+func New(keyFile, knownHostsFile string) (*Client, error) {
+	signer, err := loadKey(keyFile)
+	if err != nil {
+		return nil, err
+	}
+	known, err := loadKnownHosts(knownHostsFile)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{keyFile: keyFile, signer: signer, known: known}, nil
+}
+
+func loadKey(file string) (ssh.Signer, error) {
+	fail := func(problem, hint string, err error) (ssh.Signer, error) {
+		return nil, &corehaultls.FileError{Path: file, Problem: problem, Hint: hint, Err: err}
+	}
+	makeOne := fmt.Sprintf("make a key with: ssh-keygen -t ed25519 -N '' -f %s", file)
+	data, err := readFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fail("there is no such file", makeOne, fs.ErrNotExist)
+	}
+	if err != nil {
+		return fail("cannot be read", "check the rights of the file and the user that runs this", err)
+	}
+	signer, err := ssh.ParsePrivateKey(data)
+	if _, ok := errors.AsType[*ssh.PassphraseMissingError](err); ok {
+		return fail("the key has a passphrase, and in a capture kernel nobody can type it",
+			fmt.Sprintf("take a key of its own without one, or remove it with: ssh-keygen -p -N '' -f %s", file), nil)
+	}
+	if err != nil {
+		if strings.HasPrefix(string(data), "ssh-") || strings.HasPrefix(string(data), "ecdsa-") {
+			return fail("this is a public key", "name the private key, without .pub", nil)
+		}
+		return fail("not a private key of SSH", makeOne, err)
+	}
+	return signer, nil
+}
+
+// CheckKnown reports what is wrong when no key of the host at addr (HOST:PORT) is known.
+func (c *Client) CheckKnown(addr string) error {
+	_, err := c.known.algorithms(addr)
+	return err
+}
+
+// Connect logs in as user at addr (HOST:PORT). The end of ctx ends the attempt. A
+// *RefusedError means that another try is of no use unless somebody mends something.
+func (c *Client) Connect(ctx context.Context, user, addr string) (*Session, error) {
+	addr = strings.ToLower(addr) // as OpenSSH does, before it looks the name up
+	algorithms, err := c.known.algorithms(addr)
+	if err != nil {
+		return nil, err
+	}
+	nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	l := &line{Conn: nc}
+	release := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer release()
+	conf := &ssh.ClientConfig{
+		User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(c.signer)}, ClientVersion: clientVersion,
+		HostKeyAlgorithms: algorithms,
+		HostKeyCallback: func(hostname string, remote net.Addr, key ssh.PublicKey) error {
+			return c.known.check(hostname, remote, key)
+		},
+	}
+	conn, chans, reqs, err := ssh.NewClientConn(l, addr, conf)
+	if err != nil {
+		return nil, c.explain(ctx, user, addr, err)
+	}
+	go ssh.DiscardRequests(reqs)
+	go refuse(chans)
+	return &Session{conn: conn, line: l, user: user, addr: addr}, nil
+}
+
+// refuse lets the server open nothing.
+func refuse(chans <-chan ssh.NewChannel) {
+	for ch := range chans {
+		_ = ch.Reject(ssh.Prohibited, "this client serves nothing") // the line's end shows elsewhere
+	}
+}
+
+// explain tells why a handshake failed.
+func (c *Client) explain(ctx context.Context, user, addr string, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("ssh handshake with %s: %w", addr, context.Cause(ctx))
+	}
+	if e, ok := errors.AsType[*RefusedError](err); ok {
+		return e
+	}
+	if broken(err) {
+		return fmt.Errorf("ssh handshake with %s: %w", addr, err)
+	}
+	if n, ok := errors.AsType[*ssh.AlgorithmNegotiationError](err); ok {
+		return refused(err, fmt.Sprintf("%s and this client have no algorithm in common", addr), n.Error(), c.known.keyscan(addr))
+	}
+	if strings.Contains(err.Error(), "unable to authenticate") { // it has no type
+		public := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(c.signer.PublicKey())))
+		return refused(err, fmt.Sprintf("%s does not let %s in with the key %s", addr, quote(user), c.keyFile), "",
+			"authorize it on the server: "+public)
+	}
+	return refused(err, fmt.Sprintf("ssh handshake with %s", addr), err.Error(), "")
+}

@@ -1,0 +1,68 @@
+package sshdial
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+
+	"golang.org/x/crypto/ssh"
+)
+
+// ErrNoSubsystem is the cause of a *RefusedError for a server that does not have a subsystem.
+var ErrNoSubsystem = errors.New("no such subsystem")
+
+// Session is a login. It has to be closed.
+type Session struct {
+	conn ssh.Conn
+	line *line
+	user string
+	addr string
+}
+
+// Close ends the connection, and with it all that was opened over it.
+func (s *Session) Close() error { return s.line.Close() }
+
+// Subsystem opens a channel to a subsystem of the server; its Close ends the session. The end of ctx ends the attempt
+// and the session.
+func (s *Session) Subsystem(ctx context.Context, name string) (net.Conn, error) {
+	release := context.AfterFunc(ctx, func() { _ = s.line.Close() })
+	defer release()
+	ch, err := s.open(name)
+	if err == nil {
+		return newConn(ch, s.line), nil
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("ssh subsystem %s at %s: %w", name, s.addr, context.Cause(ctx))
+	case errors.Is(err, ErrNoSubsystem):
+		return nil, refused(err, fmt.Sprintf("%s has no subsystem %s for %s", s.addr, name, quote(s.user)), "",
+			"name a corehaul receiver (corehaul serve --ssh), or give this sshd the subsystem; see docs/operating.md")
+	case broken(err):
+		return nil, fmt.Errorf("ssh subsystem %s at %s: %w", name, s.addr, err)
+	}
+	return nil, refused(err, fmt.Sprintf("%s refuses the subsystem %s", s.addr, name), err.Error(), "")
+}
+
+// open opens a session channel with a subsystem.
+func (s *Session) open(name string) (ssh.Channel, error) {
+	ch, reqs, err := s.conn.OpenChannel("session", nil)
+	if err != nil {
+		return nil, s.line.because(err)
+	}
+	go ssh.DiscardRequests(reqs)
+	ok, err := ch.SendRequest("subsystem", true, ssh.Marshal(struct{ Name string }{name}))
+	switch {
+	case err != nil:
+		err = s.line.because(err)
+	case !ok:
+		err = ErrNoSubsystem
+	default:
+		return ch, nil
+	}
+	if cerr := ch.Close(); cerr != nil && !errors.Is(cerr, io.EOF) { // EOF: the server has closed it
+		err = errors.Join(err, cerr)
+	}
+	return nil, err
+}
