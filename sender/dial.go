@@ -8,10 +8,27 @@ import (
 	"io"
 	"net"
 	"net/url"
+
+	"github.com/corehaul/corehaul/sender/sshdial"
 )
 
-// A Dialer connects to a target such as tls://host:port.
+// A Dialer connects to a target such as tls://host:port. The end of ctx ends the attempt,
+// handshake included.
 type Dialer func(ctx context.Context, target string) (net.Conn, error)
+
+// DialBy returns a Dialer that leaves each target to the one for its scheme.
+func DialBy(schemes map[string]Dialer) Dialer {
+	return func(ctx context.Context, target string) (net.Conn, error) {
+		u, err := url.Parse(target)
+		if err != nil {
+			return nil, err
+		}
+		if dial := schemes[u.Scheme]; dial != nil {
+			return dial(ctx, target)
+		}
+		return nil, &handshakeError{fmt.Errorf("target %q: nothing is set up for %s://: %w", target, u.Scheme, errors.ErrUnsupported)}
+	}
+}
 
 // DialTLS returns a Dialer for tls:// targets. conf is cloned.
 func DialTLS(conf *tls.Config) Dialer {
@@ -41,6 +58,37 @@ func DialTLS(conf *tls.Config) Dialer {
 	}
 }
 
+// subsystem is where a receiver speaks the protocol inside SSH.
+const subsystem = "corehaul"
+
+// DialSSH returns a Dialer for ssh://USER@HOST[:PORT] targets.
+func DialSSH(client *sshdial.Client) Dialer {
+	return func(ctx context.Context, target string) (net.Conn, error) {
+		u, err := url.Parse(target)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := openSubsystem(ctx, client, u)
+		if _, ok := errors.AsType[*sshdial.RefusedError](err); ok {
+			err = &handshakeError{err}
+		}
+		return conn, err
+	}
+}
+
+func openSubsystem(ctx context.Context, client *sshdial.Client, u *url.URL) (net.Conn, error) {
+	session, err := client.Connect(ctx, u.User.Username(), sshdial.Addr(u))
+	if err != nil {
+		return nil, err
+	}
+	conn, err := session.Subsystem(ctx, subsystem)
+	if err != nil {
+		_ = session.Close() // the attempt has failed
+		return nil, err
+	}
+	return conn, nil
+}
+
 // classifyHandshake tells a refusal from a line that broke meanwhile.
 func classifyHandshake(err error) error {
 	var op *net.OpError
@@ -56,7 +104,8 @@ type dialError struct{ err error }
 func (e *dialError) Error() string { return e.err.Error() }
 func (e *dialError) Unwrap() error { return e.err }
 
-// handshakeError is a failure of TLS itself: a wrong pin, an identity that is refused.
+// handshakeError is a failure of TLS or SSH itself: a wrong pin or host key, an identity or
+// a key that is refused.
 type handshakeError struct{ err error }
 
 func (e *handshakeError) Error() string { return e.err.Error() }

@@ -3,7 +3,7 @@
 // protocol of package protocol.
 //
 //	image --Source--> classifier --Plan--> tiers, chunks
-//	   --> read, find zero pages, checksum, compress --> frames --> TLS
+//	   --> read, find zero pages, checksum, compress --> frames --> TLS or SSH
 //
 // The plan is a pure function of the dump file and the dump level, so a sender that
 // was restarted comes to the same one and resumes without any state of its own: the
@@ -29,5 +29,7 @@
 // Dump files and receivers are both treated as hostile input. A Source is safe for
 // concurrent use except for Close; Send runs one dump at a time.
 //
-// Today there is one kind of target, tls://HOST:PORT.
+// Targets are tls://HOST:PORT, with a client certificate and a pinned receiver, and
+// ssh://USER@HOST[:PORT], with a key and a pinned host (package sshdial): there the protocol
+// runs over the subsystem corehaul.
 package sender

@@ -12,7 +12,6 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/sender"
 	"github.com/corehaul/corehaul/sender/pid1"
-	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
 // capture sends the dump from a capture kernel in which this program is PID 1.
@@ -33,9 +32,12 @@ func stored(res *sender.Result, logOnly bool) bool {
 
 func captureDump(ctx context.Context, env pid1.Env) (*sender.Result, error) {
 	c := env.Config
-	identity, err := corehaultls.LoadIdentity(c.Identity)
-	if err != nil {
-		return nil, fmt.Errorf("identity: %w", err)
+	dial, to, wrong := keys{c.Identity, c.SSHKey, c.KnownHosts}.dialer(c.To)
+	for _, err := range wrong {
+		env.Console.Printf("warning: %v; left out", err)
+	}
+	if len(to) == 0 {
+		return nil, wrong[0]
 	}
 	src, err := sender.Open(sender.VMCore)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -55,7 +57,7 @@ func captureDump(ctx context.Context, env pid1.Env) (*sender.Result, error) {
 	}
 	tally := new(sender.Tally)
 	opts := sender.Options{
-		To: c.To, Dial: sender.DialTLS(corehaultls.ClientConfig(identity)), Level: pages.DumpLevel(c.Level),
+		To: to, Dial: dial, Level: pages.DumpLevel(c.Level),
 		Encoding: c.Encoding, LogOnly: c.Collect == "log", Patience: time.Duration(c.Patience), Stall: time.Duration(c.Stall), Stubborn: true,
 		Workers: defaultWorkers(), Tool: tool(), MachineID: sender.MachineID(), Tally: tally, Log: env.Console.Printf,
 		Alive: env.Alive,

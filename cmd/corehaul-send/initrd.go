@@ -11,7 +11,6 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/sender/initrd"
-	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
 func newInitrd(stdio cli.Stdio) *cobra.Command {
@@ -20,16 +19,19 @@ func newInitrd(stdio cli.Stdio) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "initrd --config FILE -o FILE [flags]", Short: "Build the initramfs of a capture kernel",
 		Long: `Packs an initramfs with this program as its /init, kernel modules with all that they need,
-the configuration and the identity named in it. Load it with
+the configuration and the keys named in it. Load it with
 
   kexec -p KERNEL --initrd=FILE --append="console=ttyS0 nr_cpus=1 irqpoll reset_devices panic=10"
 
-The configuration (TOML) has these keys; all but to and identity may be left out:
+The configuration (TOML) has these keys; all but to and what its targets need may be left out:
 
-  to = ["tls://HOST:PORT", ...] identity = "FILE"        level = 31
-  encoding = "auto"             collect = "all" | "log"  deadline = "30m"
-  patience = "15m"              stall = "2m"             watchdog = "auto" | "off" | "3m"
-  after = "reboot" | "poweroff" | "halt"
+  to = ["tls://HOST:PORT", "ssh://USER@HOST[:PORT]", ...]
+  identity = "FILE"             for tls://, made by 'corehaul ca issue'
+  ssh_key = "FILE"              for ssh://, a private key without a passphrase
+  known_hosts = "FILE"          for ssh://, the servers' keys as ssh-keyscan writes them
+  level = 31                    encoding = "auto"        collect = "all" | "log"
+  deadline = "30m"              patience = "15m"         stall = "2m"
+  watchdog = "auto" | "off" | "3m"                       after = "reboot" | "poweroff" | "halt"
   modules = ["NAME PARAMS"]     console = "/dev/ttyS1"   progress = "5s"
   [network]
   mode = "dhcp" | "static" | "none"     interface = "eth0" or a MAC address
@@ -45,7 +47,7 @@ On the kernel command line, corehaul.KEY=VALUE overrides to, level, encoding, co
 deadline, patience, stall, watchdog, after, console, progress, network (the mode), interface,
 address, gateway, dns and mtu; lists are separated by commas.
 
-The file holds the host's secret key and has rights 0600.`,
+The file holds the host's secret keys and has rights 0600.`,
 		Example: "  corehaul-send initrd --kernel-modules /lib/modules/$(uname -r) --module virtio_net --config web-17.toml -o capture.img",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -78,10 +80,7 @@ func packInitrd(stdio cli.Stdio, o initrd.Options, output string) error {
 		}
 		o.Init = self
 	}
-	o.CheckIdentity = func(path string) error {
-		_, err := corehaultls.LoadIdentity(path)
-		return err
-	}
+	o.CheckKeys = checkKeys
 	rep, err := initrd.Create(output, o)
 	if err != nil {
 		return err

@@ -17,9 +17,11 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/sender/sshdial/sshdialtest"
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
@@ -29,8 +31,10 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the scripts of testdata/script. Besides testscript's own commands they
 // have "exits CODE PROGRAM ARG..."; in their directory are core.elf, a dump of 64 pages of
-// no known kernel, identity files of two authorities, and in $PARTIAL, $DECLINE and $HANG
-// the addresses of receivers that seal early, decline, and never answer.
+// no known kernel, identity files of two authorities, and in $PARTIAL,
+// $DECLINE and $HANG the addresses of receivers that seal early, decline, and never answer; $SSH
+// is one over SSH that seals early, and $BARE an SSH server without a receiver; key and
+// known_hosts for them are in $SSH_FILES and $BARE_FILES.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"), RequireUniqueNames: true,
@@ -129,6 +133,14 @@ func setup(t *testing.T, env *testscript.Env) error {
 	}
 	for name, serve := range map[string]func(*protocol.Conn) error{"PARTIAL": sealEarly, "DECLINE": decline, "HANG": hang} {
 		env.Setenv(name, "tls://"+listen(t, env, conf, serve))
+	}
+	for name, subsystems := range map[string]map[string]func(ssh.Channel){"BARE": nil, "SSH": {"corehaul": func(ch ssh.Channel) {
+		conn := protocol.NewConn(ch, protocol.Receiver)
+		_ = conn.Shutdown(sealEarly(conn), time.Second)
+	}}} {
+		s := sshdialtest.Start(t, subsystems, "ed25519")
+		env.Setenv(name, "ssh://dumps@"+s.Addr)
+		env.Setenv(name+"_FILES", filepath.Dir(s.KeyFile))
 	}
 	return nil
 }

@@ -18,13 +18,12 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/sender"
 	"github.com/corehaul/corehaul/sender/config"
-	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
 // sendFlags are what the command line says of a dump to be sent.
 type sendFlags struct {
 	to       []string
-	identity string
+	keys     keys
 	level    uint8
 	encoding string
 	logOnly  bool
@@ -38,10 +37,15 @@ type sendFlags struct {
 func newSend(stdio cli.Stdio) *cobra.Command {
 	var f sendFlags
 	cmd := &cobra.Command{
-		Use: "send --to tls://HOST:PORT --identity FILE [flags] [VMCORE]", Short: "Send a dump to a receiver",
+		Use: "send --to TARGET [flags] [VMCORE]", Short: "Send a dump to a receiver",
 		Long: `Sends VMCORE, by default /proc/vmcore, to a receiver: the kernel log first, then the
 pages that the dump level keeps, the most useful ones first. When the connection breaks it
 is made again, and the dump goes on where it was.
+
+A receiver is reached at tls://HOST:PORT, with the --identity that it issued, or at
+ssh://USER@HOST[:PORT], with a private key of SSH without a passphrase (--ssh-key) and the
+server's key in a known_hosts file (--known-hosts). A server whose key is not in that file is
+not believed.
 
 With several receivers, the first one that takes the dump gets it. One that fails or refuses
 is passed over, and asked again later while the patience lasts. One that already has a part
@@ -51,6 +55,7 @@ SIGUSR1 prints the progress. SIGINT ends it; what the receiver has stays there, 
 command goes on with it. A page that cannot be read is left out and named, and the dump is
 then partial (exit code 3).`,
 		Example: "  corehaul-send send --to tls://collector:7420 --identity web-17.pem\n" +
+			"  corehaul-send send --to ssh://dumps@collector:7422 --ssh-key web-17.key --known-hosts known_hosts\n" +
 			"  corehaul-send send --to tls://collector:7420 --identity web-17.pem --level 1 --encoding zstd /var/crash/vmcore",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -62,8 +67,10 @@ then partial (exit code 3).`,
 }
 
 func (f *sendFlags) add(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&f.to, "to", nil, "where the dump goes, tls://HOST:PORT; repeat it for more, best first")
-	flags.StringVar(&f.identity, "identity", "", "identity `FILE` made by 'corehaul ca issue'")
+	flags.StringSliceVar(&f.to, "to", nil, "`TARGET` the dump goes to, tls://HOST:PORT or ssh://USER@HOST[:PORT]; repeat it for more, best first")
+	flags.StringVar(&f.keys.identity, "identity", "", "for tls://, identity `FILE` made by 'corehaul ca issue'")
+	flags.StringVar(&f.keys.sshKey, "ssh-key", "", "for ssh://, `FILE` with a private key, as ssh-keygen writes it")
+	flags.StringVar(&f.keys.knownHosts, "known-hosts", "", "for ssh://, `FILE` with the servers' keys, as ssh-keyscan writes it")
 	addLevel(flags, &f.level)
 	flags.StringVar(&f.encoding, "encoding", "auto", "auto, snappy, zstd, lz4 or none; auto chooses by what holds up the line")
 	flags.BoolVar(&f.logOnly, "log-only", false, "send the kernel log and no pages")
@@ -90,9 +97,7 @@ func vmcoreArg(args []string) string {
 func (f *sendFlags) check() error {
 	switch {
 	case len(f.to) == 0:
-		return cli.WithHint(cli.Usagef("where to? --to is missing"), "name the receiver with --to tls://HOST:PORT")
-	case f.identity == "":
-		return cli.WithHint(cli.Usagef("no identity: --identity is missing"), "'corehaul ca issue HOST --dir DIR --out FILE' on the receiver makes one")
+		return cli.WithHint(cli.Usagef("where to? --to is missing"), "name the receiver with --to tls://HOST:PORT or --to ssh://USER@HOST")
 	case !slices.Contains(sender.EncodingNames, f.encoding):
 		return cli.Usagef("--encoding %q is none of %s", f.encoding, strings.Join(config.Encodings, ", "))
 	case f.deadline < 0 || f.patience < 0 || f.stall < 0 || f.progress < 0:
@@ -104,6 +109,9 @@ func (f *sendFlags) check() error {
 		if err := config.CheckTarget(to); err != nil {
 			return cli.Usage(err)
 		}
+	}
+	if err := f.keys.missing(f.to); err != nil {
+		return err
 	}
 	return checkLevel(f.level)
 }
@@ -120,9 +128,9 @@ func (f *sendFlags) run(ctx context.Context, stdio cli.Stdio, path string) error
 	if err := f.check(); err != nil {
 		return err
 	}
-	identity, err := corehaultls.LoadIdentity(f.identity)
-	if err != nil {
-		return fmt.Errorf("identity: %w", err)
+	dial, _, wrong := f.keys.dialer(f.to)
+	if len(wrong) > 0 {
+		return errors.Join(wrong...)
 	}
 	tuneMemory(f.workers)
 	src, err := openSource(stdio, path)
@@ -133,7 +141,7 @@ func (f *sendFlags) run(ctx context.Context, stdio cli.Stdio, path string) error
 	tally := new(sender.Tally)
 	rep := newReporter(stdio, tally, f.progress)
 	opts := sender.Options{
-		To: f.to, Dial: sender.DialTLS(corehaultls.ClientConfig(identity)), Level: pages.DumpLevel(f.level),
+		To: f.to, Dial: dial, Level: pages.DumpLevel(f.level),
 		Encoding: f.encoding, LogOnly: f.logOnly, Patience: f.patience, Stall: f.stall, Workers: f.workers,
 		Tool: tool(), Tally: tally, Log: rep.Printf,
 	}

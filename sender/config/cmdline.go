@@ -13,7 +13,7 @@ const cmdlinePrefix = "corehaul."
 
 // Override applies the corehaul.NAME=VALUE words of a kernel command line to f:
 //
-//	corehaul.to=tls://HOST:PORT[,tls://...]  corehaul.level=N       corehaul.encoding=E
+//	corehaul.to=TARGET[,TARGET...]           corehaul.level=N       corehaul.encoding=E
 //	corehaul.collect=all|log                 corehaul.deadline=D    corehaul.patience=D
 //	corehaul.after=reboot|poweroff|halt      corehaul.progress=D    corehaul.console=DEVICE
 //	corehaul.stall=D                         corehaul.watchdog=auto|off|D

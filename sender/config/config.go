@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -34,6 +33,9 @@ const (
 	// IdentityPath is the identity inside the capture initramfs, whatever
 	// place the file named where it was packed.
 	IdentityPath = "/etc/corehaul/identity.pem"
+	// SSHKeyPath and KnownHostsPath likewise.
+	SSHKeyPath     = "/etc/corehaul/ssh_key"
+	KnownHostsPath = "/etc/corehaul/known_hosts"
 	// ModulesPath lists the kernel modules to load, in order: one line each, the
 	// path below / and the parameters after it.
 	ModulesPath = "/etc/corehaul/modules"
@@ -64,11 +66,17 @@ const maxFile = 1 << 20
 // File is the configuration of the capture side. The names in the tags are the
 // keys of the file.
 type File struct {
-	// To lists where the dump goes, best first, as tls://HOST:PORT.
+	// To lists where the dump goes, best first, as tls://HOST:PORT or
+	// ssh://USER@HOST[:PORT].
 	To []string `toml:"to"`
 	// Identity is the file that `corehaul ca issue` made, relative to the
-	// configuration file. In the capture initramfs it is always IdentityPath.
+	// configuration file, for tls:// targets. In the capture initramfs it is always IdentityPath.
 	Identity string `toml:"identity"`
+	// SSHKey is a private key without a passphrase and KnownHosts a file with the
+	// servers' keys, for ssh:// targets. In the capture initramfs they are always SSHKeyPath
+	// and KnownHostsPath.
+	SSHKey     string `toml:"ssh_key"`
+	KnownHosts string `toml:"known_hosts"`
 	// Level is the dump level, 0 to 31.
 	Level uint8 `toml:"level"`
 	// Encoding is auto, snappy, zstd, lz4 or none.
@@ -331,32 +339,21 @@ func (n *Network) check() (string, error) {
 	return "", nil
 }
 
-// CheckTarget reports what is wrong with the address of a receiver. Only
-// tls://HOST:PORT exists today.
-func CheckTarget(to string) error {
-	u, err := url.Parse(to)
-	if err != nil {
-		return fmt.Errorf("target %q: %w", to, err)
-	}
-	switch {
-	case u.Scheme != "tls":
-		return fmt.Errorf("target %q: write tls://HOST:PORT", to)
-	case u.Hostname() == "" || u.Port() == "":
-		return fmt.Errorf("target %q: host or port is missing, write tls://HOST:PORT", to)
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || (u.Path != "" && u.Path != "/"):
-		return fmt.Errorf("target %q: nothing may stand around HOST:PORT", to)
-	}
-	return nil
-}
-
-// CheckCapture reports what a file lacks to be used in a capture initramfs,
-// where the receiver and the identity must be known beforehand.
+// CheckCapture reports what a file lacks to be used in a capture initramfs, where the
+// receivers and the keys for them must be known beforehand.
 func (f *File) CheckCapture() error {
 	if len(f.To) == 0 {
-		return errors.New(`no receiver: set to = ["tls://HOST:PORT"]`)
+		return errors.New(`no receiver: set to = ["tls://HOST:PORT"] or ["ssh://USER@HOST"]`)
 	}
-	if f.Identity == "" {
-		return errors.New(`no identity: set identity = "FILE" (made by corehaul ca issue)`)
+	for _, to := range f.To {
+		switch {
+		case Scheme(to) == "tls" && f.Identity == "":
+			return fmt.Errorf(`no identity for %s: set identity = "FILE" (made by corehaul ca issue)`, to)
+		case Scheme(to) == "ssh" && f.SSHKey == "":
+			return fmt.Errorf(`no key for %s: set ssh_key = "FILE" (made by ssh-keygen -N '')`, to)
+		case Scheme(to) == "ssh" && f.KnownHosts == "":
+			return fmt.Errorf(`no host key for %s: set known_hosts = "FILE" (made by ssh-keyscan)`, to)
+		}
 	}
 	return nil
 }

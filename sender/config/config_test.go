@@ -74,6 +74,10 @@ func TestParseErrors(t *testing.T) {
 		{"bad encoding", "encoding = \"gzip\"\n", 1, "encoding", "none of auto"},
 		{"bad target", "to = [\"http://h:1\"]\n", 1, "to", "tls://HOST:PORT"},
 		{"target without port", "to = [\"tls://h\"]\n", 1, "to", "port"},
+		{"ssh without user", "to = [\"ssh://h\"]\n", 1, "to", "user or host is missing"},
+		{"ssh with a password", "to = [\"ssh://u:secret@h\"]\n", 1, "to", "ssh://u@h: a password cannot be used"},
+		{"ssh with a query", "to = [\"ssh://u@h?x\"]\n", 1, "to", "nothing may stand behind"},
+		{"port out of range", "to = [\"ssh://u@h:65536\"]\n", 1, "to", "between 1 and 65535"},
 		{"static without address", "[network]\nmode = \"static\"\n", 0, "network.address", "needed"},
 		{"address without static", "[network]\naddress = [\"192.0.2.1/24\"]\n", 2, "network.address", "dhcp"},
 		{"address without length", "[network]\nmode = \"static\"\naddress = [\"192.0.2.1\"]\n", 3, "network.address", ""},
@@ -89,6 +93,30 @@ func TestParseErrors(t *testing.T) {
 				t.Errorf("got %v (line %d, key %q), want line %d, key %q, text %q", err, ce.Line, ce.Key, tc.line, tc.key, tc.has)
 			}
 		})
+	}
+}
+
+// TestCheckCapture: each kind of target needs its keys, and no other.
+func TestCheckCapture(t *testing.T) {
+	const ssh, tls = "ssh://u@h", "tls://h:1"
+	for _, tc := range []struct {
+		file File
+		has  string
+	}{
+		{File{}, "no receiver"},
+		{File{To: []string{tls}}, "no identity for " + tls},
+		{File{To: []string{tls}, SSHKey: "k", KnownHosts: "h"}, "no identity for " + tls},
+		{File{To: []string{ssh}, Identity: "i"}, "no key for " + ssh},
+		{File{To: []string{ssh}, SSHKey: "k"}, "no host key for " + ssh},
+		{File{To: []string{tls, ssh}, Identity: "i", KnownHosts: "h"}, "no key for " + ssh},
+		{File{To: []string{tls}, Identity: "i"}, ""},
+		{File{To: []string{ssh, ssh + ":22"}, SSHKey: "k", KnownHosts: "h"}, ""},
+		{File{To: []string{ssh, tls}, Identity: "i", SSHKey: "k", KnownHosts: "h"}, ""},
+	} {
+		err := tc.file.CheckCapture()
+		if (err == nil) != (tc.has == "") || err != nil && !strings.Contains(err.Error(), tc.has) {
+			t.Errorf("%+v: got %v, want %q", tc.file, err, tc.has)
+		}
 	}
 }
 

@@ -1,11 +1,12 @@
 // Package initrd packs the initramfs of a capture kernel: corehaul-send itself as
-// /init, kernel modules with all that they need, the configuration and the identity.
+// /init, kernel modules with all that they need, the configuration and the keys that its
+// targets need.
 //
 // The archive is a newc cpio (Documentation/driver-api/early-userspace/
 // buffer-format.rst in the kernel tree), compressed with gzip, zstd or not at all.
 // The same input gives the same bytes: entries are sorted, times and owners are zero,
 // inode numbers count up. Modules are packed without their own compression. What
-// is secret, the identity and the configuration, has mode 0600 inside, and so has the
+// is secret, the keys and the configuration, has mode 0600 inside, and so has the
 // archive itself, which therefore must not be served to other machines than its own.
 //
 // Module indexes (modules.dep and its companions) are bounded and checked, but come
@@ -45,8 +46,9 @@ type Options struct {
 	Modules []string
 	// Config is the path of the configuration file.
 	Config string
-	// CheckIdentity, when not nil, looks at the contents of the identity file.
-	CheckIdentity func(path string) error
+	// CheckKeys, when not nil, looks at the files with keys that the configuration names, and
+	// whether they fit its targets. They are named by where they lie now.
+	CheckKeys func(*config.File) error
 	// Compression is one of Compressions; empty is gzip.
 	Compression string
 }
@@ -141,7 +143,7 @@ func (p *packer) addInit(file string) error {
 	return nil
 }
 
-// addConfig packs configuration and identity, after both have been looked at: a fault
+// addConfig packs the configuration and its keys, after all have been looked at: a fault
 // found here costs a minute, one found in the capture kernel the dump.
 func (p *packer) addConfig(o Options) (*config.File, error) {
 	text, err := os.ReadFile(o.Config)
@@ -155,23 +157,45 @@ func (p *packer) addConfig(o Options) (*config.File, error) {
 	if err := cfg.CheckCapture(); err != nil {
 		return nil, &config.Error{File: o.Config, Err: err}
 	}
-	identity := cfg.Identity
-	if !filepath.IsAbs(identity) {
-		identity = filepath.Join(filepath.Dir(o.Config), identity)
-	}
-	key, err := os.ReadFile(identity)
-	if err != nil {
-		return nil, fmt.Errorf("identity: %w", err)
-	}
-	if o.CheckIdentity != nil {
-		if err := o.CheckIdentity(identity); err != nil {
-			return nil, fmt.Errorf("identity %s: %w", identity, err)
-		}
+	if err := p.addKeys(o, cfg); err != nil {
+		return nil, err
 	}
 	p.file(rel(config.Path), text, 0o600)
-	p.file(rel(config.IdentityPath), key, 0o600)
 	p.report.To = cfg.To
 	return cfg, nil
+}
+
+// addKeys packs the files with keys that the configuration names.
+func (p *packer) addKeys(o Options, cfg *config.File) error {
+	found := *cfg
+	for _, k := range []struct {
+		key  string
+		file *string
+		at   string
+	}{
+		{"identity", &found.Identity, config.IdentityPath},
+		{"ssh_key", &found.SSHKey, config.SSHKeyPath},
+		{"known_hosts", &found.KnownHosts, config.KnownHostsPath},
+	} {
+		if *k.file == "" {
+			continue
+		}
+		if !filepath.IsAbs(*k.file) {
+			*k.file = filepath.Join(filepath.Dir(o.Config), *k.file)
+		}
+		data, err := os.ReadFile(*k.file)
+		if err != nil {
+			return fmt.Errorf("%s: %w", k.key, err)
+		}
+		p.file(rel(k.at), data, 0o600)
+	}
+	if o.CheckKeys == nil {
+		return nil
+	}
+	if err := o.CheckKeys(&found); err != nil {
+		return fmt.Errorf("%s: %w", o.Config, err)
+	}
+	return nil
 }
 
 func (p *packer) addModules(dir string, wanted []string) error {

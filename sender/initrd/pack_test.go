@@ -280,6 +280,37 @@ func checkArchive(t *testing.T, files map[string]cpio.Record) {
 	}
 }
 
+const goodSSH = "to = [\"ssh://u@h\"]\n"
+
+// TestPackSSH: key and known hosts are packed under their fixed names, closed to others, and an
+// identity is not asked for.
+func TestPackSSH(t *testing.T) {
+	o := testOptions(t, goodSSH+"ssh_key = \"key\"\nknown_hosts = \"hosts\"\n")
+	dir := filepath.Dir(o.Config)
+	write(t, filepath.Join(dir, "key"), []byte("a key"))
+	write(t, filepath.Join(dir, "hosts"), []byte("hosts"))
+	o.CheckKeys = func(c *config.File) error {
+		if c.SSHKey != filepath.Join(dir, "key") || c.KnownHosts != filepath.Join(dir, "hosts") || c.Identity != "" {
+			t.Errorf("asked about %+v", c)
+		}
+		return nil
+	}
+	var b bytes.Buffer
+	o.Compression = "none"
+	if _, err := Pack(&b, o); err != nil {
+		t.Fatal(err)
+	}
+	files := readArchive(t, &b)
+	for name, want := range map[string]string{"etc/corehaul/ssh_key": "a key", "etc/corehaul/known_hosts": "hosts"} {
+		if r := files[name]; r.Mode != cpio.S_IFREG|0o600 || contents(t, r) != want {
+			t.Errorf("%s: mode %o, %q", name, r.Mode, contents(t, r))
+		}
+	}
+	if _, ok := files["etc/corehaul/identity.pem"]; ok {
+		t.Error("there is an identity")
+	}
+}
+
 func TestPackErrors(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -292,8 +323,11 @@ func TestPackErrors(t *testing.T) {
 		{"unknown key", goodConfig + "levels = 1\n", nil, "send.toml:4: levels"},
 		{"identity missing", strings.Replace(goodConfig, "id.pem", "other.pem", 1), nil, "other.pem"},
 		{"identity refused", goodConfig, func(_ *testing.T, o *Options) {
-			o.CheckIdentity = func(string) error { return errors.New("no key in it") }
+			o.CheckKeys = func(*config.File) error { return errors.New("no key in it") }
 		}, "no key in it"},
+		{"no key", goodSSH + "known_hosts = \"id.pem\"\n", nil, "no key for ssh://u@h"},
+		{"key missing", goodSSH + "ssh_key = \"nokey\"\nknown_hosts = \"id.pem\"\n", nil, "ssh_key: "},
+		{"known hosts missing", goodSSH + "ssh_key = \"id.pem\"\nknown_hosts = \"nohosts\"\n", nil, "nohosts"},
 		{"dynamic init", goodConfig, func(t *testing.T, o *Options) {
 			t.Helper()
 			write(t, o.Init, tinyELF(machineX86, true, ""))

@@ -213,8 +213,8 @@ func (r *runner) configure() error {
 	for _, w := range cfg.Override(string(cmdline)) {
 		r.console.Printf("warning: %s", w)
 	}
-	// Whatever place the identity had when it was packed.
-	cfg.Identity = config.IdentityPath
+	// Whatever place the keys had when they were packed.
+	cfg.Identity, cfg.SSHKey, cfg.KnownHosts = config.IdentityPath, config.SSHKeyPath, config.KnownHostsPath
 	if cfg.Console != "" && cfg.Console != config.DefaultConsole {
 		f, err := r.sys.console(cfg.Console)
 		if err != nil {
