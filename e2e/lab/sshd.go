@@ -8,21 +8,29 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
-// SSHD is an OpenSSH server on the loopback address that takes one key.
+// SSHD is an OpenSSH server on the loopback address that lets root in with one key of each kind.
 type SSHD struct {
+	// Addr is HOST:PORT.
+	Addr string
+	// HostKeys and UserKeys are the files of the private keys by their kinds, which are those of
+	// KeyKinds. The public keys lie beside them.
+	HostKeys, UserKeys map[string]string
 	// Client is the command line of an ssh that is let in; a remote command follows.
 	Client []string
 	cmd    *exec.Cmd
 	log    string
 }
 
+// KeyKinds are the kinds of keys that are tried, in the words of ssh-keygen.
+var KeyKinds = []string{"ed25519", "ecdsa", "rsa"}
+
 // sshdConfig lets root in by key from wherever the files lie, without PAM.
 const sshdConfig = `ListenAddress 127.0.0.1
 Port %d
-HostKey %s
 AuthorizedKeysFile %s
 PidFile none
 UsePAM no
@@ -31,40 +39,76 @@ PermitRootLogin prohibit-password
 Subsystem sftp internal-sftp
 `
 
-// StartSSHD starts OpenSSH's server with keys of its own, which it keeps in dir. Stop ends it.
-func StartSSHD(ctx context.Context, dir string) (*SSHD, error) {
-	host, user := filepath.Join(dir, "ssh_host_key"), filepath.Join(dir, "ssh_user_key")
-	for _, key := range []string{host, user} {
-		if _, err := run(ctx, "", "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key); err != nil {
+// StartSSHD starts OpenSSH's server with keys of its own, which it keeps in dir, and more lines of
+// its configuration. Stop ends it.
+func StartSSHD(ctx context.Context, dir string, settings ...string) (*SSHD, error) {
+	s := &SSHD{log: filepath.Join(dir, "sshd.log"), HostKeys: map[string]string{}, UserKeys: map[string]string{}}
+	var authorized []byte
+	for _, kind := range KeyKinds {
+		host, user := filepath.Join(dir, "ssh_host_key_"+kind), filepath.Join(dir, "ssh_user_key_"+kind)
+		for _, key := range []string{host, user} {
+			if _, err := run(ctx, "", "ssh-keygen", "-q", "-t", kind, "-N", "", "-f", key); err != nil {
+				return nil, err
+			}
+		}
+		public, err := os.ReadFile(user + ".pub")
+		if err != nil {
 			return nil, err
 		}
+		authorized = append(authorized, public...)
+		s.HostKeys[kind], s.UserKeys[kind] = host, user
+		settings = append(settings, "HostKey "+host)
+	}
+	keys := filepath.Join(dir, "authorized_keys")
+	if err := os.WriteFile(keys, authorized, 0o600); err != nil {
+		return nil, err
 	}
 	port, err := freePort(ctx)
 	if err != nil {
 		return nil, err
 	}
+	s.Addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	conf := filepath.Join(dir, "sshd_config")
-	text := fmt.Sprintf(sshdConfig, port, host, user+".pub")
+	text := fmt.Sprintf(sshdConfig, port, keys) + strings.Join(settings, "\n") + "\n"
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // privilege separation; Debian's service makes it
 		return nil, err
 	}
-	s := &SSHD{log: filepath.Join(dir, "sshd.log"), Client: []string{
-		"ssh", "-F", "none", "-q", "-i", user, "-p", strconv.Itoa(port), "-o", "BatchMode=yes",
+	s.Client = []string{
+		"ssh", "-F", "none", "-q", "-i", s.UserKeys["ed25519"], "-p", strconv.Itoa(port), "-o", "BatchMode=yes",
 		"-o", "StrictHostKeyChecking=accept-new", "-o", "UserKnownHostsFile=" + filepath.Join(dir, "known_hosts"), "root@127.0.0.1",
-	}}
-	// The server outlives the context of a call; Stop ends it.
-	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), "/usr/sbin/sshd", "-D", "-E", s.log, "-f", conf)
-	if err := s.cmd.Start(); err != nil {
-		return nil, err
 	}
-	if err := s.ready(ctx); err != nil {
-		s.Stop()
+	if err := s.start(ctx, conf); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+func (s *SSHD) start(ctx context.Context, conf string) error {
+	// The server outlives the context of a call; Stop ends it.
+	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), "/usr/sbin/sshd", "-D", "-E", s.log, "-f", conf)
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	if err := s.ready(ctx); err != nil {
+		s.Stop()
+		return err
+	}
+	return nil
+}
+
+// Known returns the lines of a known_hosts file for some of its host keys, all without kinds.
+func (s *SSHD) Known(ctx context.Context, kinds ...string) (string, error) {
+	host, port, err := net.SplitHostPort(s.Addr)
+	if err != nil {
+		return "", err
+	}
+	if len(kinds) == 0 {
+		kinds = KeyKinds
+	}
+	return run(ctx, "", "ssh-keyscan", "-t", strings.Join(kinds, ","), "-p", port, host)
 }
 
 // freePort asks the system for a port that nobody has now. sshd cannot say which one it took.
