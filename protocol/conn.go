@@ -11,6 +11,9 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
+// Subsystem is the name by which SSH servers know the protocol.
+const Subsystem = "corehaul"
+
 const (
 	// readBuffer holds control messages; large payloads pass it by.
 	readBuffer = 16 << 10

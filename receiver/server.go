@@ -16,7 +16,7 @@ import (
 type Peer struct {
 	Host      string // the name under which its dumps are filed
 	Addr      string // where it connects from, for people
-	Transport string // "tls"
+	Transport string // "tls" or "ssh"
 }
 
 // Server runs the sessions of all senders.
@@ -80,7 +80,7 @@ func (s *Server) HandleConn(ctx context.Context, conn net.Conn, peer Peer) error
 	if err := storage.CheckHost(peer.Host); err != nil {
 		refusal := protocol.Errorf(protocol.CodeIdentity, "the name %.80q cannot be used here: %w", peer.Host, err)
 		s.logger(peer).Warn("refused a host whose name cannot be a directory", "code", string(refusal.Code), "error", err)
-		s.refused(refusal.Code)
+		s.Refused(refusal.Code)
 		return errors.Join(refusal, protocol.NewConn(conn, protocol.Receiver).Shutdown(refusal, lingerTime))
 	}
 	ss := newSession(s, conn, peer)

@@ -98,8 +98,8 @@ func (s *Server) exit(ss *session) {
 	delete(s.live, ss)
 }
 
-// refused counts a refusal.
-func (s *Server) refused(code protocol.Code) {
+// Refused counts a refusal, for Status.
+func (s *Server) Refused(code protocol.Code) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.totals.Refused[string(code)]++
@@ -136,7 +136,7 @@ func (ss *session) count(cause error) {
 		s.totals.BrokenOff++
 		s.mu.Unlock()
 	default:
-		s.refused(wireError(cause).Code)
+		s.Refused(wireError(cause).Code)
 	}
 }
 

@@ -12,9 +12,6 @@ import (
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
-// acceptPause is how long a listener rests after an error such as too many open files.
-const acceptPause = 100 * time.Millisecond
-
 // ServeTLS takes connections from l until ctx is done, and closes it. Its sessions
 // end in their own time; Run waits for them. cfg must demand client certificates, as
 // corehaultls.ServerConfig does.
@@ -23,41 +20,7 @@ func (s *Server) ServeTLS(ctx context.Context, l net.Listener, cfg *tls.Config) 
 		_ = l.Close() // nothing was accepted
 		return errors.New("receiver: TLS configuration does not demand client certificates")
 	}
-	s.sessions.Add(1) // Run must not stop waiting while a session may begin
-	defer s.sessions.Done()
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
-	defer stop()
-	for {
-		conn, err := l.Accept()
-		switch {
-		case err == nil:
-			s.admitTLS(ctx, conn, cfg)
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("receiver: %s: %w", l.Addr(), err)
-		default:
-			s.cfg.Log.Warn("cannot accept a connection", "address", l.Addr().String(), "error", err)
-			sleep(ctx, acceptPause, true, nil)
-		}
-	}
-}
-
-// admitTLS runs a session in its own goroutine, or closes the connection when there
-// are too many.
-func (s *Server) admitTLS(ctx context.Context, conn net.Conn, cfg *tls.Config) {
-	select {
-	case s.conns <- struct{}{}:
-	default:
-		s.cfg.Log.Warn("too many connections; one was closed", "peer", conn.RemoteAddr().String(), "code", string(protocol.CodeBusy), "limit", cap(s.conns))
-		s.refused(protocol.CodeBusy)
-		_ = conn.Close() // nothing was said
-		return
-	}
-	s.sessions.Go(func() {
-		defer func() { <-s.conns }()
-		s.serveTLS(ctx, conn, cfg)
-	})
+	return s.Serve(ctx, l, func(ctx context.Context, conn net.Conn) { s.serveTLS(ctx, conn, cfg) })
 }
 
 func (s *Server) serveTLS(ctx context.Context, raw net.Conn, cfg *tls.Config) {
@@ -71,7 +34,7 @@ func (s *Server) serveTLS(ctx context.Context, raw net.Conn, cfg *tls.Config) {
 			code = protocol.CodeTimeout
 		}
 		s.cfg.Log.Warn("refused a connection", "peer", addr, "transport", "tls", "code", string(code), "error", err)
-		s.refused(code)
+		s.Refused(code)
 		return
 	}
 	_ = s.HandleConn(ctx, conn, Peer{Host: host, Addr: addr, Transport: "tls"}) // it is in the log

@@ -110,9 +110,11 @@ func IssueHost(dir, host string) ([]byte, error) {
 
 // WriteIdentity writes what IssueHost returned to a new file with rights 0600. It
 // does not overwrite a file.
-func WriteIdentity(path string, identity []byte) error {
-	return writeNew(path, identity, 0o600)
-}
+func WriteIdentity(path string, identity []byte) error { return WriteSecret(path, identity) }
+
+// WriteSecret writes a new file with rights 0600, durably: it is there with all its bytes or not at
+// all. It does not overwrite a file; the error then matches fs.ErrExist.
+func WriteSecret(path string, data []byte) error { return writeNew(path, data, 0o600) }
 
 // signed is a new certificate with its key.
 type signed struct {

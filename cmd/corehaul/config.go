@@ -27,6 +27,8 @@ type serveFile struct {
 	Socket         *string       `toml:"socket"`
 	TLS            []string      `toml:"tls"`
 	CA             *string       `toml:"ca"`
+	SSH            []string      `toml:"ssh"`
+	AuthorizedKeys *string       `toml:"authorized_keys"`
 	Memory         *string       `toml:"memory"`
 	MaxActive      *int          `toml:"max_active"`
 	MaxHost        *int          `toml:"max_host_sessions"`
@@ -95,6 +97,7 @@ func (c *serveFile) apply(path string, flags *pflag.FlagSet) error {
 	for name, s := range map[string]*string{
 		"data": c.Data, "ca": c.CA, "memory": c.Memory, "reserve": c.Reserve, "resume-grace": c.ResumeGrace,
 		"idle-timeout": c.IdleTimeout, "stall-timeout": c.StallTimeout, "max-host-bytes": c.MaxHostBytes, "socket": c.Socket,
+		"authorized-keys": c.AuthorizedKeys,
 		"commit-interval": c.CommitInterval, "commit-bytes": c.CommitBytes,
 		"compressor": c.Compressor, "log-format": c.LogFormat, "log-level": c.LogLevel,
 	} {
@@ -107,8 +110,10 @@ func (c *serveFile) apply(path string, flags *pflag.FlagSet) error {
 			values[name] = fmt.Sprint(*n)
 		}
 	}
-	if c.TLS != nil {
-		values["tls"] = strings.Join(c.TLS, ",")
+	for name, list := range map[string][]string{"tls": c.TLS, "ssh": c.SSH} {
+		if list != nil {
+			values[name] = strings.Join(list, ",")
+		}
 	}
 	maps.Copy(values, c.keepValues())
 	for name, value := range values {

@@ -2,15 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"os"
 	"runtime/debug"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,7 +13,6 @@ import (
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/receiver"
 	"github.com/corehaul/corehaul/storage/local"
-	corehaultls "github.com/corehaul/corehaul/tls"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
@@ -28,6 +22,8 @@ type serveFlags struct {
 	socket         string
 	tls            []string
 	ca             string
+	ssh            []string
+	authorizedKeys string
 	memory         cli.BytesValue
 	maxActive      int
 	maxHost        int
@@ -71,6 +67,8 @@ over it. Rules on what to take of which dump are in that file only.
 	flags.StringVar(&f.socket, "socket", "", "socket for \"corehaul status\" (default "+socketName+" in the data directory)")
 	flags.StringSliceVar(&f.tls, "tls", nil, "address to listen on, HOST:PORT; may be repeated; port 0 takes a free one")
 	flags.StringVar(&f.ca, "ca", "", "directory of the CA and the receiver's key, see 'ca init'")
+	flags.StringSliceVar(&f.ssh, "ssh", nil, "address to listen on for SSH, as --tls")
+	flags.StringVar(&f.authorizedKeys, "authorized-keys", "", "file of the keys that are let in over SSH, each with the host it stands for")
 	flags.Var(&f.memory, "memory", "memory for all sessions together")
 	flags.IntVar(&f.maxActive, "max-active", receiver.DefaultMaxActive, "senders that send pages at a time; others wait in line")
 	flags.IntVar(&f.maxHost, "max-host-sessions", 0, "of those, senders of one host; 0 for no limit")
@@ -106,10 +104,12 @@ func (f *serveFlags) load(cmd *cobra.Command) error {
 		return err
 	}
 	switch {
-	case len(f.tls) == 0:
-		return errors.New("no address to listen on: --tls HOST:PORT")
-	case f.ca == "":
+	case len(f.tls)+len(f.ssh) == 0:
+		return errors.New("no address to listen on: --tls HOST:PORT, --ssh HOST:PORT")
+	case f.ca == "" && len(f.tls) > 0:
 		return errors.New("no directory of keys: --ca DIR")
+	case (f.authorizedKeys == "") != (len(f.ssh) == 0):
+		return errors.New("--ssh HOST:PORT and --authorized-keys FILE need each other")
 	case f.logFormat != "text" && f.logFormat != "json":
 		return fmt.Errorf("no log format is called %q", f.logFormat)
 	}
@@ -145,7 +145,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	tlsConfig, err := corehaultls.ServerConfig(f.ca)
+	trusted, err := f.trusted(log)
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, control.close()) }()
-	listeners, err := listen(ctx, f.tls)
+	listeners, err := a.listeners(ctx, f, trusted, server, log)
 	if err != nil {
 		return err
 	}
@@ -177,7 +177,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 		return err
 	}
 	stop := f.keep.start(ctx, store, log)
-	err = runServer(ctx, server, listeners, tlsConfig)
+	err = runServer(ctx, server, listeners)
 	stop()
 	log.Info("stopped")
 	return err
@@ -185,73 +185,3 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 
 // overheadBytes is what the process needs beside its sessions: code, SQLite, stacks.
 const overheadBytes = 64 << 20
-
-// listen opens all listeners or none.
-func listen(ctx context.Context, addrs []string) ([]net.Listener, error) {
-	var all []net.Listener
-	for _, addr := range addrs {
-		var lc net.ListenConfig
-		l, err := lc.Listen(ctx, "tcp", addr)
-		if err != nil {
-			for _, l := range all {
-				_ = l.Close() // nothing was accepted
-			}
-			return nil, fmt.Errorf("listen on %s: %w", addr, err)
-		}
-		all = append(all, l)
-	}
-	return all, nil
-}
-
-// ready tells whoever started the server that it listens, and where.
-func (a *app) ready(listeners []net.Listener) error {
-	line := "ready"
-	for _, l := range listeners {
-		line += " tls://" + l.Addr().String()
-	}
-	if _, err := fmt.Fprintln(a.stdio.Out, line); err != nil {
-		return err
-	}
-	return notifySystemd()
-}
-
-// notifySystemd tells systemd that a service of Type=notify is ready (sd_notify(3)).
-func notifySystemd() error {
-	socket := os.Getenv("NOTIFY_SOCKET")
-	if socket == "" {
-		return nil
-	}
-	if name, ok := strings.CutPrefix(socket, "@"); ok {
-		socket = "\x00" + name
-	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
-	if err != nil {
-		return fmt.Errorf("notify systemd: %w", err)
-	}
-	_, err = conn.Write([]byte("READY=1"))
-	return errors.Join(err, conn.Close())
-}
-
-// runServer serves until ctx is done or something fails, and then until all sessions
-// have ended.
-func runServer(ctx context.Context, server *receiver.Server, listeners []net.Listener, cfg *tls.Config) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var wg sync.WaitGroup
-	run := func(f func() error) {
-		wg.Go(func() {
-			if err := f(); err != nil {
-				cancel(err)
-			}
-		})
-	}
-	run(func() error { return server.Run(ctx) })
-	for _, l := range listeners {
-		run(func() error { return server.ServeTLS(ctx, l, cfg) })
-	}
-	wg.Wait()
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return nil
-}

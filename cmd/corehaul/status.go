@@ -99,14 +99,14 @@ func (a *app) printSessions(st *receiver.Status) error {
 	}
 	list := slices.Clone(st.Sessions)
 	slices.SortStableFunc(list, func(a, b receiver.SessionStatus) int { return a.Place - b.Place })
-	t := cli.NewTable(a.stdio.Out, "HOST", "ID", "PEER", "STATE", "PAGES", "RATE", "FOR", "REASON")
+	t := cli.NewTable(a.stdio.Out, "HOST", "ID", "PEER", "VIA", "STATE", "PAGES", "RATE", "FOR", "REASON")
 	for i := range list {
 		s := &list[i]
 		state := s.State
 		if s.Place > 0 {
 			state = fmt.Sprintf("%s, place %d of %d", state, s.Place, len(st.Queue))
 		}
-		t.Row(s.Host, s.ID[:min(shownID, len(s.ID))], s.Peer, state, pagesOf(s),
+		t.Row(s.Host, s.ID[:min(shownID, len(s.ID))], s.Peer, s.Transport, state, pagesOf(s),
 			cli.Bytes(uint64(s.PageRate*float64(s.PageSize)))+"/s", cli.Duration(st.Now.Sub(s.Since)), cli.Clip(s.Reason, 160))
 	}
 	return t.Flush()

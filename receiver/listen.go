@@ -1,0 +1,55 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/corehaul/corehaul/protocol"
+)
+
+// acceptPause is how long a listener rests after an error such as too many open files.
+const acceptPause = 100 * time.Millisecond
+
+// Serve takes connections from l until ctx is done, and closes it. Each one runs handle in a
+// goroutine of its own, which ends in its own time (Run waits for it) and closes the
+// connection. Connections beyond the limit are closed at once.
+func (s *Server) Serve(ctx context.Context, l net.Listener, handle func(context.Context, net.Conn)) error {
+	s.sessions.Add(1) // Run must not stop waiting while a session may begin
+	defer s.sessions.Done()
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	for {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			s.Admit(conn.RemoteAddr().String(), func() { handle(ctx, conn) }, func() { _ = conn.Close() })
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("receiver: %s: %w", l.Addr(), err)
+		default:
+			s.cfg.Log.Warn("cannot accept a connection", "address", l.Addr().String(), "error", err)
+			sleep(ctx, acceptPause, true, nil)
+		}
+	}
+}
+
+// Admit runs handle for a connection from peer in a goroutine of its own, or turns it away
+// when there are too many.
+func (s *Server) Admit(peer string, handle, turnAway func()) {
+	select {
+	case s.conns <- struct{}{}:
+	default:
+		s.cfg.Log.Warn("too many connections; one was closed", "peer", peer, "code", string(protocol.CodeBusy), "limit", cap(s.conns))
+		s.Refused(protocol.CodeBusy)
+		turnAway()
+		return
+	}
+	s.sessions.Go(func() {
+		defer func() { <-s.conns }()
+		handle()
+	})
+}

@@ -1,0 +1,156 @@
+package sshd
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/receiver"
+)
+
+// connection is a peer that is let in.
+type connection struct {
+	srv   *Server
+	ssh   *ssh.ServerConn
+	chans <-chan ssh.NewChannel
+	reqs  <-chan *ssh.Request
+	entry *Entry
+	log   interface {
+		Info(msg string, args ...any)
+		Warn(msg string, args ...any)
+	}
+	ended    chan struct{} // one element for each channel that has ended
+	refusals atomic.Int64
+}
+
+func (c *connection) revoke() {
+	c.refuse("ended a connection", protocol.CodeIdentity, "error", errRevoked)
+	_ = c.ssh.Close()
+}
+
+// refusalsLogged is how many refusals of one connection are logged one by one. After them, only
+// each power of two is: a peer must not fill the disk with log.
+const refusalsLogged = 16
+
+// refuse logs and counts a refusal.
+func (c *connection) refuse(what string, code protocol.Code, args ...any) {
+	c.srv.cfg.Receiver.Refused(code)
+	n := c.refusals.Add(1)
+	if n <= refusalsLogged || n&(n-1) == 0 {
+		c.log.Warn(what, append([]any{"code", string(code), "refusals", n}, args...)...)
+	}
+}
+
+// stopPatience is how long the channels of a connection may take to end when the server stops. A
+// peer that does not read would hold it up.
+const stopPatience = 15 * time.Second
+
+// run serves the connection until the peer leaves, has been idle for long, or ctx is done and its
+// channels have ended.
+func (c *connection) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(c.refuseGlobal)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(stopPatience, func() { _ = c.ssh.Close() }) })
+	defer stop()
+	open := c.serveChannels(ctx, &wg)
+	if ctx.Err() == nil {
+		_ = c.ssh.Close() // channels hear of it by their end
+	}
+	c.drain(open)
+	_ = c.ssh.Close()
+	for nc := range c.chans { // the library waits for somebody to look at them
+		_ = nc.Reject(ssh.ResourceShortage, "closing")
+	}
+	wg.Wait()
+}
+
+// drain waits for the end of the open channels, and rejects what still comes.
+func (c *connection) drain(open int) {
+	chans := c.chans
+	for open > 0 {
+		select {
+		case <-c.ended:
+			open--
+		case nc, ok := <-chans:
+			if !ok {
+				chans = nil
+				continue
+			}
+			_ = nc.Reject(ssh.ResourceShortage, "closing")
+		}
+	}
+}
+
+// serveChannels returns how many channels are still open.
+func (c *connection) serveChannels(ctx context.Context, wg *sync.WaitGroup) (open int) {
+	idle := time.NewTimer(c.srv.cfg.Idle)
+	defer idle.Stop()
+	for {
+		select {
+		case nc, ok := <-c.chans:
+			if !ok {
+				return open
+			}
+			if c.accepts(nc) {
+				open++
+				wg.Go(func() { c.serveChannel(ctx, nc) })
+			}
+		case <-c.ended:
+			open--
+			idle.Reset(c.srv.cfg.Idle)
+		case <-idle.C:
+			if open == 0 {
+				c.log.Info("closed an idle connection", "after", c.srv.cfg.Idle)
+				return 0
+			}
+		case <-ctx.Done():
+			return open
+		}
+	}
+}
+
+// accepts rejects what is not a session, and sessions of a host that has too many.
+func (c *connection) accepts(nc ssh.NewChannel) bool {
+	if nc.ChannelType() != "session" {
+		c.refuse("refused a channel", protocol.CodeDeclined, "type", clip(nc.ChannelType()))
+		_ = nc.Reject(ssh.Prohibited, "corehaul forwards nothing")
+		return false
+	}
+	if !c.srv.takeChannel(c.entry.Host) {
+		c.refuse("refused a channel", protocol.CodeBusy, "limit", maxHostChannels)
+		_ = nc.Reject(ssh.ResourceShortage, "too many channels of this host")
+		return false
+	}
+	return true
+}
+
+// refuseGlobal answers global requests, all of them with no: they ask for forwarding, or whether
+// somebody is here, for which any answer will do.
+func (c *connection) refuseGlobal() {
+	for req := range c.reqs {
+		if req.Type == "tcpip-forward" || req.Type == "streamlocal-forward@openssh.com" {
+			c.refuse("refused a request", protocol.CodeDeclined, "request", req.Type)
+		}
+		if req.WantReply {
+			_ = req.Reply(false, nil)
+		}
+	}
+}
+
+// peer is who the connection is to the receiver.
+func (c *connection) peer() receiver.Peer {
+	return receiver.Peer{Host: c.entry.Host, Addr: c.ssh.RemoteAddr().String(), Transport: Transport}
+}
+
+// clip bounds what a peer may write into a line of the log.
+func clip(text string) string {
+	const most = 200
+	if len(text) > most {
+		return text[:most] + "..."
+	}
+	return text
+}

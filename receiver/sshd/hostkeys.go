@@ -1,0 +1,103 @@
+package sshd
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/crypto/ssh"
+
+	corehaultls "github.com/corehaul/corehaul/tls"
+)
+
+// rsaBits is the length of the RSA host key, which is there for old clients only.
+const rsaBits = 3072
+
+// hostKeyKinds are the host keys, best first. Every OpenSSH client knows one of them.
+var hostKeyKinds = []struct {
+	file, algo string
+	generate   func() (crypto.PrivateKey, error)
+}{
+	{"ssh_host_ed25519_key", ssh.KeyAlgoED25519, func() (crypto.PrivateKey, error) {
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return key, err
+	}},
+	{"ssh_host_ecdsa_key", ssh.KeyAlgoECDSA256, func() (crypto.PrivateKey, error) {
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}},
+	{"ssh_host_rsa_key", ssh.KeyAlgoRSA, func() (crypto.PrivateKey, error) {
+		return rsa.GenerateKey(rand.Reader, rsaBits)
+	}},
+}
+
+// LoadHostKeys returns the host keys in the data directory. Clients in capture kernels know them by heart, so
+// a damaged one is an error and never replaced. An error matches fs.ErrNotExist when there is none yet.
+func LoadHostKeys(data string) (keys []ssh.Signer, err error) {
+	for _, kind := range hostKeyKinds {
+		key, err := loadHostKey(filepath.Join(data, kind.file), kind.algo)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// MakeHostKeys makes the host keys that are not there yet, with rights 0600.
+func MakeHostKeys(data string) error {
+	for _, kind := range hostKeyKinds {
+		path := filepath.Join(data, kind.file)
+		if _, err := os.Lstat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+			continue // LoadHostKeys tells what is wrong with it
+		}
+		key, err := kind.generate()
+		if err != nil {
+			return fmt.Errorf("host key %s: %w", path, err)
+		}
+		block, err := ssh.MarshalPrivateKey(key, "corehaul")
+		if err != nil {
+			return fmt.Errorf("host key %s: %w", path, err)
+		}
+		if err := corehaultls.WriteSecret(path, pem.EncodeToMemory(block)); err != nil {
+			return fmt.Errorf("host key: %w", err)
+		}
+	}
+	return nil
+}
+
+func loadHostKey(path, algo string) (ssh.Signer, error) {
+	damaged := func(problem string, err error) error {
+		return &corehaultls.FileError{
+			Path: path, Problem: problem, Err: err,
+			Hint: "bring it back from a backup; a new one is made when the file is gone, but senders that know the old one do not connect to it",
+		}
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("host key: %w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, &corehaultls.FileError{Path: path, Problem: fmt.Sprintf("the host key is open to others (%v)", info.Mode()), Hint: "chmod 600 " + path}
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("host key: %w", err)
+	}
+	key, err := ssh.ParsePrivateKey(text)
+	if err != nil {
+		return nil, damaged("the host key is damaged", err)
+	}
+	if got := key.PublicKey().Type(); got != algo {
+		return nil, damaged(fmt.Sprintf("this is a key of type %s, not %s", got, algo), nil)
+	}
+	return key, nil
+}

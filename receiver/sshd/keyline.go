@@ -1,0 +1,138 @@
+package sshd
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/corehaul/corehaul/storage"
+)
+
+// Entry is one key that is let in.
+type Entry struct {
+	// Host is the name of the store under which its dumps are filed.
+	Host string
+	Key  ssh.PublicKey
+	// Legacy are the algorithms beside the modern ones that it may use.
+	Legacy []string
+	// Line of the file, from 1.
+	Line int
+}
+
+// Fingerprint is what ssh-keygen -l prints of the key.
+func (e *Entry) Fingerprint() string { return ssh.FingerprintSHA256(e.Key) }
+
+// grants reports whether both give the same rights.
+func (e *Entry) grants(other *Entry) bool {
+	return other != nil && e.Host == other.Host && slices.Equal(e.Legacy, other.Legacy)
+}
+
+// LineError is a line of an authorized keys file that is not understood.
+type LineError struct {
+	Path    string
+	Line    int
+	Problem string
+	Hint    string
+}
+
+// Error names file, line and problem.
+func (e *LineError) Error() string { return fmt.Sprintf("%s, line %d: %s", e.Path, e.Line, e.Problem) }
+
+// Hints tells what to do next.
+func (e *LineError) Hints() []string {
+	if e.Hint == "" {
+		return nil
+	}
+	return []string{e.Hint}
+}
+
+// parseKeys reads an authorized keys file. The table is by the key's bytes. Lines that are
+// not understood let nobody in; neither does a key that two lines name, because
+// they may not mean the same.
+func parseKeys(path string, text []byte) (table map[string]*Entry, bad []*LineError) {
+	table = map[string]*Entry{}
+	for n, line := range bytes.Split(text, []byte("\n")) {
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 || line[0] == '#' {
+			continue
+		}
+		entry, problem, hint := parseKeyLine(line)
+		if problem != "" {
+			bad = append(bad, &LineError{Path: path, Line: n + 1, Problem: problem, Hint: hint})
+			continue
+		}
+		entry.Line = n + 1
+		id := string(entry.Key.Marshal())
+		if first, twice := table[id]; twice {
+			bad = append(bad, &LineError{Path: path, Line: n + 1, Problem: fmt.Sprintf("the key of line %d once more", first.Line), Hint: "a key stands for one host"})
+			first.Host = ""
+			continue
+		}
+		table[id] = entry
+	}
+	for id, e := range table {
+		if e.Host == "" {
+			delete(table, id)
+		}
+	}
+	return table, bad
+}
+
+const hostHint = `put host="NAME" before the key: 1 to 64 of A-Z a-z 0-9 . - _`
+
+// parseKeyLine reads a line that is neither empty nor a comment. The problem is empty if all is well.
+func parseKeyLine(line []byte) (e *Entry, problem, hint string) {
+	key, comment, options, _, err := ssh.ParseAuthorizedKey(line)
+	if err != nil {
+		return nil, "no key in the form of OpenSSH", "a line is: [options] type base64 host; ssh-keygen makes it, in the file that ends in .pub"
+	}
+	if _, cert := key.(*ssh.Certificate); cert || strings.Contains(key.Type(), "-cert-") {
+		return nil, "a certificate, not a key", "name the key itself"
+	}
+	e = &Entry{Key: key, Host: comment}
+	for _, o := range options {
+		if problem, hint := e.option(o); problem != "" {
+			return nil, problem, hint
+		}
+	}
+	if err := storage.CheckHost(e.Host); err != nil {
+		return nil, fmt.Sprintf("%.80q is no name of a host", e.Host), hostHint
+	}
+	return e, "", ""
+}
+
+// harmless are the options that ask for what is never done here.
+var harmless = []string{"restrict", "no-agent-forwarding", "no-port-forwarding", "no-pty", "no-user-rc", "no-x11-forwarding"}
+
+// option takes one option, such as host="NAME".
+func (e *Entry) option(text string) (problem, hint string) {
+	name, value, hasValue := strings.Cut(text, "=")
+	name = strings.ToLower(name)
+	if hasValue {
+		if len(value) < 2 || value[0] != '"' || value[len(value)-1] != '"' {
+			return fmt.Sprintf("option %s: its value is not quoted", name), fmt.Sprintf(`write %s="..."`, name)
+		}
+		value = strings.ReplaceAll(value[1:len(value)-1], `\"`, `"`)
+	}
+	switch {
+	case name == "host" && hasValue:
+		if storage.CheckHost(value) != nil {
+			return fmt.Sprintf("host=%.80q is no name of a host", value), hostHint
+		}
+		e.Host = value
+	case name == "legacy" && hasValue:
+		e.Legacy = strings.Split(value, ",")
+		for _, algo := range e.Legacy {
+			if !isLegacy(algo) {
+				return fmt.Sprintf("legacy: %.40q is no algorithm that has to be allowed", algo), "those are " + strings.Join(legacyNames(), ", ")
+			}
+		}
+	case slices.Contains(harmless, name) && !hasValue:
+	default:
+		return fmt.Sprintf("option %.40q means nothing here", name), `options are host="NAME" and legacy="ALGORITHM,..."; without them, a key may do no more than send dumps`
+	}
+	return "", ""
+}

@@ -1,0 +1,175 @@
+package sshd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+)
+
+const (
+	// maxKeysBytes bounds an authorized keys file: 10,000 hosts with RSA keys.
+	maxKeysBytes = 8 << 20
+	// watchInterval is how often the file is looked at for the sake of open connections.
+	watchInterval = 2 * time.Second
+	// badLinesLogged bounds what one bad file writes to the log.
+	badLinesLogged = 10
+)
+
+// Keys is an authorized keys file. It is read again when it has changed, whenever somebody asks.
+//
+// A file that has a bad line is an error at the start. Later nothing of an older state is kept: a line
+// that is not understood lets nobody in, a file that cannot be read lets nobody in, and all of it is
+// logged; good lines of a file with a bad one go on to count, because a slip of the pen is no
+// reason to lose the dumps of a whole fleet.
+type Keys struct {
+	path string
+	log  *slog.Logger
+
+	mu    sync.Mutex
+	seen  stamp
+	table map[string]*Entry
+}
+
+// stamp tells one state of a file from another.
+type stamp struct {
+	inode, size uint64
+	modified    time.Time
+	changed     syscall.Timespec
+	missing     bool
+}
+
+func stampOf(path string) stamp {
+	info, err := os.Stat(path)
+	if err != nil {
+		return stamp{missing: true}
+	}
+	s := stamp{size: uint64(max(0, info.Size())), modified: info.ModTime()}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		s.inode, s.changed = sys.Ino, sys.Ctim
+	}
+	return s
+}
+
+// LoadKeys reads the file at path, all of whose lines have to be good.
+func LoadKeys(path string, log *slog.Logger) (*Keys, error) {
+	k := &Keys{path: path, log: log, seen: stampOf(path)}
+	table, bad, err := readKeys(path)
+	if err == nil && len(bad) > 0 {
+		err = bad[0]
+	}
+	if err != nil {
+		return nil, fmt.Errorf("authorized keys: %w", err)
+	}
+	k.table = table
+	return k, nil
+}
+
+func readKeys(path string) (map[string]*Entry, []*LineError, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case info.IsDir():
+		return nil, nil, &fs.PathError{Op: "read", Path: path, Err: syscall.EISDIR}
+	case info.Mode().Perm()&0o002 != 0:
+		return nil, nil, fmt.Errorf("%s may be written by everybody, who could let himself in", path)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxKeysBytes+1))
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(text) > maxKeysBytes {
+		return nil, nil, fmt.Errorf("%s is larger than %d bytes", path, maxKeysBytes)
+	}
+	table, bad := parseKeys(path, text)
+	return table, bad, nil
+}
+
+// Find returns what key may do, or nil.
+func (k *Keys) Find(key ssh.PublicKey) *Entry {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refresh()
+	return k.table[string(key.Marshal())]
+}
+
+// Legacy lists the legacy algorithms that some key may use.
+func (k *Keys) Legacy() (names []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refresh()
+	for _, e := range k.table {
+		names = append(names, e.Legacy...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// Len is how many keys are let in.
+func (k *Keys) Len() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.table)
+}
+
+// refresh reads the file again if it has changed. The mutex is held.
+func (k *Keys) refresh() {
+	now := stampOf(k.path)
+	if now == k.seen {
+		return
+	}
+	k.seen = now
+	table, bad, err := readKeys(k.path)
+	if err != nil {
+		k.log.Error("authorized keys cannot be read: nobody is let in over SSH", "error", err)
+	}
+	for i, line := range bad {
+		if i == badLinesLogged {
+			k.log.Error("authorized keys: there are more bad lines", "file", k.path, "lines", len(bad))
+			break
+		}
+		k.log.Error("authorized keys: a line lets nobody in", "error", line, "hint", line.Hint)
+	}
+	k.table = table
+	k.log.Info("authorized keys were read again", "file", k.path, "keys", len(table))
+}
+
+// Watch calls changed whenever the file has changed and then not again for a while: an editor may
+// write it in pieces, and half a file is no reason to end what is under way. It returns when ctx is done.
+func (k *Keys) Watch(ctx context.Context, changed func()) {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	settled := stampOf(k.path)
+	last := settled
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		now := stampOf(k.path)
+		if now == last && now != settled {
+			settled = now
+			changed()
+		}
+		last = now
+	}
+}
+
+// errNotListed: nobody has said that the peer may come in.
+var errNotListed = errors.New("not in the authorized keys")

@@ -1,0 +1,229 @@
+package sshd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/receiver"
+)
+
+const (
+	// handshakeTimeout bounds all up to the proof of who a peer is: some ten round trips on the
+	// slowest line.
+	handshakeTimeout = 30 * time.Second
+	// maxAuthTries is how many keys that are not let in a client may show: agents hold several.
+	maxAuthTries = 6
+	// maxHostChannels bounds the open channels of one host, over all its connections. Each can hold the
+	// 2 MiB of a channel's window.
+	maxHostChannels = 32
+	// DefaultIdle is how long a connection may have no channel.
+	DefaultIdle = time.Minute
+)
+
+// Config is what a Server needs.
+type Config struct {
+	// Receiver takes the sessions. Its limit of connections holds for SSH too.
+	Receiver *receiver.Server
+	// Keys says who is let in.
+	Keys *Keys
+	// HostKeys are the server's own.
+	HostKeys []ssh.Signer
+	// Log gets a line for every refusal; nil discards them.
+	Log *slog.Logger
+	// Idle is how long a connection may have no channel, and a channel no purpose; 0: DefaultIdle.
+	Idle time.Duration
+}
+
+// Server is an SSH server.
+type Server struct {
+	cfg Config
+
+	mu       sync.Mutex
+	open     map[*connection]struct{}
+	channels map[string]int // open ones, by host
+}
+
+// New returns a Server.
+func New(cfg Config) *Server {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Idle == 0 {
+		cfg.Idle = DefaultIdle
+	}
+	return &Server{cfg: cfg, open: map[*connection]struct{}{}, channels: map[string]int{}}
+}
+
+// Serve takes connections from l until ctx is done, and closes it. Sessions end in their own time;
+// the receiver's Run waits for them.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	return s.cfg.Receiver.Serve(ctx, l, s.handle)
+}
+
+// Watch ends the connections of keys that were taken out of the authorized keys. It returns when ctx
+// is done.
+func (s *Server) Watch(ctx context.Context) { s.cfg.Keys.Watch(ctx, s.endRevoked) }
+
+// handle is the whole life of one connection.
+func (s *Server) handle(ctx context.Context, raw net.Conn) {
+	defer func() { _ = raw.Close() }() // nothing is left to be said
+	addr := raw.RemoteAddr().String()
+	c, err := s.handshake(ctx, raw)
+	if err != nil {
+		code := protocol.CodeIdentity
+		if errors.Is(err, context.DeadlineExceeded) {
+			code = protocol.CodeTimeout
+		}
+		s.cfg.Log.Warn("refused a connection", "peer", addr, "transport", Transport, "code", string(code), "error", err)
+		s.cfg.Receiver.Refused(code)
+		return
+	}
+	s.enter(c)
+	defer s.exit(c)
+	if !c.entry.grants(s.cfg.Keys.Find(c.entry.Key)) {
+		c.revoke() // between the handshake and now; run finds it closed
+	}
+	c.log.Info("connected", "client", string(c.ssh.ClientVersion()), "user", c.ssh.User())
+	c.run(ctx)
+}
+
+// Transport is what manifests, logs and status call this way in.
+const Transport = "ssh"
+
+// entryKey is where the Entry lies in the Permissions of a connection.
+type entryKey struct{}
+
+// handshake finds out who the peer is. A peer that is slow at it is cut off.
+func (s *Server) handshake(ctx context.Context, raw net.Conn) (*connection, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = raw.Close() })
+	defer stop()
+	cfg, err := s.serverConfig()
+	if err != nil {
+		return nil, err
+	}
+	conn, chans, reqs, err := ssh.NewServerConn(raw, cfg)
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err() // which closed the connection
+	}
+	if err != nil {
+		return nil, fmt.Errorf("SSH handshake: %w", explain(err))
+	}
+	entry, ok := conn.Permissions.ExtraData[entryKey{}].(*Entry)
+	if !ok {
+		return nil, errors.Join(errors.New("SSH handshake: nobody knows whose key it was"), conn.Close())
+	}
+	log := s.cfg.Log.With("peer", raw.RemoteAddr().String(), "host", entry.Host, "transport", Transport, "key", entry.Fingerprint())
+	return &connection{srv: s, ssh: conn, chans: chans, reqs: reqs, entry: entry, log: log, ended: make(chan struct{})}, nil
+}
+
+// serverConfig is that of a new connection: what is offered depends on the keys there are.
+func (s *Server) serverConfig() (*ssh.ServerConfig, error) {
+	cfg := &ssh.ServerConfig{
+		MaxAuthTries: maxAuthTries, ServerVersion: "SSH-2.0-corehaul",
+		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
+			entry := s.cfg.Keys.Find(key)
+			if entry == nil {
+				return nil, fmt.Errorf("key %s: %w", ssh.FingerprintSHA256(key), errNotListed)
+			}
+			return &ssh.Permissions{ExtraData: map[any]any{entryKey{}: entry}}, nil
+		},
+		VerifiedPublicKeyCallback: verified,
+	}
+	legacy := s.cfg.Keys.Legacy()
+	setAlgorithms(cfg, legacy)
+	for _, key := range s.cfg.HostKeys {
+		signer, err := asOffered(key, legacy)
+		if err != nil {
+			return nil, err
+		}
+		cfg.AddHostKey(signer)
+	}
+	return cfg, nil
+}
+
+// verified has the last word on a peer that holds its key: which algorithms were used is known now.
+func verified(conn ssh.ConnMetadata, key ssh.PublicKey, p *ssh.Permissions, signature string) (*ssh.Permissions, error) {
+	entry, ok := p.ExtraData[entryKey{}].(*Entry)
+	used, knows := conn.(ssh.AlgorithmsConnMetadata)
+	if !ok || !knows {
+		return nil, errNotListed
+	}
+	if err := entry.checkAlgorithms(used.Algorithms(), signature); err != nil {
+		return nil, fmt.Errorf("host %s, key %s: %w", entry.Host, ssh.FingerprintSHA256(key), err)
+	}
+	return p, nil
+}
+
+// explain leaves out what says nothing: every client asks first what it may try.
+func explain(err error) error {
+	var auth *ssh.ServerAuthError
+	if !errors.As(err, &auth) {
+		return err
+	}
+	var texts []string
+	for _, e := range auth.Errors {
+		if e != nil && !errors.Is(e, ssh.ErrNoAuth) {
+			texts = append(texts, e.Error())
+		}
+	}
+	if len(texts) == 0 {
+		return errors.New("the client showed no key")
+	}
+	return errors.New(strings.Join(texts, "; "))
+}
+
+// errRevoked ends what a key that is gone from the authorized keys has begun.
+var errRevoked = errors.New("its key was taken out of the authorized keys")
+
+// endRevoked cuts off those that would not be let in any more.
+func (s *Server) endRevoked() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.open {
+		if !c.entry.grants(s.cfg.Keys.Find(c.entry.Key)) {
+			c.revoke()
+		}
+	}
+}
+
+func (s *Server) enter(c *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[c] = struct{}{}
+}
+
+func (s *Server) exit(c *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, c)
+}
+
+// takeChannel reports whether the host may have one more channel.
+func (s *Server) takeChannel(host string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.channels[host] >= maxHostChannels {
+		return false
+	}
+	s.channels[host]++
+	return true
+}
+
+func (s *Server) giveChannel(host string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.channels[host]--; s.channels[host] == 0 {
+		delete(s.channels, host)
+	}
+}
