@@ -11,3 +11,23 @@ const (
 
 	tmpSuffix = ".tmp" // a file that is being written and has not got its name yet
 )
+
+// DumpsName is the directory of a store that has one directory for each host, and in them
+// those of the dumps.
+const DumpsName = "dumps"
+
+// timeLayout is how the time of the crash, in UTC, begins a directory's name.
+const timeLayout = "20060102T150405Z"
+
+// ShortID is how many characters of the id a directory's name has.
+const ShortID = 8
+
+// DirName returns the name for the directory of a new dump: the time of the crash, or when it is not known
+// that of arrival, and the beginning of the id.
+func DirName(meta *Meta) string {
+	at := meta.CrashTime
+	if y := at.UTC().Year(); at.IsZero() || y < 1970 || y > 9999 {
+		at = meta.StartTime
+	}
+	return at.UTC().Format(timeLayout) + "-" + meta.ID[:ShortID]
+}

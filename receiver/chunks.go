@@ -2,12 +2,12 @@ package receiver
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/protocol"
 )
 
@@ -79,11 +79,11 @@ func (p *pipeline) read() (*protocol.Finish, error) {
 // work decodes, checks and puts chunks. The first error ends the session; chunks
 // that are read after it are dropped.
 func (p *pipeline) work() {
-	conv, err := newConverter(int(p.ss.hello.PageSize), p.ss.cfg.Codec)
+	conv, err := intake.NewConverter(int(p.ss.hello.PageSize), p.ss.cfg.Codec)
 	if err != nil {
 		p.cancel(err)
 	} else {
-		defer conv.close()
+		defer conv.Close()
 	}
 	for chunk := range p.jobs {
 		size := int64(len(chunk.Payload))
@@ -108,8 +108,8 @@ func (p *pipeline) note(size int64) {
 	}
 }
 
-func (p *pipeline) put(conv *converter, chunk *protocol.Chunk) error {
-	stored, err := conv.convert(chunk)
+func (p *pipeline) put(conv *intake.Converter, chunk *protocol.Chunk) error {
+	stored, err := conv.Convert(chunk)
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (p *pipeline) put(conv *converter, chunk *protocol.Chunk) error {
 		return err
 	}
 	if err := p.ss.w.PutChunk(stored); err != nil {
-		return &chunkError{seq: chunk.Seq, err: err}
+		return &intake.ChunkError{Seq: chunk.Seq, Err: err}
 	}
 	return nil
 }
@@ -171,27 +171,7 @@ func (p *pipeline) commitNow() error {
 	return p.ss.checkQuota(p.ctx)
 }
 
-// ack tells the sender which chunks are durable, in as many messages as that takes.
+// ack tells the sender which chunks are durable.
 func (ss *session) ack(done []dumpdir.SeqRange) error {
-	var set protocol.SeqSet
-	for _, r := range done {
-		if r.Count == 0 {
-			continue
-		}
-		err := set.Add(r.Start, r.End()-1)
-		if errors.Is(err, protocol.CodeTooLarge) {
-			if err := ss.write(&protocol.Ack{Durable: set}); err != nil {
-				return err
-			}
-			set.Reset()
-			err = set.Add(r.Start, r.End()-1)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if set.Empty() {
-		return nil
-	}
-	return ss.write(&protocol.Ack{Durable: set})
+	return intake.Ack(done, func(a *protocol.Ack) error { return ss.write(a) })
 }

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
@@ -80,7 +81,7 @@ const (
 	// frameBytes is the memory of one chunk as it arrives.
 	frameBytes = protocol.ChunkBytes + 64<<10
 	// minShare lets one session work, slowly: one frame being read, two in the window, one converter.
-	minShare = writerBytes + 3*frameBytes + converterBytes
+	minShare = writerBytes + 3*frameBytes + intake.ConverterBytes
 	// maxShare is what one session can make use of: beyond it no line gets faster.
 	maxShare = 128 << 20
 	// maxWorkers bounds the goroutines that decode one session's chunks.
@@ -154,8 +155,8 @@ func (c *Config) split() shares {
 	rest := memory - s.hello
 	s.slots = int(max(1, min(int64(c.MaxActive), rest/minShare)))
 	share := min(rest/int64(s.slots), maxShare)
-	extra := int((share - minShare) / (4 * converterBytes)) // converters take at most a quarter of what is left
+	extra := int((share - minShare) / (4 * intake.ConverterBytes)) // converters take at most a quarter of what is left
 	s.workers = max(1, min(maxWorkers, runtime.GOMAXPROCS(0), 1+extra))
-	s.window = share - writerBytes - frameBytes - int64(s.workers)*converterBytes
+	s.window = share - writerBytes - frameBytes - int64(s.workers)*intake.ConverterBytes
 	return s
 }

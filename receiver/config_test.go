@@ -1,6 +1,10 @@
 package receiver
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/corehaul/corehaul/intake"
+)
 
 func TestSplitStaysWithinMemory(t *testing.T) {
 	for _, tc := range []struct {
@@ -15,7 +19,7 @@ func TestSplitStaysWithinMemory(t *testing.T) {
 	} {
 		cfg := Config{Memory: tc.memory, MaxActive: tc.active}
 		s := cfg.split()
-		each := s.window + frameBytes + int64(s.workers)*converterBytes + writerBytes
+		each := s.window + frameBytes + int64(s.workers)*intake.ConverterBytes + writerBytes
 		if total := s.hello + int64(s.slots)*each; total > int64(tc.memory) {
 			t.Errorf("%d bytes for %d sessions: %d are handed out", tc.memory, s.slots, total)
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/storage"
 )
@@ -20,14 +21,14 @@ func TestWireErrors(t *testing.T) {
 		want protocol.Code
 		wait bool
 	}{
-		{"full disk", &chunkError{7, path(syscall.ENOSPC)}, protocol.CodeNoSpace, true},
+		{"full disk", &intake.ChunkError{Seq: 7, Err: path(syscall.ENOSPC)}, protocol.CodeNoSpace, true},
 		{"quota", path(syscall.EDQUOT), protocol.CodeNoSpace, true},
 		{"broken disk", path(syscall.EIO), protocol.CodeStorage, true},
 		{"damage", &dumpdir.DamageError{File: "chunks", Text: "torn"}, protocol.CodeStorage, true},
 		{"other process", fmt.Errorf("x: %w", storage.ErrBusy), protocol.CodeBusy, true},
 		{"taken over", dumpdir.ErrRevoked, protocol.CodeSuperseded, false},
 		{"other plan", dumpdir.ErrHavePlan, protocol.CodePlanMismatch, false},
-		{"page twice", &chunkError{7, dumpdir.ErrHavePage}, protocol.CodeDuplicate, false},
+		{"page twice", &intake.ChunkError{Seq: 7, Err: dumpdir.ErrHavePage}, protocol.CodeDuplicate, false},
 		{"slow", os.ErrDeadlineExceeded, protocol.CodeTimeout, false},
 		{"has a code", fmt.Errorf("x: %w", errShutdown), protocol.CodeShuttingDown, false},
 	} {
@@ -39,7 +40,7 @@ func TestWireErrors(t *testing.T) {
 			t.Errorf("%s: the peer is told %q", tc.name, got.Text)
 		}
 	}
-	if got := wireError(&chunkError{7, dumpdir.ErrHavePage}).Text; !strings.HasPrefix(got, "chunk 7: ") {
+	if got := wireError(&intake.ChunkError{Seq: 7, Err: dumpdir.ErrHavePage}).Text; !strings.HasPrefix(got, "chunk 7: ") {
 		t.Errorf("the peer is told %q, without the chunk", got)
 	}
 }

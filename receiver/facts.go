@@ -1,7 +1,6 @@
 package receiver
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -12,10 +11,6 @@ import (
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 )
-
-// maxLogLine is how much of a line of the log is searched for the panic message; the
-// kernel's own limit for a record is 1 KiB (PRINTKRB_RECORD_MAX).
-const maxLogLine = 2 << 10
 
 // readFacts takes notes, RAM ranges and the log, and makes the log durable. A dump
 // that is complete needs none of them again, and they are dropped.
@@ -44,12 +39,11 @@ func (ss *session) storeLog(log *logReader) error {
 	if errors.Is(log.err, errKeepLog) {
 		ss.log.Warn("kept the log of an earlier session", "bytes", log.atLeast, "new", log.bytes)
 		log.err, err = nil, nil
-		log.title = printk.TitleFinder{}
+		log.title = printk.TitleScanner{}
 	}
 	if err != nil {
 		return err
 	}
-	log.endLine()
 	return ss.updateMeta(log.title.Line())
 }
 
@@ -108,8 +102,7 @@ type logReader struct {
 	ss    *session
 	bytes uint64
 	rest  []byte // of the last piece
-	line  []byte // begun, not ended; at most maxLogLine
-	title printk.TitleFinder
+	title printk.TitleScanner
 	// atLeast is the length of the log that is stored: a crash has one log, so one
 	// that is shorter was read worse.
 	atLeast uint64
@@ -142,7 +135,7 @@ func (l *logReader) more() error {
 	case *protocol.Log:
 		l.rest = m.Data
 		l.bytes += uint64(len(m.Data))
-		l.readLines(m.Data)
+		_, _ = l.title.Write(m.Data) // it takes everything
 		return nil
 	case *protocol.LogEnd:
 		if m.Error != "" {
@@ -154,22 +147,4 @@ func (l *logReader) more() error {
 		return io.EOF
 	}
 	return outOfOrder(msg, "LOG or LOGEND")
-}
-
-// readLines looks for the panic line in what has come of the log.
-func (l *logReader) readLines(p []byte) {
-	for {
-		line, rest, ended := bytes.Cut(p, []byte{'\n'})
-		l.line = append(l.line, line[:min(len(line), maxLogLine-len(l.line))]...)
-		if !ended {
-			return
-		}
-		l.endLine()
-		p = rest
-	}
-}
-
-func (l *logReader) endLine() {
-	l.title.Add(string(l.line))
-	l.line = l.line[:0]
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/protocol"
 )
 
@@ -95,7 +96,7 @@ func (in *inbox) nextWithin(ctx context.Context, d time.Duration) (protocol.Mess
 		return in.got(r)
 	case <-timer.C:
 		err := protocol.Errorf(protocol.CodeTimeout, "the sender lives, but has sent nothing for %v", d)
-		err.RetryAfter = busyRetryAfter
+		err.RetryAfter = intake.BusyRetryAfter
 		return nil, err
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)

@@ -2,12 +2,10 @@ package receiver
 
 import (
 	"context"
-	"encoding/binary"
-	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/protocol"
-	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
 // takePages is the part of a session in which pages come: from WELCOME to FINISH.
@@ -24,7 +22,7 @@ func (ss *session) takePages(ctx context.Context) (*protocol.Finish, error) {
 	if err != nil || finish != nil {
 		return finish, err
 	}
-	ok := &protocol.PlanOK{Have: have(ss.w), Note: ss.tidings()}
+	ok := &protocol.PlanOK{Have: intake.Have(ss.w), Note: ss.tidings()}
 	if ss.collect == protocol.CollectEssential {
 		ok.Collect = protocol.CollectEssential
 	}
@@ -41,20 +39,6 @@ func (ss *session) tidings() string {
 		return ss.other + "; " + ss.note
 	}
 	return ss.other + ss.note
-}
-
-// have returns the durable chunks, or as many of them as a message may name.
-func have(w *dumpdir.Writer) protocol.SeqSet {
-	var set protocol.SeqSet
-	for _, r := range w.Have() {
-		if r.Count == 0 {
-			continue
-		}
-		if set.Add(r.Start, r.End()-1) != nil {
-			break // the rest comes twice, and is told apart then
-		}
-	}
-	return set
 }
 
 // planReader takes a plan from the wire and gives it to the store, unless it is there
@@ -167,7 +151,7 @@ func (r *planReader) choose(ctx context.Context, m *protocol.PlanEnd) (known boo
 		return false, err
 	}
 	r.ss.logWarnings(m.Warnings)
-	r.plan = dumpdir.PlanEnd{Hash: planHash(m.Hash), Chunks: m.Chunks, Pages: m.Kept, Classes: classes(m.Pages)}
+	r.plan = intake.PlanEnd(m)
 	if known, err = r.ss.findPlan(ctx, r.plan); known {
 		p := r.ss.w.Progress()
 		r.ss.log.Info("goes on", "pages", p.Present, "of", p.Planned)
@@ -200,45 +184,9 @@ func (r *planReader) rebuild() error {
 	})
 }
 
-// planHash is the part of the hash that the journal keeps.
-func planHash(h protocol.PlanHash) uint64 { return binary.BigEndian.Uint64(h[:8]) }
-
-func classes(p protocol.PageCounts) map[string]uint64 {
-	return map[string]uint64{
-		"total": p.Total, "kept": p.Kept, "free": p.Free, "cache": p.Cache, "cache_private": p.CachePrivate,
-		"user": p.User, "hwpoison": p.HWPoison, "offline": p.Offline,
-	}
-}
-
 // facts is what the front of vmcore says of the machine.
 func (ss *session) facts() dumpdir.Facts {
-	h := ss.hello
-	f := dumpdir.Facts{
-		Utsname: dumpdir.Utsname(h.Uts), Time: ss.begin, PageSize: int(h.PageSize), MaxPFN: h.MaxPFN, NrCPUs: h.NrCPUs,
-		DumpLevel: h.Level, Codecs: ss.codecs(), Notes: ss.notes, RAM: ss.ram,
-	}
-	if h.CrashTime > 0 {
-		f.Time = time.Unix(h.CrashTime, 0).UTC()
-	}
-	if h.CurrentCPU != nil {
-		f.CurrentCPU = *h.CurrentCPU
-	}
-	if h.PhysBase != nil {
-		f.PhysBase = *h.PhysBase
-	}
+	f := intake.Facts(ss.hello, ss.begin, ss.cfg.Codec)
+	f.Notes, f.RAM = ss.notes, ss.ram
 	return f
-}
-
-// codecs is the compressor that the header names: the sender's favourite, if its
-// pages are stored as they come. Readers go by each page's own flags.
-func (ss *session) codecs() uint32 {
-	for _, e := range ss.hello.Encodings {
-		switch e {
-		case protocol.EncodingSnappyPage:
-			return uint32(kdumpfile.Snappy)
-		case protocol.EncodingZstdPage:
-			return uint32(kdumpfile.Zstd)
-		}
-	}
-	return uint32(ss.cfg.Codec)
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/storage"
 )
@@ -155,7 +156,7 @@ func (b *budget) take(n int64) error {
 	defer b.mu.Unlock()
 	if b.free < n {
 		return &protocol.Error{
-			Code: protocol.CodeBusy, Text: "too many senders are saying hello", RetryAfter: busyRetryAfter,
+			Code: protocol.CodeBusy, Text: "too many senders are saying hello", RetryAfter: intake.BusyRetryAfter,
 		}
 	}
 	b.free -= n

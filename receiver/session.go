@@ -3,7 +3,6 @@ package receiver
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/storage"
@@ -261,15 +261,8 @@ func foreignDump() error {
 
 // meta is what the manifest says of a new dump.
 func (ss *session) meta() dumpdir.Meta {
-	h := ss.hello
-	meta := dumpdir.Meta{
-		ID: ss.ref.ID, Host: ss.ref.Host, Release: h.Uts.Release, Nodename: h.Uts.Nodename, Machine: h.Machine,
-		BuildID: h.BuildID, StartTime: ss.begin, Transport: ss.peer.Transport, Peer: ss.peer.Addr,
-		Sender: h.Tool, Receiver: ss.cfg.Tool,
-	}
-	if h.CrashTime > 0 {
-		meta.CrashTime = time.Unix(h.CrashTime, 0).UTC()
-	}
+	meta := intake.Meta(ss.hello)
+	meta.Host, meta.StartTime, meta.Transport, meta.Peer, meta.Receiver = ss.ref.Host, ss.begin, ss.peer.Transport, ss.peer.Addr, ss.cfg.Tool
 	return meta
 }
 
@@ -291,7 +284,7 @@ func (ss *session) welcome(collect protocol.Collect) error {
 	return ss.write(&protocol.Welcome{
 		Tool: ss.cfg.Tool, Host: ss.ref.Host, Collect: collect, Reason: ss.verdict.reason,
 		WindowBytes:  uint64(ss.srv.shares.window), //nolint:gosec // positive
-		Encodings:    acceptedEncodings.Common(ss.hello.Encodings),
+		Encodings:    intake.Encodings.Common(ss.hello.Encodings),
 		HeartbeatSec: max(1, uint64(ss.heartbeat()/time.Second)), //nolint:gosec // positive
 		HaveChunks:   ss.w.Progress().Chunks,
 	})
@@ -299,7 +292,7 @@ func (ss *session) welcome(collect protocol.Collect) error {
 
 // finish makes the dump final, and tells the sender what it is.
 func (ss *session) finish(ctx context.Context, finish *protocol.Finish) error {
-	reason := finishReason(finish)
+	reason := intake.Reason(finish)
 	if asked := ss.asked(); asked != "" && (finish.Reason == protocol.ReasonEssential || finish.Reason == protocol.ReasonLogOnly) {
 		reason += ": " + asked
 	}
@@ -355,7 +348,7 @@ func (ss *session) decline(ctx context.Context, v *verdict) error {
 		}
 		return ss.finish(ctx, finish)
 	}
-	if err := ss.seal(ctx, finishReason(&protocol.Finish{Reason: protocol.ReasonLogOnly})+": "+v.reason); err != nil {
+	if err := ss.seal(ctx, intake.Reason(&protocol.Finish{Reason: protocol.ReasonLogOnly})+": "+v.reason); err != nil {
 		return err
 	}
 	if v.action == ActionLog {
@@ -390,41 +383,11 @@ func (ss *session) busy(ctx context.Context, what string, f func() error) error 
 	return f()
 }
 
-// finishReason is why pages are missing, should any be.
-func finishReason(f *protocol.Finish) string {
-	reason := map[protocol.Reason]string{
-		protocol.ReasonComplete:   "the sender left out pages of its plan",
-		protocol.ReasonEssential:  "only essential pages were asked for",
-		protocol.ReasonLogOnly:    "only the log was asked for",
-		protocol.ReasonDeadline:   "the sender's deadline passed",
-		protocol.ReasonUnreadable: "pages could not be read",
-		protocol.ReasonCancelled:  "the sender was told to stop",
-	}[f.Reason]
-	if reason == "" {
-		reason = "the sender stopped"
-	}
-	if f.Text != "" {
-		reason += ": " + f.Text
-	}
-	if f.LostPages > 0 {
-		reason += fmt.Sprintf(" (%d pages unreadable)", f.LostPages)
-	}
-	return reason
-}
-
 // sendSealed tells the sender what its dump is, and why no more of it is wanted if it did not end it.
 func (ss *session) sendSealed(reason string) error {
-	res := ss.result
-	state := map[dumpdir.State]protocol.State{
-		dumpdir.StateComplete: protocol.StateComplete, dumpdir.StateLogOnly: protocol.StateLogOnly,
-	}[res.State]
-	if state == "" {
-		state = protocol.StatePartial
-	}
-	return ss.write(&protocol.Sealed{
-		State: state, ID: ss.ref.ID, Path: ss.dir, Pages: res.Progress.Present, Missing: res.Progress.Missing(),
-		Bytes: uint64(max(res.Progress.Bytes, 0)), SHA256: res.SHA256, Reason: reason,
-	})
+	sealed := intake.Sealed(ss.ref.ID, ss.dir, ss.result)
+	sealed.Reason = reason
+	return ss.write(sealed)
 }
 
 // write sends a message. It may be called from any goroutine.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/storage"
 )
@@ -158,7 +159,7 @@ const quotaEvery = 5 * time.Second
 
 func noSpace(format string, args ...any) error {
 	err := protocol.Errorf(protocol.CodeNoSpace, format, args...)
-	err.Hint, err.RetryAfter = "somebody has to make room on the receiver", spaceRetryAfter
+	err.Hint, err.RetryAfter = "somebody has to make room on the receiver", intake.SpaceRetryAfter
 	return err
 }
 

@@ -63,6 +63,12 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/protocol": "a dump directory knows no wire",
 		"github.com/corehaul/corehaul/storage":  "points upward",
 	}},
+	{"intake", map[string]string{
+		"github.com/corehaul/corehaul/kernel":   "what comes over the wire is not looked into here",
+		"github.com/corehaul/corehaul/storage":  "it serves one dump, wherever it is",
+		"github.com/corehaul/corehaul/receiver": "points upward",
+		"github.com/corehaul/corehaul/sender":   "points upward",
+	}},
 	{"storage/...", map[string]string{
 		"github.com/corehaul/corehaul/protocol": "the store knows no wire",
 		"github.com/corehaul/corehaul/receiver": "points upward",

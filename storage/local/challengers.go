@@ -244,7 +244,7 @@ func (s *Store) moveIn(ctx context.Context, ref storage.Ref, dir string) (string
 	if e.Manifest.CrashTime != nil {
 		meta.CrashTime = *e.Manifest.CrashTime
 	}
-	to := filepath.Join(s.dumps(), ref.Host, dirName(&meta))
+	to := filepath.Join(s.dumps(), ref.Host, dumpdir.DirName(&meta))
 	if _, err := os.Stat(to); err == nil {
 		to = longName(to, ref.ID)
 	}

@@ -40,7 +40,6 @@ import (
 )
 
 const (
-	dumpsName   = "dumps"
 	nextName    = "next"
 	trashName   = "trash"
 	damagedName = "damaged"
@@ -113,7 +112,7 @@ func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) dumps() string { return filepath.Join(s.dir, dumpsName) }
+func (s *Store) dumps() string { return filepath.Join(s.dir, dumpdir.DumpsName) }
 
 // Close implements storage.Store.
 func (s *Store) Close() error { return s.ix.close() }
@@ -128,22 +127,8 @@ func (s *Store) Space(context.Context) (storage.Space, error) {
 	return storage.Space{Total: st.Blocks * size, Free: st.Bavail * size}, nil
 }
 
-const (
-	timeLayout = "20060102T150405Z"
-	shortLen   = 8 // of an id in a directory name
-)
-
-// dirName returns the name of a new dump's directory.
-func dirName(meta *dumpdir.Meta) string {
-	at := meta.CrashTime
-	if y := at.UTC().Year(); at.IsZero() || y < 1970 || y > 9999 {
-		at = meta.StartTime
-	}
-	return at.UTC().Format(timeLayout) + "-" + meta.ID[:shortLen]
-}
-
-// longName is the name for a dump when another one has the name of dirName.
-func longName(dir, id string) string { return strings.TrimSuffix(dir, id[:shortLen]) + id }
+// longName is the name for a dump when another one has the name of dumpdir.DirName.
+func longName(dir, id string) string { return strings.TrimSuffix(dir, id[:dumpdir.ShortID]) + id }
 
 // locateToWrite is locate for who is going to write: a challenger whose dump is gone takes its place. The slot is held.
 func (s *Store) locateToWrite(ctx context.Context, ref storage.Ref) (string, error) {
@@ -237,7 +222,7 @@ func (s *Store) Create(ctx context.Context, meta dumpdir.Meta) (*dumpdir.Writer,
 		}
 		return nil, err
 	}
-	dir := filepath.Join(s.dumps(), ref.Host, dirName(&meta))
+	dir := filepath.Join(s.dumps(), ref.Host, dumpdir.DirName(&meta))
 	w, err := dumpdir.Create(s.fs, dir, meta, s.options(dir, false))
 	if errors.Is(err, dumpdir.ErrExist) { // another dump of the same second, whose id begins alike
 		dir = longName(dir, meta.ID)

@@ -1,4 +1,4 @@
-package receiver
+package intake
 
 import (
 	"errors"
@@ -12,20 +12,20 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// acceptedEncodings is what a converter understands, in the order of preference for
-// a receiver: page records are stored untouched, blocks have to be compressed again.
-var acceptedEncodings = protocol.Encodings{
+// Encodings is what a Converter understands, in the order of preference: page records are
+// stored untouched, blocks have to be compressed again.
+var Encodings = protocol.Encodings{
 	protocol.EncodingSnappyPage, protocol.EncodingZstdPage, protocol.EncodingLZ4Block, protocol.EncodingZstdBlock,
 }
 
 // errBlockLength is a block that decodes to another length than its pages have.
 var errBlockLength = errors.New("wrong length")
 
-// converter turns a chunk as it came over the wire into the chunk that a dump
+// Converter turns a chunk as it came over the wire into the chunk that a dump
 // directory stores, and proves on the way that its pages decode to what the sender
-// read. It owns its buffers: one converter serves one goroutine, and a result is
+// read. It owns its buffers: one Converter serves one goroutine, and a result is
 // valid until the next call.
-type converter struct {
+type Converter struct {
 	pageSize int
 	check    *dumpdir.PageDecoder
 	encoder  *kdumpfile.Encoder
@@ -37,11 +37,13 @@ type converter struct {
 	chunk dumpdir.Chunk
 }
 
-// converterBytes is about what a converter holds: a chunk of raw pages, and one of
+// ConverterBytes is about what a Converter holds: a chunk of raw pages, and one of
 // page records that may all be incompressible.
-const converterBytes = 2*protocol.ChunkBytes + 512<<10
+const ConverterBytes = 2*protocol.ChunkBytes + 512<<10
 
-func newConverter(pageSize int, codec kdumpfile.Codec) (*converter, error) {
+// NewConverter returns a Converter for pages of pageSize bytes. What comes without a
+// compressor of its own is compressed with codec.
+func NewConverter(pageSize int, codec kdumpfile.Codec) (*Converter, error) {
 	encoder, err := kdumpfile.NewEncoder(codec, 1)
 	if err != nil {
 		return nil, err
@@ -51,16 +53,17 @@ func newConverter(pageSize int, codec kdumpfile.Codec) (*converter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &converter{
+	return &Converter{
 		pageSize: pageSize, encoder: encoder, zstd: decoder,
 		check: dumpdir.NewPageDecoder(pageSize), page: make([]byte, 0, 2*pageSize),
 	}, nil
 }
 
-func (c *converter) close() { c.zstd.Close() }
+// Close ends the Converter.
+func (c *Converter) Close() { c.zstd.Close() }
 
-// convert returns in as it is to be stored, after its checksum was compared.
-func (c *converter) convert(in *protocol.Chunk) (*dumpdir.Chunk, error) {
+// Convert returns in as it is to be stored, after its checksum was compared.
+func (c *Converter) Convert(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 	c.begin(in)
 	if in.DataPages() == 0 {
 		return &c.chunk, nil
@@ -72,7 +75,7 @@ func (c *converter) convert(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 }
 
 // begin fills in what does not depend on the encoding.
-func (c *converter) begin(in *protocol.Chunk) {
+func (c *Converter) begin(in *protocol.Chunk) {
 	c.chunk.Seq, c.chunk.RawSum, c.chunk.Data = in.Seq, in.RawSum, nil
 	c.chunk.Extents, c.chunk.Pages = c.chunk.Extents[:0], c.chunk.Pages[:0]
 	for _, e := range in.Extents {
@@ -86,7 +89,7 @@ func (c *converter) begin(in *protocol.Chunk) {
 
 // pageRecords keeps the records as they came. They are decoded once, page by page,
 // for the checksum.
-func (c *converter) pageRecords(in *protocol.Chunk) (*dumpdir.Chunk, error) {
+func (c *Converter) pageRecords(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 	codec := dumpdir.PageSnappy
 	if in.Encoding == protocol.EncodingZstdPage {
 		codec = dumpdir.PageZstd
@@ -110,7 +113,7 @@ func (c *converter) pageRecords(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 }
 
 // rawPages decodes a block, or takes the pages as they are, and makes page records.
-func (c *converter) rawPages(in *protocol.Chunk) (*dumpdir.Chunk, error) {
+func (c *Converter) rawPages(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 	raw, err := c.decodeBlock(in)
 	if err != nil {
 		return nil, protocol.Errorf(protocol.CodeBadEncoding, "chunk %d: %s: %w", in.Seq, in.Encoding, err)
@@ -131,7 +134,7 @@ func (c *converter) rawPages(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 
 // decodeBlock returns the raw pages of a chunk that does not hold page records. No
 // decoder writes beyond the length that the chunk's extents give.
-func (c *converter) decodeBlock(in *protocol.Chunk) ([]byte, error) {
+func (c *Converter) decodeBlock(in *protocol.Chunk) ([]byte, error) {
 	want := in.DataPages() * c.pageSize
 	if in.Encoding == protocol.EncodingNone {
 		if len(in.Payload) != want {

@@ -1,0 +1,144 @@
+package intake
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// Meta is what HELLO says of a dump. Host, times of arrival and the ways it took are the
+// caller's.
+func Meta(h *protocol.Hello) dumpdir.Meta {
+	meta := dumpdir.Meta{
+		ID: h.DumpID, Release: h.Uts.Release, Nodename: h.Uts.Nodename, Machine: h.Machine, BuildID: h.BuildID, Sender: h.Tool,
+	}
+	if h.CrashTime > 0 {
+		meta.CrashTime = time.Unix(h.CrashTime, 0).UTC()
+	}
+	return meta
+}
+
+// Facts is what the front of vmcore says of the machine, without notes and RAM. came stands
+// for a time of the crash that is not known, codec for a compressor that HELLO does not name.
+func Facts(h *protocol.Hello, came time.Time, codec kdumpfile.Codec) dumpdir.Facts {
+	f := dumpdir.Facts{
+		Utsname: dumpdir.Utsname(h.Uts), Time: came, PageSize: int(h.PageSize), MaxPFN: h.MaxPFN, NrCPUs: h.NrCPUs,
+		DumpLevel: h.Level, Codecs: codecs(h, codec),
+	}
+	if h.CrashTime > 0 {
+		f.Time = time.Unix(h.CrashTime, 0).UTC()
+	}
+	if h.CurrentCPU != nil {
+		f.CurrentCPU = *h.CurrentCPU
+	}
+	if h.PhysBase != nil {
+		f.PhysBase = *h.PhysBase
+	}
+	return f
+}
+
+// codecs is the compressor that the header names: the sender's favourite, if its
+// pages are stored as they come. Readers go by each page's own flags.
+func codecs(h *protocol.Hello, codec kdumpfile.Codec) uint32 {
+	for _, e := range h.Encodings {
+		switch e {
+		case protocol.EncodingSnappyPage:
+			return uint32(kdumpfile.Snappy)
+		case protocol.EncodingZstdPage:
+			return uint32(kdumpfile.Zstd)
+		}
+	}
+	return uint32(codec)
+}
+
+// PlanEnd is what the journal keeps of PLANEND: of the hash, the first half.
+func PlanEnd(m *protocol.PlanEnd) dumpdir.PlanEnd {
+	p := &m.Pages
+	return dumpdir.PlanEnd{
+		Hash: binary.BigEndian.Uint64(m.Hash[:8]), Chunks: m.Chunks, Pages: m.Kept,
+		Classes: map[string]uint64{
+			"total": p.Total, "kept": p.Kept, "free": p.Free, "cache": p.Cache, "cache_private": p.CachePrivate,
+			"user": p.User, "hwpoison": p.HWPoison, "offline": p.Offline,
+		},
+	}
+}
+
+// Have returns the durable chunks, or as many of them as a message may name.
+func Have(w *dumpdir.Writer) protocol.SeqSet {
+	var set protocol.SeqSet
+	for _, r := range w.Have() {
+		if r.Count == 0 {
+			continue
+		}
+		if set.Add(r.Start, r.End()-1) != nil {
+			break // the rest comes twice, and is told apart then
+		}
+	}
+	return set
+}
+
+// Ack says which chunks are durable, in as many messages as that takes.
+func Ack(done []dumpdir.SeqRange, write func(*protocol.Ack) error) error {
+	var set protocol.SeqSet
+	for _, r := range done {
+		if r.Count == 0 {
+			continue
+		}
+		err := set.Add(r.Start, r.End()-1)
+		if errors.Is(err, protocol.CodeTooLarge) {
+			if err := write(&protocol.Ack{Durable: set}); err != nil {
+				return err
+			}
+			set.Reset()
+			err = set.Add(r.Start, r.End()-1)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if set.Empty() {
+		return nil
+	}
+	return write(&protocol.Ack{Durable: set})
+}
+
+// Reason is why pages are missing after FINISH, should any be.
+func Reason(f *protocol.Finish) string {
+	reason := map[protocol.Reason]string{
+		protocol.ReasonComplete:   "the sender left out pages of its plan",
+		protocol.ReasonEssential:  "only essential pages were asked for",
+		protocol.ReasonLogOnly:    "only the log was asked for",
+		protocol.ReasonDeadline:   "the sender's deadline passed",
+		protocol.ReasonUnreadable: "pages could not be read",
+		protocol.ReasonCancelled:  "the sender was told to stop",
+	}[f.Reason]
+	if reason == "" {
+		reason = "the sender stopped"
+	}
+	if f.Text != "" {
+		reason += ": " + f.Text
+	}
+	if f.LostPages > 0 {
+		reason += fmt.Sprintf(" (%d pages unreadable)", f.LostPages)
+	}
+	return reason
+}
+
+// Sealed tells what a seal left of dump id in dir.
+func Sealed(id, dir string, res *dumpdir.Result) *protocol.Sealed {
+	state := map[dumpdir.State]protocol.State{
+		dumpdir.StateComplete: protocol.StateComplete, dumpdir.StateLogOnly: protocol.StateLogOnly,
+	}[res.State]
+	if state == "" {
+		state = protocol.StatePartial
+	}
+	return &protocol.Sealed{
+		State: state, ID: id, Path: dir, Pages: res.Progress.Present, Missing: res.Progress.Missing(),
+		Bytes: uint64(max(res.Progress.Bytes, 0)), SHA256: res.SHA256,
+	}
+}
