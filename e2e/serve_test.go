@@ -23,6 +23,7 @@ import (
 type judgesStore struct {
 	data, ca, identity string
 	target             string // once it was started
+	ssh                string // the second one, of a receiver with --ssh
 	log                string // path of its log, of all its processes
 	flags              []string
 	cmd                *exec.Cmd // nil while it does not run
@@ -89,11 +90,11 @@ func (s *judgesStore) start(tb testing.TB) {
 	if err != nil {
 		tb.Fatalf("the receiver is not ready: %v\n%s", err, s.said(tb))
 	}
-	target, ok := strings.CutPrefix(strings.TrimSpace(line), "ready ")
-	if !ok || strings.Contains(target, " ") {
+	said := append(strings.Fields(line), "")
+	if said[0] != "ready" || !strings.HasPrefix(said[1], "tls://") || strings.Contains(said[2], "tls://") {
 		tb.Fatalf("got %q, want ready and an address", line)
 	}
-	s.target = target
+	s.target, s.ssh = said[1], said[2]
 }
 
 // address is HOST:PORT that the receiver listens on.

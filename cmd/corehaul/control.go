@@ -36,9 +36,10 @@ const (
 
 // control answers other processes of this machine over the local socket.
 type control struct {
-	http   *http.Server
-	ended  sync.WaitGroup
-	failed error
+	http     *http.Server
+	handover *handover
+	ended    sync.WaitGroup
+	failed   error
 }
 
 func (a *app) socketPath(flag string) string {
@@ -61,7 +62,9 @@ func (a *app) openControl(ctx context.Context, flag string, server *receiver.Ser
 			log.Debug("a status was not taken", "error", err)
 		}
 	})
-	c := &control{http: &http.Server{
+	handed := newHandover()
+	mux.HandleFunc("POST "+receivePath, handed.take(log))
+	c := &control{handover: handed, http: &http.Server{
 		Handler: mux, ReadHeaderTimeout: controlTimeout, WriteTimeout: controlTimeout, IdleTimeout: controlTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}}

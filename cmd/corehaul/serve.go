@@ -177,7 +177,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 		return err
 	}
 	stop := f.keep.start(ctx, store, log)
-	err = runServer(ctx, server, listeners)
+	err = runServer(ctx, server, append(listeners, control.handover.listener(server)))
 	stop()
 	log.Info("stopped")
 	return err

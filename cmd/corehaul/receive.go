@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/storage"
+)
+
+func newReceive(a *app) *cobra.Command {
+	var socket, host string
+	var stdio bool
+	cmd := &cobra.Command{
+		Use: "receive --stdio --host NAME", GroupID: groupServer, Args: cobra.NoArgs,
+		Short: "Hand a connection of OpenSSH's server to the running server",
+		Long: `Hand standard input and output, the connection of one sender, to the server of the
+data directory over its local socket. It is for sites where OpenSSH's server is the only
+way in; with "serve --ssh" nobody needs it. In sshd_config
+
+    Subsystem corehaul /usr/bin/corehaul receive --stdio
+
+and in ~/.ssh/authorized_keys of the user that the server runs as, one line a host:
+
+    restrict,command="/usr/bin/corehaul receive --stdio --host web-17" ssh-ed25519 AAAA...
+
+The command wins over the subsystem's, so a key can send dumps of its host and nothing else.
+--host is believed, as only that user and root can open the socket.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			switch {
+			case !stdio:
+				return cli.Usagef("standard input and output are all it can receive from: --stdio")
+			case host == "":
+				return cli.WithHint(cli.Usagef("nobody says which host this is: --host NAME"),
+					`give the key a command="corehaul receive --stdio --host NAME" in authorized_keys`)
+			}
+			if err := storage.CheckHost(host); err != nil {
+				return cli.Usage(err)
+			}
+			return a.receive(cmd.Context(), a.socketPath(socket), host)
+		},
+	}
+	a.dataFlag(cmd)
+	cmd.Flags().BoolVar(&stdio, "stdio", false, "the connection is standard input and output")
+	cmd.Flags().StringVar(&host, "host", "", "name of the host whose connection it is")
+	cmd.Flags().StringVar(&socket, "socket", "", "socket of the server (default "+socketName+" in the data directory)")
+	cli.NoEnv(cmd.Flags(), "stdio")
+	cli.NoEnv(cmd.Flags(), "host") // sshd may let clients set variables
+	return cmd
+}
+
+// receive goes on until the server has closed its end.
+func (a *app) receive(ctx context.Context, socket, host string) error {
+	if cli.IsTerminal(a.stdio.In) {
+		return cli.Usagef("this is a terminal, not a sender")
+	}
+	conn, in, err := handOver(ctx, socket, host, sshPeer(os.Getenv("SSH_CONNECTION")))
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	go func() {
+		// Neither is waited for: a read from standard input ends when the process does.
+		_, err := io.Copy(conn, a.stdio.In)
+		if err = errors.Join(err, conn.CloseWrite()); err != nil {
+			_ = conn.Close() // the sender is to hear of it
+		}
+	}()
+	_, err = io.Copy(a.stdio.Out, in)
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		err = fmt.Errorf("connection of %s: %w", host, err)
+	}
+	return errors.Join(err, context.Cause(ctx), conn.Close())
+}
+
+// sshPeer returns the sender's address, of what sshd says: "ADDRESS PORT ADDRESS PORT", the client's first.
+func sshPeer(connection string) string {
+	if f := strings.Fields(connection); len(f) == 4 {
+		return net.JoinHostPort(f[0], f[1])
+	}
+	return "local"
+}
