@@ -8,15 +8,13 @@
 // what no record covers is zero. Inside is a kdump-compressed file or an ELF core.
 //
 // [File] presents the file inside a flattened file without rearranging it;
-// [Reassemble] rearranges a stream. Both are safe for hostile input: no size of the
-// stream decides an allocation, and the index of a File is bounded (flattened
-// dumps beyond it have to be reassembled). A File is safe for concurrent use.
+// [Assembler] rearranges a stream as it is written to it, [Reassemble] one that can be read. All are safe for hostile input: no size of the
+// stream decides an allocation, the index of a File is bounded (flattened
+// dumps beyond it have to be reassembled), and an Assembler has [Limits]. A File is safe for concurrent use, an Assembler is not.
 package flattened
 
 import (
 	"encoding/binary"
-	"errors"
-	"io"
 
 	"github.com/corehaul/corehaul/vmcore"
 )
@@ -74,77 +72,4 @@ func checkHeader(b []byte) error {
 		return vmcore.Unsupportedf("flattened header", signatureLen, "type %d version %d", typ, version)
 	}
 	return nil
-}
-
-// Stats says what Reassemble has done.
-type Stats struct {
-	Records  uint64
-	Payload  int64 // bytes written
-	FileSize int64 // end of the last byte of the reassembled file
-	Stream   int64 // bytes read from the stream, end marker included
-}
-
-// Reassemble reads a flattened stream up to its end marker and writes its records to
-// w as they come. An error that matches vmcore.ErrTruncated means that the end
-// marker did not come; all that came before was written. Nothing after the end
-// marker is read.
-func Reassemble(w io.WriterAt, r io.Reader) (Stats, error) {
-	var st Stats
-	buf := make([]byte, 256<<10)
-	if err := st.read(r, buf[:headerLen], "flattened header"); err != nil {
-		return st, err
-	}
-	if err := checkHeader(buf); err != nil {
-		return st, err
-	}
-	for {
-		at := st.Stream
-		if err := st.read(r, buf[:recordLen], "flattened record"); err != nil {
-			return st, err
-		}
-		rec, err := decodeRecord(buf, at)
-		if err != nil || rec.end() {
-			return st, err
-		}
-		if err := st.copyRecord(w, r, rec, buf); err != nil {
-			return st, err
-		}
-	}
-}
-
-func (st *Stats) copyRecord(w io.WriterAt, r io.Reader, rec record, buf []byte) error {
-	for rec.size > 0 {
-		n, err := r.Read(buf[:min(int64(len(buf)), rec.size)])
-		if n > 0 {
-			if _, err := w.WriteAt(buf[:n], rec.off); err != nil {
-				return err
-			}
-			rec.off += int64(n)
-			rec.size -= int64(n)
-			st.Stream += int64(n)
-			st.Payload += int64(n)
-			st.FileSize = max(st.FileSize, rec.off)
-		}
-		if rec.size == 0 {
-			break
-		}
-		if err != nil {
-			return streamError(err, "flattened record", st.Stream)
-		}
-	}
-	st.Records++
-	return nil
-}
-
-func (st *Stats) read(r io.Reader, b []byte, what string) error {
-	n, err := io.ReadFull(r, b)
-	st.Stream += int64(n)
-	return streamError(err, what, st.Stream)
-}
-
-func streamError(err error, what string, at int64) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return vmcore.Truncatedf(what, at, "the stream ends before its end marker")
-	}
-	return err
 }

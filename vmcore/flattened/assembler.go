@@ -1,0 +1,201 @@
+package flattened
+
+import (
+	"errors"
+	"io"
+
+	"github.com/corehaul/corehaul/vmcore"
+)
+
+// Limits bound what a stream may do. Zero fields take the defaults.
+type Limits struct {
+	// FileSize is the most that the reassembled file may have; MaxFileSize by default.
+	FileSize int64
+	// Rewritten is how many bytes may be written over others: an erased or corrected header, and not a stream without an end.
+	// DefaultRewritten by default.
+	Rewritten int64
+	// Pieces is how many pieces with gaps between them the file may have at a time: makedumpfile
+	// fills a handful of regions one after the other. DefaultPieces by default.
+	Pieces int
+}
+
+// Defaults of Limits.
+const (
+	DefaultRewritten = 1 << 30
+	DefaultPieces    = 1 << 16
+)
+
+// maxTrailing bounds what may follow the end marker: the padding of a block device or of dd.
+const maxTrailing = 1 << 20
+
+// Stats says what was done with a stream.
+type Stats struct {
+	Records  uint64
+	Payload  int64 // bytes written
+	FileSize int64 // end of the last byte of the reassembled file
+	Stream   int64 // bytes of the stream, end marker included and what follows it not
+}
+
+// Assembler is an io.Writer for a flattened stream, in pieces of any size, that puts the file inside together. It passes
+// payload on as it comes and holds a record header at most. After an error it repeats it.
+type Assembler struct {
+	w     io.WriterAt
+	limit Limits
+	have  Coverage
+	st    Stats
+	err   error
+
+	head     []byte // of the header or record header that is coming
+	want     int    // length of it
+	begun    bool   // the stream header is through
+	rec      record // what is left of the record
+	done     bool   // the end marker came
+	trailing int64
+}
+
+// NewAssembler returns an Assembler that writes to w.
+func NewAssembler(w io.WriterAt, limit Limits) *Assembler {
+	if limit.FileSize == 0 {
+		limit.FileSize = MaxFileSize
+	}
+	if limit.Rewritten == 0 {
+		limit.Rewritten = DefaultRewritten
+	}
+	if limit.Pieces == 0 {
+		limit.Pieces = DefaultPieces
+	}
+	return &Assembler{w: w, limit: limit, want: headerLen}
+}
+
+// Write takes the next bytes of the stream. Errors match vmcore.ErrUnknownFormat, ErrUnsupported or ErrCorrupt (also for what is
+// beyond the limits), or come from the writer below. What follows the end marker is dropped.
+func (a *Assembler) Write(p []byte) (int, error) {
+	n := 0
+	for n < len(p) && a.err == nil {
+		used, err := a.step(p[n:])
+		n += used
+		a.err = err
+	}
+	return n, a.err
+}
+
+// step takes some of p, at least a byte unless it fails.
+func (a *Assembler) step(p []byte) (int, error) {
+	switch {
+	case a.done:
+		a.trailing += int64(len(p))
+		if a.trailing > maxTrailing {
+			return 0, vmcore.Corruptf("flattened file", a.st.Stream, "more than %d bytes follow the end marker", maxTrailing)
+		}
+		return len(p), nil
+	case a.rec.size > 0:
+		return a.payload(p[:min(int64(len(p)), a.rec.size)])
+	}
+	n := min(len(p), a.want-len(a.head))
+	a.head = append(a.head, p[:n]...)
+	a.st.Stream += int64(n)
+	if len(a.head) < a.want {
+		return n, nil
+	}
+	return n, a.header()
+}
+
+// header takes a header that is whole.
+func (a *Assembler) header() error {
+	head := a.head
+	a.head = a.head[:0]
+	if !a.begun {
+		a.begun, a.want = true, recordLen
+		return checkHeader(head)
+	}
+	at := a.st.Stream - recordLen
+	rec, err := decodeRecord(head, at)
+	switch {
+	case err != nil:
+		return err
+	case rec.end():
+		a.done = true
+	case rec.off > a.limit.FileSize || rec.size > a.limit.FileSize-rec.off:
+		return vmcore.Corruptf("flattened record", at, "%d bytes at offset %d, beyond any file of %d bytes", rec.size, rec.off, a.limit.FileSize)
+	default:
+		a.rec = rec
+		a.st.Records++
+	}
+	return nil
+}
+
+func (a *Assembler) payload(p []byte) (int, error) {
+	n, err := a.w.WriteAt(p, a.rec.off)
+	fresh := a.have.Add(a.rec.off, int64(n))
+	a.rec.off += int64(n)
+	a.rec.size -= int64(n)
+	a.st.Stream += int64(n)
+	a.st.Payload += int64(n)
+	a.st.FileSize = a.have.End()
+	a.limit.Rewritten -= int64(n) - fresh
+	switch {
+	case err != nil:
+		return n, err
+	case a.limit.Rewritten < 0:
+		return n, vmcore.Corruptf("flattened record", a.st.Stream, "the same bytes are written again and again")
+	case a.have.Spans() > a.limit.Pieces:
+		return n, vmcore.Corruptf("flattened record", a.st.Stream, "more than %d pieces with gaps between them", a.limit.Pieces)
+	}
+	return n, nil
+}
+
+// need returns how many bytes are to come before the Assembler knows what follows them; 0 after the end marker.
+func (a *Assembler) need() int64 {
+	switch {
+	case a.done:
+		return 0
+	case a.rec.size > 0:
+		return a.rec.size
+	}
+	return int64(a.want - len(a.head))
+}
+
+// Done reports whether the end marker came: the only proof that the stream is whole.
+func (a *Assembler) Done() bool { return a.done }
+
+// Close returns what is wrong with the stream if nothing follows: an error that matches vmcore.ErrTruncated when
+// the end marker did not come, or the one that Write returned.
+func (a *Assembler) Close() error {
+	if a.err == nil && !a.done {
+		what := "flattened record"
+		if !a.begun {
+			what = "flattened header"
+		}
+		return vmcore.Truncatedf(what, a.st.Stream, "the stream ends before its end marker")
+	}
+	return a.err
+}
+
+// Stats returns what was done so far.
+func (a *Assembler) Stats() Stats { return a.st }
+
+// Coverage returns which bytes of the file were written. It is valid until the next Write and must not be changed.
+func (a *Assembler) Coverage() *Coverage { return &a.have }
+
+// Reassemble reads a flattened stream up to its end marker and writes its records to
+// w as they come. An error that matches vmcore.ErrTruncated means that the end
+// marker did not come; all that came before was written. Nothing after the end
+// marker is read.
+func Reassemble(w io.WriterAt, r io.Reader) (Stats, error) {
+	a := NewAssembler(w, Limits{})
+	buf := make([]byte, 256<<10)
+	for !a.done {
+		n, err := r.Read(buf[:min(int64(len(buf)), a.need())])
+		if _, werr := a.Write(buf[:n]); werr != nil {
+			return a.st, werr
+		}
+		if a.done || err == nil {
+			continue
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			err = a.Close()
+		}
+		return a.st, err
+	}
+	return a.st, nil
+}

@@ -1,0 +1,89 @@
+package flattened
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"sort"
+)
+
+// Coverage is a set of bytes of a file: those that have come. The zero Coverage is empty. It is not safe for
+// concurrent use.
+type Coverage struct {
+	spans []span // sorted, disjoint, not touching
+	bytes int64
+}
+
+// span is the bytes [off, end).
+type span struct{ off, end int64 }
+
+// Add adds n bytes from off on, neither of them negative, and returns how many of them are new.
+func (c *Coverage) Add(off, n int64) (fresh int64) {
+	if n <= 0 {
+		return 0
+	}
+	s := span{off, off + n}
+	// The spans i to j-1 overlap or touch the new one.
+	i := sort.Search(len(c.spans), func(i int) bool { return c.spans[i].end >= off })
+	j, had := i, int64(0)
+	for ; j < len(c.spans) && c.spans[j].off <= off+n; j++ {
+		old := c.spans[j]
+		had += old.end - old.off
+		s.off, s.end = min(s.off, old.off), max(s.end, old.end)
+	}
+	c.spans = slices.Replace(c.spans, i, j, s)
+	fresh = s.end - s.off - had
+	c.bytes += fresh
+	return fresh
+}
+
+// Has reports whether all of the n bytes from off on are in c.
+func (c *Coverage) Has(off, n int64) bool { return n <= 0 || c.From(off) >= n }
+
+// From returns how many bytes from off on are in c without a gap.
+func (c *Coverage) From(off int64) int64 {
+	i := sort.Search(len(c.spans), func(i int) bool { return c.spans[i].end > off })
+	if i == len(c.spans) || c.spans[i].off > off {
+		return 0
+	}
+	return c.spans[i].end - off
+}
+
+// Bytes returns the number of bytes in c.
+func (c *Coverage) Bytes() int64 { return c.bytes }
+
+// Spans returns the number of pieces that c consists of.
+func (c *Coverage) Spans() int { return len(c.spans) }
+
+// End returns the end of the last byte, 0 when c is empty.
+func (c *Coverage) End() int64 {
+	if len(c.spans) == 0 {
+		return 0
+	}
+	return c.spans[len(c.spans)-1].end
+}
+
+// MarshalJSON writes the pieces as a list of first byte and end of each.
+func (c *Coverage) MarshalJSON() ([]byte, error) {
+	pairs := make([][2]int64, len(c.spans))
+	for i, s := range c.spans {
+		pairs[i] = [2]int64{s.off, s.end}
+	}
+	return json.Marshal(pairs)
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (c *Coverage) UnmarshalJSON(b []byte) error {
+	var pairs [][2]int64
+	if err := json.Unmarshal(b, &pairs); err != nil {
+		return err
+	}
+	*c = Coverage{}
+	for _, p := range pairs {
+		if p[0] < c.End() || p[1] <= p[0] {
+			return errors.New("flattened: ranges out of order")
+		}
+		c.Add(p[0], p[1]-p[0])
+	}
+	return nil
+}
