@@ -8,6 +8,8 @@ const (
 	ManifestName   = "manifest.json"
 	JournalName    = "chunks"
 	SumsName       = "SHA256SUMS"
+	KeptDirName    = "files"      // what else the sender of the dump sent
+	KeptListName   = "files.json" // what is in there
 
 	tmpSuffix = ".tmp" // a file that is being written and has not got its name yet
 )

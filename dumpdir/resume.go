@@ -59,6 +59,9 @@ func (c *core) resume() error {
 	if err := c.removeTemporary(names); err != nil {
 		return err
 	}
+	if err := c.cleanKept(); err != nil {
+		return err
+	}
 	c.adopt(jr)
 	good := c.loadManifest(slices.Contains(names, ManifestName))
 	if c.seal != nil && (c.seal.state == StateComplete || !c.opts.Reopen) {
@@ -158,7 +161,7 @@ func readManifest(fsys FS, name string) (*Manifest, error) {
 func (c *core) resumeSealed(names []string) error {
 	c.sealing = true
 	if slices.Contains(names, SumsName) && !slices.Contains(names, IncompleteName) {
-		return nil
+		return c.sumKept()
 	}
 	return c.finishSeal()
 }

@@ -24,13 +24,23 @@ type Result struct {
 // SHA-256; when ctx ends it, the writer has failed and the dump can be resumed as if Seal had
 // not been called.
 func (w *Writer) Seal(ctx context.Context, reason string) (Result, error) {
+	return w.seal(ctx, reason, false)
+}
+
+// SealPartial is Seal for a plan that is known not to be all of the dump: with pages it is partial even when none
+// of the plan is missing. The reason must not be empty.
+func (w *Writer) SealPartial(ctx context.Context, reason string) (Result, error) {
+	return w.seal(ctx, reason, true)
+}
+
+func (w *Writer) seal(ctx context.Context, reason string, partial bool) (Result, error) {
 	c := w.c
 	if err := c.enter(w); err != nil {
 		return Result{}, err
 	}
 	defer c.commitMu.Unlock()
 	if c.seal == nil {
-		if err := c.sealNow(ctx, reason); err != nil {
+		if err := c.sealNow(ctx, reason, partial); err != nil {
 			return Result{}, err
 		}
 		if err := c.finishSeal(); err != nil {
@@ -61,8 +71,8 @@ func (c *core) result() Result {
 }
 
 // sealNow does everything up to the journal's seal record. commitMu is held.
-func (c *core) sealNow(ctx context.Context, reason string) error {
-	seal, err := c.beginSeal(reason)
+func (c *core) sealNow(ctx context.Context, reason string, partial bool) error {
+	seal, err := c.beginSeal(reason, partial)
 	if err != nil {
 		return err
 	}
@@ -83,7 +93,7 @@ func (c *core) sealNow(ctx context.Context, reason string) error {
 }
 
 // beginSeal decides what the dump is. From its success on no chunk is taken.
-func (c *core) beginSeal(reason string) (*sealRecord, error) {
+func (c *core) beginSeal(reason string, partial bool) (*sealRecord, error) {
 	c.mu.Lock()
 	c.sealing = true
 	c.dropBuilder()
@@ -101,7 +111,7 @@ func (c *core) beginSeal(reason string) (*sealRecord, error) {
 	case p.Missing() > 0 && reason == "":
 		c.sealing = false
 		return nil, fmt.Errorf("%w: %d of %d", ErrMissingPages, p.Missing(), p.Planned)
-	case p.Missing() > 0:
+	case p.Missing() > 0 || partial:
 		seal.state, seal.reason = StatePartial, clean(reason, maxReason)
 	}
 	return seal, nil
@@ -179,6 +189,13 @@ func (c *core) sums() (string, error) {
 	}
 	if c.log != nil {
 		b.WriteString(sumLine(c.log.sum, LogName))
+	}
+	kept, err := readKept(c.fs, c.dir)
+	if err != nil {
+		return "", err
+	}
+	for _, f := range kept {
+		b.WriteString(f.sumLine())
 	}
 	return b.String(), nil
 }

@@ -77,6 +77,9 @@ func (v *verifier) run() error {
 	if err := v.log(); err != nil {
 		return err
 	}
+	if err := v.keptFiles(); err != nil {
+		return err
+	}
 	if v.jr.plan != nil {
 		if err := v.vmcore(); err != nil {
 			return err
@@ -321,6 +324,13 @@ func (v *verifier) wantSums() (map[string]string, error) {
 	}
 	if v.jr.log != nil {
 		want[LogName] = sumLine(v.jr.log.sum, LogName)
+	}
+	kept, err := readKept(v.d.fs, v.d.dir) // again: one may have come meanwhile
+	if err := ignoreDamage(err); err != nil {
+		return nil, err
+	}
+	for _, f := range kept {
+		want[f.path()] = f.sumLine()
 	}
 	if v.jr.plan != nil && v.vm != nil {
 		v.rep.SHA256 = hex.EncodeToString(v.sum.Sum(nil))

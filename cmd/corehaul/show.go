@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
@@ -30,12 +32,22 @@ func newShow(a *app) *cobra.Command {
 	return cmd
 }
 
-func (a *app) show(_ context.Context, t *target) error {
+// shown is a dump as --json prints it.
+type shown struct {
+	storage.Entry
+	Files []dumpdir.KeptFile `json:"files,omitempty"` // kept beside it
+}
+
+func (a *app) show(ctx context.Context, t *target) error {
 	if t.store == nil {
 		return a.showFile(t.path)
 	}
+	files, err := keptFiles(ctx, t)
+	if err != nil {
+		return err
+	}
 	if a.json {
-		return cli.JSON(a.stdio.Out, t.entry)
+		return cli.JSON(a.stdio.Out, shown{t.entry, files})
 	}
 	m := &t.entry.Manifest
 	rows := facts{
@@ -74,12 +86,30 @@ func (a *app) show(_ context.Context, t *target) error {
 			{"pages of RAM", counts(p.Classes)},
 		}...)
 	}
+	for _, f := range files {
+		rows = append(rows, [2]string{"file", fmt.Sprintf("%s (%s)", f.Name, cli.Bytes(uint64(max(f.Size, 0))))})
+	}
 	if v := t.entry.Verification; v != nil {
 		for _, f := range v.Findings {
 			rows = append(rows, [2]string{"damage", findingLine(f)})
 		}
 	}
 	return rows.print(a)
+}
+
+// keptFiles returns what is kept beside a dump. Damage is what verify tells of.
+func keptFiles(ctx context.Context, t *target) ([]dumpdir.KeptFile, error) {
+	d, err := t.dump(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = d.Close() }() // only read
+	files, err := d.Kept()
+	var damage *dumpdir.DamageError
+	if errors.As(err, &damage) {
+		return nil, nil
+	}
+	return files, err
 }
 
 // pinText tells since when a dump is pinned, and why.

@@ -1,0 +1,209 @@
+package dumpdir
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Limits of what is kept beside a dump.
+const (
+	MaxKept      = 64 // files
+	MaxKeptBytes = 1 << 40
+	maxKeptName  = 200
+)
+
+// ErrBadKeptName is returned for a name that no kept file may have.
+var ErrBadKeptName = errors.New("no name for a file of a dump")
+
+// KeptFile is a file that the sender sent with its dump, and that is no part of it.
+type KeptFile struct {
+	Name   string    `json:"name"` // in KeptDirName
+	Size   int64     `json:"size"`
+	SHA256 string    `json:"sha256"`
+	Time   time.Time `json:"time"` // when it was stored
+}
+
+// keptList is files.json.
+type keptList struct {
+	Version int        `json:"version"`
+	Files   []KeptFile `json:"files"`
+}
+
+// path returns the name of the file in the dump's directory, as SHA256SUMS has it.
+func (f *KeptFile) path() string { return KeptDirName + "/" + f.Name }
+
+func (f *KeptFile) sumLine() string { return f.SHA256 + "  " + f.path() + "\n" }
+
+// ValidKeptName reports whether a kept file can have this name: 1 to 200 bytes, of printable characters, without slashes and
+// backslashes, not beginning with a dot and not ending in .tmp.
+func ValidKeptName(name string) bool {
+	return name != "" && len(name) <= maxKeptName && name == clean(name, maxKeptName) && !strings.ContainsAny(name, `/\`) &&
+		name[0] != '.' && !strings.HasSuffix(name, tmpSuffix)
+}
+
+// readKept reads files.json; without one there are no files. Errors are a *DamageError or match ErrUnsupported, or are the file system's.
+func readKept(fsys FS, dir string) ([]KeptFile, error) {
+	var l keptList
+	ok, err := readSideFile(fsys, dir, KeptListName, &l, func() bool {
+		return l.Version == SideFileVersion && len(l.Files) <= MaxKept && !slices.ContainsFunc(l.Files, func(f KeptFile) bool {
+			sum, err := hex.DecodeString(f.SHA256)
+			return !ValidKeptName(f.Name) || f.Size < 0 || err != nil || len(sum) != sha256.Size || !writable(f.Time)
+		})
+	})
+	if err != nil || !ok {
+		return nil, err
+	}
+	return l.Files, nil
+}
+
+// Kept returns what is kept beside the dump.
+func (d *Dump) Kept() ([]KeptFile, error) { return readKept(d.fs, d.dir) }
+
+// Keep stores a file beside the dump, sealed or not, in the place of one that has the name. It is durable on return, and so is its line
+// in SHA256SUMS if the dump is sealed. r should not wait for a peer: nothing else is written meanwhile. Errors
+// match ErrBadKeptName, or are those of r or the disk, and leave the writer as it was.
+func (w *Writer) Keep(name string, r io.Reader) error {
+	c := w.c
+	if !ValidKeptName(name) {
+		return fmt.Errorf("%q: %w", name, ErrBadKeptName)
+	}
+	if err := c.enter(w); err != nil {
+		return err
+	}
+	defer c.commitMu.Unlock()
+	kept, err := readKept(c.fs, c.dir)
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(kept, func(f KeptFile) bool { return f.Name == name })
+	if at < 0 && len(kept) >= MaxKept {
+		return fmt.Errorf("%w: %d files are kept already", ErrBadKeptName, len(kept))
+	}
+	f, err := c.storeKept(name, r)
+	if err != nil {
+		return err
+	}
+	if at < 0 {
+		kept = append(kept, f)
+	} else {
+		kept[at] = f
+	}
+	if err := saveSideFile(c.fs, c.dir, KeptListName, keptList{Version: SideFileVersion, Files: kept}); err != nil {
+		return err
+	}
+	if c.seal == nil {
+		return nil
+	}
+	return c.sumKept()
+}
+
+// storeKept writes the file itself. A file that it replaces is without its right place in files.json until that is
+// written, too; the next Keep, of the same file again, brings them together.
+func (c *core) storeKept(name string, r io.Reader) (KeptFile, error) {
+	dir := c.path(KeptDirName)
+	if err := c.fs.MkdirAll(dir); err != nil {
+		return KeptFile{}, err
+	}
+	tmp := path.Join(dir, name+tmpSuffix)
+	f, err := c.fs.Create(tmp)
+	if err != nil {
+		return KeptFile{}, err
+	}
+	sum := sha256.New()
+	size, err := io.Copy(io.NewOffsetWriter(f, 0), io.TeeReader(io.LimitReader(r, MaxKeptBytes), sum))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return KeptFile{}, errors.Join(err, ignoreNotExist(c.fs.Remove(tmp)))
+	}
+	if err := c.fs.Rename(tmp, path.Join(dir, name)); err != nil {
+		return KeptFile{}, err
+	}
+	kept := KeptFile{Name: name, Size: size, SHA256: hex.EncodeToString(sum.Sum(nil)), Time: time.Now().UTC().Truncate(time.Second)}
+	return kept, c.fs.SyncDir(dir)
+}
+
+// sumKept brings the lines of kept files in SHA256SUMS of a sealed dump in line with files.json. All other lines stay: what they sum up
+// may have been damaged since.
+func (c *core) sumKept() error {
+	kept, err := readKept(c.fs, c.dir)
+	if err != nil || len(kept) == 0 {
+		return ignoreDamage(err)
+	}
+	old, err := readSmall(c.fs, c.path(SumsName), maxSumsLen)
+	if err != nil {
+		return ignoreDamage(err)
+	}
+	var b strings.Builder
+	for line := range strings.Lines(string(old)) {
+		if !strings.Contains(line, "  "+KeptDirName+"/") {
+			b.WriteString(line)
+		}
+	}
+	for _, f := range kept {
+		b.WriteString(f.sumLine())
+	}
+	if b.String() == string(old) {
+		return nil
+	}
+	return SaveFile(c.fs, c.dir, SumsName, []byte(b.String()))
+}
+
+// ignoreDamage leaves damage to the verifier.
+func ignoreDamage(err error) error {
+	if isDamage(err) {
+		return nil
+	}
+	return err
+}
+
+// cleanKept removes what was not finished.
+func (c *core) cleanKept() error {
+	files, err := c.fs.ReadDir(c.path(KeptDirName))
+	if err := ignoreNotExist(err); err != nil {
+		return err
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, tmpSuffix) {
+			if err := ignoreNotExist(c.fs.Remove(c.path(path.Join(KeptDirName, name)))); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// keptFiles compares kept files with files.json.
+func (v *verifier) keptFiles() error {
+	kept, err := readKept(v.d.fs, v.d.dir)
+	if isDamage(err) {
+		v.find(Finding{File: KeptListName, Offset: -1, Where: "files", Text: err.Error()})
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, f := range kept {
+		size, sum, err := hashFile(v.d.fs, path.Join(v.d.dir, f.path()), v.ctx.Err)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			v.find(Finding{File: f.path(), Offset: -1, Where: "files", Text: "missing"})
+		case err != nil:
+			return err
+		case size != f.Size:
+			v.find(Finding{File: f.path(), Offset: min(size, f.Size), Where: "files", Text: fmt.Sprintf("%d bytes long, not %d", size, f.Size)})
+		case hex.EncodeToString(sum[:]) != f.SHA256:
+			v.find(Finding{File: f.path(), Offset: -1, Where: "files", Text: "SHA-256 is not the one in " + KeptListName})
+		}
+	}
+	return nil
+}
