@@ -25,6 +25,8 @@ type host struct {
 	mu      sync.Mutex
 	state   *hostState
 	uploads map[uint64]*upload // by number of the file
+
+	usage usage
 }
 
 // tree is a host as one peer sees it.
@@ -189,18 +191,30 @@ func (d *dirState) put(name string, f *fileState) {
 	d.Files[name] = f
 }
 
-// drop deletes the bytes of a file that has no name any more. mu is held.
+// drop deletes the bytes of a file that has no name any more, unless a dump is being made of it. mu is held.
 func (h *host) drop(f *fileState) {
 	if u := h.uploads[f.Num]; u != nil {
-		u.revoke()
 		delete(h.uploads, f.Num)
+		u.revoke() // what it has written goes when it ends
+		return
 	}
-	if err := os.Remove(h.filePath(f.Num)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		h.svc.cfg.Log.Warn("cannot remove a staged file", "host", h.name, "error", err)
+	if !h.busy(f.Num) {
+		h.remove(f.Num)
 	}
 }
 
-func (h *host) filePath(num uint64) string { return filepath.Join(h.dir, fmt.Sprintf("%d.file", num)) }
+// remove deletes the bytes of file num. mu is held.
+func (h *host) remove(num uint64) {
+	for _, kind := range []string{"file", "image", "map"} {
+		if err := os.Remove(h.path(num, kind)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			h.svc.cfg.Log.Warn("cannot remove a staged file", "host", h.name, "error", err)
+		}
+	}
+}
+
+func (h *host) path(num uint64, kind string) string {
+	return filepath.Join(h.dir, fmt.Sprintf("%d.%s", num, kind))
+}
 
 // Stat implements Tree.
 func (t *tree) Stat(p string) (fs.FileInfo, error) {
@@ -267,8 +281,10 @@ func (t *tree) Open(p string) (Download, error) {
 		return nil, pathError("open", p, syscall.EISDIR)
 	case f == nil:
 		return nil, pathError("open", p, fs.ErrNotExist)
+	case f.Image != nil || f.Status == fileArriving:
+		return nil, pathError("open", p, fs.ErrPermission)
 	}
-	file, err := os.Open(t.filePath(f.Num))
+	file, err := os.Open(t.path(f.Num, "file"))
 	if err != nil {
 		return nil, pathError("open", p, errors.Unwrap(err))
 	}

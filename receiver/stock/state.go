@@ -39,6 +39,17 @@ type dirState struct {
 	Temp  bool                  `json:"temp,omitempty"`
 	Peer  string                `json:"peer,omitempty"` // address that wrote into it last
 	Files map[string]*fileState `json:"files,omitempty"`
+	Dump  *dumpState            `json:"dump,omitempty"`  // what is made of the files; nil: nothing yet
+	Dumps int                   `json:"dumps,omitempty"` // how many dumps came of the directory before this one
+}
+
+// dumpState is the dump that comes of a directory.
+type dumpState struct {
+	ID    string     `json:"id"`
+	Log   uint64     `json:"log,omitempty"`   // number of the file that is stored as its log
+	Image *fileState `json:"image,omitempty"` // the file that is taken for its pages
+	// Sealed tells that it has all that is ever to come, other files apart.
+	Sealed bool `json:"sealed,omitempty"`
 }
 
 // fileStatus is how far a file got.
@@ -57,6 +68,9 @@ type fileState struct {
 	Mod    time.Time  `json:"mod"`
 	Status fileStatus `json:"status"`
 	Reason string     `json:"reason,omitempty"` // why it is broken
+
+	Image *imageState `json:"image,omitempty"` // the dump in it; nil: it is a small file
+	Kept  bool        `json:"kept,omitempty"`  // beside the dump of the directory
 }
 
 func newHostState() *hostState {

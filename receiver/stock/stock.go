@@ -1,13 +1,13 @@
 package stock
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/corehaul/corehaul/storage"
@@ -28,11 +28,14 @@ type Config struct {
 	Reserve uint64
 	// MaxHostBytes is how much may be stored of one host, in bytes, what is still arriving included; 0 for no limit.
 	MaxHostBytes uint64
-	// Grace is how long a directory waits for its client to come back before what is there is taken as all there is.
+	// Grace is how long a directory waits for its client to come back before what is there is taken as all there is; DefaultGrace when it is 0.
 	Grace time.Duration
-	// Codec compresses pages that do not come compressed.
+	// Codec compresses pages that do not come compressed; snappy when it is 0.
 	Codec kdumpfile.Codec
 }
+
+// DefaultGrace is the Grace of a Config without one.
+const DefaultGrace = 10 * time.Minute
 
 // Peer is who uses a tree.
 type Peer struct {
@@ -44,6 +47,10 @@ type Peer struct {
 type Service struct {
 	cfg Config
 
+	jobs     *jobs
+	decoders *decoders
+	staged   atomic.Int64 // bytes of all hosts that wait to be dumps
+
 	mu    sync.Mutex
 	hosts map[string]*host
 }
@@ -53,13 +60,37 @@ func Open(cfg Config) (*Service, error) {
 	if cfg.Dir == "" || cfg.Store == nil {
 		return nil, errors.New("stock: no directory or no store")
 	}
+	if cfg.Grace <= 0 {
+		cfg.Grace = DefaultGrace
+	}
+	if cfg.Codec == kdumpfile.Raw {
+		cfg.Codec = kdumpfile.Snappy
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, hosts: map[string]*host{}}, nil
+	s := &Service{cfg: cfg, jobs: newJobs(), decoders: newDecoders(), hosts: map[string]*host{}}
+	return s, s.adopt()
+}
+
+// adopt opens the trees that an earlier process left.
+func (s *Service) adopt() error {
+	entries, err := os.ReadDir(s.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if storage.CheckHost(e.Name()) != nil || !e.IsDir() {
+			continue
+		}
+		if _, err := s.host(e.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Tree returns the tree of the peer's host. The error matches storage.ErrBadName, or is of the disk.
@@ -89,12 +120,10 @@ func (s *Service) host(name string) (*host, error) {
 		return nil, err
 	}
 	h := &host{svc: s, name: name, dir: dir, state: state, uploads: map[uint64]*upload{}}
+	if err := errors.Join(h.adopt(), h.sweep()); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	h.unstage()
 	s.hosts[name] = h
 	return h, nil
-}
-
-// Run makes dumps of what arrives, until ctx is done.
-func (s *Service) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
 }

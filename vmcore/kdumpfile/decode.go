@@ -48,6 +48,16 @@ func decodeHeaders(r io.ReaderAt, size int64) (*fileHeader, error) {
 	return h, h.checkBitmaps(size, binary.ByteOrder(h.order()).Uint32(main[offBitmapBlocks:]))
 }
 
+// Bitmaps returns where the bitmaps of a file of so many bytes begin, the same place twice when there is one only, and how many bytes
+// of each have a meaning: for a caller that does not want to read, or have memory for, bitmaps that are holes. Errors are those of New.
+func Bitmaps(r io.ReaderAt, size int64) (first, second, n int64, err error) {
+	h, err := decodeHeaders(r, size)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	return h.l.Bitmap1, h.l.Bitmap2, int64((h.MaxPFN + 7) / 8), nil //nolint:gosec // at most 1 << 37
+}
+
 func (h *fileHeader) decodeMain(b []byte, size int64) error {
 	switch {
 	case bytes.HasPrefix(b, []byte(diskSignature)):

@@ -1,0 +1,243 @@
+package stock
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"syscall"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/kernel/printk"
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+)
+
+// commitBytes is about how much page data comes between two commits.
+const commitBytes = 32 << 20
+
+// importer copies the pages of a source to a dump.
+type importer struct {
+	ctx   context.Context
+	j     *job
+	s     *source
+	w     *dumpdir.Writer
+	chunk dumpdir.Chunk
+	sum   *xxh3.Hasher
+
+	put     int64 // bytes since the last commit
+	missing uint64
+	first   error // why the first of the missing pages is missing
+}
+
+// pagesOf stores the plan and all pages of s that are there. Errors about the dump itself match one of
+// vmcore's or dumpdir.ErrBadPlan.
+func (j *job) pagesOf(ctx context.Context, s *source, w *dumpdir.Writer) (*importer, error) {
+	im := &importer{ctx: ctx, j: j, s: s, w: w, sum: xxh3.New()}
+	if err := im.plan(); err != nil {
+		return nil, err
+	}
+	if err := s.chunks(w.Have(), im.putChunk); err != nil {
+		return nil, err
+	}
+	_, err := w.Commit()
+	return im, err
+}
+
+// plan stores the plan, unless it is there.
+func (im *importer) plan() error {
+	end, err := im.s.walkPlan(func(mem.Extent) error { return im.ctx.Err() })
+	if err != nil {
+		return err
+	}
+	if old, ok := im.w.Plan(); ok {
+		if old.Hash != end.Hash || old.Pages != end.Pages || old.Chunks != end.Chunks {
+			return fmt.Errorf("%w: the staged dump is not the one whose import was begun", dumpdir.ErrBadPlan)
+		}
+		return nil
+	}
+	facts := im.s.facts(im.j.svc.cfg.Codec)
+	if err := im.roomFor(end.Pages*24 + 2*uint64(facts.MaxPFN)/8); err != nil {
+		return err
+	}
+	b, err := im.w.StartPlan(facts)
+	if err != nil {
+		return err
+	}
+	defer b.Abort()
+	if _, err := im.s.walkPlan(b.Add); err != nil {
+		return err
+	}
+	return b.Finish(end)
+}
+
+// roomFor keeps the reserve of the store.
+func (im *importer) roomFor(n uint64) error {
+	space, err := im.j.svc.cfg.Store.Space(im.ctx)
+	if err != nil || space.Total == 0 || space.Free >= im.j.svc.cfg.Reserve+n {
+		return err
+	}
+	return fmt.Errorf("%w: %d bytes are free, %d reserved", syscall.ENOSPC, space.Free, im.j.svc.cfg.Reserve)
+}
+
+// putChunk stores what is there of a chunk.
+func (im *importer) putChunk(seq uint64, extents []mem.Extent) error {
+	if err := im.ctx.Err(); err != nil {
+		return err
+	}
+	c := &im.chunk
+	c.Seq, c.Extents, c.Pages, c.Data = seq, c.Extents[:0], c.Pages[:0], c.Data[:0]
+	im.sum.Reset()
+	for _, e := range extents {
+		for pfn := e.Start; pfn < e.End(); pfn++ {
+			if err := im.add(pfn); err != nil {
+				return err
+			}
+		}
+	}
+	if len(c.Extents) == 0 {
+		return nil
+	}
+	c.RawSum = im.sum.Sum64()
+	if err := im.roomFor(uint64(len(c.Data))); err != nil {
+		return err
+	}
+	if err := im.w.PutChunk(c); err != nil {
+		return err
+	}
+	if im.put += int64(len(c.Data)) + 1; im.put < commitBytes {
+		return nil
+	}
+	im.put = 0
+	_, err := im.w.Commit()
+	return err
+}
+
+// add adds a page to the chunk. One that is missing or makes no sense is left out.
+func (im *importer) add(pfn mem.PFN) error {
+	rec, stored, raw, err := im.s.record(pfn)
+	switch {
+	case err != nil && ofDump(err):
+		im.missing++
+		if im.first == nil {
+			im.first = err
+		}
+		return nil
+	case err != nil:
+		return err
+	}
+	c := &im.chunk
+	if zero(raw) {
+		extend(c, pfn, dumpdir.ExtentZero)
+		return nil
+	}
+	extend(c, pfn, dumpdir.ExtentData)
+	c.Pages, c.Data = append(c.Pages, rec), append(c.Data, stored...)
+	_, err = im.sum.Write(raw)
+	return err
+}
+
+// ofDump reports whether an error is about the dump, and not about the disk that it lies on.
+func ofDump(err error) bool {
+	for _, of := range []error{
+		vmcore.ErrExcluded, vmcore.ErrNotPresent, vmcore.ErrIncomplete, vmcore.ErrCorrupt, vmcore.ErrTruncated,
+		vmcore.ErrUnknownFormat, vmcore.ErrUnsupported, dumpdir.ErrBadPlan, errNoPages,
+	} {
+		if errors.Is(err, of) {
+			return true
+		}
+	}
+	return false
+}
+
+func zero(p []byte) bool {
+	for _, b := range p {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// lacks says why the dump is not complete; empty when it is.
+func (im *importer) lacks() string {
+	switch {
+	case im.s.lack != "":
+		return im.s.lack
+	case im.missing > 0:
+		return fmt.Sprintf("%d pages cannot be read in what the client sent: %v", im.missing, im.first)
+	}
+	return ""
+}
+
+// logOf stores the log that lies in the memory of the dump. A memory without one is no error.
+func (s *source) logOf(w *dumpdir.Writer) (bool, error) {
+	if s.kernel == nil {
+		return false, nil
+	}
+	r, pw := io.Pipe()
+	done := make(chan struct{})
+	log := &logPipe{w: pw}
+	go func() {
+		defer close(done)
+		_ = pw.CloseWithError(s.dumpLog(log)) // it returns nothing else
+	}()
+	defer func() { <-done }()
+	defer func() { _ = r.Close() }() // ends the goroutine; it returns nothing else
+	head := make([]byte, 1)
+	if _, err := io.ReadFull(r, head); err != nil {
+		return false, nil //nolint:nilerr // there is no log, and what keeps it from being read is of no use to anyone
+	}
+	err := w.StoreLog(io.MultiReader(bytes.NewReader(head), &untilError{r: r}))
+	return err == nil, err
+}
+
+// untilError is a log that cannot be read to its end: it ends where the reading does.
+type untilError struct{ r io.Reader }
+
+func (u *untilError) Read(p []byte) (int, error) {
+	n, err := u.r.Read(p)
+	if err != nil {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// maxLog bounds the log out of a hostile memory.
+const maxLog = 64 << 20
+
+// logPipe ends a log that is too long.
+type logPipe struct {
+	w io.Writer
+	n int64
+}
+
+func (l *logPipe) Write(p []byte) (int, error) {
+	if l.n += int64(len(p)); l.n > maxLog {
+		return 0, fs.ErrInvalid
+	}
+	return l.w.Write(p)
+}
+
+// extend adds a page to the extents of c.
+func extend(c *dumpdir.Chunk, pfn mem.PFN, kind dumpdir.ExtentKind) {
+	if n := len(c.Extents); n > 0 && c.Extents[n-1].Kind == kind && c.Extents[n-1].End() == pfn {
+		c.Extents[n-1].Count++
+		return
+	}
+	c.Extents = append(c.Extents, dumpdir.ChunkExtent{Extent: mem.Extent{Start: pfn, Count: 1}, Kind: kind})
+}
+
+// dumpLog writes the log as text. A bug in what reads hostile memory must not cost the dump.
+func (s *source) dumpLog(w io.Writer) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error: %v", p)
+		}
+	}()
+	return printk.Dump(s.kernel, w)
+}

@@ -1,0 +1,379 @@
+package stock
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/kernel/printk"
+	"github.com/corehaul/corehaul/storage"
+)
+
+// work does what is to be done with a directory now: the log first, then the pages, then all else. Whatever a kill
+// interrupts is done again.
+func (j *job) work(ctx context.Context) error {
+	if err := j.begin(); err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context) error{j.storeLog, j.importImage, j.sealRest, j.keep} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	j.h.mu.Lock()
+	settled := j.settled()
+	j.h.mu.Unlock()
+	if settled {
+		return j.finish()
+	}
+	return nil
+}
+
+// begin makes sure that there is a dump that takes what has come: a new one when the last is sealed and another
+// dump came in the same directory.
+func (j *job) begin() error {
+	return j.h.change(func(*hostState) error {
+		d := j.dir
+		_, next := j.nextImage()
+		if d.Dump != nil && d.Dump.Sealed && next != nil {
+			d.Dump = nil
+			d.Dumps++
+		}
+		if d.Dump == nil {
+			d.Dump = &dumpState{ID: j.dumpID()}
+		}
+		if d.Dump.Image == nil && next != nil {
+			d.Dump.Image = next
+		}
+		return nil
+	})
+}
+
+func (j *job) ref() storage.Ref { return storage.Ref{Host: j.h.name, ID: j.dir.Dump.ID} }
+
+// writer opens the dump, or makes it.
+func (j *job) writer(ctx context.Context) (*dumpdir.Writer, error) {
+	w, err := j.svc.cfg.Store.Resume(ctx, j.ref(), storage.ResumeOptions{Takeover: true})
+	if errors.Is(err, storage.ErrNotFound) {
+		return j.svc.cfg.Store.Create(ctx, dumpdir.Meta{
+			ID: j.dir.Dump.ID, Host: j.h.name, StartTime: j.dir.Born, Transport: "ssh", Peer: j.dir.Peer,
+			Sender: "kdump", Receiver: j.svc.cfg.Tool,
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	if res, ok := w.Result(); !ok || res.State != dumpdir.StateLogOnly || j.dir.Dump.Image == nil {
+		return w, nil
+	}
+	// Sealed by a hand other than this one, for which there was nothing but the log.
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return j.svc.cfg.Store.Resume(ctx, j.ref(), storage.ResumeOptions{Takeover: true, Reopen: true})
+}
+
+// with runs fn on the dump.
+func (j *job) with(ctx context.Context, fn func(w *dumpdir.Writer) error) error {
+	w, err := j.writer(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(w), w.Close())
+}
+
+// storeLog stores the log that the client sent.
+func (j *job) storeLog(ctx context.Context) error {
+	j.h.mu.Lock()
+	name, f := j.nextLog()
+	j.h.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	file, err := os.Open(j.h.path(f.Num, "file"))
+	if err != nil {
+		return j.gone(f, err)
+	}
+	defer func() { _ = file.Close() }() // only read
+	err = j.with(ctx, func(w *dumpdir.Writer) error {
+		if _, sealed := w.Result(); sealed {
+			return nil // sealed before the tree could say so
+		}
+		if err := w.StoreLog(file); err != nil {
+			return err
+		}
+		line, err := panicLine(io.NewSectionReader(file, 0, f.Size))
+		if err != nil {
+			return err
+		}
+		return w.UpdateMeta(func(m *dumpdir.Meta) { m.PanicLine, m.Peer = line, j.dir.Peer })
+	})
+	if err != nil {
+		return fmt.Errorf("log %s: %w", name, err)
+	}
+	j.svc.cfg.Log.Info("stored the log that a host sent", "host", j.h.name, "dump", j.dir.Dump.ID, "directory", j.path, "bytes", f.Size)
+	return j.h.change(func(*hostState) error {
+		j.dir.Dump.Log = f.Num
+		return nil
+	})
+}
+
+// gone handles a file whose bytes are missing. One that the client has replaced meanwhile is looked for again.
+func (j *job) gone(f *fileState, err error) error {
+	j.h.mu.Lock()
+	defer j.h.mu.Unlock()
+	for _, g := range j.dir.Files {
+		if g.Num == f.Num {
+			return err
+		}
+	}
+	return errAgain
+}
+
+// panicLine finds the line of a log that best tells what happened.
+func panicLine(r io.Reader) (string, error) {
+	var title printk.TitleFinder
+	lines := bufio.NewReaderSize(r, 2<<10) // the kernel's own limit for a record is 1 KiB (PRINTKRB_RECORD_MAX)
+	for {
+		line, more, err := lines.ReadLine()
+		if errors.Is(err, io.EOF) {
+			return title.Line(), nil
+		}
+		if err != nil {
+			return "", err
+		}
+		title.Add(string(line))
+		for more && err == nil { // the rest of a line that is too long
+			_, more, err = lines.ReadLine()
+		}
+	}
+}
+
+// importImage makes the pages of the dump out of what the client sent.
+func (j *job) importImage(ctx context.Context) error {
+	f := j.dir.Dump.Image // changed by this job only
+	if f == nil || j.dir.Dump.Sealed {
+		return nil
+	}
+	select {
+	case j.svc.jobs.imports <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-j.svc.jobs.imports }()
+	begin := time.Now()
+	var res dumpdir.Result
+	err := j.with(ctx, func(w *dumpdir.Writer) (err error) {
+		res, err = j.importInto(ctx, f, w)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	j.svc.cfg.Log.Info("made a dump of what a host sent", "host", j.h.name, "dump", j.dir.Dump.ID, "directory", j.path, "state", res.State,
+		"reason", res.Reason, "pages", res.Progress.Present, "missing", res.Progress.Missing(), "bytes", res.Progress.Bytes, "took", time.Since(begin).Round(time.Millisecond))
+	if err := j.sealed(f); err != nil {
+		return err
+	}
+	j.h.mu.Lock()
+	j.h.remove(f.Num)
+	j.h.mu.Unlock()
+	j.h.unstage()
+	return nil
+}
+
+// sealed notes that the dump is sealed, and durable.
+func (j *job) sealed(f *fileState) error {
+	return j.h.change(func(*hostState) error {
+		j.dir.Dump.Sealed, j.dir.Dump.Image = true, nil
+		if f != nil {
+			f.Image.Settled = true
+		}
+		return nil
+	})
+}
+
+func (j *job) importInto(ctx context.Context, f *fileState, w *dumpdir.Writer) (dumpdir.Result, error) {
+	if res, ok := w.Result(); ok {
+		return res, nil // sealed before the tree could say so
+	}
+	s, err := j.h.openSource(f, j.svc.cfg.Codec)
+	if err != nil {
+		return j.unreadable(ctx, f, w, err)
+	}
+	defer func() { _ = s.Close() }() // only read
+	if err := s.understand(); err != nil {
+		j.svc.cfg.Log.Debug("the kernel in a dump is not understood", "host", j.h.name, "error", err)
+	}
+	if err := j.describe(s, f, w); err != nil {
+		return dumpdir.Result{}, err
+	}
+	im, err := j.pagesOf(ctx, s, w)
+	if err != nil {
+		if _, planned := w.Plan(); !planned {
+			return j.unreadable(ctx, f, w, err)
+		}
+		return dumpdir.Result{}, err
+	}
+	if lack := im.lacks(); lack != "" {
+		return w.SealPartial(ctx, lack)
+	}
+	return w.Seal(ctx, "")
+}
+
+// describe stores what the dump says of itself, and the log in its memory if there is no other.
+func (j *job) describe(s *source, f *fileState, w *dumpdir.Writer) error {
+	line := ""
+	if w.Manifest().Bytes.Log == 0 {
+		ok, err := s.logOf(w)
+		if err != nil {
+			return err
+		}
+		if ok {
+			if line, err = s.panicLine(); err != nil {
+				return err
+			}
+		}
+	}
+	facts := s.facts(j.svc.cfg.Codec)
+	return w.UpdateMeta(func(m *dumpdir.Meta) {
+		m.Release, m.Nodename, m.Machine, m.CrashTime = facts.Utsname.Release, facts.Utsname.Nodename, facts.Utsname.Machine, facts.Time
+		m.BuildID, _ = s.img.Info().VMCOREINFO.String("BUILD-ID")
+		m.Sender, m.Peer = f.Image.describe(form(s.img.Info().Format)), j.dir.Peer
+		if line != "" {
+			m.PanicLine = line
+		}
+	})
+}
+
+// panicLine finds the panic line in the log in memory.
+func (s *source) panicLine() (string, error) {
+	r, w := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.dumpLog(&logPipe{w: w})
+		_ = w.Close() // it returns nothing else
+	}()
+	line, err := panicLine(r)
+	_ = r.Close() // it returns nothing else
+	<-done
+	return line, err
+}
+
+// unreadable seals a dump whose pages cannot be had. If all of the file is there, it is kept beside it: another program may know it.
+func (j *job) unreadable(ctx context.Context, f *fileState, w *dumpdir.Writer, cause error) (dumpdir.Result, error) {
+	if !ofDump(cause) {
+		return dumpdir.Result{}, cause
+	}
+	if f.Status == fileBroken {
+		return w.Seal(ctx, fmt.Sprintf("nothing of the dump can be read: %s (%v)", f.Reason, cause))
+	}
+	reason := "the dump cannot be read: " + cause.Error()
+	name, err := j.keepImage(f, w)
+	if err != nil {
+		return dumpdir.Result{}, err
+	}
+	return w.Seal(ctx, fmt.Sprintf("%s; it is kept as %s/%s", reason, dumpdir.KeptDirName, name))
+}
+
+// keepImage keeps the file that a dump was to be made of.
+func (j *job) keepImage(f *fileState, w *dumpdir.Writer) (name string, err error) {
+	kind := "image"
+	if f.Image.InPlace {
+		kind = "file"
+	}
+	file, err := os.Open(j.h.path(f.Num, kind))
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = file.Close() }() // only read
+	name = "vmcore"
+	j.h.mu.Lock()
+	for n, g := range j.dir.Files {
+		if g.Num == f.Num {
+			name = keptName(n)
+		}
+	}
+	j.h.mu.Unlock()
+	return name, w.Keep(name, file)
+}
+
+// sealRest seals a dump for which nothing more comes.
+func (j *job) sealRest(ctx context.Context) error {
+	j.h.mu.Lock()
+	rest := j.settled() && !j.dir.Dump.Sealed && j.dir.Dump.Image == nil
+	_, next := j.nextImage()
+	j.h.mu.Unlock()
+	if next != nil {
+		return errAgain
+	}
+	if !rest {
+		return nil
+	}
+	err := j.with(ctx, func(w *dumpdir.Writer) error {
+		_, err := w.Seal(ctx, "the client sent no vmcore")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	j.svc.cfg.Log.Warn("a host sent no vmcore", "host", j.h.name, "dump", j.dir.Dump.ID, "directory", j.path)
+	return j.sealed(nil)
+}
+
+// keep keeps the other files of the client beside the sealed dump.
+func (j *job) keep(ctx context.Context) error {
+	for {
+		j.h.mu.Lock()
+		name := ""
+		if j.dir.Dump.Sealed {
+			name = j.nextKept()
+		}
+		f := j.dir.Files[name]
+		j.h.mu.Unlock()
+		if f == nil {
+			return nil
+		}
+		if err := j.keepFile(ctx, name, f); err != nil {
+			return err
+		}
+		err := j.h.change(func(*hostState) error {
+			f.Kept = true
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// keepFile keeps one file. What the dump does not take, because of its name or their number, is said and left.
+func (j *job) keepFile(ctx context.Context, name string, f *fileState) error {
+	file, err := os.Open(j.h.path(f.Num, "file"))
+	if err != nil {
+		return j.gone(f, err)
+	}
+	defer func() { _ = file.Close() }() // only read
+	w, err := j.svc.cfg.Store.Resume(ctx, j.ref(), storage.ResumeOptions{Takeover: true})
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil // removed meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	err = errors.Join(w.Keep(keptName(name), file), w.Close())
+	if errors.Is(err, dumpdir.ErrBadKeptName) {
+		j.svc.cfg.Log.Warn("a file is not kept beside its dump", "host", j.h.name, "dump", j.dir.Dump.ID, "file", name, "error", err)
+		return nil
+	}
+	return err
+}
