@@ -89,15 +89,20 @@ func capturePort(t *testing.T, address string) string {
 // its network, that sends to an address of this host. settings are lines of its configuration.
 func captureInitrd(t *testing.T, s *judgesStore, address, kernel, settings string, modules ...string) string {
 	t.Helper()
+	return capturePack(t, kernel, fmt.Sprintf("to = [\"tls://%s:%s\"]\nidentity = %q\npatience = \"5m\"\n%s",
+		lab.HostFromGuest, capturePort(t, address), s.issue(t, captureHost), settings), modules...)
+}
+
+// capturePack packs the initramfs of a guest with a configuration, to which the network's is added.
+func capturePack(t *testing.T, kernel, settings string, modules ...string) string {
+	t.Helper()
 	k, err := lab.GetKernel(t.Context(), kernel)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	identity, config, initrd := s.issue(t, captureHost), filepath.Join(dir, "send.toml"), filepath.Join(dir, "capture.img")
-	text := fmt.Sprintf("to = [\"tls://%s:%s\"]\nidentity = %q\npatience = \"5m\"\n%s[network]\nmode = \"dhcp\"\n",
-		lab.HostFromGuest, capturePort(t, address), identity, settings)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	config, initrd := filepath.Join(dir, "send.toml"), filepath.Join(dir, "capture.img")
+	if err := os.WriteFile(config, []byte(settings+"[network]\nmode = \"dhcp\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	args := []string{"initrd", "--kernel-modules", k.ModulesDir, "--config", config, "-o", initrd}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/url"
@@ -23,7 +24,7 @@ import (
 type judgesStore struct {
 	data, ca, identity string
 	target             string // once it was started
-	ssh                string // the second one, of a receiver with --ssh
+	ssh                string // the second one, of a receiver with --authorized-keys
 	log                string // path of its log, of all its processes
 	flags              []string
 	cmd                *exec.Cmd // nil while it does not run
@@ -75,6 +76,9 @@ func (s *judgesStore) start(tb testing.TB) {
 		args = append(args, "--tls", s.address(tb))
 	case !strings.Contains(strings.Join(s.flags, " "), "--tls"):
 		args = append(args, "--tls", "127.0.0.1:0")
+	}
+	if said := strings.Join(s.flags, " "); strings.Contains(said, "--authorized-keys") && !strings.Contains(said, "--ssh") {
+		args = append(args, "--ssh", cmp.Or(strings.TrimPrefix(s.ssh, "ssh://"), "127.0.0.1:0"))
 	}
 	// The context of the test ends before its cleanups, which are to stop it gently.
 	s.cmd = exec.CommandContext(context.WithoutCancel(tb.Context()), judgesBin+"corehaul", args...)
