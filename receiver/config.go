@@ -34,6 +34,8 @@ type Config struct {
 	MaxHostBytes uint64
 	// Rules say what is taken of which dump; the first that matches counts. Without one, all is.
 	Rules []Rule
+	// Foreign, when set, names arriving dumps that another part of the process writes and is going to seal.
+	Foreign func(storage.Ref) bool
 	// MaxConnections is how many connections may be open; more are closed at once.
 	MaxConnections int
 	// Reserve is the free space of the store, in bytes, that dumps must leave.

@@ -74,9 +74,9 @@ func (s *Server) adopt(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for ref := range left {
-		if s.claims[ref] != nil {
-			continue // its sender was quicker
+	for ref, ours := range left {
+		if !ours || s.claims[ref] != nil {
+			continue // another part of the process has it, or its sender was quicker
 		}
 		s.cfg.Log.Info("found an unfinished dump; its sender may come back",
 			"host", ref.Host, "dump", ref.ID, "grace", s.cfg.ResumeGrace)
@@ -85,7 +85,7 @@ func (s *Server) adopt(ctx context.Context) error {
 	return nil
 }
 
-// left returns the dumps that are arriving or have a challenger.
+// left returns the dumps that are arriving or have a challenger, and whether they are this Server's to seal.
 func (s *Server) left(ctx context.Context) (map[storage.Ref]bool, error) {
 	left := map[storage.Ref]bool{}
 	arriving, err := s.cfg.Store.List(ctx, storage.Filter{State: dumpdir.StateArriving})
@@ -93,7 +93,7 @@ func (s *Server) left(ctx context.Context) (map[storage.Ref]bool, error) {
 		return nil, fmt.Errorf("receiver: list arriving dumps: %w", err)
 	}
 	for _, e := range arriving {
-		left[e.Ref] = true
+		left[e.Ref] = s.cfg.Foreign == nil || !s.cfg.Foreign(e.Ref)
 	}
 	contested, err := s.cfg.Store.Challengers().List(ctx)
 	if err != nil {

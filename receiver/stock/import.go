@@ -61,7 +61,7 @@ func (im *importer) plan() error {
 		return nil
 	}
 	facts := im.s.facts(im.j.svc.cfg.Codec)
-	if err := im.roomFor(end.Pages*24 + 2*uint64(facts.MaxPFN)/8); err != nil {
+	if err := im.j.roomFor(im.ctx, end.Pages*24+2*uint64(facts.MaxPFN)/8); err != nil {
 		return err
 	}
 	b, err := im.w.StartPlan(facts)
@@ -76,12 +76,12 @@ func (im *importer) plan() error {
 }
 
 // roomFor keeps the reserve of the store.
-func (im *importer) roomFor(n uint64) error {
-	space, err := im.j.svc.cfg.Store.Space(im.ctx)
-	if err != nil || space.Total == 0 || space.Free >= im.j.svc.cfg.Reserve+n {
+func (j *job) roomFor(ctx context.Context, n uint64) error {
+	space, err := j.svc.cfg.Store.Space(ctx)
+	if err != nil || space.Total == 0 || space.Free >= j.svc.cfg.Reserve+n {
 		return err
 	}
-	return fmt.Errorf("%w: %d bytes are free, %d reserved", syscall.ENOSPC, space.Free, im.j.svc.cfg.Reserve)
+	return fmt.Errorf("%w: %d bytes are free, %d reserved", syscall.ENOSPC, space.Free, j.svc.cfg.Reserve)
 }
 
 // putChunk stores what is there of a chunk.
@@ -103,7 +103,7 @@ func (im *importer) putChunk(seq uint64, extents []mem.Extent) error {
 		return nil
 	}
 	c.RawSum = im.sum.Sum64()
-	if err := im.roomFor(uint64(len(c.Data))); err != nil {
+	if err := im.j.roomFor(im.ctx, uint64(len(c.Data))); err != nil {
 		return err
 	}
 	if err := im.w.PutChunk(c); err != nil {

@@ -325,15 +325,18 @@ func (u *upload) end(cause error) error {
 	}
 	u.done = true
 	defer u.cancel(fs.ErrClosed)
-	broken := u.err
-	if err := u.finish(); broken == nil {
-		broken = err
-	}
+	broken, err := u.err, u.finish()
 	img := u.theImage()
-	if broken == nil && (img == nil || !img.state.Marked) {
-		broken = cause // an end marker needs nobody's word
+	switch marked := img != nil && img.state.Marked; {
+	case broken != nil:
+	case err != nil && cause != nil:
+		broken = fmt.Errorf("%w: %w", cause, err)
+	case err != nil:
+		broken = err
+	case !marked: // an end marker needs nobody's word
+		broken = cause
 	}
-	err := u.settle(img)
+	err = u.settle(img)
 	if broken == nil {
 		broken = err
 	}

@@ -278,15 +278,21 @@ func (j *job) unreadable(ctx context.Context, f *fileState, w *dumpdir.Writer, c
 		return w.Seal(ctx, fmt.Sprintf("nothing of the dump can be read: %s (%v)", f.Reason, cause))
 	}
 	reason := "the dump cannot be read: " + cause.Error()
-	name, err := j.keepImage(f, w)
+	name, err := j.keepImage(ctx, f, w)
 	if err != nil {
 		return dumpdir.Result{}, err
 	}
-	return w.Seal(ctx, fmt.Sprintf("%s; it is kept as %s/%s", reason, dumpdir.KeptDirName, name))
+	if name != "" {
+		reason += fmt.Sprintf("; it is kept as %s/%s", dumpdir.KeptDirName, name)
+	}
+	return w.Seal(ctx, reason)
 }
 
-// keepImage keeps the file that a dump was to be made of.
-func (j *job) keepImage(f *fileState, w *dumpdir.Writer) (name string, err error) {
+// maxGaps is how much of a file may be holes for it to be worth a copy, in which they are bytes.
+const maxGaps = 16 << 20
+
+// keepImage keeps the file that a dump was to be made of. The name is empty when it consists of holes.
+func (j *job) keepImage(ctx context.Context, f *fileState, w *dumpdir.Writer) (name string, err error) {
 	kind := "image"
 	if f.Image.InPlace {
 		kind = "file"
@@ -296,6 +302,13 @@ func (j *job) keepImage(f *fileState, w *dumpdir.Writer) (name string, err error
 		return "", err
 	}
 	defer func() { _ = file.Close() }() // only read
+	st, err := file.Stat()
+	if err != nil || st.Size()-stored(st) > maxGaps {
+		return "", err
+	}
+	if err := j.roomFor(ctx, uint64(st.Size())); err != nil { //nolint:gosec // not negative
+		return "", err
+	}
 	name = "vmcore"
 	j.h.mu.Lock()
 	for n, g := range j.dir.Files {

@@ -1,0 +1,333 @@
+package stock
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/vmcore"
+)
+
+// record appends a record header and so many bytes of payload.
+func record(b []byte, off, size int64, payload int) []byte {
+	b = binary.BigEndian.AppendUint64(b, uint64(off))
+	b = binary.BigEndian.AppendUint64(b, uint64(size))
+	return append(b, make([]byte, payload)...)
+}
+
+// TestHostileStreams sends what no makedumpfile does. Each ends with an error for the client and leaves next to nothing on the disk.
+func TestHostileStreams(t *testing.T) {
+	_, good := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
+	head, body := good[:4096], good[:len(good)-16]
+	for name, tc := range map[string]struct {
+		b    []byte
+		want error
+	}{
+		"offset beyond any file":    {record(slices.Clone(head), 1<<50, 100, 100), vmcore.ErrCorrupt},
+		"size of 2^62":              {record(slices.Clone(head), 0, 1<<62, 100), vmcore.ErrCorrupt},
+		"offset of 2^62":            {record(slices.Clone(head), 1<<62, 1<<62, 100), vmcore.ErrCorrupt},
+		"negative offset":           {record(slices.Clone(head), -2, 10, 10), vmcore.ErrCorrupt},
+		"size of nothing":           {record(slices.Clone(head), 0, 0, 0), vmcore.ErrCorrupt},
+		"header overwritten":        {record(record(slices.Clone(body), 0, 512, 512), -1, -1, 0), nil},
+		"no end":                    {body, vmcore.ErrTruncated},
+		"endless after the end":     {append(slices.Clone(good), make([]byte, 2<<20)...), vmcore.ErrCorrupt},
+		"a kdump header of nothing": {append([]byte("KDUMP   "), make([]byte, 8192)...), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t, t.TempDir())
+			tr := treeOf(t, s, "n1")
+			u, err := tr.Create("/vmcore")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for off := 0; off < len(tc.b) && err == nil; off += 64 << 10 {
+				_, err = u.WriteAt(tc.b[off:min(off+64<<10, len(tc.b))], int64(off))
+			}
+			cerr := u.Close()
+			if !errors.Is(cerr, tc.want) || err != nil && !errors.Is(err, tc.want) {
+				t.Errorf("got %v, %v, want %v", err, cerr, tc.want)
+			}
+			settle(t, s)
+			e := only(t, s)
+			check(t, s, e)
+			if e.Manifest.State == dumpdir.StateComplete && tc.want != nil && name != "endless after the end" {
+				t.Errorf("sealed as %s", e.Manifest.State)
+			}
+			wantStaged(t, s, "n1")
+		})
+	}
+}
+
+// TestSparse puts a plausible dump of a huge machine into a few bytes: what its headers ask for is never read or allocated.
+func TestSparse(t *testing.T) {
+	_, b := sample(t, "makedumpfile-1.7.6-x86_64-zlib.kdump")
+	head := slices.Clone(b[:3*4096])
+	const pfns = 1 << 36
+	blocks := uint32(2 * (pfns / 8 / 4096))
+	binary.LittleEndian.PutUint32(head[436:], blocks)
+	binary.LittleEndian.PutUint64(head[4096+96:], pfns)
+	s := open(t, t.TempDir())
+	tr := treeOf(t, s, "n1")
+	u := put(t, tr, "/vmcore", head, 4096)
+	if _, err := u.WriteAt([]byte("end"), int64(blocks+16)*4096); err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Close(); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	settle(t, s)
+	if m := only(t, s).Manifest; m.State != dumpdir.StateLogOnly || !strings.Contains(m.Reason, "bitmaps") || time.Since(begin) > time.Minute {
+		t.Errorf("%s: %s", m.State, m.Reason)
+	}
+}
+
+// TestOutOfOrder shuffles the writes of streams, as SFTP may.
+func TestOutOfOrder(t *testing.T) {
+	for _, name := range []string{"makedumpfile-1.7.6-x86_64-lzo.flat", "makedumpfile-1.7.6-x86_64-zlib.kdump"} {
+		want, plain := sample(t, name)
+		for wrap, f := range wraps {
+			b := pack(t, plain, f)
+			s := open(t, t.TempDir())
+			u, err := treeOf(t, s, "n1").Create("/vmcore")
+			if err != nil {
+				t.Fatal(err)
+			}
+			const size = 1000
+			for _, i := range rand.New(rand.NewPCG(5, 5)).Perm((len(b) + size - 1) / size) {
+				off := i * size
+				if _, err := u.WriteAt(b[off:min(off+size, len(b))], int64(off)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := errors.Join(u.Truncate(int64(len(b))), u.Close()); err != nil {
+				t.Fatal(err)
+			}
+			drain(t, s)
+			e := only(t, s)
+			if n := samePages(t, check(t, s, e), want); n != count(t, want) || e.Manifest.State != dumpdir.StateComplete {
+				t.Errorf("%s %s: %s, %d pages", name, wrap, e.Manifest.State, n)
+			}
+		}
+	}
+}
+
+// TestStreamGap leaves a piece of a stream out.
+func TestStreamGap(t *testing.T) {
+	_, b := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
+	u := put(t, treeOf(t, open(t, t.TempDir()), "n1"), "/vmcore", b[:8000], 1000)
+	if _, err := u.WriteAt(b[9000:10000], 9000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.WriteAt(b[:100], 0); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("the beginning again: %v", err)
+	}
+	if err := u.Close(); err == nil {
+		t.Error("a stream with a gap was taken for whole")
+	}
+}
+
+// TestAgain has clients try again: while the first try hangs, after it broke off, and after it was made a dump.
+func TestAgain(t *testing.T) {
+	want, b := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
+	s := open(t, t.TempDir())
+	tr := treeOf(t, s, "n1")
+	hung := put(t, tr, "/vmcore", b[:50000], 1000)
+	put(t, tr, "/vmcore", b[:60000], 1000).Abort(nil)
+	if err := put(t, tr, "/vmcore", b, 5000).Close(); err != nil {
+		t.Fatal(err)
+	}
+	waitErr(t, hung, errRevoked)
+	drain(t, s)
+	e := only(t, s)
+	if n := samePages(t, check(t, s, e), want); e.Manifest.State != dumpdir.StateComplete || n != count(t, want) {
+		t.Errorf("%s, %d pages", e.Manifest.State, n)
+	}
+	// Debian's fallback: the stream breaks off, a raw copy follows. And a second whole dump is another one.
+	put(t, tr, "/dump-incomplete", b[:60000], 1000).Abort(nil)
+	_, raw := sample(t, "vmcore-6.1-x86_64-tiny.elf")
+	if err := put(t, tr, "/vmcore-incomplete", raw, 5000).Close(); err != nil {
+		t.Fatal(err)
+	}
+	drain(t, s)
+	settle(t, s)
+	list, err := s.cfg.Store.List(t.Context(), storage.Filter{})
+	if err != nil || len(list) != 2 || list[0].Manifest.State != dumpdir.StateComplete || list[1].Manifest.State != dumpdir.StateComplete {
+		t.Errorf("%+v, %v", list, err)
+	}
+	wantStaged(t, s, "n1")
+}
+
+// waitErr waits until calls on u fail with err.
+func waitErr(t *testing.T, u Upload, want error) {
+	t.Helper()
+	for range 1000 {
+		if _, err := u.WriteAt([]byte{0}, 0); errors.Is(err, want) {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("the upload goes on")
+}
+
+// TestBoundsOfFiles sends too much of what is no dump, and too many files.
+func TestBoundsOfFiles(t *testing.T) {
+	s := open(t, t.TempDir())
+	tr := treeOf(t, s, "n1")
+	u := put(t, tr, "/notes", []byte("text, and no dump at all"), 100)
+	if _, err := u.WriteAt([]byte("x"), maxSmall); !errors.Is(err, syscall.EFBIG) {
+		t.Errorf("got %v", err)
+	}
+	u.Abort(nil)
+	s = open(t, t.TempDir())
+	s.cfg.MaxHostBytes = 1 << 20
+	tr = treeOf(t, s, "n1")
+	u = put(t, tr, "/notes", bytes.Repeat([]byte("text"), 1<<17), 1<<16)
+	_, err := u.WriteAt(bytes.Repeat([]byte("text"), 1<<18), 1<<19)
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("got %v", err)
+	}
+	if err := u.Close(); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("got %v", err)
+	}
+	if free, err := tr.Free("/var/crash"); err != nil || free > 1<<20 {
+		t.Errorf("%d bytes free, %v", free, err)
+	}
+	s.cfg.Reserve, s.cfg.MaxHostBytes = 1<<62, 0
+	if free, err := tr.Free("/var/crash"); err != nil || free != 0 {
+		t.Errorf("%d bytes free, %v", free, err)
+	}
+}
+
+// TestKilled stops the service at any point and opens it again, without a word to the first one.
+func TestKilled(t *testing.T) {
+	want, b := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
+	dir := t.TempDir()
+	tr := treeOf(t, open(t, dir), "n1")
+	if err := tr.MkdirAll(crash); err != nil {
+		t.Fatal(err)
+	}
+	send(t, tr, crash+"/vmcore-dmesg.txt", logText)
+	u := put(t, tr, crash+"/vmcore", b[:len(b)-20], 1000)
+	if err := u.(*upload).sink.image().sync(); err != nil { // what a checkpoint does
+		t.Fatal(err)
+	}
+	s := open(t, dir)
+	drain(t, s)
+	if e := only(t, s); e.Manifest.State != dumpdir.StateArriving || !s.Owns(e.Ref) || e.Manifest.Bytes.Log == 0 {
+		t.Errorf("%+v", e.Manifest)
+	}
+	settle(t, s)
+	e := only(t, s)
+	if n := samePages(t, check(t, s, e), want); n == 0 || e.Manifest.State != dumpdir.StatePartial || s.Owns(e.Ref) {
+		t.Errorf("%s with %d pages", e.Manifest.State, n)
+	}
+	// A dump that was sealed before the tree could say so.
+	tr = treeOf(t, s, "n2")
+	redhat(t, tr, b)
+	before, err := os.ReadFile(dir + "/stock/n2/" + stateName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	drain(t, s)
+	if err := os.WriteFile(dir+"/stock/n2/"+stateName, before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	drain(t, s)
+	e = onlyOf(t, s, "n2")
+	if e.Manifest.State != dumpdir.StateComplete {
+		t.Errorf("%+v", e.Manifest)
+	}
+	check(t, s, e)
+	wantKept(t, s, e, "kexec-dmesg.log")
+}
+
+// TestStatusFile goes through kdump's test mode.
+func TestStatusFile(t *testing.T) {
+	s := open(t, t.TempDir())
+	tr := treeOf(t, s, "n1")
+	const dir = "/var/crash/kdump-test-1764057600"
+	if err := tr.MkdirAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	send(t, tr, dir+"/vmcore-creation.status", "fail kdump_test_id=1764057600\n")
+	_, b := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
+	if err := put(t, tr, dir+"/vmcore-incomplete", b, 5000).Close(); err != nil {
+		t.Fatal(err)
+	}
+	send(t, tr, dir+"/vmcore-creation.status", "success kdump_test_id=1764057600\n")
+	drain(t, s)
+	settle(t, s)
+	if got := fetch(t, tr, dir+"/vmcore-creation.status"); !strings.HasPrefix(got, "success") {
+		t.Errorf("got %q", got)
+	}
+	if got := names(t, tr, dir); got != "vmcore-creation.status" {
+		t.Errorf("got %q", got)
+	}
+	if m := only(t, s).Manifest; m.State != dumpdir.StateComplete {
+		t.Errorf("%+v", m)
+	}
+	s.hosts["n1"].state.Dirs[dir].Used = time.Now().Add(-25 * time.Hour)
+	drain(t, s)
+	if _, err := tr.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after a day: %v", err)
+	}
+}
+
+// TestSUSE sends its files, without a log for a dump and a dump without a log.
+func TestSUSE(t *testing.T) {
+	s := open(t, t.TempDir())
+	tr := treeOf(t, s, "n1")
+	const dir = "/dumps/host-2026-11-25-08-00"
+	if err := tr.MkdirAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	_, b := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
+	send(t, tr, dir+"/README.txt", "the crash dump is likely incomplete")
+	if err := put(t, tr, dir+"/vmcore", b, 5000).Close(); err != nil {
+		t.Fatal(err)
+	}
+	drain(t, s)
+	send(t, tr, dir+"/README.txt", "vmcore status: saved successfully")
+	drain(t, s)
+	e := only(t, s)
+	wantKept(t, s, e, "README.txt")
+	d, err := s.cfg.Store.Open(t.Context(), e.Ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.ReadFile(d.Dir() + "/files/README.txt")
+	if err := errors.Join(err, d.Close()); err != nil || !strings.Contains(string(kept), "successfully") {
+		t.Errorf("kept %q, %v", kept, err)
+	}
+	settle(t, s)
+	send(t, tr, "/dmesg", logText)
+	settle(t, s)
+	list, err := s.cfg.Store.List(t.Context(), storage.Filter{State: dumpdir.StateLogOnly})
+	if err != nil || len(list) != 1 || !strings.Contains(list[0].Manifest.PanicLine, "sysrq") {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// TestXZGuard wants a dictionary that no dump needs, in the first block and behind others.
+func TestXZGuard(t *testing.T) {
+	_, b := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
+	packed := pack(t, b, wraps["xz"])
+	code := bytes.IndexByte(packed[12:], 0x21) + 14 // filter, size of its properties, dictionary
+	packed[code] = 40
+	u := put(t, treeOf(t, open(t, t.TempDir()), "n1"), "/vmcore", packed, len(packed))
+	if err := u.Close(); !errors.Is(err, errXZ) {
+		t.Errorf("got %v", err)
+	}
+}
