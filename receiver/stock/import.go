@@ -174,10 +174,10 @@ func (im *importer) lacks() string {
 	return ""
 }
 
-// logOf stores the log that lies in the memory of the dump. A memory without one is no error.
-func (s *source) logOf(w *dumpdir.Writer) (bool, error) {
+// storeLog stores the log that lies in the memory of the dump and returns its panic line. A memory without one is no error.
+func (s *source) storeLog(w *dumpdir.Writer) (line string, err error) {
 	if s.kernel == nil {
-		return false, nil
+		return "", nil
 	}
 	r, pw := io.Pipe()
 	done := make(chan struct{})
@@ -190,10 +190,11 @@ func (s *source) logOf(w *dumpdir.Writer) (bool, error) {
 	defer func() { _ = r.Close() }() // ends the goroutine; it returns nothing else
 	head := make([]byte, 1)
 	if _, err := io.ReadFull(r, head); err != nil {
-		return false, nil //nolint:nilerr // there is no log, and what keeps it from being read is of no use to anyone
+		return "", nil //nolint:nilerr // there is no log, and what keeps it from being read is of no use to anyone
 	}
-	err := w.StoreLog(io.MultiReader(bytes.NewReader(head), &untilError{r: r}))
-	return err == nil, err
+	var title printk.TitleScanner
+	err = w.StoreLog(io.TeeReader(io.MultiReader(bytes.NewReader(head), &untilError{r: r}), &title))
+	return title.Line(), err
 }
 
 // untilError is a log that cannot be read to its end: it ends where the reading does.

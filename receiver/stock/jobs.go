@@ -130,15 +130,13 @@ func (js *jobs) release(d *dirState, failed bool) {
 // run works on a directory and says what came of it.
 func (s *Service) run(ctx context.Context, j *job) {
 	err := j.work(ctx)
-	failed := err != nil && !errors.Is(err, errAgain)
+	failed := err != nil && !errors.Is(err, errAgain) && ctx.Err() == nil
 	s.jobs.release(j.dir, failed)
 	if !failed {
 		s.wake() // others may have waited for the place
 		return
 	}
-	if ctx.Err() == nil {
-		s.cfg.Log.Error("cannot make a dump of what a host sent; trying again", "host", j.h.name, "directory", j.path, "after", retryAfter, "error", err)
-	}
+	s.cfg.Log.Error("cannot make a dump of what a host sent; trying again", "host", j.h.name, "directory", j.path, "after", retryAfter, "error", err)
 }
 
 // errAgain ends a piece of work after which there may be more.

@@ -1,7 +1,6 @@
 package stock
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -59,12 +58,19 @@ func (j *job) begin() error {
 
 func (j *job) ref() storage.Ref { return storage.Ref{Host: j.h.name, ID: j.dir.Dump.ID} }
 
+// peer is where the client was connected from last.
+func (j *job) peer() string {
+	j.h.mu.Lock()
+	defer j.h.mu.Unlock()
+	return j.dir.Peer
+}
+
 // writer opens the dump, or makes it.
 func (j *job) writer(ctx context.Context) (*dumpdir.Writer, error) {
 	w, err := j.svc.cfg.Store.Resume(ctx, j.ref(), storage.ResumeOptions{Takeover: true})
 	if errors.Is(err, storage.ErrNotFound) {
 		return j.svc.cfg.Store.Create(ctx, dumpdir.Meta{
-			ID: j.dir.Dump.ID, Host: j.h.name, StartTime: j.dir.Born, Transport: "ssh", Peer: j.dir.Peer,
+			ID: j.dir.Dump.ID, Host: j.h.name, StartTime: j.dir.Born, Transport: "ssh", Peer: j.peer(),
 			Sender: "kdump", Receiver: j.svc.cfg.Tool,
 		})
 	}
@@ -107,14 +113,11 @@ func (j *job) storeLog(ctx context.Context) error {
 		if _, sealed := w.Result(); sealed {
 			return nil // sealed before the tree could say so
 		}
-		if err := w.StoreLog(file); err != nil {
+		var title printk.TitleScanner
+		if err := w.StoreLog(io.TeeReader(file, &title)); err != nil {
 			return err
 		}
-		line, err := panicLine(io.NewSectionReader(file, 0, f.Size))
-		if err != nil {
-			return err
-		}
-		return w.UpdateMeta(func(m *dumpdir.Meta) { m.PanicLine, m.Peer = line, j.dir.Peer })
+		return w.UpdateMeta(func(m *dumpdir.Meta) { m.PanicLine, m.Peer = title.Line(), j.peer() })
 	})
 	if err != nil {
 		return fmt.Errorf("log %s: %w", name, err)
@@ -136,25 +139,6 @@ func (j *job) gone(f *fileState, err error) error {
 		}
 	}
 	return errAgain
-}
-
-// panicLine finds the line of a log that best tells what happened.
-func panicLine(r io.Reader) (string, error) {
-	var title printk.TitleFinder
-	lines := bufio.NewReaderSize(r, 2<<10) // the kernel's own limit for a record is 1 KiB (PRINTKRB_RECORD_MAX)
-	for {
-		line, more, err := lines.ReadLine()
-		if errors.Is(err, io.EOF) {
-			return title.Line(), nil
-		}
-		if err != nil {
-			return "", err
-		}
-		title.Add(string(line))
-		for more && err == nil { // the rest of a line that is too long
-			_, more, err = lines.ReadLine()
-		}
-	}
 }
 
 // importImage makes the pages of the dump out of what the client sent.
@@ -233,40 +217,20 @@ func (j *job) importInto(ctx context.Context, f *fileState, w *dumpdir.Writer) (
 func (j *job) describe(s *source, f *fileState, w *dumpdir.Writer) error {
 	line := ""
 	if w.Manifest().Bytes.Log == 0 {
-		ok, err := s.logOf(w)
-		if err != nil {
+		var err error
+		if line, err = s.storeLog(w); err != nil {
 			return err
-		}
-		if ok {
-			if line, err = s.panicLine(); err != nil {
-				return err
-			}
 		}
 	}
 	facts := s.facts(j.svc.cfg.Codec)
 	return w.UpdateMeta(func(m *dumpdir.Meta) {
 		m.Release, m.Nodename, m.Machine, m.CrashTime = facts.Utsname.Release, facts.Utsname.Nodename, facts.Utsname.Machine, facts.Time
 		m.BuildID, _ = s.img.Info().VMCOREINFO.String("BUILD-ID")
-		m.Sender, m.Peer = f.Image.describe(form(s.img.Info().Format)), j.dir.Peer
+		m.Sender, m.Peer = f.Image.describe(form(s.img.Info().Format)), j.peer()
 		if line != "" {
 			m.PanicLine = line
 		}
 	})
-}
-
-// panicLine finds the panic line in the log in memory.
-func (s *source) panicLine() (string, error) {
-	r, w := io.Pipe()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = s.dumpLog(&logPipe{w: w})
-		_ = w.Close() // it returns nothing else
-	}()
-	line, err := panicLine(r)
-	_ = r.Close() // it returns nothing else
-	<-done
-	return line, err
 }
 
 // unreadable seals a dump whose pages cannot be had. If all of the file is there, it is kept beside it: another program may know it.
