@@ -227,14 +227,14 @@ func (c *core) layOut() error {
 // loadOwn reads the journal that the writer has open.
 func (c *core) loadOwn() (*journal, error) { return loadJournal(c.j.f, c.j.size, nil) }
 
-// reserve sets the room of the descriptors aside, so that a full disk never keeps a
-// dump from being sealed with what is there.
+// reserve sets the room of the front aside, of which an empty bitmap and descriptors are holes so far: a
+// full disk never keeps a dump from being sealed with what is there.
 func reserve(vm File, l kdumpfile.Layout) error {
 	a, ok := vm.(Allocator)
 	if !ok {
 		return nil
 	}
-	return a.Allocate(l.Descs, l.FirstPage()-l.Descs)
+	return a.Allocate(0, l.FirstPage())
 }
 
 // cleanClasses bounds what a peer says of its pages.
