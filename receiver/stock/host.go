@@ -84,7 +84,7 @@ func (t *tree) mkdir(op, p string, temp bool) error {
 			if s.file(dir) != nil {
 				return syscall.ENOTDIR
 			}
-			if len(s.Dirs) >= maxDirs {
+			if len(s.Dirs) >= maxDirs && !s.makeRoom(c) {
 				return fmt.Errorf("%w: %d directories", syscall.ENOSPC, maxDirs)
 			}
 			s.Dirs[dir] = &dirState{Born: now, Used: now, Temp: temp && dir == c, Peer: t.peer.Addr}
@@ -95,6 +95,22 @@ func (t *tree) mkdir(op, p string, temp bool) error {
 		return pathError(op, p, err)
 	}
 	return nil
+}
+
+// makeRoom drops the directory that nobody has used for the longest, of those that are empty; clients that were cut off leave
+// some. It drops none on the way to c.
+func (s *hostState) makeRoom(c string) bool {
+	oldest := ""
+	for p, d := range s.Dirs {
+		if len(d.Files) > 0 || d.Dump != nil || strings.HasPrefix(c+"/", p+"/") || p == "/" || s.hasDirs(p) {
+			continue
+		}
+		if time.Since(d.Used) >= tempFor && (oldest == "" || d.Used.Before(s.Dirs[oldest].Used)) {
+			oldest = p
+		}
+	}
+	delete(s.Dirs, oldest)
+	return oldest != ""
 }
 
 // MkdirTemp implements Tree. The name is as mktemp's default template makes it.

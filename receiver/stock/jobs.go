@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -391,11 +390,11 @@ func (h *host) sweep() error {
 func (h *host) adopt() error {
 	for p, d := range h.state.Dirs {
 		if d == nil || !path.IsAbs(p) || path.Clean(p) != p {
-			return fmt.Errorf("directory %q: %w", p, fs.ErrInvalid)
+			return fmt.Errorf("%w: directory %q", errState, p)
 		}
 		for name, f := range d.Files {
 			if f == nil || name == "" || strings.Contains(name, "/") {
-				return fmt.Errorf("file %q in %q: %w", name, p, fs.ErrInvalid)
+				return fmt.Errorf("%w: file %q in %q", errState, name, p)
 			}
 			if f.Status != fileArriving {
 				continue

@@ -78,6 +78,9 @@ func newHostState() *hostState {
 	return &hostState{Version: stateVersion, Next: 1, Dirs: map[string]*dirState{"/": {Born: now, Used: now}}}
 }
 
+// errState is a tree.json that makes no sense.
+var errState = errors.New("the tree of a host is damaged")
+
 // loadState reads tree.json in dir; one that is missing is a tree that is empty.
 func loadState(dir string) (*hostState, error) {
 	name := filepath.Join(dir, stateName)
@@ -92,10 +95,10 @@ func loadState(dir string) (*hostState, error) {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(s); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%w: %s: %w", errState, name, err)
 	}
 	if s.Version != stateVersion || s.Dirs["/"] == nil {
-		return nil, fmt.Errorf("%s: version %d: %w", name, s.Version, errors.ErrUnsupported)
+		return nil, fmt.Errorf("%w: %s: version %d, or no root", errState, name, s.Version)
 	}
 	return s, nil
 }

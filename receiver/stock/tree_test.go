@@ -3,11 +3,15 @@ package stock
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/local"
@@ -151,19 +155,49 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestBounds makes as many directories and files as there may be.
+// TestBounds makes as many directories as there may be. Old ones that are empty make room.
 func TestBounds(t *testing.T) {
 	s := open(t, t.TempDir())
 	tr := treeOf(t, s, "n1")
-	var err error
-	for i := 0; err == nil; i++ {
-		if i > maxDirs {
-			t.Fatal("no end of directories")
+	dir := func(i int) string { return fmt.Sprintf("/var/crash/%d", i) }
+	for i := range maxDirs - 3 { // beside the root and two parents
+		if err := tr.Mkdir(dir(i)); err != nil {
+			t.Fatal(err)
 		}
-		err = tr.Mkdir(strings.Repeat("d", i%200+1) + "/" + strings.Repeat("e", i/200+1))
 	}
-	if !errors.Is(err, syscall.ENOSPC) {
+	if err := tr.Mkdir("/more"); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("got %v", err)
+	}
+	send(t, tr, dir(1)+"/file", "text")
+	for i := range 3 {
+		s.hosts["n1"].state.Dirs[dir(i)].Used = time.Now().Add(-2 * tempFor)
+	}
+	if err := errors.Join(tr.Mkdir("/more"), tr.Mkdir("/and/more")); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("got %v", err)
+	}
+	for p, want := range map[string]bool{dir(0): false, dir(1): true, dir(2): false, dir(3): true, "/more": true} {
+		if _, err := tr.Stat(p); (err == nil) != want {
+			t.Errorf("%s: %v", p, err)
+		}
+	}
+}
+
+// TestDamagedTree puts a tree aside that cannot be read.
+func TestDamagedTree(t *testing.T) {
+	for _, text := range []string{"", "{", "{\"version\":9}", `{"version":1,"next":1,"dirs":{"/":{},"/../x":{}}}`, `{"version":1,"next":1,"dirs":{"/":{"files":{"a/b":{}}}}}`} {
+		dir := t.TempDir()
+		send(t, treeOf(t, open(t, dir), "n1"), "/f", "text")
+		if err := os.WriteFile(dir+"/stock/n1/"+stateName, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tr := treeOf(t, open(t, dir), "n1")
+		send(t, tr, "/g", "text")
+		if got := names(t, tr, "/"); got != "g" {
+			t.Errorf("%s: got %q", text, got)
+		}
+		if aside, err := filepath.Glob(dir + "/stock/.damaged-n1-*/1.file"); err != nil || len(aside) != 1 {
+			t.Errorf("%s: put aside: %q, %v", text, aside, err)
+		}
 	}
 }
 
