@@ -32,6 +32,12 @@ type FS interface {
 	Lock(dir string) (io.Closer, error)
 }
 
+// Exchanger is an FS that can give two directories each other's name, so that both names are taken at any
+// instant. The error matches errors.ErrUnsupported where it cannot.
+type Exchanger interface {
+	Exchange(a, b string) error
+}
+
 // File is an open file. Writes beyond the end fill the gap with zeros.
 type File interface {
 	io.ReaderAt

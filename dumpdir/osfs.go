@@ -77,6 +77,18 @@ func (OS) Rename(from, to string) error {
 	return os.Rename(filepath.FromSlash(from), filepath.FromSlash(to))
 }
 
+// Exchange implements Exchanger with renameat2(2), which ext4, XFS, Btrfs and tmpfs support, and NFS does not.
+func (OS) Exchange(a, b string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, filepath.FromSlash(a), unix.AT_FDCWD, filepath.FromSlash(b), unix.RENAME_EXCHANGE)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
+		err = errors.ErrUnsupported
+	}
+	return &os.LinkError{Op: "exchange", Old: a, New: b, Err: err}
+}
+
 // Remove implements FS.
 func (OS) Remove(name string) error { return os.Remove(filepath.FromSlash(name)) }
 

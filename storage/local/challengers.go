@@ -121,8 +121,8 @@ func (s *Store) drop(ref storage.Ref, sl *slot) error {
 	return errors.Join(err, lock.Close())
 }
 
-// Promote implements storage.Challengers. The old dump goes out of the way and then the challenger to its
-// place; inherit finishes what is cut off between the two.
+// Promote implements storage.Challengers. The two change places; where they cannot, or the old dump is to be kept, it
+// goes out of the way first, and inherit finishes what is cut off then.
 func (c challengers) Promote(ctx context.Context, ref storage.Ref) error {
 	s := c.s
 	sl := s.slot(ref)
@@ -174,23 +174,45 @@ func (s *Store) swap(ref storage.Ref, dir, to string) (trash string, err error) 
 	if err := s.inheritPin(to, dir); err != nil {
 		return "", err
 	}
-	if trash, err = s.retire(ref, to); err != nil {
+	if s.precious(to) {
+		aside, err := s.moveTo(replacedName, ref, to)
+		if err != nil {
+			return "", err
+		}
+		s.opts.Log.Warn("a complete or pinned dump was replaced and put aside", "host", ref.Host, "dump", ref.ID, "to", aside)
+		return "", s.move(dir, to)
+	}
+	err = s.exchange(dir, to)
+	if err == nil {
+		return s.moveTo(trashName, ref, dir)
+	}
+	if !errors.Is(err, errors.ErrUnsupported) {
+		return "", err
+	}
+	if trash, err = s.moveTo(trashName, ref, to); err != nil {
 		return "", err
 	}
 	return trash, s.move(dir, to)
 }
 
-// retire puts a dump that is replaced out of the way. It returns where it is to be deleted, if it is.
-func (s *Store) retire(ref storage.Ref, dir string) (trash string, err error) {
+// precious reports whether a dump is not to be deleted when a larger one takes its place.
+func (s *Store) precious(dir string) bool {
 	e, err := s.read(dir)
-	if (err != nil || e.State() != dumpdir.StateComplete) && s.pinned(dir) == nil {
-		return s.moveTo(trashName, ref, dir)
+	return err == nil && e.State() == dumpdir.StateComplete || s.pinned(dir) != nil
+}
+
+// exchange gives a dump and its challenger each other's place, durably: whoever looks sees one of them. Killed
+// then, it leaves the old dump as the challenger, which is behind and goes like any other. The error matches
+// errors.ErrUnsupported where the file system cannot.
+func (s *Store) exchange(dir, to string) error {
+	x, ok := s.fs.(dumpdir.Exchanger)
+	if !ok {
+		return errors.ErrUnsupported
 	}
-	aside, err := s.moveTo(replacedName, ref, dir)
-	if err == nil {
-		s.opts.Log.Warn("a complete or pinned dump was replaced and put aside", "host", ref.Host, "dump", ref.ID, "to", aside)
+	if err := x.Exchange(dir, to); err != nil {
+		return err
 	}
-	return "", err
+	return errors.Join(s.fs.SyncDir(filepath.Dir(to)), s.fs.SyncDir(filepath.Dir(dir)))
 }
 
 // move renames a challenger to a place among the dumps, durably.

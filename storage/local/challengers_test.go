@@ -34,6 +34,13 @@ func (k *killFS) Rename(from, to string) error {
 	return k.do(func() error { return k.FS.Rename(from, to) })
 }
 
+// exchangeFS is a killFS on a file system that can exchange directories.
+type exchangeFS struct{ *killFS }
+
+func (x exchangeFS) Exchange(a, b string) error {
+	return x.do(func() error { return dumpdir.OS{}.Exchange(a, b) })
+}
+
 func (k *killFS) SyncDir(name string) error { return k.do(func() error { return k.FS.SyncDir(name) }) }
 
 // contest makes a store with a dump of one plan and its challenger of another, and nobody who writes them.
@@ -121,18 +128,21 @@ func whose(t *testing.T, s *local.Store, machines ...*dumpdirtest.Machine) *dump
 // TestPromotionKilled kills a promotion before each step, and opens the store again, or goes on in
 // the same process as if the disk had failed.
 func TestPromotionKilled(t *testing.T) {
-	for _, again := range []bool{true, false} {
+	for _, tc := range []struct{ again, exchange bool }{{true, false}, {false, false}, {true, true}, {false, true}} {
 		done, stayed, went := false, 0, 0
 		for n := 0; !done; n++ {
 			dir := t.TempDir()
 			s, ref, first, next := contest(t, dir)
-			s.SetFS(&killFS{FS: dumpdir.OS{}, left: n})
+			kill := &killFS{FS: dumpdir.OS{}, left: n}
+			if s.SetFS(kill); tc.exchange {
+				s.SetFS(exchangeFS{kill})
+			}
 			err := s.Challengers().Promote(t.Context(), ref)
 			if done = err == nil; !done && !errors.Is(err, errKilled) {
 				t.Fatal(err)
 			}
 			s.SetFS(dumpdir.OS{})
-			if again {
+			if tc.again {
 				s = open(t, dir, local.Options{})
 			}
 			w, err := s.Resume(t.Context(), ref, storage.ResumeOptions{})
@@ -152,7 +162,8 @@ func TestPromotionKilled(t *testing.T) {
 			} else if !done {
 				went++
 			}
-			if waits := len(left) == 1; waits != (m == first) || done && m == first {
+			// Exchanged and killed, the old one is the challenger until somebody compares them.
+			if waits := len(left) == 1; waits != (m == first) && (!tc.exchange || done) || done && m == first {
 				t.Errorf("killed before step %d: the first plan %t, challengers %v", n, m == first, left)
 			}
 		}
