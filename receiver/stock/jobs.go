@@ -129,14 +129,21 @@ func (js *jobs) release(d *dirState, failed bool) {
 // run works on a directory and says what came of it.
 func (s *Service) run(ctx context.Context, j *job) {
 	err := j.work(ctx)
-	failed := err != nil && !errors.Is(err, errAgain) && ctx.Err() == nil
+	later := errors.Is(err, errLater)
+	failed := err != nil && !later && !errors.Is(err, errAgain) && ctx.Err() == nil
 	s.jobs.release(j.dir, failed)
+	if later {
+		return // the end of the import that is under way wakes
+	}
 	if !failed {
 		s.wake() // others may have waited for the place
 		return
 	}
 	s.cfg.Log.Error("cannot make a dump of what a host sent; trying again", "host", j.h.name, "directory", j.path, "after", retryAfter, "error", err)
 }
+
+// errLater ends a piece of work that waits for another dump to be copied.
+var errLater = errors.New("another dump is being copied")
 
 // errAgain ends a piece of work after which there may be more.
 var errAgain = errors.New("more to do")

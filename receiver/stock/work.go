@@ -39,9 +39,12 @@ func (j *job) work(ctx context.Context) error {
 // begin makes sure that there is a dump that takes what has come: a new one when the last is sealed and another
 // dump came in the same directory.
 func (j *job) begin() error {
-	return j.h.change(func(*hostState) error {
+	err := j.h.change(func(*hostState) error {
 		d := j.dir
 		_, next := j.nextImage()
+		if d.Dump != nil && (next == nil || d.Dump.Image != nil) {
+			return errNothing
+		}
 		if d.Dump != nil && d.Dump.Sealed && next != nil {
 			d.Dump = nil
 			d.Dumps++
@@ -49,12 +52,17 @@ func (j *job) begin() error {
 		if d.Dump == nil {
 			d.Dump = &dumpState{ID: j.dumpID()}
 		}
-		if d.Dump.Image == nil && next != nil {
-			d.Dump.Image = next
-		}
+		d.Dump.Image = next
 		return nil
 	})
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	return err
 }
+
+// errNothing keeps a change from being saved that is none.
+var errNothing = errors.New("nothing changed")
 
 func (j *job) ref() storage.Ref { return storage.Ref{Host: j.h.name, ID: j.dir.Dump.ID} }
 
@@ -149,10 +157,13 @@ func (j *job) importImage(ctx context.Context) error {
 	}
 	select {
 	case j.svc.jobs.imports <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
+	default:
+		return errLater // whoever waits here would keep the logs of others waiting
 	}
-	defer func() { <-j.svc.jobs.imports }()
+	defer func() {
+		<-j.svc.jobs.imports
+		j.svc.wake()
+	}()
 	begin := time.Now()
 	var res dumpdir.Result
 	err := j.with(ctx, func(w *dumpdir.Writer) (err error) {
