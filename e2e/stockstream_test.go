@@ -150,6 +150,7 @@ func TestStockStreams(t *testing.T) {
 	packers := []string{"", "gzip", "bzip2", "lz4", "xz"}
 	for name, flags := range map[string][]string{
 		"lzo": {"-l", "-d", "31"}, "zlib": {"-c", "-d", "31"}, "zstd": {"-z", "-d", "31"}, "ELF": {"-E", "-d", "31"}, "lzo, level 1": {"-l", "-d", "1"},
+		"lzo, in cycles": {"-l", "-d", "31", "--cyclic-buffer", "4"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			flat, plain := stockStream(t, k, c.ELF, flags...)
@@ -247,8 +248,15 @@ func stockSound(t *testing.T, r *stockRig, e storage.Entry) {
 
 // TestStockStreamCut cuts a real stream here and there and wants a sound dump of what came, all of whose pages are right.
 func TestStockStreamCut(t *testing.T) {
+	for name, flags := range map[string][]string{"at once": {"-l", "-d", "31"}, "in cycles": {"-l", "-d", "31", "--cyclic-buffer", "4"}} {
+		t.Run(name, func(t *testing.T) { stockCut(t, flags) })
+	}
+}
+
+func stockCut(t *testing.T, flags []string) {
+	t.Helper()
 	c, k, vmlinux := judgesCapture(t, "6.1")
-	flat, plain := stockStream(t, k, c.ELF, "-l", "-d", "31")
+	flat, plain := stockStream(t, k, c.ELF, flags...)
 	st, err := os.Stat(flat)
 	if err != nil {
 		t.Fatal(err)
