@@ -15,6 +15,7 @@ import (
 
 	"github.com/corehaul/corehaul/receiver"
 	"github.com/corehaul/corehaul/receiver/sshd"
+	"github.com/corehaul/corehaul/receiver/stock"
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
@@ -46,7 +47,7 @@ func (f *serveFlags) trusted(log *slog.Logger) (t trust, err error) {
 }
 
 // listeners opens all listeners or none.
-func (a *app) listeners(ctx context.Context, f *serveFlags, t trust, server *receiver.Server, log *slog.Logger) (all []listener, err error) {
+func (a *app) listeners(ctx context.Context, f *serveFlags, t trust, server *receiver.Server, files *stock.Service, log *slog.Logger) (all []listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range all {
@@ -63,7 +64,7 @@ func (a *app) listeners(ctx context.Context, f *serveFlags, t trust, server *rec
 		return all, err
 	}
 	log.Info("authorized keys", "file", f.authorizedKeys, "keys", t.ssh.Len())
-	overSSH := sshd.New(sshd.Config{Receiver: server, Keys: t.ssh, HostKeys: hostKeys, Log: log})
+	overSSH := sshd.New(sshd.Config{Receiver: server, Keys: t.ssh, HostKeys: hostKeys, Trees: files.Tree, Log: log})
 	return listen(ctx, all, f.ssh, listener{scheme: "ssh", serve: overSSH.Serve, beside: overSSH.Watch})
 }
 
@@ -125,7 +126,7 @@ func notifySystemd() error {
 
 // runServer serves until ctx is done or something fails, and then until all sessions
 // have ended.
-func runServer(ctx context.Context, server *receiver.Server, listeners []listener) error {
+func runServer(ctx context.Context, listeners []listener, parts ...func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
@@ -136,7 +137,9 @@ func runServer(ctx context.Context, server *receiver.Server, listeners []listene
 			}
 		})
 	}
-	run(func() error { return server.Run(ctx) })
+	for _, part := range parts {
+		run(func() error { return part(ctx) })
+	}
 	for _, l := range listeners {
 		run(func() error { return l.serve(ctx, l.Listener) })
 		if l.beside != nil {

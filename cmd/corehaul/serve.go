@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"runtime/debug"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/receiver"
+	"github.com/corehaul/corehaul/receiver/stock"
 	"github.com/corehaul/corehaul/storage/local"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
@@ -53,7 +55,8 @@ func newServe(a *app) *cobra.Command {
 addresses goes to standard output; the log goes to standard error. --config names
 a TOML file whose keys are the flags with underscores; flags and environment win
 over it. Rules on what to take of which dump are in that file only.
-"corehaul status" shows what the server does.`,
+--ssh takes dumps over SSH: of corehaul-send, and of stock kdump clients with their ssh,
+scp and sftp. "corehaul status" shows what the server does.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.load(cmd); err != nil {
 				return cli.Usage(err)
@@ -158,6 +161,11 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 		return err
 	}
 	cfg.Store = store
+	files, err := a.stock(f, &cfg)
+	if err != nil {
+		return err
+	}
+	cfg.Foreign = files.Owns
 	server, err := receiver.New(cfg)
 	if err != nil {
 		return cli.Usage(err)
@@ -169,7 +177,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, control.close()) }()
-	listeners, err := a.listeners(ctx, f, trusted, server, log)
+	listeners, err := a.listeners(ctx, f, trusted, server, files, log)
 	if err != nil {
 		return err
 	}
@@ -177,10 +185,21 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 		return err
 	}
 	stop := f.keep.start(ctx, store, log)
-	err = runServer(ctx, server, append(listeners, control.handover.listener(server)))
+	err = runServer(ctx, append(listeners, control.handover.listener(server)), server.Run, files.Run)
 	stop()
 	log.Info("stopped")
 	return err
+}
+
+// stockDir is where files of stock kdump clients lie in the data directory until they are dumps.
+const stockDir = "stock"
+
+// stock opens what takes the files of stock kdump clients.
+func (a *app) stock(f *serveFlags, cfg *receiver.Config) (*stock.Service, error) {
+	return stock.Open(stock.Config{
+		Dir: filepath.Join(a.data, stockDir), Store: cfg.Store, Log: cfg.Log, Tool: cfg.Tool, Reserve: uint64(f.reserve),
+		MaxHostBytes: cfg.MaxHostBytes, Grace: cfg.ResumeGrace, Codec: cfg.Codec,
+	})
 }
 
 // overheadBytes is what the process needs beside its sessions: code, SQLite, stacks.

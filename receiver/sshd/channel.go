@@ -86,10 +86,10 @@ func (ch *channel) request(req *ssh.Request) (serve func(context.Context), done 
 			break
 		}
 		ch.reply(req, true)
-		return func(context.Context) { ch.noCommand(msg.Command) }, true
+		return func(ctx context.Context) { ch.exec(ctx, msg.Command) }, true
 	case "shell":
 		ch.reply(req, true) // so that the person who tries hears why not
-		return func(context.Context) { ch.noCommand("") }, true
+		return func(context.Context) { ch.noCommand("", nil) }, true
 	}
 	ch.other(req)
 	return nil, false
@@ -97,17 +97,24 @@ func (ch *channel) request(req *ssh.Request) (serve func(context.Context), done 
 
 func (ch *channel) subsystem(req *ssh.Request) (serve func(context.Context), done bool) {
 	var msg struct{ Name string }
-	if ssh.Unmarshal(req.Payload, &msg) != nil || msg.Name != protocol.Subsystem {
+	err := ssh.Unmarshal(req.Payload, &msg)
+	switch {
+	case err == nil && msg.Name == protocol.Subsystem:
+		serve = ch.session
+	case err == nil && msg.Name == sftpSubsystem && ch.c.srv.cfg.Trees != nil:
+		serve = ch.sftp
+	default:
 		ch.c.refuse("refused a subsystem", protocol.CodeDeclined, "subsystem", clip(msg.Name))
-		ch.reply(req, false)
-		return nil, true
 	}
-	ch.reply(req, true)
-	return func(ctx context.Context) {
-		conn := newConn(ch)
-		defer conn.end()
-		_ = ch.c.srv.cfg.Receiver.HandleConn(ctx, conn, ch.c.peer()) // it is in the log
-	}, true
+	ch.reply(req, serve != nil)
+	return serve, true
+}
+
+// session is one of the protocol.
+func (ch *channel) session(ctx context.Context) {
+	conn := newConn(ch)
+	defer conn.end()
+	_ = ch.c.srv.cfg.Receiver.HandleConn(ctx, conn, ch.c.peer()) // it is in the log
 }
 
 // other answers a request that changes nothing.
@@ -125,17 +132,6 @@ func (ch *channel) reply(req *ssh.Request, ok bool) {
 	if req.WantReply {
 		_ = req.Reply(ok, nil) // a peer that is gone shows elsewhere
 	}
-}
-
-// noCommand says that a command is none that is known here.
-func (ch *channel) noCommand(command string) {
-	text := "corehaul: no shell here: this server takes dumps and runs no commands\n"
-	if command != "" {
-		text = "corehaul: no such command here: this server takes dumps and runs no commands\n"
-	}
-	ch.c.refuse("refused a command", protocol.CodeDeclined, "command", clip(command))
-	_, _ = ch.Stderr().Write([]byte(text))
-	_ = ch.finish(exitNotFound) // a peer that is gone needs no word
 }
 
 // finish tells the peer how its command ended and closes the channel, and all of the connection if the

@@ -103,14 +103,17 @@ func (c *conn) next() error {
 	}
 }
 
-// Close closes the channel.
-func (c *conn) Close() error {
+// Close closes the channel. What became of the dump was said in the stream.
+func (c *conn) Close() error { return c.closeWith(exitOK) }
+
+// closeWith closes the channel of a command that has ended with status. Only the first call counts.
+func (c *conn) closeWith(status uint32) error {
 	first := false
 	c.once.Do(func() { close(c.closed); first = true })
 	if !first {
 		return nil
 	}
-	err := c.finish(exitOK) // what became of the dump was said in the stream
+	err := c.finish(status)
 	if errors.Is(err, io.EOF) {
 		return nil // the peer was first
 	}

@@ -2,6 +2,7 @@ package sshd
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,15 +15,12 @@ import (
 
 // connection is a peer that is let in.
 type connection struct {
-	srv   *Server
-	ssh   *ssh.ServerConn
-	chans <-chan ssh.NewChannel
-	reqs  <-chan *ssh.Request
-	entry *Entry
-	log   interface {
-		Info(msg string, args ...any)
-		Warn(msg string, args ...any)
-	}
+	srv      *Server
+	ssh      *ssh.ServerConn
+	chans    <-chan ssh.NewChannel
+	reqs     <-chan *ssh.Request
+	entry    *Entry
+	log      *slog.Logger
 	ended    chan struct{} // one element for each channel that has ended
 	refusals atomic.Int64
 }

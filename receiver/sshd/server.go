@@ -14,6 +14,7 @@ import (
 
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/receiver"
+	"github.com/corehaul/corehaul/receiver/stock"
 )
 
 const (
@@ -37,6 +38,9 @@ type Config struct {
 	Keys *Keys
 	// HostKeys are the server's own.
 	HostKeys []ssh.Signer
+	// Trees opens the files of a host, for what stock kdump clients send with commands, scp and SFTP; nil
+	// refuses them.
+	Trees func(stock.Peer) (stock.Tree, error)
 	// Log gets a line for every refusal; nil discards them.
 	Log *slog.Logger
 	// Idle is how long a connection may have no channel, and a channel no purpose; 0: DefaultIdle.
@@ -129,12 +133,18 @@ func (s *Server) handshake(ctx context.Context, raw net.Conn) (*connection, erro
 
 // serverConfig is that of a new connection: what is offered depends on the keys there are.
 func (s *Server) serverConfig() (*ssh.ServerConfig, error) {
+	told := false
 	cfg := &ssh.ServerConfig{
 		MaxAuthTries: maxAuthTries, ServerVersion: "SSH-2.0-corehaul",
 		PublicKeyCallback: func(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 			entry := s.cfg.Keys.Find(key)
 			if entry == nil {
-				return nil, fmt.Errorf("key %s: %w", ssh.FingerprintSHA256(key), errNotListed)
+				err := fmt.Errorf("key %s: %w", ssh.FingerprintSHA256(key), errNotListed)
+				if told { // agents show many keys
+					return nil, err
+				}
+				told = true
+				return nil, &ssh.BannerError{Err: err, Message: fmt.Sprintf("corehaul: key %s is not enrolled; %s\n", ssh.FingerprintSHA256(key), enrolHint)}
 			}
 			return &ssh.Permissions{ExtraData: map[any]any{entryKey{}: entry}}, nil
 		},

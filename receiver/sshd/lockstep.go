@@ -1,0 +1,135 @@
+package sshd
+
+import (
+	"bufio"
+	"encoding/binary"
+	"io"
+	"sync"
+)
+
+// SFTP requests that make a handle.
+const (
+	sftpOpen    = 3
+	sftpOpenDir = 11
+)
+
+// lockstep is an SFTP stream on which nothing that comes behind a request for a handle is read before it is
+// answered. No client can use the handle before. A hostile one can guess it, and the library (v1.13.12)
+// would look at the request while it is still being set up.
+type lockstep struct {
+	conn io.ReadWriteCloser
+	in   *bufio.Reader
+	left int64 // bytes of the packet under way that were not read yet
+
+	mu      sync.Mutex
+	changed sync.Cond
+	asked   uint64 // packets read
+	until   uint64 // how many have to be answered before the next is
+	replied uint64 // packets written: the library answers each, and in order
+	closed  bool
+
+	out framer
+}
+
+func newLockstep(conn io.ReadWriteCloser) *lockstep {
+	l := &lockstep{conn: conn, in: bufio.NewReaderSize(conn, readBytes)}
+	l.changed.L = &l.mu
+	return l
+}
+
+// Read implements io.Reader. One goroutine may call it.
+func (l *lockstep) Read(p []byte) (int, error) {
+	if l.left == 0 {
+		if err := l.next(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := l.in.Read(p[:min(int64(len(p)), l.left)])
+	l.left -= int64(n)
+	return n, err
+}
+
+// next begins a packet: a length of four bytes, and so many of which the first is the type.
+func (l *lockstep) next() error {
+	l.mu.Lock()
+	for l.replied < l.until && !l.closed {
+		l.changed.Wait()
+	}
+	closed := l.closed
+	l.mu.Unlock()
+	if closed {
+		return io.ErrClosedPipe
+	}
+	head, err := l.in.Peek(4)
+	if err != nil {
+		return err
+	}
+	length := binary.BigEndian.Uint32(head)
+	var kind byte
+	if length > 0 {
+		if head, err = l.in.Peek(5); err != nil {
+			return err
+		}
+		kind = head[4]
+	}
+	l.left = 4 + int64(length)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.asked++
+	if kind == sftpOpen || kind == sftpOpenDir {
+		l.until = l.asked
+	}
+	return nil
+}
+
+// Write implements io.Writer. The library calls it from one goroutine at a time.
+func (l *lockstep) Write(p []byte) (int, error) {
+	n, err := l.conn.Write(p)
+	done := l.out.feed(p[:n])
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.replied += done
+	l.closed = l.closed || err != nil // the library goes on
+	l.changed.Broadcast()
+	return n, err
+}
+
+// Close implements io.Closer.
+func (l *lockstep) Close() error {
+	l.mu.Lock()
+	l.closed = true
+	l.changed.Broadcast()
+	l.mu.Unlock()
+	return l.conn.Close()
+}
+
+// framer counts the packets of a stream.
+type framer struct {
+	head []byte
+	left uint32
+}
+
+// feed returns how many packets end in p.
+func (f *framer) feed(p []byte) (ended uint64) {
+	for len(p) > 0 {
+		if f.left == 0 {
+			n := min(4-len(f.head), len(p))
+			f.head, p = append(f.head, p[:n]...), p[n:]
+			if len(f.head) < 4 {
+				return ended
+			}
+			f.left = binary.BigEndian.Uint32(f.head)
+			f.head = f.head[:0]
+			if f.left == 0 {
+				ended++
+			}
+			continue
+		}
+		n := min(uint64(f.left), uint64(len(p)))
+		p, f.left = p[n:], f.left-uint32(n) //nolint:gosec // at most left
+		if f.left == 0 {
+			ended++
+		}
+	}
+	return ended
+}

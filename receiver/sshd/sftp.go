@@ -1,0 +1,247 @@
+package sshd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/pkg/sftp"
+
+	"github.com/corehaul/corehaul/receiver/stock"
+)
+
+// maxHandles bounds the open files and directories of one SFTP session.
+const maxHandles = 32
+
+// sftp serves the subsystem of that name: scp since OpenSSH 9 speaks it, sftp, curl, lftp.
+func (ch *channel) sftp(ctx context.Context) {
+	conn := newConn(ch)
+	defer conn.end()
+	tree, err := ch.c.tree()
+	if err != nil {
+		_ = conn.closeWith(exitFailure) // it is in the log
+		return
+	}
+	stream := newLockstep(conn)
+	server := sftp.NewRequestServer(stream, newFiles(tree, ch.c.log).handlers())
+	defer context.AfterFunc(ctx, func() { _ = conn.closeWith(exitFailure); _ = stream.Close() })()
+	if err := server.Serve(); err != nil && !errors.Is(err, io.EOF) {
+		ch.c.log.Warn("an SFTP session ended early", "error", err)
+	}
+}
+
+// files serves the requests of one SFTP session. Files that the client leaves open have not come whole.
+type files struct {
+	tree stock.Tree
+	log  *slog.Logger
+
+	mu   sync.Mutex
+	open int
+	puts map[string]*put // files that are being written
+}
+
+func newFiles(tree stock.Tree, log *slog.Logger) *files {
+	return &files{tree: tree, log: log, puts: map[string]*put{}}
+}
+
+func (f *files) handlers() sftp.Handlers {
+	return sftp.Handlers{FileGet: f, FilePut: f, FileCmd: f, FileList: f}
+}
+
+// take counts a handle; give gives it back.
+func (f *files) take() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.open >= maxHandles {
+		return fmt.Errorf("more than %d files are open", maxHandles)
+	}
+	f.open++
+	return nil
+}
+
+func (f *files) give(p *put) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.open--
+	if p != nil && f.puts[p.path] == p {
+		delete(f.puts, p.path)
+	}
+}
+
+// refused logs what does not go and returns it in the words of SFTP.
+func (f *files) refused(what, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	f.log.Warn("an SFTP request failed", "request", what, "path", clip(path), "error", err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return os.ErrNotExist
+	case errors.Is(err, fs.ErrPermission):
+		return sftp.ErrSSHFxPermissionDenied
+	case errors.Is(err, sftp.ErrSSHFxOpUnsupported):
+		return sftp.ErrSSHFxOpUnsupported
+	}
+	return errors.New(reason(err))
+}
+
+// put is a file that is being written.
+type put struct {
+	upload
+	files *files
+	path  string
+	done  sync.Once
+}
+
+// WriteAt implements io.WriterAt.
+func (p *put) WriteAt(b []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, os.ErrInvalid
+	}
+	n, err := p.upload.WriteAt(b, off)
+	return n, p.files.refused("write", p.path, err)
+}
+
+// Close ends the file.
+func (p *put) Close() error {
+	err := p.upload.Close()
+	p.done.Do(func() { p.files.give(p) })
+	if err != nil {
+		p.files.log.Warn("an SFTP request failed", "request", "close", "path", clip(p.path), "error", err)
+		return &endError{err}
+	}
+	return nil
+}
+
+// Filewrite opens a file for writing.
+func (f *files) Filewrite(r *sftp.Request) (io.WriterAt, error) {
+	if r.Pflags().Append {
+		return nil, f.refused("append", r.Filepath, sftp.ErrSSHFxOpUnsupported)
+	}
+	if err := f.take(); err != nil {
+		return nil, err
+	}
+	u, err := f.tree.Create(r.Filepath)
+	if err != nil {
+		f.give(nil)
+		return nil, f.refused("open", r.Filepath, err)
+	}
+	p := &put{upload: upload{Upload: u}, files: f, path: r.Filepath}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.puts[p.path] = p
+	return p, nil
+}
+
+// get is a file that is being read.
+type get struct {
+	stock.Download
+	files *files
+	done  sync.Once
+}
+
+// ReadAt implements io.ReaderAt.
+func (g *get) ReadAt(b []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, os.ErrInvalid
+	}
+	return g.Download.ReadAt(b, off)
+}
+
+// Close implements io.Closer.
+func (g *get) Close() error {
+	g.done.Do(func() { g.files.give(nil) })
+	return g.Download.Close()
+}
+
+// Fileread opens a file for reading.
+func (f *files) Fileread(r *sftp.Request) (io.ReaderAt, error) {
+	if err := f.take(); err != nil {
+		return nil, err
+	}
+	d, err := f.tree.Open(r.Filepath)
+	if err != nil {
+		f.give(nil)
+		return nil, f.refused("open", r.Filepath, err)
+	}
+	return &get{Download: d, files: f}, nil
+}
+
+// Filecmd does what needs no open file.
+func (f *files) Filecmd(r *sftp.Request) error {
+	var err error
+	switch r.Method {
+	case "Mkdir":
+		err = f.tree.Mkdir(r.Filepath)
+	case "Rmdir":
+		err = f.tree.Rmdir(r.Filepath)
+	case "Rename":
+		err = f.tree.Rename(r.Filepath, r.Target)
+	case "Setstat":
+		err = f.setstat(r)
+	case "Remove":
+		err = fs.ErrPermission
+	default: // links
+		err = sftp.ErrSSHFxOpUnsupported
+	}
+	return f.refused(r.Method, r.Filepath, err)
+}
+
+// setstat sets the length of a file that is open; rights, owners and times are nobody's business here.
+func (f *files) setstat(r *sftp.Request) error {
+	f.mu.Lock()
+	p := f.puts[r.Filepath]
+	f.mu.Unlock()
+	switch sized := r.AttrFlags().Size; {
+	case !sized && p == nil:
+		_, err := f.tree.Stat(r.Filepath)
+		return err
+	case !sized:
+		return nil
+	case p == nil:
+		return fs.ErrPermission
+	}
+	if attrs := r.Attributes(); attrs != nil && int64(attrs.Size) >= 0 { //nolint:gosec // checked
+		return p.Truncate(int64(attrs.Size)) //nolint:gosec // checked
+	}
+	return os.ErrInvalid
+}
+
+// Filelist describes a file, or what is in a directory.
+func (f *files) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
+	switch r.Method {
+	case "List":
+		list, err := f.tree.ReadDir(r.Filepath)
+		return entries(list), f.refused("list", r.Filepath, err)
+	case "Stat":
+		info, err := f.tree.Stat(r.Filepath)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, os.ErrNotExist // clients ask to find out; nothing is wrong
+		}
+		return entries{info}, f.refused("stat", r.Filepath, err)
+	}
+	return nil, f.refused(r.Method, r.Filepath, sftp.ErrSSHFxOpUnsupported)
+}
+
+// entries is a directory's listing.
+type entries []fs.FileInfo
+
+// ListAt implements sftp.ListerAt.
+func (e entries) ListAt(list []fs.FileInfo, off int64) (int, error) {
+	if off < 0 || off >= int64(len(e)) {
+		return 0, io.EOF
+	}
+	n := copy(list, e[off:])
+	if n < len(list) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// sftpSubsystem is the name by which clients ask for it.
+const sftpSubsystem = "sftp"
