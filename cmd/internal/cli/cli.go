@@ -129,7 +129,7 @@ func prepareCommand(cmd *cobra.Command, ran *bool) {
 		return
 	}
 	describeFlags(cmd)
-	cmd.SetUsageTemplate(usageTemplate)
+	cmd.SetUsageFunc(usage)
 	body := runner(cmd)
 	cmd.Run = nil
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
