@@ -2,13 +2,17 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -23,6 +27,7 @@ type SSHD struct {
 	Client []string
 	cmd    *exec.Cmd
 	log    string
+	conf   string
 }
 
 // KeyKinds are the kinds of keys that are tried, in the words of ssh-keygen.
@@ -80,15 +85,17 @@ func StartSSHD(ctx context.Context, dir string, settings ...string) (*SSHD, erro
 		"ssh", "-F", "none", "-q", "-i", s.UserKeys["ed25519"], "-p", strconv.Itoa(port), "-o", "BatchMode=yes",
 		"-o", "StrictHostKeyChecking=accept-new", "-o", "UserKnownHostsFile=" + filepath.Join(dir, "known_hosts"), "root@127.0.0.1",
 	}
-	if err := s.start(ctx, conf); err != nil {
+	s.conf = conf
+	if err := s.Start(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *SSHD) start(ctx context.Context, conf string) error {
+// Start starts it again after a Kill.
+func (s *SSHD) Start(ctx context.Context) error {
 	// The server outlives the context of a call; Stop ends it.
-	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), "/usr/sbin/sshd", "-D", "-E", s.log, "-f", conf)
+	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), "/usr/sbin/sshd", "-D", "-E", s.log, "-f", s.conf)
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
@@ -128,17 +135,56 @@ func freePort(ctx context.Context) (int, error) {
 	return strconv.Atoi(port)
 }
 
-// ready waits until a client gets through.
+// ready waits until a client gets through to SFTP, which is there whatever else is.
 func (s *SSHD) ready(ctx context.Context) error {
 	var err error
 	for range 50 {
-		if _, err = run(ctx, "", s.Client[0], append(s.Client[1:], "true")...); err == nil {
+		if _, err = run(ctx, "", s.Client[0], slices.Concat([]string{"-s"}, s.Client[1:], []string{"sftp"})...); err == nil {
 			return nil
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
 	log, _ := os.ReadFile(s.log) // the error is about the client
 	return fmt.Errorf("lab: sshd lets nobody in: %w: %s", err, tail(string(log), 10))
+}
+
+// Kill ends the server and all that it has started for its clients, as a power cut would.
+func (s *SSHD) Kill() error {
+	list, err := descendants(s.cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
+	s.Stop() // first, so that it starts no more of them
+	for _, pid := range list {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
+
+// descendants returns the processes that a process and its children have started.
+func descendants(pid int) ([]int, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // it has ended
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []int
+	for _, word := range strings.Fields(string(text)) {
+		child, err := strconv.Atoi(word)
+		if err != nil {
+			return nil, err
+		}
+		more, err := descendants(child)
+		if err != nil {
+			return nil, err
+		}
+		list = append(append(list, child), more...)
+	}
+	return list, nil
 }
 
 // Stop ends the server.
