@@ -1,0 +1,215 @@
+// Package sftpfs is the file system of a plain SFTP server (OpenSSH's sftp-server or
+// internal-sftp) as dump directories need it: see dumpdir.FS.
+//
+// It needs the extension posix-rename@openssh.com. With fsync@openssh.com, which OpenSSH has
+// since 6.3, what Sync and SyncDir returned for is on the server's disk; without it, it is with the server.
+//
+// A server far away answers late, so writes do not wait for it: they go out at once, many at a
+// time, bounded in bytes, and their errors come with the next operation on the file, at the latest with Sync.
+// Small reads, such as those of bitmaps and descriptors, come from a bounded cache of blocks. Both rely on the file's
+// being written by nobody else, which is what the lock is for: see Lock.
+//
+// The server's answers are not trusted beyond what they are about. An FS is safe for
+// concurrent use.
+package sftpfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/pkg/sftp"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/corehaul/corehaul/dumpdir"
+)
+
+// inFlight bounds the bytes of writes that the server has not answered, and each write counts
+// for minCost at least, so that there are at most some hundreds of them.
+const (
+	inFlight = 8 << 20
+	minCost  = 32 << 10
+)
+
+// lowSpace is what is left on a disk that is called full, in bytes.
+const lowSpace = 1 << 20
+
+// Rights of what is made: dumps hold all that was in a kernel's memory.
+const (
+	dirMode  = 0o750
+	fileMode = 0o640
+)
+
+// FS is the file system of a server.
+type FS struct {
+	c      *sftp.Client
+	fsync  bool
+	owner  string // tells this process from others that hold locks
+	room   *semaphore.Weighted
+	timing timing
+
+	mu    sync.Mutex
+	err   error               // once a lock was lost
+	locks map[string]sighting // of others, as they were last seen
+}
+
+// New returns the file system of the server at the other end of c, which stays the caller's. owner is
+// a name for this process that no other one has, of letters and digits.
+func New(c *sftp.Client, owner string) (*FS, error) {
+	if _, ok := c.HasExtension("posix-rename@openssh.com"); !ok {
+		return nil, fmt.Errorf("the SFTP server has no posix-rename@openssh.com, which OpenSSH has: %w", errors.ErrUnsupported)
+	}
+	version, ok := c.HasExtension("fsync@openssh.com")
+	return &FS{
+		c: c, fsync: ok && version == "1", owner: owner, room: semaphore.NewWeighted(inFlight),
+		timing: defaultTiming, locks: map[string]sighting{},
+	}, nil
+}
+
+// Durable reports whether the server can put what it has on its disk when asked to.
+func (f *FS) Durable() bool { return f.fsync }
+
+// check returns why nothing may be done any more.
+func (f *FS) check() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
+// wrap names what an operation was about.
+func wrap(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fs.PathError{Op: "sftp " + op, Path: name, Err: err}
+}
+
+func (f *FS) open(op, name string, flags int) (*file, error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	h, err := f.c.OpenFile(name, flags)
+	if err != nil {
+		return nil, wrap(op, name, err)
+	}
+	if flags&os.O_CREATE != 0 {
+		if err := h.Chmod(fileMode); err != nil {
+			return nil, errors.Join(wrap("chmod", name, err), h.Close())
+		}
+	}
+	return newFile(f, name, h), nil
+}
+
+// Create implements dumpdir.FS.
+func (f *FS) Create(name string) (dumpdir.File, error) {
+	return opened(f.open("create", name, os.O_RDWR|os.O_CREATE|os.O_TRUNC))
+}
+
+// Open implements dumpdir.FS.
+func (f *FS) Open(name string) (dumpdir.File, error) {
+	return opened(f.open("open", name, os.O_RDONLY))
+}
+
+// OpenRW implements dumpdir.FS.
+func (f *FS) OpenRW(name string) (dumpdir.File, error) {
+	return opened(f.open("open", name, os.O_RDWR))
+}
+
+// opened keeps a nil *file from becoming a File that is not nil.
+func opened(f *file, err error) (dumpdir.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Rename implements dumpdir.FS.
+func (f *FS) Rename(from, to string) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	return wrap("rename", from, f.c.PosixRename(from, to))
+}
+
+// Remove implements dumpdir.FS.
+func (f *FS) Remove(name string) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	return wrap("remove", name, f.c.Remove(name))
+}
+
+// MkdirAll implements dumpdir.FS.
+func (f *FS) MkdirAll(name string) error {
+	if st, err := f.c.Stat(name); err == nil && st.IsDir() {
+		return nil
+	}
+	parent := path.Dir(name)
+	if parent != name {
+		if err := f.MkdirAll(parent); err != nil {
+			return err
+		}
+	}
+	if err := f.c.Mkdir(name); err != nil {
+		if st, serr := f.c.Stat(name); serr == nil && st.IsDir() {
+			return nil // somebody else was quicker
+		}
+		return wrap("mkdir", name, f.full(parent, err))
+	}
+	if err := f.c.Chmod(name, dirMode); err != nil {
+		return wrap("chmod", name, err)
+	}
+	return f.SyncDir(parent)
+}
+
+// ReadDir implements dumpdir.FS.
+func (f *FS) ReadDir(name string) ([]string, error) {
+	entries, err := f.c.ReadDir(name)
+	if err != nil {
+		return nil, wrap("readdir", name, err)
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// SyncDir implements dumpdir.FS. OpenSSH opens a directory like a file when asked to read it.
+func (f *FS) SyncDir(name string) error {
+	if !f.fsync {
+		return nil
+	}
+	d, err := f.c.OpenFile(name, os.O_RDONLY)
+	if err != nil {
+		return wrap("open", name, err)
+	}
+	return errors.Join(wrap("fsync", name, d.Sync()), d.Close())
+}
+
+// full makes a failed write tell that the disk is full, if it is: SFTP has no code for that.
+func (f *FS) full(name string, err error) error {
+	var status *sftp.StatusError
+	if !errors.As(err, &status) || status.FxCode() != sftp.ErrSSHFxFailure {
+		return err
+	}
+	if st, serr := f.c.StatVFS(name); serr == nil && st.Bavail*st.Frsize < lowSpace {
+		return fmt.Errorf("%w (%w)", syscall.ENOSPC, err)
+	}
+	return err
+}
+
+// sighting is a lock file as it was first seen to say what it says.
+type sighting struct {
+	text string
+	at   time.Time
+}
+
+var _ dumpdir.FS = (*FS)(nil)
