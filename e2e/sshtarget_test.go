@@ -142,7 +142,6 @@ func TestOpenSSHRefusals(t *testing.T) {
 	captureCommand(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", locked)
 	elf := failoverELF(t)
 	for name, tc := range map[string]struct{ key, known, says, hint string }{
-		"no receiver":     {s.UserKeys["rsa"], known, "has no subsystem corehaul for", "corehaul serve --ssh"},
 		"foreign key":     {other.UserKeys["rsa"], known, `does not let "root" in with the key`, "ssh-rsa AAAA"},
 		"another host":    {s.UserKeys["rsa"], sshTargetFile(t, strings.ReplaceAll(foreign, otherPort, port)), "which is not the one in", "find out who answers"},
 		"unknown host":    {s.UserKeys["rsa"], sshTargetFile(t, foreign), "has no key of [127.0.0.1]:" + port, "ssh-keyscan -p " + port + " 127.0.0.1"},

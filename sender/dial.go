@@ -8,8 +8,6 @@ import (
 	"io"
 	"net"
 	"net/url"
-
-	"github.com/corehaul/corehaul/sender/sshdial"
 )
 
 // A Dialer connects to a target such as tls://host:port. The end of ctx ends the attempt,
@@ -56,37 +54,6 @@ func DialTLS(conf *tls.Config) Dialer {
 		}
 		return tc, nil
 	}
-}
-
-// subsystem is where a receiver speaks the protocol inside SSH.
-const subsystem = "corehaul"
-
-// DialSSH returns a Dialer for ssh://USER@HOST[:PORT] targets.
-func DialSSH(client *sshdial.Client) Dialer {
-	return func(ctx context.Context, target string) (net.Conn, error) {
-		u, err := url.Parse(target)
-		if err != nil {
-			return nil, err
-		}
-		conn, err := openSubsystem(ctx, client, u)
-		if _, ok := errors.AsType[*sshdial.RefusedError](err); ok {
-			err = &handshakeError{err}
-		}
-		return conn, err
-	}
-}
-
-func openSubsystem(ctx context.Context, client *sshdial.Client, u *url.URL) (net.Conn, error) {
-	session, err := client.Connect(ctx, u.User.Username(), sshdial.Addr(u))
-	if err != nil {
-		return nil, err
-	}
-	conn, err := session.Subsystem(ctx, subsystem)
-	if err != nil {
-		_ = session.Close() // the attempt has failed
-		return nil, err
-	}
-	return conn, nil
 }
 
 // classifyHandshake tells a refusal from a line that broke meanwhile.

@@ -30,6 +30,7 @@
 // concurrent use except for Close; Send runs one dump at a time.
 //
 // Targets are tls://HOST:PORT, with a client certificate and a pinned receiver, and
-// ssh://USER@HOST[:PORT], with a key and a pinned host (package sshdial): there the protocol
-// runs over the subsystem corehaul.
+// ssh://USER@HOST[:PORT][/PATH], with a key and a pinned host (package sshdial): there the
+// protocol runs over the subsystem corehaul, or, where there is none, no further than to a
+// depot in this process, which writes the dump over SFTP.
 package sender

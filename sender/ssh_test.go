@@ -33,13 +33,13 @@ func sshPeer(t *testing.T, f *fakeReceiver) *sshdialtest.Server {
 	return sshdialtest.Start(t, subsystems, "ed25519")
 }
 
-func dialSSH(t *testing.T, s *sshdialtest.Server) Dialer {
+func sshDialer(t *testing.T, s *sshdialtest.Server) Dialer {
 	t.Helper()
 	client, err := sshdial.New(s.KeyFile, s.KnownHosts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return DialSSH(client)
+	return DialSSH(client, "test")
 }
 
 // TestSendSSH sends over SSH, with a server that goes away in between as one does that is killed.
@@ -49,7 +49,7 @@ func TestSendSSH(t *testing.T) {
 	f.cutAfter = []int{1, 12}
 	s := sshPeer(t, f)
 	o := options(f)
-	o.To, o.Dial, o.Level = []string{"ssh://dumps@" + s.Addr}, dialSSH(t, s), 0
+	o.To, o.Dial, o.Level = []string{"ssh://dumps@" + s.Addr}, sshDialer(t, s), 0
 	time.AfterFunc(20*time.Millisecond, s.Cut)
 	res, err := Send(t.Context(), src, o)
 	if err != nil {
@@ -75,7 +75,7 @@ func TestMixedTargets(t *testing.T) {
 			}
 			o := options(f)
 			o.To = []string{"ssh://dumps@" + s.Addr, "tls://fake:1"}
-			o.Dial = DialBy(map[string]Dialer{"ssh": dialSSH(t, s), "tls": func(ctx context.Context, target string) (net.Conn, error) {
+			o.Dial = DialBy(map[string]Dialer{"ssh": sshDialer(t, s), "tls": func(ctx context.Context, target string) (net.Conn, error) {
 				if !tc.tls {
 					return nil, errors.New("nobody is there")
 				}
@@ -99,7 +99,7 @@ func TestMixedTargets(t *testing.T) {
 // TestSSHErrors holds which failures another try may mend.
 func TestSSHErrors(t *testing.T) {
 	s := sshPeer(t, nil)
-	dial := dialSSH(t, s)
+	dial := sshDialer(t, s)
 	_, err := dial(t.Context(), "ssh://dumps@"+s.Addr)
 	if !errors.Is(err, sshdial.ErrNoSubsystem) || !permanent(err) {
 		t.Errorf("no subsystem: got %v, want it for good", err)
@@ -108,7 +108,7 @@ func TestSSHErrors(t *testing.T) {
 		t.Errorf("a host that is not known: got %v, want it for good", err)
 	}
 	s.Know(t, "127.0.0.1:1", s.Keys()[0])
-	if _, err := dialSSH(t, s)(t.Context(), "ssh://dumps@127.0.0.1:1"); err == nil || permanent(err) || !passing(&dialError{err}) {
+	if _, err := sshDialer(t, s)(t.Context(), "ssh://dumps@127.0.0.1:1"); err == nil || permanent(err) || !passing(&dialError{err}) {
 		t.Errorf("nobody there: got %v, want it to pass", err)
 	}
 	if _, err := DialBy(nil)(t.Context(), "ssh://dumps@h"); !permanent(err) {

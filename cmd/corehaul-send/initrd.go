@@ -25,7 +25,7 @@ the configuration and the keys named in it. Load it with
 
 The configuration (TOML) has these keys; all but to and what its targets need may be left out:
 
-  to = ["tls://HOST:PORT", "ssh://USER@HOST[:PORT]", ...]
+  to = ["tls://HOST:PORT", "ssh://USER@HOST[:PORT][/PATH]", ...]
   identity = "FILE"             for tls://, made by 'corehaul ca issue'
   ssh_key = "FILE"              for ssh://, a private key without a passphrase
   known_hosts = "FILE"          for ssh://, the servers' keys as ssh-keyscan writes them

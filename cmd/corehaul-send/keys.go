@@ -47,7 +47,7 @@ func (k keys) dialer(to []string) (dial sender.Dialer, good []string, wrong []er
 	client := sync.OnceValues(func() (*sshdial.Client, error) {
 		c, err := sshdial.New(k.sshKey, k.knownHosts)
 		if err == nil {
-			schemes["ssh"] = sender.DialSSH(c)
+			schemes["ssh"] = sender.DialSSH(c, tool())
 		}
 		return c, err
 	})

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 // have "exits CODE PROGRAM ARG..."; in their directory are core.elf, a dump of 64 pages of
 // no known kernel, identity files of two authorities, and in $PARTIAL,
 // $DECLINE and $HANG the addresses of receivers that seal early, decline, and never answer; $SSH
-// is one over SSH that seals early, and $BARE an SSH server without a receiver; key and
+// is one over SSH that seals early, and $BARE an SSH server that has nothing; key and
 // known_hosts for them are in $SSH_FILES and $BARE_FILES.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{

@@ -43,9 +43,10 @@ pages that the dump level keeps, the most useful ones first. When the connection
 is made again, and the dump goes on where it was.
 
 A receiver is reached at tls://HOST:PORT, with the --identity that it issued, or at
-ssh://USER@HOST[:PORT], with a private key of SSH without a passphrase (--ssh-key) and the
-server's key in a known_hosts file (--known-hosts). A server whose key is not in that file is
-not believed.
+ssh://USER@HOST[:PORT][/PATH], with a private key of SSH without a passphrase (--ssh-key) and
+the server's key in a known_hosts file (--known-hosts). A server whose key is not in that file
+is not believed. Where an SSH server has no receiver, the dump is written over SFTP into PATH
+(corehaul in the login directory).
 
 With several receivers, the first one that takes the dump gets it. One that fails or refuses
 is passed over, and asked again later while the patience lasts. One that already has a part
@@ -67,7 +68,7 @@ then partial (exit code 3).`,
 }
 
 func (f *sendFlags) add(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&f.to, "to", nil, "`TARGET` the dump goes to, tls://HOST:PORT or ssh://USER@HOST[:PORT]; repeat it for more, best first")
+	flags.StringSliceVar(&f.to, "to", nil, "`TARGET` the dump goes to, tls://HOST:PORT or ssh://USER@HOST[:PORT][/PATH]; repeat it for more, best first")
 	flags.StringVar(&f.keys.identity, "identity", "", "for tls://, identity `FILE` made by 'corehaul ca issue'")
 	flags.StringVar(&f.keys.sshKey, "ssh-key", "", "for ssh://, `FILE` with a private key, as ssh-keygen writes it")
 	flags.StringVar(&f.keys.knownHosts, "known-hosts", "", "for ssh://, `FILE` with the servers' keys, as ssh-keyscan writes it")

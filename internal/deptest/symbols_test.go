@@ -7,13 +7,15 @@ import (
 	"testing"
 )
 
-// serving are names that a program has which serves SSH or TLS. The client is in the same
+// serving are names that a program has which serves SSH, SFTP or TLS. The client is in the same
 // packages, so imports do not tell them apart: what is linked does.
 var serving = []string{
 	"golang.org/x/crypto/ssh.NewServerConn",
 	"golang.org/x/crypto/ssh.(*connection).serverHandshake",
 	"golang.org/x/crypto/ssh.(*connection).serverAuthenticate",
 	"crypto/tls.(*Conn).serverHandshake",
+	"github.com/pkg/sftp.(*Server).Serve",
+	"github.com/pkg/sftp.(*RequestServer).Serve",
 }
 
 // client are their counterparts, so that a change of names does not go unseen.
@@ -22,6 +24,7 @@ var client = []string{
 	"golang.org/x/crypto/ssh.(*connection).clientHandshake",
 	"golang.org/x/crypto/ssh.(*connection).clientAuthenticate",
 	"crypto/tls.(*Conn).clientHandshake",
+	"github.com/pkg/sftp.(*File).WriteAt",
 }
 
 func TestSenderServesNothing(t *testing.T) {

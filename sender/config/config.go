@@ -67,7 +67,7 @@ const maxFile = 1 << 20
 // keys of the file.
 type File struct {
 	// To lists where the dump goes, best first, as tls://HOST:PORT or
-	// ssh://USER@HOST[:PORT].
+	// ssh://USER@HOST[:PORT][/PATH].
 	To []string `toml:"to"`
 	// Identity is the file that `corehaul ca issue` made, relative to the
 	// configuration file, for tls:// targets. In the capture initramfs it is always IdentityPath.

@@ -8,7 +8,7 @@ import (
 )
 
 // targetForms are the addresses of receivers that there are.
-const targetForms = "tls://HOST:PORT or ssh://USER@HOST[:PORT]"
+const targetForms = "tls://HOST:PORT or ssh://USER@HOST[:PORT][/PATH]"
 
 // Scheme returns what a target begins with: tls or ssh.
 func Scheme(to string) string {
@@ -55,8 +55,6 @@ func checkSSH(to string, u *url.URL) error {
 	case password:
 		// It is not repeated: it is somebody's password.
 		return fmt.Errorf("target ssh://%s@%s: a password cannot be used, name a key instead", u.User.Username(), u.Host)
-	case u.Path != "" && u.Path != "/":
-		return fmt.Errorf("target %q: nothing may stand behind ssh://USER@HOST[:PORT]", to)
 	}
 	return nil
 }

@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/cpu"
 
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
@@ -93,7 +95,7 @@ func (c *Client) Connect(ctx context.Context, user, addr string) (*Session, erro
 	defer release()
 	conf := &ssh.ClientConfig{
 		User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(c.signer)}, ClientVersion: clientVersion,
-		HostKeyAlgorithms: algorithms,
+		HostKeyAlgorithms: algorithms, Config: ssh.Config{Ciphers: ciphers()},
 		HostKeyCallback: func(hostname string, remote net.Addr, key ssh.PublicKey) error {
 			return c.known.check(hostname, remote, key)
 		},
@@ -105,6 +107,15 @@ func (c *Client) Connect(ctx context.Context, user, addr string) (*Session, erro
 	go ssh.DiscardRequests(reqs)
 	go refuse(chans)
 	return &Session{conn: conn, line: l, user: user, addr: addr}, nil
+}
+
+// ciphers are those of the library, with ChaCha20 first where AES would be computed step by step.
+func ciphers() []string {
+	list := ssh.SupportedAlgorithms().Ciphers
+	if cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ || cpu.ARM64.HasAES && cpu.ARM64.HasPMULL {
+		return list
+	}
+	return append([]string{ssh.CipherChaCha20Poly1305}, slices.DeleteFunc(list, func(c string) bool { return c == ssh.CipherChaCha20Poly1305 })...)
 }
 
 // refuse lets the server open nothing.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -24,6 +25,32 @@ type Session struct {
 // Close ends the connection, and with it all that was opened over it.
 func (s *Session) Close() error { return s.line.Close() }
 
+// Times of KeepAlive.
+const (
+	aliveEvery = 10 * time.Second
+	aliveLimit = 45 * time.Second
+)
+
+// KeepAlive asks the server now and then whether it lives, until ctx is done, and ends the
+// session when it does not answer. It is for what has no heartbeats of its own.
+func (s *Session) KeepAlive(ctx context.Context) {
+	tick := time.NewTicker(aliveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		timer := time.AfterFunc(aliveLimit, s.line.expire)
+		_, _, err := s.conn.SendRequest("keepalive@openssh.com", true, nil)
+		timer.Stop()
+		if err != nil {
+			return
+		}
+	}
+}
+
 // Subsystem opens a channel to a subsystem of the server; its Close ends the session. The end of ctx ends the attempt
 // and the session.
 func (s *Session) Subsystem(ctx context.Context, name string) (net.Conn, error) {
@@ -38,7 +65,7 @@ func (s *Session) Subsystem(ctx context.Context, name string) (net.Conn, error) 
 		return nil, fmt.Errorf("ssh subsystem %s at %s: %w", name, s.addr, context.Cause(ctx))
 	case errors.Is(err, ErrNoSubsystem):
 		return nil, refused(err, fmt.Sprintf("%s has no subsystem %s for %s", s.addr, name, quote(s.user)), "",
-			"name a corehaul receiver (corehaul serve --ssh), or give this sshd the subsystem; see docs/operating.md")
+			"name a corehaul receiver (corehaul serve --ssh), or an SSH server with SFTP")
 	case broken(err):
 		return nil, fmt.Errorf("ssh subsystem %s at %s: %w", name, s.addr, err)
 	}

@@ -1,0 +1,158 @@
+package sender
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pkg/sftp"
+
+	"github.com/corehaul/corehaul/sender/depot"
+	"github.com/corehaul/corehaul/sender/sftpfs"
+	"github.com/corehaul/corehaul/sender/sshdial"
+)
+
+// Subsystems of SSH: where a receiver speaks the protocol, and what a server without one has.
+const (
+	subsystem     = "corehaul"
+	sftpSubsystem = "sftp"
+)
+
+// defaultRoot is where dumps go over SFTP, from the login directory, when the target names no path.
+const defaultRoot = "corehaul"
+
+// depotLinger is how long a depot may take to let its dump go.
+const depotLinger = 5 * time.Second
+
+// owner tells this process from others that write to the same server.
+var owner = sync.OnceValue(rand.Text)
+
+// DialSSH returns a Dialer for ssh://USER@HOST[:PORT][/PATH] targets. Where the server has no receiver, the
+// connection leads to a depot in this process that writes the dump over SFTP, into PATH. tool
+// names this program for the manifest.
+func DialSSH(client *sshdial.Client, tool string) Dialer {
+	return func(ctx context.Context, target string) (net.Conn, error) {
+		u, err := url.Parse(target)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := dialSSH(ctx, client, u, tool)
+		if _, ok := errors.AsType[*sshdial.RefusedError](err); ok {
+			err = &handshakeError{err}
+		}
+		return conn, err
+	}
+}
+
+func dialSSH(ctx context.Context, client *sshdial.Client, u *url.URL, tool string) (net.Conn, error) {
+	session, err := client.Connect(ctx, u.User.Username(), sshdial.Addr(u))
+	if err != nil {
+		return nil, err
+	}
+	conn, err := session.Subsystem(ctx, subsystem)
+	if errors.Is(err, sshdial.ErrNoSubsystem) {
+		conn, err = openDepot(ctx, session, u, tool)
+	}
+	if err != nil {
+		_ = session.Close() // the attempt has failed
+		return nil, err
+	}
+	return conn, nil
+}
+
+// depotConn is the near end of a depot.
+type depotConn struct {
+	net.Conn
+	session *sshdial.Session
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when the depot has ended
+	once    sync.Once
+}
+
+// openDepot starts a depot that writes over SFTP.
+func openDepot(ctx context.Context, session *sshdial.Session, u *url.URL, tool string) (net.Conn, error) {
+	channel, err := session.Subsystem(ctx, sftpSubsystem)
+	if errors.Is(err, sshdial.ErrNoSubsystem) {
+		err = fmt.Errorf("no receiver there, and no SFTP: %w", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, func() { _ = session.Close() })()
+	client, err := sftp.NewClientPipe(channel, channel, sftp.UseConcurrentWrites(true))
+	if err != nil {
+		return nil, fmt.Errorf("sftp: %w", err)
+	}
+	files, err := sftpfs.New(client, owner())
+	if err != nil {
+		return nil, &handshakeError{errors.Join(err, client.Close())}
+	}
+	near, far := net.Pipe()
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	c := &depotConn{Conn: near, session: session, cancel: cancel, done: make(chan struct{})}
+	local := channel.LocalAddr().String()
+	conf := depot.Config{FS: files, Root: depotRoot(u), Host: addressName(local), Peer: local, Tool: tool, Note: depotNote(u, files)}
+	go func() {
+		defer close(c.done)
+		var wg sync.WaitGroup
+		wg.Go(func() { session.KeepAlive(work) })
+		_ = depot.Serve(work, far, conf) // the sender has heard of it
+		cancel()
+		_ = client.Close() // and with it the session
+		wg.Wait()
+	}()
+	return c, nil
+}
+
+// depotNote tells people where the dump goes.
+func depotNote(u *url.URL, files *sftpfs.FS) string {
+	note := fmt.Sprintf("no receiver there: the dump is written over SFTP into %s", depotRoot(u))
+	if !files.Durable() {
+		note += "; the server has no fsync@openssh.com, so a power cut there may take what it has"
+	}
+	return note
+}
+
+// depotRoot returns the directory of the store: absolute, or from the login directory.
+func depotRoot(u *url.URL) string {
+	p := path.Clean(u.Path)
+	if p == "." || p == "/" {
+		return defaultRoot
+	}
+	if home, ok := strings.CutPrefix(p, "/~/"); ok {
+		return home
+	}
+	return p
+}
+
+// addressName makes the name of a directory out of an address.
+func addressName(addr string) string {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = addr
+	}
+	host, _, _ = strings.Cut(host, "%")
+	return "ip-" + strings.ReplaceAll(host, ":", "-")
+}
+
+// Close ends the depot, which lets its dump go first if it can.
+func (c *depotConn) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() {
+		c.cancel()
+		select {
+		case <-c.done:
+		case <-time.After(depotLinger):
+			_ = c.session.Close() // whatever waits for the server ends
+			<-c.done
+		}
+	})
+	return err
+}
