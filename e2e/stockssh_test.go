@@ -99,7 +99,11 @@ func stockWait(t *testing.T, s *judgesStore, state string) serveDump {
 			if got := list[0].Manifest.State; got != state {
 				t.Errorf("the dump is %s (%s), want %s", got, list[0].Manifest.Reason, state)
 			}
-			judgesRun(t, 0, "corehaul", "verify", list[0].ID, "--data", s.data)
+			code := 0
+			if state == "partial" {
+				code = 3
+			}
+			judgesRun(t, code, "corehaul", "verify", list[0].ID, "--data", s.data)
 			return list[0]
 		}
 		time.Sleep(200 * time.Millisecond)
@@ -246,4 +250,41 @@ func stockFile(t *testing.T, name, text string) string {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// TestStockBrokenOff kills the client in the middle of a stream: what came is sealed as a partial dump, and nothing
+// counts as whole.
+func TestStockBrokenOff(t *testing.T) {
+	argv, _ := stockMakedumpfile(t, "-F", "-l", "-d", "31")
+	flat := filepath.Join(t.TempDir(), "flat")
+	stockPipe(t, argv, "", flat)
+	stream, err := os.ReadFile(flat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := sshServe(t, "--resume-grace", "3s")
+	c := s.client(t, "web-17")
+	c.ssh(t, 0, "", "mkdir -p /d")
+	cmd := exec.CommandContext(t.Context(), "ssh", c.argv("ssh", c.host, "umask 0077 && dd bs=512 of='/d/vmcore-incomplete'")[1:]...)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stdin.Write(stream[:len(stream)*3/4]); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+	dump := stockWait(t, s.judgesStore, "partial")
+	if dump.Manifest.Pages.Present == 0 || dump.Manifest.Pages.Missing == 0 {
+		t.Errorf("%d pages are there, %d missing", dump.Manifest.Pages.Present, dump.Manifest.Pages.Missing)
+	}
+	if log := s.said(t); !strings.Contains(log, "a command failed") {
+		t.Error("the log does not say that the command failed")
+	}
 }
