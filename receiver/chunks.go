@@ -3,8 +3,6 @@ package receiver
 import (
 	"context"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/intake"
@@ -22,9 +20,7 @@ type pipeline struct {
 	gate   *byteGate // chunk payloads in memory
 	jobs   chan *protocol.Chunk
 
-	pending atomic.Int64  // bytes put since the last commit began
-	kick    chan struct{} // holds one signal when pending grew
-	ended   chan struct{} // closed when nothing more is put
+	committer *intake.Committer
 }
 
 // readChunks takes chunks until FINISH, and returns it when all of them are durable.
@@ -33,7 +29,7 @@ func (ss *session) readChunks(ctx context.Context) (*protocol.Finish, error) {
 	defer cancel(nil)
 	p := &pipeline{
 		ss: ss, ctx: ctx, cancel: cancel, gate: newByteGate(ss.srv.shares.window),
-		jobs: make(chan *protocol.Chunk), kick: make(chan struct{}, 1), ended: make(chan struct{}),
+		jobs: make(chan *protocol.Chunk), committer: ss.newCommitter(),
 	}
 	var workers, committer sync.WaitGroup
 	for range ss.srv.shares.workers {
@@ -46,7 +42,7 @@ func (ss *session) readChunks(ctx context.Context) (*protocol.Finish, error) {
 	}
 	close(p.jobs)
 	workers.Wait()
-	close(p.ended)
+	p.committer.End()
 	committer.Wait()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -101,11 +97,7 @@ func (p *pipeline) work() {
 // note tells the committer that there is something for it.
 func (p *pipeline) note(size int64) {
 	p.ss.srv.received(size)
-	p.pending.Add(max(size, 1)) // a chunk of zero pages has no bytes, and wants its ack too
-	select {
-	case p.kick <- struct{}{}:
-	default:
-	}
+	p.committer.Note(size)
 }
 
 func (p *pipeline) put(conv *intake.Converter, chunk *protocol.Chunk) error {
@@ -122,41 +114,23 @@ func (p *pipeline) put(conv *intake.Converter, chunk *protocol.Chunk) error {
 	return nil
 }
 
-// commit fsyncs and acknowledges what was put, when enough of it has come together or
-// the first of it has waited long enough.
-func (p *pipeline) commit() {
-	threshold := int64(min(p.ss.cfg.CommitBytes, uint64(p.ss.srv.shares.window)/2)) //nolint:gosec // window is positive and small
-	for more := true; more; {
-		more = p.gather(threshold)
-		if p.pending.Swap(0) == 0 || p.ctx.Err() != nil {
-			continue
-		}
-		if err := p.commitNow(); err != nil {
-			p.cancel(err)
-		}
-	}
+// newCommitter leaves half of the window for what comes while a commit runs.
+func (ss *session) newCommitter() *intake.Committer {
+	bytes := int64(min(ss.cfg.CommitBytes, uint64(ss.srv.shares.window)/2)) //nolint:gosec // window is positive and small
+	return intake.NewCommitter(bytes, ss.cfg.CommitInterval)
 }
 
-// gather waits until something was put, and then until threshold bytes are or
-// CommitInterval is over. It returns false when nothing more comes.
-func (p *pipeline) gather(threshold int64) bool {
-	select {
-	case <-p.kick:
-	case <-p.ended:
-		return false
-	}
-	timer := time.NewTimer(p.ss.cfg.CommitInterval)
-	defer timer.Stop()
-	for p.pending.Load() < threshold {
-		select {
-		case <-p.kick:
-		case <-timer.C:
-			return true
-		case <-p.ended:
-			return false
+// commit fsyncs and acknowledges what was put, as long as the session goes on.
+func (p *pipeline) commit() {
+	err := p.committer.Run(func() error {
+		if p.ctx.Err() != nil {
+			return nil
 		}
+		return p.commitNow()
+	})
+	if err != nil {
+		p.cancel(err)
 	}
-	return true
 }
 
 func (p *pipeline) commitNow() error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
@@ -94,15 +93,6 @@ func (s *session) endPlan(ctx context.Context, m *protocol.PlanEnd, runs *protoc
 	return e
 }
 
-// committer makes durable what was put, and tells the sender.
-type committer struct {
-	s       *session
-	cancel  context.CancelCauseFunc
-	pending atomic.Int64 // bytes put since the last commit began
-	kick    chan struct{}
-	ended   chan struct{}
-}
-
 // takeChunks takes chunks until FINISH, and returns it when all of them are durable.
 func (s *session) takeChunks(ctx context.Context) (*protocol.Finish, error) {
 	conv, err := intake.NewConverter(int(s.hello.PageSize), codec)
@@ -112,11 +102,17 @@ func (s *session) takeChunks(ctx context.Context) (*protocol.Finish, error) {
 	defer conv.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c := &committer{s: s, cancel: cancel, kick: make(chan struct{}, 1), ended: make(chan struct{})}
+	c := intake.NewCommitter(commitBytes, commitInterval)
 	var wg sync.WaitGroup
-	wg.Go(c.run)
+	wg.Go(func() {
+		if err := c.Run(s.commit); err != nil {
+			cancel(err)
+			// The reader may wait for a chunk that the sender, without acks, cannot send.
+			_ = s.wire.WriteError(s.lastWord(err))
+		}
+	})
 	finish, err := s.readChunks(ctx, conv, c)
-	close(c.ended)
+	c.End()
 	wg.Wait()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -124,7 +120,7 @@ func (s *session) takeChunks(ctx context.Context) (*protocol.Finish, error) {
 	return finish, err
 }
 
-func (s *session) readChunks(ctx context.Context, conv *intake.Converter, c *committer) (*protocol.Finish, error) {
+func (s *session) readChunks(ctx context.Context, conv *intake.Converter, c *intake.Committer) (*protocol.Finish, error) {
 	for {
 		m, err := s.wire.Read()
 		if err != nil {
@@ -152,54 +148,15 @@ func (s *session) readChunks(ctx context.Context, conv *intake.Converter, c *com
 		if err != nil {
 			return nil, err
 		}
-		c.note(size)
+		c.Note(size)
 	}
 }
 
-func (c *committer) note(size int64) {
-	c.pending.Add(max(size, 1)) // a chunk of zero pages has no bytes, and wants its ack too
-	select {
-	case c.kick <- struct{}{}:
-	default:
+// commit makes durable what was put, and tells the sender.
+func (s *session) commit() error {
+	done, err := s.w.Commit()
+	if err != nil {
+		return err
 	}
-}
-
-func (c *committer) run() {
-	for more := true; more; {
-		more = c.gather()
-		if c.pending.Swap(0) == 0 {
-			continue
-		}
-		done, err := c.s.w.Commit()
-		if err == nil {
-			err = intake.Ack(done, func(a *protocol.Ack) error { return c.s.wire.Write(a) })
-		}
-		if err != nil {
-			c.cancel(err)
-			_ = c.s.wire.WriteError(c.s.lastWord(err)) // the reader waits for the sender's next chunk; see there
-			return
-		}
-	}
-}
-
-// gather waits until something was put, and then until it is enough or has waited long enough. It
-// returns false when nothing more comes.
-func (c *committer) gather() bool {
-	select {
-	case <-c.kick:
-	case <-c.ended:
-		return false
-	}
-	timer := time.NewTimer(commitInterval)
-	defer timer.Stop()
-	for c.pending.Load() < commitBytes {
-		select {
-		case <-c.kick:
-		case <-timer.C:
-			return true
-		case <-c.ended:
-			return false
-		}
-	}
-	return true
+	return intake.Ack(done, func(a *protocol.Ack) error { return s.wire.Write(a) })
 }
