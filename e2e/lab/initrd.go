@@ -90,7 +90,7 @@ func kexecFiles(ctx context.Context, arch string) (map[string]string, error) {
 	}
 	program := filepath.Join(dir, "sbin", "kexec")
 	files := map[string]string{guestcfg.KexecPath: program}
-	if err := addLibraries(files, dir, program); err != nil {
+	if err := addLibraries(files, guestcfg.KexecLibs, dir, program); err != nil {
 		return nil, err
 	}
 	loaders, err := filepath.Glob(filepath.Join(dir, "lib", "*-linux-gnu", "ld-linux-*"))
@@ -102,8 +102,8 @@ func kexecFiles(ctx context.Context, arch string) (map[string]string, error) {
 }
 
 // addLibraries adds the libraries that an ELF file under root names, and those
-// that they name.
-func addLibraries(files map[string]string, root, path string) error {
+// that they name, to a directory of the guest.
+func addLibraries(files map[string]string, guestDir, root, path string) error {
 	f, err := elf.Open(path)
 	if err != nil {
 		return err
@@ -114,7 +114,7 @@ func addLibraries(files map[string]string, root, path string) error {
 		return err
 	}
 	for _, soname := range needed {
-		inGuest := guestcfg.KexecLibs + "/" + soname
+		inGuest := guestDir + "/" + soname
 		if files[inGuest] != "" {
 			continue
 		}
@@ -126,7 +126,7 @@ func addLibraries(files map[string]string, root, path string) error {
 			return fmt.Errorf("lab: %s needs %s, which is not in %s", path, soname, root)
 		}
 		files[inGuest] = found[0]
-		if err := addLibraries(files, root, found[0]); err != nil {
+		if err := addLibraries(files, guestDir, root, found[0]); err != nil {
 			return err
 		}
 	}
