@@ -14,6 +14,7 @@ import (
 
 	"github.com/pkg/sftp"
 
+	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/sender/depot"
 	"github.com/corehaul/corehaul/sender/sftpfs"
 	"github.com/corehaul/corehaul/sender/sshdial"
@@ -21,7 +22,7 @@ import (
 
 // Subsystems of SSH: where a receiver speaks the protocol, and what a server without one has.
 const (
-	subsystem     = "corehaul"
+	subsystem     = protocol.Subsystem
 	sftpSubsystem = "sftp"
 )
 
