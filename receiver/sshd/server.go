@@ -23,6 +23,9 @@ const (
 	handshakeTimeout = 30 * time.Second
 	// maxAuthTries is how many keys that are not let in a client may show: agents hold several.
 	maxAuthTries = 6
+	// maxHostConnections bounds the connections of one host, which must not shut out the others. A stock
+	// client has one at a time.
+	maxHostConnections = 64
 	// maxHostChannels bounds the open channels of one host, over all its connections. Each can hold the
 	// 2 MiB of a channel's window.
 	maxHostChannels = 32
@@ -91,7 +94,10 @@ func (s *Server) handle(ctx context.Context, raw net.Conn) {
 		s.cfg.Receiver.Refused(code)
 		return
 	}
-	s.enter(c)
+	if !s.enter(c) {
+		c.refuse("refused a connection", protocol.CodeBusy, "limit", maxHostConnections)
+		_ = c.ssh.Close() // run finds it closed
+	}
 	defer s.exit(c)
 	if !c.entry.grants(s.cfg.Keys.Find(c.entry.Key)) {
 		c.revoke() // between the handshake and now; run finds it closed
@@ -207,10 +213,18 @@ func (s *Server) endRevoked() {
 	}
 }
 
-func (s *Server) enter(c *connection) {
+// enter notes a connection, and reports whether its host may have one more.
+func (s *Server) enter(c *connection) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	n := 0
+	for other := range s.open {
+		if other.entry.Host == c.entry.Host {
+			n++
+		}
+	}
 	s.open[c] = struct{}{}
+	return n < maxHostConnections
 }
 
 func (s *Server) exit(c *connection) {

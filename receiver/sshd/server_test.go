@@ -16,11 +16,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pkg/sftp"
 	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/receiver"
+	"github.com/corehaul/corehaul/receiver/stock"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/local"
 )
@@ -58,6 +60,7 @@ type rig struct {
 	log    logBuffer
 	signer ssh.Signer // of host web-17
 	line   string
+	stop   func() // ends the server and waits
 }
 
 func newRig(t *testing.T) *rig {
@@ -112,7 +115,7 @@ func (r *rig) start() {
 			}
 		})
 	}
-	r.t.Cleanup(func() {
+	r.stop = sync.OnceFunc(func() {
 		cancel()
 		wg.Wait()
 		if err := r.store.Close(); err != nil {
@@ -122,6 +125,7 @@ func (r *rig) start() {
 			r.t.Log(r.log.String())
 		}
 	})
+	r.t.Cleanup(r.stop)
 }
 
 // allow writes the authorized keys.
@@ -376,6 +380,68 @@ func TestManyChannels(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	t.Error("channels of a closed connection still count")
+}
+
+// TestManyConnections opens more connections than a host may have.
+func TestManyConnections(t *testing.T) {
+	r := newRig(t)
+	for range maxHostConnections {
+		r.client()
+	}
+	c := r.client() // it is let in and then sent away
+	_ = c.Wait()    // the test would time out
+	r.logged("limit=64")
+	other, line := testKey(t)
+	r.allow(r.line + " web-17\n" + line + " web-18\n")
+	if _, err := r.dial(nil, ssh.PublicKeys(other)); err != nil {
+		t.Errorf("another host: %v", err)
+	}
+}
+
+// TestStop stops the server while clients are in the middle of all that they can do.
+func TestStop(t *testing.T) {
+	tree := newMemTree()
+	r := newRig(t)
+	r.server.cfg.Trees = func(stock.Peer) (stock.Tree, error) { return tree, nil }
+	c := r.client()
+	for _, command := range []string{"cat > /cat", "scp -t /scp"} {
+		ch, reqs := r.open(c, "exec", command)
+		go ssh.DiscardRequests(reqs)
+		if _, err := io.WriteString(ch, "C0644 100 x\nhalf"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	session, reqs := r.open(c, "subsystem", protocol.Subsystem)
+	go ssh.DiscardRequests(reqs)
+	hello := testHello
+	if err := protocol.NewConn(session, protocol.Sender).Write(&hello); err != nil {
+		t.Fatal(err)
+	}
+	files, err := sftp.NewClient(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := files.Create("/sftp")
+	if err == nil {
+		_, err = io.WriteString(file, "half")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.logged("session began")
+	for range 600 { // all are under way
+		tree.mu.Lock()
+		open := tree.open
+		tree.mu.Unlock()
+		if open == 3 {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	r.stop()
+	if len(tree.aborted) != 3 || tree.open != 0 {
+		t.Errorf("%d files are open, aborted %v, want three", tree.open, tree.aborted)
+	}
 }
 
 // TestRevoked takes a key out of the file while its connection is open.
