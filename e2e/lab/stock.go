@@ -121,3 +121,15 @@ func stockFiles(ctx context.Context) (map[string]string, error) {
 	}
 	return files, nil
 }
+
+// KdumpConfig fetches Debian trixie's kdump-tools and returns the path of its kdump-config(8).
+func KdumpConfig(ctx context.Context) (string, error) {
+	dir, err := cached(ctx, "stock", "kdump-tools-trixie", func(dir string) error {
+		apt, err := newApt(ctx, "trixie", "amd64")
+		if err != nil {
+			return err
+		}
+		return apt.fetch(ctx, dir, "kdump-tools")
+	})
+	return filepath.Join(dir, "usr", "sbin", "kdump-config"), err
+}
