@@ -41,6 +41,7 @@ func newStockRig(t *testing.T, grace time.Duration) *stockRig {
 	if r.svc, err = stock.Open(stock.Config{Dir: filepath.Join(r.data, "stock"), Store: r.store, Grace: grace}); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = r.svc.Close() })
 	if r.tree, err = r.svc.Tree(stock.Peer{Host: "n1", Addr: "192.0.2.1:22"}); err != nil {
 		t.Fatal(err)
 	}

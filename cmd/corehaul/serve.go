@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/receiver"
 	"github.com/corehaul/corehaul/receiver/stock"
 	"github.com/corehaul/corehaul/storage/local"
@@ -165,6 +166,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, files.Close()) }()
 	cfg.Foreign = files.Owns
 	server, err := receiver.New(cfg)
 	if err != nil {
@@ -196,10 +198,14 @@ const stockDir = "stock"
 
 // stock opens what takes the files of stock kdump clients.
 func (a *app) stock(f *serveFlags, cfg *receiver.Config) (*stock.Service, error) {
-	return stock.Open(stock.Config{
+	files, err := stock.Open(stock.Config{
 		Dir: filepath.Join(a.data, stockDir), Store: cfg.Store, Log: cfg.Log, Tool: cfg.Tool, Reserve: uint64(f.reserve),
 		MaxHostBytes: cfg.MaxHostBytes, Grace: cfg.ResumeGrace, Codec: cfg.Codec,
 	})
+	if errors.Is(err, dumpdir.ErrLocked) {
+		return nil, cli.WithHint(fmt.Errorf("another server has the data directory %s", a.data), "stop it, or give this one a --data of its own")
+	}
+	return files, err
 }
 
 // overheadBytes is what the process needs beside its sessions: code, SQLite, stacks.

@@ -3,6 +3,7 @@ package stock
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
@@ -71,7 +73,8 @@ type Peer struct {
 
 // Service keeps the trees of all hosts and makes dumps of what is in them.
 type Service struct {
-	cfg Config
+	cfg  Config
+	lock io.Closer // of Config.Dir
 
 	jobs     *jobs
 	decoders *decoders
@@ -81,7 +84,8 @@ type Service struct {
 	hosts map[string]*host
 }
 
-// Open opens the trees. What an earlier process left arriving has broken off.
+// Open opens the trees. What an earlier process left arriving has broken off. The error matches dumpdir.ErrLocked when another one
+// has the directory.
 func Open(cfg Config) (*Service, error) {
 	if cfg.Dir == "" || cfg.Store == nil {
 		return nil, errors.New("stock: no directory or no store")
@@ -98,9 +102,19 @@ func Open(cfg Config) (*Service, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
 		return nil, err
 	}
-	s := &Service{cfg: cfg, jobs: newJobs(), decoders: newDecoders(), hosts: map[string]*host{}}
-	return s, s.adopt()
+	lock, err := dumpdir.OS{}.Lock(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("files of stock kdump clients: %w", err)
+	}
+	s := &Service{cfg: cfg, lock: lock, jobs: newJobs(), decoders: newDecoders(), hosts: map[string]*host{}}
+	if err := s.adopt(); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return s, nil
 }
+
+// Close lets another process have the directory. No method may be called after it, and Run must have returned.
+func (s *Service) Close() error { return s.lock.Close() }
 
 // adopt opens the trees that an earlier process left.
 func (s *Service) adopt() error {

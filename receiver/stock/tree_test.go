@@ -13,11 +13,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/local"
 )
 
-// open opens a service on its own store in dir.
+// opened has the services by directory.
+var opened = map[string]*Service{}
+
+// open opens a service on its own store in dir. Of one that has the directory it takes the lock alone, as a kill does.
 func open(t *testing.T, dir string) *Service {
 	t.Helper()
 	store, err := local.Open(context.Background(), dir, local.Options{})
@@ -25,10 +29,15 @@ func open(t *testing.T, dir string) *Service {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
+	if old := opened[dir]; old != nil {
+		_ = old.Close() // it may be closed
+	}
 	s, err := Open(Config{Dir: dir + "/stock", Store: store})
 	if err != nil {
 		t.Fatal(err)
 	}
+	opened[dir] = s
+	t.Cleanup(func() { _ = s.Close() })
 	return s
 }
 
@@ -199,6 +208,16 @@ func TestDamagedTree(t *testing.T) {
 			t.Errorf("%s: put aside: %q, %v", text, aside, err)
 		}
 	}
+}
+
+// TestLocked opens a directory that another service has.
+func TestLocked(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	if _, err := Open(s.cfg); !errors.Is(err, dumpdir.ErrLocked) {
+		t.Errorf("got %v", err)
+	}
+	open(t, dir)
 }
 
 func TestHostNames(t *testing.T) {
