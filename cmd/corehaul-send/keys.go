@@ -27,7 +27,7 @@ func (k keys) missing(to []string) error {
 		case scheme == "ssh" && k.sshKey == "":
 			return cli.WithHint(cli.Usagef("no key for %s: --ssh-key is missing", t), "ssh-keygen -t ed25519 -N '' -f FILE makes one; the receiver has to know it")
 		case scheme == "ssh" && k.knownHosts == "":
-			return cli.WithHint(cli.Usagef("no host key for %s: --known-hosts is missing", t), "ssh-keyscan HOST > FILE, and compare it with the server's own")
+			return cli.WithHint(cli.Usagef("no host key for %s: --known-hosts is missing", t), "'corehaul known-hosts' prints it on a receiver; or ssh-keyscan HOST > FILE, and compare it with the server's own")
 		}
 	}
 	return nil

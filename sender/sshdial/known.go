@@ -117,5 +117,6 @@ func (k *knownHosts) keyscan(addr string) string {
 	if port != defaultPort {
 		option = "-p " + port + " "
 	}
-	return fmt.Sprintf("add it: ssh-keyscan %s%s >> %s, and compare it with the server's /etc/ssh/ssh_host_*_key.pub", option, host, k.file)
+	return fmt.Sprintf("add it: 'corehaul known-hosts' prints it on a receiver; or ssh-keyscan %s%s >> %s, and compare it with the server's /etc/ssh/ssh_host_*_key.pub",
+		option, host, k.file)
 }
