@@ -203,6 +203,7 @@ func fulldiskCompare(t *testing.T, path, elf string) (n uint64) {
 // TestFullDiskWaits makes room on a disk that ran full to its reserve: the sender, which has no other target, waits and
 // goes on where it was. Meanwhile a log is taken, which fits, and another dump waits behind it.
 func TestFullDiskWaits(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	elf := failoverELF(t)
 	calm := judgesServe(t)
 	small := filepath.Join(t.TempDir(), "small")

@@ -29,6 +29,7 @@ type netlossRun struct {
 // TestNetworkLoss takes the network from a capture kernel twice in the middle of its dump: a line that
 // swallows everything, and a cable that is pulled out.
 func TestNetworkLoss(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := judgesServe(t)
 	r := &netlossRun{killDump: &killDump{store: s, line: newLine(t, s.address(t))}, ended: make(chan struct{})}
 	r.line.slow(t, netlossRate)

@@ -52,6 +52,7 @@ const sftpKills = 2
 
 // TestSFTPKill kills the sender, and the server with all that it runs, in the middle of one dump.
 func TestSFTPKill(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	elf := failoverELF(t)
 	peace := filepath.Join(judgesSend(t, judgesServe(t), elf, "1", "--encoding", "snappy"), "vmcore")
 	fi, err := os.Stat(peace)

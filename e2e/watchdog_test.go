@@ -62,6 +62,7 @@ func watchdogCrash(t *testing.T, s *judgesStore, address, captureAppend string, 
 // TestWatchdogPatient sends a dump over a line so slow that it takes far longer than the
 // watchdog's timeout and the time without progress together.
 func TestWatchdogPatient(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := judgesServe(t)
 	l := newLine(t, s.address(t))
 	l.slow(t, watchdogRate)
@@ -82,6 +83,7 @@ func TestWatchdogPatient(t *testing.T) {
 // which waits for a cable that is not there (of bond0, which has no slaves) for as long as
 // the kernel command line says.
 func TestWatchdogHang(t *testing.T) {
+	t.Parallel() // it waits more than it computes
 	s := judgesServe(t)
 	r := watchdogCrash(t, s, s.address(t), "netpoll.carrier_timeout=3600",
 		"bonding", "netconsole netconsole=@10.9.9.1/bond0,@10.9.9.2/")
