@@ -44,8 +44,10 @@ var captureMemory = regexp.MustCompile(`(?m)^corehaul-send: peak memory (\d+(?:\
 // TestCapture lets machines panic whose capture kernels have nothing but the
 // initramfs of `corehaul-send initrd`, and looks at what the receiver has then.
 func TestCapture(t *testing.T) {
+	t.Parallel()
 	for _, memMiB := range []int{1 << 10, 8 << 10} {
 		t.Run(fmt.Sprintf("%dMiB", memMiB), func(t *testing.T) {
+			t.Parallel()
 			store := judgesServe(t)
 			initrd := captureInitrd(t, store, store.address(t), "6.1", "")
 			ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)

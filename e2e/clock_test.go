@@ -14,8 +14,10 @@ import (
 // their capture kernels live decades from now. The dump's time is that of the system
 // kernel, whose clock was right.
 func TestWrongClock(t *testing.T) {
+	t.Parallel()
 	for year, clock := range map[string]string{"1970": "1970-01-01T00:00:00", "2100": "2100-06-01T00:00:00"} {
 		t.Run(year, func(t *testing.T) {
+			t.Parallel()
 			s := judgesServe(t)
 			initrd := captureInitrd(t, s, s.address(t), "6.1", "")
 			ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)

@@ -104,6 +104,7 @@ func fulldiskCopy(t *testing.T, from, to string, n int) {
 // TestFullDisk sends a dump to disks that are full before, at and after any of its chunks. The sender
 // goes to its next target; what was acknowledged is sealed and is the same as in the original.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	elf := failoverELF(t)
 	const mib = 1 << 20
 	states := map[string]int{}

@@ -130,9 +130,11 @@ func judgesCapture(t *testing.T, kernel string) (*lab.Captured, *lab.Kernel, str
 // TestJudges sends dumps through both programs and asks those who read dumps for a living
 // whether what is stored is as good as the original.
 func TestJudges(t *testing.T) {
+	t.Parallel()
 	commands := []string{"sys", "log", "bt -a", "ps", "mod", "kmem -i", "foreach bt"}
 	for _, name := range []string{"5.10", "6.1", "6.12"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c, k, vmlinux := judgesCapture(t, name)
 			want := judgesCrash(t, vmlinux, c.ELF, commands...)
 			for _, level := range []string{"31", "1"} {
@@ -199,6 +201,7 @@ func judgesExport(t *testing.T, s *judgesStore, k *lab.Kernel, id string, want l
 // TestMakedumpfileFiltersStored has makedumpfile filter the very file that is stored, once more and further. That it
 // can read: Debian builds it with zstd.
 func TestMakedumpfileFiltersStored(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"5.10", "6.1", "6.12"} {
 		t.Run(name, func(t *testing.T) {
 			c, err := lab.CaptureELF(t.Context(), lab.Scenario{Kernel: name, CPU: "qemu64", Kexec: "c"})

@@ -32,6 +32,7 @@ import (
 // crash, on every machine of the lab's matrix. What makedumpfile kept stays in the
 // lab's cache, so that only the first run takes minutes.
 func TestLevels(t *testing.T) {
+	t.Parallel()
 	for _, s := range lab.Matrix() {
 		t.Run(s.Name(), func(t *testing.T) {
 			t.Parallel()

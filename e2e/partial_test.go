@@ -162,7 +162,7 @@ func partialPages(plan *sender.Plan, n uint64) (pages uint64) {
 // partialWait asks until the answer is yes. It is patient: machines are slow.
 func partialWait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 240 {
+	for range 600 {
 		if ok() {
 			return
 		}
@@ -192,6 +192,7 @@ func partialOf(percent uint64) func(*protocol.PlanSum) uint64 {
 // TestPartialOpens cuts dumps where crash has to be able to work with them, while they
 // arrive and when they are sealed.
 func TestPartialOpens(t *testing.T) {
+	t.Parallel()
 	threeQuarters := func(sum *protocol.PlanSum) uint64 { return sum.Chunks() * 3 / 4 }
 	for _, tt := range []struct {
 		kernel, cut string
@@ -203,6 +204,7 @@ func TestPartialOpens(t *testing.T) {
 		{"6.12", "after the kernel tier", partialFirst},
 	} {
 		t.Run(tt.kernel+" "+tt.cut, func(t *testing.T) {
+			t.Parallel()
 			commands := []string{"sys", "log", "bt -a", "ps"}
 			c, k, vmlinux := judgesCapture(t, tt.kernel)
 			want := judgesCrash(t, vmlinux, c.ELF, commands...)
@@ -218,6 +220,7 @@ func TestPartialOpens(t *testing.T) {
 // TestPartialEarly cuts so early that crash may well refuse. The file is valid for all that,
 // and so is the log that came before it. What the others said is in the test's log.
 func TestPartialEarly(t *testing.T) {
+	t.Parallel()
 	c, k, vmlinux := judgesCapture(t, "6.1")
 	for _, percent := range []uint64{5, 25, 50} {
 		t.Run(fmt.Sprintf("%d %% of the kernel's tiers", percent), func(t *testing.T) {

@@ -110,6 +110,7 @@ const partialEvery = 15
 // has just the pages that came, whose log our reader prints: out of its memory once the log tier is
 // through, and before that out of the text that was sent ahead.
 func TestPartialEveryChunk(t *testing.T) {
+	t.Parallel()
 	c, err := lab.CaptureELF(t.Context(), lab.Scenario{Kernel: "6.1", CPU: "qemu64", Kexec: "c"})
 	if err != nil {
 		t.Fatal(err)

@@ -105,6 +105,7 @@ func TestSFTPKill(t *testing.T) {
 // TestSFTPCapture lets a machine panic whose capture kernel finds nothing but an SFTP server, which
 // starts where the dumps are to go.
 func TestSFTPCapture(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := sshTargetServer(t, "ForceCommand internal-sftp -d "+dir)
 	address := lab.HostFromGuest + ":" + capturePort(t, s.Addr)

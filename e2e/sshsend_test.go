@@ -97,6 +97,7 @@ func TestSSHFailover(t *testing.T) {
 
 // TestSSHCapture lets a machine panic whose capture kernel sends over SSH.
 func TestSSHCapture(t *testing.T) {
+	t.Parallel()
 	s, key := sshSendServe(t, captureHost)
 	address := lab.HostFromGuest + ":" + capturePort(t, s.sshAddress())
 	initrd := capturePack(t, "6.1", fmt.Sprintf("to = [\"ssh://dumps@%s\"]\nssh_key = %q\nknown_hosts = %q\npatience = \"5m\"\n",

@@ -131,6 +131,7 @@ var scpFlags = map[string][]string{"scp": {"-q"}, "scp -O": {"-q", "-O"}}
 
 // TestStockRedHat does what the capture kernel of Red Hat's kdump does.
 func TestStockRedHat(t *testing.T) {
+	t.Parallel()
 	argv, _ := stockMakedumpfile(t, "-F", "-l", "--message-level", "7", "-d", "31")
 	for name, flags := range scpFlags {
 		t.Run(name, func(t *testing.T) {
@@ -157,6 +158,7 @@ func TestStockRedHat(t *testing.T) {
 
 // TestStockDebian does what kdump-tools does, with compression.
 func TestStockDebian(t *testing.T) {
+	t.Parallel()
 	argv, _ := stockMakedumpfile(t, "-F", "-c", "-d", "31")
 	for name, flags := range scpFlags {
 		t.Run(name, func(t *testing.T) {
@@ -175,6 +177,7 @@ func TestStockDebian(t *testing.T) {
 
 // TestStockDebianRaw does what kdump-tools does when makedumpfile has failed: scp of the raw vmcore.
 func TestStockDebianRaw(t *testing.T) {
+	t.Parallel()
 	_, elf := stockMakedumpfile(t)
 	for name, flags := range scpFlags {
 		t.Run(name, func(t *testing.T) {
@@ -190,6 +193,7 @@ func TestStockDebianRaw(t *testing.T) {
 
 // TestStockSUSE does what kdump-save does: one ssh for each file, and a README that ends it.
 func TestStockSUSE(t *testing.T) {
+	t.Parallel()
 	argv, _ := stockMakedumpfile(t, "-F", "-l", "-d", "31")
 	s := sshServe(t)
 	c := s.client(t, "db-1")
@@ -255,6 +259,7 @@ func stockFile(t *testing.T, name, text string) string {
 // TestStockBrokenOff kills the client in the middle of a stream: what came is sealed as a partial dump, and nothing
 // counts as whole.
 func TestStockBrokenOff(t *testing.T) {
+	t.Parallel()
 	argv, _ := stockMakedumpfile(t, "-F", "-l", "-d", "31")
 	flat := filepath.Join(t.TempDir(), "flat")
 	stockPipe(t, argv, "", flat)

@@ -147,6 +147,7 @@ func stockPipe(t *testing.T, argv []string, in, out string) {
 // TestStockStreams sends what makedumpfile writes of a real crash, in all its formats and through the compressors that clients use, and
 // compares what is stored with what makedumpfile itself makes of the stream.
 func TestStockStreams(t *testing.T) {
+	t.Parallel()
 	c, k, vmlinux := judgesCapture(t, "6.1")
 	packers := []string{"", "gzip", "bzip2", "lz4", "xz"}
 	for name, flags := range map[string][]string{
@@ -154,6 +155,7 @@ func TestStockStreams(t *testing.T) {
 		"lzo, in cycles": {"-l", "-d", "31", "--cyclic-buffer", "4"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			flat, plain := stockStream(t, k, c.ELF, flags...)
 			use := packers[:1]
 			if name == "lzo" {
@@ -249,8 +251,12 @@ func stockSound(t *testing.T, r *stockRig, e storage.Entry) {
 
 // TestStockStreamCut cuts a real stream here and there and wants a sound dump of what came, all of whose pages are right.
 func TestStockStreamCut(t *testing.T) {
+	t.Parallel()
 	for name, flags := range map[string][]string{"at once": {"-l", "-d", "31"}, "in cycles": {"-l", "-d", "31", "--cyclic-buffer", "4"}} {
-		t.Run(name, func(t *testing.T) { stockCut(t, flags) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			stockCut(t, flags)
+		})
 	}
 }
 
