@@ -18,6 +18,8 @@ var known = map[string]Script{
 	"mv " + dir + "/vmcore-dmesg-incomplete.txt " + dir + "/vmcore-dmesg.txt":      {{Move{dir + "/vmcore-dmesg-incomplete.txt", dir + "/vmcore-dmesg.txt"}}},
 	"umask 0077 && dd bs=512 of='" + dir + "/vmcore-incomplete'":                   {{Umask{}, DD{Path: dir + "/vmcore-incomplete", BlockSize: 512}}},
 	"mv '" + dir + "/vmcore-incomplete' '" + dir + "/vmcore.flat'":                 {{Move{dir + "/vmcore-incomplete", dir + "/vmcore.flat"}}},
+	"umask 0077 && dd bs=512 of=" + dir + "/vmcore-incomplete":                     {{Umask{}, DD{Path: dir + "/vmcore-incomplete", BlockSize: 512}}},
+	"dd bs=512 of=" + dir + "/vmcore-incomplete":                                   {{DD{Path: dir + "/vmcore-incomplete", BlockSize: 512}}},
 	"echo fail kdump_test_id=17 > /var/crash/kdump-test-17/vmcore-creation.status": {{Echo{"fail kdump_test_id=17", "/var/crash/kdump-test-17/vmcore-creation.status"}}},
 	"mktemp -dqp /var/crash":        {{Mktemp{"/var/crash"}}},
 	"rmdir /var/crash/tmp.x":        {{Rmdir{"/var/crash/tmp.x"}}},
