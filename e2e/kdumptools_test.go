@@ -95,24 +95,27 @@ func kdumpToolsBlock(t *testing.T, heading string) string {
 	return text
 }
 
-// TestStockSUSEHostKey looks the host key up as SUSE's initramfs is made: by HOST:PORT as in the URL, which is
-// no name that OpenSSH gives to a host. docs/stock-kdump.md says how the lines get it.
+// TestStockSUSEHostKey looks the host key up as SUSE's initramfs is made: by HOST:PORT as in the URL, older ones by HOST. For
+// a port of its own OpenSSH gives neither name to a host. docs/stock-kdump.md says how the lines get them.
 func TestStockSUSEHostKey(t *testing.T) {
 	s := sshServe(t)
-	addr := s.sshURL(t).Host
+	u := s.sshURL(t)
+	addr := u.Host
 	dir := t.TempDir()
 	lines, _ := judgesRun(t, 0, "corehaul", "known-hosts", addr, "--data", s.data)
 	if err := os.WriteFile(filepath.Join(dir, "collector"), []byte(lines), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	all := filepath.Join(dir, "all")
-	captureCommand(t, "sh", "-c", "sed 's/^/"+addr+",/' "+filepath.Join(dir, "collector")+" > "+all)
-	found := captureCommand(t, "ssh-keygen", "-F", addr, "-f", all)
-	known := filepath.Join(dir, "known_hosts")
-	if err := os.WriteFile(known, []byte(found), 0o600); err != nil {
-		t.Fatal(err)
+	captureCommand(t, "sh", "-c", "sed 's/^/"+u.Hostname()+","+addr+",/' "+filepath.Join(dir, "collector")+" > "+all)
+	for _, name := range []string{addr, u.Hostname()} {
+		found := captureCommand(t, "ssh-keygen", "-F", name, "-f", all)
+		known := filepath.Join(dir, "known_hosts")
+		if err := os.WriteFile(known, []byte(found), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		captureCommand(t, "ssh", "-F", "none", "-i", s.keys["web-17"], "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes",
+			"-o", "GlobalKnownHostsFile=none", "-o", "UserKnownHostsFile="+known, "ssh://kdump@"+addr,
+			"umask 077; mkdir -p /var/crash/web-17-2026-11-25-08-00 && cat > /var/crash/web-17-2026-11-25-08-00/README.txt")
 	}
-	captureCommand(t, "ssh", "-F", "none", "-i", s.keys["web-17"], "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes",
-		"-o", "GlobalKnownHostsFile=none", "-o", "UserKnownHostsFile="+known, "ssh://kdump@"+addr,
-		"umask 077; mkdir -p /var/crash/web-17-2026-11-25-08-00 && cat > /var/crash/web-17-2026-11-25-08-00/README.txt")
 }
