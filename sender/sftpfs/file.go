@@ -1,7 +1,6 @@
 package sftpfs
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -11,12 +10,12 @@ import (
 	"github.com/pkg/sftp"
 )
 
-// Blocks of the cache. A block is what one packet carries.
+// Lengths in bytes.
 const (
-	blockLen  = 32 << 10
-	maxBlocks = 64
-	// largeRead passes the cache by: page contents are read once.
-	largeRead = blockLen / 2
+	// pieceLen is how much goes out or is read ahead in one go: some packets.
+	pieceLen = 128 << 10
+	// smallLen is what waits for its neighbours when it is written, and is read through the cache.
+	smallLen = blockLen / 2
 )
 
 // file is an open file.
@@ -28,52 +27,109 @@ type file struct {
 	mu      sync.Mutex
 	err     error // the first of a write that had not been waited for
 	pending []*write
-	blocks  map[int64][]byte // by number; full ones only
+	run     []byte // small writes, one behind the other from runAt, that have not gone out
+	runAt   int64
+	cache   blockCache
+	ahead   ahead
 }
 
 // write is one that the server has not answered.
 type write struct {
 	off, end int64
 	done     chan struct{}
+	err      error // once done is closed
 }
 
-func newFile(fs *FS, name string, h *sftp.File) *file {
-	return &file{fs: fs, name: name, h: h, blocks: map[int64][]byte{}}
+func (w *write) overlaps(off, end int64) bool { return w.off < end && off < w.end }
+
+func newFile(fs *FS, name string, h *sftp.File, empty bool) *file {
+	return &file{fs: fs, name: name, h: h, cache: newBlockCache(empty)}
 }
 
-// WriteAt begins to write. It waits for room, and for writes to the same place.
+// WriteAt begins to write. It waits for room. A small write goes out with those that follow on it, when they
+// are enough, or with Sync.
 func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	if err := f.fs.check(); err != nil {
 		return 0, err
 	}
-	if len(p) == 0 {
-		return 0, nil
-	}
-	cost := min(max(int64(len(p)), minCost), inFlight)
-	if err := f.fs.room.Acquire(context.Background(), cost); err != nil {
-		return 0, err
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.settle(off, off+int64(len(p)))
 	if f.err != nil {
-		f.fs.room.Release(cost)
 		return 0, f.err
 	}
-	f.overlay(p, off)
-	w := &write{off: off, end: off + int64(len(p)), done: make(chan struct{})}
-	f.pending = append(f.pending, w)
-	go f.finish(w, bytes.Clone(p), cost)
+	f.ahead.drop()
+	if len(p) < smallLen {
+		return len(p), f.gather(p, off)
+	}
+	if err := f.flush(); err != nil {
+		return 0, err
+	}
+	for done := 0; done < len(p); {
+		part := p[done:min(done+pieceLen, len(p))]
+		if err := f.send(f.fs.clone(part), off+int64(done)); err != nil {
+			return done, err
+		}
+		f.cache.write(part, off+int64(done))
+		done += len(part)
+	}
 	return len(p), nil
 }
 
-// finish waits for the answer to a write.
-func (f *file) finish(w *write, p []byte, cost int64) {
-	_, err := f.h.WriteAt(p, w.off)
-	f.fs.room.Release(cost)
-	if err != nil {
-		err = wrap("write", f.name, f.fs.full(f.name, err))
+// gather keeps a small write back. mu is held.
+func (f *file) gather(p []byte, off int64) error {
+	if off != f.runAt+int64(len(f.run)) || len(f.run)+len(p) > blockLen {
+		if err := f.flush(); err != nil {
+			return err
+		}
+		f.runAt = off
 	}
+	f.run = append(f.run, p...)
+	f.cache.write(p, off)
+	return nil
+}
+
+// flush sends what was kept back. mu is held.
+func (f *file) flush() error {
+	if len(f.run) == 0 {
+		return nil
+	}
+	err := f.send(f.fs.clone(f.run), f.runAt)
+	f.run = f.run[:0]
+	return err
+}
+
+// send begins to write b, which is its own. mu is held; who gives room back does not need it.
+func (f *file) send(b []byte, off int64) error {
+	cost := max(int64(len(b)), minCost)
+	if err := f.fs.room.Acquire(context.Background(), cost); err != nil {
+		return err
+	}
+	w := &write{off: off, end: off + int64(len(b)), done: make(chan struct{})}
+	var before []*write
+	for _, p := range f.pending {
+		if p.overlaps(w.off, w.end) {
+			before = append(before, p)
+		}
+	}
+	f.pending = append(f.pending, w)
+	go func() {
+		for _, p := range before {
+			<-p.done
+		}
+		_, err := f.h.WriteAt(b, off)
+		f.fs.room.Release(cost)
+		f.fs.giveBack(b)
+		f.finish(w, err)
+	}()
+	return nil
+}
+
+// finish notes the answer to a write.
+func (f *file) finish(w *write, err error) {
+	if err != nil {
+		w.err = wrap("write", f.name, f.fs.full(f.name, err))
+	}
+	close(w.done) // first: who waits for it may have mu
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i, p := range f.pending {
@@ -82,24 +138,33 @@ func (f *file) finish(w *write, p []byte, cost int64) {
 			break
 		}
 	}
+	f.fail(w.err)
+}
+
+// fail makes err the file's, unless it has one. mu is held.
+func (f *file) fail(err error) {
 	if f.err == nil {
 		f.err = err
 	}
-	close(w.done)
 }
 
-// settle waits until no write to [off, end) is on its way. mu is held, and let go meanwhile.
-func (f *file) settle(off, end int64) {
+// settle waits until nothing written to [off, end) is kept back or on its way. mu is held, and let go meanwhile.
+func (f *file) settle(off, end int64) error {
 	for {
+		if f.runAt < end && off < f.runAt+int64(len(f.run)) {
+			if err := f.flush(); err != nil {
+				return err
+			}
+		}
 		var w *write
 		for _, p := range f.pending {
-			if p.off < end && off < p.end {
+			if p.overlaps(off, end) {
 				w = p
 				break
 			}
 		}
 		if w == nil {
-			return
+			return nil
 		}
 		f.mu.Unlock()
 		<-w.done
@@ -107,9 +172,10 @@ func (f *file) settle(off, end int64) {
 	}
 }
 
-// drain waits for the writes that are on their way now, and returns the first error of any.
+// drain waits for all that was written up to now, and returns the first error of any.
 func (f *file) drain() error {
 	f.mu.Lock()
+	err := f.flush()
 	list := append([]*write(nil), f.pending...)
 	f.mu.Unlock()
 	for _, w := range list {
@@ -117,29 +183,35 @@ func (f *file) drain() error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.err
-}
-
-// overlay brings cached blocks up to a write. mu is held.
-func (f *file) overlay(p []byte, off int64) {
-	for len(p) > 0 {
-		n, at := off/blockLen, off%blockLen
-		part := min(int64(len(p)), blockLen-at)
-		if b := f.blocks[n]; b != nil {
-			copy(b[at:], p[:part])
-		}
-		p, off = p[part:], off+part
+	f.fail(err)
+	for _, w := range list {
+		f.fail(w.err)
 	}
+	return f.err
 }
 
 // ReadAt reads what was written, answered or not.
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(p) >= largeRead {
-		n, err := f.fetch(p, off)
-		return n, f.readError(err)
+	var n int
+	var err error
+	if len(p) >= smallLen {
+		n, err = f.readLarge(p, off)
+	} else {
+		n, err = f.readSmall(p, off)
 	}
+	switch {
+	case f.err != nil:
+		err = f.err
+	case err != nil && !errors.Is(err, io.EOF):
+		err = wrap("read", f.name, err)
+	}
+	return n, err
+}
+
+// readSmall reads through the cache. mu is held.
+func (f *file) readSmall(p []byte, off int64) (int, error) {
 	done := 0
 	for done < len(p) {
 		at := off + int64(done)
@@ -148,28 +220,22 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 			done += copy(p[done:], b[start:])
 			continue
 		}
-		return done, f.readError(err)
+		return done, err
 	}
 	return done, nil
 }
 
-func (f *file) readError(err error) error {
-	if f.err != nil {
-		return f.err
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		return err
-	}
-	return wrap("read", f.name, err)
-}
-
-// fetch reads from the server. mu is held: nothing is written to the file meanwhile.
+// fetch reads from the server. mu is held when it is asked: nothing is written to the file meanwhile.
 func (f *file) fetch(p []byte, off int64) (int, error) {
-	f.settle(off, off+int64(len(p)))
+	if err := f.settle(off, off+int64(len(p))); err != nil {
+		return 0, err
+	}
 	n, err := f.h.ReadAt(p, off)
-	if n < len(p) && len(f.pending) > 0 {
+	if n < len(p) && (len(f.pending) > 0 || len(f.run) > 0) {
 		// A write further behind may be about to make the file longer.
-		f.settle(0, math.MaxInt64)
+		if err := f.settle(0, math.MaxInt64); err != nil {
+			return 0, err
+		}
 		n, err = f.h.ReadAt(p, off)
 	}
 	return n, err
@@ -177,7 +243,7 @@ func (f *file) fetch(p []byte, off int64) (int, error) {
 
 // block returns a block, with io.EOF when the file ends in it. mu is held.
 func (f *file) block(n int64) ([]byte, error) {
-	if b := f.blocks[n]; b != nil {
+	if b := f.cache.block(n); b != nil {
 		return b, nil
 	}
 	b := make([]byte, blockLen)
@@ -188,13 +254,7 @@ func (f *file) block(n int64) ([]byte, error) {
 		}
 		return b[:got], err
 	}
-	if len(f.blocks) >= maxBlocks {
-		for old := range f.blocks { // any one: few are in use, and it is soon read again
-			delete(f.blocks, old)
-			break
-		}
-	}
-	f.blocks[n] = b
+	f.cache.add(n, b)
 	return b, nil
 }
 
@@ -205,10 +265,12 @@ func (f *file) Truncate(size int64) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	clear(f.blocks)
+	f.ahead.drop()
 	if err := f.h.Truncate(size); err != nil {
+		f.cache.forget()
 		return wrap("truncate", f.name, f.fs.full(f.name, err))
 	}
+	f.cache.truncate(size)
 	return nil
 }
 
@@ -234,5 +296,9 @@ func (f *file) Size() (int64, error) {
 
 // Close waits for all writes.
 func (f *file) Close() error {
-	return errors.Join(f.drain(), f.h.Close())
+	err := f.drain()
+	f.mu.Lock()
+	f.ahead.drop()
+	f.mu.Unlock()
+	return errors.Join(err, f.h.Close())
 }

@@ -5,8 +5,9 @@
 // since 6.3, what Sync and SyncDir returned for is on the server's disk; without it, it is with the server.
 //
 // A server far away answers late, so writes do not wait for it: they go out at once, many at a
-// time, bounded in bytes, and their errors come with the next operation on the file, at the latest with Sync.
-// Small reads, such as those of bitmaps and descriptors, come from a bounded cache of blocks. Both rely on the file's
+// time, bounded in bytes, and their errors come with the next operation on the file, at the latest with Sync. Small
+// ones, such as those of descriptors, go out together. Small reads come from a bounded cache of blocks, which knows as well
+// where a file has only grown; a file that is read from front to back is read ahead. All this relies on the file's
 // being written by nobody else, which is what the lock is for: see Lock.
 //
 // The server's answers are not trusted beyond what they are about. An FS is safe for
@@ -14,9 +15,11 @@
 package sftpfs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"slices"
@@ -30,11 +33,14 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 )
 
-// inFlight bounds the bytes of writes that the server has not answered, and each write counts
-// for minCost at least, so that there are at most some hundreds of them.
+// Bounds of the bytes of writes that the server has not answered; each write counts for minCost at least, so that there
+// are some hundreds of them at most. What is more than the line needs only lies in the server's memory, and OpenSSH's takes
+// about a second to make room for the 2 MiB of a channel's window, because it moves all that it has for every packet more.
 const (
-	inFlight = 8 << 20
-	minCost  = 32 << 10
+	leastInFlight = 512 << 10
+	mostInFlight  = 4 << 20
+	fastLine      = 128 << 20 // bytes a second
+	minCost       = 16 << 10
 )
 
 // lowSpace is what is left on a disk that is called full, in bytes.
@@ -53,6 +59,7 @@ type FS struct {
 	owner  string // tells this process from others that hold locks
 	room   *semaphore.Weighted
 	timing timing
+	spare  chan []byte // buffers of pieceLen
 
 	mu    sync.Mutex
 	err   error               // once a lock was lost
@@ -66,10 +73,32 @@ func New(c *sftp.Client, owner string) (*FS, error) {
 		return nil, fmt.Errorf("the SFTP server has no posix-rename@openssh.com, which OpenSSH has: %w", errors.ErrUnsupported)
 	}
 	version, ok := c.HasExtension("fsync@openssh.com")
+	trip, err := roundTrip(c)
+	if err != nil {
+		return nil, err
+	}
 	return &FS{
-		c: c, fsync: ok && version == "1", owner: owner, room: semaphore.NewWeighted(inFlight),
-		timing: defaultTiming, locks: map[string]sighting{},
+		c: c, fsync: ok && version == "1", owner: owner, room: semaphore.NewWeighted(inFlight(trip)),
+		timing: defaultTiming, spare: make(chan []byte, mostInFlight/pieceLen), locks: map[string]sighting{},
 	}, nil
+}
+
+// roundTrip returns how long an answer takes. The better of two tries is the line's, the other one may be the server's.
+func roundTrip(c *sftp.Client) (time.Duration, error) {
+	best := time.Duration(math.MaxInt64)
+	for range 2 {
+		start := time.Now()
+		if _, err := c.RealPath("."); err != nil {
+			return 0, wrap("realpath", ".", err)
+		}
+		best = min(best, time.Since(start))
+	}
+	return best, nil
+}
+
+// inFlight returns how much keeps a line busy on which answers take so long.
+func inFlight(trip time.Duration) int64 {
+	return int64(min(leastInFlight+fastLine*trip.Seconds(), mostInFlight))
 }
 
 // Durable reports whether the server can put what it has on its disk when asked to.
@@ -103,7 +132,36 @@ func (f *FS) open(op, name string, flags int) (*file, error) {
 			return nil, errors.Join(wrap("chmod", name, err), h.Close())
 		}
 	}
-	return newFile(f, name, h), nil
+	return newFile(f, name, h, flags&os.O_TRUNC != 0), nil
+}
+
+// buffer returns a buffer for a piece.
+func (f *FS) buffer() []byte {
+	select {
+	case b := <-f.spare:
+		return b[:pieceLen]
+	default:
+		return make([]byte, pieceLen)
+	}
+}
+
+// clone copies p, which is a piece at most.
+func (f *FS) clone(p []byte) []byte {
+	if len(p) <= pieceLen/2 {
+		return bytes.Clone(p)
+	}
+	return append(f.buffer()[:0], p...)
+}
+
+// giveBack takes a buffer that is not used any more.
+func (f *FS) giveBack(b []byte) {
+	if cap(b) != pieceLen {
+		return
+	}
+	select {
+	case f.spare <- b:
+	default:
+	}
 }
 
 // Create implements dumpdir.FS.

@@ -24,7 +24,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // connect starts an SFTP server for dir and returns its file system, which ends with the test.
 func connect(t *testing.T, dir, owner string) *FS {
 	t.Helper()
+	f, _ := connectCounted(t, dir, owner)
+	return f
+}
+
+// connectCounted is connect, and counts what is asked for.
+func connectCounted(t *testing.T, dir, owner string) (*FS, *requests) {
+	t.Helper()
 	near, far := net.Pipe()
+	line := &requests{Conn: near, count: map[byte]int{}}
 	server, err := sftp.NewServer(far, sftp.WithServerWorkingDirectory(dir))
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +42,7 @@ func connect(t *testing.T, dir, owner string) *FS {
 		defer close(done)
 		_ = server.Serve() // it ends with the client
 	}()
-	c, err := sftp.NewClientPipe(near, near, sftp.UseConcurrentWrites(true))
+	c, err := sftp.NewClientPipe(line, line, sftp.UseConcurrentWrites(true))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +52,7 @@ func connect(t *testing.T, dir, owner string) *FS {
 		t.Fatal(err)
 	}
 	f.timing = timing{beat: 20 * time.Millisecond, stale: 300 * time.Millisecond, own: 200 * time.Millisecond, sure: 50 * time.Millisecond}
-	return f
+	return f, line
 }
 
 // TestFile holds a file against a slice of bytes: what is read is what was written last, whatever

@@ -1,0 +1,96 @@
+package sftpfs
+
+import (
+	"io"
+	"math"
+)
+
+// aheadPieces are on their way when a file is read from front to back: as much as the window of an SSH
+// channel, and what is being looked at.
+const aheadPieces = 2<<20/pieceLen + 2
+
+// ahead is what was asked for before somebody reads it.
+type ahead struct {
+	next  int64 // where the last large read ended
+	queue []*piece
+	end   int64 // of the queue
+}
+
+// piece is a part of a file that is being read.
+type piece struct {
+	off  int64
+	b    []byte
+	done chan struct{}
+	n    int // once done is closed
+	err  error
+}
+
+// drop forgets what was asked for.
+func (a *ahead) drop() { a.queue = nil }
+
+// readLarge reads past the cache. A read that goes on where the last one ended is the sign to read ahead. mu is held.
+func (f *file) readLarge(p []byte, off int64) (int, error) {
+	a := &f.ahead
+	if off == 0 || off != a.next {
+		a.drop()
+		n, err := f.fetch(p, off)
+		a.next = off + int64(n)
+		return n, err
+	}
+	if len(a.queue) == 0 {
+		if err := f.settle(0, math.MaxInt64); err != nil {
+			return 0, err
+		}
+		a.end = off
+	}
+	done := 0
+	for done < len(p) {
+		f.fill()
+		n, err := f.take(p[done:], off+int64(done))
+		done += n
+		if err != nil {
+			a.drop()
+			a.next = off + int64(done)
+			return done, err
+		}
+	}
+	a.next = off + int64(done)
+	return done, nil
+}
+
+// fill asks for more. mu is held.
+func (f *file) fill() {
+	a := &f.ahead
+	for len(a.queue) < aheadPieces {
+		p := &piece{off: a.end, b: f.fs.buffer()[:pieceLen], done: make(chan struct{})}
+		a.queue, a.end = append(a.queue, p), a.end+pieceLen
+		go func() {
+			defer close(p.done)
+			p.n, p.err = f.h.ReadAt(p.b, p.off)
+		}()
+	}
+}
+
+// take copies out of the first piece, in which off lies. mu is held.
+func (f *file) take(p []byte, off int64) (int, error) {
+	a := &f.ahead
+	first := a.queue[0]
+	<-first.done
+	from := int(off - first.off)
+	n := copy(p, first.b[from:max(from, first.n)])
+	if from+n < first.n {
+		return n, nil
+	}
+	if first.n < len(first.b) {
+		if n == len(p) {
+			return n, nil // the end comes with the next read
+		}
+		if first.err == nil {
+			first.err = io.EOF
+		}
+		return n, first.err
+	}
+	a.queue = a.queue[1:]
+	f.fs.giveBack(first.b)
+	return n, nil
+}
