@@ -27,6 +27,7 @@ type file struct {
 	mu      sync.Mutex
 	err     error // the first of a write that had not been waited for
 	pending []*write
+	dirty   bool   // it was written to since the last Sync
 	run     []byte // small writes, one behind the other from runAt, that have not gone out
 	runAt   int64
 	cache   blockCache
@@ -111,24 +112,31 @@ func (f *file) send(b []byte, off int64) error {
 			before = append(before, p)
 		}
 	}
-	f.pending = append(f.pending, w)
-	go func() {
+	f.begin(w, func() error {
 		for _, p := range before {
 			<-p.done
 		}
 		_, err := f.h.WriteAt(b, off)
 		f.fs.room.Release(cost)
 		f.fs.giveBack(b)
-		f.finish(w, err)
-	}()
+		if err != nil {
+			err = wrap("write", f.name, f.fs.full(f.name, err))
+		}
+		return err
+	})
+	f.dirty = true
 	return nil
+}
+
+// begin does something to the file without waiting for it. mu is held, or nobody else has the file.
+func (f *file) begin(w *write, do func() error) {
+	f.pending = append(f.pending, w)
+	go func() { f.finish(w, do()) }()
 }
 
 // finish notes the answer to a write.
 func (f *file) finish(w *write, err error) {
-	if err != nil {
-		w.err = wrap("write", f.name, f.fs.full(f.name, err))
-	}
+	w.err = err
 	close(w.done) // first: who waits for it may have mu
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -279,6 +287,9 @@ func (f *file) Sync() error {
 	if err := errors.Join(f.drain(), f.fs.check()); err != nil || !f.fs.fsync {
 		return err
 	}
+	f.mu.Lock()
+	f.dirty = len(f.run) > 0 || len(f.pending) > 0 // by somebody else, meanwhile
+	f.mu.Unlock()
 	return wrap("fsync", f.name, f.h.Sync())
 }
 
@@ -294,11 +305,17 @@ func (f *file) Size() (int64, error) {
 	return st.Size(), nil
 }
 
-// Close waits for all writes.
+// Close waits for all writes. It does not wait for the server to close a file to which nothing was written, or that is on
+// its disk.
 func (f *file) Close() error {
 	err := f.drain()
 	f.mu.Lock()
 	f.ahead.drop()
+	dirty := f.dirty
 	f.mu.Unlock()
-	return errors.Join(err, f.h.Close())
+	if dirty || err != nil {
+		return errors.Join(err, f.h.Close())
+	}
+	go func() { _ = f.h.Close() }() // nothing is to come of it
+	return nil
 }

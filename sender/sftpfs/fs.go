@@ -127,12 +127,11 @@ func (f *FS) open(op, name string, flags int) (*file, error) {
 	if err != nil {
 		return nil, wrap(op, name, err)
 	}
+	file := newFile(f, name, h, flags&os.O_TRUNC != 0)
 	if flags&os.O_CREATE != 0 {
-		if err := h.Chmod(fileMode); err != nil {
-			return nil, errors.Join(wrap("chmod", name, err), h.Close())
-		}
+		file.begin(&write{done: make(chan struct{})}, func() error { return wrap("chmod", name, h.Chmod(fileMode)) })
 	}
-	return newFile(f, name, h, flags&os.O_TRUNC != 0), nil
+	return file, nil
 }
 
 // buffer returns a buffer for a piece.
@@ -249,7 +248,9 @@ func (f *FS) SyncDir(name string) error {
 	if err != nil {
 		return wrap("open", name, err)
 	}
-	return errors.Join(wrap("fsync", name, d.Sync()), d.Close())
+	err = wrap("fsync", name, d.Sync())
+	go func() { _ = d.Close() }() // nothing is to come of it
+	return err
 }
 
 // full makes a failed write tell that the disk is full, if it is: SFTP has no code for that.
