@@ -20,20 +20,24 @@ import (
 func fulldiskServe(t *testing.T, size int64, flags ...string) *judgesStore {
 	t.Helper()
 	s := judgesNew(t, flags...)
-	s.data = filepath.Join(filepath.Dir(s.ca), "disk")
-	if err := os.Mkdir(s.data, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount("tmpfs", s.data, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-		t.Fatalf("mount a tmpfs, as root: %v", err)
-	}
-	t.Cleanup(func() { // after the receiver has ended
-		if err := unix.Unmount(s.data, 0); err != nil {
-			t.Errorf("unmount %s: %v", s.data, err)
-		}
-	})
+	s.data = fulldiskMount(t, size) // is there until the receiver has ended
 	s.start(t)
 	return s
+}
+
+// fulldiskMount makes a disk of so many bytes, which ends with the test.
+func fulldiskMount(t *testing.T, size int64) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
+		t.Fatalf("mount a tmpfs, as root: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount %s: %v", dir, err)
+		}
+	})
+	return dir
 }
 
 // fulldiskBallast takes all but so many bytes of a disk, and returns what gives them back.

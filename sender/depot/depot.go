@@ -82,7 +82,8 @@ func (s *session) lastWord(err error) error {
 	}
 	e := intake.WireError(err)
 	if e.Err != nil && e.Text != "" {
-		e.Text = protocol.CleanText(e.Text+": "+e.Err.Error(), maxText)
+		cause, _, _ := strings.Cut(e.Err.Error(), "\n") // what failed because of it as well follows
+		e.Text = protocol.CleanText(e.Text+": "+cause, maxText)
 	}
 	return e
 }

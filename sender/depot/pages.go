@@ -121,6 +121,7 @@ func (s *session) takeChunks(ctx context.Context) (*protocol.Finish, error) {
 }
 
 func (s *session) readChunks(ctx context.Context, conv *intake.Converter, c *intake.Committer) (*protocol.Finish, error) {
+	var left room
 	for {
 		m, err := s.wire.Read()
 		if err != nil {
@@ -140,7 +141,10 @@ func (s *session) readChunks(ctx context.Context, conv *intake.Converter, c *int
 		size := int64(len(chunk.Payload))
 		stored, err := conv.Convert(chunk)
 		if err == nil {
-			if err = s.w.PutChunk(stored); err != nil {
+			if err = left.take(s, stored); err == nil {
+				err = s.w.PutChunk(stored)
+			}
+			if err != nil {
 				err = &intake.ChunkError{Seq: chunk.Seq, Err: err}
 			}
 		}

@@ -119,10 +119,7 @@ func (f *file) send(b []byte, off int64) error {
 		_, err := f.h.WriteAt(b, off)
 		f.fs.room.Release(cost)
 		f.fs.giveBack(b)
-		if err != nil {
-			err = wrap("write", f.name, f.fs.full(f.name, err))
-		}
-		return err
+		return f.fs.failed("write", f.name, err)
 	})
 	f.dirty = true
 	return nil
@@ -276,7 +273,7 @@ func (f *file) Truncate(size int64) error {
 	f.ahead.drop()
 	if err := f.h.Truncate(size); err != nil {
 		f.cache.forget()
-		return wrap("truncate", f.name, f.fs.full(f.name, err))
+		return f.fs.failed("truncate", f.name, err)
 	}
 	f.cache.truncate(size)
 	return nil
@@ -290,7 +287,7 @@ func (f *file) Sync() error {
 	f.mu.Lock()
 	f.dirty = len(f.run) > 0 || len(f.pending) > 0 // by somebody else, meanwhile
 	f.mu.Unlock()
-	return wrap("fsync", f.name, f.h.Sync())
+	return f.fs.failed("fsync", f.name, f.h.Sync())
 }
 
 // Size implements dumpdir.File.

@@ -125,7 +125,7 @@ func (f *FS) open(op, name string, flags int) (*file, error) {
 	}
 	h, err := f.c.OpenFile(name, flags)
 	if err != nil {
-		return nil, wrap(op, name, err)
+		return nil, f.failed(op, name, err)
 	}
 	file := newFile(f, name, h, flags&os.O_TRUNC != 0)
 	if flags&os.O_CREATE != 0 {
@@ -191,7 +191,7 @@ func (f *FS) Rename(from, to string) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	return wrap("rename", from, f.c.PosixRename(from, to))
+	return f.failed("rename", from, f.c.PosixRename(from, to))
 }
 
 // Remove implements dumpdir.FS.
@@ -217,7 +217,7 @@ func (f *FS) MkdirAll(name string) error {
 		if st, serr := f.c.Stat(name); serr == nil && st.IsDir() {
 			return nil // somebody else was quicker
 		}
-		return wrap("mkdir", name, f.full(parent, err))
+		return f.failed("mkdir", name, err)
 	}
 	if err := f.c.Chmod(name, dirMode); err != nil {
 		return wrap("chmod", name, err)
@@ -248,18 +248,41 @@ func (f *FS) SyncDir(name string) error {
 	if err != nil {
 		return wrap("open", name, err)
 	}
-	err = wrap("fsync", name, d.Sync())
+	err = f.failed("fsync", name, d.Sync())
 	go func() { _ = d.Close() }() // nothing is to come of it
 	return err
 }
 
-// full makes a failed write tell that the disk is full, if it is: SFTP has no code for that.
+// Free returns how much room there is on the disk of a directory for who writes there, in bytes. The error matches
+// errors.ErrUnsupported where the server cannot tell (statvfs@openssh.com).
+func (f *FS) Free(dir string) (int64, error) {
+	if version, ok := f.c.HasExtension("statvfs@openssh.com"); !ok || version != "2" {
+		return 0, wrap("statvfs", dir, errors.ErrUnsupported)
+	}
+	st, err := f.c.StatVFS(dir)
+	if err != nil {
+		return 0, wrap("statvfs", dir, err)
+	}
+	if st.Frsize > 0 && st.Bavail > math.MaxInt64/st.Frsize {
+		return math.MaxInt64, nil
+	}
+	return int64(st.Bavail * st.Frsize), nil //nolint:gosec // was just compared
+}
+
+// failed is wrap for what may need room on the disk.
+func (f *FS) failed(op, name string, err error) error { return wrap(op, name, f.full(name, err)) }
+
+// full makes a failure tell that the disk is full, if it is: SFTP has no code for that.
 func (f *FS) full(name string, err error) error {
 	var status *sftp.StatusError
 	if !errors.As(err, &status) || status.FxCode() != sftp.ErrSSHFxFailure {
 		return err
 	}
-	if st, serr := f.c.StatVFS(name); serr == nil && st.Bavail*st.Frsize < lowSpace {
+	st, serr := f.c.StatVFS(name)
+	if serr != nil { // it could not be made
+		st, serr = f.c.StatVFS(path.Dir(name))
+	}
+	if serr == nil && st.Bavail*st.Frsize < lowSpace {
 		return fmt.Errorf("%w (%w)", syscall.ENOSPC, err)
 	}
 	return err

@@ -55,7 +55,8 @@ func (f *FS) Lock(dir string) (io.Closer, error) {
 	case err == nil:
 		l.h = h
 		if err := l.write(); err != nil {
-			return nil, errors.Join(err, h.Close())
+			// Left behind, it would have to become stale.
+			return nil, errors.Join(err, h.Close(), wrap("unlock", l.name, f.c.Remove(l.name)))
 		}
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 		return nil, wrap("lock", l.name, err)
@@ -86,7 +87,7 @@ func (l *lock) takeOver(cause error) error {
 	}
 	mine := l.name + "." + l.fs.owner + ".tmp" // which the next writer removes
 	if l.h, err = l.fs.c.OpenFile(mine, os.O_RDWR|os.O_CREATE|os.O_TRUNC); err != nil {
-		return wrap("lock", mine, err)
+		return l.fs.failed("lock", mine, err)
 	}
 	if err := l.write(); err != nil {
 		return errors.Join(err, l.h.Close())
@@ -122,7 +123,7 @@ func (l *lock) write() error {
 	l.count++
 	text := fmt.Sprintf("%s %010d\n", l.fs.owner, l.count)
 	_, err := l.h.WriteAt([]byte(text), 0)
-	return wrap("lock", l.name, err)
+	return l.fs.failed("lock", l.name, err)
 }
 
 // holder returns the owner that a lock names.
