@@ -78,11 +78,11 @@ func captureCommand(t *testing.T, name string, args ...string) string {
 }
 
 // capturePort is the port of an address.
-func capturePort(t *testing.T, address string) string {
-	t.Helper()
+func capturePort(tb testing.TB, address string) string {
+	tb.Helper()
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return port
 }

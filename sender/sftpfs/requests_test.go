@@ -71,7 +71,7 @@ func TestSmallWrites(t *testing.T) {
 		if n, err := file.ReadAt(p, int64(off)); err != nil || n != step || !bytes.Equal(p, make([]byte, step)) {
 			t.Fatalf("at %d: %d bytes, %v, want zeros", off, n, err)
 		}
-		binary.BigEndian.PutUint64(want[off:], uint64(off)+1) //nolint:gosec // not negative
+		binary.BigEndian.PutUint64(want[off:], uint64(off)+1)
 		if _, err := file.WriteAt(want[off:off+step], int64(off)); err != nil {
 			t.Fatal(err)
 		}
