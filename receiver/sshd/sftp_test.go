@@ -1,0 +1,134 @@
+package sshd
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+
+	"github.com/pkg/sftp"
+)
+
+// sftpServe serves SFTP on a tree over one end of a pipe until that ends.
+func sftpServe(tree *memTree, conn net.Conn) (f *files, ended chan struct{}) {
+	f, ended = newFiles(tree, slog.New(slog.DiscardHandler)), make(chan struct{})
+	server := sftp.NewRequestServer(newLockstep(conn), f.handlers())
+	go func() {
+		defer close(ended)
+		_ = server.Serve() // ends with the pipe
+		_ = conn.Close()
+	}()
+	return f, ended
+}
+
+// recorder keeps what is written.
+type recorder struct {
+	net.Conn
+	b bytes.Buffer
+}
+
+func (r *recorder) Write(p []byte) (int, error) {
+	r.b.Write(p)
+	return r.Conn.Write(p)
+}
+
+// sftpSession has a client do all that clients do, and more, and returns what it sent.
+func sftpSession(tb testing.TB, tree *memTree) []byte {
+	tb.Helper()
+	a, b := net.Pipe()
+	_, ended := sftpServe(tree, b)
+	rec := &recorder{Conn: a}
+	c, err := sftp.NewClientPipe(rec, rec)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	must := func(err error) {
+		tb.Helper()
+		if err != nil {
+			tb.Error(err)
+		}
+	}
+	mustNot := func(err error) {
+		tb.Helper()
+		if err == nil {
+			tb.Error("it went well")
+		}
+	}
+	must(c.Mkdir("/d"))
+	mustNot(c.Mkdir("/d"))
+	file, err := c.Create("/d/f")
+	must(err)
+	_, err = file.Write(bytes.Repeat([]byte("0123456789"), 10_000))
+	must(err)
+	must(file.Truncate(50_000))
+	must(file.Chmod(0o644))
+	must(file.Close())
+	must(c.Rename("/d/f", "/d/g"))
+	must(c.PosixRename("/d/g", "/d/h"))
+	_, err = c.Stat("/d/h")
+	must(err)
+	_, err = c.Lstat("/d/none")
+	mustNot(err)
+	list, err := c.ReadDir("/d")
+	if err != nil || len(list) != 1 || list[0].Size() != 50_000 {
+		tb.Errorf("listed %v, %v", list, err)
+	}
+	in, err := c.Open("/d/h")
+	must(err)
+	text, err := io.ReadAll(in)
+	if err != nil || string(text) != tree.text(tb, "/d/h") {
+		tb.Errorf("read %d bytes, %v", len(text), err)
+	}
+	must(in.Close())
+	mustNot(c.Remove("/d/h"))
+	mustNot(c.Symlink("/etc/passwd", "/d/link"))
+	mustNot(c.Link("/d/h", "/d/link"))
+	_, err = c.ReadLink("/d/h")
+	mustNot(err)
+	mustNot(c.Truncate("/d/h", 0))
+	mustNot(c.RemoveDirectory("/none"))
+	must(c.Mkdir("/e"))
+	must(c.RemoveDirectory("/e"))
+	left, err := c.Create("/d/left")
+	must(err)
+	_, err = left.Write([]byte("half"))
+	must(err)
+	for i := range 2 * maxHandles {
+		if _, err := c.Open("/d/h"); (err == nil) != (i < maxHandles-1) {
+			tb.Errorf("open file %d: %v", i, err)
+		}
+	}
+	_ = c.Close() // with files open
+	<-ended
+	return rec.b.Bytes()
+}
+
+func TestSFTP(t *testing.T) {
+	tree := newMemTree()
+	sftpSession(t, tree)
+	if tree.open != 0 || tree.aborted["/d/left"] == nil || len(tree.aborted) != 1 || tree.text(t, "/d/left") != "half" {
+		t.Errorf("%d files open, aborted %v", tree.open, tree.aborted)
+	}
+}
+
+// FuzzSFTP holds the handlers to their word: whatever comes, all files end, once.
+func FuzzSFTP(f *testing.F) {
+	whole := sftpSession(f, newMemTree())
+	for n := len(whole); n > 20; n -= n / 8 {
+		f.Add(whole[:n])
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		tree := newMemTree()
+		tree.dirs["/d"] = true
+		a, b := net.Pipe()
+		files, ended := sftpServe(tree, b)
+		go func() { _, _ = io.Copy(io.Discard, a) }()
+		_, _ = a.Write(in)
+		_ = a.Close()
+		<-ended
+		if tree.open != 0 || files.open != 0 || len(files.puts) != 0 {
+			t.Errorf("%d files are open in the tree, %d here", tree.open, files.open)
+		}
+	})
+}
