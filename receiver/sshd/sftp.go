@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"syscall"
 
 	"github.com/pkg/sftp"
 
@@ -58,7 +59,7 @@ func (f *files) take() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.open >= maxHandles {
-		return fmt.Errorf("more than %d files are open", maxHandles)
+		return fmt.Errorf("%w: %d in this session", syscall.EMFILE, maxHandles)
 	}
 	f.open++
 	return nil
@@ -124,7 +125,7 @@ func (f *files) Filewrite(r *sftp.Request) (io.WriterAt, error) {
 		return nil, f.refused("append", r.Filepath, sftp.ErrSSHFxOpUnsupported)
 	}
 	if err := f.take(); err != nil {
-		return nil, err
+		return nil, f.refused("open", r.Filepath, err)
 	}
 	u, err := f.tree.Create(r.Filepath)
 	if err != nil {
@@ -162,7 +163,7 @@ func (g *get) Close() error {
 // Fileread opens a file for reading.
 func (f *files) Fileread(r *sftp.Request) (io.ReaderAt, error) {
 	if err := f.take(); err != nil {
-		return nil, err
+		return nil, f.refused("open", r.Filepath, err)
 	}
 	d, err := f.tree.Open(r.Filepath)
 	if err != nil {
@@ -216,8 +217,7 @@ func (f *files) setstat(r *sftp.Request) error {
 func (f *files) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
 	switch r.Method {
 	case "List":
-		list, err := f.tree.ReadDir(r.Filepath)
-		return entries(list), f.refused("list", r.Filepath, err)
+		return f.list(r.Filepath)
 	case "Stat":
 		info, err := f.tree.Stat(r.Filepath)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -228,7 +228,33 @@ func (f *files) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
 	return nil, f.refused(r.Method, r.Filepath, sftp.ErrSSHFxOpUnsupported)
 }
 
-// entries is a directory's listing.
+// list opens a directory.
+func (f *files) list(path string) (sftp.ListerAt, error) {
+	if err := f.take(); err != nil {
+		return nil, f.refused("list", path, err)
+	}
+	infos, err := f.tree.ReadDir(path)
+	if err != nil {
+		f.give(nil)
+		return nil, f.refused("list", path, err)
+	}
+	return &listing{entries: infos, files: f}, nil
+}
+
+// listing is an open directory.
+type listing struct {
+	entries
+	files *files
+	done  sync.Once
+}
+
+// Close implements io.Closer.
+func (l *listing) Close() error {
+	l.done.Do(func() { l.files.give(nil) })
+	return nil
+}
+
+// entries describes files.
 type entries []fs.FileInfo
 
 // ListAt implements sftp.ListerAt.

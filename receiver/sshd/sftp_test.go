@@ -2,6 +2,7 @@ package sshd
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"log/slog"
 	"net"
@@ -131,4 +132,62 @@ func FuzzSFTP(f *testing.F) {
 			t.Errorf("%d files are open in the tree, %d here", tree.open, files.open)
 		}
 	})
+}
+
+// sftpPacket is a request with texts behind its id.
+func sftpPacket(kind byte, id uint32, texts ...string) []byte {
+	b := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 0, kind}, id)
+	for _, text := range texts {
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(text))), text...)
+	}
+	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
+	return b
+}
+
+// sftpReply reads a reply and returns its kind and what is behind its id.
+func sftpReply(tb testing.TB, r io.Reader) (kind byte, body []byte) {
+	tb.Helper()
+	var size uint32
+	if err := binary.Read(r, binary.BigEndian, &size); err != nil {
+		tb.Fatal(err)
+	}
+	b := make([]byte, size)
+	if _, err := io.ReadFull(r, b); err != nil {
+		tb.Fatal(err)
+	}
+	return b[0], b[5:]
+}
+
+// TestSFTPOpenDirectories opens directories and never closes them, as no client does: each would keep its list in memory.
+func TestSFTPOpenDirectories(t *testing.T) {
+	tree := newMemTree()
+	a, b := net.Pipe()
+	files, ended := sftpServe(tree, b)
+	ask := func(packet []byte) (kind byte, body []byte) {
+		if _, err := a.Write(packet); err != nil {
+			t.Fatal(err)
+		}
+		return sftpReply(t, a)
+	}
+	ask(sftpPacket(1, 3)) // hello, version 3
+	var handles []string
+	for id := range uint32(10 * maxHandles) {
+		if kind, body := ask(sftpPacket(sftpOpenDir, id, "/")); kind == 102 {
+			handles = append(handles, string(body[4:]))
+		}
+	}
+	if len(handles) != maxHandles {
+		t.Errorf("%d directories are open, want %d", len(handles), maxHandles)
+	}
+	ask(sftpPacket(4, 0, handles[0]))
+	if kind, _ := ask(sftpPacket(sftpOpenDir, 0, "/")); kind != 102 {
+		t.Error("the place of a directory that was closed is not free")
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	<-ended
+	if files.open != 0 {
+		t.Errorf("%d are still open", files.open)
+	}
 }
