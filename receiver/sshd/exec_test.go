@@ -3,8 +3,11 @@ package sshd
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/corehaul/corehaul/receiver/sshd/command"
@@ -96,6 +99,21 @@ func TestShellBrokenOff(t *testing.T) {
 		delete(tree.aborted, "/f")
 		if status, _, _ := testShell(t, tree, "scp -t /f", in, nil); status == 0 || tree.aborted["/f"] == nil {
 			t.Errorf("scp %q: status %d, aborted %v", in, status, tree.aborted)
+		}
+	}
+}
+
+// TestReasons has errors of a tree in the words of Unix programs.
+func TestReasons(t *testing.T) {
+	for err, want := range map[error]string{
+		&fs.PathError{Op: "rmdir", Path: "/d", Err: syscall.ENOTEMPTY}: "Directory not empty",
+		&fs.PathError{Op: "mkdir", Path: "/f/d", Err: syscall.ENOTDIR}: "Not a directory",
+		&fs.PathError{Op: "create", Path: "/d", Err: syscall.EISDIR}:   "Is a directory",
+		fmt.Errorf("%w: 257 MiB", syscall.EFBIG):                       "File too large",
+		fs.ErrExist:                                                    "File exists", errors.New("a secret path"): "Input/output error",
+	} {
+		if got := reason(err); got != want {
+			t.Errorf("%v: %q, want %q", err, got, want)
 		}
 	}
 }
