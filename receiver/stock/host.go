@@ -24,6 +24,7 @@ type host struct {
 
 	mu      sync.Mutex
 	state   *hostState
+	removed bool               // bytes of files went, and usage does not know
 	uploads map[uint64]*upload // by number of the file
 
 	usage usage
@@ -44,10 +45,19 @@ func pathError(op, p string, err error) error { return &fs.PathError{Op: op, Pat
 func (h *host) change(fn func(*hostState) error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	defer h.recount()
 	if err := fn(h.state); err != nil {
 		return err
 	}
 	return h.state.save(h.dir)
+}
+
+// recount gives back the room of files that were removed. mu is held.
+func (h *host) recount() {
+	if h.removed {
+		h.removed = false
+		h.unstage()
+	}
 }
 
 // Mkdir implements Tree.
@@ -221,6 +231,7 @@ func (h *host) drop(f *fileState) {
 
 // remove deletes the bytes of file num. mu is held.
 func (h *host) remove(num uint64) {
+	h.removed = true
 	for _, kind := range []string{"file", "image", "map"} {
 		if err := os.Remove(h.path(num, kind)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			h.svc.cfg.Log.Warn("cannot remove a staged file", "host", h.name, "error", err)

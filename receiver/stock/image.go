@@ -69,7 +69,7 @@ func (i *image) WriteAt(p []byte, off int64) (int, error) {
 // direct writes bytes that are the dump's own, and notes them.
 func (i *image) direct(p []byte, off int64) (int, error) {
 	n, err := i.WriteAt(p, off)
-	i.have.Add(off, int64(n))
+	i.h.giveRoom(int64(n) - i.have.Add(off, int64(n)))
 	if err == nil && i.have.Spans() > maxPieces {
 		err = fmt.Errorf("%w: more than %d pieces with gaps between them", fs.ErrInvalid, maxPieces)
 	}

@@ -268,6 +268,7 @@ func (h *host) busy(num uint64) bool {
 func (h *host) expire() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	defer h.recount()
 	changed := false
 	for p, d := range h.state.Dirs {
 		age := time.Since(d.Used)
@@ -347,7 +348,7 @@ func keptName(name string) string {
 
 // finish takes what is done out of the tree. Status files stay.
 func (j *job) finish() error {
-	err := j.h.change(func(s *hostState) error {
+	return j.h.change(func(s *hostState) error {
 		_, image := j.nextImage()
 		if s.Dirs[j.path] != j.dir || !j.settled() || image != nil || j.nextKept() != "" {
 			return errAgain
@@ -365,8 +366,6 @@ func (j *job) finish() error {
 		}
 		return nil
 	})
-	j.h.unstage()
-	return err
 }
 
 // sweep removes what tree.json does not know.

@@ -50,6 +50,16 @@ func (h *host) room(n int64) error {
 	return nil
 }
 
+// giveRoom gives back n bytes that room reserved and that took no more room on the disk: they were written over others.
+func (h *host) giveRoom(n int64) {
+	u := &h.usage
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.granted += n
+	u.staged -= n
+	h.svc.staged.Add(-n)
+}
+
 // unstage gives back what was staged of the host and is not there any more: all that its files do not take.
 func (h *host) unstage() {
 	left := int64(0)

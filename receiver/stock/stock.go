@@ -58,7 +58,7 @@ func (h *host) load() error {
 	if err != nil {
 		return err
 	}
-	defer h.unstage()
+	defer h.unstage() // what is there was not counted
 	return h.sweep()
 }
 

@@ -148,11 +148,16 @@ func (u *upload) keep(p []byte, off int64) error {
 	if off > maxSmall-int64(len(p)) {
 		return fmt.Errorf("%w: a file that is no dump may have %d MiB", syscall.EFBIG, maxSmall>>20)
 	}
+	return u.put(p, off)
+}
+
+// put writes to raw.
+func (u *upload) put(p []byte, off int64) error {
 	if err := u.h.room(int64(len(p))); err != nil {
 		return err
 	}
 	n, err := u.raw.WriteAt(p, off)
-	u.have.Add(off, int64(n))
+	u.h.giveRoom(int64(n) - u.have.Add(off, int64(n)))
 	if err == nil && u.have.Spans() > maxPieces {
 		err = fmt.Errorf("%w: more than %d pieces with gaps between them", fs.ErrInvalid, maxPieces)
 	}
@@ -207,25 +212,12 @@ func (u *upload) stream(p []byte, off int64) error {
 		if off+int64(len(p))-u.pos > maxAhead {
 			return fmt.Errorf("%w: byte %d of a stream came before byte %d", fs.ErrInvalid, off, u.pos)
 		}
-		return u.aside(p, off)
+		return u.put(p, off)
 	}
 	if err := u.consume(p); err != nil {
 		return err
 	}
 	return u.feed()
-}
-
-// aside keeps bytes of a stream that came too early.
-func (u *upload) aside(p []byte, off int64) error {
-	if err := u.h.room(int64(len(p))); err != nil {
-		return err
-	}
-	n, err := u.raw.WriteAt(p, off)
-	u.have.Add(off, int64(n))
-	if err == nil && u.have.Spans() > maxPieces {
-		err = fmt.Errorf("%w: more than %d pieces of a stream out of order", fs.ErrInvalid, maxPieces)
-	}
-	return err
 }
 
 func (u *upload) consume(p []byte) error {
@@ -407,6 +399,7 @@ func (h *host) ended(u *upload, img *image, broken error) error {
 		}
 		return nil
 	})
+	h.unstage() // what was put aside, or belongs to nobody
 	h.svc.wake()
 	return err
 }

@@ -179,9 +179,9 @@ func (j *job) importImage(ctx context.Context) error {
 		return err
 	}
 	j.h.mu.Lock()
+	defer j.h.mu.Unlock()
 	j.h.remove(f.Num)
-	j.h.mu.Unlock()
-	j.h.unstage()
+	j.h.recount()
 	return nil
 }
 
