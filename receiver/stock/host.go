@@ -142,7 +142,7 @@ func (t *tree) Rmdir(p string) error {
 				return fs.ErrNotExist
 			case c == "/":
 				return fs.ErrPermission
-			case len(d.Files) > 0 || s.hasDirs(c):
+			case len(d.Files) > 0 || d.Dump != nil || s.hasDirs(c):
 				return syscall.ENOTEMPTY
 			}
 			delete(s.Dirs, c)
@@ -200,6 +200,8 @@ func (t *tree) rename(s *hostState, a, b string) error {
 		return fs.ErrExist
 	case a == b:
 		return nil
+	case dir != s.Dirs[path.Dir(a)] && (f.Status == fileArriving || t.busy(f.Num)):
+		return syscall.EBUSY // another directory would be another dump
 	}
 	if old := dir.Files[path.Base(b)]; old != nil {
 		t.drop(old)

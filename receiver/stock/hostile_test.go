@@ -168,6 +168,48 @@ func TestAgain(t *testing.T) {
 	wantStaged(t, s, "n1")
 }
 
+// TestMovedAway takes files out of directories while dumps are made of them. No dump may wait for ever, and none be made twice.
+func TestMovedAway(t *testing.T) {
+	s := open(t, t.TempDir())
+	tr := treeOf(t, s, "n1")
+	if err := errors.Join(tr.Mkdir("/a"), tr.Mkdir("/b"), tr.Mkdir("/c")); err != nil {
+		t.Fatal(err)
+	}
+	send(t, tr, "/a/dmesg", logText)
+	drain(t, s) // the log is stored, and its dump begun
+	if err := tr.Rename("/a/dmesg", "/c/notes"); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Rmdir("/a"); !errors.Is(err, syscall.ENOTEMPTY) {
+		t.Errorf("a directory whose dump arrives was removed: %v", err)
+	}
+	_, b := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
+	u := put(t, tr, "/b/vmcore", b, len(b))
+	if err := tr.Rename("/b/vmcore", "/c/vmcore"); !errors.Is(err, syscall.EBUSY) {
+		t.Errorf("moved while it arrived: %v", err)
+	}
+	if err := errors.Join(u.Close(), tr.Rename("/b/vmcore", "/b/vmcore.flat")); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&job{svc: s, h: s.hosts["n1"], path: "/b", dir: s.hosts["n1"].state.Dirs["/b"]}).begin(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Rename("/b/vmcore.flat", "/c/vmcore"); !errors.Is(err, syscall.EBUSY) {
+		t.Errorf("moved while a dump was made of it: %v", err)
+	}
+	drain(t, s)
+	settle(t, s)
+	states := map[dumpdir.State]int{}
+	list, err := s.cfg.Store.List(t.Context(), storage.Filter{})
+	for _, e := range list {
+		states[e.Manifest.State]++
+	}
+	if err != nil || len(states) != 2 || states[dumpdir.StateComplete] != 1 {
+		t.Errorf("%v, %v", states, err)
+	}
+	wantStaged(t, s, "n1")
+}
+
 // waitErr waits until calls on u fail with err.
 func waitErr(t *testing.T, u Upload, want error) {
 	t.Helper()

@@ -173,7 +173,7 @@ func (j *job) hasWork() bool {
 	if d.Dump != nil && d.Dump.Sealed && j.nextKept() != "" {
 		return true
 	}
-	return j.settled() && j.clientFiles()
+	return j.settled() && (d.Dump != nil || j.clientFiles())
 }
 
 // clientFiles reports whether there are files other than of the test mode. h.mu is held.
@@ -273,6 +273,7 @@ func (h *host) expire() {
 	for p, d := range h.state.Dirs {
 		age := time.Since(d.Used)
 		switch f := d.Files; {
+		case d.Dump != nil: // it is sealed first
 		case len(f) == 0 && d.Temp && age >= tempFor && !h.state.hasDirs(p):
 			delete(h.state.Dirs, p)
 			changed = true

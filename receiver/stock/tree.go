@@ -20,7 +20,8 @@ type Tree interface {
 	MkdirTemp(parent string) (string, error)
 	// Rmdir removes an empty directory.
 	Rmdir(p string) error
-	// Rename gives a file another name, in the place of a file that has it. Directories are not renamed.
+	// Rename gives a file another name, in the place of a file that has it. Directories are not renamed. A file that arrives, or of
+	// which a dump is being made, stays in its directory: syscall.EBUSY.
 	Rename(from, to string) error
 	// Create begins a file, anew if one has the name; an upload to that one that is still under way has lost it. The directory must exist.
 	Create(p string) (Upload, error)
