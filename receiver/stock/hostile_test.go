@@ -2,6 +2,7 @@ package stock
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io/fs"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
 
 // record appends a record header and so many bytes of payload.
@@ -90,6 +93,46 @@ func TestSparse(t *testing.T) {
 	if m := only(t, s).Manifest; m.State != dumpdir.StateLogOnly || !strings.Contains(m.Reason, "bitmaps") || time.Since(begin) > time.Minute {
 		t.Errorf("%s: %s", m.State, m.Reason)
 	}
+}
+
+// TestEndlessImport sends a few bytes that speak of a machine whose pages take long to look for. Other hosts do not wait for
+// the end of that.
+func TestEndlessImport(t *testing.T) {
+	core := vmcoretest.Core{Type: 4, Machine: 62, Loads: []vmcoretest.Load{{Paddr: 1 << 20, Data: []byte("page")}}}
+	b := core.Bytes()
+	for _, at := range []int{64 + 56 + 32, 64 + 56 + 40} { // p_filesz and p_memsz of the second program header
+		binary.LittleEndian.PutUint64(b[at:], 1<<38)
+	}
+	s := open(t, t.TempDir())
+	s.jobs.turn = 50 * time.Millisecond
+	u := put(t, treeOf(t, s, "endless"), "/vmcore", b, len(b))
+	if _, err := u.WriteAt([]byte("end"), 2<<40); err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var run sync.WaitGroup
+	run.Go(func() {
+		if err := s.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	time.Sleep(time.Second) // it has begun
+	_, flat := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
+	redhat(t, treeOf(t, s, "n2"), flat)
+	for n := 0; onlyOf(t, s, "n2").Manifest.State != dumpdir.StateComplete; n++ {
+		if n > 200 {
+			t.Fatal("another host's dump waits")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if e := onlyOf(t, s, "endless"); e.Manifest.State != dumpdir.StateArriving {
+		t.Errorf("it was over in no time: %+v", e.Manifest)
+	}
+	cancel()
+	run.Wait()
 }
 
 // TestOutOfOrder shuffles the writes of streams, as SFTP may.

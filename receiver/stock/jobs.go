@@ -23,9 +23,12 @@ const (
 	// tempFor is how long a directory of MkdirTemp stays, statusFor how long the status file of kdump's test mode does.
 	tempFor   = time.Hour
 	statusFor = 24 * time.Hour
-	// maxJobs bounds the directories that are worked on at a time; maxImports those whose dumps are copied.
+	// maxJobs bounds the directories that are worked on at a time; maxImports those whose dumps are copied, one of each host.
 	maxJobs    = 16
 	maxImports = 1
+	// importTurn is how long an import may keep others waiting. It goes on then, beside the next: a few bytes
+	// can speak of billions of pages, each of which is looked for.
+	importTurn = 10 * time.Minute
 )
 
 // isStatus reports whether a file is what "kdumpctl test" leaves and fetches.
@@ -50,15 +53,42 @@ type jobs struct {
 	mu      sync.Mutex
 	running map[*dirState]bool
 	retry   map[*dirState]time.Time
-	imports chan struct{} // holds one for each import that is under way
-	kick    chan struct{} // holds one signal when something changed
+	imports chan struct{}   // holds one for each import that keeps others waiting
+	of      map[string]bool // hosts that have an import under way
+	turn    time.Duration   // importTurn
+	kick    chan struct{}   // holds one signal when something changed
 }
 
 func newJobs() *jobs {
 	return &jobs{
 		running: map[*dirState]bool{}, retry: map[*dirState]time.Time{},
-		imports: make(chan struct{}, maxImports), kick: make(chan struct{}, 1),
+		imports: make(chan struct{}, maxImports), of: map[string]bool{}, turn: importTurn, kick: make(chan struct{}, 1),
 	}
+}
+
+// beginImport reports whether a dump of the host may be copied now; end has to be called when it was.
+func (js *jobs) beginImport(host string, wake func()) (end func(), ok bool) {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	if js.of[host] {
+		return nil, false
+	}
+	select {
+	case js.imports <- struct{}{}:
+	default:
+		return nil, false
+	}
+	js.of[host] = true
+	next := sync.OnceFunc(func() { <-js.imports; wake() })
+	timer := time.AfterFunc(js.turn, next)
+	return func() {
+		timer.Stop()
+		js.mu.Lock()
+		delete(js.of, host)
+		js.mu.Unlock()
+		next()
+		wake()
+	}, true
 }
 
 // wake has directories looked at.

@@ -155,15 +155,11 @@ func (j *job) importImage(ctx context.Context) error {
 	if f == nil || j.dir.Dump.Sealed {
 		return nil
 	}
-	select {
-	case j.svc.jobs.imports <- struct{}{}:
-	default:
+	end, ok := j.svc.jobs.beginImport(j.h.name, j.svc.wake)
+	if !ok {
 		return errLater // whoever waits here would keep the logs of others waiting
 	}
-	defer func() {
-		<-j.svc.jobs.imports
-		j.svc.wake()
-	}()
+	defer end()
 	begin := time.Now()
 	var res dumpdir.Result
 	err := j.with(ctx, func(w *dumpdir.Writer) (err error) {
