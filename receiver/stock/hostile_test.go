@@ -135,6 +135,35 @@ func TestEndlessImport(t *testing.T) {
 	run.Wait()
 }
 
+// TestPanics has bugs where streams are unpacked and dumps read. The receiver goes on, and so does the dump once the bug is gone.
+func TestPanics(t *testing.T) {
+	_, b := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
+	packed := newPacked(formGzip, func(...form) (*image, error) { panic("a bug") }, func() {})
+	_, _ = packed.Write(pack(t, b, wraps["gzip"])) // it may be through before the bug shows
+	if err := packed.finish(); err == nil || !strings.Contains(err.Error(), "a bug") {
+		t.Errorf("unpacking: %v", err)
+	}
+	s := open(t, t.TempDir())
+	s.cfg.Reserve = 1
+	if err := put(t, treeOf(t, s, "n1"), "/vmcore", b, len(b)).Close(); err != nil {
+		t.Fatal(err)
+	}
+	real := s.cfg.Store
+	s.cfg.Store = &spaceStore{real, func() (storage.Space, error) { panic("a bug") }}
+	for _, j := range s.due() {
+		s.run(t.Context(), j)
+	}
+	if len(s.jobs.retry) != 1 || len(s.due()) != 0 {
+		t.Error("it is not tried again later")
+	}
+	s.cfg.Store = real
+	clear(s.jobs.retry)
+	drain(t, s)
+	if m := only(t, s).Manifest; m.State != dumpdir.StateComplete {
+		t.Errorf("%+v", m)
+	}
+}
+
 // TestOutOfOrder shuffles the writes of streams, as SFTP may.
 func TestOutOfOrder(t *testing.T) {
 	for _, name := range []string{"makedumpfile-1.7.6-x86_64-lzo.flat", "makedumpfile-1.7.6-x86_64-zlib.kdump"} {

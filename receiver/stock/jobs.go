@@ -151,6 +151,7 @@ func (js *jobs) release(d *dirState, failed bool) {
 	defer js.mu.Unlock()
 	delete(js.running, d)
 	delete(js.retry, d)
+	maps.DeleteFunc(js.retry, func(_ *dirState, at time.Time) bool { return time.Now().After(at) }) // their directories may be gone
 	if failed {
 		js.retry[d] = time.Now().Add(retryAfter)
 	}
@@ -158,7 +159,7 @@ func (js *jobs) release(d *dirState, failed bool) {
 
 // run works on a directory and says what came of it.
 func (s *Service) run(ctx context.Context, j *job) {
-	err := j.work(ctx)
+	err := j.workSafely(ctx)
 	later := errors.Is(err, errLater)
 	failed := err != nil && !later && !errors.Is(err, errAgain) && ctx.Err() == nil
 	s.jobs.release(j.dir, failed)

@@ -85,8 +85,13 @@ func (p *packed) run(r *io.PipeReader) {
 
 const maxTrailing = 1 << 20
 
-// unpack writes the dump that is inside.
-func (p *packed) unpack(r io.Reader) error {
+// unpack writes the dump that is inside. A bug in a decompressor must not end the receiver: that would cost the dumps of all hosts.
+func (p *packed) unpack(r io.Reader) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error: %v", p)
+		}
+	}()
 	dec, err := decompressor(p.form, r)
 	if err != nil {
 		return fmt.Errorf("%s stream: %w", p.form, err)

@@ -6,12 +6,24 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/kernel/printk"
 	"github.com/corehaul/corehaul/storage"
 )
+
+// workSafely is work that returns a panic as an error. What reads hostile dumps may have a bug; the receiver would end by it, and
+// again as soon as it is started.
+func (j *job) workSafely(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return j.work(ctx)
+}
 
 // work does what is to be done with a directory now: the log first, then the pages, then all else. Whatever a kill
 // interrupts is done again.
@@ -96,12 +108,13 @@ func (j *job) writer(ctx context.Context) (*dumpdir.Writer, error) {
 }
 
 // with runs fn on the dump.
-func (j *job) with(ctx context.Context, fn func(w *dumpdir.Writer) error) error {
+func (j *job) with(ctx context.Context, fn func(w *dumpdir.Writer) error) (err error) {
 	w, err := j.writer(ctx)
 	if err != nil {
 		return err
 	}
-	return errors.Join(fn(w), w.Close())
+	defer func() { err = errors.Join(err, w.Close()) }() // also when fn panics
+	return fn(w)
 }
 
 // storeLog stores the log that the client sent.
