@@ -38,6 +38,7 @@ type serveFile struct {
 	ResumeGrace    *string       `toml:"resume_grace"`
 	IdleTimeout    *string       `toml:"idle_timeout"`
 	StallTimeout   *string       `toml:"stall_timeout"`
+	StockIdle      *string       `toml:"stock_idle_timeout"`
 	CommitInterval *string       `toml:"commit_interval"`
 	CommitBytes    *string       `toml:"commit_bytes"`
 	Compressor     *string       `toml:"compressor"`
@@ -96,7 +97,7 @@ func (c *serveFile) apply(path string, flags *pflag.FlagSet) error {
 	values := map[string]string{}
 	for name, s := range map[string]*string{
 		"data": c.Data, "ca": c.CA, "memory": c.Memory, "reserve": c.Reserve, "resume-grace": c.ResumeGrace,
-		"idle-timeout": c.IdleTimeout, "stall-timeout": c.StallTimeout, "max-host-bytes": c.MaxHostBytes, "socket": c.Socket,
+		"idle-timeout": c.IdleTimeout, "stall-timeout": c.StallTimeout, "stock-idle-timeout": c.StockIdle, "max-host-bytes": c.MaxHostBytes, "socket": c.Socket,
 		"authorized-keys": c.AuthorizedKeys,
 		"commit-interval": c.CommitInterval, "commit-bytes": c.CommitBytes,
 		"compressor": c.Compressor, "log-format": c.LogFormat, "log-level": c.LogLevel,

@@ -64,7 +64,7 @@ func (a *app) listeners(ctx context.Context, f *serveFlags, t trust, server *rec
 		return all, err
 	}
 	log.Info("authorized keys", "file", f.authorizedKeys, "keys", t.ssh.Len())
-	overSSH := sshd.New(sshd.Config{Receiver: server, Keys: t.ssh, HostKeys: hostKeys, Trees: files.Tree, Log: log})
+	overSSH := sshd.New(sshd.Config{Receiver: server, Keys: t.ssh, HostKeys: hostKeys, Trees: files.Tree, Log: log, ClientIdle: f.stockIdle})
 	return listen(ctx, all, f.ssh, listener{scheme: "ssh", serve: overSSH.Serve, beside: overSSH.Watch})
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/receiver"
+	"github.com/corehaul/corehaul/receiver/sshd"
 	"github.com/corehaul/corehaul/receiver/stock"
 	"github.com/corehaul/corehaul/storage/local"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
@@ -36,6 +37,7 @@ type serveFlags struct {
 	resumeGrace    time.Duration
 	idleTimeout    time.Duration
 	stallTimeout   time.Duration
+	stockIdle      time.Duration
 	commitInterval time.Duration
 	commitBytes    cli.BytesValue
 	compressor     string
@@ -82,6 +84,7 @@ scp and sftp. "corehaul status" shows what the server does.`,
 	flags.DurationVar(&f.resumeGrace, "resume-grace", receiver.DefaultResumeGrace, "how long a dump waits for a sender that broke off")
 	flags.DurationVar(&f.idleTimeout, "idle-timeout", receiver.DefaultIdleTimeout, "silence after which a sender counts as gone")
 	flags.DurationVar(&f.stallTimeout, "stall-timeout", receiver.DefaultStallTimeout, "how long a sender that was let in may live and send nothing")
+	flags.DurationVar(&f.stockIdle, "stock-idle-timeout", sshd.DefaultClientIdle, "silence after which a stock kdump client over SSH is cut off")
 	flags.DurationVar(&f.commitInterval, "commit-interval", receiver.DefaultCommitInterval, "longest time between two fsyncs of a session")
 	flags.Var(&f.commitBytes, "commit-bytes", "page data after which a session fsyncs")
 	flags.StringVar(&f.compressor, "compressor", receiver.DefaultCodec.String(), "compressor of pages that come as blocks: snappy, zstd")
@@ -114,6 +117,8 @@ func (f *serveFlags) load(cmd *cobra.Command) error {
 		return errors.New("no directory of keys: --ca DIR")
 	case (f.authorizedKeys == "") != (len(f.ssh) == 0):
 		return errors.New("--ssh HOST:PORT and --authorized-keys FILE need each other")
+	case f.stockIdle <= 0:
+		return errors.New("--stock-idle-timeout would cut everybody off at once: it takes a time such as 1h")
 	case f.logFormat != "text" && f.logFormat != "json":
 		return fmt.Errorf("no log format is called %q", f.logFormat)
 	}

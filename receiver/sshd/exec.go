@@ -44,11 +44,15 @@ func (ch *channel) exec(ctx context.Context, line string) {
 	defer context.AfterFunc(ctx, func() { _ = conn.closeWith(exitFailure) })()
 	tree, err := ch.c.tree()
 	if err != nil {
-		_, _ = fmt.Fprintf(ch.Stderr(), "corehaul: %s\n", reason(err))
+		ch.tell(reason(err), exitFailure)
 		_ = conn.closeWith(exitFailure)
 		return
 	}
-	sh := &shell{tree: tree, in: conn, out: conn, errs: ch.Stderr(), alive: ch.alive, note: func(what string, args ...any) { ch.c.log.Warn(what, args...) }}
+	client := &patient{conn: conn, limit: ch.c.srv.cfg.ClientIdle}
+	sh := &shell{
+		tree: tree, in: client, out: client, errs: client.stderr(), alive: ch.alive,
+		note: func(what string, args ...any) { ch.c.log.Warn(what, args...) },
+	}
 	start := time.Now()
 	status := sh.run(script)
 	ch.c.log.Info("command", "command", clip(line), "status", status, "took", time.Since(start).Round(time.Millisecond))
@@ -79,7 +83,7 @@ func (ch *channel) noCommand(line string, err error) {
 		text = err.Error()
 	}
 	ch.c.refuse("refused a command", protocol.CodeDeclined, "command", clip(line), "error", text)
-	_, _ = fmt.Fprintf(ch.Stderr(), "corehaul: %s\n", text)
+	ch.tell(text, exitNotFound)
 	_ = ch.finish(exitNotFound) // a peer that is gone needs no word
 }
 

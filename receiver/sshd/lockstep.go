@@ -82,6 +82,14 @@ func (l *lockstep) next() error {
 	return nil
 }
 
+// owes reports whether the client waits for an answer, and not the server for the rest of a packet. Only Read may call it, from
+// within the Read of conn.
+func (l *lockstep) owes() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.left == 0 && l.replied < l.asked
+}
+
 // Write implements io.Writer. The library calls it from one goroutine at a time.
 func (l *lockstep) Write(p []byte) (int, error) {
 	n, err := l.conn.Write(p)

@@ -48,6 +48,8 @@ type Config struct {
 	Log *slog.Logger
 	// Idle is how long a connection may have no channel, and a channel no purpose; 0: DefaultIdle.
 	Idle time.Duration
+	// ClientIdle is how long a stock client may send nothing when it is its turn, or not take what is sent; 0: DefaultClientIdle.
+	ClientIdle time.Duration
 }
 
 // Server is an SSH server.
@@ -66,6 +68,9 @@ func New(cfg Config) *Server {
 	}
 	if cfg.Idle == 0 {
 		cfg.Idle = DefaultIdle
+	}
+	if cfg.ClientIdle == 0 {
+		cfg.ClientIdle = DefaultClientIdle
 	}
 	return &Server{cfg: cfg, open: map[*connection]struct{}{}, channels: map[string]int{}}
 }

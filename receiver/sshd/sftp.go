@@ -25,13 +25,22 @@ func (ch *channel) sftp(ctx context.Context) {
 	defer conn.end()
 	tree, err := ch.c.tree()
 	if err != nil {
-		_ = conn.closeWith(exitFailure) // it is in the log
+		ch.tell(reason(err), exitFailure)
+		_ = conn.closeWith(exitFailure)
 		return
 	}
-	stream := newLockstep(conn)
+	client := &patient{conn: conn, limit: ch.c.srv.cfg.ClientIdle}
+	stream := newLockstep(client)
+	client.owed = stream.owes
 	server := sftp.NewRequestServer(stream, newFiles(tree, ch.c.log).handlers())
 	defer context.AfterFunc(ctx, func() { _ = conn.closeWith(exitFailure); _ = stream.Close() })()
-	if err := server.Serve(); err != nil && !errors.Is(err, io.EOF) {
+	err = server.Serve()
+	var silent *silentError
+	if errors.As(err, &silent) {
+		ch.tell(silent.Error(), exitFailure)
+		_ = conn.closeWith(exitFailure)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
 		ch.c.log.Warn("an SFTP session ended early", "error", err)
 	}
 }

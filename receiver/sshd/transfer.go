@@ -104,6 +104,10 @@ var reasons = []struct {
 // reason is what Unix programs say of an error. Texts of other errors may name what is not the
 // client's business.
 func reason(err error) string {
+	var silent *silentError
+	if errors.As(err, &silent) {
+		return silent.Error()
+	}
 	for _, r := range reasons {
 		if errors.Is(err, r.err) {
 			return r.text
