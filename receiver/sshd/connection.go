@@ -23,6 +23,8 @@ type connection struct {
 	log      *slog.Logger
 	ended    chan struct{} // one element for each channel that has ended
 	refusals atomic.Int64
+	failures atomic.Int64
+	commands atomic.Int64
 }
 
 func (c *connection) revoke() {
@@ -30,16 +32,25 @@ func (c *connection) revoke() {
 	_ = c.ssh.Close()
 }
 
-// refusalsLogged is how many refusals of one connection are logged one by one. After them, only
+// loggedOneByOne is how many events of a kind and connection are logged one by one. After them, only
 // each power of two is: a peer must not fill the disk with log.
-const refusalsLogged = 16
+const loggedOneByOne = 16
+
+// logged reports whether the n-th event of a kind, from 1, is logged.
+func logged(n int64) bool { return n <= loggedOneByOne || n&(n-1) == 0 }
 
 // refuse logs and counts a refusal.
 func (c *connection) refuse(what string, code protocol.Code, args ...any) {
 	c.srv.cfg.Receiver.Refused(code)
-	n := c.refusals.Add(1)
-	if n <= refusalsLogged || n&(n-1) == 0 {
+	if n := c.refusals.Add(1); logged(n) {
 		c.log.Warn(what, append([]any{"code", string(code), "refusals", n}, args...)...)
+	}
+}
+
+// failed logs that something did not go as the peer wanted. Texts of the peer's are to be clipped.
+func (c *connection) failed(what string, args ...any) {
+	if n := c.failures.Add(1); logged(n) {
+		c.log.Warn(what, append([]any{"failures", n}, args...)...)
 	}
 }
 

@@ -49,13 +49,12 @@ func (ch *channel) exec(ctx context.Context, line string) {
 		return
 	}
 	client := &patient{conn: conn, limit: ch.c.srv.cfg.ClientIdle}
-	sh := &shell{
-		tree: tree, in: client, out: client, errs: client.stderr(), alive: ch.alive,
-		note: func(what string, args ...any) { ch.c.log.Warn(what, args...) },
-	}
+	sh := &shell{tree: tree, in: client, out: client, errs: client.stderr(), alive: ch.alive, note: ch.c.failed}
 	start := time.Now()
 	status := sh.run(script)
-	ch.c.log.Info("command", "command", clip(line), "status", status, "took", time.Since(start).Round(time.Millisecond))
+	if n := ch.c.commands.Add(1); logged(n) {
+		ch.c.log.Info("command", "command", clip(line), "commands", n, "status", status, "took", time.Since(start).Round(time.Millisecond))
+	}
 	_ = conn.closeWith(status)
 }
 
@@ -166,7 +165,7 @@ func (s *shell) say(what string, err error) {
 		text = end.Error()
 	}
 	_, _ = fmt.Fprintf(s.errs, "%s: %s\n", what, text) // whoever is gone does not hear it
-	s.note("a command failed", "what", clip(what), "error", err)
+	s.note("a command failed", "what", clip(what), "error", clip(err.Error()))
 }
 
 func (s *shell) mkdir(op command.Mkdir) error {
@@ -304,7 +303,7 @@ func (s *shell) scp(op command.SCP) uint32 {
 	if err == nil {
 		return exitOK
 	}
-	s.note("scp failed", "path", clip(op.Path), "error", err)
+	s.note("scp failed", "path", clip(op.Path), "error", clip(err.Error()))
 	var told *scpError
 	if !errors.As(err, &told) {
 		told = &scpError{text: fmt.Sprintf("%s: %s", op.Path, reason(err)), err: err}

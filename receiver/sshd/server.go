@@ -107,7 +107,7 @@ func (s *Server) handle(ctx context.Context, raw net.Conn) {
 	if !c.entry.grants(s.cfg.Keys.Find(c.entry.Key)) {
 		c.revoke() // between the handshake and now; run finds it closed
 	}
-	c.log.Info("connected", "client", string(c.ssh.ClientVersion()), "user", c.ssh.User())
+	c.log.Info("connected", "client", string(c.ssh.ClientVersion()), "user", clip(c.ssh.User()))
 	c.run(ctx)
 }
 

@@ -382,6 +382,35 @@ func TestManyChannels(t *testing.T) {
 	t.Error("channels of a closed connection still count")
 }
 
+// TestFailuresAreNoFlood asks a hundred times for what does not go, with names of a hundred kilobytes.
+func TestFailuresAreNoFlood(t *testing.T) {
+	r := newRig(t)
+	r.server.cfg.Trees = func(stock.Peer) (stock.Tree, error) { return newMemTree(), nil }
+	c := r.client()
+	files, err := sftp.NewClient(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		if _, err := files.Open("/" + strings.Repeat("a", 100_000)); !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		s, err := c.NewSession()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Run("rmdir /none"); err == nil {
+			t.Fatal("a directory that is not there was removed")
+		}
+	}
+	if err := files.Close(); err != nil {
+		t.Error(err)
+	}
+	if log := r.log.String(); len(log) > 40_000 || !strings.Contains(log, "failures=128") || !strings.Contains(log, "commands=64") {
+		t.Errorf("%d bytes of log", len(log))
+	}
+}
+
 // TestManyConnections opens more connections than a host may have.
 func TestManyConnections(t *testing.T) {
 	r := newRig(t)

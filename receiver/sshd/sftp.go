@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"sync"
 	"syscall"
@@ -32,7 +31,7 @@ func (ch *channel) sftp(ctx context.Context) {
 	client := &patient{conn: conn, limit: ch.c.srv.cfg.ClientIdle}
 	stream := newLockstep(client)
 	client.owed = stream.owes
-	server := sftp.NewRequestServer(stream, newFiles(tree, ch.c.log).handlers())
+	server := sftp.NewRequestServer(stream, newFiles(tree, ch.c.failed).handlers())
 	defer context.AfterFunc(ctx, func() { _ = conn.closeWith(exitFailure); _ = stream.Close() })()
 	err = server.Serve()
 	var silent *silentError
@@ -41,22 +40,22 @@ func (ch *channel) sftp(ctx context.Context) {
 		_ = conn.closeWith(exitFailure)
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
-		ch.c.log.Warn("an SFTP session ended early", "error", err)
+		ch.c.failed("an SFTP session ended early", "error", err)
 	}
 }
 
 // files serves the requests of one SFTP session. Files that the client leaves open have not come whole.
 type files struct {
 	tree stock.Tree
-	log  *slog.Logger
+	note func(what string, args ...any) // to the log
 
 	mu   sync.Mutex
 	open int
 	puts map[string]*put // files that are being written
 }
 
-func newFiles(tree stock.Tree, log *slog.Logger) *files {
-	return &files{tree: tree, log: log, puts: map[string]*put{}}
+func newFiles(tree stock.Tree, note func(what string, args ...any)) *files {
+	return &files{tree: tree, note: note, puts: map[string]*put{}}
 }
 
 func (f *files) handlers() sftp.Handlers {
@@ -88,7 +87,7 @@ func (f *files) refused(what, path string, err error) error {
 	if err == nil {
 		return nil
 	}
-	f.log.Warn("an SFTP request failed", "request", what, "path", clip(path), "error", err)
+	f.note("an SFTP request failed", "request", what, "path", clip(path), "error", clip(err.Error()))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return os.ErrNotExist
@@ -122,7 +121,7 @@ func (p *put) Close() error {
 	err := p.upload.Close()
 	p.done.Do(func() { p.files.give(p) })
 	if err != nil {
-		p.files.log.Warn("an SFTP request failed", "request", "close", "path", clip(p.path), "error", err)
+		p.files.note("an SFTP request failed", "request", "close", "path", clip(p.path), "error", clip(err.Error()))
 		return &endError{err}
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
-	"log/slog"
 	"net"
 	"testing"
 
@@ -13,7 +12,7 @@ import (
 
 // sftpServe serves SFTP on a tree over one end of a pipe until that ends.
 func sftpServe(tree *memTree, conn net.Conn) (f *files, ended chan struct{}) {
-	f, ended = newFiles(tree, slog.New(slog.DiscardHandler)), make(chan struct{})
+	f, ended = newFiles(tree, func(string, ...any) {}), make(chan struct{})
 	server := sftp.NewRequestServer(newLockstep(conn), f.handlers())
 	go func() {
 		defer close(ended)
