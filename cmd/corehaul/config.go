@@ -29,6 +29,7 @@ type serveFile struct {
 	CA             *string       `toml:"ca"`
 	SSH            []string      `toml:"ssh"`
 	AuthorizedKeys *string       `toml:"authorized_keys"`
+	LocalOnly      *bool         `toml:"local_only"`
 	Memory         *string       `toml:"memory"`
 	MaxActive      *int          `toml:"max_active"`
 	MaxHost        *int          `toml:"max_host_sessions"`
@@ -110,6 +111,9 @@ func (c *serveFile) apply(path string, flags *pflag.FlagSet) error {
 		if n != nil {
 			values[name] = fmt.Sprint(*n)
 		}
+	}
+	if c.LocalOnly != nil {
+		values["local-only"] = fmt.Sprint(*c.LocalOnly)
 	}
 	for name, list := range map[string][]string{"tls": c.TLS, "ssh": c.SSH} {
 		if list != nil {

@@ -96,8 +96,11 @@ func (a *app) hostKeys(log *slog.Logger) ([]ssh.Signer, error) {
 }
 
 // ready tells whoever started the server that it listens, and where.
-func (a *app) ready(listeners []listener) error {
+func (a *app) ready(listeners []listener, socket string) error {
 	line := "ready"
+	if len(listeners) == 0 {
+		line += " unix://" + a.socketPath(socket)
+	}
 	for _, l := range listeners {
 		line += " " + l.scheme + "://" + l.Addr().String()
 	}

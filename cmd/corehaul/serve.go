@@ -28,6 +28,7 @@ type serveFlags struct {
 	ca             string
 	ssh            []string
 	authorizedKeys string
+	localOnly      bool
 	memory         cli.BytesValue
 	maxActive      int
 	maxHost        int
@@ -75,6 +76,7 @@ scp and sftp. "corehaul status" shows what the server does.`,
 	flags.StringVar(&f.ca, "ca", "", "directory of the CA and the receiver's key, see 'ca init'")
 	flags.StringSliceVar(&f.ssh, "ssh", nil, "address to listen on for SSH, as --tls")
 	flags.StringVar(&f.authorizedKeys, "authorized-keys", "", "file of the keys that are let in over SSH, each with the host it stands for")
+	flags.BoolVar(&f.localOnly, "local-only", false, "listen on no address, only on the socket: OpenSSH's server hands connections over, see 'receive'")
 	flags.Var(&f.memory, "memory", "memory for all sessions together")
 	flags.IntVar(&f.maxActive, "max-active", receiver.DefaultMaxActive, "senders that send pages at a time; others wait in line")
 	flags.IntVar(&f.maxHost, "max-host-sessions", 0, "of those, senders of one host; 0 for no limit")
@@ -110,9 +112,17 @@ func (f *serveFlags) load(cmd *cobra.Command) error {
 	if err := f.keep.load(file); err != nil {
 		return err
 	}
+	return f.check()
+}
+
+// check returns what is missing, or does not fit together.
+func (f *serveFlags) check() error {
 	switch {
-	case len(f.tls)+len(f.ssh) == 0:
-		return errors.New("no address to listen on: --tls HOST:PORT, --ssh HOST:PORT")
+	case len(f.tls)+len(f.ssh) == 0 && !f.localOnly:
+		return cli.WithHint(errors.New("no address to listen on: --tls HOST:PORT, --ssh HOST:PORT"),
+			"if OpenSSH's server is to be the only way in ('corehaul receive'), say so with --local-only")
+	case len(f.tls)+len(f.ssh) > 0 && f.localOnly:
+		return errors.New("--local-only and an address to listen on (--tls, --ssh) exclude each other")
 	case f.ca == "" && len(f.tls) > 0:
 		return errors.New("no directory of keys: --ca DIR")
 	case (f.authorizedKeys == "") != (len(f.ssh) == 0):
@@ -188,7 +198,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := a.ready(listeners); err != nil {
+	if err := a.ready(listeners, f.socket); err != nil {
 		return err
 	}
 	stop := f.keep.start(ctx, store, log)

@@ -85,6 +85,42 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// handed is a connection that was handed over.
+type handed struct {
+	*net.UnixConn
+	in io.Reader
+}
+
+func (h *handed) Read(p []byte) (int, error) { return h.in.Read(p) }
+
+// TestServeLocalOnly listens on no address and takes a connection over the socket.
+func TestServeLocalOnly(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	socket := filepath.Join(data, socketName)
+	ctx, stop := context.WithCancel(t.Context())
+	out, in := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, cli.Stdio{Out: in, Err: io.Discard}, []string{"serve", "--data", data, "--local-only", "--reserve", "0"})
+		_ = in.Close()
+	}()
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "ready unix://"+socket+"\n" {
+		t.Fatalf("got %q, %v", line, errors.Join(err, <-ended))
+	}
+	conn, read, err := handOver(ctx, socket, "web-17", "192.0.2.1:7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sendLogOver(t, &handed{conn, read}, "web-17")
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("stopped with %v", err)
+	}
+	if list := corehaul(t, "ls", "--data", data, "--state", "log-only"); !strings.Contains(list, "web-17") {
+		t.Errorf("the log should be there:\n%s", list)
+	}
+}
+
 // checkStatus asks the server what it has done so far, and tries to start a second one.
 func checkStatus(t *testing.T, ca, data string) {
 	t.Helper()
@@ -193,10 +229,16 @@ func sendLog(t *testing.T, addr, identity string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sendLogOver(t, raw, id.Host)
+}
+
+// sendLogOver sends the log of a host over a connection.
+func sendLogOver(t *testing.T, raw io.ReadWriteCloser, host string) {
+	t.Helper()
 	conn := protocol.NewConn(raw, protocol.Sender)
 	defer func() { _ = conn.Close() }()
 	hello := &protocol.Hello{
-		DumpID: protocol.DumpID(nil, []byte(id.Host), nil), Tool: "test", Machine: "x86_64", PageSize: 4096, MaxPFN: 1, NrCPUs: 1,
+		DumpID: protocol.DumpID(nil, []byte(host), nil), Tool: "test", Machine: "x86_64", PageSize: 4096, MaxPFN: 1, NrCPUs: 1,
 	}
 	if err := conn.Write(hello); err != nil {
 		t.Fatal(err)
