@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -114,6 +115,27 @@ func TestHelloMemoryIsBounded(t *testing.T) {
 	p.refused(protocol.CodeBusy)
 	if sealed := r.peer("web2", newDump(t, 2)).whole(); sealed.State != protocol.StateComplete {
 		t.Errorf("another host is harmed: sealed as %s", sealed.State)
+	}
+}
+
+// TestSessionsOfOneHostAreBounded has a host begin more sessions than it may have. Others are not harmed.
+func TestSessionsOfOneHostAreBounded(t *testing.T) {
+	r := newRig(t, nil)
+	var first net.Conn
+	for range MaxHostConnections {
+		first = r.connect("web1")
+	}
+	r.eventually("all sessions", func() bool { return len(r.server.Status(t.Context()).Sessions) == MaxHostConnections })
+	r.peer("web1", newDump(t, 1)).refused(protocol.CodeBusy)
+	if sealed := r.peer("web2", newDump(t, 2)).whole(); sealed.State != protocol.StateComplete {
+		t.Errorf("another host is harmed: sealed as %s", sealed.State)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("the end of one", func() bool { return len(r.server.Status(t.Context()).Sessions) < MaxHostConnections })
+	if sealed := r.peer("web1", newDump(t, 1)).whole(); sealed.State != protocol.StateComplete {
+		t.Errorf("with one less: sealed as %s", sealed.State)
 	}
 }
 

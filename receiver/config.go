@@ -73,6 +73,10 @@ const (
 	DefaultCodec          = kdumpfile.Snappy
 )
 
+// MaxHostConnections bounds the sessions of one host, and its connections over SSH: it must not shut out the others.
+// A sender has one at a time.
+const MaxHostConnections = 64
+
 // MinMemory is the least Config.Memory: room for one session and for the hello of others.
 const MinMemory = 32 << 20
 

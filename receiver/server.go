@@ -3,6 +3,7 @@ package receiver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -33,6 +34,7 @@ type Server struct {
 	mu       sync.Mutex
 	claims   map[storage.Ref]*claim
 	live     map[*session]struct{}
+	places   map[string]int // sessions by host
 	totals   Totals
 	sessions sync.WaitGroup
 
@@ -51,7 +53,7 @@ func New(cfg Config) (*Server, error) {
 		hello:  &budget{free: split.hello},
 		conns:  make(chan struct{}, cfg.MaxConnections),
 		census: census{store: cfg.Store},
-		claims: map[storage.Ref]*claim{}, live: map[*session]struct{}{}, totals: Totals{Refused: map[string]uint64{}},
+		claims: map[storage.Ref]*claim{}, live: map[*session]struct{}{}, places: map[string]int{}, totals: Totals{Refused: map[string]uint64{}},
 		expiry: newExpiry(),
 	}
 	s.queue = newQueue(split.slots, cfg.MaxHostSessions, s.queueSpace)
@@ -79,15 +81,44 @@ func (s *Server) HandleConn(ctx context.Context, conn net.Conn, peer Peer) error
 	defer s.sessions.Done()
 	defer func() { _ = conn.Close() }() // the session said all it had to say
 	if err := storage.CheckHost(peer.Host); err != nil {
-		refusal := protocol.Errorf(protocol.CodeIdentity, "the name %.80q cannot be used here: %w", peer.Host, err)
-		s.logger(peer).Warn("refused a host whose name cannot be a directory", "code", string(refusal.Code), "error", err)
-		s.Refused(refusal.Code)
-		return errors.Join(refusal, protocol.NewConn(conn, protocol.Receiver).Shutdown(refusal, lingerTime))
+		return s.turnAway(conn, peer, protocol.Errorf(protocol.CodeIdentity, "the name %.80q cannot be a directory: %w", peer.Host, err))
 	}
+	if !s.takePlace(peer.Host) {
+		return s.turnAway(conn, peer, &protocol.Error{
+			Code: protocol.CodeBusy, Text: fmt.Sprintf("host %s has %d sessions already", peer.Host, MaxHostConnections), RetryAfter: intake.BusyRetryAfter,
+		})
+	}
+	defer s.givePlace(peer.Host)
 	ss := newSession(s, conn, peer)
 	s.enter(ss)
 	defer s.exit(ss)
 	return ss.run(ctx)
+}
+
+// takePlace reports whether a host may have one more session.
+func (s *Server) takePlace(host string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.places[host] >= MaxHostConnections {
+		return false
+	}
+	s.places[host]++
+	return true
+}
+
+func (s *Server) givePlace(host string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.places[host]--; s.places[host] == 0 {
+		delete(s.places, host)
+	}
+}
+
+// turnAway tells a peer that has not said anything yet why it has no session.
+func (s *Server) turnAway(conn net.Conn, peer Peer, refusal *protocol.Error) error {
+	s.logger(peer).Warn("refused a session", "code", string(refusal.Code), "error", refusal)
+	s.Refused(refusal.Code)
+	return errors.Join(refusal, protocol.NewConn(conn, protocol.Receiver).Shutdown(refusal, lingerTime))
 }
 
 // claim is the right to write one dump. There is at most one holder who may write;

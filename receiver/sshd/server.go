@@ -23,9 +23,6 @@ const (
 	handshakeTimeout = 30 * time.Second
 	// maxAuthTries is how many keys that are not let in a client may show: agents hold several.
 	maxAuthTries = 6
-	// maxHostConnections bounds the connections of one host, which must not shut out the others. A stock
-	// client has one at a time.
-	maxHostConnections = 64
 	// maxHostChannels bounds the open channels of one host, over all its connections. Each can hold the
 	// 2 MiB of a channel's window.
 	maxHostChannels = 32
@@ -100,7 +97,7 @@ func (s *Server) handle(ctx context.Context, raw net.Conn) {
 		return
 	}
 	if !s.enter(c) {
-		c.refuse("refused a connection", protocol.CodeBusy, "limit", maxHostConnections)
+		c.refuse("refused a connection", protocol.CodeBusy, "limit", receiver.MaxHostConnections)
 		_ = c.ssh.Close() // run finds it closed
 	}
 	defer s.exit(c)
@@ -229,7 +226,7 @@ func (s *Server) enter(c *connection) bool {
 		}
 	}
 	s.open[c] = struct{}{}
-	return n < maxHostConnections
+	return n < receiver.MaxHostConnections
 }
 
 func (s *Server) exit(c *connection) {

@@ -414,7 +414,7 @@ func TestFailuresAreNoFlood(t *testing.T) {
 // TestManyConnections opens more connections than a host may have.
 func TestManyConnections(t *testing.T) {
 	r := newRig(t)
-	for range maxHostConnections {
+	for range receiver.MaxHostConnections {
 		r.client()
 	}
 	c := r.client() // it is let in and then sent away
