@@ -49,6 +49,15 @@ func ValidKeptName(name string) bool {
 		name[0] != '.' && !strings.HasSuffix(name, tmpSuffix)
 }
 
+// KeptBytes returns how many bytes are kept beside the dump in dir, as files.json has it. Errors are those of Kept.
+func KeptBytes(fsys FS, dir string) (sum uint64, err error) {
+	files, err := readKept(fsys, dir)
+	for _, f := range files {
+		sum += uint64(f.Size) //nolint:gosec // checked: not negative
+	}
+	return sum, err
+}
+
 // readKept reads files.json; without one there are no files. Errors are a *DamageError or match ErrUnsupported, or are the file system's.
 func readKept(fsys FS, dir string) ([]KeptFile, error) {
 	var l keptList

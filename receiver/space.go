@@ -99,8 +99,8 @@ func (s *Server) hostBytes(ctx context.Context, host string) (uint64, error) {
 		return 0, fmt.Errorf("list the dumps of the host: %w", err)
 	}
 	sum := uint64(0)
-	for _, e := range entries {
-		sum += storedBytes(&e.Manifest)
+	for i := range entries {
+		sum += entries[i].Bytes()
 	}
 	next, err := s.challengerBytes(ctx, host)
 	return sum + next, err

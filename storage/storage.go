@@ -73,6 +73,7 @@ type Entry struct {
 
 	Pin          *dumpdir.Pin          `json:"pin,omitempty"`          // nil: not pinned
 	Verification *dumpdir.Verification `json:"verification,omitempty"` // the last one of this seal; nil: none yet
+	KeptBytes    uint64                `json:"kept_bytes,omitempty"`   // of the files beside the dump
 }
 
 // State returns the state of the dump: that of its manifest, unless damage is known.
@@ -83,9 +84,9 @@ func (e *Entry) State() dumpdir.State {
 	return e.Manifest.State
 }
 
-// Bytes returns how many bytes the dump takes: of its vmcore and its log.
+// Bytes returns how many bytes the dump takes: of its vmcore, its log and the files beside it.
 func (e *Entry) Bytes() uint64 {
-	return uint64(max(0, e.Manifest.Bytes.VMCore)) + uint64(max(0, e.Manifest.Bytes.Log))
+	return uint64(max(0, e.Manifest.Bytes.VMCore)) + uint64(max(0, e.Manifest.Bytes.Log)) + e.KeptBytes
 }
 
 // When returns the time that dumps are sorted by: of the crash, or of arrival when that is not known.

@@ -76,7 +76,7 @@ func (h *host) unstage() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	h.svc.staged.Add(left - u.staged)
-	u.staged, u.granted = left, 0
+	u.staged, u.granted, u.asked = left, 0, time.Time{} // it may be stored now
 }
 
 // stored returns the bytes that a file takes on the disk: dumps have holes.

@@ -57,3 +57,22 @@ func over(t *testing.T, tr Tree, u Upload, p string, b []byte) Upload {
 	}
 	return u
 }
+
+// TestKeptFilesCount sends a large file beside a dump, and wants it to count as the host's once the dump is sealed and the client's directory gone.
+func TestKeptFilesCount(t *testing.T) {
+	const size = 2 << 20
+	s := open(t, t.TempDir())
+	s.cfg.MaxHostBytes = 64 << 20
+	tr := treeOf(t, s, "n1")
+	_, b := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
+	redhat(t, tr, b)
+	if err := put(t, tr, crash+"/opalcore", bytes.Repeat([]byte{1}, size), size).Close(); err != nil {
+		t.Fatal(err)
+	}
+	settle(t, s)
+	e := only(t, s)
+	free, err := tr.Free("/")
+	if limit := s.cfg.MaxHostBytes - e.Bytes(); err != nil || free > limit || e.KeptBytes < size {
+		t.Errorf("%d bytes are free, want %d; %d bytes are kept; %v", free, limit, e.KeptBytes, err)
+	}
+}

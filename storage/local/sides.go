@@ -121,6 +121,7 @@ func (s *Store) readSides(e *storage.Entry) {
 	if err == nil && v != nil && v.Of(&e.Manifest) && e.Manifest.State != dumpdir.StateArriving {
 		e.Verification = v
 	}
+	e.KeptBytes, _ = dumpdir.KeptBytes(s.fs, e.Path) // a list that is damaged is for verify to tell
 }
 
 // inheritPin pins the dump in to as the one in from is.

@@ -3,6 +3,7 @@ package storagetest
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,6 +18,34 @@ func wantPinned(t *testing.T, s storage.Store, want ...string) {
 	t.Helper()
 	if diff := cmp.Diff(append([]string{}, want...), refs(list(t, s, storage.Filter{Pinned: true}))); diff != "" {
 		t.Errorf("pinned (-want +got):\n%s", diff)
+	}
+}
+
+// testKept keeps files beside an arriving and a sealed dump, and wants them counted.
+func testKept(t *testing.T, open func() storage.Store) {
+	t.Helper()
+	s := open()
+	w := begin(t, s, machine("node1", id("a"), day))
+	defer func() { _ = w.Close() }()
+	for _, step := range []func() error{
+		func() error { return w.Keep("kexec-dmesg.log", strings.NewReader("the capture kernel")) },
+		func() error { _, err := w.Seal(t.Context(), "cut"); return err },
+		func() error { return w.Keep("README.txt", strings.NewReader("saved")) },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := uint64(len("the capture kernel") + len("saved"))
+	for _, s := range []storage.Store{s, open()} {
+		list, err := s.List(t.Context(), storage.Filter{})
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%d dumps, %v", len(list), err)
+		}
+		m := list[0].Manifest.Bytes
+		if e := list[0]; e.KeptBytes != want || e.Bytes() != want+uint64(max(0, m.VMCore+m.Log)) {
+			t.Errorf("%d bytes kept of %d, want %d", e.KeptBytes, e.Bytes(), want)
+		}
 	}
 }
 

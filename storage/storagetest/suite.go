@@ -41,6 +41,7 @@ func Run(t *testing.T, newStore func(t *testing.T) (open func() storage.Store)) 
 		"Pin":           testPin,
 		"PinPromoted":   testPinPromoted,
 		"Verification":  testVerification,
+		"Kept":          testKept,
 		"RemoveChanged": testRemoveChanged,
 		"Processes":     testProcesses,
 	} {
