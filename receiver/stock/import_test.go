@@ -21,6 +21,7 @@ import (
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
 
@@ -362,6 +363,31 @@ func cutAt(t *testing.T, s *Service, name string, b []byte, cut int, want vmcore
 	}
 	wantStaged(t, s, host)
 	return n
+}
+
+// TestCutCycle cuts a dump that makedumpfile wrote in cycles: the 2nd bitmap came in part, and nobody knows how many pages are missing.
+func TestCutCycle(t *testing.T) {
+	want, b := sample(t, "makedumpfile-1.7.6-x86_64-zlib.kdump")
+	_, second, n, err := kdumpfile.Bitmaps(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, came := range []int64{n / 2, n} {
+		s := open(t, t.TempDir())
+		u := put(t, treeOf(t, s, "n1"), "/vmcore", b[:second+came], 1000)
+		if _, err := u.WriteAt(b[second+n:len(b)-1], second+n); err != nil {
+			t.Fatal(err)
+		}
+		u.Abort(nil)
+		settle(t, s)
+		e := only(t, s)
+		if samePages(t, check(t, s, e), want) == 0 || e.Manifest.State != dumpdir.StatePartial {
+			t.Errorf("%+v", e.Manifest)
+		}
+		if told := strings.Contains(e.Manifest.Reason, fmt.Sprintf("from pfn %d on", 8*came)); told != (came < n) {
+			t.Errorf("%d of %d bytes of the bitmap: %s", came, n, e.Manifest.Reason)
+		}
+	}
 }
 
 // wantStaged wants no bytes of files left over.

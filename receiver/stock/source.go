@@ -111,6 +111,9 @@ func (s *source) openKdump(have *flattened.Coverage, size int64) error {
 	if s.lack == "" && k.Info().Incomplete {
 		s.lack = "makedumpfile marked it as incomplete"
 	}
+	if known := have.From(second); known < n {
+		s.lack += fmt.Sprintf("; which pages it was to have from pfn %d on did not come, and none of them counts as missing", 8*known)
+	}
 	s.img = k
 	s.pages = &kdumpPages{k: k, have: have, broken: s.broken, decode: dumpdir.NewPageDecoder(l.PageSize)}
 	return nil
