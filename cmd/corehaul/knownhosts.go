@@ -4,6 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh/knownhosts"
@@ -26,7 +30,31 @@ was started there; run it as the user of the service or as root.`,
 	return cmd
 }
 
+// checkAddress refuses what would be no line of a known_hosts file, or one that means other servers: HOST or HOST:PORT it has to be, without
+// patterns.
+func checkAddress(name string) error {
+	host, port, err := net.SplitHostPort(name)
+	if err != nil {
+		host, port = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]"), "22"
+	}
+	_, notIP := netip.ParseAddr(host)
+	n, notPort := strconv.ParseUint(port, 10, 16)
+	strange := func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`:,*?!|@#/[]"'`, r) }
+	switch {
+	case host == "" || notIP != nil && strings.ContainsFunc(host, strange):
+		return fmt.Errorf("%q names no host", name)
+	case notPort != nil || n == 0:
+		return fmt.Errorf("%q: %q is no port", name, port)
+	}
+	return nil
+}
+
 func (a *app) knownHosts(names []string) error {
+	for _, name := range names {
+		if err := checkAddress(name); err != nil {
+			return cli.WithHint(cli.Usage(err), "name the server as clients do: collector.example.net:7422, 192.0.2.1, [2001:db8::1]:7422")
+		}
+	}
 	keys, err := sshd.LoadHostKeys(a.data)
 	if errors.Is(err, fs.ErrNotExist) {
 		return cli.WithHint(err, "'corehaul serve --ssh' makes the host keys when it is first started; --data DIR says where")
