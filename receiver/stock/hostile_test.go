@@ -367,6 +367,21 @@ func TestKilled(t *testing.T) {
 	wantKept(t, s, e, "kexec-dmesg.log")
 }
 
+// TestKilledInLog stops the service while a log arrives. What came of it is stored as the log.
+func TestKilledInLog(t *testing.T) {
+	dir := t.TempDir()
+	tr := treeOf(t, open(t, dir), "n1")
+	if err := tr.MkdirAll(crash); err != nil {
+		t.Fatal(err)
+	}
+	put(t, tr, crash+"/vmcore-dmesg-incomplete.txt", []byte(logText), 10)
+	s := open(t, dir)
+	settle(t, s)
+	if m := only(t, s).Manifest; m.State != dumpdir.StateLogOnly || m.Bytes.Log != int64(len(logText)) {
+		t.Errorf("%s with a log of %d bytes", m.State, m.Bytes.Log)
+	}
+}
+
 // TestStatusFile goes through kdump's test mode.
 func TestStatusFile(t *testing.T) {
 	s := open(t, t.TempDir())

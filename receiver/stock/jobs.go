@@ -440,6 +440,8 @@ func (h *host) adopt() error {
 			f.Status, f.Reason = fileBroken, "the receiver was stopped while it arrived"
 			if m := h.loadMap(f.Num); m != nil {
 				f.Image = &m.Image
+			} else if st, err := os.Stat(h.path(f.Num, "file")); err == nil {
+				f.Size = st.Size() // tree.json has that of its last change
 			}
 			d.Used = time.Now().UTC() // the client may be about to come back
 		}

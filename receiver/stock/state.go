@@ -16,7 +16,6 @@ import (
 const (
 	stateName    = "tree.json"
 	stateVersion = 1
-	maxStateLen  = 16 << 20 // all directories and files with the longest names
 )
 
 // Limits of one host's tree.
