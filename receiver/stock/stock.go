@@ -36,32 +36,6 @@ type Config struct {
 	Codec kdumpfile.Codec
 }
 
-// load reads the tree. One that makes no sense is put aside, with all that belongs to it: what the host sends from now on
-// counts for more than what may be in there.
-func (h *host) load() error {
-	if err := os.MkdirAll(h.dir, 0o750); err != nil {
-		return err
-	}
-	state, err := loadState(h.dir)
-	if h.state = state; err == nil {
-		err = h.adopt()
-	}
-	if errors.Is(err, errState) {
-		aside := filepath.Join(filepath.Dir(h.dir), fmt.Sprintf(".damaged-%s-%d", h.name, time.Now().Unix()))
-		h.svc.cfg.Log.Error("cannot tell what a host has sent; it is put aside for people to look at", "host", h.name, "to", aside, "error", err)
-		h.state = newHostState()
-		if err := os.Rename(h.dir, aside); err != nil {
-			return err
-		}
-		err = os.Mkdir(h.dir, 0o750)
-	}
-	if err != nil {
-		return err
-	}
-	defer h.unstage() // what is there was not counted
-	return h.sweep()
-}
-
 // DefaultGrace is the Grace of a Config without one.
 const DefaultGrace = 10 * time.Minute
 
