@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -67,17 +66,20 @@ func (a *app) receive(ctx context.Context, socket, host string) error {
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	go func() {
-		// Neither is waited for: a read from standard input ends when the process does.
-		_, err := io.Copy(conn, a.stdio.In)
-		if err = errors.Join(err, conn.CloseWrite()); err != nil {
-			_ = conn.Close() // the sender is to hear of it
-		}
+		// It is not waited for: a read from standard input ends when the process does. Whatever ends it, the server hears of it
+		// and says its last word.
+		_, _ = io.Copy(conn, a.stdio.In)
+		_ = conn.CloseWrite()
 	}()
 	_, err = io.Copy(a.stdio.Out, in)
-	if err != nil && !errors.Is(err, net.ErrClosed) {
-		err = fmt.Errorf("connection of %s: %w", host, err)
+	_ = conn.Close() // all was said
+	switch {
+	case ctx.Err() != nil: // which closed the connection
+		return context.Cause(ctx)
+	case err != nil:
+		return fmt.Errorf("connection of %s: %w", host, err)
 	}
-	return errors.Join(err, context.Cause(ctx), conn.Close())
+	return nil
 }
 
 // sshPeer returns the sender's address, of what sshd says: "ADDRESS PORT ADDRESS PORT", the client's first.

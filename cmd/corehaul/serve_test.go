@@ -112,12 +112,35 @@ func TestServeLocalOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	sendLogOver(t, &handed{conn, read}, "web-17")
+	receiveInterrupted(t, data)
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("stopped with %v", err)
 	}
 	if list := corehaul(t, "ls", "--data", data, "--state", "log-only"); !strings.Contains(list, "web-17") {
 		t.Errorf("the log should be there:\n%s", list)
+	}
+}
+
+// receiveInterrupted has a receive stopped in the midst of a session.
+func receiveInterrupted(t *testing.T, data string) {
+	t.Helper()
+	ctx, stop := context.WithCancelCause(t.Context())
+	in, sender := io.Pipe()
+	out, answers := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- run(ctx, cli.Stdio{In: in, Out: answers, Err: io.Discard}, []string{"receive", "--stdio", "--host", "web-18", "--data", data})
+		_ = answers.Close()
+	}()
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	if _, err := sender.Write([]byte{0}); err != nil { // it is taken once the connection is handed over
+		t.Fatal(err)
+	}
+	why := errors.New("a signal")
+	stop(why)
+	if err := <-ended; err == nil || err.Error() != why.Error() {
+		t.Errorf("interrupted with %q", err)
 	}
 }
 
