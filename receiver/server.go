@@ -28,13 +28,13 @@ type Server struct {
 	queue  *queue
 	hello  *budget
 	conns  chan struct{} // one element for each open connection
+	places *Places       // sessions
 	census census
 	start  time.Time
 
 	mu       sync.Mutex
 	claims   map[storage.Ref]*claim
 	live     map[*session]struct{}
-	places   map[string]int // sessions by host
 	totals   Totals
 	sessions sync.WaitGroup
 
@@ -52,8 +52,9 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, shares: split, start: time.Now(),
 		hello:  &budget{free: split.hello},
 		conns:  make(chan struct{}, cfg.MaxConnections),
+		places: NewPlaces(MaxHostConnections),
 		census: census{store: cfg.Store},
-		claims: map[storage.Ref]*claim{}, live: map[*session]struct{}{}, places: map[string]int{}, totals: Totals{Refused: map[string]uint64{}},
+		claims: map[storage.Ref]*claim{}, live: map[*session]struct{}{}, totals: Totals{Refused: map[string]uint64{}},
 		expiry: newExpiry(),
 	}
 	s.queue = newQueue(split.slots, cfg.MaxHostSessions, s.queueSpace)
@@ -83,35 +84,16 @@ func (s *Server) HandleConn(ctx context.Context, conn net.Conn, peer Peer) error
 	if err := storage.CheckHost(peer.Host); err != nil {
 		return s.turnAway(conn, peer, protocol.Errorf(protocol.CodeIdentity, "the name %.80q cannot be a directory: %w", peer.Host, err))
 	}
-	if !s.takePlace(peer.Host) {
+	if !s.places.Take(peer.Host) {
 		return s.turnAway(conn, peer, &protocol.Error{
 			Code: protocol.CodeBusy, Text: fmt.Sprintf("host %s has %d sessions already", peer.Host, MaxHostConnections), RetryAfter: intake.BusyRetryAfter,
 		})
 	}
-	defer s.givePlace(peer.Host)
+	defer s.places.Give(peer.Host)
 	ss := newSession(s, conn, peer)
 	s.enter(ss)
 	defer s.exit(ss)
 	return ss.run(ctx)
-}
-
-// takePlace reports whether a host may have one more session.
-func (s *Server) takePlace(host string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.places[host] >= MaxHostConnections {
-		return false
-	}
-	s.places[host]++
-	return true
-}
-
-func (s *Server) givePlace(host string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.places[host]--; s.places[host] == 0 {
-		delete(s.places, host)
-	}
 }
 
 // turnAway tells a peer that has not said anything yet why it has no session.

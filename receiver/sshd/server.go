@@ -53,9 +53,10 @@ type Config struct {
 type Server struct {
 	cfg Config
 
-	mu       sync.Mutex
-	open     map[*connection]struct{}
-	channels map[string]int // open ones, by host
+	connections, channels *receiver.Places // open ones
+
+	mu   sync.Mutex
+	open map[*connection]struct{}
 }
 
 // New returns a Server.
@@ -69,7 +70,10 @@ func New(cfg Config) *Server {
 	if cfg.ClientIdle == 0 {
 		cfg.ClientIdle = DefaultClientIdle
 	}
-	return &Server{cfg: cfg, open: map[*connection]struct{}{}, channels: map[string]int{}}
+	return &Server{
+		cfg: cfg, open: map[*connection]struct{}{},
+		connections: receiver.NewPlaces(receiver.MaxHostConnections), channels: receiver.NewPlaces(maxHostChannels),
+	}
 }
 
 // Serve takes connections from l until ctx is done, and closes it. Sessions end in their own time;
@@ -96,10 +100,13 @@ func (s *Server) handle(ctx context.Context, raw net.Conn) {
 		s.cfg.Receiver.Refused(code)
 		return
 	}
-	if !s.enter(c) {
+	if s.connections.Take(c.entry.Host) {
+		defer s.connections.Give(c.entry.Host)
+	} else {
 		c.refuse("refused a connection", protocol.CodeBusy, "limit", receiver.MaxHostConnections)
 		_ = c.ssh.Close() // run finds it closed
 	}
+	s.enter(c)
 	defer s.exit(c)
 	if !c.entry.grants(s.cfg.Keys.Find(c.entry.Key)) {
 		c.revoke() // between the handshake and now; run finds it closed
@@ -215,41 +222,15 @@ func (s *Server) endRevoked() {
 	}
 }
 
-// enter notes a connection, and reports whether its host may have one more.
-func (s *Server) enter(c *connection) bool {
+// enter notes a connection that is let in.
+func (s *Server) enter(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := 0
-	for other := range s.open {
-		if other.entry.Host == c.entry.Host {
-			n++
-		}
-	}
 	s.open[c] = struct{}{}
-	return n < receiver.MaxHostConnections
 }
 
 func (s *Server) exit(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.open, c)
-}
-
-// takeChannel reports whether the host may have one more channel.
-func (s *Server) takeChannel(host string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.channels[host] >= maxHostChannels {
-		return false
-	}
-	s.channels[host]++
-	return true
-}
-
-func (s *Server) giveChannel(host string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.channels[host]--; s.channels[host] == 0 {
-		delete(s.channels, host)
-	}
 }
