@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -164,6 +165,15 @@ func (s *Server) serverConfig() (*ssh.ServerConfig, error) {
 			return &ssh.Permissions{ExtraData: map[any]any{entryKey{}: entry}}, nil
 		},
 		VerifiedPublicKeyCallback: verified,
+		// For people, and ssh-copy-id, who have no key to show yet: nothing that they could answer lets them in.
+		KeyboardInteractiveCallback: func(_ ssh.ConnMetadata, tell ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+			if told {
+				return nil, errNoKey
+			}
+			told = true
+			_, err := tell("", "corehaul: "+enrolHint, nil, nil)
+			return nil, cmp.Or(err, errNoKey)
+		},
 	}
 	legacy := s.cfg.Keys.Legacy()
 	setAlgorithms(cfg, legacy)
@@ -190,6 +200,9 @@ func verified(conn ssh.ConnMetadata, key ssh.PublicKey, p *ssh.Permissions, sign
 	return p, nil
 }
 
+// errNoKey: the peer went on without a key.
+var errNoKey = errors.New("only keys are let in")
+
 // explain leaves out what says nothing: every client asks first what it may try.
 func explain(err error) error {
 	var auth *ssh.ServerAuthError
@@ -198,7 +211,7 @@ func explain(err error) error {
 	}
 	var texts []string
 	for _, e := range auth.Errors {
-		if e != nil && !errors.Is(e, ssh.ErrNoAuth) {
+		if e != nil && !errors.Is(e, ssh.ErrNoAuth) && !errors.Is(e, errNoKey) {
 			texts = append(texts, e.Error())
 		}
 	}
