@@ -36,7 +36,7 @@ const (
 	captureHost  = "victim"
 	// captureTimeout is for a slow host: without it a guest that hangs would use
 	// up the time of all tests.
-	captureTimeout = 10 * time.Minute
+	captureTimeout = 20 * time.Minute
 )
 
 var captureMemory = regexp.MustCompile(`(?m)^corehaul-send: peak memory (\d+(?:\.\d+)?) MiB\r?$`)

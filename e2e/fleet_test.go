@@ -17,7 +17,7 @@ const (
 	fleetMemMiB = 256 // of the receiver, flag and measure
 )
 
-// TestFleet has a fleet crash together: all dumps, each by a process of its own, go to one receiver with
+// TestFleet has a fleet crash together: all dumps, each of a host and by a process of its own, go to one receiver with
 // little memory that takes few at a time.
 func TestFleet(t *testing.T) {
 	c, err := lab.CaptureELF(t.Context(), lab.Scenario{Kernel: "6.1", CPU: "qemu64", MemMiB: 448, Kexec: "c"})
@@ -31,7 +31,7 @@ func TestFleet(t *testing.T) {
 	for i := range fleetSize {
 		dump := filepath.Join(dir, fmt.Sprint(i))
 		fulldiskCopy(t, small, dump, i)
-		senders = append(senders, serveSend(t, nil, "--to", s.target, "--identity", s.identity, "--patience", "10m", "--workers", "1", "--progress", "0", dump))
+		senders = append(senders, serveSend(t, nil, "--to", s.target, "--identity", s.issue(t, fmt.Sprintf("fleet-%d", i)), "--patience", "10m", "--workers", "1", "--progress", "0", dump))
 	}
 	for i, p := range senders {
 		if code, _ := p.wait(t); code != 0 {

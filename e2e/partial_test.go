@@ -94,7 +94,8 @@ type partialDump struct {
 // then durable.
 func partialSend(t *testing.T, elf string, chunks func(*protocol.PlanSum) uint64) *partialDump {
 	t.Helper()
-	s := judgesServe(t, "--resume-grace", "1s")
+	// crash looks at the dump while the sender is silent, and takes its time beside other tests.
+	s := judgesServe(t, "--resume-grace", "1s", "--idle-timeout", "20m")
 	src, err := sender.Open(elf)
 	if err != nil {
 		t.Fatal(err)

@@ -33,7 +33,7 @@ scp -q $opts /tmp/kexec-dmesg.log "$user:$dir/" || exit 5
 // makedumpfile and the real OpenSSH client, as with Red Hat's kdump. What it sends is a dump like any other.
 func TestStockCapture(t *testing.T) {
 	t.Parallel()
-	s := sshServe(t, "--resume-grace", "5s")
+	s := sshServe(t)
 	k, err := lab.GetKernel(t.Context(), "6.1")
 	if err != nil {
 		t.Fatal(err)
