@@ -120,12 +120,13 @@ func TestHelloMemoryIsBounded(t *testing.T) {
 
 // TestSessionsOfOneHostAreBounded has a host begin more sessions than it may have. Others are not harmed.
 func TestSessionsOfOneHostAreBounded(t *testing.T) {
-	r := newRig(t, nil)
+	const most = 8
+	r := newRig(t, func(c *Config) { c.MaxConnections = 2 * most })
 	var first net.Conn
-	for range MaxHostConnections {
+	for range most {
 		first = r.connect("web1")
 	}
-	r.eventually("all sessions", func() bool { return len(r.server.Status(t.Context()).Sessions) == MaxHostConnections })
+	r.eventually("all sessions", func() bool { return len(r.server.Status(t.Context()).Sessions) == most })
 	r.peer("web1", newDump(t, 1)).refused(protocol.CodeBusy)
 	if sealed := r.peer("web2", newDump(t, 2)).whole(); sealed.State != protocol.StateComplete {
 		t.Errorf("another host is harmed: sealed as %s", sealed.State)
@@ -133,7 +134,7 @@ func TestSessionsOfOneHostAreBounded(t *testing.T) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r.eventually("the end of one", func() bool { return len(r.server.Status(t.Context()).Sessions) < MaxHostConnections })
+	r.eventually("the end of one", func() bool { return len(r.server.Status(t.Context()).Sessions) < most })
 	if sealed := r.peer("web1", newDump(t, 1)).whole(); sealed.State != protocol.StateComplete {
 		t.Errorf("with one less: sealed as %s", sealed.State)
 	}

@@ -36,7 +36,8 @@ type Config struct {
 	Rules []Rule
 	// Foreign, when set, names arriving dumps that another part of the process writes and is going to seal.
 	Foreign func(storage.Ref) bool
-	// MaxConnections is how many connections may be open; more are closed at once.
+	// MaxConnections is how many connections may be open; more are closed at once. One host may have sessions on half of
+	// them: it must not shut out the others, and a fleet may share one identity.
 	MaxConnections int
 	// Reserve is the free space of the store, in bytes, that dumps must leave.
 	Reserve uint64
@@ -72,10 +73,6 @@ const (
 	DefaultCommitBytes    = 16 << 20
 	DefaultCodec          = kdumpfile.Snappy
 )
-
-// MaxHostConnections bounds the sessions of one host, and its connections over SSH: it must not shut out the others.
-// A sender has one at a time.
-const MaxHostConnections = 64
 
 // MinMemory is the least Config.Memory: room for one session and for the hello of others.
 const MinMemory = 32 << 20

@@ -52,7 +52,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, shares: split, start: time.Now(),
 		hello:  &budget{free: split.hello},
 		conns:  make(chan struct{}, cfg.MaxConnections),
-		places: NewPlaces(MaxHostConnections),
+		places: NewPlaces(max(1, cfg.MaxConnections/2)),
 		census: census{store: cfg.Store},
 		claims: map[storage.Ref]*claim{}, live: map[*session]struct{}{}, totals: Totals{Refused: map[string]uint64{}},
 		expiry: newExpiry(),
@@ -86,7 +86,7 @@ func (s *Server) HandleConn(ctx context.Context, conn net.Conn, peer Peer) error
 	}
 	if !s.places.Take(peer.Host) {
 		return s.turnAway(conn, peer, &protocol.Error{
-			Code: protocol.CodeBusy, Text: fmt.Sprintf("host %s has %d sessions already", peer.Host, MaxHostConnections), RetryAfter: intake.BusyRetryAfter,
+			Code: protocol.CodeBusy, Text: fmt.Sprintf("host %s has %d sessions already", peer.Host, s.places.limit), RetryAfter: intake.BusyRetryAfter,
 		})
 	}
 	defer s.places.Give(peer.Host)

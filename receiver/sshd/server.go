@@ -24,6 +24,8 @@ const (
 	handshakeTimeout = 30 * time.Second
 	// maxAuthTries is how many keys that are not let in a client may show: agents hold several.
 	maxAuthTries = 6
+	// maxHostConnections bounds the connections of one host. A client has one at a time.
+	maxHostConnections = 64
 	// maxHostChannels bounds the open channels of one host, over all its connections. Each can hold the
 	// 2 MiB of a channel's window.
 	maxHostChannels = 32
@@ -73,7 +75,7 @@ func New(cfg Config) *Server {
 	}
 	return &Server{
 		cfg: cfg, open: map[*connection]struct{}{},
-		connections: receiver.NewPlaces(receiver.MaxHostConnections), channels: receiver.NewPlaces(maxHostChannels),
+		connections: receiver.NewPlaces(maxHostConnections), channels: receiver.NewPlaces(maxHostChannels),
 	}
 }
 
@@ -104,7 +106,7 @@ func (s *Server) handle(ctx context.Context, raw net.Conn) {
 	if s.connections.Take(c.entry.Host) {
 		defer s.connections.Give(c.entry.Host)
 	} else {
-		c.refuse("refused a connection", protocol.CodeBusy, "limit", receiver.MaxHostConnections)
+		c.refuse("refused a connection", protocol.CodeBusy, "limit", maxHostConnections)
 		_ = c.ssh.Close() // run finds it closed
 	}
 	s.enter(c)

@@ -414,7 +414,7 @@ func TestFailuresAreNoFlood(t *testing.T) {
 // TestManyConnections opens more connections than a host may have.
 func TestManyConnections(t *testing.T) {
 	r := newRig(t)
-	for range receiver.MaxHostConnections {
+	for range maxHostConnections {
 		r.client()
 	}
 	c := r.client() // it is let in and then sent away
