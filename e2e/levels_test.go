@@ -348,7 +348,7 @@ func (d *levelsDump) crashLog(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answers, err := lab.CrashEach(t.Context(), vmlinux, d.captured.ELF, "log")
+	answers, err := d.captured.CrashEach(t.Context(), vmlinux, "log")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,10 +3,12 @@ package lab
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -114,6 +116,34 @@ func CrashEach(ctx context.Context, vmlinux, dump string, commands ...string) (m
 		answers[c] = parts[i+1]
 	}
 	return answers, nil
+}
+
+// CrashEach is what CrashEach says of the machine's ELF file, or said the last time: crash takes many seconds of CPU to
+// open it.
+func (c *Captured) CrashEach(ctx context.Context, vmlinux string, commands ...string) (map[string]string, error) {
+	hash := sha256.Sum256([]byte(vmlinux + "\x00" + strings.Join(commands, "\x00")))
+	name := fmt.Sprintf("%s-%x", filepath.Base(c.Dir), hash[:6])
+	const file = "answers.json"
+	dir, err := cached(ctx, "crash", name, func(dir string) error {
+		answers, err := CrashEach(ctx, vmlinux, c.ELF, commands...)
+		if err != nil {
+			return err
+		}
+		b, err := json.Marshal(answers)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, file), b, 0o600)
+	})
+	if err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(filepath.Join(dir, file))
+	if err != nil {
+		return nil, err
+	}
+	var answers map[string]string
+	return answers, json.Unmarshal(b, &answers)
 }
 
 // Makedumpfile runs makedumpfile 1.7.6 for x86_64 and returns what it printed,
