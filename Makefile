@@ -38,7 +38,7 @@ deps: ## the programs that tests and demo drive: QEMU, kexec, crash's libraries.
 test: deps check race e2e ## everything
 
 e2e: deps build
-	go test -count=1 -timeout=50m -parallel=4 ./e2e/...
+	go test -count=1 -timeout=75m -parallel=4 ./e2e/...
 
 demo: deps build ## a kernel panics, its dump arrives over TLS, its log is read
 	e2e/demo.sh
