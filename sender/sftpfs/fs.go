@@ -253,15 +253,15 @@ func (f *FS) SyncDir(name string) error {
 	return err
 }
 
-// Free returns how much room there is on the disk of a directory for who writes there, in bytes. The error matches
+// Free returns how much room there is on the disk of a file or directory for who writes there, in bytes. The error matches
 // errors.ErrUnsupported where the server cannot tell (statvfs@openssh.com).
-func (f *FS) Free(dir string) (int64, error) {
+func (f *FS) Free(name string) (int64, error) {
 	if version, ok := f.c.HasExtension("statvfs@openssh.com"); !ok || version != "2" {
-		return 0, wrap("statvfs", dir, errors.ErrUnsupported)
+		return 0, wrap("statvfs", name, errors.ErrUnsupported)
 	}
-	st, err := f.c.StatVFS(dir)
+	st, err := f.c.StatVFS(name)
 	if err != nil {
-		return 0, wrap("statvfs", dir, err)
+		return 0, wrap("statvfs", name, err)
 	}
 	if st.Frsize > 0 && st.Bavail > math.MaxInt64/st.Frsize {
 		return math.MaxInt64, nil
@@ -278,11 +278,11 @@ func (f *FS) full(name string, err error) error {
 	if !errors.As(err, &status) || status.FxCode() != sftp.ErrSSHFxFailure {
 		return err
 	}
-	st, serr := f.c.StatVFS(name)
+	free, serr := f.Free(name)
 	if serr != nil { // it could not be made
-		st, serr = f.c.StatVFS(path.Dir(name))
+		free, serr = f.Free(path.Dir(name))
 	}
-	if serr == nil && st.Bavail*st.Frsize < lowSpace {
+	if serr == nil && free < lowSpace {
 		return fmt.Errorf("%w (%w)", syscall.ENOSPC, err)
 	}
 	return err
