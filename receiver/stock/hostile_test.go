@@ -118,20 +118,32 @@ func TestEndlessImport(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	time.Sleep(time.Second) // it has begun
+	until(t, "the import begins", func() bool {
+		s.jobs.mu.Lock()
+		defer s.jobs.mu.Unlock()
+		return s.jobs.of["endless"]
+	})
 	_, flat := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
 	redhat(t, treeOf(t, s, "n2"), flat)
-	for n := 0; onlyOf(t, s, "n2").Manifest.State != dumpdir.StateComplete; n++ {
-		if n > 200 {
-			t.Fatal("another host's dump waits")
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+	until(t, "another host's dump is complete", func() bool {
+		list, err := s.cfg.Store.List(t.Context(), storage.Filter{Host: "n2"})
+		return err == nil && len(list) == 1 && list[0].Manifest.State == dumpdir.StateComplete
+	})
 	if e := onlyOf(t, s, "endless"); e.Manifest.State != dumpdir.StateArriving {
 		t.Errorf("it was over in no time: %+v", e.Manifest)
 	}
 	cancel()
 	run.Wait()
+}
+
+// until waits for ok, as long as even a busy machine may take.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
 }
 
 // TestPanics has bugs where streams are unpacked and dumps read. The receiver goes on, and so does the dump once the bug is gone.
