@@ -63,8 +63,8 @@ func TestFailover(t *testing.T) {
 // TestLogFirst kills a sender for good as soon as it knows its log to be stored. The dump is listed with
 // its panic line and no pages, and the log can be read, before and after the receiver gives the sender up.
 func TestLogFirst(t *testing.T) {
-	const rate = 200 // kB/s: the first pages take seconds
-	s := judgesServe(t, "--resume-grace", "5s")
+	const rate = 100 // kB/s: the first pages take many seconds
+	s := judgesServe(t, "--resume-grace", "15s")
 	l := newLine(t, s.address(t))
 	l.slow(t, rate)
 	stored := make(chan struct{})

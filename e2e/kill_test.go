@@ -27,7 +27,7 @@ const (
 	killRate = 10_000
 	// killLast is the latest instant, as a part of the dump: what comes after it takes longer
 	// than killDelay, so that the dump is not over before the last kill.
-	killLast = 0.95
+	killLast = 0.9
 	// killDelay is the longest time from an instant to its kill. It lets kills that are
 	// close to each other fall at any place in the recovery from the one before.
 	killDelay = 200 * time.Millisecond

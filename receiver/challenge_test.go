@@ -3,9 +3,11 @@ package receiver
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,6 +81,21 @@ func (p *peer) gone(r *rig) {
 		defer r.server.mu.Unlock()
 		return len(r.server.claims) == 0
 	})
+}
+
+// nobodyComes lets the time be over for which dumps wait for their senders.
+func (r *rig) nobodyComes() {
+	r.t.Helper()
+	e := r.server.expiry
+	e.mu.Lock()
+	waiting := slices.Collect(maps.Keys(e.due))
+	e.mu.Unlock()
+	if len(waiting) == 0 {
+		r.t.Error("no dump waits for its sender")
+	}
+	for _, ref := range waiting {
+		e.set(ref, time.Now())
+	}
 }
 
 // challenged reports whether a dump has a challenger.
@@ -221,17 +238,14 @@ func TestNobodyComesBack(t *testing.T) {
 		for _, restart := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, restart %t", tc.name, restart), func(t *testing.T) {
 				first, other := newDump(t, 1), atLevel(t, 1, 1)
-				short := func(c *Config) { c.ResumeGrace = 300 * time.Millisecond }
-				r := newRig(t, func(c *Config) {
-					if !restart {
-						c.ResumeGrace = time.Second
-					}
-				})
+				r := newRig(t, nil)
 				r.begun(first, 0, false).cutOff(r, upTo(tc.first)...)
 				r.begun(other, 0, true).cutOff(r, upTo(tc.second)...)
 				if restart {
 					r.stop()
-					r.start(short)
+					r.start(func(c *Config) { c.ResumeGrace = 50 * time.Millisecond })
+				} else {
+					r.nobodyComes()
 				}
 				r.eventually("one is sealed", func() bool { return strings.Contains(r.log.String(), "msg=\"sealed a dump") })
 				r.eventually("nothing waits any more", r.server.idle)
@@ -295,13 +309,15 @@ func TestMoreOfACompleteDump(t *testing.T) {
 
 // TestLeftBesideACompleteDump leaves the challenger of a complete dump behind: it is given up in the end.
 func TestLeftBesideACompleteDump(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.ResumeGrace = time.Second })
+	r := newRig(t, nil)
 	first, more := newDump(t, 1), atLevel(t, 1, 1)
 	r.peer("web1", first).whole()
 	r.begun(more, 0, true).cutOff(r, upTo(5)...)
 	again := r.peer("web1", first)
 	again.hello()
 	expect[*protocol.Sealed](again)
+	again.gone(r)
+	r.nobodyComes()
 	r.eventually("nothing waits any more", func() bool { return r.server.idle() && !r.challenged() })
 	r.wantDump(first, dumpdir.StateComplete, false, first.all()...)
 }

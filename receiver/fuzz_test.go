@@ -43,6 +43,7 @@ func record(r *rig, d *testDump) []byte {
 // FuzzSession plays any bytes to a server as a sender's. Whatever they are, the
 // session ends, and all that it held is given back.
 func FuzzSession(f *testing.F) {
+	patient := newRig(f, nil)
 	r := newRig(f, func(c *Config) { c.ResumeGrace = time.Nanosecond; c.IdleTimeout = time.Second })
 	for i, encoding := range []protocol.Encoding{protocol.EncodingSnappyPage, protocol.EncodingLZ4Block} {
 		d := newDump(f, uint64(i))
@@ -50,7 +51,7 @@ func FuzzSession(f *testing.F) {
 		d.runs = d.runs[:1]
 		d.cut = d.cut[:1]
 		d.cut[0] = d.cut[0][:1]
-		f.Add(record(r, d))
+		f.Add(record(patient, d))
 	}
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
 	f.Fuzz(func(t *testing.T, stream []byte) {

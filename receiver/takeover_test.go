@@ -42,7 +42,7 @@ func TestTakeOverFromADeadLine(t *testing.T) {
 
 // TestSenderThatBringsNothingLosesItsPlace has one that sends heartbeats only.
 func TestSenderThatBringsNothingLosesItsPlace(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.MaxActive, c.StallTimeout = 1, 300*time.Millisecond })
+	r := newRig(t, func(c *Config) { c.MaxActive, c.StallTimeout = 1, 2*time.Second })
 	idle := r.peer("web1", newDump(t, 1))
 	idle.hello()
 	idle.plan()

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -163,7 +164,9 @@ func (c *brittleConn) Write(p []byte) (int, error) {
 }
 
 // TestAutoOnSlowLine holds that a line that holds up the encoders gets the stronger code.
-func TestAutoOnSlowLine(t *testing.T) {
+func TestAutoOnSlowLine(t *testing.T) { synctest.Test(t, testAutoOnSlowLine) }
+
+func testAutoOnSlowLine(t *testing.T) {
 	src, _ := newFakeSource(t)
 	f := newFakeReceiver(t)
 	o := options(f)
@@ -238,7 +241,9 @@ func TestLostPages(t *testing.T) {
 	}
 }
 
-func TestDeadline(t *testing.T) {
+func TestDeadline(t *testing.T) { synctest.Test(t, testDeadline) }
+
+func testDeadline(t *testing.T) {
 	src, _ := newFakeSource(t)
 	f := newFakeReceiver(t)
 	f.neverAck, f.window = true, 2<<20 // so the sender is stuck when the deadline comes
@@ -255,7 +260,9 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
-func TestWindow(t *testing.T) {
+func TestWindow(t *testing.T) { synctest.Test(t, testWindow) }
+
+func testWindow(t *testing.T) {
 	src, _ := newFakeSource(t)
 	f := newFakeReceiver(t)
 	f.neverAck, f.window = true, 3<<20

@@ -16,8 +16,8 @@ import (
 	"github.com/corehaul/corehaul/receiver/stock"
 )
 
-// silence is how long clients of these tests may be silent.
-const silence = 2 * time.Second
+// silence is how long clients of these tests may be silent. A quarter of it is what a busy machine may take for nothing.
+const silence = 4 * time.Second
 
 func patientRig(t *testing.T, tree stock.Tree) *rig {
 	t.Helper()
@@ -54,11 +54,12 @@ func ended(t *testing.T, ch ssh.Channel, reqs <-chan *ssh.Request) (out, errs st
 
 // TestSilentClients has clients that are there and say nothing: they are told why they are cut off, and what has come is kept as what it is.
 func TestSilentClients(t *testing.T) {
+	t.Parallel()
 	tree := newMemTree()
 	r := patientRig(t, tree)
 	c := r.client()
 	var all sync.WaitGroup
-	const word = "nothing came for 2s"
+	const word = "nothing came for 4s"
 	for line, in := range map[string]string{"cat > /cat": "half", "dd of=/dd": "half", "scp -t /scp": "C0644 9 scp\nhalf", "scp -f /scp": ""} {
 		ch, reqs := r.open(c, "exec", line)
 		if _, err := io.WriteString(ch, in); err != nil {
@@ -94,13 +95,14 @@ func TestSilentClients(t *testing.T) {
 
 // TestSilentSFTP is silent in the midst of a packet.
 func TestSilentSFTP(t *testing.T) {
+	t.Parallel()
 	r := patientRig(t, newMemTree())
 	ch, reqs := r.open(r.client(), "subsystem", sftpSubsystem)
 	hello := sftpPacket(1, 3)
 	if _, err := ch.Write(append(hello, hello[:6]...)); err != nil {
 		t.Fatal(err)
 	}
-	if _, errs, status := ended(t, ch, reqs); status != exitFailure || !strings.HasPrefix(errs, "corehaul: nothing came for 2s") {
+	if _, errs, status := ended(t, ch, reqs); status != exitFailure || !strings.HasPrefix(errs, "corehaul: nothing came for 4s") {
 		t.Errorf("status %d, %q", status, errs)
 	}
 }
@@ -115,6 +117,7 @@ func (s slowTree) Mkdir(p string) error {
 
 // TestSlowButAlive has a client that pauses, and one that waits for a server which is slow itself.
 func TestSlowButAlive(t *testing.T) {
+	t.Parallel()
 	tree := newMemTree()
 	r := patientRig(t, slowTree{tree})
 	c := r.client()
@@ -155,6 +158,7 @@ func TestSlowButAlive(t *testing.T) {
 
 // TestNeverReads has a client that takes nothing of what it asks for.
 func TestNeverReads(t *testing.T) {
+	t.Parallel()
 	tree := newMemTree()
 	tree.dirs["/d"] = true
 	for i := range 200 {

@@ -45,9 +45,15 @@ func drain(t *testing.T, s *Service) {
 	}
 }
 
-// settle lets the grace of all directories pass.
+// settle lets the grace of all directories pass, and does what comes of it.
 func settle(t *testing.T, s *Service) {
 	t.Helper()
+	age(s)
+	drain(t, s)
+}
+
+// age lets the grace of all directories pass.
+func age(s *Service) {
 	for _, h := range s.hosts {
 		h.mu.Lock()
 		for _, d := range h.state.Dirs {
@@ -55,7 +61,7 @@ func settle(t *testing.T, s *Service) {
 		}
 		h.mu.Unlock()
 	}
-	drain(t, s)
+	s.wake()
 }
 
 // put sends b in writes of n bytes; it ends without Close.

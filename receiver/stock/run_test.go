@@ -19,7 +19,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestRun(t *testing.T) {
 	want, b := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
 	s := open(t, t.TempDir())
-	s.cfg.Grace = 500 * time.Millisecond
 	ctx, cancel := context.WithCancel(t.Context())
 	var run, send sync.WaitGroup
 	run.Go(func() {
@@ -38,6 +37,7 @@ func TestRun(t *testing.T) {
 		send.Go(func() { put(t, cut, "/vmcore", b[:len(b)-20-i], 2000+i).Abort(nil) })
 	}
 	send.Wait()
+	age(s)
 	waitSealed(t, s, map[dumpdir.State]int{dumpdir.StateComplete: 4, dumpdir.StatePartial: 4})
 	cancel()
 	run.Wait()

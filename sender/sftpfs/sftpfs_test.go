@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pkg/sftp"
@@ -51,7 +52,6 @@ func connectCounted(t *testing.T, dir, owner string) (*FS, *requests) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.timing = timing{beat: 20 * time.Millisecond, stale: 300 * time.Millisecond, own: 200 * time.Millisecond, sure: 50 * time.Millisecond}
 	return f, line
 }
 
@@ -189,9 +189,9 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// lockSoon takes a lock within some seconds, or says why not.
+// lockSoon takes a lock within a minute, or says why not.
 func lockSoon(f *FS) (io.Closer, error) {
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
 		l, err := f.Lock(".")
 		if !errors.Is(err, dumpdir.ErrLocked) || time.Now().After(end) {
 			return l, err
@@ -200,7 +200,9 @@ func lockSoon(f *FS) (io.Closer, error) {
 }
 
 // TestLock: who lives keeps it, and lets it go.
-func TestLock(t *testing.T) {
+func TestLock(t *testing.T) { synctest.Test(t, testLock) }
+
+func testLock(t *testing.T) {
 	dir := t.TempDir()
 	one, two := connect(t, dir, "one"), connect(t, dir, "two")
 	l, err := one.Lock(".")
@@ -211,7 +213,7 @@ func TestLock(t *testing.T) {
 		if _, err := two.Lock("."); !errors.Is(err, dumpdir.ErrLocked) {
 			t.Fatalf("the second: %v, want ErrLocked", err)
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(time.Second)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -232,38 +234,45 @@ func TestLock(t *testing.T) {
 func TestStaleLock(t *testing.T) {
 	for name, owners := range map[string][2]string{"of another": {"one", "two"}, "of this process": {"one", "one"}} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			one, two := connect(t, dir, owners[0]), connect(t, dir, owners[1])
-			one.timing.beat = time.Hour // it sleeps
-			sleeper, err := one.Lock(".")
-			if err != nil {
-				t.Fatal(err)
-			}
-			l, err := lockSoon(two)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if owners[0] != owners[1] {
-				if err := sleeper.Close(); !errors.Is(err, dumpdir.ErrRevoked) {
-					t.Errorf("the sleeper: %v, want ErrRevoked", err)
-				}
-			} else {
-				lk, ok := sleeper.(*lock)
-				if !ok {
-					t.Fatal(sleeper)
-				}
-				close(lk.quit) // its connection is gone
-				lk.done.Wait()
-			}
-			if err := l.Close(); err != nil {
-				t.Errorf("the new holder: %v", err)
-			}
+			synctest.Test(t, func(t *testing.T) { staleLock(t, owners[0], owners[1]) })
 		})
 	}
 }
 
+func staleLock(t *testing.T, first, second string) {
+	t.Helper()
+	dir := t.TempDir()
+	one, two := connect(t, dir, first), connect(t, dir, second)
+	one.timing.beat = time.Hour // it sleeps
+	sleeper, err := one.Lock(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := lockSoon(two)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first != second {
+		if err := sleeper.Close(); !errors.Is(err, dumpdir.ErrRevoked) {
+			t.Errorf("the sleeper: %v, want ErrRevoked", err)
+		}
+	} else {
+		lk, ok := sleeper.(*lock)
+		if !ok {
+			t.Fatal(sleeper)
+		}
+		close(lk.quit) // its connection is gone
+		lk.done.Wait()
+	}
+	if err := l.Close(); err != nil {
+		t.Errorf("the new holder: %v", err)
+	}
+}
+
 // TestLostLock: a holder that lives finds out that the lock is another's, and does nothing more.
-func TestLostLock(t *testing.T) {
+func TestLostLock(t *testing.T) { synctest.Test(t, testLostLock) }
+
+func testLostLock(t *testing.T) {
 	dir := t.TempDir()
 	one := connect(t, dir, "one")
 	l, err := one.Lock(".")
@@ -280,9 +289,7 @@ func TestLostLock(t *testing.T) {
 	if err := os.Rename(filepath.Join(dir, "other"), filepath.Join(dir, LockName)); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(10 * time.Second); one.check() == nil && time.Now().Before(end); {
-		time.Sleep(10 * time.Millisecond)
-	}
+	time.Sleep(defaultTiming.beat + time.Second)
 	if _, err := file.WriteAt([]byte("x"), 0); !errors.Is(err, dumpdir.ErrRevoked) {
 		t.Errorf("a write: %v, want ErrRevoked", err)
 	}
