@@ -158,8 +158,10 @@ func TestSFTPCut(t *testing.T) {
 	o.Level = 0
 	o.Tally = new(Tally)
 	var once bool
+	var said strings.Builder
 	o.Log = func(format string, args ...any) {
 		t.Logf(format, args...)
+		fmt.Fprintf(&said, format+"\n", args...)
 		if !once && strings.Contains(format, "to send, the receiver has") {
 			once = true
 			time.AfterFunc(20*time.Millisecond, s.Cut)
@@ -173,7 +175,9 @@ func TestSFTPCut(t *testing.T) {
 	if n := sftpPages(t, sftpDump(t, dir), plan); uint64(n) != plan.Sum.Kept {
 		t.Errorf("%d pages, want %d", n, plan.Sum.Kept)
 	}
-	t.Logf("%d sessions", res.Sessions)
+	if res.Sessions > 1 && (!strings.Contains(said.String(), "the line to the server broke") || strings.Contains(said.String(), "the store failed")) {
+		t.Error("it does not say what happened")
+	}
 }
 
 // TestSFTPReadOnly: a directory that cannot be written is named.

@@ -45,6 +45,8 @@ type Config struct {
 	Peer, Tool string
 	// Note tells people at the sender where the dump goes.
 	Note string
+	// Lost reports whether an error of FS means that its server is out of reach, and nothing about what is stored there.
+	Lost func(error) bool
 }
 
 // session is one session, from HELLO to SEALED.
@@ -81,6 +83,9 @@ func (s *session) lastWord(err error) error {
 		return nil
 	}
 	e := intake.WireError(err)
+	if s.Lost(err) {
+		e.Text, e.RetryAfter = "the line to the server broke", 0 // the next one may be there at once
+	}
 	if e.Err != nil && e.Text != "" {
 		cause, _, _ := strings.Cut(e.Err.Error(), "\n") // what failed because of it as well follows
 		e.Text = protocol.CleanText(e.Text+": "+cause, maxText)

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"net"
 	"os"
 	"path"
 	"slices"
@@ -117,6 +118,12 @@ func wrap(op, name string, err error) error {
 		return nil
 	}
 	return &fs.PathError{Op: "sftp " + op, Path: name, Err: err}
+}
+
+// Lost reports whether an error comes of a connection that has ended, and not of the server.
+func Lost(err error) bool {
+	_, broken := errors.AsType[*net.OpError](err)
+	return broken || errors.Is(err, sftp.ErrSSHFxConnectionLost)
 }
 
 func (f *FS) open(op, name string, flags int) (*file, error) {
