@@ -15,6 +15,24 @@ import (
 // fsyncs it, beside what today's fleets do: makedumpfile into ssh, and synced. x/ssh is our time
 // as a multiple of that; x/makedumpfile of makedumpfile writing a local file, without any network.
 func BenchmarkDump(b *testing.B) {
+	k, c, sshd := benchLab(b)
+	for _, level := range []string{"31", "1"} {
+		b.Run("level="+level, func(b *testing.B) {
+			s := judgesServe(b)
+			var ours, ssh, local time.Duration
+			for b.Loop() {
+				ours += benchSend(b, s, c.ELF, level)
+				ssh += benchSSH(b, k, sshd, c.ELF, level)
+				local += benchMakedumpfile(b, k, c.ELF, level)
+			}
+			benchReport(b, ours, map[string]time.Duration{"ssh": ssh, "makedumpfile": local})
+		})
+	}
+}
+
+// benchLab returns a busy guest's dump, its kernel, and OpenSSH's server.
+func benchLab(b *testing.B) (*lab.Kernel, *lab.Captured, *lab.SSHD) {
+	b.Helper()
 	k, err := lab.GetKernel(b.Context(), "6.1")
 	if err != nil {
 		b.Fatal(err)
@@ -28,21 +46,16 @@ func BenchmarkDump(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(sshd.Stop)
-	for _, level := range []string{"31", "1"} {
-		b.Run("level="+level, func(b *testing.B) {
-			s := judgesServe(b)
-			var ours, ssh, local time.Duration
-			for b.Loop() {
-				ours += benchSend(b, s, c.ELF, level)
-				ssh += benchSSH(b, k, sshd, c.ELF, level)
-				local += benchMakedumpfile(b, k, c.ELF, level)
-			}
-			for name, d := range map[string]time.Duration{"corehaul": ours, "ssh": ssh, "makedumpfile": local} {
-				b.ReportMetric(d.Seconds()/float64(b.N), "s/"+name)
-			}
-			b.ReportMetric(ours.Seconds()/ssh.Seconds(), "x/ssh")
-			b.ReportMetric(ours.Seconds()/local.Seconds(), "x/makedumpfile")
-		})
+	return k, c, sshd
+}
+
+// benchReport reports the seconds of all, and ours as a multiple of each peer's.
+func benchReport(b *testing.B, ours time.Duration, peers map[string]time.Duration) {
+	b.Helper()
+	b.ReportMetric(ours.Seconds()/float64(b.N), "s/corehaul")
+	for name, d := range peers {
+		b.ReportMetric(d.Seconds()/float64(b.N), "s/"+name)
+		b.ReportMetric(ours.Seconds()/d.Seconds(), "x/"+name)
 	}
 }
 

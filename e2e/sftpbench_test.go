@@ -16,19 +16,7 @@ import (
 // OpenSSH's client: x/sftp is our time as a multiple of an fsynced put of the same vmcore and a get of it, x/ssh as one of
 // makedumpfile into ssh, see BenchmarkDump.
 func BenchmarkSFTP(b *testing.B) {
-	k, err := lab.GetKernel(b.Context(), "6.1")
-	if err != nil {
-		b.Fatal(err)
-	}
-	c, err := lab.CaptureELF(b.Context(), lab.Scenario{Kernel: "6.1", CPU: "qemu64", MemMiB: 1536, Kexec: "c", Busy: true})
-	if err != nil {
-		b.Fatal(err)
-	}
-	sshd, err := lab.StartSSHD(b.Context(), b.TempDir())
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(sshd.Stop)
+	k, c, sshd := benchLab(b)
 	lines, err := sshd.Known(b.Context())
 	if err != nil {
 		b.Fatal(err)
@@ -52,11 +40,7 @@ func BenchmarkSFTP(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			for name, d := range map[string]time.Duration{"corehaul": ours, "sftp": sftp, "ssh": ssh} {
-				b.ReportMetric(d.Seconds()/float64(b.N), "s/"+name)
-			}
-			b.ReportMetric(ours.Seconds()/sftp.Seconds(), "x/sftp")
-			b.ReportMetric(ours.Seconds()/ssh.Seconds(), "x/ssh")
+			benchReport(b, ours, map[string]time.Duration{"sftp": sftp, "ssh": ssh})
 		})
 	}
 }

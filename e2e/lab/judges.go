@@ -119,9 +119,17 @@ func CrashEach(ctx context.Context, vmlinux, dump string, commands ...string) (m
 }
 
 // CrashEach is what CrashEach says of the machine's ELF file, or said the last time: crash takes many seconds of CPU to
-// open it.
+// open it. Another crash is asked again.
 func (c *Captured) CrashEach(ctx context.Context, vmlinux string, commands ...string) (map[string]string, error) {
-	hash := sha256.Sum256([]byte(vmlinux + "\x00" + strings.Join(commands, "\x00")))
+	argv, err := crash8.argv(ctx)
+	if err != nil {
+		return nil, err
+	}
+	program, err := os.ReadFile(argv[len(argv)-1])
+	if err != nil {
+		return nil, err
+	}
+	hash := sha256.Sum256(append(program, "\x00"+vmlinux+"\x00"+strings.Join(commands, "\x00")...))
 	name := fmt.Sprintf("%s-%x", filepath.Base(c.Dir), hash[:6])
 	const file = "answers.json"
 	dir, err := cached(ctx, "crash", name, func(dir string) error {
