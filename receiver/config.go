@@ -37,7 +37,8 @@ type Config struct {
 	// Foreign, when set, names arriving dumps that another part of the process writes and is going to seal.
 	Foreign func(storage.Ref) bool
 	// MaxConnections is how many connections may be open; more are closed at once. One host may have sessions on half of
-	// them: it must not shut out the others, and a fleet may share one identity.
+	// them: it must not shut out the others, and a fleet may share one identity. One address may have a quarter whose peers
+	// are not known yet.
 	MaxConnections int
 	// Reserve is the free space of the store, in bytes, that dumps must leave.
 	Reserve uint64

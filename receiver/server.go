@@ -23,14 +23,15 @@ type Peer struct {
 
 // Server runs the sessions of all senders.
 type Server struct {
-	cfg    Config
-	shares shares
-	queue  *queue
-	hello  *budget
-	conns  chan struct{} // one element for each open connection
-	places *Places       // sessions
-	census census
-	start  time.Time
+	cfg       Config
+	shares    shares
+	queue     *queue
+	hello     *budget
+	conns     chan struct{} // one element for each open connection
+	places    *Places       // sessions
+	strangers *Places       // connections whose peers are not known yet, by where they come from
+	census    census
+	start     time.Time
 
 	mu       sync.Mutex
 	claims   map[storage.Ref]*claim
@@ -50,11 +51,12 @@ func New(cfg Config) (*Server, error) {
 	split := cfg.split()
 	s := &Server{
 		cfg: cfg, shares: split, start: time.Now(),
-		hello:  &budget{free: split.hello},
-		conns:  make(chan struct{}, cfg.MaxConnections),
-		places: NewPlaces(max(1, cfg.MaxConnections/2)),
-		census: census{store: cfg.Store},
-		claims: map[storage.Ref]*claim{}, live: map[*session]struct{}{}, totals: Totals{Refused: map[string]uint64{}},
+		hello:     &budget{free: split.hello},
+		conns:     make(chan struct{}, cfg.MaxConnections),
+		places:    NewPlaces(max(1, cfg.MaxConnections/2)),
+		strangers: newStrangers(cfg.MaxConnections),
+		census:    census{store: cfg.Store},
+		claims:    map[storage.Ref]*claim{}, live: map[*session]struct{}{}, totals: Totals{Refused: map[string]uint64{}},
 		expiry: newExpiry(),
 	}
 	s.queue = newQueue(split.slots, cfg.MaxHostSessions, s.queueSpace)

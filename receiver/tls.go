@@ -8,7 +8,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/corehaul/corehaul/protocol"
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
@@ -26,15 +25,13 @@ func (s *Server) ServeTLS(ctx context.Context, l net.Listener, cfg *tls.Config) 
 func (s *Server) serveTLS(ctx context.Context, raw net.Conn, cfg *tls.Config) {
 	addr := raw.RemoteAddr().String()
 	conn := tls.Server(raw, cfg)
-	host, err := s.handshake(ctx, conn)
-	if err != nil {
+	var host string
+	known := s.Meet(addr, "tls", func() (err error) {
+		host, err = s.handshake(ctx, conn)
+		return err
+	})
+	if !known {
 		_ = conn.Close() // the peer is unknown or gone
-		code := protocol.CodeIdentity
-		if errors.Is(err, context.DeadlineExceeded) {
-			code = protocol.CodeTimeout
-		}
-		s.cfg.Log.Warn("refused a connection", "peer", addr, "transport", "tls", "code", string(code), "error", err)
-		s.Refused(code)
 		return
 	}
 	_ = s.HandleConn(ctx, conn, Peer{Host: host, Addr: addr, Transport: "tls"}) // it is in the log

@@ -92,15 +92,12 @@ func (s *Server) Watch(ctx context.Context) { s.cfg.Keys.Watch(ctx, s.endRevoked
 // handle is the whole life of one connection.
 func (s *Server) handle(ctx context.Context, raw net.Conn) {
 	defer func() { _ = raw.Close() }() // nothing is left to be said
-	addr := raw.RemoteAddr().String()
-	c, err := s.handshake(ctx, raw)
-	if err != nil {
-		code := protocol.CodeIdentity
-		if errors.Is(err, context.DeadlineExceeded) {
-			code = protocol.CodeTimeout
-		}
-		s.cfg.Log.Warn("refused a connection", "peer", addr, "transport", Transport, "code", string(code), "error", err)
-		s.cfg.Receiver.Refused(code)
+	var c *connection
+	known := s.cfg.Receiver.Meet(raw.RemoteAddr().String(), Transport, func() (err error) {
+		c, err = s.handshake(ctx, raw)
+		return err
+	})
+	if !known {
 		return
 	}
 	if s.connections.Take(c.entry.Host) {

@@ -1,0 +1,61 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+
+	"github.com/corehaul/corehaul/protocol"
+)
+
+// leastStrangers is how many connections may come from one place and not have said who they are, however
+// few there may be in all.
+const leastStrangers = 16
+
+// newStrangers counts connections whose peers are not known yet. They may hold a quarter of all from one place, so that
+// nobody without a key shuts out the others for as long as handshakes may take. A whole site may be behind one address.
+func newStrangers(connections int) *Places { return NewPlaces(max(leastStrangers, connections/4)) }
+
+// Meet runs handshake, which finds out who the peer at addr is, unless too many from there are at that already, and reports
+// whether it is known now. What went wrong is logged and counted.
+func (s *Server) Meet(addr, transport string, handshake func() error) bool {
+	err := s.meet(neighbourhood(addr), handshake)
+	if err == nil {
+		return true
+	}
+	code := protocol.CodeIdentity
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		code = protocol.CodeTimeout
+	case errors.Is(err, protocol.CodeBusy):
+		code = protocol.CodeBusy
+	}
+	s.cfg.Log.Warn("refused a connection", "peer", addr, "transport", transport, "code", string(code), "error", err)
+	s.Refused(code)
+	return false
+}
+
+func (s *Server) meet(from string, handshake func() error) error {
+	if !s.strangers.Take(from) {
+		return protocol.Errorf(protocol.CodeBusy, "%d connections from %s have not said who they are", s.strangers.limit, from)
+	}
+	defer s.strangers.Give(from)
+	return handshake()
+}
+
+// neighbourhood returns what one peer may have of the addresses: one of IPv4, the network of 64 bits of IPv6.
+func neighbourhood(addr string) string {
+	ap, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return addr
+	}
+	ip := ap.Addr().Unmap()
+	if ip.Is4() {
+		return ip.String()
+	}
+	network, err := ip.WithZone("").Prefix(64)
+	if err != nil {
+		return addr
+	}
+	return network.String()
+}
