@@ -73,6 +73,9 @@ func New(c *sftp.Client, owner string) (*FS, error) {
 	if _, ok := c.HasExtension("posix-rename@openssh.com"); !ok {
 		return nil, fmt.Errorf("the SFTP server has no posix-rename@openssh.com, which OpenSSH has: %w", errors.ErrUnsupported)
 	}
+	if err := widen(c); err != nil {
+		return nil, err
+	}
 	version, ok := c.HasExtension("fsync@openssh.com")
 	trip, err := roundTrip(c)
 	if err != nil {
@@ -82,6 +85,16 @@ func New(c *sftp.Client, owner string) (*FS, error) {
 		c: c, fsync: ok && version == "1", owner: owner, room: semaphore.NewWeighted(inFlight(trip)),
 		timing: defaultTiming, spare: make(chan []byte, mostInFlight/pieceLen), locks: map[string]sighting{},
 	}, nil
+}
+
+// widen lets a piece be one packet where the server is new enough to tell of its limits (OpenSSH 8.5; its packets have had
+// 256 KiB since long before, SFTP_MAX_MSG_LENGTH in sftp-common.h). Others need not take more than the 32 KiB of section 3 of
+// draft-ietf-secsh-filexfer-02, each of which costs both sides as much as a piece.
+func widen(c *sftp.Client) error {
+	if _, ok := c.HasExtension("limits@openssh.com"); !ok {
+		return nil
+	}
+	return sftp.MaxPacketUnchecked(pieceLen)(c)
 }
 
 // roundTrip returns how long an answer takes. The better of two tries is the line's, the other one may be the server's.
