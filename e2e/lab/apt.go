@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -117,6 +118,37 @@ func (a *apt) libraries(ctx context.Context, pkg string) ([]string, error) {
 // fetch downloads packages (NAME or NAME=VERSION) and unpacks them into dir.
 // Their maintainer scripts do not run.
 func (a *apt) fetch(ctx context.Context, dir string, packages ...string) error {
+	return a.download(ctx, packages, func(deb string) error {
+		_, err := run(ctx, "", "dpkg", "-x", deb, dir)
+		return err
+	})
+}
+
+// fetchFile downloads a package and unpacks one file of it, a path without a leading slash, into dir. What
+// comes behind it in a package of gigabytes is not even decompressed.
+func (a *apt) fetchFile(ctx context.Context, dir, pkg, file string) error {
+	return a.download(ctx, []string{pkg}, func(deb string) error {
+		all := exec.CommandContext(ctx, "dpkg-deb", "--fsys-tarfile", deb)
+		out, err := all.StdoutPipe()
+		if err != nil {
+			return err
+		}
+		if err := all.Start(); err != nil {
+			return err
+		}
+		one := exec.CommandContext(ctx, "tar", "-x", "-C", dir, "--occurrence=1", "./"+file)
+		one.Stdin = out
+		text, err := one.CombinedOutput()
+		_, _ = out.Close(), all.Wait() // it is cut off when tar has what it wants
+		if err != nil {
+			return fmt.Errorf("lab: %s of %s: %w: %s", file, pkg, err, tail(string(text), 5))
+		}
+		return nil
+	})
+}
+
+// download calls use for each of the packages, while their files are there.
+func (a *apt) download(ctx context.Context, packages []string, use func(deb string) error) error {
 	debs, err := tempDir("debs")
 	if err != nil {
 		return err
@@ -133,7 +165,7 @@ func (a *apt) fetch(ctx context.Context, dir string, packages ...string) error {
 		return errors.New("apt-get download gave no packages")
 	}
 	for _, deb := range files {
-		if _, err := run(ctx, "", "dpkg", "-x", deb, dir); err != nil {
+		if err := use(deb); err != nil {
 			return err
 		}
 	}

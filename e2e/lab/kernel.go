@@ -163,7 +163,7 @@ func numbers(release string) []int {
 }
 
 // Vmlinux returns the path of the kernel's vmlinux with DWARF, which it fetches
-// when asked for the first time (280 MB, 600 MB unpacked).
+// when asked for the first time (280 MB, 600 MB unpacked). The modules' symbols, many times as large, stay packed.
 func (k *Kernel) Vmlinux(ctx context.Context) (string, error) {
 	file := "vmlinux-" + k.Release
 	dir, err := cached(ctx, "debug", k.Release, func(dir string) error {
@@ -171,16 +171,14 @@ func (k *Kernel) Vmlinux(ctx context.Context) (string, error) {
 		if err != nil {
 			return err
 		}
-		all := filepath.Join(dir, "all")
-		if err := apt.fetch(ctx, all, "linux-image-"+k.Release+"-dbg"); err != nil {
+		const boot = "usr/lib/debug/boot"
+		if err := apt.fetchFile(ctx, dir, "linux-image-"+k.Release+"-dbg", filepath.Join(boot, file)); err != nil {
 			return err
 		}
-		// The modules' symbols are twice as large again, and nobody asks for them.
-		err = os.Rename(filepath.Join(all, "usr", "lib", "debug", "boot", file), filepath.Join(dir, file))
-		if err != nil {
+		if err := os.Rename(filepath.Join(dir, boot, file), filepath.Join(dir, file)); err != nil {
 			return err
 		}
-		return os.RemoveAll(all)
+		return os.RemoveAll(filepath.Join(dir, "usr"))
 	})
 	if err != nil {
 		return "", err
