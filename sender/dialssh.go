@@ -99,7 +99,10 @@ func openDepot(ctx context.Context, session *sshdial.Session, u *url.URL, tool s
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	c := &depotConn{Conn: near, session: session, cancel: cancel, done: make(chan struct{})}
 	local := channel.LocalAddr().String()
-	conf := depot.Config{FS: files, Root: depotRoot(u), Host: addressName(local), Peer: local, Tool: tool, Note: depotNote(u, files), Lost: sftpfs.Lost}
+	conf := depot.Config{
+		FS: files, Root: depotRoot(u), Host: addressName(local), Peer: local, Tool: tool, Note: depotNote(u, files),
+		Lost: func(err error) bool { return session.Broken() || sftpfs.Lost(err) },
+	}
 	go func() {
 		defer close(c.done)
 		var wg sync.WaitGroup

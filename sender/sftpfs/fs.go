@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"net"
 	"os"
 	"path"
 	"slices"
@@ -133,11 +132,8 @@ func wrap(op, name string, err error) error {
 	return &fs.PathError{Op: "sftp " + op, Path: name, Err: err}
 }
 
-// Lost reports whether an error comes of a connection that has ended, and not of the server.
-func Lost(err error) bool {
-	_, broken := errors.AsType[*net.OpError](err)
-	return broken || errors.Is(err, sftp.ErrSSHFxConnectionLost)
-}
+// Lost reports whether an error comes of a channel to the server that has ended.
+func Lost(err error) bool { return errors.Is(err, sftp.ErrSSHFxConnectionLost) }
 
 func (f *FS) open(op, name string, flags int) (*file, error) {
 	if err := f.check(); err != nil {

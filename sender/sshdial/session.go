@@ -25,6 +25,9 @@ type Session struct {
 // Close ends the connection, and with it all that was opened over it.
 func (s *Session) Close() error { return s.line.Close() }
 
+// Broken reports whether the connection has ended, by whatever.
+func (s *Session) Broken() bool { return s.line.because(nil) != nil }
+
 // Times of KeepAlive.
 const (
 	aliveEvery = 10 * time.Second
