@@ -78,6 +78,8 @@ func (m *Machine) place(b []byte) mem.VirtAddr {
 // kernel/printk/printk_ringbuffer.c), without its locklessness.
 type Ring struct {
 	RingImage
+	// ExactFit lets a record end with the ring, as kernels do since 6.18 (67e1b0052f6b); before, it went to the start.
+	ExactFit         bool
 	headPos, tailPos uint64 // positions in the data ring
 }
 
@@ -165,7 +167,11 @@ func (r *Ring) alloc(length uint64) (begin, next uint64, wraps bool) {
 	}
 	begin = r.headPos
 	next = begin + size
-	if begin>>r.SizeBits != next>>r.SizeBits {
+	last := next
+	if r.ExactFit {
+		last--
+	}
+	if begin>>r.SizeBits != last>>r.SizeBits {
 		wraps = true
 		next = next>>r.SizeBits<<r.SizeBits + size
 	}

@@ -171,3 +171,23 @@ func (l *oldLog) record(header []byte, at, n uint64, buf *[]byte) (Record, error
 	}
 	return rec, nil
 }
+
+// newest yields where records lie, from the newest to the oldest.
+func (l *oldLog) newest(yield func(Area) bool) {
+	back := func(from, to uint64) bool {
+		for to > from {
+			n := min(to-from, newestStep)
+			if to -= n; !yield(Area{l.buf + mem.VirtAddr(to), n}) {
+				return false
+			}
+		}
+		return true
+	}
+	switch {
+	case l.first == l.next: // empty: one that is full leaves a gap
+	case l.first < l.next:
+		back(l.first, l.next)
+	case back(0, l.next):
+		back(l.first, l.bufLen)
+	}
+}

@@ -5,15 +5,17 @@ import "strings"
 // TitleFinder picks out of a log the line that best tells what happened. Give it
 // the lines in order with Add and ask with Line. The zero TitleFinder is ready.
 type TitleFinder struct {
-	panicLine string   // the panic message, the first one
+	panicLine headline // the panic message, the first one
 	current   headline // of the report being read
 	last      headline // of the last whole report
+	told      headline // what a mark says of the whole log: see Shortener
 }
 
 // headline is the best line of one report so far.
 type headline struct {
 	text string
-	rank int // 0: none
+	rank int    // 0: none
+	at   uint64 // offset of its line in the log, where that is known
 }
 
 // Ranks of headlines: a line that names the fault beats the one that names the
@@ -71,7 +73,14 @@ var vaguePanics = []string{
 }
 
 // Add takes the next line of the log, as Dump writes it or without its time stamp.
-func (f *TitleFinder) Add(line string) {
+func (f *TitleFinder) Add(line string) { f.add(line, 0) }
+
+// add takes the line at offset at.
+func (f *TitleFinder) add(line string, at uint64) {
+	if told, ok := markTitle(line); ok {
+		f.told = headline{text: told, rank: rankFault, at: at}
+		return
+	}
 	text := stripPrefix(line)
 	if strings.HasPrefix(text, reportEnd) {
 		if f.current.rank > 0 {
@@ -80,20 +89,20 @@ func (f *TitleFinder) Add(line string) {
 		return
 	}
 	if strings.HasPrefix(text, panicPrefix) {
-		if f.panicLine == "" {
-			f.panicLine = text
+		if f.panicLine.rank == 0 {
+			f.panicLine = headline{text: text, rank: rankFault, at: at}
 			if f.current.rank > 0 {
 				f.last = f.current
 			}
 		}
 		return
 	}
-	if f.panicLine != "" {
+	if f.panicLine.rank > 0 {
 		return
 	}
 	for _, h := range headlines {
 		if strings.HasPrefix(text, h.prefix) && h.rank > f.current.rank {
-			f.current = headline{text: text, rank: h.rank}
+			f.current = headline{text: text, rank: h.rank, at: at}
 			return
 		}
 	}
@@ -102,18 +111,24 @@ func (f *TitleFinder) Add(line string) {
 // Line returns the line, without time stamp: the panic message, or, where that says
 // no more than that there was a fault, or where there is none, the first line of the
 // last report before it. It is empty when the log tells of no crash.
-func (f *TitleFinder) Line() string {
+// Of a log that was shortened it is the one of the whole log.
+func (f *TitleFinder) Line() string { return f.title().text }
+
+func (f *TitleFinder) title() headline {
+	if f.told.rank > 0 {
+		return f.told
+	}
 	fault := f.last
-	if f.panicLine == "" && f.current.rank > 0 {
+	if f.panicLine.rank == 0 && f.current.rank > 0 {
 		fault = f.current
 	}
-	if f.panicLine == "" {
-		return fault.text
+	if f.panicLine.rank == 0 {
+		return fault
 	}
-	if fault.rank == 0 || !isVague(strings.TrimPrefix(f.panicLine, panicPrefix)) {
+	if fault.rank == 0 || !isVague(strings.TrimPrefix(f.panicLine.text, panicPrefix)) {
 		return f.panicLine
 	}
-	return fault.text
+	return fault
 }
 
 func isVague(message string) bool {

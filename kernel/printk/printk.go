@@ -17,6 +17,7 @@ package printk
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -95,6 +96,22 @@ func Dump(k *kernel.Kernel, w io.Writer) error {
 		return err
 	}
 	return broken
+}
+
+// Until returns a writer to w that fails with the cause of ctx once that is done: it ends a Dump, which takes a
+// minute for a log of 2 GiB.
+func Until(ctx context.Context, w io.Writer) io.Writer { return &until{ctx, w} }
+
+type until struct {
+	ctx context.Context //nolint:containedctx // it outlives no Dump
+	w   io.Writer
+}
+
+func (u *until) Write(p []byte) (int, error) {
+	if u.ctx.Err() != nil {
+		return 0, context.Cause(u.ctx)
+	}
+	return u.w.Write(p)
 }
 
 const nsecPerSec = 1e9

@@ -17,13 +17,15 @@ import (
 // Positions in the data ring count bytes ever written; modulo the ring's size
 // they are offsets. A data block begins with the id of its descriptor, 8 bytes,
 // and never straddles the end of the ring: one that would lies at the ring's
-// start, id and all, and leaves only an id in its first place.
+// start, id and all, and leaves only an id in its first place. Before 6.18 one that
+// would end with the ring lies at the start as well.
 const (
 	stateShift     = 62
 	idMask         = 1<<stateShift - 1
 	stateCommitted = 1
 	stateFinalized = 2
-	blockID        = 8 // bytes of the id before the text
+	blockID        = 8               // bytes of the id before the text
+	maxBlock       = blockID + 1<<16 // text_len has 16 bits
 
 	// maxSizeBits is what log_buf_len can be at most (LOG_BUF_LEN_MAX, 2 GiB). There
 	// are fewer descriptors than bytes, one per 32.
@@ -147,13 +149,56 @@ func (r *ring) records(yield func(Record, error) bool) {
 	}
 	desc, info := make([]byte, r.descSize), make([]byte, r.infoSize)
 	var text []byte
+	room := r.dataSize
 	for i := range n {
 		id := (first + i) & idMask
 		rec, ok, err := r.record(id, desc, info, &text)
+		if uint64(len(rec.Text)) > room {
+			// Blocks lie inside each other: the log would be larger than its memory.
+			yield(Record{}, &CorruptError{What: "size of all data blocks", Addr: r.data, Value: r.dataSize})
+			return
+		}
+		room -= uint64(len(rec.Text))
 		if (ok || err != nil) && !yield(rec, err) {
 			return
 		}
 	}
+}
+
+// newest yields where records lie, from the newest to the oldest.
+func (r *ring) newest(yield func(Area) bool) {
+	desc := make([]byte, r.descSize)
+	for i := range min((r.headID-r.tailID)&idMask+1, r.count) {
+		id := (r.headID - i) & idMask
+		place := id & (r.count - 1)
+		at := r.descs + mem.VirtAddr(place*r.descSize)
+		if !yield(Area{at, r.descSize}) || !yield(Area{r.infos + mem.VirtAddr(place*r.infoSize), r.infoSize}) {
+			return
+		}
+		if r.k.ReadVirt(desc, at) != nil {
+			continue
+		}
+		begin, next := binary.LittleEndian.Uint64(desc[r.begin:]), binary.LittleEndian.Uint64(desc[r.next:])
+		start, end := r.block(begin, next)
+		if start == 0 && !yield(Area{r.data + mem.VirtAddr(begin&(r.dataSize-1)), blockID}) {
+			return
+		}
+		if end > start && end-start <= maxBlock && !yield(Area{r.data + mem.VirtAddr(start), end - start}) {
+			return
+		}
+	}
+}
+
+// block returns where in the data ring the block between two positions lies; start and end are equal when there is none.
+func (r *ring) block(begin, next uint64) (start, end uint64) {
+	start, end = begin&(r.dataSize-1), next&(r.dataSize-1)
+	switch {
+	case start > end && end == 0:
+		end = r.dataSize // it fits to the last byte: 67e1b0052f6b ("don't needlessly wrap data blocks around"), 6.18
+	case start > end:
+		start = 0 // it wraps
+	}
+	return start, end
 }
 
 // record reads the record of descriptor id into the buffers given. It reports
@@ -196,12 +241,9 @@ func (r *ring) record(id uint64, desc, info []byte, text *[]byte) (Record, bool,
 // text reads up to length bytes of the data block between two positions. It
 // returns nil for a record without data.
 func (r *ring) text(id, begin, next, length uint64, buf *[]byte) ([]byte, error) {
-	start, end := begin&(r.dataSize-1), next&(r.dataSize-1)
+	start, end := r.block(begin, next)
 	if start == end {
 		return nil, nil
-	}
-	if start > end {
-		start = 0 // the block wraps
 	}
 	if end-start < blockID {
 		return nil, &CorruptError{What: "position of a data block", Addr: r.data + mem.VirtAddr(start), Value: next}

@@ -2,6 +2,7 @@ package printk_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/corehaul/corehaul/kernel/kerneltest"
+	"github.com/corehaul/corehaul/kernel/printk"
 )
 
 var update = flag.Bool("update", false, "write the golden files from what is printed now")
@@ -103,4 +105,44 @@ func FuzzRing(f *testing.F) {
 			t.Errorf("2^%d descriptors give %q, %v", countBits, got, err)
 		}
 	})
+}
+
+// TestRingExactFit reads a record that ends with the ring: since 6.18 it lies there, and before that at the start.
+func TestRingExactFit(t *testing.T) {
+	for _, kernel618 := range []bool{false, true} {
+		r := kerneltest.NewRing(3, 8)
+		r.ExactFit = kernel618
+		for i := range 40 {
+			r.Add(0, strings.Repeat(string(rune('a'+i%26)), 24)) // 32 bytes with the id: 8 fill the ring
+			got, err := ringDump(t, r)
+			want := 1
+			if i > 8 {
+				want = 6
+			}
+			if n := strings.Count(got, "\n"); err != nil || n < want || strings.Contains(got, "\x00") {
+				t.Errorf("6.18 %v, %d records: got %q, %v", kernel618, i+1, got, err)
+			}
+		}
+	}
+}
+
+// TestRingNested has records that lie in each other, which would make a log of a hundred times its memory.
+func TestRingNested(t *testing.T) {
+	const size, length = 1 << 13, 4000
+	r := kerneltest.NewRing(9, 13)
+	for range 400 {
+		r.Add(0, "x")
+	}
+	for i := range uint64(400) {
+		id := (r.TailID + 1 + i) & (1<<62 - 1)
+		desc := r.Descs[id&(1<<9-1)*kerneltest.RingDescSize:]
+		binary.LittleEndian.PutUint64(desc[8:], 8*i)
+		binary.LittleEndian.PutUint64(desc[16:], 8*i+8+length)
+		binary.LittleEndian.PutUint64(r.Text[8*i:], id)
+		binary.LittleEndian.PutUint16(r.Infos[id&(1<<9-1)*kerneltest.RingInfoSize+16:], length)
+	}
+	got, err := ringDump(t, r)
+	if corrupt := new(printk.CorruptError); !errors.As(err, &corrupt) || len(got) > size+3*20 || len(got) < length {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
 }

@@ -1,0 +1,157 @@
+package kerneltest
+
+import (
+	"encoding/binary"
+	"strings"
+
+	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/mem"
+)
+
+// made is memory that is made up when it is read: Size bytes from Start on, in elements of equal length.
+type made struct {
+	start mem.PhysAddr
+	size  uint64
+	elem  uint64
+	fill  func(b []byte, i uint64) // b is zero, and element i
+}
+
+// MadeMemory is the memory of a machine with parts that are made up when they are read, so that a log of 2 GiB takes no room.
+type MadeMemory struct {
+	kernel.PhysReader
+	parts []made
+}
+
+// ReadPhys fills p from address a on.
+func (m *MadeMemory) ReadPhys(p []byte, a mem.PhysAddr) error {
+	for _, part := range m.parts {
+		if a < part.start || uint64(a-part.start) >= part.size {
+			continue
+		}
+		b := make([]byte, part.elem)
+		for len(p) > 0 {
+			at := uint64(a - part.start)
+			clear(b)
+			part.fill(b, at/part.elem)
+			n := copy(p, b[at%part.elem:])
+			p, a = p[n:], a+mem.PhysAddr(n) //nolint:gosec // at most an element
+		}
+		return nil
+	}
+	return m.PhysReader.ReadPhys(p, a)
+}
+
+// reserve maps memory that is made up to the direct map.
+func (m *MadeMemory) reserve(on *Machine, p made) mem.VirtAddr {
+	p.start = on.nextHeap
+	on.nextHeap += mem.PhysAddr((p.size + 1<<21) &^ (1<<21 - 1))
+	va := X86Direct + mem.VirtAddr(p.start)
+	on.Map(va, p.start, p.size, 21)
+	m.parts = append(m.parts, p)
+	return va
+}
+
+// InstallLongRing puts a log ring of 1<<sizeBits bytes with 1<<countBits descriptors into the machine and returns the memory
+// to read it from. Its newest n records have texts of textLen bytes, a multiple of 8, with line(i), at most 128 bytes, at the start of the text of
+// record i. The first of them is the last in the ring, which was filled once.
+func (m *Machine) InstallLongRing(countBits, sizeBits uint32, n, textLen uint64, line func(i uint64) string) *MadeMemory {
+	out := &MadeMemory{PhysReader: &m.Memory}
+	count, size, block := uint64(1)<<countBits, uint64(1)<<sizeBits, textLen+8
+	// The first record ends with the ring, as it may since 6.18; the others are at its start.
+	begin := func(i uint64) uint64 {
+		if i == 0 {
+			return size - block
+		}
+		return size + (i-1)*block
+	}
+	number := func(id uint64) (i uint64, used bool) { i = (id - count/2) & (count - 1); return i, i < n }
+	descs := out.reserve(m, made{size: count * RingDescSize, elem: RingDescSize, fill: func(b []byte, place uint64) {
+		if i, used := number(place); used {
+			binary.LittleEndian.PutUint64(b, RingFinalized|(count/2+i))
+			binary.LittleEndian.PutUint64(b[8:], begin(i))
+			binary.LittleEndian.PutUint64(b[16:], begin(i)+block)
+		}
+	}})
+	infos := out.reserve(m, made{size: count * RingInfoSize, elem: RingInfoSize, fill: func(b []byte, place uint64) {
+		i, _ := number(place)
+		binary.LittleEndian.PutUint64(b, i)
+		binary.LittleEndian.PutUint64(b[8:], i*1e6)
+		binary.LittleEndian.PutUint16(b[16:], uint16(textLen)) //nolint:gosec // a text is shorter
+	}})
+	text := out.reserve(m, made{size: size, elem: 8, fill: func(b []byte, word uint64) {
+		i, at := (word*8)/block+1, word*8%block
+		if first := size - block; word*8 >= first {
+			i, at = 0, word*8-first
+		}
+		if at == 0 {
+			binary.LittleEndian.PutUint64(b, count/2+i)
+			return
+		}
+		fillText(b, line, i, at-8)
+	}})
+	m.InstallRing(RingImage{CountBits: countBits, SizeBits: sizeBits, HeadID: count/2 + n - 1, TailID: count / 2})
+	prb := m.Image(ringAt + 0x100)
+	m.WriteVirt(prb+8, Uint64(uint64(descs)))
+	m.WriteVirt(prb+16, Uint64(uint64(infos)))
+	m.WriteVirt(prb+56, Uint64(uint64(text)))
+	return out
+}
+
+// InstallLongLog is InstallLongRing for the log buffer of kernels 3.5 to 5.9, of size bytes; its records begin at its start.
+func (m *Machine) InstallLongLog(size uint32, n, textLen uint64, line func(i uint64) string) *MadeMemory {
+	out := &MadeMemory{PhysReader: &m.Memory}
+	block := LogHeader + textLen
+	buf := out.reserve(m, made{size: uint64(size), elem: 8, fill: func(b []byte, word uint64) {
+		i, at := word*8/block, word*8%block
+		switch {
+		case i >= n:
+		case at == 0:
+			binary.LittleEndian.PutUint64(b, i*1e6)
+		case at == 8:
+			binary.LittleEndian.PutUint16(b, uint16(block))       //nolint:gosec // a record is shorter
+			binary.LittleEndian.PutUint16(b[2:], uint16(textLen)) //nolint:gosec // a text is shorter
+		default:
+			fillText(b, line, i, at-LogHeader)
+		}
+	}})
+	m.InstallLog(NewLog(0), "printk_log")
+	at := m.Image(ringAt)
+	m.WriteVirt(at, Uint64(uint64(buf)))
+	m.WriteVirt(at+8, Uint32(size))
+	m.WriteVirt(at+24, Uint32(uint32(n*block))) //nolint:gosec // within the buffer
+	return out
+}
+
+// maxMadeLine bounds the lines of a log that is made up.
+const maxMadeLine = 128
+
+// fillText fills b with what stands at offset at of the text of record i.
+func fillText(b []byte, line func(i uint64) string, i, at uint64) {
+	for i := range b {
+		b[i] = '.'
+	}
+	if at >= maxMadeLine {
+		return
+	}
+	if text := line(i); at < uint64(len(text)) {
+		copy(b, text[at:])
+	}
+}
+
+// LongLog returns a ring whose log is longer than 64 MiB as text, in 8 MiB of memory: most of its records are 1,000 line ends each,
+// which are printed with the indent of their record. line gives the texts of the other records, by number: all those for which
+// it is not empty, of records 0 to LongLogRecords-1.
+func LongLog(line map[int]string) *Ring {
+	r := NewRing(13, 23)
+	for i := range LongLogRecords {
+		text := line[i]
+		if text == "" {
+			text = strings.Repeat("\n", 1000)
+		}
+		r.Add(uint64(i)*1e6, text)
+	}
+	return r
+}
+
+// LongLogRecords is how many records the ring of LongLog has: 83 MB of text.
+const LongLogRecords = 5200

@@ -1,0 +1,189 @@
+package printk
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// MinShortened is the least limit of a Shortener, in bytes.
+const MinShortened = 256 << 10
+
+const (
+	// shortenedSpare is the part of a limit that is left for the marks and for lines that are kept whole.
+	shortenedSpare = 32 << 10
+	// A gap of at most minGap bytes between two parts is not worth a mark.
+	minGap = 2 * maxLogLine
+)
+
+// errLogMoved says that a log was not what it had been.
+var errLogMoved = errors.New("the log reads differently a second time")
+
+// Shortener is a writer that passes a log on in a bounded length. A log that is longer keeps an eighth of that from its
+// start, the rest from its end, where the panic is, and when the panic line is in neither an eighth around it. In each gap stands a
+// mark: one line that says how many bytes were left out, and the panic line of the whole log, which TitleFinder takes from it.
+// What a Shortener writes depends on the log and the limit only; it holds nothing of the log in memory. The log has
+// to be written twice: to a TitleScanner first.
+type Shortener struct {
+	w     io.Writer
+	parts []logPart // that are kept and not yet passed
+	total uint64
+	title string
+
+	at     uint64 // offset of the next byte
+	inside bool   // in parts[0]
+	gap    uint64 // bytes left out since the last one kept
+	broken bool   // the last byte kept ended no line
+	left   uint64
+	err    error
+}
+
+// logPart is a part of a log from start to end, both of which move on to the end of a line.
+type logPart struct{ start, end uint64 }
+
+// NewShortener returns a Shortener that writes at most limit bytes to w of the log that whole has seen; limit is at
+// least MinShortened.
+func NewShortener(w io.Writer, whole *TitleScanner, limit uint64) *Shortener {
+	limit = max(limit, MinShortened)
+	title, total := whole.title(), whole.Bytes()
+	s := &Shortener{w: w, total: total, title: title.text, parts: []logPart{{0, total}}}
+	if total <= limit {
+		return s
+	}
+	limit -= shortenedSpare
+	head, around := limit/8, limit/8
+	s.parts = []logPart{{0, head}}
+	tail := total - (limit - head)
+	start := title.at - min(title.at, around/4)
+	if title.rank > 0 && start+around > head && start < tail {
+		s.keep(logPart{start, start + around})
+		tail += around
+	}
+	s.keep(logPart{tail, total})
+	return s
+}
+
+// keep adds a part that does not begin before the last one.
+func (s *Shortener) keep(p logPart) {
+	last := &s.parts[len(s.parts)-1]
+	switch {
+	case p.start > last.end+minGap:
+		s.parts = append(s.parts, p)
+	case p.end > last.end:
+		last.end = p.end
+	}
+}
+
+// Write takes a piece of the log. Its errors are those of the writer below.
+func (s *Shortener) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 && s.err == nil {
+		done := 0
+		if s.inside {
+			done = s.pass(p)
+		} else {
+			done = s.skip(p)
+		}
+		p = p[done:]
+	}
+	return n - len(p), s.err
+}
+
+// pass writes what belongs to the part.
+func (s *Shortener) pass(p []byte) int {
+	n, over := s.lineEnd(p, s.parts[0].end)
+	_, s.err = s.w.Write(p[:n])
+	s.broken = p[n-1] != '\n'
+	if s.at += uint64(n); over { //nolint:gosec // a length
+		s.inside, s.parts = false, s.parts[1:]
+	}
+	return n
+}
+
+// skip leaves out what lies before the next part.
+func (s *Shortener) skip(p []byte) int {
+	start := uint64(math.MaxUint64 - maxLogLine)
+	if len(s.parts) > 0 {
+		start = s.parts[0].start
+	}
+	if start == 0 {
+		s.inside = true
+		return 0
+	}
+	n, over := s.lineEnd(p, start)
+	s.at += uint64(n)  //nolint:gosec // a length
+	s.gap += uint64(n) //nolint:gosec // a length
+	if over {
+		s.inside, s.err = true, s.mark()
+	}
+	return n
+}
+
+// lineEnd returns how many bytes of p lie before the end of the line at offset edge, and whether that is in p. Of a line without
+// an end it takes maxLogLine bytes.
+func (s *Shortener) lineEnd(p []byte, edge uint64) (n int, over bool) {
+	near := min(edge-min(edge, s.at), uint64(len(p)))
+	far := min(edge+maxLogLine-s.at, uint64(len(p)))
+	if near < far {
+		if i := bytes.IndexByte(p[near:far], '\n'); i >= 0 {
+			return int(near) + i + 1, true //nolint:gosec // at most len(p)
+		}
+	}
+	return int(far), s.at+far == edge+maxLogLine //nolint:gosec // at most len(p)
+}
+
+// mark writes the line that stands for what was left out.
+func (s *Shortener) mark() error {
+	line := markText(s.gap, s.title)
+	if s.broken {
+		line = "\n" + line
+	}
+	s.left += s.gap
+	s.gap = 0
+	_, err := io.WriteString(s.w, line)
+	return err
+}
+
+// LeftOut returns how many bytes of the log were not written.
+func (s *Shortener) LeftOut() uint64 { return s.left + s.gap }
+
+// Close reports whether the log was the one that the Shortener was made for.
+func (s *Shortener) Close() error {
+	if s.err == nil && s.at != s.total {
+		return errLogMoved
+	}
+	return s.err
+}
+
+// A mark is no line that the kernel's log can have: Dump begins all that a record says with a time stamp or a space.
+const (
+	markBegin = "--- corehaul left out "
+	markBytes = " bytes of the log here"
+	markLine  = "; its panic line: "
+)
+
+func markText(n uint64, title string) string {
+	line := fmt.Sprint(markBegin, n, markBytes)
+	if title != "" {
+		line += markLine + title
+	}
+	return line + "\n"
+}
+
+// markTitle returns the panic line that a mark names. ok is false for every other line.
+func markTitle(line string) (title string, ok bool) {
+	line, ok = strings.CutPrefix(line, markBegin)
+	if !ok {
+		return "", false
+	}
+	n, rest, ok := strings.Cut(line, markBytes)
+	if _, err := strconv.ParseUint(n, 10, 64); !ok || err != nil {
+		return "", false
+	}
+	title, ok = strings.CutPrefix(rest, markLine)
+	return title, ok && title != ""
+}
