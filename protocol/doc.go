@@ -41,7 +41,8 @@ const (
 	MaxNotesBytes = 8 << 20
 	// MaxRAMRanges bounds the ranges of all RAM messages together.
 	MaxRAMRanges = 64 << 10
-	// MaxLogBytes bounds all LOG together: twice the largest ring of CONFIG_LOG_BUF_SHIFT (2^25), for the prefixes.
+	// MaxLogBytes bounds all LOG together: twice the largest ring of CONFIG_LOG_BUF_SHIFT (2^25), for the prefixes. A sender
+	// shortens a longer log (log_buf_len= may be 2^31) in its middle.
 	MaxLogBytes = 64 << 20
 	// MaxSeqRanges bounds the ranges of one [SeqSet] on the wire.
 	MaxSeqRanges = 16 << 10

@@ -2,6 +2,7 @@ package sender
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"time"
@@ -12,7 +13,7 @@ import (
 
 // greet sends all that comes before the receiver is asked for anything: hello, notes,
 // RAM and the log.
-func (s *session) greet() error {
+func (s *session) greet(ctx context.Context) error {
 	s.tally.setState("sending the log")
 	hello := s.hello
 	hello.Attempt = s.attempt
@@ -27,8 +28,14 @@ func (s *session) greet() error {
 	}
 	w := s.conn.NewLogWriter()
 	reason := ""
-	if err := s.src.WriteLog(owedWriter{s, w}); err != nil {
+	left, err := s.src.WriteLog(ctx, owedWriter{s, w})
+	switch {
+	case err != nil:
 		reason = "the kernel log cannot be read: " + err.Error()
+	case left > 0:
+		reason = fmt.Sprintf("the kernel log is longer than %d bytes: %d of its middle are left out", protocol.MaxLogBytes, left)
+	}
+	if reason != "" {
 		s.logOnce(reason)
 	}
 	defer s.owed.begin(s.soon)()

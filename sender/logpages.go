@@ -12,16 +12,21 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// maxLogPages bounds the pages that go ahead of all others: the largest log_buf_len that
-// the kernel takes is 2 GiB, and its first 256 MiB are as good.
+// maxLogPages bounds the pages that go ahead of all others. A ring of 2 GiB, the largest that the kernel takes, has
+// descriptors of 7 GiB beside it.
 const maxLogPages = 64 << 10
 
 // recorder notes the page frames that are read through it.
 type recorder struct {
 	kernel.PhysReader
 	shift uint
+	most  int // page frames that are noted
 	mu    sync.Mutex
 	seen  map[mem.PFN]struct{}
+}
+
+func newRecorder(memory kernel.PhysReader, shift uint, most int) *recorder {
+	return &recorder{PhysReader: memory, shift: shift, most: most, seen: map[mem.PFN]struct{}{}}
 }
 
 // ReadPhys reads and takes note.
@@ -36,10 +41,13 @@ func (r *recorder) ReadPhys(p []byte, a mem.PhysAddr) error {
 func (r *recorder) note(first, last mem.PFN) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for n := first; n <= last && len(r.seen) < maxLogPages; n++ {
+	for n := first; n <= last && !r.full(); n++ {
 		r.seen[n] = struct{}{}
 	}
 }
+
+// full reports whether nothing more is noted.
+func (r *recorder) full() bool { return len(r.seen) >= r.most }
 
 // extents returns what was read, in ascending order.
 func (r *recorder) extents() []mem.Extent {
@@ -60,7 +68,7 @@ func (r *recorder) extents() []mem.Extent {
 // version lays its log out. Like the plan it is a pure function of the dump.
 func findLogPages(image vmcore.Image) []mem.Extent {
 	info := image.Info()
-	r := &recorder{PhysReader: image, shift: info.PageShift(), seen: map[mem.PFN]struct{}{}}
+	r := newRecorder(image, info.PageShift(), maxLogPages)
 	// Whatever fails: what was read until then is what a reader can get at.
 	_ = guard(func() error {
 		k, err := newKernel(r, info)
@@ -79,20 +87,52 @@ func findLogPages(image vmcore.Image) []mem.Extent {
 	return r.extents()
 }
 
-// touchLog reads a byte of every page of the log.
+// touchLog reads a byte of every page of the log. A log that is too large for that is read from its newest record backwards:
+// what was never used of it, and all that is old, can be had with the other pages of the kernel.
 func (r *recorder) touchLog(k *kernel.Kernel) error {
 	areas, err := printk.Areas(k)
 	if err != nil {
 		return err
 	}
+	pages := uint64(0)
+	for _, a := range areas {
+		pages += a.Size>>r.shift + 1
+	}
+	if left := uint64(r.most - len(r.seen)); pages > left { //nolint:gosec // not negative
+		if err := r.touchNewest(k); err != nil {
+			return err
+		}
+	}
+	for _, a := range areas {
+		if err := r.touch(k, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *recorder) touchNewest(k *kernel.Kernel) error {
+	newest, err := printk.Newest(k)
+	if err != nil {
+		return err
+	}
+	for a := range newest {
+		if r.full() {
+			break
+		}
+		_ = r.touch(k, a) // the others may be there
+	}
+	return nil
+}
+
+// touch reads a byte of every page of an area.
+func (r *recorder) touch(k *kernel.Kernel, a printk.Area) error {
 	step := uint64(1) << r.shift
 	var b [1]byte
-	for _, a := range areas {
-		end := uint64(a.Start) + a.Size
-		for at := uint64(a.Start); at < end && len(r.seen) < maxLogPages; at = at&^(step-1) + step {
-			if err := k.ReadVirt(b[:], mem.VirtAddr(at)); err != nil {
-				return err
-			}
+	end := uint64(a.Start) + a.Size
+	for at := uint64(a.Start); at < end && !r.full(); at = at&^(step-1) + step {
+		if err := k.ReadVirt(b[:], mem.VirtAddr(at)); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -45,7 +45,7 @@ func TestRecorder(t *testing.T) {
 		ring.Add(uint64(i), fmt.Sprintf("line %d of a log that wraps once it is long enough", i))
 	}
 	m.InstallRing(ring.RingImage)
-	r := &recorder{PhysReader: &m.Memory, shift: 12, seen: map[mem.PFN]struct{}{}}
+	r := newRecorder(&m.Memory, 12, maxLogPages)
 	cfg := m.Config()
 	cfg.Memory = r
 	k, err := kernel.New(cfg)
@@ -61,7 +61,7 @@ func TestRecorder(t *testing.T) {
 		t.Errorf("got %d bytes from the recorded pages, want %d", len(got), len(want))
 	}
 	var small kerneltest.Memory
-	r = &recorder{PhysReader: &small, shift: 12, seen: map[mem.PFN]struct{}{}}
+	r = newRecorder(&small, 12, maxLogPages)
 	_ = r.ReadPhys(make([]byte, 2), 0x3fff)
 	if got := fmt.Sprint(r.extents()); got != "[pfn 3..4]" {
 		t.Errorf("a read across two pages notes %s", got)

@@ -233,7 +233,7 @@ func expect[M protocol.Message](ctx context.Context, s *session, limit func() ti
 func (s *session) run(ctx context.Context) (*outcome, error) {
 	stop := s.keepAlive(protocol.KeepAlive{})
 	defer func() { stop() }()
-	if err := s.greet(); err != nil {
+	if err := s.greet(ctx); err != nil {
 		return nil, err
 	}
 	s.startPlan()

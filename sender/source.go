@@ -26,7 +26,8 @@ type Source struct {
 	kernel   *kernel.Kernel // nil when the kernel could not be understood
 	pages    pageWalker     // nil when pages cannot be told apart
 	warnings []string
-	logPages func() []mem.Extent // see findLogPages
+	logPages func() []mem.Extent  // see findLogPages
+	log      *printk.TitleScanner // has seen the whole log; nil before WriteLog
 }
 
 // pageWalker is what a Source needs of a pages.Classifier.
@@ -126,12 +127,29 @@ func (s *Source) warn(format string, args ...any) {
 	s.warnings = append(s.warnings, fmt.Sprintf(format, args...))
 }
 
-// WriteLog writes the kernel's log as text.
-func (s *Source) WriteLog(w io.Writer) error {
+// WriteLog writes the kernel's log as text until ctx is done, in a length that every receiver takes: see printk.Shortener.
+// left is how many bytes of a longer log were left out.
+func (s *Source) WriteLog(ctx context.Context, w io.Writer) (left uint64, err error) {
 	if s.kernel == nil {
-		return errors.New("the kernel cannot be understood")
+		return 0, errors.New("the kernel cannot be understood")
 	}
-	return guard(func() error { return printk.Dump(s.kernel, w) })()
+	if s.log == nil {
+		whole := new(printk.TitleScanner)
+		_ = s.dumpLog(ctx, whole) // what keeps it from being read is found again below
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		s.log = whole
+	}
+	short := printk.NewShortener(w, s.log, protocol.MaxLogBytes)
+	if err = s.dumpLog(ctx, short); err == nil {
+		err = short.Close()
+	}
+	return short.LeftOut(), err
+}
+
+func (s *Source) dumpLog(ctx context.Context, w io.Writer) error {
+	return guard(func() error { return printk.Dump(s.kernel, printk.Until(ctx, w)) })()
 }
 
 // Utsname returns how the kernel names itself, as far as anything tells.

@@ -26,7 +26,9 @@ func newLog(a *app) *cobra.Command {
 		Long: `Print the kernel log of a crashed system: of a stored dump the text that its
 sender sent, of a vmcore file what lies in its memory. Where that memory is too
 incomplete to hold a log, the text beside the file (vmcore-dmesg.txt) is printed,
-with a warning. Control characters are escaped when they would go to a terminal.`,
+with a warning. A stored text that was longer than 64 MiB says where its middle was
+left out; the vmcore file has all of it. Control characters are escaped when they
+would go to a terminal.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.log(cmd.Context(), t) })
 		},
