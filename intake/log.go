@@ -26,7 +26,7 @@ type LogReader struct {
 	// AtLeast is the length of the log that is stored.
 	AtLeast uint64
 
-	// Bytes is how much of the log has come, Problem why the sender could not read all of it,
+	// Bytes is how much of the log has come, Problem why that is not all of it,
 	// and Err what ended it.
 	Bytes   uint64
 	Problem string

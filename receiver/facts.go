@@ -29,7 +29,7 @@ func (ss *session) readFacts(ctx context.Context) error {
 		return err
 	}
 	if log.Problem != "" {
-		ss.log.Warn("the sender could not read all of the log", "cause", log.Problem, "bytes", log.Bytes)
+		ss.log.Warn("the sender could not send all of the log", "cause", log.Problem, "bytes", log.Bytes)
 	}
 	return ss.write(&protocol.LogStored{Bytes: log.Bytes})
 }

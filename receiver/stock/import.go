@@ -1,18 +1,14 @@
 package stock
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"syscall"
 
 	"github.com/zeebo/xxh3"
 
 	"github.com/corehaul/corehaul/dumpdir"
-	"github.com/corehaul/corehaul/kernel/printk"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 )
@@ -174,56 +170,6 @@ func (im *importer) lacks() string {
 	return ""
 }
 
-// storeLog stores the log that lies in the memory of the dump and returns its panic line. A memory without one is no error.
-func (s *source) storeLog(w *dumpdir.Writer) (line string, err error) {
-	if s.kernel == nil {
-		return "", nil
-	}
-	r, pw := io.Pipe()
-	done := make(chan struct{})
-	log := &logPipe{w: pw}
-	go func() {
-		defer close(done)
-		_ = pw.CloseWithError(s.dumpLog(log)) // it returns nothing else
-	}()
-	defer func() { <-done }()
-	defer func() { _ = r.Close() }() // ends the goroutine; it returns nothing else
-	head := make([]byte, 1)
-	if _, err := io.ReadFull(r, head); err != nil {
-		return "", nil //nolint:nilerr // there is no log, and what keeps it from being read is of no use to anyone
-	}
-	var title printk.TitleScanner
-	err = w.StoreLog(io.TeeReader(io.MultiReader(bytes.NewReader(head), &untilError{r: r}), &title))
-	return title.Line(), err
-}
-
-// untilError is a log that cannot be read to its end: it ends where the reading does.
-type untilError struct{ r io.Reader }
-
-func (u *untilError) Read(p []byte) (int, error) {
-	n, err := u.r.Read(p)
-	if err != nil {
-		err = io.EOF
-	}
-	return n, err
-}
-
-// maxLog bounds the log out of a hostile memory.
-const maxLog = 64 << 20
-
-// logPipe ends a log that is too long.
-type logPipe struct {
-	w io.Writer
-	n int64
-}
-
-func (l *logPipe) Write(p []byte) (int, error) {
-	if l.n += int64(len(p)); l.n > maxLog {
-		return 0, fs.ErrInvalid
-	}
-	return l.w.Write(p)
-}
-
 // extend adds a page to the extents of c.
 func extend(c *dumpdir.Chunk, pfn mem.PFN, kind dumpdir.ExtentKind) {
 	if n := len(c.Extents); n > 0 && c.Extents[n-1].Kind == kind && c.Extents[n-1].End() == pfn {
@@ -231,14 +177,4 @@ func extend(c *dumpdir.Chunk, pfn mem.PFN, kind dumpdir.ExtentKind) {
 		return
 	}
 	c.Extents = append(c.Extents, dumpdir.ChunkExtent{Extent: mem.Extent{Start: pfn, Count: 1}, Kind: kind})
-}
-
-// dumpLog writes the log as text. A bug in what reads hostile memory must not cost the dump.
-func (s *source) dumpLog(w io.Writer) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("internal error: %v", p)
-		}
-	}()
-	return printk.Dump(s.kernel, w)
 }

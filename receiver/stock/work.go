@@ -217,7 +217,7 @@ func (j *job) importInto(ctx context.Context, f *fileState, w *dumpdir.Writer) (
 	if err := s.understand(); err != nil {
 		j.svc.cfg.Log.Debug("the kernel in a dump is not understood", "host", j.h.name, "error", err)
 	}
-	if err := j.describe(s, f, w); err != nil {
+	if err := j.describe(ctx, s, f, w); err != nil {
 		return dumpdir.Result{}, err
 	}
 	im, err := j.pagesOf(ctx, s, w)
@@ -234,11 +234,11 @@ func (j *job) importInto(ctx context.Context, f *fileState, w *dumpdir.Writer) (
 }
 
 // describe stores what the dump says of itself, and the log in its memory if there is no other.
-func (j *job) describe(s *source, f *fileState, w *dumpdir.Writer) error {
+func (j *job) describe(ctx context.Context, s *source, f *fileState, w *dumpdir.Writer) error {
 	line := ""
 	if w.Manifest().Bytes.Log == 0 {
 		var err error
-		if line, err = s.storeLog(w); err != nil {
+		if line, err = s.storeLog(ctx, w); err != nil {
 			return err
 		}
 	}
