@@ -1,10 +1,6 @@
 package dumpdir
 
-import (
-	"strings"
-	"unicode"
-	"unicode/utf8"
-)
+import "github.com/corehaul/corehaul/internal/printable"
 
 // Bounds of the manifest's strings, in bytes.
 const (
@@ -15,16 +11,4 @@ const (
 // clean makes a string that a crashed machine or a peer chose safe to print: valid
 // UTF-8, no control or invisible characters, at most limit bytes.
 // It is idempotent.
-func clean(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
-	for len(s) > limit {
-		_, n := utf8.DecodeLastRuneInString(s)
-		s = s[:len(s)-n]
-	}
-	return s
-}
+func clean(s string, limit int) string { return printable.Clean(s, limit) }

@@ -2,8 +2,8 @@ package protocol
 
 import (
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/corehaul/corehaul/internal/printable"
 )
 
 // Limits of texts, in bytes of UTF-8.
@@ -20,32 +20,7 @@ const (
 // CleanText makes s fit for a console and for a text field of the protocol: it
 // replaces what is not UTF-8 or not printable (control characters, line ends, marks
 // that change the direction of writing) by '?', and cuts at limit bytes.
-func CleanText(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
-	if len(s) <= limit {
-		return s
-	}
-	for limit > 0 && !utf8.RuneStart(s[limit]) {
-		limit--
-	}
-	return s[:limit]
-}
-
-// printable reports whether s is UTF-8 without anything that CleanText replaces.
-// U+FFFD is refused too: it is what a decoder makes of broken bytes.
-func printable(s string) bool {
-	for _, r := range s {
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return false
-		}
-	}
-	return true
-}
+func CleanText(s string, limit int) string { return printable.Clean(s, limit) }
 
 // checker checks the fields of a control message and keeps the first error.
 type checker struct {
@@ -64,7 +39,7 @@ func (c *checker) text(name, s string, limit int) {
 	switch {
 	case len(s) > limit:
 		c.fail(CodeTooLarge, "%s of %d bytes above %d", name, len(s), limit)
-	case !printable(s):
+	case !printable.String(s):
 		c.fail(CodeBadMessage, "%s is not printable text", name)
 	}
 }

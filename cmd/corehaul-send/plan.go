@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -66,9 +65,7 @@ cache_private, user, hwpoison, offline), bytes (kept, before compression), warni
 			}
 			doc := describePlan(src, p)
 			if asJSON {
-				enc := json.NewEncoder(stdio.Out)
-				enc.SetIndent("", "  ")
-				return enc.Encode(doc)
+				return cli.JSON(stdio.Out, doc)
 			}
 			for _, w := range p.Warnings {
 				stdio.Warn(name, "%s", w)

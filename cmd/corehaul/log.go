@@ -27,8 +27,9 @@ func newLog(a *app) *cobra.Command {
 sender sent, of a vmcore file what lies in its memory. Where that memory is too
 incomplete to hold a log, the text beside the file (vmcore-dmesg.txt) is printed,
 with a warning. A stored text that was longer than 64 MiB says where its middle was
-left out; the vmcore file has all of it. Control characters are escaped when they
-would go to a terminal.`,
+left out; the vmcore file has all of it. To a terminal, what could steer it is
+escaped: control characters, bidirectional marks, invisible characters, bytes that
+are no UTF-8. To a pipe or a file every byte goes as it is.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.log(cmd.Context(), t) })
 		},
@@ -37,8 +38,9 @@ would go to a terminal.`,
 	return cmd
 }
 
-func (a *app) log(ctx context.Context, t *target) error {
+func (a *app) log(ctx context.Context, t *target) (err error) {
 	out := cli.TextOutput(a.stdio.Out)
+	defer func() { err = errors.Join(err, out.Close()) }()
 	if t.store != nil {
 		err := copyLog(ctx, t, out)
 		if !errors.Is(err, fs.ErrNotExist) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/printable"
 	"github.com/corehaul/corehaul/receiver"
 	"github.com/corehaul/corehaul/receiver/sshd"
 	"github.com/corehaul/corehaul/receiver/stock"
@@ -138,7 +139,7 @@ func (f *serveFlags) check() error {
 func (f *serveFlags) logger(a *app) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: f.logLevel}
 	if f.logFormat == "json" {
-		return slog.New(slog.NewJSONHandler(a.stdio.Err, opts))
+		return slog.New(slog.NewJSONHandler(printable.NewJSON(a.stdio.Err), opts))
 	}
 	return slog.New(slog.NewTextHandler(a.stdio.Err, opts))
 }

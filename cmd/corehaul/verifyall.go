@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -76,7 +75,7 @@ func (a *app) verifyOne(ctx context.Context, store storage.Store, e *storage.Ent
 
 func (a *app) printVerified(line *verifiedDump) error {
 	if a.json {
-		return json.NewEncoder(a.stdio.Out).Encode(line)
+		return cli.JSONLine(a.stdio.Out, line)
 	}
 	text := "arriving or gone: not verified"
 	switch line.Result {

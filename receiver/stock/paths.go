@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+
+	"github.com/corehaul/corehaul/internal/printable"
 )
 
 // Limits of paths.
@@ -22,15 +24,12 @@ func cleanPath(p string) (string, error) {
 		return "", fmt.Errorf("path of %d bytes: %w", len(p), fs.ErrInvalid)
 	}
 	for name := range strings.SplitSeq(c, "/") {
-		if len(name) > maxName || strings.ContainsFunc(name, control) {
+		if len(name) > maxName || !printable.String(name) {
 			return "", fmt.Errorf("path %q: %w", c, fs.ErrInvalid)
 		}
 	}
 	return c, nil
 }
-
-// control reports whether r has no place in a name that people get to see.
-func control(r rune) bool { return r < ' ' || r == 0x7f || r == 0xfffd }
 
 // parents returns the directories above p, the root first and without p.
 func parents(p string) []string {

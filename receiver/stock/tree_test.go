@@ -147,6 +147,10 @@ func TestRefused(t *testing.T) {
 		"rename of nothing":        {tr.Rename("/g", "/h"), fs.ErrNotExist},
 		"rename to nowhere":        {tr.Rename("/f", "/g/h"), fs.ErrNotExist},
 		"NUL in a name":            {tr.Mkdir("/a\x00b"), fs.ErrInvalid},
+		"a C1 character in a name": {tr.Mkdir("/a\u009bb"), fs.ErrInvalid},
+		"a byte of no UTF-8":       {tr.Mkdir("/a\x9bb"), fs.ErrInvalid},
+		"a bidirectional mark":     {tr.Mkdir("/a\u202eb"), fs.ErrInvalid},
+		"a zero-width space":       {tr.Mkdir("/a\u200bb"), fs.ErrInvalid},
 		"a long name":              {tr.Mkdir(strings.Repeat("a", 256)), fs.ErrInvalid},
 		"a deep path":              {tr.Mkdir(strings.Repeat("/a", 17)), fs.ErrInvalid},
 	} {

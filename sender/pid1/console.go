@@ -5,7 +5,8 @@ import (
 	"io"
 	"strings"
 	"sync"
-	"unicode"
+
+	"github.com/corehaul/corehaul/internal/printable"
 )
 
 // A Console takes lines for people. It is safe for concurrent use. Errors are
@@ -29,7 +30,7 @@ func (c *Console) Add(w io.Writer) {
 // terminal: parts of it may come from a peer.
 func (c *Console) Printf(format string, args ...any) {
 	text := strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
+		if printable.Rune(r) {
 			return r
 		}
 		return ' '

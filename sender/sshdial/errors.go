@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/corehaul/corehaul/internal/printable"
 )
 
 // RefusedError is an answer that another try will not change: a host with another key, a
@@ -70,7 +72,7 @@ const maxQuoted = 300
 // clean makes a server's words fit to be printed in a line.
 func clean(s string) string {
 	s = strings.Map(func(r rune) rune {
-		if strconv.IsPrint(r) {
+		if printable.Rune(r) {
 			return r
 		}
 		return ' '

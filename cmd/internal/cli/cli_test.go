@@ -3,8 +3,10 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -176,12 +178,30 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
-func TestEscaper(t *testing.T) {
-	var out bytes.Buffer
-	if _, err := (escaper{&out}).Write([]byte("a\x1b[2J\tb\n\x7f")); err != nil {
-		t.Fatal(err)
+// TestTextOutput leaves a file what it gets, byte by byte. What a terminal gets is tested where commands write to one.
+func TestTextOutput(t *testing.T) {
+	const text = "a\x1b[2J\tb\n\x7f\u009b\x9b\u202e\xe2"
+	var buf bytes.Buffer
+	out := TextOutput(&buf)
+	if _, err := io.WriteString(out, text); err != nil || out.Close() != nil || buf.String() != text {
+		t.Errorf("got %q, %v", buf.String(), err)
 	}
-	if got, want := out.String(), "a\\x1b[2J\tb\n\\x7f"; got != want {
-		t.Errorf("got %q, want %q", got, want)
+}
+
+// TestJSONIsShownSafely prints documents that stay what they are and have nothing in them that could steer a terminal.
+func TestJSONIsShownSafely(t *testing.T) {
+	in := map[string]string{"text": "C1 \u009b, override \u202e, tag \U000e0041, <größe>"}
+	for _, print := range []func(io.Writer, any) error{JSON, JSONLine} {
+		var buf bytes.Buffer
+		if err := print(&buf, in); err != nil {
+			t.Fatal(err)
+		}
+		var out map[string]string
+		if err := json.Unmarshal(buf.Bytes(), &out); err != nil || out["text"] != in["text"] {
+			t.Errorf("%s: %v", buf.String(), err)
+		}
+		if want := `"C1 \u009b, override \u202e, tag \udb40\udc41, <größe>"`; !strings.Contains(buf.String(), want) {
+			t.Errorf("got %q, want %q in it", buf.String(), want)
+		}
 	}
 }

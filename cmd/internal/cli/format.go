@@ -2,14 +2,16 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/corehaul/corehaul/internal/printable"
 )
 
 // units of Bytes and ParseBytes, each 1024 times the one before.
@@ -113,26 +115,9 @@ func Time(t time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04:05Z")
 }
 
-// Printable returns s with everything replaced that could steer a terminal or break
-// a line: control characters become \xNN, what is not UTF-8 too.
-func Printable(s string) string {
-	if !strings.ContainsFunc(s, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		r, n := utf8.DecodeRuneInString(s[i:])
-		if unicode.IsPrint(r) && (r != utf8.RuneError || n > 1) {
-			b.WriteString(s[i : i+n])
-		} else {
-			for _, c := range []byte(s[i : i+n]) {
-				fmt.Fprintf(&b, `\x%02x`, c)
-			}
-		}
-		i += n
-	}
-	return b.String()
-}
+// Printable returns s with everything escaped that could steer a terminal or break
+// a line: see package printable.
+func Printable(s string) string { return printable.Escape(s) }
 
 // Clip shortens s to at most width characters, the last of them "…" when it had more.
 func Clip(s string, width int) string {
@@ -142,12 +127,19 @@ func Clip(s string, width int) string {
 	return string([]rune(s)[:width-1]) + "…"
 }
 
-// JSON writes v to w as one indented document.
-func JSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
+// JSON writes v to w as one indented document. Characters that could steer a terminal are
+// escaped as \uNNNN, which leaves the document what it is.
+func JSON(w io.Writer, v any) error { return encodeJSON(w, v, "  ") }
+
+// JSONLine is JSON in one line.
+func JSONLine(w io.Writer, v any) error { return encodeJSON(w, v, "") }
+
+func encodeJSON(w io.Writer, v any, indent string) error {
+	out := printable.NewJSON(w)
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", indent)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	if err := errors.Join(enc.Encode(v), out.Close()); err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
 	return nil

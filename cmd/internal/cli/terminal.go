@@ -1,11 +1,12 @@
 package cli
 
 import (
-	"fmt"
 	"io"
 	"os"
 
 	"golang.org/x/term"
+
+	"github.com/corehaul/corehaul/internal/printable"
 )
 
 // IsTerminal reports whether w is a terminal.
@@ -25,30 +26,15 @@ func RefuseTerminal(w any, what string) error {
 }
 
 // TextOutput returns a writer for text that comes from a crashed machine: to a
-// terminal, control characters other than newline and tab are escaped; to a pipe
-// or a file every byte goes as it is.
-func TextOutput(w io.Writer) io.Writer {
+// terminal, what could steer it is escaped but for line ends and tabs (see package printable); to a pipe
+// or a file every byte goes as it is. Close ends the text and leaves w open.
+func TextOutput(w io.Writer) io.WriteCloser {
 	if IsTerminal(w) {
-		return escaper{w}
+		return printable.NewText(w)
 	}
-	return w
+	return asItIs{w}
 }
 
-// escaper writes control characters as \xNN. It works on bytes, so that a character
-// may be split between two writes; bytes above 0x7f pass, for UTF-8.
-type escaper struct{ w io.Writer }
+type asItIs struct{ io.Writer }
 
-func (e escaper) Write(p []byte) (int, error) {
-	out := make([]byte, 0, len(p))
-	for _, c := range p {
-		if (c < ' ' && c != '\n' && c != '\t') || c == 0x7f {
-			out = fmt.Appendf(out, `\x%02x`, c)
-			continue
-		}
-		out = append(out, c)
-	}
-	if _, err := e.w.Write(out); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
+func (asItIs) Close() error { return nil }
