@@ -166,6 +166,9 @@ const (
 	markLine  = "; its panic line: "
 )
 
+// Mark returns the lines that stand for n bytes of a log, whose panic line is title if that is known, behind a line that may be broken off.
+func Mark(n uint64, title string) io.Reader { return strings.NewReader("\n" + markText(n, title)) }
+
 func markText(n uint64, title string) string {
 	line := fmt.Sprint(markBegin, n, markBytes)
 	if title != "" {

@@ -78,6 +78,9 @@ func (h *host) adopt() error {
 				f.Image = &m.Image
 			} else if st, err := os.Stat(h.path(f.Num, "file")); err == nil {
 				f.Size = st.Size() // tree.json has that of its last change
+				if err := h.cutLog(name, f); err != nil {
+					return err
+				}
 			}
 			d.Used = time.Now().UTC() // the client may be about to come back
 		}

@@ -34,6 +34,8 @@ type Config struct {
 	Grace time.Duration
 	// Codec compresses pages that do not come compressed; snappy when it is 0.
 	Codec kdumpfile.Codec
+
+	small int64 // maxSmall, but for tests
 }
 
 // DefaultGrace is the Grace of a Config without one.
@@ -69,6 +71,9 @@ func Open(cfg Config) (*Service, error) {
 	}
 	if cfg.Codec == kdumpfile.Raw {
 		cfg.Codec = kdumpfile.Snappy
+	}
+	if cfg.small == 0 {
+		cfg.small = maxSmall
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

@@ -24,6 +24,12 @@ var opened = map[string]*Service{}
 // open opens a service on its own store in dir. Of one that has the directory it takes the lock alone, as a kill does.
 func open(t *testing.T, dir string) *Service {
 	t.Helper()
+	return openSmall(t, dir, 0)
+}
+
+// openSmall is open with another bound of small files.
+func openSmall(t *testing.T, dir string, small int64) *Service {
+	t.Helper()
 	store, err := local.Open(context.Background(), dir, local.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +38,7 @@ func open(t *testing.T, dir string) *Service {
 	if old := opened[dir]; old != nil {
 		_ = old.Close() // it may be closed
 	}
-	s, err := Open(Config{Dir: dir + "/stock", Store: store})
+	s, err := Open(Config{Dir: dir + "/stock", Store: store, small: small})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/corehaul/corehaul/kernel/printk"
 	"github.com/corehaul/corehaul/vmcore/flattened"
 )
 
@@ -43,6 +44,7 @@ type upload struct {
 	raw     *os.File
 	have    flattened.Coverage // of raw
 	size    int64
+	log     *longLog // of a log: how more than maxSmall bytes of it are kept
 	decided bool
 	img     *image // the dump in raw, when raw is one
 	sink    sink   // nil: bytes go to raw
@@ -96,6 +98,9 @@ func (t *tree) create(s *hostState, c string) (*upload, error) {
 	dir.put(name, f)
 	dir.Used, dir.Peer = now, t.peer.Addr
 	u := &upload{h: t.host, f: f, dir: dir, name: name, raw: raw}
+	if isLog(name) {
+		u.log = &longLog{most: t.svc.cfg.small, whole: new(printk.TitleScanner)}
+	}
 	u.ctx, u.cancel = context.WithCancelCause(context.Background())
 	t.uploads[num] = u
 	return u, nil
@@ -145,8 +150,11 @@ func (u *upload) write(p []byte, off int64) error {
 
 // keep writes to the file as the client sees it.
 func (u *upload) keep(p []byte, off int64) error {
-	if off > maxSmall-int64(len(p)) {
-		return fmt.Errorf("%w: a file that is no dump may have %d MiB", syscall.EFBIG, maxSmall>>20)
+	if u.log != nil {
+		return u.keepLog(p, off)
+	}
+	if off > u.h.svc.cfg.small-int64(len(p)) {
+		return fmt.Errorf("%w: a file that is no dump may have %d MiB", syscall.EFBIG, u.h.svc.cfg.small>>20)
 	}
 	return u.put(p, off)
 }
@@ -280,7 +288,7 @@ func (u *upload) Truncate(size int64) error {
 	if size == u.size {
 		return nil
 	}
-	if size < 0 || size > maxSmall || u.img != nil || u.sink != nil {
+	if size < 0 || size > u.h.svc.cfg.small || u.img != nil || u.sink != nil {
 		return fs.ErrInvalid
 	}
 	if err := u.raw.Truncate(size); err != nil {
@@ -374,7 +382,7 @@ func (u *upload) theImage() *image {
 func (u *upload) settle(img *image) error {
 	switch {
 	case img == nil:
-		return errors.Join(u.raw.Sync(), u.raw.Close())
+		return errors.Join(u.unroll(), u.raw.Sync(), u.raw.Close())
 	case img.state.InPlace:
 		return errors.Join(img.sync(), u.raw.Close())
 	}
