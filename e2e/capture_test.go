@@ -108,7 +108,7 @@ func capturePack(t *testing.T, kernel, settings string, modules ...string) strin
 		t.Fatal(err)
 	}
 	args := []string{"initrd", "--kernel-modules", k.ModulesDir, "--config", config, "-o", initrd}
-	for _, m := range append([]string{"virtio_pci", "virtio_net"}, modules...) {
+	for _, m := range append([]string{"virtio_net"}, modules...) {
 		args = append(args, "--module", m)
 	}
 	captureCommand(t, captureSender, args...)

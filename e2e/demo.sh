@@ -44,7 +44,7 @@ cat >"$dir/capture.toml" <<END
 to = ["tls://10.0.2.2:$port"]
 identity = "$dir/demo-host.pem"
 END
-corehaul-send initrd --kernel-modules "$modules" --module virtio_net --module virtio_pci \
+corehaul-send initrd --kernel-modules "$modules" --module virtio_net \
   --config "$dir/capture.toml" -o "$dir/capture.img"
 
 say "booting a machine, which will panic"

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -85,7 +86,32 @@ func packInitrd(stdio cli.Stdio, o initrd.Options, output string) error {
 	if err != nil {
 		return err
 	}
+	if err := warnOfNetwork(stdio, o, rep, output); err != nil {
+		return err
+	}
 	return printInitrd(stdio, rep, output)
+}
+
+// warnOfNetwork tells, while somebody can still mend it, that the capture kernel will find no network.
+func warnOfNetwork(stdio cli.Stdio, o initrd.Options, rep *initrd.Report, output string) error {
+	if len(rep.Network) > 0 {
+		return nil
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: warning: %s has no driver of a network card", name, cli.Printable(filepath.Clean(output)))
+	if o.KernelModules == "" {
+		fmt.Fprintf(&b, ": unless its kernel has one built in, it reaches no receiver\n")
+		fmt.Fprintf(&b, "hint: --kernel-modules /lib/modules/VERSION --module NAME packs one\n")
+	} else {
+		fmt.Fprintf(&b, " and its kernel has none built in: it reaches no receiver\n")
+		fmt.Fprintf(&b, "hint: pack the card's driver with --module NAME, or with modules in %s\n", cli.Printable(o.Config))
+	}
+	fmt.Fprintf(&b, "hint: 'readlink /sys/class/net/*/device/driver/module', on the machine that may crash, ends with its name\n")
+	if here := initrd.CardModules("/sys"); len(here) > 0 {
+		fmt.Fprintf(&b, "hint: for the cards of the machine that this runs on: --module %s\n", cli.Printable(strings.Join(here, " --module ")))
+	}
+	_, err := io.WriteString(stdio.Err, b.String())
+	return err
 }
 
 func printInitrd(stdio cli.Stdio, rep *initrd.Report, output string) error {

@@ -53,7 +53,7 @@ func (r *Run) CaptureConsole() string {
 // uncompressed or compressed cpio archive, as initramfs of its capture kernel,
 // lets it panic and waits until QEMU ends, which it does when either kernel
 // reboots, or ctx does. The Run is not nil once QEMU was started, whatever the
-// error. The initramfs needs to load virtio_pci and virtio_net for the network.
+// error. The initramfs needs the module virtio_net and what that brings for the network.
 func RunSender(ctx context.Context, s Scenario, captureInitrd string, opts SenderOptions) (*Run, error) {
 	s = s.withDefaults()
 	k, err := GetKernel(ctx, s.Kernel)

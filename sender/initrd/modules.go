@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Limits on what depmod wrote. Debian's generic 6.1 kernel has 4,000 modules and a
@@ -28,9 +30,13 @@ type Tree struct {
 	// modules maps the canonical name to path and direct or indirect
 	// dependencies, both relative to dir.
 	modules map[string]depEntry
-	builtin map[string]bool
-	aliases map[string]string
-	soft    map[string]softDeps
+	// builtin maps those in the kernel image to their path.
+	builtin map[string]string
+	// aliases maps a plain alias to all the modules that have it.
+	aliases map[string][]string
+	// buses maps a module to those that its devices may be on, as its aliases tell.
+	buses map[string][]string
+	soft  map[string]softDeps
 }
 
 type depEntry struct {
@@ -73,7 +79,7 @@ func (e *ModuleError) Unwrap() error { return e.Err }
 // Reasons inside a ModuleError.
 var (
 	// ErrUnknownModule means that neither modules.dep nor modules.builtin has it.
-	ErrUnknownModule = errors.New("unknown to this kernel")
+	ErrUnknownModule = errors.New("unknown to the kernel")
 	// ErrModuleCycle means that a module depends on itself by some way.
 	ErrModuleCycle = errors.New("depends on itself")
 )
@@ -86,30 +92,36 @@ func OpenTree(dir string) (*Tree, error) {
 	}
 	t := &Tree{
 		dir: abs, release: filepath.Base(abs),
-		modules: map[string]depEntry{}, builtin: map[string]bool{},
-		aliases: map[string]string{}, soft: map[string]softDeps{},
+		modules: map[string]depEntry{}, builtin: map[string]string{},
+		aliases: map[string][]string{}, buses: map[string][]string{}, soft: map[string]softDeps{},
 	}
 	if err := eachLine(abs, "modules.dep", t.addDep); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%s is no directory of kernel modules: it has no modules.dep (write /lib/modules/VERSION; depmod makes modules.dep): %w", dir, err)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+			return nil, &TreeError{Dir: dir, Near: treesNear(abs), Err: err}
 		}
 		return nil, err
 	}
-	for name, add := range map[string]func(string) error{
-		"modules.builtin": t.addBuiltin, "modules.alias": t.addAlias, "modules.softdep": t.addSoftdep,
+	for _, index := range []struct {
+		name string
+		add  func(string) error
+	}{
+		{"modules.builtin", t.addBuiltin},
+		{"modules.alias", t.addAlias},
+		{"modules.softdep", t.addSoftdep},
+		{"modules.weakdep", t.addWeakdep},
 	} {
-		if err := eachLine(abs, name, add); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := eachLine(abs, index.name, index.add); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
-	return t, nil
+	return t, t.addBuiltinAliases()
 }
 
 // Release is the kernel's version, which is the name of its directory.
 func (t *Tree) Release() string { return t.release }
 
 // Builtin reports whether the module is part of the kernel image.
-func (t *Tree) Builtin(name string) bool { return t.builtin[CanonicalName(name)] }
+func (t *Tree) Builtin(name string) bool { return t.builtin[CanonicalName(name)] != "" }
 
 func (t *Tree) addDep(line string) error {
 	file, deps, ok := strings.Cut(line, ":")
@@ -131,17 +143,22 @@ func (t *Tree) addDep(line string) error {
 }
 
 func (t *Tree) addBuiltin(line string) error {
-	t.builtin[CanonicalName(line)] = true
+	t.builtin[CanonicalName(line)] = line
 	return nil
 }
 
-// addAlias keeps plain aliases only: patterns match devices, not what people write.
+// addAlias keeps the names of plain aliases, which people write, and of patterns, which
+// match devices, the bus.
 func (t *Tree) addAlias(line string) error {
 	f := strings.Fields(line)
-	if len(f) == 3 && f[0] == "alias" && !strings.ContainsAny(f[1], "*?[") {
-		if name := canonical(f[1]); t.aliases[name] == "" {
-			t.aliases[name] = canonical(f[2])
-		}
+	if len(f) != 3 || f[0] != "alias" {
+		return nil
+	}
+	module := canonical(f[2])
+	t.addBus(module, f[1])
+	if !strings.ContainsAny(f[1], "*?[") {
+		name := canonical(f[1])
+		t.aliases[name] = append(t.aliases[name], module)
 	}
 	return nil
 }
@@ -168,11 +185,29 @@ func (t *Tree) addSoftdep(line string) error {
 	return nil
 }
 
+// addWeakdep reads what a module asks the kernel to load when it finds the hardware for it
+// (MODULE_WEAKDEP, Linux 6.12), such as the driver of a network card's PHY. No modprobe is there to
+// do so in a capture kernel, so it is loaded before.
+func (t *Tree) addWeakdep(line string) error {
+	f := strings.Fields(line)
+	if len(f) < 2 || f[0] != "weakdep" {
+		return nil
+	}
+	name := canonical(f[1])
+	s := t.soft[name]
+	for _, w := range f[2:] {
+		s.pre = append(s.pre, canonical(w))
+	}
+	t.soft[name] = s
+	return nil
+}
+
 // Resolve returns the modules to load for the wanted ones, dependencies first and
 // none twice, and the names that need no loading because the kernel has them built
 // in. A wanted one is a name, with either of - and _, that parameters may follow:
-// "virtio_net napi_tx=0". Soft dependencies are taken along where the kernel has
-// them. Errors are of type *ModuleError.
+// "virtio_net napi_tx=0"; an alias stands for all modules that have it. Soft dependencies and what a
+// driver needs to find its devices (see carriers and companions) are taken along where the kernel has them.
+// Errors are of type *ModuleError.
 func (t *Tree) Resolve(wanted []string) (list []Module, builtin []string, err error) {
 	r := resolver{t: t, done: map[string]bool{}, open: map[string]bool{}, params: map[string]string{}}
 	var names []string
@@ -181,14 +216,16 @@ func (t *Tree) Resolve(wanted []string) (list []Module, builtin []string, err er
 		if name == "" {
 			return nil, nil, &ModuleError{Module: fmt.Sprintf("%q", w), Err: errors.New("no name")}
 		}
-		real, ok := t.lookup(canonical(strings.TrimSuffix(name, ".ko")))
-		if !ok {
-			return nil, nil, &ModuleError{Module: name, Near: t.near(canonical(name)), Err: ErrUnknownModule}
+		found := t.lookup(CanonicalName(name))
+		if len(found) == 0 {
+			return nil, nil, &ModuleError{Module: name, Near: t.near(CanonicalName(name)), Err: fmt.Errorf("%w %s", ErrUnknownModule, t.release)}
 		}
 		if params = strings.TrimSpace(params); params != "" {
-			r.params[real] = params
+			for _, real := range found {
+				r.params[real] = params
+			}
 		}
-		names = append(names, real)
+		names = append(names, found...)
 	}
 	for _, name := range names {
 		if err := r.add(name); err != nil {
@@ -198,20 +235,24 @@ func (t *Tree) Resolve(wanted []string) (list []Module, builtin []string, err er
 	return r.list, r.builtin, nil
 }
 
-// lookup finds the module behind a canonical name or alias.
-func (t *Tree) lookup(name string) (string, bool) {
+// lookup finds the modules behind a canonical name: the one of that name, or else, as for modprobe, all
+// that have it as an alias.
+func (t *Tree) lookup(name string) []string {
 	if t.known(name) {
-		return name, true
+		return []string{name}
 	}
-	if a, ok := t.aliases[name]; ok && t.known(a) {
-		return a, true
+	var found []string
+	for _, a := range t.aliases[name] {
+		if t.known(a) && !slices.Contains(found, a) {
+			found = append(found, a)
+		}
 	}
-	return name, false
+	return found
 }
 
 func (t *Tree) known(name string) bool {
 	_, ok := t.modules[name]
-	return ok || t.builtin[name]
+	return ok || t.builtin[name] != ""
 }
 
 // resolver orders modules by walking their dependencies depth first.
@@ -239,6 +280,7 @@ func (r *resolver) add(name string) error {
 	r.open[name] = true
 	defer delete(r.open, name)
 	r.addSoft(r.t.soft[name].pre)
+	r.addSoft(r.t.carriersOf(name))
 	// depmod lists the farthest dependency last.
 	for _, dep := range slices.Backward(e.deps) {
 		if !r.t.known(dep) {
@@ -251,6 +293,7 @@ func (r *resolver) add(name string) error {
 	r.done[name] = true
 	r.list = append(r.list, Module{Name: name, Path: e.path, Params: r.params[name]})
 	r.addSoft(r.t.soft[name].post)
+	r.addSoft(companions[name])
 	return nil
 }
 
@@ -258,17 +301,22 @@ func (r *resolver) add(name string) error {
 // closes a circle is none, as for modprobe.
 func (r *resolver) addSoft(names []string) {
 	for _, n := range names {
-		real, ok := r.t.lookup(n)
-		if !ok || r.open[real] || r.done[real] || r.t.builtin[real] {
-			continue
+		for _, real := range r.t.lookup(n) {
+			r.addOptional(real)
 		}
-		saved := len(r.list)
-		if err := r.add(real); err != nil {
-			for _, m := range r.list[saved:] {
-				delete(r.done, m.Name)
-			}
-			r.list = r.list[:saved]
+	}
+}
+
+func (r *resolver) addOptional(name string) {
+	if r.open[name] || r.done[name] || r.t.Builtin(name) {
+		return
+	}
+	saved := len(r.list)
+	if err := r.add(name); err != nil {
+		for _, m := range r.list[saved:] {
+			delete(r.done, m.Name)
 		}
+		r.list = r.list[:saved]
 	}
 }
 

@@ -17,6 +17,7 @@ package initrd
 import (
 	"bytes"
 	"compress/gzip"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -58,6 +59,9 @@ type Report struct {
 	Modules []Module
 	// Builtin lists wanted modules, and dependencies of such, that the kernel has built in.
 	Builtin []string
+	// Network lists the drivers of network hardware that the capture kernel will have: modules of the
+	// archive, or else what its kernel has built in. Without KernelModules nothing is known, and it is empty.
+	Network []string
 	// Files counts the entries; Unpacked is what they take in the capture kernel's
 	// memory, and Packed the size of the archive, both in bytes.
 	Files            int
@@ -123,7 +127,7 @@ func Pack(w io.Writer, o Options) (*Report, error) {
 }
 
 type packer struct {
-	machine fmt.Stringer
+	machine elf.Machine
 	records []cpio.Record
 	dirs    map[string]bool
 	report  *Report
@@ -215,13 +219,14 @@ func (p *packer) addModules(dir string, wanted []string) error {
 		return err
 	}
 	p.report.Modules, p.report.Builtin = list, builtin
+	registers := map[string]bool{}
 	var order bytes.Buffer
 	for _, m := range list {
 		data, err := readModule(filepath.Join(t.dir, m.Path))
 		if err != nil {
 			return &ModuleError{Module: m.Name, Err: err}
 		}
-		if err := p.checkModule(data); err != nil {
+		if registers[m.Name], err = p.checkModule(data); err != nil {
 			return &ModuleError{Module: m.Name, Err: err}
 		}
 		at := path.Join("lib/modules", t.release, unpackedPath(m.Path))
@@ -229,18 +234,24 @@ func (p *packer) addModules(dir string, wanted []string) error {
 		fmt.Fprintf(&order, "/%s %s\n", at, m.Params)
 	}
 	p.file(rel(config.ModulesPath), order.Bytes(), 0o644)
+	if p.report.Network = t.networkDrivers(list, registers); len(p.report.Network) == 0 {
+		p.report.Network = t.builtinNetworkDrivers()
+	}
 	return nil
 }
 
-func (p *packer) checkModule(data []byte) error {
-	m, _, err := machineOf(data)
+// checkModule refuses a module of another machine than init, and reports whether it makes network
+// interfaces.
+func (p *packer) checkModule(data []byte) (network bool, err error) {
+	f, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
-		return err
+		return false, err
 	}
-	if m != p.machine {
-		return fmt.Errorf("is for %v, but init is for %v", m, p.machine)
+	defer func() { _ = f.Close() }()
+	if f.Machine != p.machine {
+		return false, fmt.Errorf("is for %v, but init is for %v", f.Machine, p.machine)
 	}
-	return nil
+	return registersInterface(f), nil
 }
 
 func (p *packer) file(name string, data []byte, perm uint64) {
