@@ -38,8 +38,12 @@ var (
 
 // InitCA makes a CA and a receiver's key in dir, which it creates if needed, and
 // returns the receiver's pin. It refuses, and changes nothing, when any of its files
-// is there.
+// is there. dir is closed to others; directories above it are not, so that its owner, who may
+// be the service's user later, gets there.
 func InitCA(dir string) (Pin, error) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return Pin{}, err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Pin{}, err
 	}

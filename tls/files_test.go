@@ -47,6 +47,31 @@ func TestInitCA(t *testing.T) {
 	}
 }
 
+// /etc/corehaul, made with /etc/corehaul/ca, must let the service's user through.
+func TestInitCAClosesItsOwnDirectoryOnly(t *testing.T) {
+	tmp := t.TempDir()
+	above, ordinary := filepath.Join(tmp, "etc", "corehaul"), filepath.Join(tmp, "ordinary")
+	if err := os.Mkdir(ordinary, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	like, err := os.Stat(ordinary) // the umask has its say
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := InitCA(filepath.Join(above, "ca")); err != nil {
+		t.Fatal(err)
+	}
+	for dir, want := range map[string]os.FileMode{above: like.Mode().Perm(), filepath.Join(above, "ca"): 0o700} {
+		fi, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fi.Mode().Perm(); got != want {
+			t.Errorf("%s has mode %03o, want %03o", dir, got, want)
+		}
+	}
+}
+
 func TestInitCADoesNotOverwrite(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := InitCA(dir); err != nil {

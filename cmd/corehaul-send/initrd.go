@@ -19,8 +19,9 @@ func newInitrd(stdio cli.Stdio) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use: "initrd --config FILE -o FILE [flags]", Short: "Build the initramfs of a capture kernel",
-		Long: `Packs an initramfs with this program as its /init, kernel modules with all that they need,
-the configuration and the keys named in it. Load it with
+		Long: `Packs an initramfs with this program as its /init, kernel modules with all that they need, the
+drivers of their bus too, the configuration and the keys named in it. Load it, in memory that
+crashkernel=256M on the command line of the running kernel has reserved, with
 
   kexec -p KERNEL --initrd=FILE --append="console=ttyS0 nr_cpus=1 irqpoll reset_devices panic=10"
 
