@@ -145,8 +145,8 @@ func (m *machine) addCaptureDisks(vmcore, records string) error {
 		disk
 		size int64
 	}{
-		{disk{guestcfg.DiskVmcore, vmcore}, vmcoreLen},
-		{disk{guestcfg.DiskRecords, records}, recordsLen},
+		{disk{serial: guestcfg.DiskVmcore, path: vmcore}, vmcoreLen},
+		{disk{serial: guestcfg.DiskRecords, path: records}, recordsLen},
 	} {
 		if err := makeSparse(d.path, d.size); err != nil {
 			return err

@@ -3,7 +3,8 @@
 //
 // CaptureELF gives a full ELF copy of the /proc/vmcore of a crashed kernel with
 // what that kernel said about itself just before; RunSender boots a kernel,
-// lets it panic and starts a capture initramfs of the caller's; Crash,
+// lets it panic and starts a capture initramfs of the caller's; StartInstalled boots
+// a Debian with systemd and a shell; Crash,
 // Makedumpfile and ReadAllPages ask the judges. Everything fetched or made is
 // kept in a cache directory, $COREHAUL_LAB_CACHE or /var/cache/corehaul-lab:
 //
@@ -13,6 +14,7 @@
 //	judges/    crash, makedumpfile and their libraries
 //	kexec/     kexec(8) with its libraries, for the guests
 //	dumps/     captured dumps
+//	installed/ disks of installed guests
 //	levels/    what makedumpfile kept of the dumps at each level
 //	locks/     one lock file for each entry; tmp/ holds what is being made
 //
@@ -21,7 +23,7 @@
 // scenario, the kernel release and labVersion; nothing else makes an entry
 // stale, so delete the directory to fetch newer kernels.
 //
-// It needs root for nothing but QEMU's performance, the packages that
+// It needs root for QEMU's performance and to make the disks of installed guests, the packages that
 // e2e/install.sh installs, and the machine's apt sources, from which it takes
 // the mirror. It trusts what comes out of the guests as far as sizes go: it is
 // for tests and must not be linked into the product. Functions may be called

@@ -89,6 +89,6 @@ func (m *machine) addFilesDisk(ctx context.Context) error {
 	if _, err := run(ctx, "", "mkfs.ext4", "-q", "-F", path); err != nil {
 		return fmt.Errorf("lab: %w", err)
 	}
-	m.disks = append(m.disks, disk{guestcfg.DiskFiles, path})
+	m.disks = append(m.disks, disk{serial: guestcfg.DiskFiles, path: path})
 	return nil
 }

@@ -19,6 +19,8 @@ import (
 // A disk is a raw image that the guest finds by its serial.
 type disk struct {
 	serial, path string
+	// snapshot keeps what the guest writes to itself.
+	snapshot bool
 }
 
 // netID is QEMU's name for the network.
@@ -32,6 +34,9 @@ type machine struct {
 	dir      string // for the console log and the QMP socket
 	disks    []disk
 	devices  []string          // in the words of -device
+	backends []string          // more arguments, for what the devices stand on
+	mac      string            // of the network card; empty is QEMU's own
+	netdev   string            // in the words of -netdev; empty is user networking
 	clock    string            // in the words of -rtc base=; empty is now
 	onLine   func(line string) // called for each console line, without its end
 	asideErr error             // what went wrong beside the guest
@@ -120,14 +125,15 @@ func (m *machine) command() (name string, args []string) {
 		"-object", "memory-backend-ram,id=m0,reserve=off,size=" + mem,
 		"-kernel", m.kernel.Image, "-initrd", m.initrd, "-append", m.cmdline(),
 		"-serial", "stdio", "-qmp", "unix:" + m.qmpPath() + ",server=on,wait=off",
-		"-netdev", "user,id=" + netID, "-device", "virtio-net-pci,romfile=,netdev=" + netID,
+		"-netdev", choose(m.netdev == "", "user", m.netdev) + ",id=" + netID, "-device", "virtio-net-pci,romfile=,netdev=" + netID + choose(m.mac == "", "", ",mac="+m.mac),
 		"-device", "virtio-balloon-pci",
 	}
 	for _, d := range m.disks {
 		args = append(args,
-			"-drive", "if=none,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,id="+d.serial+",file="+d.path,
+			"-drive", "if=none,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,id="+d.serial+",file="+d.path+choose(d.snapshot, ",snapshot=on", ""),
 			"-device", "virtio-blk-pci,drive="+d.serial+",serial="+d.serial)
 	}
+	args = append(args, m.backends...)
 	for _, d := range m.devices {
 		args = append(args, "-device", d)
 	}

@@ -1,0 +1,361 @@
+package e2e
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/corehaul/corehaul/e2e/lab"
+)
+
+// recipeTimeout is for a slow host: without it a guest that hangs would use up the time of all tests.
+const recipeTimeout = 20 * time.Minute
+
+// A recipe is a fenced block of a document. The words behind its fence say what it is:
+//
+//	sh collector           typed on the collecting host
+//	sh collector server    likewise; its last command is a server, which goes on
+//	sh web-17              typed on the machine that may crash
+//	sh web-17 panics       likewise; that machine does not come back from it
+//	toml                   part of the receiver's configuration
+//	text                   not typed, for a reason that recipesNotTyped has
+type recipe struct {
+	words []string
+	text  string
+	at    string // file and line
+}
+
+// recipesNotTyped has the reason for each block that nobody types, by document and by how it begins.
+var recipesNotTyped = map[string]map[string]string{
+	"README.md": {
+		"   the machine that crashed": "a drawing",
+		"make demo ":                  "make has its own run of these in continuous integration; it needs QEMU and the network",
+		"crash VMLINUX":               "crash and its vmlinux take 600 MB (judged in levels_test.go); ssh is typed in operating.md",
+	},
+	"docs/operating.md": {
+		"ssh-ed25519 AAAAC3Nza":      "a form, with keys cut short",
+		"umask N ":                   "a list of commands; stockssh_test.go has them",
+		"DATA/dumps/HOST/TIME-ID/":   "a list of files",
+		"mkdir -p /etc/default/grub": "QEMU starts the guest's kernel without GRUB, with crashkernel=256M",
+	},
+}
+
+// readRecipes takes a document's blocks out of it.
+func readRecipes(t *testing.T, file string) []recipe {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []recipe
+	open := false
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		fence, ok := strings.CutPrefix(line, "```")
+		switch {
+		case ok && !open:
+			found = append(found, recipe{words: strings.Fields(fence), at: fmt.Sprintf("%s:%d", file, n)})
+			open = true
+		case ok:
+			open = false
+		case open:
+			found[len(found)-1].text += line
+		}
+	}
+	if open || len(found) == 0 {
+		t.Fatalf("%s: %d blocks, the last one open: %t", file, len(found), open)
+	}
+	return found
+}
+
+// Every block of the documents is either typed by TestRecipes, or there is a reason why not.
+func TestRecipesAreAllTypedOrExplained(t *testing.T) {
+	for file, reasons := range recipesNotTyped {
+		unused := map[string]bool{}
+		for start := range reasons {
+			unused[start] = true
+		}
+		for _, r := range readRecipes(t, file) {
+			switch strings.Join(r.words, " ") {
+			case "sh collector", "sh collector server", "sh web-17", "sh web-17 panics", "toml":
+			case "text":
+				known := false
+				for start := range reasons {
+					if strings.HasPrefix(r.text, start) {
+						known = true
+						delete(unused, start)
+					}
+				}
+				if !known {
+					t.Errorf("%s: a text block that recipesNotTyped has no reason for:\n%s", r.at, r.text)
+				}
+			default:
+				t.Errorf("%s: the fence says %q, which is no kind of block: see recipe", r.at, r.words)
+			}
+		}
+		for start := range unused {
+			t.Errorf("%s: no block begins with %q any more", file, start)
+		}
+	}
+}
+
+// TestRecipes types what the documents say, block by block, as root on two machines with Debian and systemd: the
+// collecting host, and one that panics when a block says so and whose dump the other one must have then.
+func TestRecipes(t *testing.T) {
+	t.Parallel()
+	t.Run("README.md", func(t *testing.T) {
+		t.Parallel()
+		h := newRecipeHosts(t)
+		h.typeAll(t, readRecipes(t, "README.md"))
+		h.checkDump(t)
+	})
+	t.Run("docs/operating.md", func(t *testing.T) {
+		t.Parallel()
+		h := newRecipeHosts(t)
+		h.typeAll(t, readRecipes(t, "docs/operating.md"))
+		h.checkService(t)
+		h.checkMachine(t)
+		h.panic(t, recipe{text: "echo c > /proc/sysrq-trigger\n", at: "the end of docs/operating.md"})
+		h.checkDump(t)
+		h.checkSSH(t)
+	})
+}
+
+// recipeHosts are the two machines.
+type recipeHosts struct {
+	guests  map[string]*lab.Installed
+	mu      sync.Mutex
+	console strings.Builder // of web-17
+}
+
+// newRecipeHosts boots them. Each has the programs and contrib, as a checkout after make build has.
+func newRecipeHosts(t *testing.T) *recipeHosts {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"bin", "contrib"} {
+		if err := os.CopyFS(filepath.Join(dir, "checkout", name), os.DirFS(filepath.Join("..", name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), recipeTimeout)
+	t.Cleanup(cancel)
+	h := &recipeHosts{guests: map[string]*lab.Installed{}}
+	for _, name := range []string{"collector", "web-17"} {
+		g, err := lab.StartInstalled(ctx, lab.InstalledOptions{
+			Name: name, Network: filepath.Join(dir, "net"), Dir: filepath.Join(dir, "checkout"),
+			OnLine: func(line string) { h.note(name, line) },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(g.Stop)
+		h.guests[name] = g
+	}
+	return h
+}
+
+func (h *recipeHosts) note(name, line string) {
+	if name == "web-17" {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		_, _ = fmt.Fprintln(&h.console, line) // a strings.Builder takes all
+	}
+}
+
+// said is what web-17 has written on its console.
+func (h *recipeHosts) said() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.console.String()
+}
+
+// run runs a script of the test's own and returns what it printed.
+func (h *recipeHosts) run(t *testing.T, on, script string) string {
+	t.Helper()
+	out, code, err := h.guests[on].Run(script)
+	if err != nil || code != 0 {
+		t.Fatalf("%s: exit code %d, %v\n%s\n%s", on, code, err, script, out)
+	}
+	return out
+}
+
+func (h *recipeHosts) typeAll(t *testing.T, recipes []recipe) {
+	t.Helper()
+	for _, r := range recipes {
+		switch strings.Join(r.words, " ") {
+		case "sh collector", "sh web-17":
+			h.carry(t)
+			r.text = h.fill(t, r)
+			start := time.Now()
+			out, code, err := h.guests[r.words[1]].Run(r.text)
+			if err != nil || code != 0 {
+				t.Fatalf("%s, typed on %s: exit code %d, %v\n%s%s", r.at, r.words[1], code, err, out, h.why(r.words[1]))
+			}
+			t.Logf("%s, on %s, %s\n%s", r.at, r.words[1], time.Since(start).Round(time.Second), recipeStart(out))
+		case "sh collector server":
+			h.serve(t, r)
+		case "sh web-17 panics":
+			h.panic(t, r)
+		case "toml":
+			h.configure(t, r)
+		}
+	}
+}
+
+// recipeStart cuts what a block printed: one prints a kernel's log.
+func recipeStart(out string) string {
+	const most = 3000
+	if len(out) > most {
+		return out[:most] + "..."
+	}
+	return out
+}
+
+// configure starts the service with what a block adds to its configuration, and again without: rules would turn
+// away what comes later.
+func (h *recipeHosts) configure(t *testing.T, r recipe) {
+	t.Helper()
+	out := h.run(t, "collector", "cd /etc/corehaul\ncp serve.toml /run/serve.toml\ncat >> serve.toml <<'TOML'\n"+r.text+
+		"TOML\nsystemctl restart corehaul\nsystemctl is-active corehaul\ncorehaul status\ncp /run/serve.toml .\nsystemctl restart corehaul")
+	if !strings.HasPrefix(out, "active\n") {
+		t.Errorf("%s: with this in its configuration the service is %s", r.at, out)
+	}
+	t.Logf("%s, in the configuration of the service\n%s", r.at, out)
+}
+
+// why is what the journal has of the service.
+func (h *recipeHosts) why(on string) string {
+	out, _, _ := h.guests[on].Run("journalctl --no-pager -n 30 -u corehaul -u corehaul-capture -u ssh; ls -lR /etc/corehaul; dmesg | tail -5") // best effort
+	return out
+}
+
+// carry copies the files of web-17 to the host that does not have them, as the documents say.
+func (h *recipeHosts) carry(t *testing.T) {
+	t.Helper()
+	if len(h.guests) < 2 {
+		return // the machine has panicked
+	}
+	files := map[string][]string{}
+	for name := range h.guests {
+		files[name] = strings.Fields(h.run(t, name, "shopt -s nullglob; for f in web-17.*; do echo $f; done"))
+	}
+	for from, to := range map[string]string{"collector": "web-17", "web-17": "collector"} {
+		for _, f := range files[from] {
+			if slices.Contains(files[to], f) || f == "web-17.toml" {
+				continue
+			}
+			data := h.run(t, from, "base64 "+f)
+			if _, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(data, "\n", "")); err != nil {
+				t.Fatalf("%s of %s: %v", f, from, err)
+			}
+			h.run(t, to, "umask 077; base64 -d > "+f+" <<END\n"+data+"END")
+		}
+	}
+}
+
+// fill puts the names of the one dump that is there in place of ID and TIME-ID.
+func (h *recipeHosts) fill(t *testing.T, r recipe) string {
+	t.Helper()
+	if !strings.Contains(r.text, "ID") {
+		return r.text
+	}
+	name := strings.TrimSpace(h.run(t, "collector", "ls /var/lib/corehaul/dumps/web-17"))
+	id := name[strings.LastIndexByte(name, '-')+1:]
+	return strings.NewReplacer("TIME-ID", name, " ID", " "+id).Replace(r.text)
+}
+
+// serve runs a block whose last command goes on, and waits until that says that it is ready.
+func (h *recipeHosts) serve(t *testing.T, r recipe) {
+	t.Helper()
+	h.run(t, r.words[1], "cat > /run/server.sh <<'SERVER'\n"+r.text+"SERVER\nmkfifo /run/ready\n"+
+		"setsid bash -e /run/server.sh > /run/ready 2> /run/server.log &\n"+
+		"read -r line < /run/ready || { cat /run/server.log; exit 1; }\necho \"$line\"\ntest \"${line%% *}\" = ready")
+}
+
+// panic runs a block from which the machine does not come back, and waits until its capture kernel has rebooted.
+func (h *recipeHosts) panic(t *testing.T, r recipe) {
+	t.Helper()
+	g := h.guests["web-17"]
+	if out, code, err := g.Run(r.text); !errors.Is(err, io.EOF) {
+		t.Fatalf("%s: the machine is still there: exit code %d, %v\n%s", r.at, code, err, out)
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	delete(h.guests, "web-17")
+	t.Logf("the capture kernel said\n%s", captureSaid(&lab.Run{Console: h.said()}))
+}
+
+// checkDump looks at what the collector has of the machine that panicked.
+func (h *recipeHosts) checkDump(t *testing.T) {
+	t.Helper()
+	if said := captureSaid(&lab.Run{Console: h.said()}); !strings.Contains(said, "corehaul-send: dump complete: ") {
+		t.Errorf("the capture kernel said nothing of a complete dump:\n%s", said)
+	}
+	out := h.run(t, "collector", "corehaul ls\ncorehaul verify --all\ncorehaul ls --json | grep -c '\"state\": *\"complete\"'")
+	t.Logf("the collector has\n%s", out)
+	for _, want := range []string{"web-17", "complete", "sysrq triggered crash"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the collector has no word of %q", want)
+		}
+	}
+}
+
+// checkService looks at the service as systemd sees it, and restarts it.
+func (h *recipeHosts) checkService(t *testing.T) {
+	t.Helper()
+	out := h.run(t, "collector", `systemctl is-active corehaul
+systemctl restart corehaul
+systemctl is-active corehaul
+systemctl is-enabled corehaul
+journalctl --no-pager -o cat -u corehaul | grep '^ready tls://.* ssh://'
+stat -c '%U %a' /var/lib/corehaul
+systemctl --failed --no-legend`)
+	if lines := strings.Split(strings.TrimSpace(out), "\n"); lines[len(lines)-1] != "corehaul 750" {
+		t.Errorf("want the data directory to be the service's alone, and no failed unit, got\n%s", out)
+	}
+}
+
+// checkMachine loads the capture kernel anew, as the next boot will, and packs an image that forgets the network
+// card: the machine knows the card's driver and the bridge that it is plugged into.
+func (h *recipeHosts) checkMachine(t *testing.T) {
+	t.Helper()
+	out := h.run(t, "web-17", `systemctl restart corehaul-capture
+cat /sys/kernel/kexec_crash_loaded
+sed '/^modules/d' /etc/corehaul/web-17.toml > /etc/corehaul/bare.toml
+corehaul-send initrd --kernel-modules /lib/modules/$(uname -r) --config /etc/corehaul/bare.toml -o bare.img 2>&1
+systemctl --failed --no-legend`)
+	t.Log(out)
+	for _, want := range []string{"1\n", "warning: bare.img has no driver of a network card", "--module virtio_pci --module virtio_net\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("want %q in\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "failed") {
+		t.Errorf("want no failed unit, got\n%s", out)
+	}
+}
+
+// checkSSH sends the dump once more, with the keys of the recipes, to corehaul's own SSH server and through OpenSSH's.
+func (h *recipeHosts) checkSSH(t *testing.T) {
+	t.Helper()
+	for _, target := range []string{"ssh://dumps@" + lab.CollectorName + ":7422", "ssh://corehaul@" + lab.CollectorName} {
+		out := h.run(t, "collector", `ssh-keyscan -p 7422 `+lab.CollectorName+` > known_hosts
+ssh-keyscan `+lab.CollectorName+` >> known_hosts
+corehaul-send send --to `+target+` --ssh-key web-17.key --known-hosts known_hosts /var/lib/corehaul/dumps/web-17/*/vmcore 2>&1`)
+		t.Logf("%s\n%s", target, out)
+		if !strings.Contains(out, "dump complete") {
+			t.Errorf("%s: want a complete dump", target)
+		}
+	}
+}
