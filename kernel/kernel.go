@@ -24,7 +24,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
+	"strconv"
 
 	"github.com/corehaul/corehaul/mem"
 )
@@ -78,15 +80,19 @@ var (
 	ErrNoPageTables = errors.New("kernel page tables not known")
 )
 
+// Page sizes, as binary logarithms: what a dump that does not tell has, and what any
+// machine with Linux has.
 const (
-	pageShift = 12 // the only page size read so far
-	pageSize  = 1 << pageShift
+	defaultPageShift = 12
+	largestPageShift = 16
 )
 
 // Kernel is the memory of one crashed kernel. Make one with New.
 type Kernel struct {
 	cfg      Config
+	shift    uint    // log2 of the page size
 	paging   *paging // nil when the page tables are not known
+	verified bool    // the page tables map themselves
 	image    imageMap
 	physBase uint64
 	hasBase  bool
@@ -107,9 +113,8 @@ func New(cfg Config) (*Kernel, error) {
 	if cfg.Memory == nil || cfg.Info == nil {
 		return nil, errors.New("kernel: no memory or no VMCOREINFO given")
 	}
-	k := &Kernel{cfg: cfg}
-	if cfg.PageSize != 0 && cfg.PageSize != pageSize {
-		k.warnf("page size %d is not supported: addresses cannot be translated", cfg.PageSize)
+	k := &Kernel{cfg: cfg, shift: defaultPageShift}
+	if !k.takePageSize() {
 		return k, nil
 	}
 	if cfg.ByteOrder != nil && cfg.ByteOrder != binary.ByteOrder(binary.LittleEndian) {
@@ -125,6 +130,27 @@ func New(cfg Config) (*Kernel, error) {
 		k.warnf("machine %v is not supported: addresses cannot be translated", cfg.Machine)
 	}
 	return k, nil
+}
+
+// takePageSize takes the page size from the dump. It reports false, after a warning, for one
+// that no machine has, and where dump file and kernel disagree: frame numbers count pages of
+// the file then, and what the kernel says counts others.
+func (k *Kernel) takePageSize() bool {
+	size := k.cfg.PageSize
+	if size == 0 {
+		size = 1 << defaultPageShift
+	}
+	shift := bits.TrailingZeros64(uint64(size))
+	if shift < defaultPageShift || shift > largestPageShift || size != 1<<shift {
+		k.warnf("page size %d is not supported: addresses cannot be translated", size)
+		return false
+	}
+	k.shift = uint(shift)
+	if text, ok := k.cfg.Info.String("PAGESIZE"); ok && text != strconv.Itoa(size) {
+		k.warnf("VMCOREINFO has PAGESIZE=%s, the dump file has pages of %d bytes: addresses cannot be translated", text, size)
+		return false
+	}
+	return true
 }
 
 func (k *Kernel) warnf(format string, args ...any) {
@@ -144,11 +170,17 @@ func (k *Kernel) Machine() elf.Machine { return k.cfg.Machine }
 // MaxPFN returns one past the last page frame of the dump, 0 when unknown.
 func (k *Kernel) MaxPFN() mem.PFN { return k.cfg.MaxPFN }
 
-// PageShift returns the binary logarithm of the page size.
-func (k *Kernel) PageShift() uint { return pageShift }
+// PageShift returns the binary logarithm of the dump's page size, that of 4 KiB for a
+// size that no machine has.
+func (k *Kernel) PageShift() uint { return k.shift }
 
 // Supported reports whether the kernel's addresses can be translated at all.
 func (k *Kernel) Supported() bool { return k.paging != nil }
+
+// Verified reports whether the page tables map themselves to where they were found. Where they
+// do not, addresses are translated as well as can be, which is good enough to look for the log
+// and too little to leave pages out.
+func (k *Kernel) Verified() bool { return k.paging != nil && k.verified }
 
 // PhysBase returns the value that belongs into phys_base of a kdump sub header:
 // on x86_64 the kernel's phys_base (modulo 2^64: it can be negative), on arm64

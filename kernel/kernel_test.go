@@ -5,7 +5,6 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
-	"strings"
 	"testing"
 
 	"github.com/corehaul/corehaul/kernel"
@@ -31,9 +30,28 @@ var machines = map[string]func() *kerneltest.Machine{
 		encrypt(m)
 		return m
 	},
-	"arm64 39 bits": func() *kerneltest.Machine { return kerneltest.NewARM64(39) },
-	"arm64 48 bits": func() *kerneltest.Machine { return kerneltest.NewARM64(48) },
-	"arm64 52 bits": func() *kerneltest.Machine { return kerneltest.NewARM64(52) },
+	"arm64 39 bits":             func() *kerneltest.Machine { return kerneltest.NewARM64(39) },
+	"arm64 48 bits":             func() *kerneltest.Machine { return kerneltest.NewARM64(48) },
+	"arm64 52 bits":             func() *kerneltest.Machine { return kerneltest.NewARM64(52) },
+	"arm64 16 KiB 36 bits":      func() *kerneltest.Machine { return kerneltest.NewARM64Pages(14, 36, 36) },
+	"arm64 16 KiB 47 bits":      func() *kerneltest.Machine { return kerneltest.NewARM64Pages(14, 47, 47) },
+	"arm64 16 KiB 48 bits":      func() *kerneltest.Machine { return kerneltest.NewARM64Pages(14, 48, 48) },
+	"arm64 16 KiB 52 bits":      func() *kerneltest.Machine { return kerneltest.NewARM64Pages(14, 52, 52) },
+	"arm64 16 KiB 47 of 52":     func() *kerneltest.Machine { return kerneltest.NewARM64Pages(14, 52, 47) },
+	"arm64 64 KiB 42 bits":      func() *kerneltest.Machine { return kerneltest.NewARM64Pages(16, 42, 42) },
+	"arm64 64 KiB 48 bits":      func() *kerneltest.Machine { return kerneltest.NewARM64Pages(16, 48, 48) },
+	"arm64 64 KiB 52 bits":      func() *kerneltest.Machine { return kerneltest.NewARM64Pages(16, 52, 52) },
+	"arm64 64 KiB 48 of 52":     func() *kerneltest.Machine { return kerneltest.NewARM64Pages(16, 52, 48) },
+	"arm64 64 KiB 52 for users": usersHave52,
+}
+
+// usersHave52 is a machine with pages of 64 KiB whose kernel is built for 48 bits with 52 for user space
+// (5.0 to 5.3), of which only the root table tells.
+func usersHave52() *kerneltest.Machine {
+	m := kerneltest.NewARM64Pages(16, 52, 48)
+	m.Numbers["VA_BITS"] = 48
+	delete(m.Numbers, "TCR_EL1_T1SZ")
+	return m
 }
 
 // encrypt sets the encryption bit in the entries of a machine without any but the
@@ -49,29 +67,43 @@ func TestTranslate(t *testing.T) {
 	for name, build := range machines {
 		t.Run(name, func(t *testing.T) {
 			m := build()
-			base := mem.VirtAddr(0xffffffc000000000) // in the kernel's half of all of them
-			m.Map(base, 0x30000000, 8192, 12)
-			m.Map(base+1<<30, 0x40000000, 4<<20, 21)
-			m.Map(base+2<<30, 0x80000000, 1<<30, 30)
+			base := mem.VirtAddr(0xfffffff300000000) // in the kernel's half of all of them
+			page, block := uint64(m.PageSize()), uint64(1)<<m.LevelShift(1)
+			m.Map(base, 0x40000000, 2*page, m.LevelShift(0))
+			m.Map(base+1<<30, 0x60000000, 2*block, m.LevelShift(1))
 			k := open(t, m)
-			if w := k.Warnings(); len(w) != 0 {
-				t.Errorf("warnings: %q", w)
+			if w := k.Warnings(); len(w) != 0 || !k.Verified() || 1<<k.PageShift() != page {
+				t.Errorf("verified: %v, pages of %d bytes, warnings: %q", k.Verified(), 1<<k.PageShift(), w)
+			}
+			inImage := page - 0x1000 // a whole block where that is small enough to map the image
+			if page == kerneltest.PageSize {
+				inImage = block - 0x1000
 			}
 			for _, tc := range []struct {
 				name string
 				va   mem.VirtAddr
 				want kernel.Mapping
 			}{
-				{"page", base, kernel.Mapping{Phys: 0x30000000, Size: 4096}},
-				{"inside a page", base + 0x1abc, kernel.Mapping{Phys: 0x30001abc, Size: 4096 - 0xabc}},
-				{"2 MiB", base + 1<<30 + 2<<20 + 0x12345, kernel.Mapping{Phys: 0x40212345, Size: 2<<20 - 0x12345}},
-				{"1 GiB", base + 2<<30 + 0x12345678, kernel.Mapping{Phys: 0x92345678, Size: 1<<30 - 0x12345678}},
-				{"kernel image", m.Image(0x201000), kernel.Mapping{Phys: 0x1201000, Size: 0x1ff000}},
+				{"page", base, kernel.Mapping{Phys: 0x40000000, Size: page}},
+				{"inside a page", base + mem.VirtAddr(page) + 0xabc, kernel.Mapping{Phys: 0x40000abc + mem.PhysAddr(page), Size: page - 0xabc}},
+				{
+					"block", base + 1<<30 + mem.VirtAddr(block) + 0x12345,
+					kernel.Mapping{Phys: 0x60012345 + mem.PhysAddr(block), Size: block - 0x12345},
+				},
+				{"kernel image", m.Image(0x201000), kernel.Mapping{Phys: 0x1201000, Size: inImage}},
 			} {
 				got, err := k.Lookup(tc.va)
 				if err != nil || got != tc.want {
 					t.Errorf("%s: got %+v, %v, want %+v", tc.name, got, err, tc.want)
 				}
+			}
+			if page != kerneltest.PageSize {
+				return
+			}
+			m.Map(base+2<<30, 0x80000000, 1<<30, 30)
+			want := kernel.Mapping{Phys: 0x92345678, Size: 1<<30 - 0x12345678}
+			if got, err := open(t, m).Lookup(base + 2<<30 + 0x12345678); err != nil || got != want {
+				t.Errorf("1 GiB: got %+v, %v, want %+v", got, err, want)
 			}
 		})
 	}
@@ -91,14 +123,21 @@ func TestTranslateUnmapped(t *testing.T) {
 	}
 }
 
-// The output addresses of LPA2 have bits where other kernels have attributes.
-func TestLPA2OutputAddress(t *testing.T) {
-	const high = mem.PhysAddr(0xd_1234_5678_9000) // bits 51, 50 and 48 set
+// The output addresses of LPA2, and of LPA with pages of 64 KiB, have bits where other kernels have
+// attributes or zeros.
+func TestHighOutputAddress(t *testing.T) {
+	const high = mem.PhysAddr(0xd_1234_5670_0000) // bits 51, 50 and 48 set
 	base := mem.VirtAddr(0xfff8000000000000)
-	m := kerneltest.NewARM64(52)
-	m.Map(base, high, 4096, 12)
-	if got, err := open(t, m).Translate(base + 5); err != nil || got != high+5 {
-		t.Errorf("got %v, %v, want %v", got, err, high+5)
+	for _, shift := range []uint{12, 14, 16} {
+		m := kerneltest.NewARM64Pages(shift, 52, 52)
+		m.Map(base, high, 1<<shift, shift)
+		m.Map(base+1<<40, 0xd_1234_4000_0000, 1<<m.LevelShift(1), m.LevelShift(1))
+		if got, err := open(t, m).Translate(base + 5); err != nil || got != high+5 {
+			t.Errorf("pages of %d: got %v, %v, want %v", 1<<shift, got, err, high+5)
+		}
+		if got, err := open(t, m).Translate(base + 1<<40 + 5); err != nil || got != 0xd_1234_4000_0005 {
+			t.Errorf("blocks over pages of %d: got %v, %v", 1<<shift, got, err)
+		}
 	}
 }
 
@@ -176,16 +215,10 @@ func TestLoopingPageTables(t *testing.T) {
 	for name, build := range machines {
 		m := build()
 		va := m.Image(0)
-		top := 3
-		if strings.Contains(name, "5 levels") || strings.Contains(name, "52") {
-			top = 4
-		} else if strings.Contains(name, "39") {
-			top = 2
-		}
-		at := m.EntryAddr(va, top)
-		m.Write(at, kerneltest.Uint64(uint64(at&^4095)|3|m.EntryBits))
+		at := m.EntryAddr(va, m.Levels()-1)
+		m.Write(at, kerneltest.Uint64(uint64(at&^mem.PhysAddr(m.PageSize()-1))|3|m.EntryBits))
 		k := open(t, m)
-		if len(k.Warnings()) == 0 {
+		if len(k.Warnings()) == 0 || k.Verified() {
 			t.Errorf("%s: no warning about tables that do not map themselves", name)
 		}
 		_, _ = k.Translate(va) // ends
@@ -213,7 +246,9 @@ func TestUnsupported(t *testing.T) {
 	for name, change := range map[string]func(*kernel.Config){
 		"machine":         func(c *kernel.Config) { c.Machine = elf.EM_S390 },
 		"byte order":      func(c *kernel.Config) { c.ByteOrder = binary.BigEndian },
-		"page size":       func(c *kernel.Config) { c.PageSize = 65536 },
+		"page size":       func(c *kernel.Config) { c.PageSize = 65536; c.Info = kerneltest.NewARM64Pages(16, 48, 48).Info },
+		"other page size": func(c *kernel.Config) { c.Info = kerneltest.NewARM64Pages(14, 48, 48).Info },
+		"8 KiB on arm64":  func(c *kernel.Config) { c.PageSize = 8192; c.Machine = elf.EM_AARCH64; c.Info = kerneltest.NewInfo() },
 		"absurd page":     func(c *kernel.Config) { c.PageSize = 3 },
 		"no VMCOREINFO":   func(c *kernel.Config) { c.Info = kerneltest.NewInfo() },
 		"arm64 no info":   func(c *kernel.Config) { c.Info, c.Machine = kerneltest.NewInfo(), elf.EM_AARCH64 },
@@ -226,8 +261,12 @@ func TestUnsupported(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if k.Supported() || len(k.Warnings()) == 0 {
+		if k.Supported() || k.Verified() || len(k.Warnings()) == 0 {
 			t.Errorf("%s: supported %v, warnings %q", name, k.Supported(), k.Warnings())
+		}
+		// Frames of RAM are counted in the dump's pages, understood or not.
+		if size := cfg.PageSize; size > 3 && 1<<k.PageShift() != size {
+			t.Errorf("%s: pages of %d bytes, want %d", name, 1<<k.PageShift(), size)
 		}
 		if _, err := k.Translate(0xffff888000000000); !errors.Is(err, kernel.ErrNoPageTables) {
 			t.Errorf("%s: got %v", name, err)
@@ -286,6 +325,7 @@ func FuzzPageTables(f *testing.F) {
 		builders := []func() *kerneltest.Machine{
 			machines["x86_64 4 levels"], machines["x86_64 5 levels"],
 			machines["arm64 39 bits"], machines["arm64 48 bits"], machines["arm64 52 bits"],
+			machines["arm64 16 KiB 52 bits"], machines["arm64 64 KiB 48 of 52"],
 		}
 		m := builders[int(which)%len(builders)]()
 		m.Write(0x1200000, bytes.Repeat(kerneltest.Uint64(entry), 512))

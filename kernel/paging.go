@@ -27,9 +27,10 @@ func (e *FaultError) Error() string {
 func (e *FaultError) Unwrap() error { return e.Err }
 
 const (
-	entrySize    = 8   // bytes of a page table entry on both architectures
-	tableBits    = 9   // address bits that one level of 4 KiB tables translates
-	cachedTables = 128 // pages of page tables kept: 512 KiB
+	entrySize    = 8       // bytes of a page table entry on both architectures
+	entryShift   = 3       // its binary logarithm
+	pieceSize    = 4 << 10 // bytes of page tables that are read at once, whatever a table has
+	cachedPieces = 128     // of those are kept: 512 KiB
 )
 
 // entryKind is what a page table entry turned out to be.
@@ -41,11 +42,13 @@ const (
 	entryPage // a page or a larger block
 )
 
-// paging is a set of kernel page tables of 4 KiB pages.
+// paging is a set of kernel page tables. A table fills a page of 1<<shift bytes, so that each
+// level translates shift-3 bits of an address.
 type paging struct {
 	memory  PhysReader
 	root    mem.PhysAddr
-	levels  int          // 3 to 5
+	shift   uint         // log2 of the page size, that of the granule in arm64's words
+	levels  int          // 2 to 5
 	topBits uint         // address bits that the root table translates
 	lowest  mem.VirtAddr // addresses below are not the kernel's
 	// decode tells kind and output address of the entry at a level. For blocks
@@ -53,13 +56,21 @@ type paging struct {
 	decode func(entry uint64, level int) (entryKind, uint64)
 
 	mu    sync.Mutex
-	cache [cachedTables]*tablePage // by page frame, direct mapped
+	cache [cachedPieces]*tablePiece // by address, direct mapped
 }
 
-// tablePage is one page of memory that holds page tables.
-type tablePage struct {
+// tablePiece is a piece of memory that holds page tables.
+type tablePiece struct {
 	addr mem.PhysAddr
-	data [pageSize]byte
+	data [pieceSize]byte
+}
+
+// levelBits returns how many bits of an address a table below the root translates.
+func (g *paging) levelBits() uint { return g.shift - entryShift }
+
+// levelShift returns the lowest of the address bits that a table at a level translates.
+func (g *paging) levelShift(level int) uint {
+	return g.shift + g.levelBits()*uint(level)
 }
 
 // walk returns the mapping that holds va, from va to its end.
@@ -69,8 +80,7 @@ func (g *paging) walk(va mem.VirtAddr) (Mapping, error) {
 	}
 	table := uint64(g.root)
 	for level := g.levels - 1; level >= 0; level-- {
-		shift := uint(pageShift + tableBits*level)
-		width := uint(tableBits)
+		shift, width := g.levelShift(level), g.levelBits()
 		if level == g.levels-1 {
 			width = g.topBits
 		}
@@ -98,17 +108,17 @@ func (g *paging) walk(va mem.VirtAddr) (Mapping, error) {
 
 // entry returns the page table entry at physical address a.
 func (g *paging) entry(a mem.PhysAddr) (uint64, error) {
-	page, offset := a&^(pageSize-1), a&(pageSize-1)
-	if offset > pageSize-entrySize { // only where VMCOREINFO gave an odd root
+	piece, offset := a&^(pieceSize-1), a&(pieceSize-1)
+	if offset > pieceSize-entrySize { // only where VMCOREINFO gave an odd root
 		return 0, ErrNotMapped
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	slot := &g.cache[page>>pageShift%cachedTables]
-	if *slot == nil || (*slot).addr != page {
-		fresh := new(tablePage)
-		fresh.addr = page
-		if err := g.memory.ReadPhys(fresh.data[:], page); err != nil {
+	slot := &g.cache[piece/pieceSize%cachedPieces]
+	if *slot == nil || (*slot).addr != piece {
+		fresh := new(tablePiece)
+		fresh.addr = piece
+		if err := g.memory.ReadPhys(fresh.data[:], piece); err != nil {
 			return 0, err
 		}
 		*slot = fresh
@@ -116,34 +126,28 @@ func (g *paging) entry(a mem.PhysAddr) (uint64, error) {
 	return binary.LittleEndian.Uint64((*slot).data[offset:]), nil
 }
 
-// selfMapped reports whether the tables map the symbol of their root to the root
-// itself, which tells right tables from any other memory.
-func (g *paging) selfMapped(symbol mem.VirtAddr) bool {
-	m, err := g.walk(symbol)
-	return err == nil && m.Phys == g.root
-}
-
-// choose tries roots in order and takes the first whose tables map themselves.
-// When none does, it takes the first that can be read at all, and says so. It
-// returns the index of the root taken, -1 for none.
-func (k *Kernel) choose(symbol mem.VirtAddr, roots []mem.PhysAddr, make func(mem.PhysAddr) *paging) int {
-	readable := -1
-	for i, root := range roots {
-		g := make(root)
-		if g.selfMapped(symbol) {
-			k.paging = g
+// choose takes the first of the page tables that map the symbol of their root to the root itself, which
+// tells right tables from any other memory. When none do, it takes those that lead to a page which the
+// dump lacks, or else the first that can be read at all, and says so. It returns the index of those
+// taken, -1 for none.
+func (k *Kernel) choose(symbol mem.VirtAddr, tables []*paging) int {
+	readable, cut := -1, false
+	for i, g := range tables {
+		m, err := g.walk(symbol)
+		if err == nil && m.Phys == g.root {
+			k.paging, k.verified = g, true
 			return i
 		}
-		if _, err := g.entry(root); err == nil && readable < 0 {
-			readable = i
+		if _, rootErr := g.entry(g.root); rootErr == nil && (readable < 0 || isReadFault(err) && !cut) {
+			readable, cut = i, isReadFault(err)
 		}
 	}
 	if readable < 0 {
 		k.warnf("the page tables of SYMBOL(swapper_pg_dir)=%v cannot be read: addresses cannot be translated", symbol)
 		return -1
 	}
-	k.paging = make(roots[readable])
-	k.warnf("the page tables at %v do not map themselves: translations may be wrong", roots[readable])
+	k.paging = tables[readable]
+	k.warnf("the page tables at %v do not map themselves: translations may be wrong", k.paging.root)
 	return readable
 }
 

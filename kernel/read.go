@@ -13,7 +13,7 @@ type Mapping struct {
 }
 
 // Lookup returns where virtual address va lies in memory and how far memory goes
-// on from there: to the end of the page, or of the block of 2 MiB or 1 GiB, that
+// on from there: to the end of the page, or of the block (of 2 MiB to 1 GiB), that
 // maps it. Errors are *FaultError.
 func (k *Kernel) Lookup(va mem.VirtAddr) (Mapping, error) {
 	if k.paging == nil {

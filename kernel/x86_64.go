@@ -10,7 +10,8 @@ const (
 	x86ImageSize    = 1 << 30                          // KERNEL_IMAGE_SIZE with KASLR
 	x86Present      = 1 << 0                           // _PAGE_PRESENT
 	x86PSE          = 1 << 7                           // _PAGE_PSE: a large page at levels 1 and 2
-	x86AddrMask     = 1<<52 - 1<<pageShift             // address bits of an entry
+	x86PageShift    = 12                               // PAGE_SHIFT
+	x86AddrMask     = 1<<52 - 1<<x86PageShift          // address bits of an entry
 	x86LargestLevel = 2                                // a 1 GiB page in the PUD
 	x86KernelHalf4  = mem.VirtAddr(1<<64 - 1<<47)
 	x86KernelHalf5  = mem.VirtAddr(1<<64 - 1<<56)
@@ -20,6 +21,10 @@ const (
 func (k *Kernel) setupX86() {
 	bases := k.x86PhysBases()
 	k.setX86PhysBase(bases[0])
+	if k.shift != x86PageShift {
+		k.warnf("page size %d is not one of x86_64: addresses cannot be translated", 1<<k.shift)
+		return
+	}
 	symbol, ok := k.rootSymbol("swapper_pg_dir", "init_top_pgt", "init_level4_pgt")
 	if !ok {
 		return
@@ -28,11 +33,11 @@ func (k *Kernel) setupX86() {
 		k.warnf("SYMBOL(swapper_pg_dir)=%v is not in the kernel image: addresses cannot be translated", symbol)
 		return
 	}
-	roots := make([]mem.PhysAddr, len(bases))
-	for i, base := range bases {
-		roots[i] = mem.PhysAddr(uint64(symbol-x86ImageStart) + base)
+	var tables []*paging
+	for _, base := range bases {
+		tables = append(tables, k.x86Paging(mem.PhysAddr(uint64(symbol-x86ImageStart)+base)))
 	}
-	if i := k.choose(symbol, roots, k.x86Paging); i > 0 {
+	if i := k.choose(symbol, tables); i > 0 {
 		k.warnf("NUMBER(phys_base)=%#x is wrong, using %#x", bases[0], bases[i])
 		k.setX86PhysBase(bases[i])
 	}
@@ -70,7 +75,8 @@ func (k *Kernel) x86PhysBases() []uint64 {
 
 // x86Paging returns the page tables at root.
 func (k *Kernel) x86Paging(root mem.PhysAddr) *paging {
-	g := &paging{memory: k.cfg.Memory, root: root, levels: 4, topBits: tableBits, lowest: x86KernelHalf4}
+	g := &paging{memory: k.cfg.Memory, root: root, shift: x86PageShift, levels: 4, lowest: x86KernelHalf4}
+	g.topBits = g.levelBits()
 	if n, ok := k.cfg.Info.Number("pgtable_l5_enabled"); ok && n != 0 {
 		g.levels, g.lowest = 5, x86KernelHalf5
 	}

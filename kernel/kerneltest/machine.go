@@ -2,6 +2,7 @@ package kerneltest
 
 import (
 	"debug/elf"
+	"fmt"
 
 	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/mem"
@@ -31,8 +32,12 @@ type Machine struct {
 	// EntryBits are or'ed into every page table entry (the SME bit, say).
 	EntryBits uint64
 
+	shift     uint // log2 of the page size
 	levels    int
+	rootBits  uint // address bits for which the root table is made
 	text      mem.VirtAddr
+	direct    mem.VirtAddr // of physical address 0 in the direct map
+	vmemmap   mem.VirtAddr // of the struct page of frame 0
 	root      mem.PhysAddr
 	nextTable mem.PhysAddr
 	nextHeap  mem.PhysAddr
@@ -41,7 +46,7 @@ type Machine struct {
 
 // NewX86 returns an x86_64 machine with 4 or 5 levels of page tables.
 func NewX86(levels int) *Machine {
-	m := newMachine(elf.EM_X86_64, levels, X86Text)
+	m := newMachine(elf.EM_X86_64, 12, uint(12+9*levels), X86Text)
 	phys := uint64(imagePhys)
 	m.Numbers["phys_base"] = int64(phys - uint64(X86Text-0xffffffff80000000))
 	if levels == 5 {
@@ -55,35 +60,74 @@ func NewX86(levels int) *Machine {
 
 // NewARM64 returns an arm64 machine with pages of 4 KiB that runs with vaBits bits
 // of address; with 52 it uses LPA2.
-func NewARM64(vaBits int) *Machine {
-	levels := (vaBits - 12 + 8) / 9
-	m := newMachine(elf.EM_AARCH64, levels, ARMText)
-	m.lpa2 = vaBits == 52
-	m.Numbers["VA_BITS"] = int64(vaBits)
+func NewARM64(vaBits int) *Machine { return NewARM64Pages(12, vaBits, vaBits) }
+
+// NewARM64Pages returns an arm64 machine with pages of 1<<shift bytes (12, 14 or 16) whose kernel is
+// built for builtBits bits of address and runs with vaBits. With 52 it uses LPA2, with pages of 64 KiB
+// LVA; these keep the root table of what they are built for (TTBR1_BADDR_4852_OFFSET in
+// arch/arm64/include/asm/pgtable-hwdef.h), the others make do with fewer levels.
+func NewARM64Pages(shift uint, builtBits, vaBits int) *Machine {
+	rootBits := uint(vaBits)
+	if shift == 16 {
+		rootBits = uint(builtBits)
+	}
+	lowest := mem.VirtAddr(^uint64(0) << vaBits)
+	text := ARMText
+	if vaBits < 48 { // the image must lie in what the tables can map
+		text = lowest + 0x8000000
+	}
+	m := newMachine(elf.EM_AARCH64, shift, rootBits, text)
+	if vaBits < 48 {
+		m.direct, m.vmemmap = lowest+1<<(vaBits-2), lowest+1<<(vaBits-1)
+	}
+	m.lpa2 = vaBits == 52 && shift != 16
+	m.Numbers["VA_BITS"] = int64(builtBits)
 	m.Numbers["TCR_EL1_T1SZ"] = int64(64 - vaBits)
 	m.Numbers["PHYS_OFFSET"] = 0
-	if vaBits < 48 { // the image must lie in what the tables can map
-		m.text = mem.VirtAddr(^uint64(0)<<vaBits) + 0x8000000
-	}
 	m.Numbers["kimage_voffset"] = int64(uint64(m.text) - uint64(imagePhys)) //nolint:gosec // a bit pattern
 	m.mapImage()
 	return m
 }
 
-func newMachine(t elf.Machine, levels int, text mem.VirtAddr) *Machine {
+func newMachine(t elf.Machine, shift, rootBits uint, text mem.VirtAddr) *Machine {
 	m := &Machine{
-		Info: NewInfo(), Type: t, levels: levels, text: text,
+		Info: NewInfo(), Type: t, shift: shift, rootBits: rootBits, text: text, direct: X86Direct, vmemmap: Vmemmap,
 		root: rootPhys, nextTable: tablePhys, nextHeap: heapPhys,
 	}
-	m.Write(m.root, make([]byte, PageSize))
+	m.levels = int((rootBits - shift + m.tableShift() - 1) / m.tableShift())
+	m.Strings["PAGESIZE"] = fmt.Sprint(m.PageSize())
+	m.Write(m.root, make([]byte, m.PageSize()))
 	return m
+}
+
+// PageSize returns the machine's page size in bytes.
+func (m *Machine) PageSize() int { return 1 << m.shift }
+
+// Levels returns how many levels the page tables have.
+func (m *Machine) Levels() int { return m.levels }
+
+// tableShift is how many bits of an address a full table translates.
+func (m *Machine) tableShift() uint { return m.shift - 3 }
+
+// LevelShift returns the binary logarithm of what an entry at a level maps; 0 is the last level.
+func (m *Machine) LevelShift(level int) uint {
+	return m.shift + m.tableShift()*uint(level)
+}
+
+// blockShift is the size with which memory is mapped: blocks of 2 MiB with pages of 4 KiB, else pages,
+// since the blocks of other pages are larger than all that is mapped here.
+func (m *Machine) blockShift() uint {
+	if m.shift == 12 {
+		return 21
+	}
+	return m.shift
 }
 
 // mapImage maps the kernel image, the top page table in it.
 func (m *Machine) mapImage() {
 	m.Symbols["swapper_pg_dir"] = uint64(m.ImageAddr(m.root))
 	m.Symbols["_stext"] = uint64(m.text)
-	m.Map(m.text, imagePhys, imageSize, 21)
+	m.Map(m.text, imagePhys, imageSize, m.blockShift())
 }
 
 // ImageAddr returns the virtual address of a physical one in the kernel image.
@@ -98,10 +142,11 @@ func (m *Machine) Image(offset uint64) mem.VirtAddr {
 
 // Config returns what describes the machine to kernel.New.
 func (m *Machine) Config() kernel.Config {
-	return kernel.Config{Memory: &m.Memory, Info: m.Info, Machine: m.Type, PageSize: PageSize, TextSegments: m.Segments}
+	return kernel.Config{Memory: &m.Memory, Info: m.Info, Machine: m.Type, PageSize: m.PageSize(), TextSegments: m.Segments}
 }
 
-// Map maps size bytes at va to pa with entries of 1<<shift bytes: 12, 21 or 30.
+// Map maps size bytes at va to pa with entries of 1<<shift bytes, one of LevelShift (with pages of
+// 4 KiB 12, 21 or 30).
 func (m *Machine) Map(va mem.VirtAddr, pa mem.PhysAddr, size uint64, shift uint) {
 	for done := uint64(0); done < size; done += 1 << shift {
 		m.mapOne(va+mem.VirtAddr(done), pa+mem.PhysAddr(done), shift)
@@ -112,7 +157,7 @@ func (m *Machine) mapOne(va mem.VirtAddr, pa mem.PhysAddr, shift uint) {
 	table := m.root
 	for level := m.levels - 1; ; level-- {
 		at := table + m.index(va, level)*8
-		if bits := uint(12 + 9*level); bits == shift {
+		if m.LevelShift(level) == shift {
 			m.Write(at, Uint64(m.leaf(pa, level)))
 			return
 		}
@@ -120,15 +165,14 @@ func (m *Machine) mapOne(va mem.VirtAddr, pa mem.PhysAddr, shift uint) {
 	}
 }
 
-// index returns the place of va's entry in a table. The top level of arm64 has
-// fewer entries than a page holds, which a mask of 9 bits ignores for addresses
-// whose upper bits are all set; so the number of bits is the machine's.
+// index returns the place of va's entry in a table. The root table translates what is left of the
+// bits that it is made for.
 func (m *Machine) index(va mem.VirtAddr, level int) mem.PhysAddr {
-	bits := uint(9)
-	if m.Type == elf.EM_AARCH64 && level == m.levels-1 {
-		bits = uint(m.Numbers["VA_BITS"]) - uint(12+9*level) //nolint:gosec // 1 to 9
+	bits := m.tableShift()
+	if level == m.levels-1 {
+		bits = m.rootBits - m.LevelShift(level)
 	}
-	return mem.PhysAddr(uint64(va) >> uint(12+9*level) & (1<<bits - 1))
+	return mem.PhysAddr(uint64(va) >> m.LevelShift(level) & (1<<bits - 1))
 }
 
 // EntryAddr returns where the entry of va at a level (0 is the last) lies.
@@ -148,11 +192,11 @@ func (m *Machine) table(at mem.PhysAddr) mem.PhysAddr {
 		panic(err)
 	}
 	if entry := leUint64(b[:]); entry != 0 {
-		return mem.PhysAddr(entry & (1<<48 - 1<<12) &^ m.EntryBits)
+		return mem.PhysAddr(entry & (1<<48 - 1<<m.shift) &^ m.EntryBits)
 	}
 	next := m.nextTable
-	m.nextTable += PageSize
-	m.Write(next, make([]byte, PageSize))
+	m.nextTable += mem.PhysAddr(m.PageSize()) //nolint:gosec // positive
+	m.Write(next, make([]byte, m.PageSize()))
 	m.Write(at, Uint64(uint64(next)|m.tableBits()))
 	return next
 }
@@ -173,11 +217,14 @@ func (m *Machine) leaf(pa mem.PhysAddr, level int) uint64 {
 		}
 		return entry
 	}
-	entry := uint64(pa)&(1<<50-1) | 0x78<<48&^(3<<50) | 0x401 | m.EntryBits
-	if m.lpa2 {
-		entry |= uint64(pa) >> 50 << 8
-	} else {
-		entry |= 3 << 8 // inner shareable
+	entry := uint64(0x78)<<48&^(3<<50) | 0x401 | m.EntryBits
+	switch {
+	case m.lpa2:
+		entry |= uint64(pa)&(1<<50-1) | uint64(pa)>>50<<8
+	case m.shift == 16:
+		entry |= uint64(pa)&(1<<48-1) | uint64(pa)>>48<<12 | 3<<8
+	default:
+		entry |= uint64(pa) | 3<<8 // inner shareable
 	}
 	if level == 0 {
 		entry |= 2

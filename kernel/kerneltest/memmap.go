@@ -9,13 +9,13 @@ import (
 // How the memory map of a machine here is built.
 const (
 	Vmemmap          = mem.VirtAddr(0xffffea0000000000) // struct page of frame 0 (mapped with 2 MiB)
-	SectionBits      = 27                               // 128 MiB, as x86_64 has it
+	SectionBits      = 27                               // 128 MiB, as x86_64 and arm64 have it
 	PagesPerSection  = 1 << (SectionBits - 12)
 	StructPage       = 64 // bytes
 	memSection       = 16 // bytes of struct mem_section
-	sectionsPerRoot  = PageSize / memSection
 	maxPhysmemBits   = 46
-	sectionHasMemmap = 3 // SECTION_MARKED_PRESENT | SECTION_HAS_MEM_MAP
+	section64K       = 29 // SECTION_SIZE_BITS of arm64 with pages of 64 KiB (arch/arm64/include/asm/sparsemem.h)
+	sectionHasMemmap = 3  // SECTION_MARKED_PRESENT | SECTION_HAS_MEM_MAP
 	sectionEarly     = 1 << 3
 )
 
@@ -61,23 +61,41 @@ type Memmap struct {
 	m     *Machine
 	types Types
 	table mem.VirtAddr
+	maps  map[uint64]mem.PhysAddr // where the struct pages of a section lie
 }
 
 // AddMemmap gives the machine an empty mem_section table and the VMCOREINFO that
 // goes with it and with types.
 func (m *Machine) AddMemmap(types Types, maxSections uint64) *Memmap {
-	roots := (maxSections + sectionsPerRoot - 1) / sectionsPerRoot
-	mm := &Memmap{m: m, types: types, table: m.heap(roots * 8)}
+	perRoot := m.sectionsPerRoot()
+	roots := (maxSections + perRoot - 1) / perRoot
+	mm := &Memmap{m: m, types: types, table: m.heap(roots * 8), maps: map[uint64]mem.PhysAddr{}}
 	m.Symbols["mem_section"] = uint64(mm.table)
-	m.Lengths["mem_section"] = 1 << (maxPhysmemBits - SectionBits) / sectionsPerRoot
+	m.Lengths["mem_section"] = 1 << (maxPhysmemBits - m.sectionBits()) / perRoot
 	m.Sizes["mem_section"] = memSection
 	m.Offsets["mem_section.section_mem_map"] = 0
-	m.Numbers["SECTION_SIZE_BITS"] = SectionBits
+	m.Numbers["SECTION_SIZE_BITS"] = int64(m.sectionBits()) //nolint:gosec // 27 or 29
 	m.Numbers["MAX_PHYSMEM_BITS"] = maxPhysmemBits
-	m.Lengths["zone.free_area"] = 11
+	m.Lengths["zone.free_area"] = m.Orders()
 	mm.describePage()
 	return mm
 }
+
+func (m *Machine) sectionBits() uint {
+	if m.shift == 16 {
+		return section64K
+	}
+	return SectionBits
+}
+
+// Orders returns how many orders of free blocks the machine's kernel has: CONFIG_ARCH_FORCE_MAX_ORDER
+// of arm64 and one more.
+func (m *Machine) Orders() uint64 { return map[uint]uint64{12: 11, 14: 12, 16: 14}[m.shift] }
+
+// SectionPages returns the number of page frames of a section.
+func (m *Machine) SectionPages() uint64 { return 1 << (m.sectionBits() - m.shift) }
+
+func (m *Machine) sectionsPerRoot() uint64 { return uint64(m.PageSize() / memSection) } //nolint:gosec // positive
 
 func (mm *Memmap) describePage() {
 	info := mm.m.Info
@@ -112,8 +130,8 @@ func (mm *Memmap) describePage() {
 // heap allocates memory in the direct map.
 func (m *Machine) heap(size uint64) mem.VirtAddr {
 	pa := m.Alloc(size)
-	va := X86Direct + mem.VirtAddr(pa)
-	m.Map(va, pa, (size+1<<21-1)&^(1<<21-1), 21)
+	va := m.direct + mem.VirtAddr(pa)
+	m.Map(va, pa, (size+1<<21-1)&^(1<<21-1), m.blockShift())
 	return va
 }
 
@@ -124,17 +142,18 @@ func (m *Machine) AddSections(sections ...uint64) {
 	mm := &Memmap{m: m, table: m.heap(PageSize)}
 	m.Symbols["mem_section"] = uint64(mm.table)
 	for _, nr := range sections {
-		mm.SetSection(nr, uint64(Vmemmap)|sectionHasMemmap|sectionEarly)
+		mm.SetSection(nr, uint64(m.vmemmap)|sectionHasMemmap|sectionEarly)
 	}
 }
 
 // AddSection gives section nr struct pages, all of the kernel's own, and returns
 // where they lie in memory.
 func (mm *Memmap) AddSection(nr uint64) mem.PhysAddr {
-	pa := mm.m.Alloc(PagesPerSection * StructPage)
-	mm.MapSection(nr, pa, 21)
-	for i := range uint64(PagesPerSection) {
-		mm.Set(mem.PFN(nr*PagesPerSection+i), Page{})
+	n := mm.m.SectionPages()
+	pa := mm.m.Alloc(n * StructPage)
+	mm.MapSection(nr, pa, mm.m.blockShift())
+	for i := range n {
+		mm.Set(mem.PFN(nr*n+i), Page{})
 	}
 	return pa
 }
@@ -142,30 +161,32 @@ func (mm *Memmap) AddSection(nr uint64) mem.PhysAddr {
 // MapSection says that the struct pages of section nr lie at pa, mapped with
 // entries of 1<<shift bytes.
 func (mm *Memmap) MapSection(nr uint64, pa mem.PhysAddr, shift uint) {
-	va := Vmemmap + mem.VirtAddr(nr*PagesPerSection*StructPage)
-	mm.m.Map(va, pa, max(PagesPerSection*StructPage, uint64(1)<<shift), shift)
+	size := mm.m.SectionPages() * StructPage
+	mm.m.Map(mm.m.vmemmap+mem.VirtAddr(nr*size), pa, max(size, uint64(1)<<shift), shift)
+	mm.maps[nr] = pa
 	// Every section's map is stored less the section's first frame: in a virtual
 	// memory map the result is the same for all.
-	mm.SetSection(nr, uint64(Vmemmap)|sectionHasMemmap|sectionEarly)
+	mm.SetSection(nr, uint64(mm.m.vmemmap)|sectionHasMemmap|sectionEarly)
 }
 
 // SetSection writes section_mem_map of section nr.
 func (mm *Memmap) SetSection(nr, value uint64) {
-	slot := mm.table + mem.VirtAddr(nr/sectionsPerRoot*8)
+	perRoot := mm.m.sectionsPerRoot()
+	slot := mm.table + mem.VirtAddr(nr/perRoot*8)
 	root := mm.readUint64(slot)
 	if root == 0 {
-		root = uint64(mm.m.heap(PageSize))
-		mm.m.Write(Direct(slot), Uint64(root))
+		root = uint64(mm.m.heap(uint64(mm.m.PageSize()))) //nolint:gosec // positive
+		mm.m.Write(mm.m.Direct(slot), Uint64(root))
 	}
-	mm.m.Write(Direct(mem.VirtAddr(root+nr%sectionsPerRoot*memSection)), Uint64(value))
+	mm.m.Write(mm.m.Direct(mem.VirtAddr(root+nr%perRoot*memSection)), Uint64(value))
 }
 
 // Direct returns the physical address of one in the direct map.
-func Direct(va mem.VirtAddr) mem.PhysAddr { return mem.PhysAddr(va - X86Direct) }
+func (m *Machine) Direct(va mem.VirtAddr) mem.PhysAddr { return mem.PhysAddr(va - m.direct) }
 
 func (mm *Memmap) readUint64(va mem.VirtAddr) uint64 {
 	var b [8]byte
-	if err := mm.m.ReadPhys(b[:], Direct(va)); err != nil {
+	if err := mm.m.ReadPhys(b[:], mm.m.Direct(va)); err != nil {
 		panic(err)
 	}
 	return binary.LittleEndian.Uint64(b[:])
@@ -173,12 +194,17 @@ func (mm *Memmap) readUint64(va mem.VirtAddr) uint64 {
 
 // StructPageAddr returns where the struct page of a frame of an added section lies.
 func (mm *Memmap) StructPageAddr(pfn mem.PFN) mem.PhysAddr {
-	va := Vmemmap + mem.VirtAddr(pfn)*StructPage
-	var b [8]byte
-	if err := mm.m.ReadPhys(b[:], mm.m.EntryAddr(va, 1)); err != nil {
-		panic(err)
+	n := mem.PFN(mm.m.SectionPages())
+	pa, ok := mm.maps[uint64(pfn/n)]
+	if !ok {
+		panic("a frame of no section")
 	}
-	return mem.PhysAddr(binary.LittleEndian.Uint64(b[:])&(1<<52-1<<21)) + mem.PhysAddr(va&(1<<21-1))
+	return pa + mem.PhysAddr(pfn%n*StructPage)
+}
+
+// StructPageVirt returns where the kernel sees the struct page of a frame.
+func (mm *Memmap) StructPageVirt(pfn mem.PFN) mem.VirtAddr {
+	return mm.m.vmemmap + mem.VirtAddr(pfn)*StructPage
 }
 
 // Bytes returns the struct page of p.
@@ -208,7 +234,7 @@ func (mm *Memmap) SetCompound(pfn mem.PFN, order uint8, head Page, hugetlb bool)
 		head.Type = mm.types.Hugetlb
 	}
 	mm.Set(pfn, head)
-	tail := uint64(Vmemmap) + uint64(pfn)*StructPage | 1
+	tail := uint64(mm.StructPageVirt(pfn)) | 1
 	for i := mem.PFN(1); i < 1<<order; i++ {
 		mm.Set(pfn+i, Page{Head: tail, Mapping: 0xdead000000000400})
 	}

@@ -15,7 +15,8 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// PageSize is the page size of all machines here.
+// PageSize is the page size of all machines here but those of NewARM64Pages, and how much memory
+// comes and goes at once in all of them.
 const PageSize = 4096
 
 // ErrNoMemory is what reading memory that was never written gives.

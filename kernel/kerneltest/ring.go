@@ -66,10 +66,10 @@ func (m *Machine) InstallRing(r RingImage) {
 // place stores b in fresh pages of the direct map, with nothing behind the last.
 func (m *Machine) place(b []byte) mem.VirtAddr {
 	pa := m.nextHeap
-	va := X86Direct + mem.VirtAddr(pa)
-	size := uint64(len(b)+2*PageSize) &^ (PageSize - 1)
+	va := m.direct + mem.VirtAddr(pa)
+	size := uint64(len(b)+2*m.PageSize()) &^ uint64(m.PageSize()-1) //nolint:gosec // positive
 	m.nextHeap += mem.PhysAddr(size+1<<21) &^ (1<<21 - 1)
-	m.Map(va, pa, size, 12)
+	m.Map(va, pa, size, m.shift)
 	m.Write(pa, b)
 	return va
 }

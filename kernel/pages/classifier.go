@@ -19,7 +19,6 @@ type Classifier struct {
 	layout   layout
 	sections *sections // nil when the memory map cannot be found: all is Kernel
 	memmap   []mem.Extent
-	limit    mem.PFN // frames from here on have no struct page and never had
 
 	mu       sync.Mutex
 	warnings []string
@@ -34,13 +33,17 @@ func New(k *kernel.Kernel, ram []mem.Range) (*Classifier, error) {
 	if k == nil {
 		return nil, errors.New("pages: no kernel given")
 	}
-	c := &Classifier{k: k, limit: math.MaxUint64}
+	c := &Classifier{k: k}
 	c.ram, c.headless = ramFrames(ram, k.PageShift())
 	if len(c.ram) == 0 {
 		return c, nil
 	}
 	if !k.Supported() {
 		c.warnf("the kernel's page tables are not known: no page can be excluded")
+		return c, nil
+	}
+	if !k.Verified() {
+		c.warnf("the kernel's page tables cannot be trusted: no page can be excluded")
 		return c, nil
 	}
 	var ok bool
@@ -52,7 +55,6 @@ func New(k *kernel.Kernel, ram []mem.Range) (*Classifier, error) {
 		c.sections = nil
 		return c, nil
 	}
-	c.findLimit(last)
 	c.findMemmap()
 	return c, nil
 }
@@ -71,44 +73,47 @@ func (c *Classifier) Warnings() []string {
 	return slices.Clone(c.warnings)
 }
 
-// findLimit finds the end of the last section that has struct pages. What RAM
-// lies behind it the kernel was told not to use (mem= on its command line), and
-// makedumpfile leaves it out. A section that cannot be read counts as having them.
-func (c *Classifier) findLimit(last mem.PFN) {
-	const maxSteps = 1 << 20 // 128 TiB of sections
-	nr := c.sections.number(last)
-	for range maxSteps {
-		if _, ok, err := c.sections.memmap(nr); ok || err != nil {
-			c.limit = c.sections.start(nr + 1)
-			return
-		}
-		if nr == 0 {
-			return
-		}
-		nr--
-	}
-}
-
-// findMemmap finds the frames that hold the struct pages of sections with RAM.
+// findMemmap finds the frames that hold the struct pages of sections with RAM, and tells of RAM
+// without any.
 func (c *Classifier) findMemmap() {
 	var m memmapExtents
-	done := uint64(math.MaxUint64)
+	var bare mem.Extent // of RAM without struct pages: the first frame, and how many in all
+	done, known := uint64(math.MaxUint64), false
 	c.eachSection(func(e mem.Extent) bool {
-		nr := c.sections.number(e.Start)
-		if nr == done {
-			return true
+		if nr := c.sections.number(e.Start); nr != done {
+			done = nr
+			var va mem.VirtAddr
+			if va, known = c.findSection(nr, e.Start); known && va != 0 {
+				m.add(c.k, va, c.sections.structPage<<c.sections.shift)
+			}
 		}
-		done = nr
-		if va, ok := c.structPage(c.sections.start(nr)); ok {
-			m.add(c.k, va, c.sections.structPage<<c.sections.shift)
+		if !known {
+			if bare.Count == 0 {
+				bare.Start = e.Start
+			}
+			bare.Count += e.Count
 		}
-		return !m.full
+		return true
 	})
 	m.normalise()
 	c.memmap = m.list
 	if m.full {
 		c.warnf("the memory map lies in more than %d pieces: some of it is sorted as other kernel memory", maxMemmapExtents)
 	}
+	if bare.Count > 0 {
+		c.warnf("%d page frames of RAM, the first of them pfn %d, have no struct page: they are kept", bare.Count, uint64(bare.Start))
+	}
+}
+
+// findSection returns where the struct pages of section nr lie, 0 when that cannot be read, of which
+// it tells by itself for pfn. It reports false for a section that has none.
+func (c *Classifier) findSection(nr uint64, pfn mem.PFN) (mem.VirtAddr, bool) {
+	va, ok, err := c.sections.memmap(nr)
+	if err != nil {
+		c.loseStructPages(pfn, err)
+		return 0, true
+	}
+	return va, ok
 }
 
 // eachSection calls f for the part of each section that is RAM, ascending, until

@@ -7,8 +7,9 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// maxCompoundOrder bounds the order that a struct page is believed to have: with
-// pages of 4 KiB the largest compound page is a hugetlb page of 1 GiB.
+// maxCompoundOrder bounds the order that a struct page is believed to have. The largest compound
+// page is a hugetlb page: of 1 GiB with pages of 4 KiB, on arm64 of 1 GiB with pages of 16 KiB and of
+// 16 GiB with pages of 64 KiB (CONT_PMD_SIZE, arch/arm64/mm/hugetlbpage.c), which is the same order.
 const maxCompoundOrder = 18
 
 const pageMappingAnon = 1 // PAGE_MAPPING_ANON, bit 0 of page->mapping

@@ -14,7 +14,10 @@
 //   - what makes makedumpfile fail, or what it would guess, only makes this package
 //     keep more: a missing or absurd VMCOREINFO key switches off the tests that
 //     need it, a struct page that cannot be read keeps its frames, and a warning
-//     says so.
+//     says so;
+//   - RAM that has no struct pages is kept, and a warning says so. makedumpfile drops what
+//     lies behind the last section that has some, because the kernel was told not to use it
+//     (mem= on its command line). A memory model that is read wrongly looks the same.
 //
 // One rule may surprise: hwpoison and logically offline frames are left out at every
 // level, but of a kernel that cannot mark poisoned pages (without
@@ -69,8 +72,7 @@ const (
 	Free
 	// HWPoison is memory with hardware errors. Reading it can stop the machine.
 	HWPoison
-	// Offline is memory that the kernel does not use: ballooned, hot-unplugged, or
-	// beyond all that it has struct pages for.
+	// Offline is memory that the kernel does not use: ballooned or hot-unplugged.
 	Offline
 
 	// NumClasses is the number of classes.

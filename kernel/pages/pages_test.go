@@ -47,7 +47,10 @@ const (
 )
 
 // samples are the pages of a kernel with the types given.
-func samples(types kerneltest.Types) []sample {
+func samples(types kerneltest.Types) []sample { return samplesOf(types, 9, 11) }
+
+// samplesOf are those of a kernel with huge pages of that order and as many orders of free blocks.
+func samplesOf(types kerneltest.Types, huge, orders uint8) []sample {
 	all := []sample{
 		{name: "kernel", build: one(kerneltest.Page{})},
 		{name: "slab flag", only61: true, build: one(kerneltest.Page{Flags: kerneltest.FlagSlab, Mapping: anon})},
@@ -69,27 +72,27 @@ func samples(types kerneltest.Types) []sample {
 			class: pages.Cache, levels: anyCache,
 		},
 		{name: "swap cache bit means another thing", build: one(kerneltest.Page{Flags: kerneltest.FlagSwapcache, Mapping: file})},
-		{name: "huge page", order: 9, build: compound(9, false, kerneltest.Page{Flags: lru, Mapping: anon}), class: pages.User, levels: pages.LevelUser},
+		{name: "huge page", order: huge, build: compound(huge, false, kerneltest.Page{Flags: lru, Mapping: anon}), class: pages.User, levels: pages.LevelUser},
 		{name: "large folio of cache", order: 4, build: compound(4, false, kerneltest.Page{Flags: lru, Mapping: file}), class: pages.Cache, levels: anyCache},
-		{name: "hugetlb", order: 9, build: compound(9, true, kerneltest.Page{}), class: pages.User, levels: pages.LevelUser},
+		{name: "hugetlb", order: huge, build: compound(huge, true, kerneltest.Page{}), class: pages.User, levels: pages.LevelUser},
 		{name: "compound kernel page", order: 3, build: compound(3, false, kerneltest.Page{})},
 		{
 			name: "order beyond its alignment", order: 4, count: 1, class: pages.User, levels: pages.LevelUser,
 			build: compound(4, false, kerneltest.Page{Flags: lru, Mapping: anon}),
 		},
 		{name: "free", order: 3, build: func(mm *kerneltest.Memmap, pfn mem.PFN) { mm.SetFree(pfn, 3) }, class: pages.Free, levels: pages.LevelFree},
-		{name: "largest free", order: 10, build: func(mm *kerneltest.Memmap, pfn mem.PFN) { mm.SetFree(pfn, 10) }, class: pages.Free, levels: pages.LevelFree},
-		{name: "free with no such order", build: func(mm *kerneltest.Memmap, pfn mem.PFN) { mm.SetFree(pfn, 11) }},
+		{name: "largest free", order: orders - 1, build: func(mm *kerneltest.Memmap, pfn mem.PFN) { mm.SetFree(pfn, uint64(orders-1)) }, class: pages.Free, levels: pages.LevelFree},
+		{name: "free with no such order", build: func(mm *kerneltest.Memmap, pfn mem.PFN) { mm.SetFree(pfn, uint64(orders)) }},
 		{name: "free with an absurd order", build: func(mm *kerneltest.Memmap, pfn mem.PFN) { mm.SetFree(pfn, 1<<40) }},
 		{name: "poisoned", build: one(kerneltest.Page{Flags: kerneltest.FlagHWPoison}), class: pages.HWPoison, always: true},
 		{
 			name: "poisoned cache", build: one(kerneltest.Page{Flags: kerneltest.FlagHWPoison | lru, Mapping: file}),
 			class: pages.Cache, always: true,
 		},
-		{name: "poisoned hugetlb", order: 9, build: compound(9, true, kerneltest.Page{Flags: kerneltest.FlagHWPoison}), class: pages.User, always: true},
+		{name: "poisoned hugetlb", order: huge, build: compound(huge, true, kerneltest.Page{Flags: kerneltest.FlagHWPoison}), class: pages.User, always: true},
 		{name: "offline", build: one(kerneltest.Page{Type: types.Offline}), class: pages.Offline, always: true},
 		{
-			name: "unaccepted", order: 10, only612: true, build: one(kerneltest.Page{Type: types.Unaccepted}),
+			name: "unaccepted", order: orders - 1, only612: true, build: one(kerneltest.Page{Type: types.Unaccepted}),
 			class: pages.Free, levels: pages.LevelFree,
 		},
 	}
@@ -99,9 +102,14 @@ func samples(types kerneltest.Types) []sample {
 // place puts samples into a section, each aligned to 1024 frames, between frames
 // of the kernel's own; one is out of its alignment on purpose.
 func place(mm *kerneltest.Memmap, list []sample) map[mem.PFN]sample {
+	return placeEvery(mm, list, 1024)
+}
+
+// placeEvery is place with another alignment, over as many sections as that takes.
+func placeEvery(mm *kerneltest.Memmap, list []sample, every mem.PFN) map[mem.PFN]sample {
 	at := map[mem.PFN]sample{}
 	for i, s := range list {
-		pfn := mem.PFN(i+1) * 1024
+		pfn := mem.PFN(i+1) * every
 		if s.name == "order beyond its alignment" {
 			pfn += 8
 		}
@@ -139,6 +147,12 @@ func classifier(tb testing.TB, cfg kernel.Config, r []mem.Range) *pages.Classifi
 // once, in order, and that neighbours differ.
 func walk(tb testing.TB, c *pages.Classifier, level pages.DumpLevel, r []mem.Range) []pages.Run {
 	tb.Helper()
+	return walkPages(tb, c, level, r, 12)
+}
+
+// walkPages is walk for pages of 1<<shift bytes.
+func walkPages(tb testing.TB, c *pages.Classifier, level pages.DumpLevel, r []mem.Range, shift uint) []pages.Run {
+	tb.Helper()
 	var runs []pages.Run
 	if err := c.Walk(context.Background(), level, func(run pages.Run) error {
 		runs = append(runs, run)
@@ -148,7 +162,7 @@ func walk(tb testing.TB, c *pages.Classifier, level pages.DumpLevel, r []mem.Ran
 	}
 	var want, got uint64
 	for _, x := range r {
-		want += uint64(x.End.PFN(12) - x.Start.PFN(12))
+		want += uint64(x.End.PFN(shift) - x.Start.PFN(shift))
 	}
 	for i, run := range runs {
 		got += run.Count
@@ -337,12 +351,13 @@ func TestWalkSections(t *testing.T) {
 		{Extent: mem.Extent{Start: mapFrame - 10, Count: 10}},
 		{Extent: mem.Extent{Start: mapFrame, Count: 512}, Class: pages.Memmap},
 		{Extent: mem.Extent{Start: mapFrame + 512, Count: 88}},
-		// Beyond the last section with struct pages the kernel was told not to go.
-		{Extent: mem.Extent{Start: 400 * n, Count: n}, Class: pages.Offline, Excluded: true},
+		// Nor has RAM behind the last section that has one, which makedumpfile drops.
+		{Extent: mem.Extent{Start: 400 * n, Count: n}},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %v,\nwant %v", got, want)
 	}
+	wantWarnings(t, "sections", classifier(t, m.Config(), r), fmt.Sprintf("%d page frames of RAM, the first of them pfn %d", 2*n, n))
 }
 
 // mem_section is an array of roots or a pointer to one, or an array of sections.
@@ -383,6 +398,7 @@ func TestWalkMissingKeys(t *testing.T) {
 	quiet := map[string]bool{ // keys that nothing is lost without
 		"mem_section": true, "MAX_PHYSMEM_BITS": true, "phys_base": true, "pgtable_l5_enabled": true,
 		"compound_dtor": true, "OSRELEASE": true, "_stext": true, "PAGE_UNACCEPTED_MAPCOUNT_VALUE": true,
+		"PAGESIZE": true,
 	}
 	for name, types := range map[string]kerneltest.Types{"6.1": kerneltest.Types61, "6.12": kerneltest.Types612} {
 		m := kerneltest.NewX86(4)

@@ -17,6 +17,7 @@ const (
 	minSectionBits    = 20
 	maxSectionBits    = 32 // the largest in use: 30, arm64 before 5.12
 	maxMemSectionSize = 1 << 12
+	maxSections       = 1 << 40 // more than any table has room for
 )
 
 // sections finds the struct pages of memory sections.
@@ -25,6 +26,7 @@ type sections struct {
 	table      mem.VirtAddr // mem_section, or the array of roots
 	extreme    bool         // table holds pointers to roots of perRoot sections
 	perRoot    uint64
+	limit      uint64 // the table has room for the sections below, 0 when not known
 	size       uint64 // of struct mem_section
 	mapOffset  uint64 // of section_mem_map in it
 	shift      uint   // log2 of page frames per section
@@ -42,7 +44,7 @@ func newSections(k *kernel.Kernel, structPage int, last mem.PFN, warn func(strin
 		return nil, false
 	}
 	s.table = mem.VirtAddr(symbol)
-	if !s.readGeometry(warn) {
+	if !s.readGeometry(warn) || !s.canHold(last, warn) {
 		return nil, false
 	}
 	if s.valid(last) {
@@ -88,6 +90,28 @@ func (s *sections) readGeometry(warn func(string, ...any)) bool {
 	s.shift = uint(bits) - s.k.PageShift()
 	s.perRoot = max(1, 1<<s.k.PageShift()/s.size)
 	s.extreme = s.isExtreme(bits)
+	if length, ok := info.Length("mem_section"); ok && length <= maxSections {
+		s.limit = length
+		if s.extreme {
+			s.limit = length * s.perRoot
+		}
+	}
+	return true
+}
+
+// canHold reports whether the kernel can have memory at frame last, the last one of RAM. It
+// reports false, after a warning, when there is RAM beyond the addresses that it was built for: then
+// what is known of its memory model is wrong.
+func (s *sections) canHold(last mem.PFN, warn func(string, ...any)) bool {
+	bits, ok := s.k.Info().Number("MAX_PHYSMEM_BITS")
+	if !ok || bits >= 64 {
+		return true
+	}
+	shift := s.k.PageShift()
+	if a := last.Addr(shift); bits <= int64(shift) || uint64(last)>>(uint(bits)-shift) != 0 { //nolint:gosec // positive
+		warn("there is RAM at %v, beyond the %d bits of NUMBER(MAX_PHYSMEM_BITS): no page can be excluded", a, bits)
+		return false
+	}
 	return true
 }
 
@@ -127,6 +151,9 @@ func (s *sections) start(nr uint64) mem.PFN { return mem.PFN(nr << s.shift) }
 // memmap returns where the struct page of the first frame of section nr lies. It
 // reports false when the section has none.
 func (s *sections) memmap(nr uint64) (mem.VirtAddr, bool, error) {
+	if s.limit > 0 && nr >= s.limit {
+		return 0, false, nil
+	}
 	entry := s.table + mem.VirtAddr(nr*s.size)
 	if s.extreme {
 		root, err := s.k.ReadUint64(s.table + mem.VirtAddr(nr/s.perRoot*8))

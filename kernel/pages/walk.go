@@ -75,10 +75,6 @@ type walker struct {
 
 // section sorts the frames of e, which lie in one section.
 func (w *walker) section(e mem.Extent) {
-	if e.Start >= w.c.limit {
-		w.emit(e, Offline, true)
-		return
-	}
 	va, ok := w.c.structPage(e.Start)
 	if !ok {
 		w.keep(e)

@@ -196,7 +196,7 @@ func TestRingMissingMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Remove(kerneltest.Direct(kernelAddr(text)))
+	m.Remove(m.Direct(kernelAddr(text)))
 	if got, err := dump(t, m); !errors.Is(err, kerneltest.ErrNoMemory) || got != "" {
 		t.Errorf("got %q, %v", got, err)
 	}
