@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
@@ -54,6 +55,25 @@ func codecs(h *protocol.Hello, codec kdumpfile.Codec) uint32 {
 		}
 	}
 	return uint32(codec)
+}
+
+// CheckPlan refuses a plan without pages for a machine that has RAM. Senders keep the kernel's image at
+// every dump level; one that keeps nothing does not understand the machine, and a dump of no pages would
+// count as complete.
+func CheckPlan(m *protocol.PlanEnd, ram []mem.Range) error {
+	if m.Kept > 0 {
+		return nil
+	}
+	bytes := uint64(0)
+	for _, r := range ram {
+		bytes += r.Len()
+	}
+	if bytes == 0 {
+		return nil
+	}
+	e := protocol.Errorf(protocol.CodePlanMismatch, "the plan has no pages, the machine has %d bytes of RAM", bytes)
+	e.Hint = "the log is stored; send the dump with a later version of corehaul-send, or with --level 0"
+	return e
 }
 
 // PlanEnd is what the journal keeps of PLANEND: of the hash, the first half.

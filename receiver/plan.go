@@ -151,6 +151,9 @@ func (r *planReader) choose(ctx context.Context, m *protocol.PlanEnd) (known boo
 		return false, err
 	}
 	r.ss.logWarnings(m.Warnings)
+	if err := intake.CheckPlan(m, r.ss.ram); err != nil {
+		return false, err
+	}
 	r.plan = intake.PlanEnd(m)
 	if known, err = r.ss.findPlan(ctx, r.plan); known {
 		p := r.ss.w.Progress()

@@ -57,7 +57,7 @@ func (f *fakeImage) Close() error       { return nil }
 func (f *fakeImage) Pages() iter.Seq2[mem.Extent, error] {
 	return func(yield func(mem.Extent, error) bool) {
 		for _, r := range f.ram {
-			if !yield(r.Pages(12), nil) {
+			if !yield(r.Pages(f.info.PageShift()), nil) {
 				return
 			}
 		}

@@ -1,6 +1,12 @@
 package sender
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/corehaul/corehaul/protocol"
+)
 
 // startPlan begins to plan in the background, once for all sessions: it reads the memory
 // map, which takes its time while a session waits for its turn.
@@ -37,6 +43,21 @@ func (j *job) awaitPlan(ctx, stop context.Context) (*Plan, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// withoutPages returns the error of a plan that had no pages, with what became of the log: a result
+// would tell of a dump.
+func (j *job) withoutPages(res *Result) error {
+	select {
+	case <-j.planDone:
+	default:
+		return nil
+	}
+	// A session without a plan ends with that reason; one that was declined has another.
+	if res.Reason != protocol.ReasonOther || !errors.Is(j.planErr, ErrNoPages) {
+		return nil
+	}
+	return fmt.Errorf("%w; the log is stored as %s on %s", j.planErr, res.ID, res.Target)
 }
 
 // waitPlan returns when no plan is being made any more.

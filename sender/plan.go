@@ -71,11 +71,17 @@ func (s *Source) Plan(ctx context.Context, level pages.DumpLevel) (*Plan, error)
 
 func (s *Source) plan(ctx context.Context, level pages.DumpLevel, budget int) (*Plan, error) {
 	p, err := s.tryPlan(ctx, level, budget, false)
+	if err == nil {
+		err = p.checkPages()
+	}
 	if err == nil || ctx.Err() != nil || s.pages == nil {
 		return p, err
 	}
 	warning := fmt.Sprintf("the page filter failed: %v; all pages are kept", err)
 	p, err = s.tryPlan(ctx, level, budget, true)
+	if err == nil {
+		err = p.checkPages()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +101,19 @@ func (s *Source) tryPlan(ctx context.Context, level pages.DumpLevel, budget int,
 	return p, nil
 }
 
+// ErrNoPages says that a plan keeps no page of a machine that has RAM. The kernel's image at least is
+// kept at every level, so nothing that such a plan sends would be a dump.
+var ErrNoPages = errors.New("no page of the machine's RAM would be sent")
+
+// checkPages refuses a plan without pages.
+func (p *Plan) checkPages() error {
+	ram := p.src.RAMBytes()
+	if p.Sum.Kept > 0 || ram == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: of %s at dump level %d; the dump file holds none of it, or counts pages in another size", ErrNoPages, megabytes(ram), p.Level)
+}
+
 // encode walks the dump and passes the coded plan to emit, piece by piece. count,
 // when not nil, sees every run, kept or not.
 func (p *Plan) encode(ctx context.Context, count func(pages.Run, uint64), emit func([]byte) error) error {
@@ -108,7 +127,11 @@ func (p *Plan) encode(ctx context.Context, count func(pages.Run, uint64), emit f
 			return p.src.walkAll(ctx, yield)
 		}
 	}
+	covered := newCoverage(p.src.image.RAM(), p.src.info.PageShift())
 	err := walk(ctx, p.Level, func(r pages.Run) error {
+		if err := covered.add(r.Extent); err != nil {
+			return err
+		}
 		kept := uint64(0)
 		if !r.Excluded {
 			if err := here.cut(r.Extent, func(e mem.Extent) error {
@@ -128,6 +151,9 @@ func (p *Plan) encode(ctx context.Context, count func(pages.Run, uint64), emit f
 		}
 		return nil
 	})
+	if err == nil && count != nil {
+		err = covered.end()
+	}
 	if err != nil {
 		return err
 	}

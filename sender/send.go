@@ -126,7 +126,14 @@ func Send(ctx context.Context, src *Source, opts Options) (*Result, error) {
 	if opts.Alive != nil {
 		watch.Go(func() { j.watchSigns(ctx) })
 	}
-	return j.send(ctx)
+	res, err := j.send(ctx)
+	if err == nil {
+		err = j.withoutPages(res)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
 }
 
 func (j *job) log(format string, args ...any) { j.opts.Log(format, args...) }

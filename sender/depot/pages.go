@@ -81,6 +81,9 @@ func (s *session) endPlan(ctx context.Context, m *protocol.PlanEnd, runs *protoc
 	if err := sum.Check(m); err != nil {
 		return err
 	}
+	if err := intake.CheckPlan(m, s.ram); err != nil {
+		return err
+	}
 	end := intake.PlanEnd(m)
 	if builder != nil {
 		return s.busy(ctx, "the plan is laid out", func() error { return builder.Finish(end) })
