@@ -48,13 +48,15 @@ func writeSources(ctx context.Context, dir, suite string) error {
 	if err != nil {
 		return err
 	}
-	security, err := mirror(ctx, "Debian-Security")
-	if err != nil {
-		return err
-	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "deb [signed-by=%s] %s %s main\n", keyring, main, suite)
-	fmt.Fprintf(&b, "deb [signed-by=%s] %s %s-security main\n", keyring, security, suite)
+	if !strings.HasSuffix(suite, "-backports") { // which have no security updates of their own
+		security, err := mirror(ctx, "Debian-Security")
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&b, "deb [signed-by=%s] %s %s-security main\n", keyring, security, suite)
+	}
 	return os.WriteFile(filepath.Join(dir, "sources.list"), []byte(b.String()), 0o644)
 }
 

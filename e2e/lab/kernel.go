@@ -29,6 +29,8 @@ var kernelSources = []kernelSource{
 	{"6.12", "trixie", "amd64", regexp.MustCompile(`^6\.12\.\d+\+deb13-cloud-amd64$`)},
 	{"6.1-arm64", "bookworm", "arm64", regexp.MustCompile(`^6\.1\.0-\d+-cloud-arm64$`)},
 	{"6.12-arm64", "trixie", "arm64", regexp.MustCompile(`^6\.12\.\d+\+deb13-cloud-arm64$`)},
+	// The one flavour with pages of 16 KiB; the newest of backports (7.3 when this was tried).
+	{"backports-arm64-16k", "trixie-backports", "arm64", regexp.MustCompile(`^\d+\.\d+\.\d+\+deb13-arm64-16k$`)},
 }
 
 // KernelNames are the kernels of the lab.
@@ -76,7 +78,7 @@ func GetKernel(ctx context.Context, name string) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	release := strings.TrimPrefix(filepath.Base(image), "vmlinuz-")
+	release := releaseOf(image)
 	return &Kernel{
 		Name:       name,
 		Arch:       src.arch,
@@ -87,13 +89,28 @@ func GetKernel(ctx context.Context, name string) (*Kernel, error) {
 	}, nil
 }
 
-// imageIn finds the one bootable image below dir.
+// imageIn finds the one bootable image below dir: in boot, or beside its modules since 7.2.
 func imageIn(dir string) (string, error) {
-	images, err := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
-	if err != nil || len(images) != 1 {
+	var images []string
+	for _, place := range []string{"boot/vmlinuz-*", "lib/modules/*/vmlinuz"} {
+		found, err := filepath.Glob(filepath.Join(dir, place))
+		if err != nil {
+			return "", err
+		}
+		images = append(images, found...)
+	}
+	if len(images) != 1 {
 		return "", fmt.Errorf("lab: %s: %d kernel images: %w", dir, len(images), ErrNoKernel)
 	}
 	return images[0], nil
+}
+
+// releaseOf tells the release from the path of an image.
+func releaseOf(image string) string {
+	if release, ok := strings.CutPrefix(filepath.Base(image), "vmlinuz-"); ok {
+		return release
+	}
+	return filepath.Base(filepath.Dir(image))
 }
 
 // unpack fetches the newest kernel of the source into dir.
@@ -106,10 +123,11 @@ func (s *kernelSource) unpack(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := apt.fetch(ctx, dir, "linux-image-"+release); err != nil {
+	packages, err := imagePackages(ctx, apt, release)
+	if err != nil {
 		return err
 	}
-	if _, err := imageIn(dir); err != nil {
+	if err := apt.fetch(ctx, dir, packages...); err != nil {
 		return err
 	}
 	if merged := filepath.Join(dir, "usr", "lib", "modules"); isDir(merged) {
@@ -120,8 +138,27 @@ func (s *kernelSource) unpack(ctx context.Context, dir string) error {
 			return err
 		}
 	}
+	if _, err := imageIn(dir); err != nil {
+		return err
+	}
 	_, err = run(ctx, "", "depmod", "-b", dir, release)
 	return err
+}
+
+// imagePackages are those that a kernel lies in: up to 6.12 one, since 7.0 linux-image is empty and
+// depends on the others.
+func imagePackages(ctx context.Context, apt *apt, release string) ([]string, error) {
+	packages := []string{"linux-image-" + release}
+	for _, part := range []string{"linux-base-", "linux-binary-", "linux-modules-"} {
+		names, err := apt.pkgNames(ctx, part+release)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(names, part+release) {
+			packages = append(packages, part+release)
+		}
+	}
+	return packages, nil
 }
 
 // newest finds the newest release; on amd64 the newest that has a package of

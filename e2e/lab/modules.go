@@ -54,6 +54,17 @@ func (k *Kernel) modules(ctx context.Context, names ...string) ([]module, error)
 	return mods, nil
 }
 
+// hasModule reports whether the kernel has a module of that name, as a file or built in.
+func (k *Kernel) hasModule(name string) bool {
+	for _, list := range []string{"modules.dep", "modules.builtin"} {
+		b, err := os.ReadFile(filepath.Join(k.ModulesDir, list))
+		if err == nil && bytes.Contains(b, []byte("/"+name+".ko")) {
+			return true
+		}
+	}
+	return false
+}
+
 // readModulesDep maps a module's name to its file and those of its
 // dependencies, as depmod(8) ordered them.
 func readModulesDep(path string) (map[string][]string, error) {

@@ -17,7 +17,8 @@ type Scenario struct {
 	Kernel string
 	// CPU is qemu64 (4-level page tables, the default) or max (5-level where
 	// the kernel has it) on x86_64, cortex-a57 (48-bit, the default) or max
-	// (pointer authentication; 52-bit LPA2 with 6.12) on arm64.
+	// (pointer authentication; 52-bit LPA2 with 6.12 and later) on arm64. A cortex-a57
+	// has no pages of 16 KiB; a cortex-a76 has, with 47 bits.
 	CPU string
 	// MemMiB is the size of the memory, 1024 by default. Far more than the
 	// host has is fine as long as the guest leaves it alone.
@@ -67,7 +68,7 @@ func choose[T any](cond bool, yes, no T) T {
 	return no
 }
 
-func (s Scenario) arm64() bool { return strings.HasSuffix(s.Kernel, "-arm64") }
+func (s Scenario) arm64() bool { return strings.Contains(s.Kernel, "-arm64") }
 
 // Name tells scenarios apart for people and file systems; it changes only with
 // the scenario: 6.1-qemu64-1024M-c-idle.
@@ -99,7 +100,7 @@ func (s Scenario) hash(release string) string {
 // Matrix is the set of machines on which the kept pages of every dump level are
 // compared: three x86_64 kernels with each depth of page tables they have, both
 // ways of loading the capture kernel, idle and busy; the generic flavour once;
-// arm64 with 48 and 52-bit addresses.
+// arm64 with 48 and 52-bit addresses; arm64 with pages of 16 KiB, with 47 and 52.
 func Matrix() []Scenario {
 	var all []Scenario
 	for _, m := range []struct{ kernel, cpu string }{
@@ -123,6 +124,8 @@ func Matrix() []Scenario {
 		Scenario{Kernel: "6.12-arm64"},
 		Scenario{Kernel: "6.12-arm64", CPU: "max"},
 		Scenario{Kernel: "6.12-arm64", CPU: "max", Busy: true, MemMiB: busyMiB},
+		Scenario{Kernel: "backports-arm64-16k", CPU: "cortex-a76"},
+		Scenario{Kernel: "backports-arm64-16k", CPU: "max", Busy: true, MemMiB: busyMiB},
 	)
 }
 

@@ -59,12 +59,24 @@ func fillKind(kind string, size int64) error {
 	case "ext4":
 		return fillExt4(size)
 	case "hugetlb":
-		pages := strconv.FormatInt(size/hugePage, 10)
-		if err := os.WriteFile("/proc/sys/vm/nr_hugepages", []byte(pages), 0); err != nil {
+		var err error
+		if size, err = reserveHuge(size); err != nil {
 			return err
 		}
 	}
 	return startHolder(kind, size)
+}
+
+// reserveHuge reserves about size bytes of hugetlb pages, at least one page, and returns how many
+// bytes that came to: such a page has 2 MiB, with base pages of 16 KiB 32.
+func reserveHuge(size int64) (int64, error) {
+	kib, err := meminfo("Hugepagesize")
+	if err != nil {
+		return 0, err
+	}
+	pages := max(size/(kib<<10), 1)
+	err = os.WriteFile("/proc/sys/vm/nr_hugepages", []byte(strconv.FormatInt(pages, 10)), 0)
+	return pages * kib << 10, err
 }
 
 // startHolder starts this program again to hold memory, and waits until it has
@@ -96,7 +108,7 @@ func startHolder(kind string, size int64) error {
 // poison asks for two pages to be marked as broken, where the kernel was built
 // with memory failure handling; Debian's cloud kernels were not.
 func poison() {
-	if err := startHolder("poison", 2*pageLen); err != nil {
+	if err := startHolder("poison", int64(2*pageLen)); err != nil {
 		say("no poisoned pages: %v", err)
 	}
 }
@@ -138,13 +150,24 @@ func fillExt4(size int64) error {
 
 // memTotal is MemTotal of /proc/meminfo in bytes.
 func memTotal() (int64, error) {
+	kib, err := meminfo("MemTotal")
+	return kib << 10, err
+}
+
+// meminfo is an entry of /proc/meminfo, in KiB.
+func meminfo(key string) (int64, error) {
 	b, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0, err
 	}
-	var kib int64
-	if _, err := fmt.Sscanf(string(b), "MemTotal: %d kB", &kib); err != nil {
-		return 0, fmt.Errorf("/proc/meminfo: %w", err)
+	for line := range strings.Lines(string(b)) {
+		var kib int64
+		if value, ok := strings.CutPrefix(line, key+":"); ok {
+			if _, err := fmt.Sscanf(value, "%d kB", &kib); err != nil {
+				return 0, fmt.Errorf("/proc/meminfo: %s: %w", key, err)
+			}
+			return kib, nil
+		}
 	}
-	return kib << 10, nil
+	return 0, fmt.Errorf("/proc/meminfo has no %s", key)
 }

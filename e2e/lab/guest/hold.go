@@ -9,11 +9,13 @@ import (
 )
 
 const (
-	pageLen  = 4096
 	hugePage = 2 << 20
 	// holding is what a holder prints once it has its memory.
 	holding = "holding"
 )
+
+// pageLen is the page size of this kernel: 4096, on some arm64 kernels 16384.
+var pageLen = os.Getpagesize()
 
 // hold is a process that holds memory of one kind until the panic. It returns
 // only when it cannot.
