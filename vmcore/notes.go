@@ -1,9 +1,12 @@
 package vmcore
 
 import (
+	"debug/elf"
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"strconv"
+	"strings"
 
 	"github.com/corehaul/corehaul/vmcore/vmcoreinfo"
 )
@@ -13,6 +16,7 @@ import (
 const (
 	noteCore       = "CORE"
 	noteVMCOREINFO = "VMCOREINFO"
+	noteERASEINFO  = "ERASEINFO" // of makedumpfile (elf_info.h)
 	ntPrstatus     = 1
 )
 
@@ -99,24 +103,59 @@ const (
 	prstatusTail = 8
 )
 
-// AddNotes sets i.Notes to b and fills in VMCOREINFO and CPUs from it. i.ByteOrder
-// must be set. Notes that make no sense leave a warning. b is kept.
+// AddNotes sets i.Notes to b and fills in VMCOREINFO, CPUs and Eraseinfo from it, and
+// Machine if it is EM_NONE and they tell it. i.ByteOrder must be set. Notes that make no
+// sense leave a warning, and so does a dump in which data was erased. b is kept.
 func (i *Info) AddNotes(b []byte) {
 	i.Notes = b
 	i.VMCOREINFO = &vmcoreinfo.Info{}
-	found := false
+	found, prstatus := false, 0
 	for n, err := range Notes(b, i.ByteOrder) {
 		switch {
 		case err != nil:
 			i.Warnf("%v; the notes from there on are not used", err)
 		case n.Name == noteCore && n.Type == ntPrstatus:
 			i.addPrstatus(n)
+			prstatus = max(prstatus, len(n.Desc))
 		case n.Name == noteVMCOREINFO && !found:
 			found = i.addVMCOREINFO(n.Desc)
 		case n.Name == noteVMCOREINFO:
 			i.Warnf("a second VMCOREINFO note is not used")
+		case n.Name == noteERASEINFO:
+			i.Eraseinfo = append(i.Eraseinfo, n.Desc...)
 		}
 	}
+	if i.Machine == elf.EM_NONE {
+		i.Machine = i.guessMachine(prstatus)
+	}
+	if len(i.Eraseinfo) > 0 {
+		i.Warnf("data was erased when the dump was made (makedumpfile --config or --eppic): %s", i.erasedInShort())
+	}
+}
+
+// Erased returns the lines of Eraseinfo.
+func (i *Info) Erased() []string {
+	var lines []string
+	for line := range strings.SplitSeq(strings.Trim(string(i.Eraseinfo), "\x00\n"), "\n") {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// erasedInShort is what was erased, in one line for people.
+func (i *Info) erasedInShort() string {
+	const most, longest = 3, 64
+	lines := i.Erased()
+	var parts []string
+	for _, line := range lines[:min(len(lines), most)] {
+		parts = append(parts, strconv.QuoteToASCII(line[:min(len(line), longest)]))
+	}
+	if more := len(lines) - len(parts); more > 0 {
+		parts = append(parts, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(parts, ", ")
 }
 
 func (i *Info) addPrstatus(n Note) {
@@ -155,10 +194,42 @@ func (i *Info) Warnf(format string, args ...any) {
 // FindVMCOREINFO returns the descriptor of the first VMCOREINFO note in b and its
 // offset there, or nil.
 func FindVMCOREINFO(b []byte, order binary.ByteOrder) (desc []byte, off int) {
+	return findNote(b, order, noteVMCOREINFO)
+}
+
+// FindERASEINFO returns the descriptor of the first ERASEINFO note in b and its offset
+// there, or nil: makedumpfile's list of what it erased, text.
+func FindERASEINFO(b []byte, order binary.ByteOrder) (desc []byte, off int) {
+	return findNote(b, order, noteERASEINFO)
+}
+
+func findNote(b []byte, order binary.ByteOrder, name string) (desc []byte, off int) {
 	for n, err := range Notes(b, order) {
-		if err == nil && n.Name == noteVMCOREINFO {
+		if err == nil && n.Name == name {
 			return n.Desc, n.Off
 		}
 	}
 	return nil, 0
+}
+
+// AppendVMCOREINFO appends a VMCOREINFO note with that text to notes.
+func AppendVMCOREINFO(notes []byte, order binary.AppendByteOrder, text []byte) []byte {
+	return appendNote(notes, order, noteVMCOREINFO, text)
+}
+
+// AppendERASEINFO appends an ERASEINFO note with that text to notes, as makedumpfile -E has it.
+func AppendERASEINFO(notes []byte, order binary.AppendByteOrder, text []byte) []byte {
+	return appendNote(notes, order, noteERASEINFO, text)
+}
+
+// appendNote appends a note of type 0. desc is at most 1 GiB.
+func appendNote(b []byte, o binary.AppendByteOrder, name string, desc []byte) []byte {
+	b = o.AppendUint32(b, uint32(len(name)+1)) //nolint:gosec // a name of this package
+	b = o.AppendUint32(b, uint32(len(desc)))   //nolint:gosec // bounded by the caller
+	b = o.AppendUint32(b, 0)
+	for _, part := range [][]byte{append([]byte(name), 0), desc} {
+		n := uint64(len(part))
+		b = append(append(b, part...), make([]byte, alignUp(n)-n)...)
+	}
+	return b
 }

@@ -14,6 +14,7 @@
 package vmcore
 
 import (
+	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"iter"
@@ -86,14 +87,18 @@ const (
 type Info struct {
 	Format    string           // one of the Format constants
 	Inner     string           // format inside a flattened file; otherwise Format
-	Machine   elf.Machine      // from the ELF header or utsname.machine; EM_NONE when unknown
+	Machine   elf.Machine      // from the ELF header or utsname.machine, else from the notes; EM_NONE when unknown
 	ByteOrder binary.ByteOrder // of the crashed machine
 	PageSize  int              // bytes; 4096, 16384 or 65536 where the machine has such a choice
 	MaxPFN    mem.PFN          // one past the last page: makedumpfile's max_mapnr for this image
 
-	Notes      []byte           // ELF notes as /proc/vmcore has them, PT_NOTEs one after the other
+	// Notes are ELF notes as /proc/vmcore has them, PT_NOTEs one after the other. What a
+	// kdump-compressed file keeps beside its notes, VMCOREINFO and ERASEINFO, stands
+	// before them as notes as well, so that it goes wherever the notes go.
+	Notes      []byte
 	VMCOREINFO *vmcoreinfo.Info // never nil; empty when the notes have none
 	CPUs       []CPU            // one per NT_PRSTATUS note, in file order
+	Eraseinfo  []byte           // makedumpfile's list of what it erased, text; empty when nothing was
 
 	Segments []Segment // PT_LOADs in file order, ELF only
 
@@ -102,6 +107,11 @@ type Info struct {
 	DumpLevel  int       // kdump-compressed: makedumpfile -d; -1 when unknown
 	Incomplete bool      // the file says that it is incomplete, or visibly is
 	PhysBase   uint64    // kdump-compressed: phys_base of the sub header
+	NrCPUs     int       // kdump-compressed: nr_cpus of the main header; 0 when unknown
+	CurrentCPU int       // kdump-compressed: current_cpu of the main header; -1 when unknown
+	// ExcludedVmemmap: kdump-compressed; the struct pages that excluded pages alone have
+	// were left out too (makedumpfile -e, DUMP_DH_EXCLUDED_VMEMMAP).
+	ExcludedVmemmap bool
 
 	Warnings []string // oddities that were passed over, one line each
 }
@@ -132,6 +142,19 @@ const NoPaddr = ^mem.PhysAddr(0)
 // bytes; they come from the dump and are not fit for a terminal unescaped.
 type Utsname struct {
 	Sysname, Nodename, Release, Version, Machine, Domainname string
+}
+
+// UnknownField stands in the header of a file for a field of utsname that is not known.
+const UnknownField = "(unknown)"
+
+// ForHeader returns u as it belongs into a header that others read: libkdumpfile, and with
+// it drgn, learns the machine only from a utsname whose release and version are not empty
+// (uts_looks_sane).
+func (u Utsname) ForHeader() Utsname {
+	if u.Machine != "" {
+		u.Release, u.Version = cmp.Or(u.Release, UnknownField), cmp.Or(u.Version, UnknownField)
+	}
+	return u
 }
 
 // PageSizes are the page sizes of the machines that dumps come from, in bytes.

@@ -93,6 +93,7 @@ func newFile(r io.ReaderAt, size int64, tolerant bool) (*File, error) {
 		ByteOrder:  h.order,
 		Segments:   h.loads,
 		DumpLevel:  -1,
+		CurrentCPU: -1,
 		Incomplete: h.incomplete,
 	}
 	notes, err := h.readNotes(r, size, info.Warnf)

@@ -99,7 +99,7 @@ func (h *header) decodeIdent(b []byte) error {
 	case elf.ELFCLASS64:
 		return nil
 	case elf.ELFCLASS32:
-		return vmcore.Unsupportedf("EI_CLASS", elf.EI_CLASS, "a core of a 32-bit machine")
+		return vmcore.Unsupportedf("EI_CLASS", elf.EI_CLASS, "a core of a 32-bit machine; only dumps of 64-bit machines are read")
 	}
 	return vmcore.Corruptf("EI_CLASS", elf.EI_CLASS, "%d is no class", b[elf.EI_CLASS])
 }

@@ -2,7 +2,6 @@ package kdumpfile
 
 import (
 	"bytes"
-	"debug/elf"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -22,10 +21,11 @@ type fileHeader struct {
 	bitmaps    int    // 1 or 2
 	split      bool
 	start, end mem.PFN // frames that the descriptors cover
-	info       textInfo
+	vmcoreinfo textInfo
+	eraseinfo  textInfo
 }
 
-// textInfo is where header_version 3 has VMCOREINFO, without notes.
+// textInfo is a text in the file that the sub header names: its offset and length in bytes.
 type textInfo struct{ off, size uint64 }
 
 // decodeHeaders reads and checks both headers and the notes.
@@ -97,10 +97,15 @@ func (h *fileHeader) detectOrder(b []byte) error {
 	}
 	for _, o := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
 		if n := o.Uint32(b[offBlockSize32:]); n <= vmcore.MaxPageSize && vmcore.ValidPageSize(int(n)) {
-			return vmcore.Unsupportedf("main header", 0, "written on a 32-bit machine")
+			return vmcore.Unsupportedf("main header", 0, "written on a 32-bit machine; only dumps of 64-bit machines are read")
 		}
 	}
-	le := binary.LittleEndian.Uint32(b[offBlockSize:])
+	le, be := binary.LittleEndian.Uint32(b[offBlockSize:]), binary.BigEndian.Uint32(b[offBlockSize:])
+	for _, n := range []uint32{le, be} {
+		if n >= minBlockSize && n <= maxBlockSize && n&(n-1) == 0 {
+			return vmcore.Unsupportedf("block_size", offBlockSize, "pages of %d bytes; only those of %v are read", n, vmcore.PageSizes)
+		}
+	}
 	return vmcore.Corruptf("block_size", offBlockSize, "%d is none of %v in either byte order", le, vmcore.PageSizes)
 }
 
@@ -145,7 +150,10 @@ func (h *fileHeader) decodeSub(r io.ReaderAt, size int64, b []byte) error {
 		return err
 	}
 	if h.version >= 3 {
-		h.info = textInfo{o.Uint64(b[offVmcoreinfoOff:]), o.Uint64(b[offVmcoreinfoSize:])}
+		h.vmcoreinfo = textInfo{o.Uint64(b[offVmcoreinfoOff:]), o.Uint64(b[offVmcoreinfoSize:])}
+	}
+	if h.version >= 5 {
+		h.eraseinfo = textInfo{o.Uint64(b[offEraseinfoOff:]), o.Uint64(b[offEraseinfoSize:])}
 	}
 	if h.version < 4 {
 		return nil
@@ -229,33 +237,20 @@ func readFull(r io.ReaderAt, b []byte, off int64) error {
 	return err
 }
 
-// machines are the values of utsname.machine on the 64-bit architectures with kdump.
-var machines = map[string]elf.Machine{
-	"x86_64":      elf.EM_X86_64,
-	"aarch64":     elf.EM_AARCH64,
-	"aarch64_be":  elf.EM_AARCH64,
-	"ppc64":       elf.EM_PPC64,
-	"ppc64le":     elf.EM_PPC64,
-	"s390x":       elf.EM_S390,
-	"riscv64":     elf.EM_RISCV,
-	"loongarch64": elf.EM_LOONGARCH,
-	"ia64":        elf.EM_IA_64,
-}
-
 // vmcoreInfo turns the headers into what all formats tell.
 func (h *fileHeader) vmcoreInfo(r io.ReaderAt, size int64) *vmcore.Info {
 	i := &vmcore.Info{
-		Format:     vmcore.FormatKdump,
-		Inner:      vmcore.FormatKdump,
-		Machine:    machines[h.Utsname.Machine],
-		ByteOrder:  h.ByteOrder,
-		PageSize:   h.PageSize,
-		MaxPFN:     h.MaxPFN,
-		Utsname:    h.Utsname,
-		Timestamp:  h.Time,
-		DumpLevel:  h.DumpLevel,
-		Incomplete: h.Status&StatusIncomplete != 0,
-		PhysBase:   h.PhysBase,
+		Format:          vmcore.FormatKdump,
+		Inner:           vmcore.FormatKdump,
+		Machine:         vmcore.MachineNamed(h.Utsname.Machine),
+		ByteOrder:       h.ByteOrder,
+		PageSize:        h.PageSize,
+		MaxPFN:          h.MaxPFN,
+		Utsname:         h.Utsname,
+		Timestamp:       h.Time,
+		Incomplete:      h.Status&StatusIncomplete != 0,
+		ExcludedVmemmap: h.Status&StatusExcludedVmemmap != 0,
+		PhysBase:        h.PhysBase,
 	}
 	if h.version > Version {
 		i.Warnf("header_version %d is newer than %d", h.version, Version)
@@ -263,25 +258,80 @@ func (h *fileHeader) vmcoreInfo(r io.ReaderAt, size int64) *vmcore.Info {
 	if h.split {
 		i.Warnf("one piece of a --split set, with frames %d to %d; those of the other pieces look excluded", h.start, h.end)
 	}
-	i.AddNotes(h.Notes)
-	if i.VMCOREINFO.Empty() {
-		h.addText(i, r, size)
+	h.clampCounts(i)
+	i.NrCPUs, i.CurrentCPU, i.DumpLevel = h.NrCPUs, h.CurrentCPU, h.DumpLevel
+	if err := h.addEraseinfo(r, size); err != nil {
+		i.Warnf("ERASEINFO: %v; what was erased is not known", err)
 	}
+	if err := h.addVMCOREINFO(r, size); err != nil {
+		i.Warnf("%v", err)
+	}
+	i.AddNotes(h.Notes)
 	return i
 }
 
-// addText takes VMCOREINFO from where the sub header says it is.
-func (h *fileHeader) addText(i *vmcore.Info, r io.ReaderAt, size int64) {
-	if h.info.size == 0 || h.info.size > vmcoreinfo.MaxBytes || h.info.off > 1<<62 {
-		return
+// clampCounts takes counts that make no sense for unknown ones: they decide nothing, and
+// nobody could write them again.
+func (h *fileHeader) clampCounts(i *vmcore.Info) {
+	if h.NrCPUs < 0 || h.NrCPUs > maxCPUs {
+		i.Warnf("nr_cpus %d makes no sense and is not used", h.NrCPUs)
+		h.NrCPUs = 0
 	}
-	b, err := readRange(r, size, "vmcoreinfo", int64(h.info.off), int(h.info.size))
-	if err == nil {
-		var v *vmcoreinfo.Info
-		if v, err = vmcoreinfo.Parse(b); err == nil {
-			i.VMCOREINFO = v
-			return
+	if h.CurrentCPU > maxCPUs {
+		i.Warnf("current_cpu %d makes no sense and is not used", h.CurrentCPU)
+		h.CurrentCPU = -1
+	}
+	if h.DumpLevel < -1 || h.DumpLevel > maxDumpLevel {
+		i.Warnf("dump_level %d is not in 0 to %d; anything may have been left out", h.DumpLevel, maxDumpLevel)
+		h.DumpLevel = maxDumpLevel
+	}
+}
+
+// addVMCOREINFO puts the text that the sub header names before the notes, as a note, when
+// they have none that can be used: files of header_version 3 have no notes.
+func (h *fileHeader) addVMCOREINFO(r io.ReaderAt, size int64) error {
+	if desc, _ := vmcore.FindVMCOREINFO(h.Notes, h.order()); desc != nil {
+		if _, err := vmcoreinfo.Parse(desc); err == nil {
+			return nil
 		}
 	}
-	i.Warnf("%v", err)
+	b, err := h.vmcoreinfo.read(r, size, "vmcoreinfo")
+	if err != nil || len(b) == 0 {
+		return err
+	}
+	if _, err := vmcoreinfo.Parse(b); err != nil {
+		return err
+	}
+	h.Notes = append(vmcore.AppendVMCOREINFO(nil, h.order(), b), h.Notes...)
+	return nil
+}
+
+// addEraseinfo puts the text that the sub header names before the notes, as a note, unless
+// it is in one of them.
+func (h *fileHeader) addEraseinfo(r io.ReaderAt, size int64) error {
+	b, err := h.eraseinfo.read(r, size, "eraseinfo")
+	if err != nil || len(b) == 0 {
+		return err
+	}
+	for n, err := range vmcore.Notes(h.Notes, h.order()) {
+		if err == nil && bytes.Equal(n.Desc, b) {
+			return nil
+		}
+	}
+	h.Notes = append(vmcore.AppendERASEINFO(nil, h.order(), b), h.Notes...)
+	return nil
+}
+
+// maxText bounds what the sub header names beside the notes.
+const maxText = vmcoreinfo.MaxBytes
+
+// read returns the text, nil when there is none.
+func (t textInfo) read(r io.ReaderAt, size int64, what string) ([]byte, error) {
+	if t.size == 0 || t.off == 0 {
+		return nil, nil
+	}
+	if t.size > maxText || t.off > 1<<62 {
+		return nil, vmcore.Corruptf(what, int64(min(t.off, 1<<62)), "%d bytes, more than %d", t.size, maxText)
+	}
+	return readRange(r, size, what, int64(t.off), int(t.size))
 }

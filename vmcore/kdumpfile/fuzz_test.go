@@ -23,6 +23,7 @@ func FuzzReader(f *testing.F) {
 	}
 	d, _ := sampleDump(be, 6, 4096)
 	f.Add(d.bytes())
+	f.Add(withEraseinfo(d))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := kdumpfile.New(bytes.NewReader(b), int64(len(b)))
 		if err != nil {

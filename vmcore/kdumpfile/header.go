@@ -32,7 +32,11 @@ const (
 	// MaxNotes is the most bytes of notes: 16 times what 8192 CPUs leave.
 	MaxNotes = 64 << 20
 	// maxCPUs bounds nr_cpus only against absurd values.
-	maxCPUs = 1 << 20
+	maxCPUs      = 1 << 20
+	maxDumpLevel = 31
+	// Pages of any Linux have a size from minBlockSize to maxBlockSize (sparc64, ia64, Hexagon).
+	minBlockSize = 4 << 10
+	maxBlockSize = 1 << 20
 )
 
 // Lengths of the structures on a 64-bit machine.
@@ -70,6 +74,8 @@ const (
 	offVmcoreinfoSize = 40 // 3
 	offNoteOff        = 48 // 4
 	offNoteSize       = 56 // 4
+	offEraseinfoOff   = 64 // 5
+	offEraseinfoSize  = 72 // 5
 	offStartPFN64     = 80 // 6
 	offEndPFN64       = 88 // 6
 	offMaxMapnr64     = 96 // 6
@@ -83,12 +89,15 @@ type Header struct {
 	PageSize   int              // block_size: 4096, 16384 or 65536
 	MaxPFN     mem.PFN          // max_mapnr: one past the last frame; 1 to MaxPFN
 	NrCPUs     int              // number of NT_PRSTATUS notes
-	CurrentCPU int              // the CPU that panicked, where known
+	CurrentCPU int              // the CPU that panicked; -1, which is written as 0, when unknown
 	PhysBase   uint64           // bytes
 	DumpLevel  int              // as of makedumpfile -d
 	Notes      []byte           // raw PT_NOTE bytes; at most MaxNotes
-	Status     uint32           // compressor bits (Codec) that pages may use
+	Status     uint32           // compressor bits (Codec) that pages may use, and StatusExcludedVmemmap
 	RAM        []mem.Range      // the 1st bitmap: sorted by start
+	// Eraseinfo: offset_eraseinfo names the ERASEINFO note, if Notes have one. A front that
+	// was once written without has to be written so again.
+	Eraseinfo bool
 }
 
 // byteOrder is both kinds of order that binary knows.
@@ -113,10 +122,10 @@ func (h *Header) check() error {
 		return fmt.Errorf("kdumpfile: max_mapnr %d is not in 1 to %d", h.MaxPFN, uint64(MaxPFN))
 	case len(h.Notes) > MaxNotes:
 		return fmt.Errorf("kdumpfile: %d bytes of notes are more than %d", len(h.Notes), MaxNotes)
-	case h.NrCPUs < 0 || h.NrCPUs > maxCPUs || h.CurrentCPU < 0 || h.CurrentCPU > maxCPUs:
+	case h.NrCPUs < 0 || h.NrCPUs > maxCPUs || h.CurrentCPU < -1 || h.CurrentCPU > maxCPUs:
 		return fmt.Errorf("kdumpfile: CPU %d of %d is out of range", h.CurrentCPU, h.NrCPUs)
-	case h.DumpLevel < 0 || h.DumpLevel > 31:
-		return fmt.Errorf("kdumpfile: dump level %d is not in 0 to 31", h.DumpLevel)
+	case h.DumpLevel < 0 || h.DumpLevel > maxDumpLevel:
+		return fmt.Errorf("kdumpfile: dump level %d is not in 0 to %d", h.DumpLevel, maxDumpLevel)
 	}
 	return nil
 }
@@ -157,7 +166,7 @@ func (h *Header) encodeMain(b []byte, l Layout, incomplete bool) {
 	o.PutUint32(b[offSubHdrSize:], uint32((l.Bitmap1-l.SubHeader)/int64(h.PageSize)))
 	o.PutUint32(b[offBitmapBlocks:], uint32(2*l.BitmapLen/int64(h.PageSize)))
 	o.PutUint32(b[offMaxMapnr:], uint32(min(uint64(h.MaxPFN), 1<<32-1)))
-	o.PutUint32(b[offCurrentCPU:], uint32(h.CurrentCPU))
+	o.PutUint32(b[offCurrentCPU:], uint32(max(h.CurrentCPU, 0)))
 	o.PutUint32(b[offNrCPUs:], uint32(h.NrCPUs))
 }
 
@@ -169,6 +178,10 @@ func (h *Header) encodeSub(b []byte, l Layout) {
 	if desc, off := vmcore.FindVMCOREINFO(h.Notes, o); desc != nil {
 		o.PutUint64(b[offVmcoreinfoOff:], uint64(l.Notes)+uint64(off))
 		o.PutUint64(b[offVmcoreinfoSize:], uint64(len(desc)))
+	}
+	if desc, off := vmcore.FindERASEINFO(h.Notes, o); h.Eraseinfo && len(desc) > 0 {
+		o.PutUint64(b[offEraseinfoOff:], uint64(l.Notes)+uint64(off))
+		o.PutUint64(b[offEraseinfoSize:], uint64(len(desc)))
 	}
 	if len(h.Notes) > 0 {
 		o.PutUint64(b[offNoteOff:], uint64(l.Notes))
