@@ -44,13 +44,18 @@ func decodeLog(p []byte) (r logRecord, ok bool) {
 const (
 	maxUtsField   = 64
 	factBigEndian = 1 << 0
+	// Since journal version 2:
+	factExcludedVmemmap = 1 << 1
+	factEraseinfo       = 1 << 2
 )
 
 // encodeFacts encodes f without notes and RAM, which follow in records of their own. It checks nothing.
 func encodeFacts(f *Facts) []byte {
 	var flags uint32
-	if f.BigEndian {
-		flags |= factBigEndian
+	for flag, set := range map[uint32]bool{factBigEndian: f.BigEndian, factExcludedVmemmap: f.ExcludedVmemmap, factEraseinfo: f.eraseinfo} {
+		if set {
+			flags |= flag
+		}
 	}
 	b := le.AppendUint32(nil, uint32(f.PageSize)) //nolint:gosec // checked before
 	b = le.AppendUint32(b, f.NrCPUs)
@@ -71,8 +76,16 @@ func encodeFacts(f *Facts) []byte {
 	return b
 }
 
+// journalVersion is the lowest version that has a place for all of f.
+func (f *Facts) journalVersion() uint16 {
+	if f.ExcludedVmemmap || f.eraseinfo {
+		return journalVersion2
+	}
+	return journalVersion1
+}
+
 // decodeFacts decodes what encodeFacts encoded, and the lengths of notes and RAM that follow.
-func decodeFacts(p []byte) (f Facts, notes, ram int, ok bool) {
+func decodeFacts(p []byte, version uint16) (f Facts, notes, ram int, ok bool) {
 	c := cursor{b: p}
 	f.PageSize = int(c.u32())
 	f.NrCPUs, f.CurrentCPU, f.Codecs = c.u32(), c.u32(), c.u32()
@@ -87,7 +100,12 @@ func decodeFacts(p []byte) (f Facts, notes, ram int, ok bool) {
 		*s = c.str()
 	}
 	f.DumpLevel, f.BigEndian = uint8(level&0xff), flags&factBigEndian != 0
-	ok = c.done() && level <= maxDumpLevel && flags <= factBigEndian && usec < 1e6 &&
+	f.ExcludedVmemmap, f.eraseinfo = flags&factExcludedVmemmap != 0, flags&factEraseinfo != 0
+	known := uint32(factBigEndian)
+	if version >= journalVersion2 {
+		known |= factExcludedVmemmap | factEraseinfo
+	}
+	ok = c.done() && level <= maxDumpLevel && flags&^known == 0 && usec < 1e6 &&
 		notes <= MaxNotesLen && ram <= MaxRAMRanges && f.check() == nil
 	return f, notes, ram, ok
 }

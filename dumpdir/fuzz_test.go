@@ -46,7 +46,7 @@ func fixSums(b []byte) {
 	if len(b) < journalHeaderLen {
 		return
 	}
-	copy(b, journalHeader())
+	copy(b, journalHeader(journalVersion2))
 	for off := journalHeaderLen; off+recordHeaderLen <= len(b); {
 		n, ok := plausibleHeader(b[off:])
 		if !ok || off+recordHeaderLen+n > len(b) {

@@ -20,13 +20,14 @@ type journal struct {
 	r    io.ReaderAt
 	size int64
 
-	ident  identRecord
-	log    *logRecord // nil when no log is stored
-	facts  *Facts     // nil when there is no plan
-	plan   *PlanInfo  // nil when there is no plan
-	runsAt int64      // offset of the first runs record
-	body   int64      // offset of what follows ident or plan end
-	seal   *sealRecord
+	version uint16
+	ident   identRecord
+	log     *logRecord // nil when no log is stored
+	facts   *Facts     // nil when there is no plan
+	plan    *PlanInfo  // nil when there is no plan
+	runsAt  int64      // offset of the first runs record
+	body    int64      // offset of what follows ident or plan end
+	seal    *sealRecord
 
 	have    *seqSet
 	count   counts
@@ -87,7 +88,7 @@ func loadJournal(r io.ReaderAt, size int64, each func(c *chunkRecord, at int64) 
 	if err != nil {
 		return nil, err
 	}
-	if err := checkJournalHeader(head); err != nil {
+	if l.version, err = checkJournalHeader(head); err != nil {
 		return nil, err
 	}
 	l.end, l.body = journalHeaderLen, journalHeaderLen
@@ -197,7 +198,7 @@ func (l *loader) takePlan(rec *record, inPlan bool) error {
 		ok = l.facts == nil && l.ident.id != "" && l.count.chunks == 0
 		if ok {
 			var f Facts
-			f, l.notes, l.ram, ok = decodeFacts(rec.payload)
+			f, l.notes, l.ram, ok = decodeFacts(rec.payload, l.version)
 			l.facts, l.runs = &f, runDecoder{limit: f.MaxPFN}
 		}
 	case recNotes:

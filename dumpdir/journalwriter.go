@@ -81,13 +81,13 @@ func (w *journalWriter) addPieces(t recordType, p []byte) error {
 }
 
 // newJournal begins a journal under its temporary name; publish gives it its own.
-func newJournal(fsys FS, dir string, ident identRecord) (*journalWriter, error) {
+func newJournal(fsys FS, dir string, ident identRecord, version uint16) (*journalWriter, error) {
 	f, err := fsys.Create(path.Join(dir, JournalName+tmpSuffix))
 	if err != nil {
 		return nil, err
 	}
 	w := &journalWriter{f: f}
-	w.buf = journalHeader()
+	w.buf = journalHeader(version)
 	w.add(recIdent, ident.encode())
 	return w, nil
 }

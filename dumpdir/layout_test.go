@@ -47,7 +47,7 @@ func exampleRecords() (parts [][]byte, comments []string) {
 	}
 	seal := &sealRecord{state: StatePartial, time: 1700000100, present: 2, size: plan.firstPage() + 3, reason: "deadline"}
 	ram := le.AppendUint64(le.AppendUint64(nil, 0x1000), 0x6000)
-	parts, comments = [][]byte{journalHeader()}, []string{"header: magic, version 1, zero, checksum"}
+	parts, comments = [][]byte{journalHeader(journalVersion1)}, []string{"header: magic, version 1, zero, checksum"}
 	off := int64(journalHeaderLen)
 	for _, r := range []struct {
 		t       recordType

@@ -183,7 +183,7 @@ func ReadID(fsys FS, dir string) (id string, err error) {
 	if n, err := f.ReadAt(b, 0); n < len(b) {
 		return "", err
 	}
-	if err := checkJournalHeader(b); err != nil {
+	if _, err := checkJournalHeader(b); err != nil {
 		return "", err
 	}
 	rec, err := newScanner(bytes.NewReader(b), int64(len(b))).at(journalHeaderLen)

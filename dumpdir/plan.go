@@ -34,10 +34,16 @@ type Facts struct {
 	CurrentCPU uint32
 	PhysBase   uint64
 	DumpLevel  uint8
-	BigEndian  bool        // byte order of the machine
-	Codecs     uint32      // PageSnappy, PageZstd...: which compressor the file's status names
-	Notes      []byte      // raw PT_NOTE bytes, as /proc/vmcore has them
-	RAM        []mem.Range // sorted, disjoint: the 1st bitmap
+	BigEndian  bool // byte order of the machine
+	// ExcludedVmemmap: struct pages of excluded pages were left out too (DUMP_DH_EXCLUDED_VMEMMAP in status).
+	ExcludedVmemmap bool
+	Codecs          uint32      // PageSnappy, PageZstd...: which compressor the file's status names
+	Notes           []byte      // raw PT_NOTE bytes, as /proc/vmcore has them
+	RAM             []mem.Range // sorted, disjoint: the 1st bitmap
+
+	// eraseinfo: the sub header names the ERASEINFO note of Notes. The journal has it, because dumps
+	// were stored before whose sub header does not.
+	eraseinfo bool
 }
 
 // PlanEnd is what a sender says of its plan once all runs are through.
@@ -127,6 +133,10 @@ func (f *Facts) header() *kdumpfile.Header {
 		Notes:      f.Notes,
 		Status:     f.Codecs,
 		RAM:        f.RAM,
+		Eraseinfo:  f.eraseinfo,
+	}
+	if f.ExcludedVmemmap {
+		h.Status |= kdumpfile.StatusExcludedVmemmap
 	}
 	h.ByteOrder = f.order()
 	return h

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
@@ -43,6 +44,8 @@ func (w *Writer) StartPlan(f Facts) (*PlanBuilder, error) {
 		return nil, err
 	}
 	f.Notes, f.RAM = slices.Clone(f.Notes), slices.Clone(f.RAM)
+	erased, _ := vmcore.FindERASEINFO(f.Notes, f.order())
+	f.eraseinfo = len(erased) > 0
 	c.dropBuilder()
 	b := &PlanBuilder{w: w, facts: f, runs: runEncoder{limit: f.MaxPFN}, ram: newRAMCursor(&f)}
 	if err := b.begin(); err != nil {
@@ -68,7 +71,7 @@ func (f *Facts) checkAll() error {
 
 func (b *PlanBuilder) begin() (err error) {
 	c := b.w.c
-	if b.j, err = newJournal(c.fs, c.dir, c.ident); err != nil {
+	if b.j, err = newJournal(c.fs, c.dir, c.ident, b.facts.journalVersion()); err != nil {
 		return err
 	}
 	b.j.add(recFacts, encodeFacts(&b.facts))

@@ -9,7 +9,6 @@ import (
 // The journal's byte layout. docs/layout.md specifies it; all integers are little endian.
 const (
 	journalMagic     = "CHCHUNKS"
-	journalVersion   = 1
 	journalHeaderLen = 16 // magic, u16 version, u16 zero, u32 CRC-32C of the 12 bytes before
 
 	recordHeaderLen = 12 // u16 type, u16 zero, u32 payload length, u32 CRC-32C
@@ -50,29 +49,38 @@ func (t recordType) String() string {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// Versions of the journal. Each is written only where a dump needs it, so that programs
+// that know the first alone read all other dumps.
+const (
+	journalVersion1 = 1
+	journalVersion2 = 2 // facts have factExcludedVmemmap and factEraseinfo
+)
+
 // journalHeader returns the first bytes of a journal.
-func journalHeader() []byte {
+func journalHeader(version uint16) []byte {
 	b := append(make([]byte, 0, journalHeaderLen), journalMagic...)
-	b = binary.LittleEndian.AppendUint16(b, journalVersion)
+	b = binary.LittleEndian.AppendUint16(b, version)
 	b = binary.LittleEndian.AppendUint16(b, 0)
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// checkJournalHeader tells a foreign or damaged header from one of another version.
-func checkJournalHeader(b []byte) error {
+// checkJournalHeader returns the version, and tells a foreign or damaged header from one of
+// a version that is not known.
+func checkJournalHeader(b []byte) (version uint16, err error) {
 	if len(b) < journalHeaderLen || string(b[:8]) != journalMagic {
-		return &DamageError{File: JournalName, Offset: 0, Text: "no journal header"}
+		return 0, &DamageError{File: JournalName, Offset: 0, Text: "no journal header"}
 	}
 	if crc32.Checksum(b[:12], castagnoli) != binary.LittleEndian.Uint32(b[12:]) {
-		return &DamageError{File: JournalName, Offset: 0, Text: "checksum of the journal header"}
+		return 0, &DamageError{File: JournalName, Offset: 0, Text: "checksum of the journal header"}
 	}
-	if v := binary.LittleEndian.Uint16(b[8:]); v != journalVersion {
-		return fmt.Errorf("%s: version %d: %w", JournalName, v, ErrUnsupported)
+	version = binary.LittleEndian.Uint16(b[8:])
+	if version < journalVersion1 || version > journalVersion2 {
+		return 0, fmt.Errorf("%s: version %d: %w", JournalName, version, ErrUnsupported)
 	}
 	if z := binary.LittleEndian.Uint16(b[10:]); z != 0 {
-		return &DamageError{File: JournalName, Offset: 10, Text: "reserved bytes of the journal header are not zero"}
+		return 0, &DamageError{File: JournalName, Offset: 10, Text: "reserved bytes of the journal header are not zero"}
 	}
-	return nil
+	return version, nil
 }
 
 // recordSum is the checksum of a record at file offset off. The offset is part of

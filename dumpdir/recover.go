@@ -119,7 +119,7 @@ func dataIntact(vm File, r *chunkRecord, buf *[]byte) (bool, error) {
 // rewriteJournal puts a journal in the old one's place that has all its intact records except
 // the lost chunks'.
 func (c *core) rewriteJournal(jr *journal, lost map[uint64]bool) (*journal, error) {
-	w, err := newJournal(c.fs, c.dir, jr.ident)
+	w, err := newJournal(c.fs, c.dir, jr.ident, jr.version)
 	if err != nil {
 		return nil, err
 	}

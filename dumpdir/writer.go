@@ -146,7 +146,7 @@ func (c *core) create(meta *Meta) error {
 	if err := c.saveManifest(); err != nil {
 		return err
 	}
-	if c.j, err = newJournal(c.fs, c.dir, c.ident); err != nil {
+	if c.j, err = newJournal(c.fs, c.dir, c.ident, journalVersion1); err != nil {
 		return err
 	}
 	return c.j.publish(c.fs, c.dir)

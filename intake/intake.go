@@ -9,6 +9,7 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
@@ -28,8 +29,8 @@ func Meta(h *protocol.Hello) dumpdir.Meta {
 // for a time of the crash that is not known, codec for a compressor that HELLO does not name.
 func Facts(h *protocol.Hello, came time.Time, codec kdumpfile.Codec) dumpdir.Facts {
 	f := dumpdir.Facts{
-		Utsname: dumpdir.Utsname(h.Uts), Time: came, PageSize: int(h.PageSize), MaxPFN: h.MaxPFN, NrCPUs: h.NrCPUs,
-		DumpLevel: h.Level, Codecs: codecs(h, codec),
+		Utsname: dumpdir.Utsname(vmcore.Utsname(h.Uts).ForHeader()), Time: came, PageSize: int(h.PageSize), MaxPFN: h.MaxPFN, NrCPUs: h.NrCPUs,
+		DumpLevel: h.Level | h.FileLevel, Codecs: codecs(h, codec), BigEndian: h.BigEndian, ExcludedVmemmap: h.ExcludedVmemmap,
 	}
 	if h.CrashTime > 0 {
 		f.Time = time.Unix(h.CrashTime, 0).UTC()

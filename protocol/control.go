@@ -124,6 +124,7 @@ func (h *Hello) check(c *checker) {
 	c.hex("build_id", h.BuildID, -maxBuildID)
 	c.that(h.CrashTime >= 0 && h.CrashTime <= maxUnix, "crash_time %d out of range", h.CrashTime)
 	c.atMost("level", uint64(h.Level), MaxLevel)
+	c.atMost("file_level", uint64(h.FileLevel), MaxLevel)
 	c.atMost("encodings", uint64(len(h.Encodings)), maxList)
 	c.atMost("deadline_s", h.DeadlineSec, maxSeconds)
 	c.texts("warnings", h.Warnings, maxText)

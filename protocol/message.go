@@ -36,7 +36,7 @@ type Hello struct {
 	DumpID string `json:"dump_id"`
 	// Tool is the sender's name and version, for people.
 	Tool string `json:"tool"`
-	// Machine is the ELF machine as uname -m names it: "x86_64", "aarch64".
+	// Machine is the ELF machine as uname -m names it: "x86_64", "aarch64", "ppc64le".
 	Machine  string  `json:"machine"`
 	PageSize uint32  `json:"page_size"`
 	MaxPFN   mem.PFN `json:"max_pfn"`
@@ -48,12 +48,18 @@ type Hello struct {
 	Uts Utsname `json:"utsname"`
 	// BuildID of the system kernel in hex, empty when not known.
 	BuildID string `json:"build_id,omitempty"`
-	// CrashTime is CRASHTIME of VMCOREINFO in seconds since 1970 UTC, 0 when not known.
+	// CrashTime is CRASHTIME of VMCOREINFO, else the time in the header of the dump file, in seconds since 1970 UTC; 0 when not known.
 	CrashTime int64 `json:"crash_time,omitempty"`
 	// PhysBase goes to the kdump sub header; absent when not known.
 	PhysBase *uint64 `json:"phys_base,omitempty"`
 	// Level is the dump level, 0 to 31.
 	Level uint8 `json:"level"`
+	// FileLevel is the level at which the file that is sent was dumped itself, when it is a kdump-compressed one.
+	FileLevel uint8 `json:"file_level,omitempty"`
+	// BigEndian is the byte order of the machine.
+	BigEndian bool `json:"big_endian,omitempty"`
+	// ExcludedVmemmap: the file that is sent has no struct pages of pages that were left out of it.
+	ExcludedVmemmap bool `json:"excluded_vmemmap,omitempty"`
 	// Encodings that the sender may use, best first. EncodingNone is always allowed and need not be listed.
 	Encodings Encodings `json:"encodings"`
 	// DeadlineSec is how long the sender is going to go on, in seconds from now; 0 means for ever.
