@@ -45,7 +45,7 @@ func (k *Kernel) Utsname() (Utsname, error) {
 
 func (k *Kernel) readUtsname(va mem.VirtAddr) (Utsname, error) {
 	var b [6 * utsField]byte
-	if err := k.ReadVirt(b[:], va); err != nil {
+	if err := k.readImage(b[:], va); err != nil {
 		return Utsname{}, err
 	}
 	var u Utsname

@@ -7,8 +7,10 @@ import (
 	"io"
 	"time"
 
+	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/vmcore"
 )
 
 // greet sends all that comes before the receiver is asked for anything: hello, notes,
@@ -65,13 +67,19 @@ func (o owedWriter) Write(p []byte) (int, error) {
 // newHello says who crashed. What is not known stays out.
 func (j *job) newHello() protocol.Hello {
 	info := j.src.info
+	facts := machine.FactsOf(info, j.src.kernel)
 	h := protocol.Hello{
 		DumpID: protocol.DumpID(info.VMCOREINFO.Raw(), info.Notes, j.opts.MachineID),
-		Tool:   j.opts.Tool, Machine: machineName(info.Machine),
+		Tool:   j.opts.Tool, Machine: vmcore.MachineName(info.Machine, info.ByteOrder),
 		PageSize: uint32(info.PageSize), MaxPFN: info.MaxPFN, //nolint:gosec // checked by NewSource
-		NrCPUs: uint32(min(max(len(info.CPUs), 1), protocol.MaxCPUs)),
-		Uts:    j.src.Utsname(), Level: uint8(j.opts.Level), Encodings: protocol.Encodings(j.ladder),
-		Warnings: wireWarnings(j.src.warnings),
+		NrCPUs: uint32(min(facts.NrCPUs, protocol.MaxCPUs)),                                                            //nolint:gosec // positive
+		Uts:    protocol.Utsname(facts.Utsname), Level: uint8(j.opts.Level), FileLevel: uint8(max(facts.DumpLevel, 0)), //nolint:gosec // at most 31
+		BigEndian: facts.BigEndian, ExcludedVmemmap: facts.ExcludedVmemmap, PhysBase: facts.PhysBase,
+		Encodings: protocol.Encodings(j.ladder), Warnings: wireWarnings(j.src.warnings),
+	}
+	if cpu := facts.CurrentCPU; cpu >= 0 && cpu <= protocol.MaxCPUs {
+		current := uint32(cpu)
+		h.CurrentCPU = &current
 	}
 	if h.Tool == "" {
 		h.Tool = "corehaul-send"
@@ -85,11 +93,8 @@ func (j *job) newHello() protocol.Hello {
 	if id, ok := info.VMCOREINFO.String("BUILD-ID"); ok && hexDigits(id) {
 		h.BuildID = id
 	}
-	if t, ok := info.VMCOREINFO.CrashTime(); ok && t.Unix() > 0 && t.Year() <= maxYear {
+	if t := facts.CrashTime; t.Unix() > 0 && t.Year() <= maxYear {
 		h.CrashTime = t.Unix()
-	}
-	if base, ok := j.src.physBase(); ok {
-		h.PhysBase = &base
 	}
 	return h
 }
@@ -105,16 +110,6 @@ func hexDigits(s string) bool {
 		}
 	}
 	return true
-}
-
-// physBase is what the header of the dump file wants.
-func (s *Source) physBase() (uint64, bool) {
-	if s.kernel != nil {
-		if base, ok := s.kernel.PhysBase(); ok {
-			return base, true
-		}
-	}
-	return s.info.PhysBase, s.info.PhysBase != 0
 }
 
 // What a dump says of itself must not make a message that the protocol refuses: that

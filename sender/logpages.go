@@ -8,6 +8,7 @@ import (
 	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/kernel/pages"
 	"github.com/corehaul/corehaul/kernel/printk"
+	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 )
@@ -71,7 +72,7 @@ func findLogPages(image vmcore.Image) []mem.Extent {
 	r := newRecorder(image, info.PageShift(), maxLogPages)
 	// Whatever fails: what was read until then is what a reader can get at.
 	_ = guard(func() error {
-		k, err := newKernel(r, info)
+		k, err := machine.Kernel(r, info)
 		if err != nil {
 			return err
 		}

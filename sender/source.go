@@ -2,7 +2,6 @@ package sender
 
 import (
 	"context"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/kernel/pages"
 	"github.com/corehaul/corehaul/kernel/printk"
+	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/vmcore"
@@ -75,7 +75,7 @@ func NewSource(image vmcore.Image) (*Source, error) {
 func (s *Source) understand() {
 	var k *kernel.Kernel
 	err := guard(func() (err error) {
-		k, err = newKernel(s.image, s.info)
+		k, err = machine.Kernel(s.image, s.info)
 		return err
 	})()
 	if err != nil {
@@ -95,23 +95,6 @@ func (s *Source) understand() {
 	}
 	s.pages = c
 	s.warnings = append(s.warnings, c.Warnings()...)
-}
-
-func newKernel(memory kernel.PhysReader, info *vmcore.Info) (*kernel.Kernel, error) {
-	return kernel.New(kernel.Config{
-		Memory: memory, Info: info.VMCOREINFO, Machine: info.Machine, ByteOrder: info.ByteOrder,
-		PageSize: info.PageSize, MaxPFN: info.MaxPFN, TextSegments: textSegments(info.Segments),
-	})
-}
-
-func textSegments(segments []vmcore.Segment) []kernel.Segment {
-	var list []kernel.Segment
-	for _, g := range segments {
-		if g.Paddr != vmcore.NoPaddr && g.Vaddr != 0 {
-			list = append(list, kernel.Segment{Vaddr: g.Vaddr, Paddr: g.Paddr, Size: g.Memsz})
-		}
-	}
-	return list
 }
 
 // Close closes the dump file.
@@ -154,27 +137,7 @@ func (s *Source) dumpLog(ctx context.Context, w io.Writer) error {
 
 // Utsname returns how the kernel names itself, as far as anything tells.
 func (s *Source) Utsname() protocol.Utsname {
-	if s.kernel != nil {
-		if u, err := s.kernel.Utsname(); err == nil {
-			return protocol.Utsname(u)
-		}
-	}
-	if s.info.Utsname != (vmcore.Utsname{}) {
-		return protocol.Utsname(s.info.Utsname)
-	}
-	release, _ := s.info.VMCOREINFO.String("OSRELEASE")
-	return protocol.Utsname{Sysname: "Linux", Release: release, Machine: machineName(s.info.Machine)}
-}
-
-// machineName names a machine as uname -m does.
-func machineName(m elf.Machine) string {
-	switch m {
-	case elf.EM_X86_64:
-		return "x86_64"
-	case elf.EM_AARCH64:
-		return "aarch64"
-	}
-	return ""
+	return protocol.Utsname(machine.Utsname(s.info, s.kernel))
 }
 
 // walk calls yield for all RAM of the dump in ascending order, by class as far as

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/elfcore"
@@ -40,43 +41,34 @@ func exportKdump(ctx context.Context, out *os.File, img vmcore.Image, path, comp
 			return 0, err
 		}
 	}
-	header, err := headerOf(img)
-	if err != nil {
-		return 0, err
-	}
-	header.Status = uint32(codec)
 	r := &recoder{img: img, out: out, codec: codec, size: img.Info().PageSize}
-	return r.run(ctx, header)
+	return r.run(ctx, headerOf(img, codec))
 }
 
-// headerOf returns what the headers of a kdump-compressed file of img say.
-func headerOf(img vmcore.Image) (*kdumpfile.Header, error) {
-	if k, ok := img.(*kdumpfile.Reader); ok {
-		h := *k.Header()
-		return &h, nil
-	}
+// headerOf returns what the headers of a kdump-compressed file of img say: those of img
+// itself where it has them, whatever it is wrapped in.
+func headerOf(img vmcore.Image, codec kdumpfile.Codec) *kdumpfile.Header {
 	info := img.Info()
-	k, err := kernelOf(img)
+	k, err := machine.Kernel(img, info)
 	if err != nil {
-		return nil, err
+		k = nil // then its memory tells nothing
 	}
+	m := machine.FactsOf(info, k)
 	h := &kdumpfile.Header{
-		Utsname: info.Utsname, Time: info.Timestamp, ByteOrder: info.ByteOrder, PageSize: info.PageSize, MaxPFN: info.MaxPFN,
-		NrCPUs: len(info.CPUs), PhysBase: info.PhysBase, DumpLevel: max(info.DumpLevel, 0), Notes: info.Notes, RAM: img.RAM(),
+		Utsname: m.Utsname.ForHeader(), Time: info.Timestamp, ByteOrder: info.ByteOrder, PageSize: info.PageSize, MaxPFN: info.MaxPFN,
+		NrCPUs: m.NrCPUs, CurrentCPU: m.CurrentCPU, DumpLevel: max(m.DumpLevel, 0),
+		Notes: info.Notes, Eraseinfo: true, RAM: img.RAM(), Status: uint32(codec),
 	}
-	if uts, err := k.Utsname(); err == nil {
-		h.Utsname = vmcore.Utsname(uts)
-	} else {
-		h.Utsname.Release, _ = info.VMCOREINFO.String("OSRELEASE")
-		h.Utsname.Machine = machineName(info)
+	if m.PhysBase != nil {
+		h.PhysBase = *m.PhysBase
 	}
-	if base, ok := k.PhysBase(); ok {
-		h.PhysBase = base
+	if h.Time.IsZero() {
+		h.Time = m.CrashTime
 	}
-	if t, ok := info.VMCOREINFO.CrashTime(); ok && h.Time.IsZero() {
-		h.Time = t
+	if m.ExcludedVmemmap {
+		h.Status |= kdumpfile.StatusExcludedVmemmap
 	}
-	return h, nil
+	return h
 }
 
 // recoder writes the pages of an image again.

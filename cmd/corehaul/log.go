@@ -13,9 +13,8 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/dumpdir"
-	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/kernel/printk"
-	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
 
@@ -108,7 +107,7 @@ func logOfFile(path string, out io.Writer) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	defer func() { _ = img.Close() }() // only read
-	k, err := kernelOf(img)
+	k, err := machine.Kernel(img, img.Info())
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
@@ -116,19 +115,4 @@ func logOfFile(path string, out io.Writer) error {
 		return cli.WithHint(fmt.Errorf("%s: %w", path, err), k.Warnings()...)
 	}
 	return nil
-}
-
-// kernelOf gives meaning to the memory in a dump file.
-func kernelOf(img vmcore.Image) (*kernel.Kernel, error) {
-	info := img.Info()
-	cfg := kernel.Config{
-		Memory: img, Info: info.VMCOREINFO, Machine: info.Machine, ByteOrder: info.ByteOrder,
-		PageSize: info.PageSize, MaxPFN: info.MaxPFN,
-	}
-	for _, s := range info.Segments {
-		if s.Vaddr != 0 && s.Paddr != vmcore.NoPaddr {
-			cfg.TextSegments = append(cfg.TextSegments, kernel.Segment{Vaddr: s.Vaddr, Paddr: s.Paddr, Size: s.Memsz})
-		}
-	}
-	return kernel.New(cfg)
 }

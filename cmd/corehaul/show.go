@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
@@ -188,6 +190,7 @@ type fileFacts struct {
 	RAMBytes   uint64    `json:"ram_bytes"`
 	Pages      uint64    `json:"pages"`
 	CPUs       int       `json:"cpus"`
+	Erased     []string  `json:"erased,omitempty"` // what makedumpfile erased from it, as it says so
 	DumpLevel  *int      `json:"dump_level,omitempty"`
 	Incomplete bool      `json:"incomplete"`
 	CrashTime  time.Time `json:"crash_time,omitzero"`
@@ -214,18 +217,24 @@ func (a *app) showFile(path string) error {
 
 func gather(path string, img vmcore.Image) (*fileFacts, error) {
 	info := img.Info()
+	k, err := machine.Kernel(img, info)
+	if err != nil {
+		k = nil // then its memory tells nothing
+	}
+	uts := machine.Utsname(info, k)
 	f := &fileFacts{
-		Path: path, Format: info.Format, Machine: machineName(info), Release: info.Utsname.Release, Nodename: info.Utsname.Nodename,
-		PageSize: info.PageSize, MaxPFN: uint64(info.MaxPFN), CPUs: len(info.CPUs), Incomplete: info.Incomplete, Warnings: info.Warnings,
+		Path: path, Format: info.Format, Machine: uts.Machine, Release: uts.Release, Nodename: uts.Nodename,
+		PageSize: info.PageSize, MaxPFN: uint64(info.MaxPFN), CPUs: cmp.Or(info.NrCPUs, len(info.CPUs)), Incomplete: info.Incomplete, Warnings: info.Warnings,
+		Erased: info.Erased(),
+	}
+	if f.Machine == "" { // none that kdump exists for
+		f.Machine = strings.ToLower(strings.TrimPrefix(info.Machine.String(), "EM_"))
 	}
 	if info.Inner != info.Format {
 		f.Inner = info.Inner
 	}
 	if info.DumpLevel >= 0 {
 		f.DumpLevel = &info.DumpLevel
-	}
-	if f.Release == "" {
-		f.Release, _ = info.VMCOREINFO.String("OSRELEASE")
 	}
 	f.BuildID, _ = info.VMCOREINFO.String("BUILD-ID")
 	f.CrashTime, _ = info.VMCOREINFO.CrashTime()
@@ -239,14 +248,6 @@ func gather(path string, img vmcore.Image) (*fileFacts, error) {
 		f.Pages += e.Count
 	}
 	return f, nil
-}
-
-// machineName is the machine as uname -m has it where that is known.
-func machineName(info *vmcore.Info) string {
-	if info.Utsname.Machine != "" {
-		return info.Utsname.Machine
-	}
-	return strings.ToLower(strings.TrimPrefix(info.Machine.String(), "EM_"))
 }
 
 func (f *fileFacts) rows() facts {
@@ -275,6 +276,9 @@ func (f *fileFacts) rows() facts {
 	}
 	if f.Incomplete {
 		rows = append(rows, [2]string{"incomplete", "yes"})
+	}
+	for _, line := range f.Erased {
+		rows = append(rows, [2]string{"erased", line})
 	}
 	for _, w := range f.Warnings {
 		rows = append(rows, [2]string{"warning", w})

@@ -48,6 +48,11 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/protocol": "dump formats know no wire",
 		"github.com/corehaul/corehaul/dumpdir":  "points upward",
 	}},
+	{"machine", map[string]string{
+		"github.com/corehaul/corehaul/protocol": "what a dump tells is no matter of the wire",
+		"github.com/corehaul/corehaul/dumpdir":  "points upward",
+		"github.com/corehaul/corehaul/storage":  "points upward",
+	}},
 	{"protocol", map[string]string{
 		"github.com/corehaul/corehaul/vmcore":  "the wire knows no dump format",
 		"github.com/corehaul/corehaul/vmcore/": "the wire knows no dump format",

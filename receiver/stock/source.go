@@ -13,6 +13,7 @@ import (
 
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/elfcore"
@@ -209,63 +210,27 @@ func (p *elfPages) record(pfn mem.PFN) (rec dumpdir.PageRecord, stored, raw []by
 	return dumpdir.PageRecord{Size: uint32(len(stored)), Flags: flags}, stored, p.raw, nil //nolint:gosec // at most a page
 }
 
-// understand gives meaning to the memory, as far as that can be done. A bug in what reads hostile memory must not cost the dump.
+// understand gives meaning to the memory, as far as that can be done.
 func (s *source) understand() (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("internal error: %v", p)
-		}
-	}()
-	info := s.img.Info()
-	cfg := kernel.Config{
-		Memory: s.img, Info: info.VMCOREINFO, Machine: info.Machine, ByteOrder: info.ByteOrder,
-		PageSize: info.PageSize, MaxPFN: info.MaxPFN,
-	}
-	for _, g := range info.Segments {
-		if g.Paddr != vmcore.NoPaddr && g.Vaddr != 0 {
-			cfg.TextSegments = append(cfg.TextSegments, kernel.Segment{Vaddr: g.Vaddr, Paddr: g.Paddr, Size: g.Memsz})
-		}
-	}
-	s.kernel, err = kernel.New(cfg)
+	s.kernel, err = machine.Kernel(s.img, s.img.Info())
 	return err
-}
-
-// utsname returns how the kernel names itself.
-func (s *source) utsname() dumpdir.Utsname {
-	info := s.img.Info()
-	if info.Utsname != (vmcore.Utsname{}) {
-		return dumpdir.Utsname(info.Utsname)
-	}
-	if s.kernel != nil {
-		if u, err := s.kernel.Utsname(); err == nil {
-			return dumpdir.Utsname(u)
-		}
-	}
-	release, _ := info.VMCOREINFO.String("OSRELEASE")
-	return dumpdir.Utsname{Sysname: "Linux", Release: release[:min(len(release), 64)]}
 }
 
 // facts is what the front of the stored vmcore says.
 func (s *source) facts(codec kdumpfile.Codec) dumpdir.Facts {
 	info := s.img.Info()
+	m := machine.FactsOf(info, s.kernel)
 	f := dumpdir.Facts{
-		Utsname: s.utsname(), Time: info.Timestamp, PageSize: info.PageSize, MaxPFN: info.MaxPFN, NrCPUs: uint32(max(len(info.CPUs), 1)), //nolint:gosec // bounded by the notes
-		PhysBase: info.PhysBase, DumpLevel: uint8(min(max(info.DumpLevel, 0), 31)), BigEndian: info.ByteOrder != nil && info.ByteOrder.String() == "BigEndian",
+		Utsname: dumpdir.Utsname(m.Utsname.ForHeader()), Time: m.CrashTime, PageSize: info.PageSize, MaxPFN: info.MaxPFN,
+		NrCPUs: uint32(m.NrCPUs), CurrentCPU: uint32(max(m.CurrentCPU, 0)), //nolint:gosec // bounded by the notes and by the reader
+		DumpLevel: uint8(max(m.DumpLevel, 0)), BigEndian: m.BigEndian, ExcludedVmemmap: m.ExcludedVmemmap, //nolint:gosec // at most 31
 		Codecs: uint32(codec), Notes: info.Notes, RAM: s.img.RAM(),
 	}
-	if k, ok := s.img.(*kdumpfile.Reader); ok {
-		h := k.Header()
-		f.Codecs = h.Status & uint32(kdumpfile.Zlib|kdumpfile.LZO|kdumpfile.Snappy|kdumpfile.Zstd)
-		if h.NrCPUs > 0 && h.CurrentCPU >= 0 {
-			f.NrCPUs, f.CurrentCPU = uint32(h.NrCPUs), uint32(h.CurrentCPU) //nolint:gosec // checked
-		}
-	} else if s.kernel != nil {
-		if base, ok := s.kernel.PhysBase(); ok {
-			f.PhysBase = base
-		}
+	if m.PhysBase != nil {
+		f.PhysBase = *m.PhysBase
 	}
-	if t, ok := info.VMCOREINFO.CrashTime(); ok && t.Unix() > 0 {
-		f.Time = t
+	if k, ok := s.img.(*kdumpfile.Reader); ok {
+		f.Codecs = k.Header().Status & uint32(kdumpfile.Zlib|kdumpfile.LZO|kdumpfile.Snappy|kdumpfile.Zstd)
 	}
 	return f
 }

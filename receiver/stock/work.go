@@ -11,6 +11,7 @@ import (
 
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/kernel/printk"
+	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/storage"
 )
 
@@ -242,9 +243,9 @@ func (j *job) describe(ctx context.Context, s *source, f *fileState, w *dumpdir.
 			return err
 		}
 	}
-	facts := s.facts(j.svc.cfg.Codec)
+	facts := machine.FactsOf(s.img.Info(), s.kernel)
 	return w.UpdateMeta(func(m *dumpdir.Meta) {
-		m.Release, m.Nodename, m.Machine, m.CrashTime = facts.Utsname.Release, facts.Utsname.Nodename, facts.Utsname.Machine, facts.Time
+		m.Release, m.Nodename, m.Machine, m.CrashTime = facts.Utsname.Release, facts.Utsname.Nodename, facts.Utsname.Machine, facts.CrashTime
 		m.BuildID, _ = s.img.Info().VMCOREINFO.String("BUILD-ID")
 		m.Sender, m.Peer = f.Image.describe(form(s.img.Info().Format)), j.peer()
 		if line != "" {
