@@ -134,6 +134,9 @@ type sealRecord struct {
 	reason  string
 }
 
+// sealFixedLen is the length of a seal's payload before the reason.
+const sealFixedLen = 66
+
 var sealStates = map[uint8]State{1: StateComplete, 2: StatePartial, 3: StateLogOnly}
 
 func (r *sealRecord) encode() []byte {

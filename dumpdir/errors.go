@@ -45,6 +45,15 @@ type DamageError struct {
 	File   string // name in the dump directory
 	Offset int64  // file offset in bytes, -1 when it has none
 	Text   string // what is wrong there
+	// Sealed: the dump was sealed, and what is damaged keeps nobody from reading the rest. Nothing of it may be written,
+	// and it may not be put out of the way for another.
+	Sealed bool
+}
+
+// IsSealedDamage reports whether err says that a dump is damaged which was sealed: see DamageError.Sealed.
+func IsSealedDamage(err error) bool {
+	d, ok := errors.AsType[*DamageError](err)
+	return ok && d.Sealed
 }
 
 func (e *DamageError) Error() string {

@@ -28,6 +28,8 @@ type journal struct {
 	runsAt  int64      // offset of the first runs record
 	body    int64      // offset of what follows ident or plan end
 	seal    *sealRecord
+	// reopened is the last seal that was taken back, nil when none was.
+	reopened *sealRecord
 
 	have    *seqSet
 	count   counts
@@ -182,7 +184,7 @@ func (l *loader) take(rec *record) error {
 		l.seal, ok = &seal, ok && !inPlan
 	case recReopen:
 		ok = len(rec.payload) == 0 && l.seal != nil && l.seal.state != StateComplete
-		l.seal = nil
+		l.seal, l.reopened = nil, l.seal
 	}
 	if !ok || l.ident.id == "" {
 		return journalDamage(rec.off, "%v record that makes no sense there", rec.typ)
@@ -338,6 +340,14 @@ func (j *journal) progress() Progress {
 		p.Planned, p.Bytes = j.plan.Pages, j.dataEnd
 	}
 	return p
+}
+
+// pageSize returns the page size of the plan, 0 without one.
+func (j *journal) pageSize() int {
+	if j.plan == nil {
+		return 0
+	}
+	return j.plan.PageSize
 }
 
 // state returns what the journal says of the dump.

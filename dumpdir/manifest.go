@@ -219,9 +219,12 @@ func (m *Manifest) setCounts(c *counts, p Progress, pageSize int) {
 	}
 }
 
+// MinID is how many characters an id has at least.
+const MinID = 16
+
 // ValidID reports whether id can be a dump's: 16 to 64 characters of 0-9 and a-f.
 func ValidID(id string) bool {
-	if len(id) < 16 || len(id) > 64 {
+	if len(id) < MinID || len(id) > 64 {
 		return false
 	}
 	for i := range len(id) {

@@ -18,8 +18,12 @@ const (
 // those of the dumps.
 const DumpsName = "dumps"
 
-// timeLayout is how the time of the crash, in UTC, begins a directory's name.
-const timeLayout = "20060102T150405Z"
+// NextName is the directory of a store that has one directory for each host, and in them one by the id of each dump of
+// which another one is stored beside it.
+const NextName = "next"
+
+// TimeLayout is how the time of the crash, in UTC, begins a directory's name.
+const TimeLayout = "20060102T150405Z"
 
 // ShortID is how many characters of the id a directory's name has.
 const ShortID = 8
@@ -31,5 +35,5 @@ func DirName(meta *Meta) string {
 	if y := at.UTC().Year(); at.IsZero() || y < 1970 || y > 9999 {
 		at = meta.StartTime
 	}
-	return at.UTC().Format(timeLayout) + "-" + meta.ID[:ShortID]
+	return at.UTC().Format(TimeLayout) + "-" + meta.ID[:ShortID]
 }

@@ -19,17 +19,21 @@ type Dump struct {
 	jr  *journal
 	m   *Manifest
 
-	damage  error
-	claimed State // of the manifest, as it was read
+	damage error
+	lost   bool // the seal, or the whole journal: what the manifest says counts
 }
 
 // Open opens the dump in dir. A damaged manifest does not keep it from opening: what
-// the journal knows is filled in, and Damage tells. The same goes for a damaged journal, when the
-// manifest is whole: then the state is StateDamaged. The error matches ErrNotExist or ErrUnsupported.
+// the journal knows is filled in, and Damage tells. The same goes for a journal that is damaged or missing, when the
+// manifest is whole, and for one that has lost the seal: then the state is StateDamaged. The error matches ErrNotExist or
+// ErrUnsupported, or is a *DamageError when neither journal nor manifest can be read.
 func Open(fsys FS, dir string) (*Dump, error) {
 	jf, err := fsys.Open(path.Join(dir, JournalName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return openWithoutJournal(fsys, dir, err)
+	}
 	if err != nil {
-		return nil, notExist(dir, err)
+		return nil, err
 	}
 	d := &Dump{fs: fsys, dir: dir, jf: jf}
 	if err := d.load(); err != nil {
@@ -38,25 +42,63 @@ func Open(fsys FS, dir string) (*Dump, error) {
 	return d, nil
 }
 
+// openWithoutJournal opens what is left of a dump whose journal is gone.
+func openWithoutJournal(fsys FS, dir string, missing error) (*Dump, error) {
+	names, m, err := readNames(fsys, dir)
+	if err != nil {
+		return nil, notExist(dir, err)
+	}
+	damage := lostJournal(names, m)
+	switch {
+	case damage == nil:
+		return nil, notExist(dir, missing)
+	case m == nil:
+		return nil, damage
+	}
+	d := &Dump{fs: fsys, dir: dir}
+	d.setLost(m, damage)
+	return d, nil
+}
+
+// setLost makes d a dump of which the manifest says more than the journal.
+func (d *Dump) setLost(m *Manifest, damage error) {
+	d.m, d.damage, d.lost = m, damage, true
+	d.m.State = StateDamaged
+}
+
 func (d *Dump) load() error {
 	size, err := d.jf.Size()
 	if err != nil {
 		return err
 	}
 	m, merr := readManifest(d.fs, path.Join(d.dir, ManifestName))
+	if errors.Is(merr, ErrUnsupported) {
+		merr = d.judgeVersion(merr)
+	}
 	jr, err := loadJournal(d.jf, size, nil)
 	if isDamage(err) && merr == nil {
-		d.m, d.damage = m, err
-		d.m.State = StateDamaged
+		d.setLost(m, err)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	d.jr, d.m = jr, m
-	if m != nil {
-		d.claimed = m.State
+	names, err := d.fs.ReadDir(d.dir)
+	if err != nil {
+		return err
 	}
+	if err := lostSeal(d.fs, d.dir, names, jr, m); isDamage(err) {
+		if m == nil || merr != nil || m.ID != jr.ident.id {
+			m = manifestOf(jr)
+			m.setCounts(&jr.count, jr.progress(), jr.pageSize())
+		}
+		d.jr = jr
+		d.setLost(m, err)
+		return nil
+	} else if err != nil {
+		return err
+	}
+	d.jr, d.m = jr, m
 	if merr == nil && (m.ID != jr.ident.id || m.Host != jr.ident.host) {
 		merr = manifestDamage("it is of dump %s of host %q, the journal of %s of %q", m.ID, m.Host, jr.ident.id, jr.ident.host)
 	}
@@ -74,14 +116,10 @@ func (d *Dump) load() error {
 
 // fill brings the manifest up to what the journal says.
 func (d *Dump) fill() {
-	pageSize := 0
-	if d.jr.plan != nil {
-		pageSize = d.jr.plan.PageSize
-		if d.m.Plan == nil { // cut off between plan and manifest
-			d.m.setPlan(d.jr.facts, d.jr.plan)
-		}
+	if d.jr.plan != nil && d.m.Plan == nil { // cut off between plan and manifest
+		d.m.setPlan(d.jr.facts, d.jr.plan)
 	}
-	d.m.setCounts(&d.jr.count, d.jr.progress(), pageSize)
+	d.m.setCounts(&d.jr.count, d.jr.progress(), d.jr.pageSize())
 	d.m.setSeal(d.jr.seal)
 	if d.jr.log != nil {
 		d.m.Bytes.Log = d.jr.log.size
@@ -102,12 +140,12 @@ func (d *Dump) Manifest() *Manifest { return d.m.clone() }
 // Damage returns what Open found wrong with manifest or journal, nil when nothing.
 func (d *Dump) Damage() error { return d.damage }
 
-// State returns the state that the journal gives.
+// State returns the state that the journal gives, StateDamaged when it has lost the seal or is beyond use.
 func (d *Dump) State() State { return d.m.State }
 
-// Progress returns the durable counts.
+// Progress returns the durable counts: those of the manifest where the journal has lost its end.
 func (d *Dump) Progress() Progress {
-	if d.jr == nil {
+	if d.lost {
 		p, b := &d.m.Pages, &d.m.Bytes
 		return Progress{Planned: p.Planned, Present: p.Present, Zero: p.Zero, Bytes: b.VMCore}
 	}
@@ -117,7 +155,7 @@ func (d *Dump) Progress() Progress {
 // VMCorePath returns the name of vmcore or vmcore-incomplete, with the directory;
 // ok is false for a dump without pages.
 func (d *Dump) VMCorePath() (name string, ok bool) {
-	if d.m.Plan == nil {
+	if d.m.Plan == nil && !d.lost {
 		return "", false
 	}
 	for _, name := range []string{VMCoreName, IncompleteName} {
@@ -165,7 +203,12 @@ type fileReader struct {
 func (r *fileReader) Close() error { return r.f.Close() }
 
 // Close closes the dump.
-func (d *Dump) Close() error { return d.jf.Close() }
+func (d *Dump) Close() error {
+	if d.jf == nil {
+		return nil
+	}
+	return d.jf.Close()
+}
 
 // ReadID returns the id of the dump in dir, from the first bytes of its journal: for a store that looks
 // for one dump among many. The error matches ErrNotExist or ErrUnsupported, or is a *DamageError.

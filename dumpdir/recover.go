@@ -26,7 +26,7 @@ func (c *core) recoverJournal(names []string) (*journal, error) {
 	}
 	c.j.reserved = c.j.size // what the last writer set aside is there to be given back
 	jr, err := c.loadOwn()
-	if err != nil {
+	if err := c.keepSealed(names, jr, err); err != nil {
 		return nil, err
 	}
 	if jr.seal != nil && !c.opts.Reopen {

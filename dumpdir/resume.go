@@ -13,7 +13,8 @@ import (
 // Resume takes up an unsealed dump where its journal ends. What the last writer did not
 // commit is cut off; the front of vmcore is written again. A sealed dump whose seal was
 // interrupted is finished and can be asked for its Result; it takes no chunks unless
-// opts.Reopen is set. Errors match ErrNotExist, ErrLocked, ErrUnsupported or are a *DamageError.
+// opts.Reopen is set. Errors match ErrNotExist, ErrLocked, ErrUnsupported or are a *DamageError. Of a dump that was sealed, and
+// whose journal does not say so or cannot be read, nothing is written: see IsSealedDamage.
 func Resume(fsys FS, dir string, opts Options) (*Writer, error) {
 	lock, err := fsys.Lock(dir)
 	if err != nil {
@@ -45,6 +46,9 @@ func (c *core) resume() error {
 		return err
 	}
 	if !slices.Contains(names, JournalName) {
+		if err := c.lostJournal(names); err != nil {
+			return err
+		}
 		return fmt.Errorf("%s: %w", c.dir, ErrNotExist)
 	}
 	jr, err := c.recoverJournal(names)

@@ -164,7 +164,7 @@ func saveSideFile(fsys FS, dir, name string, v any) error {
 		if err = SaveFile(fsys, dir, name, append(b, '\n')); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
-		if _, there := sizeOf(fsys, path.Join(dir, JournalName)); !there {
+		if _, derr := fsys.ReadDir(dir); derr != nil {
 			return notExist(dir, err)
 		}
 	}

@@ -67,18 +67,17 @@ func (d *Dump) Verify(ctx context.Context, opts VerifyOptions) (*Report, error) 
 
 // run reads everything behind the structure.
 func (v *verifier) run() error {
-	if v.jr == nil {
-		return v.withoutJournal()
-	}
-	v.as = v.jr.state()
-	if v.jr.seal == nil && v.sealLost() {
-		v.as = v.d.claimed
-	}
-	if err := v.log(); err != nil {
-		return err
+	if v.jr != nil {
+		v.as = v.jr.state()
+		if err := v.log(); err != nil {
+			return err
+		}
 	}
 	if err := v.keptFiles(); err != nil {
 		return err
+	}
+	if v.d.lost {
+		return v.withoutSeal()
 	}
 	if v.jr.plan != nil {
 		if err := v.vmcore(); err != nil {
@@ -135,11 +134,11 @@ func (v *verifier) damage(err error) error {
 func (v *verifier) structure() {
 	if errors.Is(v.d.damage, fs.ErrNotExist) {
 		v.find(Finding{File: ManifestName, Offset: -1, Where: "manifest", Text: "missing"})
-	} else if len(v.brokenSpans()) == 0 {
+	} else if len(v.brokenSpans()) == 0 || v.d.lost {
 		_ = v.damage(v.d.damage) // Open keeps no other errors
 	}
 	for _, s := range v.brokenSpans() {
-		if v.jr.seal == nil && s.end == v.jr.size && !v.sealLost() {
+		if v.jr.seal == nil && s.end == v.jr.size && !v.d.lost {
 			v.rep.Warnings = append(v.rep.Warnings, fmt.Sprintf("%s: %d bytes at the end are not committed", JournalName, s.end-s.off))
 			continue
 		}
@@ -147,35 +146,11 @@ func (v *verifier) structure() {
 	}
 }
 
-// sealLost reports whether the seal may be among the broken records: SHA256SUMS is there only after
-// a seal.
-func (v *verifier) sealLost() bool { return len(v.brokenSpans()) > 0 && v.d.has(SumsName) }
-
 func (v *verifier) brokenSpans() []span {
 	if v.jr == nil {
 		return nil
 	}
 	return v.jr.broken
-}
-
-// withoutJournal reads what a dump whose journal is beyond use still has.
-func (v *verifier) withoutJournal() error {
-	name, ok := v.d.VMCorePath()
-	if !ok {
-		return nil
-	}
-	f, err := v.d.fs.Open(name)
-	if err != nil {
-		return err
-	}
-	v.rep.Progress = Progress{} // counted anew
-	size, err := f.Size()
-	if err == nil {
-		err = verifyImage(v.ctx, f, size, v.opts, v.rep)
-	}
-	v.rep.State = StateDamaged
-	v.rep.Warnings = append(v.rep.Warnings, "the journal is beyond use: pages were only decoded, not compared")
-	return errors.Join(err, f.Close())
 }
 
 func (v *verifier) log() error {
@@ -216,7 +191,7 @@ func (v *verifier) openVMCore() (ok bool, err error) {
 		return false, nil
 	}
 	v.name = path.Base(name)
-	if v.jr.seal != nil && v.name == IncompleteName {
+	if v.jr != nil && v.jr.seal != nil && v.name == IncompleteName {
 		v.rep.Warnings = append(v.rep.Warnings, "the seal was interrupted before the file was renamed")
 	}
 	if v.vm, err = v.d.fs.Open(name); err != nil {

@@ -98,7 +98,8 @@ type core struct {
 }
 
 // Create makes the directory dir of a new dump, durably, and locks it. The error
-// matches ErrExist when a dump is there, ErrLocked when another writer has it.
+// matches ErrExist when a dump is there, ErrLocked when another writer has it, and is a *DamageError when one is there that has
+// lost its journal.
 func Create(fsys FS, dir string, meta Meta, opts Options) (*Writer, error) {
 	if !ValidID(meta.ID) || meta.Host != clean(meta.Host, maxHost) {
 		return nil, fmt.Errorf("dump id %q of host %q: %w", meta.ID, meta.Host, fs.ErrInvalid)
@@ -137,6 +138,9 @@ func (c *core) create(meta *Meta) error {
 		if name == JournalName {
 			return fmt.Errorf("%s: %w", c.dir, ErrExist)
 		}
+	}
+	if err := c.lostJournal(names); err != nil {
+		return err
 	}
 	if err := c.removeTemporary(names); err != nil {
 		return err

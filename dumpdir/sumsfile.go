@@ -1,0 +1,90 @@
+package dumpdir
+
+import (
+	"encoding/hex"
+	"path"
+	"strings"
+)
+
+// Sums is a SHA256SUMS file, as sha256sum of coreutils writes it and takes it with -c: a line for each file of 64 hexadecimal
+// digits, a space, a space or an asterisk (for "binary", which means nothing), and the name; or "SHA256 (name) = digits". A line that
+// begins with a backslash has a name with escapes. Ends of lines may be those of DOS; lines that begin with # are no lines.
+type Sums struct {
+	sums map[string]string // digits in lower case by name
+	// Malformed counts lines that are none of this, and names that have two sums.
+	Malformed int
+}
+
+// ParseSums reads a SHA256SUMS file. What is no line of one is counted.
+func ParseSums(text string) *Sums {
+	s := &Sums{sums: make(map[string]string)}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		sum, name, ok := parseSumLine(line)
+		if have, twice := s.sums[name]; !ok || twice && have != sum {
+			s.Malformed++
+			continue
+		}
+		s.sums[name] = sum
+	}
+	return s
+}
+
+// Of returns the SHA-256 that the file has for a name, in 64 lower-case hexadecimal digits.
+func (s *Sums) Of(name string) (sum string, ok bool) {
+	sum, ok = s.sums[name]
+	return sum, ok
+}
+
+const sumDigits = 64
+
+func parseSumLine(line string) (sum, name string, ok bool) {
+	line, escaped := strings.CutPrefix(line, `\`)
+	if tagged, is := strings.CutPrefix(line, "SHA256 ("); is {
+		at := strings.LastIndex(tagged, ") = ")
+		if at < 0 {
+			return "", "", false
+		}
+		name, sum = tagged[:at], tagged[at+len(") = "):]
+	} else {
+		if len(line) < sumDigits+3 || line[sumDigits] != ' ' || line[sumDigits+1] != ' ' && line[sumDigits+1] != '*' {
+			return "", "", false
+		}
+		sum, name = line[:sumDigits], line[sumDigits+2:]
+	}
+	if b, err := hex.DecodeString(sum); err != nil || len(b) != sumDigits/2 {
+		return "", "", false
+	}
+	if escaped {
+		name, ok = unescape(name)
+	}
+	return strings.ToLower(sum), path.Clean(name), name != "" && ok == escaped
+}
+
+// unescape undoes what sha256sum does to a name with a backslash or the end of a line in it.
+func unescape(s string) (string, bool) {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' {
+			b.WriteByte(s[i])
+			continue
+		}
+		if i++; i == len(s) {
+			return "", false
+		}
+		switch s[i] {
+		case '\\':
+			b.WriteByte('\\')
+		case 'n':
+			b.WriteByte('\n')
+		case 'r':
+			b.WriteByte('\r')
+		default:
+			return "", false
+		}
+	}
+	return b.String(), true
+}
