@@ -29,7 +29,27 @@ func (ss *session) openDump(ctx context.Context) (*dumpdir.Writer, error) {
 	if errors.Is(err, storage.ErrExists) { // the dump was damaged and put away, and its challenger came in its place
 		w, err = ss.cfg.Store.Resume(ctx, ss.ref, resume)
 	}
+	if dumpdir.IsSealedDamage(err) {
+		return ss.openBeside(ctx, resume, err)
+	}
 	return w, err
+}
+
+// openBeside gets the writer of a challenger for what the sender has: the dump was sealed and is damaged, and stays as it
+// is. A machine that crashed has one chance to deliver.
+func (ss *session) openBeside(ctx context.Context, resume storage.ResumeOptions, damage error) (*dumpdir.Writer, error) {
+	w, err := ss.cfg.Store.Challengers().Resume(ctx, ss.ref, resume)
+	if errors.Is(err, storage.ErrNotFound) {
+		w, err = ss.cfg.Store.Challengers().Create(ctx, ss.meta())
+	}
+	if err != nil {
+		return nil, errors.Join(damage, err)
+	}
+	ss.log.Error("the sender of a sealed dump that is damaged came back; the dump stays as it is, and what comes is stored beside it",
+		"to", w.Dir(), "error", damage)
+	ss.second, ss.contested = true, true
+	ss.other = "what is stored of this dump is damaged; it is kept until this one has as many pages"
+	return w, nil
 }
 
 // asksForMore reports whether a dump at level has kinds of pages that one at the level
@@ -147,21 +167,25 @@ type standing struct {
 	pages    uint64
 	complete bool
 	damaged  bool // nobody's rival: a Resume tells what is to become of it
+	kept     bool // damaged, but it was sealed: no Resume changes it
 }
 
 func standingOf(d *dumpdir.Dump) standing {
 	p := d.Progress()
 	return standing{
 		pages: p.Present, complete: d.Manifest().Plan != nil && p.Missing() == 0, damaged: d.State() == dumpdir.StateDamaged,
+		kept: dumpdir.IsSealedDamage(d.Damage()),
 	}
 }
 
 // ahead is the one rule by which plans are compared: a dump that has all its pages is better than one that has not,
-// and then the one with more pages. Who came first stays in a draw.
+// and then the one with more pages. Who came first stays in a draw, unless it is a sealed dump that is damaged.
 func (s standing) ahead(first standing) bool {
 	switch {
-	case s.damaged || first.damaged:
+	case s.damaged || first.damaged && !first.kept:
 		return false
+	case first.kept:
+		return s.complete || s.pages >= max(first.pages, 1)
 	case s.complete != first.complete:
 		return s.complete
 	}
@@ -239,6 +263,10 @@ func (s *Server) settle(ctx context.Context, ref storage.Ref, reason string) (*s
 	if contested && errors.Is(err, storage.ErrNotFound) { // it is damaged and was put away: the challenger takes its place now
 		contested = false
 		w, err = s.cfg.Store.Resume(ctx, ref, storage.ResumeOptions{})
+	}
+	if contested && dumpdir.IsSealedDamage(err) { // it stays as it is, and so does the challenger beside it
+		contested = false
+		w, err = s.cfg.Store.Challengers().Resume(ctx, ref, storage.ResumeOptions{})
 	}
 	if err != nil {
 		return nil, err

@@ -134,7 +134,8 @@ type Store interface {
 	// Resume returns a writer for a dump that is there. A session of the same process that still has
 	// it loses it when opts.Takeover is set, and gets dumpdir.ErrRevoked from then on; else, and when
 	// another process has it, the error matches ErrBusy. A missing dump matches ErrNotFound. So does one
-	// that is damaged beyond use, which the store has put out of the way: its sender may begin anew.
+	// that is damaged beyond use, which the store has put out of the way: its sender may begin anew. One that was sealed
+	// (dumpdir.IsSealedDamage) is left as it is; what its sender has can become its challenger.
 	Resume(ctx context.Context, ref Ref, opts ResumeOptions) (*dumpdir.Writer, error)
 
 	// Open opens a dump for reading, whatever its state. The error matches ErrNotFound.

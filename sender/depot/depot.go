@@ -207,15 +207,39 @@ func (s *session) openOnce(meta dumpdir.Meta) (*dumpdir.Writer, error) {
 			continue
 		}
 		dir := path.Join(parent, name)
-		if id, err := dumpdir.ReadID(s.FS, dir); err == nil && id == meta.ID {
-			return dumpdir.Resume(s.FS, dir, dumpdir.Options{Reopen: true})
+		id, err := dumpdir.ReadID(s.FS, dir)
+		if err == nil && id != meta.ID || errors.Is(err, dumpdir.ErrNotExist) {
+			continue
 		}
+		var w *dumpdir.Writer
+		if err == nil {
+			w, err = dumpdir.Resume(s.FS, dir, dumpdir.Options{Reopen: true})
+		}
+		return s.unlessDamaged(meta, w, err)
 	}
 	w, err := dumpdir.Create(s.FS, path.Join(parent, dumpdir.DirName(&meta)), meta, dumpdir.Options{})
 	if errors.Is(err, dumpdir.ErrExist) {
 		err = fmt.Errorf("another dump has the name that this one would get: %w", err)
 	}
-	return w, err
+	return s.unlessDamaged(meta, w, err)
+}
+
+// unlessDamaged returns the writer, or that of a dump beside the one that is damaged, which stays as it is: in the place that
+// a store has for challengers.
+func (s *session) unlessDamaged(meta dumpdir.Meta, w *dumpdir.Writer, err error) (*dumpdir.Writer, error) {
+	var damage *dumpdir.DamageError
+	if !errors.As(err, &damage) {
+		return w, err
+	}
+	dir := path.Join(s.Root, dumpdir.NextName, s.host, meta.ID)
+	w, err = dumpdir.Resume(s.FS, dir, dumpdir.Options{Reopen: true})
+	if errors.Is(err, dumpdir.ErrNotExist) {
+		w, err = dumpdir.Create(s.FS, dir, meta, dumpdir.Options{})
+	}
+	if err != nil {
+		return nil, errors.Join(damage, err)
+	}
+	return w, nil
 }
 
 // seal makes the dump final, lets it go, and says what it is.

@@ -32,7 +32,7 @@ func (s *Store) locateChallenger(ref storage.Ref) (string, error) {
 		return "", err
 	}
 	dir := s.challengerDir(ref)
-	have, err := dumpdir.ReadID(s.fs, dir)
+	have, err := s.readID(dir)
 	switch {
 	case errors.Is(err, dumpdir.ErrNotExist), err == nil && have != ref.ID:
 		return "", fmt.Errorf("challenger of %s: %w", ref, storage.ErrNotFound)
@@ -195,10 +195,12 @@ func (s *Store) swap(ref storage.Ref, dir, to string) (trash string, err error) 
 	return trash, s.move(dir, to)
 }
 
-// precious reports whether a dump is not to be deleted when a larger one takes its place.
+// precious reports whether a dump is not to be deleted when a larger one takes its place. One that is damaged is for
+// people to look at.
 func (s *Store) precious(dir string) bool {
 	e, err := s.read(dir)
-	return err == nil && e.State() == dumpdir.StateComplete || s.pinned(dir) != nil
+	whole := err == nil && (e.State() == dumpdir.StateComplete || e.State() == dumpdir.StateDamaged)
+	return whole || isDamage(err) || s.pinned(dir) != nil
 }
 
 // exchange gives a dump and its challenger each other's place, durably: whoever looks sees one of them. Killed

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -51,35 +50,44 @@ func (s *Store) List(ctx context.Context, f storage.Filter) ([]storage.Entry, er
 	return out, nil
 }
 
-// present completes an entry of the index and reports whether its dump is there. The counts of an arriving
-// one are read from its journal: its manifest is not written with every chunk.
+// present completes an entry of the index and reports whether its dump is there.
 func (s *Store) present(ctx context.Context, e *storage.Entry) bool {
 	if !filepath.IsAbs(e.Path) {
 		e.Path = filepath.Join(s.dir, e.Path)
 	}
-	if _, err := os.Stat(filepath.Join(e.Path, dumpdir.JournalName)); errors.Is(err, fs.ErrNotExist) {
+	if !s.refresh(ctx, e) {
 		if !s.opts.ReadOnly {
 			s.forget(ctx, e.Ref)
 		}
 		return false
 	}
-	s.refresh(ctx, e)
 	s.readSides(e)
 	return true
 }
 
-// refresh reads an arriving dump anew.
-func (s *Store) refresh(ctx context.Context, e *storage.Entry) {
-	if e.Manifest.State != dumpdir.StateArriving {
-		return
+// refresh reads a dump anew unless it is sealed and its journal says so. The counts of an arriving one are in its
+// journal: its manifest is not written with every chunk. It reports whether there is a dump.
+func (s *Store) refresh(ctx context.Context, e *storage.Entry) bool {
+	was := e.Manifest.State
+	if was != dumpdir.StateArriving && was != dumpdir.StateDamaged {
+		if sealed, err := dumpdir.EndsSealed(s.fs, e.Path); sealed || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
 	}
 	fresh, err := s.read(e.Path)
-	if err != nil || fresh.Ref != e.Ref {
-		return
+	switch {
+	case errors.Is(err, dumpdir.ErrNotExist):
+		return false
+	case isDamage(err): // not even the manifest can be read: what the index has is all that is known
+		e.Manifest.State = dumpdir.StateDamaged
+		return true
+	case err != nil || fresh.Ref != e.Ref:
+		return true
 	}
-	if e.Manifest = fresh.Manifest; e.Manifest.State != dumpdir.StateArriving && !s.opts.ReadOnly {
-		s.note(ctx, &fresh) // somebody was killed before he could
+	if e.Manifest = fresh.Manifest; e.Manifest.State != dumpdir.StateArriving && e.Manifest.State != was && !s.opts.ReadOnly {
+		s.note(ctx, &fresh) // somebody was killed before he could, or it was damaged since
 	}
+	return true
 }
 
 // forget takes a dump out of the index that somebody removed by hand.
@@ -101,6 +109,26 @@ func (s *Store) read(dir string) (storage.Entry, error) {
 		m.State = dumpdir.StateDamaged
 	}
 	return storage.Entry{Ref: storage.Ref{Host: m.Host, ID: m.ID}, Path: dir, Manifest: *m}, d.Close()
+}
+
+// readAny is read, also of a dump whose journal and manifest cannot be read: then the names of the directories have to
+// tell which it is. The short id in there is filled up with zeros.
+func (s *Store) readAny(dir string) (storage.Entry, error) {
+	e, err := s.read(dir)
+	if !isDamage(err) {
+		return e, err
+	}
+	at, id, ok := strings.Cut(filepath.Base(dir), "-")
+	begin, timeErr := time.Parse(dumpdir.TimeLayout, at)
+	if !ok || timeErr != nil {
+		return e, err
+	}
+	if missing := dumpdir.MinID - len(id); missing > 0 {
+		id += strings.Repeat("0", missing)
+	}
+	ref := storage.Ref{Host: filepath.Base(filepath.Dir(dir)), ID: id}
+	m := dumpdir.Manifest{Version: dumpdir.ManifestVersion, ID: ref.ID, Host: ref.Host, State: dumpdir.StateDamaged, Reason: err.Error(), StartTime: begin}
+	return storage.Entry{Ref: ref, Path: dir, Manifest: m}, nil
 }
 
 // scan reads all dumps from their directories, newest first.
@@ -125,7 +153,7 @@ func (s *Store) scan(ctx context.Context) (entries []storage.Entry, ignored []st
 				return nil, nil, err
 			}
 			dir := filepath.Join(s.dumps(), host, name)
-			e, err := s.read(dir)
+			e, err := s.readAny(dir)
 			if err != nil || e.Host != host || storage.CheckRef(e.Ref) != nil {
 				ignore(dir)
 				continue

@@ -40,7 +40,7 @@ import (
 )
 
 const (
-	nextName    = "next"
+	nextName    = dumpdir.NextName
 	trashName   = "trash"
 	damagedName = "damaged"
 
@@ -169,10 +169,10 @@ func (s *Store) locate(ref storage.Ref) (string, error) {
 	return "", fmt.Errorf("%s: %w", ref, storage.ErrNotFound)
 }
 
-// readID returns the id of the dump in dir. A journal that does not say is no reason not to ask the manifest.
+// readID returns the id of the dump in dir. A journal that does not say, or is gone, is no reason not to ask the manifest.
 func (s *Store) readID(dir string) (string, error) {
 	id, err := dumpdir.ReadID(s.fs, dir)
-	if !isDamage(err) {
+	if !isDamage(err) && !errors.Is(err, dumpdir.ErrNotExist) {
 		return id, err
 	}
 	e, err := s.read(dir)
@@ -255,7 +255,7 @@ func (s *Store) options(dir string, reopen bool) dumpdir.Options {
 }
 
 // Resume implements storage.Store. A dump whose journal is damaged beyond use is moved to damaged/ and
-// reported as missing, so that its sender can begin anew.
+// reported as missing, so that its sender can begin anew; one that was sealed stays where and as it is.
 func (s *Store) Resume(ctx context.Context, ref storage.Ref, opts storage.ResumeOptions) (*dumpdir.Writer, error) {
 	sl := s.slot(ref)
 	sl.mu.Lock()
@@ -285,7 +285,7 @@ func (s *Store) resume(ref storage.Ref, dir string, w **dumpdir.Writer, opts sto
 // resumeFailed moves a dump aside whose journal is damaged beyond use, or of a version of the future: a machine that
 // crashed has one chance to deliver, and a fresh dump is better than none. The error matches ErrNotFound then.
 func (s *Store) resumeFailed(ref storage.Ref, dir string, cause error) error {
-	if !isDamage(cause) && !errors.Is(cause, dumpdir.ErrUnsupported) {
+	if !isDamage(cause) && !errors.Is(cause, dumpdir.ErrUnsupported) || dumpdir.IsSealedDamage(cause) {
 		return busy(cause)
 	}
 	lock, err := s.fs.Lock(dir)

@@ -8,7 +8,7 @@
 //     that crash, then the others, newest first. Limits take the highest rank first and among equals
 //     the oldest, so a crash that repeats itself goes before one that came once, and examples go last.
 //   - Limits on bytes pass over dumps that have only a log: they would free nothing.
-//   - Pinned and arriving dumps are never taken. They count, and what they keep from being met is said.
+//   - Pinned and arriving dumps are never taken, nor those whose journal or manifest is damaged. They count, and what they keep from being met is said.
 //
 // Age is not trusted to a clock that is behind what the dumps say, or that nothing vouches for: see Clock. The
 // package is safe for concurrent use.
@@ -52,7 +52,7 @@ type Removal struct {
 type Held struct {
 	Entry storage.Entry
 	Why   string // why it would have to go
-	By    string // "pinned" or "arriving"
+	By    string // "pinned", "arriving" or "damaged"
 }
 
 // Plan is what Decide says.
@@ -79,6 +79,8 @@ func (d *dump) keeper() string {
 		return "pinned"
 	case d.Manifest.State == dumpdir.StateArriving:
 		return "arriving"
+	case d.Manifest.State == dumpdir.StateDamaged:
+		return "damaged" // its files contradict each other: what it is worth is for people to say
 	}
 	return ""
 }
