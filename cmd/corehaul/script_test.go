@@ -32,14 +32,14 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the scripts of testdata/script. Besides testscript's own commands
 // they have "exits CODE PROGRAM ARG...", "flip FILE OFFSET", which flips a bit, and
-// "hasmagic FILE TEXT". $COREHAUL_DATA holds three dumps of made-up machines: a
+// "cut FILE LENGTH", "rmfile FILE" and "hasmagic FILE TEXT". $COREHAUL_DATA holds three dumps of made-up machines: a
 // complete one of web1, a partial one of web2 and one of db1 that has only its log;
 // core.kdump is a file of its own.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"), RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "flip": flip, "hasmagic": hasMagic,
+			"exits": exits, "flip": flip, "hasmagic": hasMagic, "cut": cut, "rmfile": rmFile,
 		},
 		Setup: func(env *testscript.Env) error {
 			data := filepath.Join(env.WorkDir, "data")
@@ -70,17 +70,35 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 
 // flip flips the lowest bit of one byte of the only file that matches a pattern.
 func flip(ts *testscript.TestScript, _ bool, args []string) {
-	names, err := filepath.Glob(ts.MkAbs(args[0]))
-	ts.Check(err)
-	if len(names) != 1 {
-		ts.Fatalf("%s: %d files", args[0], len(names))
-	}
+	name := match(ts, args[0])
 	off, err := strconv.Atoi(args[1])
 	ts.Check(err)
-	b, err := os.ReadFile(names[0])
+	b, err := os.ReadFile(name)
 	ts.Check(err)
 	b[off] ^= 1
-	ts.Check(os.WriteFile(names[0], b, 0o600))
+	ts.Check(os.WriteFile(name, b, 0o600))
+}
+
+// match returns the only file that matches a pattern.
+func match(ts *testscript.TestScript, pattern string) string {
+	names, err := filepath.Glob(ts.MkAbs(pattern))
+	ts.Check(err)
+	if len(names) != 1 {
+		ts.Fatalf("%s: %d files", pattern, len(names))
+	}
+	return names[0]
+}
+
+// cut cuts the only file that matches a pattern to a length.
+func cut(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	ts.Check(os.Truncate(match(ts, args[0]), n))
+}
+
+// rmFile removes the only file that matches a pattern.
+func rmFile(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.Remove(match(ts, args[0])))
 }
 
 // hasMagic tells whether a file begins with a text.

@@ -30,7 +30,7 @@ pages are missing; 5: damage was found.
 
 With --all every sealed dump is verified. Exit code 0: nothing is damaged, whether
 dumps are complete or not; 5: at least one is damaged; 1: none was found damaged, but
-one could not be verified.`,
+one could not be verified, or there was none to verify.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all == (len(args) == 1) {
 				return cli.Usagef("either one dump or --all")

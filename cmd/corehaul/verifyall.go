@@ -52,7 +52,18 @@ func (a *app) verifyAll(ctx context.Context) error {
 	if n := count[resultFailed]; n > 0 {
 		return fmt.Errorf("%d of %d dumps could not be verified", n, len(entries))
 	}
-	return nil
+	return nothingVerified(count[resultOK], len(entries))
+}
+
+// nothingVerified returns an error when no dump was verified: a script must not take that for a store of good dumps.
+func nothingVerified(verified, dumps int) error {
+	switch {
+	case verified > 0:
+		return nil
+	case dumps == 0:
+		return cli.WithHint(errors.New("nothing was verified: the store has no dumps"), "--data DIR or $COREHAUL_DATA says where the dumps are")
+	}
+	return fmt.Errorf("nothing was verified: none of %d dumps is sealed", dumps)
 }
 
 func (a *app) verifyOne(ctx context.Context, store storage.Store, e *storage.Entry) verifiedDump {
