@@ -38,7 +38,7 @@ func (c *core) resumeVMCore(jr *journal, names []string) error {
 }
 
 // rebuildFront writes the front of vm again from the journal, marked incomplete. Page data stays.
-func rebuildFront(vm File, jr *journal) (*kdumpfile.Writer, error) {
+func rebuildFront(vm kdumpfile.File, jr *journal) (*kdumpfile.Writer, error) {
 	var runsErr error
 	front := &zeroSaver{File: vm}
 	kw, err := kdumpfile.CreateAt(front, jr.facts.header(), jr.runs(&runsErr), kdumpfile.Options{DataOffset: jr.plan.DataOffset, KeepData: true})
@@ -65,7 +65,7 @@ func rebuildFront(vm File, jr *journal) (*kdumpfile.Writer, error) {
 // zeroSaver leaves out writes of zeros where there are zeros: bitmaps of a machine with few pages at high
 // addresses are holes, and stay holes.
 type zeroSaver struct {
-	File
+	kdumpfile.File
 	buf []byte
 }
 

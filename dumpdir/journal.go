@@ -301,7 +301,7 @@ func (j *journal) records(s *scanner, off int64, fn func(rec *record) (more bool
 	broken := j.broken
 	for off < j.end {
 		if len(broken) > 0 && broken[0].off <= off {
-			off, broken = broken[0].end, broken[1:]
+			off, broken = max(off, broken[0].end), broken[1:]
 			continue
 		}
 		rec, err := s.at(off)

@@ -2,6 +2,7 @@ package dumpdir
 
 import (
 	"context"
+	"errors"
 
 	"github.com/corehaul/corehaul/mem"
 )
@@ -24,7 +25,18 @@ type Report struct {
 	SHA256   string    `json:"sha256,omitempty"` // of vmcore as it was read
 	Findings []Finding `json:"findings"`         // damage, bounded by MaxFindings
 	Damaged  uint64    `json:"damaged"`          // findings, the ones beyond the bound included
+	Compared string    `json:"compared"`         // what with: ComparedJournal, ComparedSums or ComparedNothing
 	Warnings []string  `json:"warnings,omitempty"`
+}
+
+// DamageReport returns the report on a dump of which neither journal nor manifest can be read, so that Open gave err. It is nil for
+// any other error.
+func DamageReport(err error) *Report {
+	d, ok := errors.AsType[*DamageError](err)
+	if !ok {
+		return nil
+	}
+	return &Report{State: StateDamaged, Compared: ComparedNothing, Damaged: 1, Findings: []Finding{{File: d.File, Offset: d.Offset, Where: "journal", Text: d.Text}}}
 }
 
 // OK reports whether every byte is as it was written.

@@ -48,7 +48,7 @@ func (d *Dump) Verify(ctx context.Context, opts VerifyOptions) (*Report, error) 
 	}
 	v := &verifier{
 		d: d, jr: d.jr, ctx: ctx, opts: opts, sum: sha256.New(), buf: make([]byte, 64<<10),
-		rep: &Report{State: d.m.State, Progress: d.Progress(), Findings: []Finding{}},
+		rep: &Report{State: d.m.State, Progress: d.Progress(), Findings: []Finding{}, Compared: ComparedJournal},
 	}
 	if opts.Limit != nil {
 		v.d = d.limited(ctx, opts.Limit)
@@ -96,7 +96,7 @@ func (v *verifier) isLoss(err error) bool {
 	if isDamage(err) {
 		return v.damage(err) == nil
 	}
-	lost := errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EBADMSG) || errors.Is(err, syscall.EUCLEAN)
+	lost := isMediumError(err)
 	if lost {
 		f := Finding{File: VMCoreName, Offset: v.pos, Where: "disk", Text: err.Error()}
 		if pe, ok := errors.AsType[*fs.PathError](err); ok && path.Base(pe.Path) != v.name {
@@ -105,6 +105,11 @@ func (v *verifier) isLoss(err error) bool {
 		v.find(f)
 	}
 	return lost
+}
+
+// isMediumError reports whether err says that the medium does not give the bytes back.
+func isMediumError(err error) bool {
+	return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EBADMSG) || errors.Is(err, syscall.EUCLEAN)
 }
 
 const defaultFindings = 1000

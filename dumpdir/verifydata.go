@@ -61,34 +61,37 @@ func (v *verifier) chunkData(r *chunkRecord, dec *PageDecoder, buf []byte) error
 // checkStored says what is wrong with a stored page, and adds the decoded one to the sum of the chunk.
 func checkStored(dec *PageDecoder, rec PageRecord, sum uint32, stored []byte) string {
 	if got := crc32.Checksum(stored, castagnoli); got != sum {
-		return fmt.Sprintf("CRC-32C of the stored page is %08x, has to be %08x", got, sum)
+		return crcText(got, sum)
 	}
 	raw, err := dec.Page(rec, stored)
 	if err != nil {
-		return fmt.Sprintf("page does not decode: %v", err)
+		return decodeText(err)
 	}
 	_, _ = dec.sum.Write(raw) // a hash takes everything
 	return ""
 }
 
+func crcText(got, want uint32) string {
+	return fmt.Sprintf("CRC-32C of the stored page is %08x, has to be %08x", got, want)
+}
+
+func decodeText(err error) string { return fmt.Sprintf("page does not decode: %v", err) }
+
 // VerifyFile verifies a dump file without a directory around it: every page is read and
 // decoded. path is any file that vmcore/dumpfile opens. Without a journal there is nothing to compare
-// raw pages with.
+// raw pages with; see SumBeside.
 func VerifyFile(ctx context.Context, path string, opts VerifyOptions) (*Report, error) {
 	img, err := dumpfile.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	rep := newImageReport(path)
+	rep := newImageReport()
 	err = readImage(ctx, img, opts, rep)
 	return rep, errors.Join(err, img.Close())
 }
 
-func newImageReport(name string) *Report {
-	return &Report{
-		State: StateComplete, Findings: []Finding{},
-		Warnings: []string{name + ": no journal: pages were decoded, not compared"},
-	}
+func newImageReport() *Report {
+	return &Report{State: StateComplete, Findings: []Finding{}, Compared: ComparedNothing}
 }
 
 // verifyImage is readImage for an open file that may not even be a dump.

@@ -18,7 +18,10 @@ func (v *verifier) withoutSeal() error {
 		return err
 	}
 	want := ParseSums(string(sums))
-	if err := v.lostVMCore(want); err != nil {
+	if v.rep.Compared = ComparedNothing; len(want.sums) > 0 {
+		v.rep.Compared = ComparedSums
+	}
+	if err := v.lostVMCore(); err != nil {
 		return err
 	}
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(want.sums)), func(name string) bool {
@@ -52,10 +55,10 @@ func (v *verifier) sumOf(name string, want *Sums) error {
 }
 
 // lostVMCore reads vmcore, as far as the journal knows it and as a whole.
-func (v *verifier) lostVMCore(want *Sums) error {
-	exp, summed := want.Of(VMCoreName)
-	if !summed {
-		exp = v.d.m.SHA256
+func (v *verifier) lostVMCore() error {
+	exp, err := v.d.sealSum()
+	if err != nil {
+		return err
 	}
 	if _, there := v.d.VMCorePath(); !there && exp == "" && v.d.m.Plan == nil {
 		return nil // a dump of the log alone
@@ -64,7 +67,7 @@ func (v *verifier) lostVMCore(want *Sums) error {
 		return err
 	}
 	before := v.rep.Damaged
-	err := v.lostPages()
+	err = v.lostPages()
 	if errors.Is(err, errShort) {
 		v.find(Finding{File: v.name, Offset: v.size, Where: "file", Text: fmt.Sprintf("ends at %d, before pages that the journal has", v.size)})
 		err = nil

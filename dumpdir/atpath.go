@@ -1,0 +1,70 @@
+package dumpdir
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// ownNames are the files of a dump that a path may name to mean the dump.
+var ownNames = []string{VMCoreName, IncompleteName, LogName, JournalName, ManifestName, SumsName}
+
+// AtPath finds the dump that a path on the local disk names: its directory, or one of its own files in there. Symbolic links
+// are followed. file is empty for the directory. ok is false when there is none: for any other file or directory, or
+// nothing at all. A file of the dump need not be there any more.
+func AtPath(name string) (dir, file string, ok bool) {
+	real, err := filepath.EvalSymlinks(name)
+	if os.IsNotExist(err) {
+		if real, err = filepath.EvalSymlinks(filepath.Dir(name)); err == nil {
+			real = filepath.Join(real, filepath.Base(name))
+		}
+	}
+	if err == nil {
+		real, err = filepath.Abs(real)
+	}
+	if err != nil {
+		return "", "", false
+	}
+	if info, err := os.Stat(real); err == nil && info.IsDir() {
+		return real, "", isDumpDir(real)
+	}
+	dir, file = filepath.Split(real)
+	dir = filepath.Clean(dir)
+	return dir, file, slices.Contains(ownNames, file) && isDumpDir(dir)
+}
+
+// isDumpDir reports whether a directory is one of a dump, also when its journal or manifest is damaged or gone. A vmcore
+// with a log beside it, as kdump leaves them, is none.
+func isDumpDir(dir string) bool {
+	head, ok := headOf(filepath.Join(dir, JournalName), len(journalMagic))
+	if ok && head == journalMagic {
+		return true
+	}
+	if head, ok = headOf(filepath.Join(dir, ManifestName), maxManifestLen+1); ok {
+		if _, err := ParseManifest(strings.NewReader(head)); !isDamage(err) {
+			return true
+		}
+	}
+	head, _ = headOf(filepath.Join(dir, SumsName), maxSumsLen)
+	sums := ParseSums(head)
+	_, journal := sums.Of(JournalName)
+	_, manifest := sums.Of(ManifestName)
+	return journal && manifest
+}
+
+// headOf returns the beginning of a regular file, at most n bytes.
+func headOf(name string, n int) (head string, ok bool) {
+	info, err := os.Stat(name)
+	if err != nil || !info.Mode().IsRegular() {
+		return "", false
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return "", false
+	}
+	defer func() { _ = f.Close() }() // only read
+	b := make([]byte, min(int64(n), info.Size()))
+	k, _ := f.ReadAt(b, 0)
+	return string(b[:k]), true
+}

@@ -1,0 +1,307 @@
+package dumpdir
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"sync"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// Image is the memory in a stored dump. Whoever reads pages of a stored dump reads them through it: headers, bitmaps and
+// descriptors are those that the journal says there have to be, whatever the file has, and each page is
+// compared with the checksums in the journal. One that is not right gives an error that matches vmcore.ErrCorrupt, and
+// is noted: see Damage. It is safe for concurrent use, and its memory does not grow with the dump.
+//
+// The front of a dump whose journal has lost something is that of the file. Pages that the journal does not know any more are
+// only decoded then, and Damage tells so, unless the file still has the SHA-256 of its seal.
+type Image struct {
+	vmcore.Image                   // k; its pages are not checked
+	k            *kdumpfile.Reader // of the front
+	finder       *chunkFinder      // nil when there is nothing to compare pages with, or no need to
+	exact        bool              // the journal knows all pages
+	zeros        int64             // offset of the shared zero page
+	close        []io.Closer
+
+	mu      sync.Mutex
+	damage  map[mem.PFN]Finding
+	damaged uint64
+	first   []Finding // not about a page
+}
+
+var (
+	_ vmcore.Image   = (*Image)(nil)
+	_ vmcore.PageRun = (*Image)(nil)
+)
+
+// OpenImage opens the memory of the dump. While it is open a temporary file holds the front of vmcore, 24 bytes
+// a page. The error matches fs.ErrNotExist when there are no pages.
+func (d *Dump) OpenImage(ctx context.Context) (*Image, error) {
+	vm, err := d.OpenVMCore()
+	if err != nil {
+		return nil, err
+	}
+	im := &Image{close: []io.Closer{vm}, damage: map[mem.PFN]Finding{}}
+	if d.jr == nil || d.jr.plan == nil || d.lost || len(d.jr.broken) > 0 && d.jr.seal != nil {
+		err = im.openFile(ctx, d, vm)
+	} else {
+		err = im.openChecked(d.jr, vm)
+	}
+	if err != nil {
+		return nil, errors.Join(err, im.Close())
+	}
+	return im, nil
+}
+
+// openFile opens the file as it is.
+func (im *Image) openFile(ctx context.Context, d *Dump, vm File) error {
+	size, err := vm.Size()
+	if err != nil {
+		return err
+	}
+	whole, err := d.Intact(ctx)
+	if err != nil {
+		return err
+	}
+	if !whole {
+		im.first = append(im.first, Finding{
+			File: JournalName, Offset: -1, Where: "journal", Text: "it has lost records: pages were decoded, not compared with it",
+		})
+	}
+	if im.k, err = kdumpfile.New(vm, size); err != nil {
+		return err
+	}
+	im.Image = im.k
+	if whole || d.jr == nil || d.jr.plan == nil {
+		return nil
+	}
+	im.zeros = d.jr.plan.DataOffset
+	im.finder, err = newChunkFinder(d.jr, vm)
+	return err
+}
+
+// openChecked makes the front and opens it.
+func (im *Image) openChecked(jr *journal, vm File) error {
+	tmp, err := os.CreateTemp("", ".corehaul-front-*.tmp")
+	if err != nil {
+		return err
+	}
+	im.close = append(im.close, tmp)
+	if err := os.Remove(tmp.Name()); err != nil {
+		return err
+	}
+	front := &scratchFront{File: tmp, end: jr.plan.firstPage()}
+	kw, err := rebuildFront(front, jr)
+	if err != nil {
+		return err
+	}
+	switch jr.state() {
+	case StateComplete:
+		err = kw.SealComplete()
+	case StatePartial:
+		err = kw.SealPartial()
+	}
+	if err != nil {
+		return err
+	}
+	if im.finder, err = newChunkFinder(jr, vm); err != nil {
+		return err
+	}
+	im.exact, im.zeros = true, jr.plan.DataOffset
+	if im.k, err = kdumpfile.New(front, max(jr.dataEnd, jr.plan.firstPage())); err != nil {
+		return err
+	}
+	im.Image = im.k
+	return nil
+}
+
+// scratchFront is the front of vmcore in a file of its own. What is written behind it, the zeros between chunks, is
+// in vmcore.
+type scratchFront struct {
+	*os.File
+	end int64
+}
+
+func (f *scratchFront) WriteAt(p []byte, off int64) (int, error) {
+	if off >= f.end {
+		return len(p), nil
+	}
+	return f.File.WriteAt(p, off)
+}
+
+// ReadAt reads zeros where nothing was written.
+func (f *scratchFront) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	if errors.Is(err, io.EOF) {
+		clear(p[n:])
+		return len(p), nil
+	}
+	return n, err
+}
+
+// Unchecked tells why pages may not be compared with anything; it is empty when all are, or the whole file was with its SHA-256.
+func (im *Image) Unchecked() []Finding { return im.first }
+
+// Header returns what the headers of a kdump-compressed file of this memory say.
+func (im *Image) Header() *kdumpfile.Header { return im.k.Header() }
+
+// ReadPage implements vmcore.Image.
+func (im *Image) ReadPage(p []byte, pfn mem.PFN) error {
+	if len(p) != im.Info().PageSize {
+		return vmcore.ErrPageBuffer
+	}
+	return im.read(p, pfn, 0)
+}
+
+// ReadPages implements vmcore.PageRun.
+func (im *Image) ReadPages(p []byte, pfn mem.PFN) error {
+	size := im.Info().PageSize
+	if len(p)%size != 0 {
+		return vmcore.ErrPageBuffer
+	}
+	for ; len(p) > 0; pfn++ {
+		if err := im.read(p[:size], pfn, 0); err != nil {
+			return err
+		}
+		p = p[size:]
+	}
+	return nil
+}
+
+// ReadPhys implements vmcore.Reader.
+func (im *Image) ReadPhys(p []byte, a mem.PhysAddr) error {
+	shift, size := im.Info().PageShift(), im.Info().PageSize
+	for len(p) > 0 {
+		in := int(uint64(a) & uint64(size-1)) //nolint:gosec // below the page size
+		n := min(len(p), size-in)
+		if err := im.read(p[:n], a.PFN(shift), in); err != nil {
+			return err
+		}
+		p = p[n:]
+		if a += mem.PhysAddr(n); a == 0 && len(p) > 0 { //nolint:gosec // not negative
+			return &vmcore.AddrError{Addr: a - 1, Err: vmcore.ErrNotPresent}
+		}
+	}
+	return nil
+}
+
+// read fills p with the page from in on.
+func (im *Image) read(p []byte, pfn mem.PFN, in int) error {
+	addr := pfn.Addr(im.Info().PageShift()) + mem.PhysAddr(in) //nolint:gosec // below the page size
+	if im.finder == nil {
+		return im.readUnchecked(p, pfn, addr)
+	}
+	desc, _, err := im.k.Desc(pfn)
+	switch {
+	case err != nil:
+		return &vmcore.AddrError{Addr: addr, Err: err}
+	case desc.Missing():
+		return &vmcore.AddrError{Addr: addr, Err: vmcore.ErrIncomplete}
+	case desc.Offset == im.zeros:
+		clear(p)
+		return nil
+	}
+	c, err := im.finder.get(desc.Offset)
+	if isDamage(err) && !im.exact {
+		return im.readUnchecked(p, pfn, addr)
+	}
+	if err != nil {
+		return err
+	}
+	if f := c.page(p, pfn, in, im.Info().PageSize); f != nil {
+		im.note(*f)
+		return f.corrupt(addr)
+	}
+	return nil
+}
+
+// readUnchecked reads a page that nothing can be compared with.
+func (im *Image) readUnchecked(p []byte, pfn mem.PFN, addr mem.PhysAddr) error {
+	err := im.k.ReadPhys(p, addr)
+	if errors.Is(err, vmcore.ErrCorrupt) || errors.Is(err, vmcore.ErrTruncated) {
+		im.note(Finding{File: VMCoreName, Offset: -1, Where: "page", PFN: &pfn, Text: err.Error()})
+	}
+	return err
+}
+
+// note keeps a page that is not right, once, as long as there are not too many.
+func (im *Image) note(f Finding) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if _, known := im.damage[*f.PFN]; known {
+		return
+	}
+	im.damaged++
+	if len(im.damage) < defaultFindings {
+		im.damage[*f.PFN] = f
+	}
+}
+
+// Damage returns what was found wrong by what was read so far, by page frame and at most 1000 of it, and how much that is.
+func (im *Image) Damage() (found []Finding, places uint64) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	found = slices.Clone(im.first)
+	for _, pfn := range slices.Sorted(maps.Keys(im.damage)) {
+		found = append(found, im.damage[pfn])
+	}
+	return found, im.damaged + uint64(len(im.first))
+}
+
+// Close implements vmcore.Image.
+func (im *Image) Close() error {
+	var errs []error
+	if im.Image != nil {
+		errs = append(errs, im.Image.Close())
+	}
+	for _, c := range im.close {
+		errs = append(errs, c.Close())
+	}
+	im.close = nil
+	return errors.Join(errs...)
+}
+
+// Intact reads vmcore and reports whether it has the SHA-256 of its seal: then every byte is as it was sealed. It is false for a
+// dump that is not sealed.
+func (d *Dump) Intact(ctx context.Context) (bool, error) {
+	want, err := d.sealSum()
+	if err != nil || want == "" {
+		return false, err
+	}
+	name, ok := d.VMCorePath()
+	if !ok {
+		return false, nil
+	}
+	_, sum, err := hashFile(d.fs, name, ctx.Err)
+	if isMediumError(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", name, err)
+	}
+	return hex.EncodeToString(sum[:]) == want, nil
+}
+
+// sealSum returns the SHA-256 that vmcore had when it was sealed, as the journal says, or else SHA256SUMS or the manifest.
+func (d *Dump) sealSum() (string, error) {
+	if !d.lost {
+		return d.m.SHA256, nil
+	}
+	b, err := readSmall(d.fs, path.Join(d.dir, SumsName), maxSumsLen)
+	if err := ignoreNotExist(ignoreDamage(err)); err != nil {
+		return "", err
+	}
+	if sum, ok := ParseSums(string(b)).Of(VMCoreName); ok {
+		return sum, nil
+	}
+	return d.m.SHA256, nil
+}

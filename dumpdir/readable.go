@@ -1,0 +1,98 @@
+package dumpdir
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"sort"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+)
+
+// Readable is an Image without the pages that cannot be read.
+type Readable struct {
+	*Image
+	info vmcore.Info
+	lost []mem.Extent // ascending, no two touch
+}
+
+// Readable reads all pages once and returns the image without those that cannot be read: for a format that lays its pages out
+// before it has read them, and has no mark for one that is missing.
+func (im *Image) Readable(ctx context.Context) (rest *Readable, err error) {
+	r := &Readable{Image: im, info: *im.Info()}
+	page := make([]byte, im.Info().PageSize)
+	for e, err := range im.Pages() {
+		if err != nil {
+			return nil, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		for pfn := e.Start; pfn < e.End(); pfn++ {
+			switch err := im.ReadPage(page, pfn); {
+			case err == nil:
+			case errors.Is(err, vmcore.ErrCorrupt), errors.Is(err, vmcore.ErrTruncated), errors.Is(err, vmcore.ErrIncomplete):
+				r.leaveOut(pfn)
+			default:
+				return nil, err
+			}
+		}
+	}
+	r.info.Incomplete = r.info.Incomplete || len(r.lost) > 0
+	return r, nil
+}
+
+// Info implements vmcore.Image.
+func (r *Readable) Info() *vmcore.Info { return &r.info }
+
+// LostPages returns how many pages are left out.
+func (r *Readable) LostPages() (n uint64) {
+	for _, e := range r.lost {
+		n += e.Count
+	}
+	return n
+}
+
+// Lost reports whether a page of a run is left out.
+func (r *Readable) Lost(e mem.Extent) bool {
+	i := sort.Search(len(r.lost), func(i int) bool { return r.lost[i].End() > e.Start })
+	return i < len(r.lost) && r.lost[i].Start < e.End()
+}
+
+// leaveOut leaves a page out that lies behind all others.
+func (r *Readable) leaveOut(pfn mem.PFN) {
+	if n := len(r.lost); n > 0 && r.lost[n-1].End() == pfn {
+		r.lost[n-1].Count++
+		return
+	}
+	r.lost = append(r.lost, mem.Extent{Start: pfn, Count: 1})
+}
+
+// Pages implements vmcore.Image.
+func (r *Readable) Pages() iter.Seq2[mem.Extent, error] {
+	return func(yield func(mem.Extent, error) bool) {
+		lost := r.lost
+		for e, err := range r.Image.Pages() {
+			for err == nil && len(lost) > 0 && lost[0].Start < e.End() {
+				gap := lost[0]
+				lost = lost[1:]
+				before := mem.Extent{Start: e.Start, Count: uint64(gap.Start - e.Start)}
+				if before.Count > 0 && !yield(before, nil) {
+					return
+				}
+				end := e.End()
+				e = mem.Extent{Start: gap.End(), Count: 0}
+				if gap.End() < end {
+					e.Count = uint64(end - gap.End())
+				} else if gap.End() > end { // goes on in the next run, which touches this one
+					lost = append([]mem.Extent{{Start: end, Count: uint64(gap.End() - end)}}, lost...)
+					break
+				}
+			}
+			if (e.Count > 0 || err != nil) && !yield(e, err) {
+				return
+			}
+		}
+	}
+}
