@@ -15,7 +15,6 @@ import (
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/vmcore"
-	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
 
 // A Source is a dump to be sent: an open dump file and what could be learnt of the
@@ -36,9 +35,9 @@ type pageWalker interface {
 }
 
 // Open opens the dump file at path, which may be of any format that package dumpfile
-// knows, /proc/vmcore among them.
+// knows, /proc/vmcore among them, or a stored dump: its directory or a file in it.
 func Open(path string) (*Source, error) {
-	image, err := dumpfile.Open(path)
+	image, err := openImage(path)
 	if err != nil {
 		return nil, err
 	}

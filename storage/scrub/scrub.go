@@ -208,10 +208,8 @@ func Check(ctx context.Context, store storage.Store, e *storage.Entry, opts dump
 // verify returns the report, and the manifest of the dump as it was opened.
 func verify(ctx context.Context, store storage.Store, e *storage.Entry, opts dumpdir.VerifyOptions) (*dumpdir.Manifest, *dumpdir.Report, error) {
 	d, err := store.Open(ctx, e.Ref)
-	if damage, ok := errors.AsType[*dumpdir.DamageError](err); ok { // neither journal nor manifest can be read
-		return &e.Manifest, &dumpdir.Report{State: dumpdir.StateDamaged, Damaged: 1, Findings: []dumpdir.Finding{
-			{File: damage.File, Offset: damage.Offset, Where: "journal", Text: damage.Text},
-		}}, nil
+	if rep := dumpdir.DamageReport(err); rep != nil {
+		return &e.Manifest, rep, nil
 	}
 	if err != nil {
 		return nil, nil, err

@@ -1,6 +1,7 @@
 package elfcore
 
 import (
+	"fmt"
 	"iter"
 
 	"github.com/corehaul/corehaul/mem"
@@ -24,13 +25,16 @@ type outSeg struct {
 }
 
 // planSegments cuts the memory of img into PT_LOADs. When there would be too many,
-// longer gaps are filled with zeros.
-func planSegments(img vmcore.Image) ([]outSeg, error) {
+// longer gaps are filled with zeros, but not those that hold lost pages.
+func planSegments(img vmcore.Image, lost func(mem.Extent) bool) ([]outSeg, error) {
 	for gap := uint64(minGap); ; gap *= 2 {
-		p := segPlanner{gap: gap, shift: img.Info().PageShift(), ram: img.RAM()}
+		p := segPlanner{gap: gap, shift: img.Info().PageShift(), ram: img.RAM(), lost: lost}
 		err := p.run(img.Pages())
 		if err != nil || len(p.segs) <= maxSegments {
 			return p.segs, err
+		}
+		if gap > uint64(img.Info().MaxPFN) {
+			return nil, fmt.Errorf("%w: lost pages in more than %d places of an ELF core", vmcore.ErrUnsupported, maxSegments)
 		}
 	}
 }
@@ -38,7 +42,8 @@ func planSegments(img vmcore.Image) ([]outSeg, error) {
 type segPlanner struct {
 	gap   uint64
 	shift uint
-	ram   []mem.Range // not yet begun
+	lost  func(mem.Extent) bool // nil: none is
+	ram   []mem.Range           // not yet begun
 	segs  []outSeg
 	cur   mem.Extent // frames of the RAM range that is being cut
 	at    mem.PFN    // end of what segs has of cur
@@ -98,7 +103,7 @@ func (p *segPlanner) nextRange() bool {
 // put notes that pages start to end of cur have contents.
 func (p *segPlanner) put(start, end mem.PFN) {
 	gap := uint64(start - p.at)
-	if p.at == p.cur.Start || gap >= p.gap {
+	if p.at == p.cur.Start || gap >= p.gap || gap > 0 && p.lost != nil && p.lost(mem.Extent{Start: p.at, Count: gap}) {
 		// Memory before the first page with contents goes to a segment of
 		// its own without contents, so that it stays RAM.
 		p.extend(start)

@@ -22,6 +22,9 @@ type WriteOptions struct {
 	// Text, when Memsz is not 0, is the mapping of the kernel image: a PT_LOAD
 	// is written for it that points at the same bytes of the file.
 	Text vmcore.Segment
+	// Lost, when set, reports whether one of these pages, which img.Pages does not have, is lost: then the gap is
+	// left out however small it is, because zeros would pass for contents.
+	Lost func(mem.Extent) bool
 }
 
 // WriteStats says what Write wrote.
@@ -40,7 +43,7 @@ type WriteStats struct {
 // mark. Errors are those of w, of ctx, and of reading img where they are about the
 // medium; pages that the dump itself has lost are zeros and counted.
 func Write(ctx context.Context, w io.Writer, img vmcore.Image, opt WriteOptions) (WriteStats, error) {
-	segs, err := planSegments(img)
+	segs, err := planSegments(img, opt.Lost)
 	if err != nil {
 		return WriteStats{}, err
 	}
