@@ -12,8 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/vmcore"
-	"github.com/corehaul/corehaul/vmcore/dumpfile"
 	"github.com/corehaul/corehaul/vmcore/elfcore"
 	"github.com/corehaul/corehaul/vmcore/flattened"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
@@ -42,7 +42,8 @@ func newExport(a *app) *cobra.Command {
 of one. Without --compress the pages of a kdump-compressed dump keep theirs; zlib
 is what every build of crash can read. The output is written under a temporary
 name and renamed when it is whole. ELF and flattened may go to a pipe (-o -).
-Exit code 3: some pages could not be read and are missing in the output.`,
+Exit code 3: some pages could not be read and are missing in the output; 5: some pages
+of a stored dump are not what its sender sent: they are named, and missing in the output.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(a.stdio.Out); err != nil {
 				return err
@@ -81,24 +82,54 @@ func (f *exportFlags) check(stdout io.Writer) error {
 	return cli.RefuseTerminal(stdout, "a dump")
 }
 
-func (a *app) export(ctx context.Context, t *target, f exportFlags) error {
-	path, err := t.vmcore(ctx)
+func (a *app) export(ctx context.Context, t *target, f exportFlags) (err error) {
+	m, err := t.memory(ctx)
 	if err != nil {
 		return err
 	}
-	img, err := dumpfile.Open(path)
+	defer func() { _ = m.Close() }() // only read
+	img, path, left, err := m.forExport(ctx, f)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return err
 	}
-	defer func() { _ = img.Close() }() // only read
 	lost, err := a.writeExport(ctx, img, path, f)
+	places := a.tellDamage(m)
 	if err != nil {
-		return err
+		return damaged(err)
+	}
+	if lost += left; places > 0 {
+		return cli.VerifyFailed(fmt.Errorf("%s: damaged in %d place(s), which are named above; %d pages are left out", t.name(), places, lost))
 	}
 	if lost > 0 {
 		return cli.Partial(fmt.Errorf("%s: %d pages could not be read and are missing", t.name(), lost))
 	}
 	return nil
+}
+
+// forExport returns what is to be written of a memory: all of it, or for a format that has no mark for missing pages what can be
+// read of it, with the number of the pages that are left out. path is the file to copy where that is as good, and empty when it is
+// that of a stored dump and has changed since the seal.
+func (m *memory) forExport(ctx context.Context, f exportFlags) (img vmcore.Image, path string, left uint64, err error) {
+	if m.stored == nil {
+		return m.Image, m.path, 0, nil
+	}
+	if f.compress == "" && !m.Info().Incomplete {
+		whole, err := m.dump.Intact(ctx)
+		if err != nil {
+			return nil, "", 0, err
+		}
+		if whole {
+			return m.Image, m.path, 0, nil
+		}
+	}
+	if f.format != formatELF {
+		return m.Image, "", 0, nil
+	}
+	rest, err := m.stored.Readable(ctx)
+	if err != nil {
+		return nil, "", 0, err
+	}
+	return rest, "", rest.LostPages(), nil
 }
 
 func (a *app) writeExport(ctx context.Context, img vmcore.Image, path string, f exportFlags) (lost uint64, err error) {
@@ -120,7 +151,11 @@ func (a *app) writeExport(ctx context.Context, img vmcore.Image, path string, f 
 
 func exportELF(ctx context.Context, w io.Writer, img vmcore.Image) (lost uint64, err error) {
 	buffered := bufio.NewWriterSize(w, 1<<20)
-	stats, err := elfcore.Write(ctx, buffered, img, elfOptions(img))
+	opt := elfOptions(img)
+	if r, ok := img.(*dumpdir.Readable); ok {
+		opt.Lost = r.Lost
+	}
+	stats, err := elfcore.Write(ctx, buffered, img, opt)
 	if err == nil {
 		err = buffered.Flush()
 	}
@@ -131,7 +166,7 @@ func exportELF(ctx context.Context, w io.Writer, img vmcore.Image) (lost uint64,
 // dump is not one that can be taken as it is.
 func (a *app) exportFlattened(ctx context.Context, img vmcore.Image, path string, f exportFlags) (lost uint64, err error) {
 	src := path
-	if !asItIs(img, f.compress) {
+	if !asItIs(img, path, f.compress) {
 		tmp, err := os.CreateTemp(tempDir(f.output), ".corehaul-*.tmp")
 		if err != nil {
 			return 0, err

@@ -17,17 +17,17 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// asItIs reports whether the file of img can be taken as it is: a whole
+// asItIs reports whether the file of img, at path unless that is empty, can be taken as it is: a whole
 // kdump-compressed file of which no other compressor is asked for.
-func asItIs(img vmcore.Image, compress string) bool {
+func asItIs(img vmcore.Image, path, compress string) bool {
 	info := img.Info()
-	return compress == "" && info.Format == vmcore.FormatKdump && !info.Incomplete
+	return path != "" && compress == "" && info.Format == vmcore.FormatKdump && !info.Incomplete
 }
 
 // exportKdump writes img, which was opened from path, to out as a kdump-compressed
 // file. Pages that cannot be read are counted and left out.
 func exportKdump(ctx context.Context, out *os.File, img vmcore.Image, path, compress string) (lost uint64, err error) {
-	if asItIs(img, compress) {
+	if asItIs(img, path, compress) {
 		in, err := os.Open(path)
 		if err != nil {
 			return 0, err

@@ -15,7 +15,6 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/kernel/printk"
 	"github.com/corehaul/corehaul/machine"
-	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
 
 func newLog(a *app) *cobra.Command {
@@ -40,22 +39,32 @@ are no UTF-8. To a pipe or a file every byte goes as it is.`,
 func (a *app) log(ctx context.Context, t *target) (err error) {
 	out := cli.TextOutput(a.stdio.Out)
 	defer func() { err = errors.Join(err, out.Close()) }()
-	if t.store != nil {
+	if t.isDump() && !t.isVMCore() {
 		err := copyLog(ctx, t, out)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	path, err := t.vmcore(ctx)
+	m, err := t.memory(ctx)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = m.Close() }() // only read
 	read := &counter{w: out}
-	err = logOfFile(path, read)
-	if err != nil && read.n == 0 && a.logBeside(path, out, err) {
+	err = logOf(m, read)
+	places := a.tellDamage(m)
+	if err != nil && read.n == 0 && a.logBeside(m.path, out, err) {
 		return nil
 	}
+	if places > 0 {
+		return cli.VerifyFailed(errors.Join(err, fmt.Errorf("%s: damaged in %d place(s), which the log may lack", t.name(), places)))
+	}
 	return err
+}
+
+// isVMCore reports whether what was given by its path is the vmcore of a stored dump, whose memory is asked then.
+func (t *target) isVMCore() bool {
+	return t.file == dumpdir.VMCoreName || t.file == dumpdir.IncompleteName
 }
 
 // counter counts what is written through it, in bytes.
@@ -100,19 +109,14 @@ func copyLog(ctx context.Context, t *target, out io.Writer) error {
 	return errors.Join(err, log.Close())
 }
 
-// logOfFile reads the log out of the memory in a dump file.
-func logOfFile(path string, out io.Writer) error {
-	img, err := dumpfile.Open(path)
+// logOf reads the log out of the memory in a dump file.
+func logOf(m *memory, out io.Writer) error {
+	k, err := machine.Kernel(m, m.Info())
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	defer func() { _ = img.Close() }() // only read
-	k, err := machine.Kernel(img, img.Info())
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: %w", m.path, err)
 	}
 	if err := printk.Dump(k, out); err != nil {
-		return cli.WithHint(fmt.Errorf("%s: %w", path, err), k.Warnings()...)
+		return cli.WithHint(fmt.Errorf("%s: %w", m.path, err), k.Warnings()...)
 	}
 	return nil
 }

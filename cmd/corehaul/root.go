@@ -30,7 +30,8 @@ const rootLong = `corehaul takes in the memory dumps of crashed Linux machines, 
 standard vmcore files, and lists, verifies and exports them.
 
 A command that takes a dump takes its id, any unique beginning of the id,
-HOST/ID, or the path of a vmcore: ELF, kdump-compressed or flattened.`
+HOST/ID, the path of a dump's directory or of a file in it, or the path of a vmcore:
+ELF, kdump-compressed or flattened.`
 
 // newRoot returns the command tree.
 func newRoot(stdio cli.Stdio) *cobra.Command {
@@ -68,12 +69,17 @@ func (a *app) open(ctx context.Context, opts local.Options) (*local.Store, error
 	return store, err
 }
 
-// target is what a command was given: a dump of the store, or a file.
+// target is what a command was given: a dump of the store, a dump directory by its path, or a file.
 type target struct {
-	store *local.Store  // nil for a file
+	store *local.Store  // nil for what was given by its path
 	entry storage.Entry // of the store
-	path  string        // of the vmcore; empty when the dump has none
+	path  string        // as it was given
+	dir   string        // of the dump that path is, or is a file of; empty for any other file
+	file  string        // which file of dir; empty for the directory itself
 }
+
+// isDump reports whether the target is a stored dump, and not a file of its own.
+func (t *target) isDump() bool { return t.store != nil || t.dir != "" }
 
 // close closes the store.
 func (t *target) close() error {
@@ -121,6 +127,9 @@ func noSuchDump(err error) error {
 }
 
 func (a *app) findFile(path string) (*target, error) {
+	if dir, file, ok := dumpdir.AtPath(path); ok {
+		return &target{path: path, dir: dir, file: file}, nil
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -145,26 +154,10 @@ func (a *app) findDump(ctx context.Context, name string) (*target, error) {
 
 // dump opens the dump of a target that is one.
 func (t *target) dump(ctx context.Context) (*dumpdir.Dump, error) {
-	return t.store.Open(ctx, t.entry.Ref)
-}
-
-// vmcore returns the path of the vmcore.
-func (t *target) vmcore(ctx context.Context) (string, error) {
 	if t.store == nil {
-		return t.path, nil
+		return dumpdir.Open(dumpdir.OS{}, t.dir)
 	}
-	d, err := t.dump(ctx)
-	if err != nil {
-		return "", err
-	}
-	path, ok := d.VMCorePath()
-	if err := d.Close(); err != nil {
-		return "", err
-	}
-	if !ok {
-		return "", cli.WithHint(fmt.Errorf("dump %s has no pages, only the log", t.name()), "'corehaul log' prints it")
-	}
-	return path, nil
+	return t.store.Open(ctx, t.entry.Ref)
 }
 
 // withTarget runs f on what a person typed.

@@ -32,14 +32,14 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the scripts of testdata/script. Besides testscript's own commands
 // they have "exits CODE PROGRAM ARG...", "flip FILE OFFSET", which flips a bit, and
-// "cut FILE LENGTH", "rmfile FILE" and "hasmagic FILE TEXT". $COREHAUL_DATA holds three dumps of made-up machines: a
+// "cut FILE LENGTH", "rmfile FILE", "link FILE NAME", which makes a symbolic link, and "hasmagic FILE TEXT". $COREHAUL_DATA holds three dumps of made-up machines: a
 // complete one of web1, a partial one of web2 and one of db1 that has only its log;
 // core.kdump is a file of its own.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"), RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "flip": flip, "hasmagic": hasMagic, "cut": cut, "rmfile": rmFile,
+			"exits": exits, "flip": flip, "hasmagic": hasMagic, "cut": cut, "rmfile": rmFile, "link": link,
 		},
 		Setup: func(env *testscript.Env) error {
 			data := filepath.Join(env.WorkDir, "data")
@@ -99,6 +99,11 @@ func cut(ts *testscript.TestScript, _ bool, args []string) {
 // rmFile removes the only file that matches a pattern.
 func rmFile(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.Remove(match(ts, args[0])))
+}
+
+// link makes a symbolic link to the only file that matches a pattern.
+func link(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.Symlink(match(ts, args[0]), ts.MkAbs(args[1])))
 }
 
 // hasMagic tells whether a file begins with a text.

@@ -18,7 +18,6 @@ import (
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/vmcore"
-	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
 
 func newShow(a *app) *cobra.Command {
@@ -41,8 +40,11 @@ type shown struct {
 }
 
 func (a *app) show(ctx context.Context, t *target) error {
-	if t.store == nil {
-		return a.showFile(t.path)
+	if !t.isDump() || t.isVMCore() {
+		return a.showFile(ctx, t)
+	}
+	if err := t.describe(ctx); err != nil {
+		return err
 	}
 	files, err := keptFiles(ctx, t)
 	if err != nil {
@@ -101,17 +103,43 @@ func (a *app) show(ctx context.Context, t *target) error {
 
 // keptFiles returns what is kept beside a dump. Damage is what verify tells of.
 func keptFiles(ctx context.Context, t *target) ([]dumpdir.KeptFile, error) {
+	var damage *dumpdir.DamageError
 	d, err := t.dump(ctx)
+	if errors.As(err, &damage) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = d.Close() }() // only read
 	files, err := d.Kept()
-	var damage *dumpdir.DamageError
 	if errors.As(err, &damage) {
 		return nil, nil
 	}
 	return files, err
+}
+
+// describe fills in the entry of a dump that was given by its path.
+func (t *target) describe(ctx context.Context) error {
+	if t.store != nil {
+		return nil
+	}
+	d, err := t.dump(ctx)
+	if err != nil {
+		return damaged(fmt.Errorf("%s: %w", t.name(), err))
+	}
+	m := d.Manifest()
+	if d.Damage() != nil {
+		m.State = dumpdir.StateDamaged
+	}
+	t.entry = storage.Entry{Ref: storage.Ref{Host: m.Host, ID: m.ID}, Path: t.dir, Manifest: *m}
+	if t.entry.Pin, err = dumpdir.ReadPin(dumpdir.OS{}, t.dir); err != nil {
+		t.entry.Pin = &dumpdir.Pin{Version: dumpdir.SideFileVersion, Reason: "the pin cannot be read: " + err.Error()}
+	}
+	if v, err := dumpdir.ReadVerification(dumpdir.OS{}, t.dir); err == nil && v != nil && v.Of(m) {
+		t.entry.Verification = v
+	}
+	return d.Close()
 }
 
 // pinText tells since when a dump is pinned, and why.
@@ -197,17 +225,17 @@ type fileFacts struct {
 	Warnings   []string  `json:"warnings,omitempty"`
 }
 
-func (a *app) showFile(path string) error {
-	img, err := dumpfile.Open(path)
+func (a *app) showFile(ctx context.Context, t *target) error {
+	m, err := t.memory(ctx)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return err
 	}
-	f, err := gather(path, img)
-	if closeErr := img.Close(); err == nil {
+	f, err := gather(t.path, m)
+	if closeErr := m.Close(); err == nil {
 		err = closeErr
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: %w", t.path, err)
 	}
 	if a.json {
 		return cli.JSON(a.stdio.Out, f)

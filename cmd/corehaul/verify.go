@@ -19,14 +19,17 @@ const shownFindings = 50
 func newVerify(a *app) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
-		Use: "verify {ID|VMCORE | --all}", GroupID: groupDumps, Args: cobra.MaximumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
+		Use: "verify {ID|PATH | --all}", GroupID: groupDumps, Args: cobra.MaximumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Read every byte of a dump again and compare it with what was sent",
 		Long: `Read every byte of a dump again. A stored dump is compared with the checksums
 that the sender made of the pages as it read them, and damage is named: header
 field, page_desc or page, with pfn, chunk and offset; the result is recorded, and
-'ls' and 'show' tell of it. Of a vmcore file every page is read and decoded. Exit
-code 0: nothing is damaged, and the dump is complete; 3: nothing is damaged, but
-pages are missing; 5: damage was found.
+'ls' and 'show' tell of it. PATH may be the directory of a dump or a file in it: that
+is the dump then. Of any other vmcore file every page is read and decoded, and the
+file is compared with a SHA256SUMS beside it that has a line for it; without one, damage
+that still decodes does not show, and the output says so. Exit code 0: no damage was
+found, and the dump is complete; 3: no damage was found, but pages are missing; 5:
+damage was found.
 
 With --all every sealed dump is verified. Exit code 0: nothing is damaged, whether
 dumps are complete or not; 5: at least one is damaged; 1: none was found damaged, but
@@ -77,13 +80,16 @@ func (a *app) verify(ctx context.Context, t *target) error {
 
 // verifyTarget verifies a file or a dump. The result for a sealed dump is recorded.
 func (a *app) verifyTarget(ctx context.Context, t *target, opts dumpdir.VerifyOptions) (*dumpdir.Report, error) {
-	if t.store == nil {
-		return dumpdir.VerifyFile(ctx, t.path, opts)
+	if !t.isDump() {
+		return verifyFile(ctx, t.path, opts)
 	}
-	if t.entry.Manifest.State != dumpdir.StateArriving {
+	if t.store != nil && t.entry.Manifest.State != dumpdir.StateArriving {
 		return a.check(ctx, t.store, &t.entry, opts)
 	}
 	d, err := t.dump(ctx)
+	if rep := dumpdir.DamageReport(err); rep != nil {
+		return rep, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +122,7 @@ func (a *app) printReport(t *target, r *dumpdir.Report) error {
 		_, err = fmt.Fprintln(out, findingLine(f))
 	}
 	if r.OK() && err == nil {
-		_, err = fmt.Fprintln(out, "no damage found")
+		_, err = fmt.Fprintln(out, verdict(r))
 	}
 	return err
 }
