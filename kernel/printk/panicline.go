@@ -1,6 +1,10 @@
 package printk
 
-import "strings"
+import (
+	"regexp"
+	"strconv"
+	"strings"
+)
 
 // TitleFinder picks out of a log the line that best tells what happened. Give it
 // the lines in order with Add and ask with Line. The zero TitleFinder is ready.
@@ -16,6 +20,7 @@ type headline struct {
 	text string
 	rank int    // 0: none
 	at   uint64 // offset of its line in the log, where that is known
+	sec  uint64 // its time stamp, 0 without one
 }
 
 // Ranks of headlines: a line that names the fault beats the one that names the
@@ -27,8 +32,8 @@ const (
 
 // headlines are how reports of faults begin, after the time stamp. The texts are
 // those of the kernel: arch/x86/kernel/traps.c, arch/x86/mm/fault.c,
-// arch/arm64/kernel/traps.c, arch/arm64/mm/fault.c, lib/bug.c, kernel/watchdog.c,
-// kernel/hung_task.c, kernel/panic.c.
+// arch/arm64/kernel/traps.c, arch/arm64/mm/fault.c, arch/powerpc/kernel/watchdog.c, lib/bug.c, lib/ubsan.c,
+// kernel/cfi.c, kernel/watchdog.c, kernel/hung_task.c, kernel/panic.c.
 var headlines = []struct {
 	prefix string
 	rank   int
@@ -36,11 +41,16 @@ var headlines = []struct {
 	{"BUG: ", rankFault},
 	{"kernel BUG at ", rankFault},
 	{"watchdog: BUG: ", rankFault},
+	{"NMI watchdog: BUG: ", rankFault}, // 3.x and 4.x
 	{"watchdog: Watchdog detected ", rankFault},
+	{"watchdog: CPU ", rankFault},                   // powerpc
 	{"NMI watchdog: Watchdog detected ", rankFault}, // before 6.6
 	{"general protection fault", rankFault},
 	{"Oops: general protection fault", rankFault}, // 6.10 and later
-	{"Unable to handle kernel ", rankFault},       // arm64
+	{"Unable to handle kernel ", rankFault},       // arm64, riscv, s390
+	{"SError Interrupt on CPU", rankFault},        // arm64
+	{"CFI failure at ", rankFault},
+	{"UBSAN: ", rankFault},
 	{"WARNING: ", rankFault},
 	{"INFO: task ", rankFault},
 	{"INFO: rcu", rankFault},
@@ -81,7 +91,7 @@ func (f *TitleFinder) add(line string, at uint64) {
 		f.told = headline{text: told, rank: rankFault, at: at}
 		return
 	}
-	text := stripPrefix(line)
+	text, sec := stripPrefix(line)
 	if strings.HasPrefix(text, reportEnd) {
 		if f.current.rank > 0 {
 			f.last, f.current = f.current, headline{}
@@ -100,12 +110,36 @@ func (f *TitleFinder) add(line string, at uint64) {
 	if f.panicLine.rank > 0 {
 		return
 	}
+	// One that was long ago and has no end, such as that of a task that hung for a while, is not this crash's.
+	if rank := rankOf(text); rank > f.current.rank || rank > 0 && sec > f.current.sec+sameReport {
+		f.current = headline{text: text, rank: rank, at: at, sec: sec}
+	}
+}
+
+// sameReport is how many seconds may lie between two headlines of one report.
+const sameReport = 10
+
+// dieLine is how die() of every machine ends the name of a fault: "divide error: 0000 [#1] SMP", "illegal operation: 0001 ilc:1 [#1]",
+// "Oops[#1]:", "Oops [#1]".
+var dieLine = regexp.MustCompile(`^[a-zA-Z].*\[#\d{1,4}\](:| [A-Z]|$)`)
+
+// otherCPU is what loongarch and mips put in front.
+var otherCPU = regexp.MustCompile(`^CPU \d+ Unable to handle kernel `)
+
+// rankOf returns the rank of a line, 0 if it is no headline.
+func rankOf(text string) int {
 	for _, h := range headlines {
-		if strings.HasPrefix(text, h.prefix) && h.rank > f.current.rank {
-			f.current = headline{text: text, rank: h.rank, at: at}
-			return
+		if strings.HasPrefix(text, h.prefix) {
+			return h.rank
 		}
 	}
+	switch {
+	case strings.HasPrefix(text, "CPU ") && otherCPU.MatchString(text):
+		return rankFault
+	case strings.Contains(text, "[#") && dieLine.MatchString(text):
+		return rankTrap
+	}
+	return 0
 }
 
 // Line returns the line, without time stamp: the panic message, or, where that says
@@ -150,20 +184,28 @@ func PanicLine(lines []string) string {
 	return f.Line()
 }
 
-// stripPrefix cuts the time stamp and the caller id off a line of the log:
-// "[    1.234567] ", "[    1.234567][   T12] " or "[    1.234567] [   T12] ".
-func stripPrefix(line string) string {
+// stripPrefix cuts the time stamp and the caller id off a line of the log, and the level that some programs leave before them:
+// "[    1.234567] ", "[    1.234567][   T12] ", "[    1.234567] [   T12] " or "<4>[    1.234567] ". sec is the time stamp in seconds.
+func stripPrefix(line string) (text string, sec uint64) {
 	line = strings.TrimRight(line, "\r\n")
+	if level, rest, ok := strings.Cut(line, ">"); ok && len(level) <= 4 && strings.HasPrefix(level, "<") && strings.Trim(level[1:], digits) == "" {
+		line = rest
+	}
 	for range 2 {
 		rest := strings.TrimPrefix(line, " ")
 		if !strings.HasPrefix(rest, "[") {
-			return rest
+			return rest, sec
 		}
 		end := strings.IndexByte(rest, ']')
-		if end < 0 || strings.Trim(rest[1:end], " .0123456789TC") != "" {
-			return rest
+		if end < 0 || strings.Trim(rest[1:end], digits+" .TC") != "" {
+			return rest, sec
+		}
+		if whole, _, ok := strings.Cut(rest[1:end], "."); ok && sec == 0 {
+			sec, _ = strconv.ParseUint(strings.TrimSpace(whole), 10, 64) // 0 for what is no number
 		}
 		line = rest[end+1:]
 	}
-	return strings.TrimPrefix(line, " ")
+	return strings.TrimPrefix(line, " "), sec
 }
+
+const digits = "0123456789"
