@@ -30,7 +30,7 @@ func TestServeLooksAfterItsDumps(t *testing.T) {
 		t.Fatal(err)
 	}
 	b[40000] ^= 1
-	text := "tls = [\"127.0.0.1:0\"]\nscrub_rate = \"1GiB\"\nscrub_every = \"1d\"\nlog_format = \"json\"\n[retention]\nmax_total = \"1KiB\"\n"
+	text := "tls = [\"127.0.0.1:0\"]\nscrub_rate = \"1GiB\"\nscrub_every = \"1d\"\nlog_format = \"json\"\n[retention]\nmax_total = \"300KiB\"\n"
 	for name, content := range map[string][]byte{vmcore[0]: b, config: []byte(text)} {
 		if err := os.WriteFile(name, content, 0o600); err != nil {
 			t.Fatal(err)

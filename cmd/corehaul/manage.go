@@ -27,7 +27,6 @@ func newRm(a *app) *cobra.Command {
 	}
 	a.dataFlag(cmd)
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "also a dump that is still arriving; never a pinned one")
-	cli.NoEnv(cmd.Flags(), "force")
 	return cmd
 }
 

@@ -29,7 +29,6 @@ the new time and reason.`,
 	}
 	a.dataFlag(cmd)
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who find the pin")
-	cli.NoEnv(cmd.Flags(), "reason")
 	return cmd
 }
 

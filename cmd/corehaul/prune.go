@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/kernel/printk"
@@ -73,6 +74,7 @@ func (a *ageValue) Type() string { return "age" }
 
 func newPrune(a *app) *cobra.Command {
 	var r retentionFile
+	var config string
 	var dry, trust bool
 	cmd := &cobra.Command{
 		Use: "prune", GroupID: groupDumps, Args: cobra.NoArgs,
@@ -82,12 +84,10 @@ Pinned and arriving dumps are never removed. Age counts from the seal, by the
 clock of the receiver. Of dumps with the same panic title, CPU numbers, pids and
 addresses left aside, the repetitions go first, and the newest that has pages
 goes last. 'serve' does the same in the background with the table [retention] of its
-configuration.`,
+configuration, and --config FILE takes limits and data directory from there; flags win.
+A limit that no removal would meet takes repetitions only, and is said to be unmet.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p, err := r.policy()
-			if err == nil && !p.Limits() {
-				err = errors.New("no limit is given: --max-age, --max-per-host, --max-per-panic, --max-total or --keep-free")
-			}
+			p, err := a.pruneLimits(cmd.Flags(), &r, config)
 			if err != nil {
 				return cli.Usage(err)
 			}
@@ -97,6 +97,7 @@ configuration.`,
 	a.dataFlag(cmd)
 	a.jsonFlag(cmd)
 	flags := cmd.Flags()
+	flags.StringVar(&config, "config", "", "take limits and data directory from this configuration of 'serve'")
 	flags.Var(&r.MaxAge, "max-age", "longest time that a dump is kept, as 90d or 36h")
 	flags.IntVar(&r.MaxPerHost, "max-per-host", 0, "most dumps of a host")
 	flags.IntVar(&r.MaxPerPanic, "max-per-panic", 0, "most dumps of a panic title")
@@ -104,8 +105,46 @@ configuration.`,
 	flags.Var(&r.KeepFree, "keep-free", "bytes that are to be free on the disk")
 	flags.BoolVar(&dry, "dry-run", false, "only print what would go and why")
 	flags.BoolVar(&trust, "trust-clock", false, "remove for age although nothing vouches for the clock")
-	cli.NoEnv(flags, "trust-clock")
 	return cmd
+}
+
+// pruneLimits returns the limits of the flags and, for flags that are not given, of the configuration file, whose data
+// directory counts in the same way.
+func (a *app) pruneLimits(flags *pflag.FlagSet, r *retentionFile, config string) (retention.Policy, error) {
+	if config != "" {
+		file, err := loadServeFile(config)
+		if err != nil {
+			return retention.Policy{}, err
+		}
+		if file.Data != nil && !flags.Changed("data") {
+			a.data = *file.Data
+		}
+		r.complete(&file.Retention, flags)
+	}
+	p, err := r.policy()
+	if err != nil || p.Limits() {
+		return p, err
+	}
+	if config != "" {
+		a.stdio.Warn("corehaul", "configuration %s has no limits in [retention]: 'serve' removes nothing", config)
+		return p, nil
+	}
+	return p, errors.New("no limit is given: --max-age, --max-per-host, --max-per-panic, --max-total, --keep-free, or --config with a table [retention]")
+}
+
+// complete takes from file what the flags leave open.
+func (r *retentionFile) complete(file *retentionFile, flags *pflag.FlagSet) {
+	take(flags, "max-age", &r.MaxAge, file.MaxAge)
+	take(flags, "max-per-host", &r.MaxPerHost, file.MaxPerHost)
+	take(flags, "max-per-panic", &r.MaxPerPanic, file.MaxPerPanic)
+	take(flags, "max-total", &r.MaxTotal, file.MaxTotal)
+	take(flags, "keep-free", &r.KeepFree, file.KeepFree)
+}
+
+func take[T any](flags *pflag.FlagSet, name string, to *T, value T) {
+	if !flags.Changed(name) {
+		*to = value
+	}
 }
 
 // pruneReport is the document of "prune --json".

@@ -50,8 +50,6 @@ The command wins over the subsystem's, so a key can send dumps of its host and n
 	cmd.Flags().BoolVar(&stdio, "stdio", false, "the connection is standard input and output")
 	cmd.Flags().StringVar(&host, "host", "", "name of the host whose connection it is")
 	cmd.Flags().StringVar(&socket, "socket", "", "socket of the server (default "+socketName+" in the data directory)")
-	cli.NoEnv(cmd.Flags(), "stdio")
-	cli.NoEnv(cmd.Flags(), "host") // sshd may let clients set variables
 	return cmd
 }
 

@@ -9,6 +9,8 @@
 //     the oldest, so a crash that repeats itself goes before one that came once, and examples go last.
 //   - Limits on bytes pass over dumps that have only a log: they would free nothing.
 //   - Pinned and arriving dumps are never taken, nor those whose journal or manifest is damaged. They count, and what they keep from being met is said.
+//   - A limit that the removal of all that may go would not meet, because others fill the disk or too much is pinned, takes
+//     repetitions only. Age is no such limit: it asks something of each dump, not of all together.
 //
 // Age is not trusted to a clock that is behind what the dumps say, or that nothing vouches for: see Clock. The
 // package is safe for concurrent use.
@@ -17,6 +19,7 @@ package retention
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -59,7 +62,7 @@ type Held struct {
 type Plan struct {
 	Remove []Removal // in this order
 	Held   []Held
-	// Unmet are limits that are not met after all removals, and warnings about the clock, for people.
+	// Unmet are limits that no removal would meet, and warnings about the clock, for people.
 	Unmet []string
 }
 
@@ -68,6 +71,8 @@ type dump struct {
 	*storage.Entry
 	title string
 	rank  int // among those of its title that stay; 0 is the example
+	// repeats: a sealed dump of its title that ranks higher has pages, or this one has none either.
+	repeats bool
 	gone  bool
 	held  bool
 }
@@ -132,7 +137,7 @@ func Decide(entries []storage.Entry, p Policy, space storage.Space, clock Clock)
 		d.total(p.MaxTotal)
 	}
 	if p.KeepFree > 0 && space.Total > 0 {
-		d.free(p.KeepFree, space.Free)
+		d.free(p.KeepFree, space)
 	}
 	return d.plan
 }
@@ -167,8 +172,10 @@ func (d *decision) left() []*dump {
 			example := same[i]
 			same = slices.Insert(slices.Delete(same, i, i+1), 0, example)
 		}
+		pages := false
 		for rank, x := range same {
-			x.rank = rank
+			x.rank, x.repeats = rank, rank > 0 && (pages || x.Manifest.Pages.Present == 0)
+			pages = pages || x.Manifest.Pages.Present > 0 && x.Manifest.State != dumpdir.StateArriving
 		}
 	}
 	return left
@@ -177,7 +184,7 @@ func (d *decision) left() []*dump {
 // age takes what is too old, the oldest first.
 func (d *decision) age(limit time.Duration, clock Clock) {
 	if doubt := clock.doubt(d.dumps, limit); doubt != "" {
-		d.plan.Unmet = append(d.plan.Unmet, "nothing is removed for its age: "+doubt)
+		d.unmet("nothing is removed for its age: %s", doubt)
 		return
 	}
 	for _, x := range slices.Backward(d.dumps) {
@@ -198,13 +205,16 @@ func (d *decision) perPanic(limit int) {
 
 // perHost keeps of each host the dumps that are worth most.
 func (d *decision) perHost(limit int) {
-	hosts := map[string]int{}
+	hosts, kept := map[string]int{}, map[string]int{}
 	for _, x := range d.left() {
 		hosts[x.Host]++
+		if x.keeper() != "" {
+			kept[x.Host]++
+		}
 	}
 	for _, x := range byWorth(d.left()) {
 		n := hosts[x.Host]
-		if n <= limit {
+		if n <= limit || kept[x.Host] > limit && x.keeper() == "" && !x.repeats {
 			continue
 		}
 		d.take(x, "its host has %d dumps, more than %d", n, limit)
@@ -212,47 +222,72 @@ func (d *decision) perHost(limit int) {
 			hosts[x.Host]--
 		}
 	}
+	for _, host := range slices.Sorted(maps.Keys(kept)) {
+		if kept[host] > limit {
+			d.unmet("host %s has %d dumps that are pinned or arriving, more than the %d it may have; %s", host, kept[host], limit, onlyRepetitions)
+		}
+	}
 }
 
 // total takes until all that is left fits.
 func (d *decision) total(limit uint64) {
-	var sum uint64
-	for _, x := range d.left() {
-		sum += x.Bytes()
-	}
+	sum := size(d.left())
 	over := sum - min(sum, limit)
-	over = d.release(over, func(x *dump) { d.take(x, "all dumps together have %d bytes, more than %d", sum, limit) })
-	if over > 0 {
-		d.plan.Unmet = append(d.plan.Unmet, fmt.Sprintf("dumps have %d bytes more than the %d they may have together, and none is left that may go", over, limit))
+	missing := d.release(over, func(x *dump) { d.take(x, "all dumps together have %d bytes, more than %d", sum, limit) })
+	if missing > 0 {
+		d.unmet("dumps may have %s together: pinned and arriving dumps and logs alone have %s more; %s", bytesOf(limit), bytesOf(missing), onlyRepetitions)
 	}
 }
 
 // free takes until the disk has the room that it shall have. What other limits took counts.
-func (d *decision) free(limit, have uint64) {
+func (d *decision) free(limit uint64, space storage.Space) {
+	have, dumps := space.Free, size(d.left())
 	for _, r := range d.plan.Remove {
 		have += r.Entry.Bytes()
+		dumps += r.Entry.Bytes()
 	}
 	lack := limit - min(limit, have)
-	lack = d.release(lack, func(x *dump) { d.take(x, "%d bytes are free, less than %d", have, limit) })
-	if lack > 0 {
-		d.plan.Unmet = append(d.plan.Unmet, fmt.Sprintf("%d bytes lack to the %d that shall be free, and no dump is left that may go", lack, limit))
+	missing := d.release(lack, func(x *dump) { d.take(x, "%d bytes are free, less than %d", have, limit) })
+	if missing > 0 {
+		used := space.Total - min(space.Total, space.Free)
+		d.unmet("%s shall be free: without all dumps that may go %s would still be missing, for the disk has %s, of which dumps use %s, all else %s; %s",
+			bytesOf(limit), bytesOf(missing), bytesOf(space.Total), bytesOf(dumps), bytesOf(used-min(used, dumps)), onlyRepetitions)
 	}
 }
 
-// release takes dumps with pages, the least worth first, until so many bytes are freed, and returns how many are not.
-func (d *decision) release(bytes uint64, take func(*dump)) uint64 {
-	for _, x := range byWorth(d.left()) {
+// onlyRepetitions ends what is said of a goal that cannot be reached: what removal cannot mend costs no crash its last dump.
+const onlyRepetitions = "nothing but repetitions is removed for it"
+
+// unmet notes a limit that cannot be met, for people.
+func (d *decision) unmet(format string, args ...any) {
+	d.plan.Unmet = append(d.plan.Unmet, fmt.Sprintf(format, args...))
+}
+
+// size is what dumps have together.
+func size(dumps []*dump) (sum uint64) {
+	for _, x := range dumps {
+		sum += x.Bytes()
+	}
+	return sum
+}
+
+// release takes dumps with pages, the least worth first, until so many bytes are freed. When all that may go would not be
+// enough, it takes repetitions only, and returns how many bytes would be missing without any dump that may go.
+func (d *decision) release(bytes uint64, take func(*dump)) (missing uint64) {
+	left := byWorth(slices.DeleteFunc(d.left(), func(x *dump) bool { return x.Manifest.Bytes.VMCore <= 0 }))
+	missing = bytes - min(bytes, size(slices.DeleteFunc(slices.Clone(left), func(x *dump) bool { return x.keeper() != "" })))
+	for _, x := range left {
 		if bytes == 0 {
 			break
 		}
-		if x.Manifest.Bytes.VMCore <= 0 {
+		if missing > 0 && x.keeper() == "" && !x.repeats {
 			continue
 		}
 		if take(x); x.gone {
 			bytes -= min(bytes, x.Bytes())
 		}
 	}
-	return bytes
+	return missing
 }
 
 // byWorth sorts what is worth least first: by rank within its title, then by age.
@@ -268,4 +303,17 @@ func days(d time.Duration) string {
 		return d.Round(time.Second).String()
 	}
 	return fmt.Sprintf("%dd", d/day)
+}
+
+// bytesOf formats a number of bytes in the unit that suits it, beside the exact number.
+func bytesOf(n uint64) string {
+	const units = "KMGTPE"
+	value, unit := float64(n), ""
+	for i := 0; value >= 1024 && i < len(units); i++ {
+		value, unit = value/1024, units[i:i+1]+"i"
+	}
+	if unit == "" {
+		return fmt.Sprintf("%d bytes", n)
+	}
+	return fmt.Sprintf("%.1f %sB (%d bytes)", value, unit, n)
 }

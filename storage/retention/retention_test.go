@@ -113,7 +113,7 @@ func TestDecide(t *testing.T) {
 		{
 			name:    "total: not met for pins",
 			entries: []storage.Entry{ago("a", "h", "x", 1, pinned), ago("b", "h", "y", 2, arriving), ago("c", "h", "z", 3)},
-			p:       Policy{MaxTotal: 50}, want: []string{"c", "arriving b", "pinned a"}, unmet: "150 bytes more than the 50",
+			p:       Policy{MaxTotal: 50}, want: []string{"arriving b", "pinned a"}, unmet: "alone have 150 bytes more",
 		},
 		{
 			name:    "free: what another limit took counts",
@@ -123,7 +123,7 @@ func TestDecide(t *testing.T) {
 		{
 			name:    "free: not met",
 			entries: []storage.Entry{ago("a", "h", "a", 1)},
-			p:       Policy{KeepFree: 900}, space: storage.Space{Total: 1000, Free: 100}, want: []string{"a"}, unmet: "700 bytes lack",
+			p:       Policy{KeepFree: 900}, space: storage.Space{Total: 1000, Free: 100}, unmet: "700 bytes would still be missing",
 		},
 		{
 			name:    "free: a store without a bound",
@@ -200,5 +200,73 @@ func TestWatch(t *testing.T) {
 		if c.Steady != tc.steady || c.Jumped != tc.jumped || !c.Now.Equal(wall) {
 			t.Errorf("step %d: %+v", i, c)
 		}
+	}
+}
+
+// TestGoalOutOfReachTakesRepetitionsOnly has disks that others fill, and stores that are pinned: no removal would meet the
+// limit, so no crash loses its example for it.
+func TestGoalOutOfReachTakesRepetitionsOnly(t *testing.T) {
+	entries := func() []storage.Entry {
+		return []storage.Entry{
+			ago("x1", "h", "x", 1), ago("x2", "h", "x", 2), ago("x3", "g", "x", 3), ago("y", "h", "y", 4),
+			ago("bad", "h", "z", 5, damaged), ago("badder", "h", "z", 6, damaged), ago("unnamed", "h", "", 7), ago("log", "h", "w", 8, logOnly),
+		}
+	}
+	with := func(more ...storage.Entry) []storage.Entry { return append(entries(), more...) }
+	for _, tc := range []struct {
+		name    string
+		entries []storage.Entry
+		p       Policy
+		space   storage.Space
+		want    []string
+		unmet   string
+	}{
+		{
+			name: "free: others have the disk", entries: entries(), p: Policy{KeepFree: 5000},
+			space: storage.Space{Total: 10000, Free: 100}, want: []string{"x3", "badder", "x2"},
+			unmet: "4.9 KiB (5000 bytes) shall be free: without all dumps that may go 4.1 KiB (4200 bytes) would still be missing, for the disk has 9.8 KiB (10000 bytes), of which dumps use 710 bytes, all else 9.0 KiB (9190 bytes); nothing but repetitions is removed for it",
+		},
+		{
+			name: "free: one byte out of reach", entries: entries(), p: Policy{KeepFree: 801},
+			space: storage.Space{Total: 10000, Free: 100}, want: []string{"x3", "badder", "x2"}, unmet: "1 bytes would still be missing",
+		},
+		{
+			name: "free: just in reach", entries: entries(), p: Policy{KeepFree: 800},
+			space: storage.Space{Total: 10000, Free: 100}, want: []string{"x3", "badder", "x2", "unnamed", "bad", "y", "x1"},
+		},
+		{
+			name: "free: more than the disk is large", entries: entries(), p: Policy{KeepFree: 1 << 40},
+			space: storage.Space{Total: 10000, Free: 9000}, want: []string{"x3", "badder", "x2"}, unmet: "1.0 TiB (1099511627776 bytes) shall be free",
+		},
+		{
+			name: "free: the only pages of a crash are no repetition of a log, nor of a dump that arrives", p: Policy{KeepFree: 5000}, space: storage.Space{Total: 10000, Free: 100},
+			entries: []storage.Entry{
+				ago("log", "h", "z", 1, logOnly), ago("bad", "h", "z", 2, damaged), ago("badder", "h", "z", 3, damaged),
+				ago("coming", "h", "y", 1, arriving), ago("scratched", "h", "y", 2, damaged),
+			},
+			want: []string{"badder", "arriving coming"}, unmet: "4600 bytes) would",
+		},
+		{
+			name: "free: another limit takes an example, this one does not", entries: entries(), p: Policy{MaxAge: 150 * time.Hour, KeepFree: 5000},
+			space: storage.Space{Total: 10000, Free: 100}, want: []string{"log", "unnamed", "x3", "badder", "x2"}, unmet: "4190 bytes) would",
+		},
+		{
+			name: "total: pins alone are too much", entries: with(ago("p", "h", "p", 1, pinned), ago("q", "h", "q", 1, pinned)), p: Policy{MaxTotal: 150},
+			want: []string{"x3", "badder", "x2", "pinned q", "pinned p"}, unmet: "dumps may have 150 bytes together: pinned and arriving dumps and logs alone have 60 bytes more",
+		},
+		{
+			name: "per host: pins alone are too many", entries: with(ago("p", "h", "p", 1, pinned), ago("q", "h", "q", 1, pinned)), p: Policy{MaxPerHost: 1},
+			want: []string{"badder", "x2", "pinned q", "pinned p"}, unmet: "host h has 2 dumps that are pinned or arriving, more than the 1",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			plan := Decide(tc.entries, tc.p, tc.space, Clock{Now: now})
+			if diff := cmp.Diff(tc.want, names(plan)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if got := strings.Join(plan.Unmet, "\n"); (tc.unmet == "") != (got == "") || !strings.Contains(got, tc.unmet) {
+				t.Errorf("unmet: %q", got)
+			}
+		})
 	}
 }

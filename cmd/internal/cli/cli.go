@@ -1,6 +1,6 @@
 // Package cli is what corehaul and corehaul-send have in common at the command
-// line: the run harness, exit codes, errors with hints, an environment variable
-// for every flag, and the formats of sizes, durations, tables and JSON.
+// line: the run harness, exit codes, errors with hints, environment variables
+// for flags, and the formats of sizes, durations, tables and JSON.
 //
 // A program is a three-line main around a function run(ctx, stdio, args) error,
 // which tests call directly:
@@ -101,8 +101,8 @@ func Execute(ctx context.Context, stdio Stdio, root *cobra.Command, args []strin
 }
 
 // Prepare gives every command below root the habits that all commands share:
-// errors are reported by Report and not by cobra, each flag takes its value from
-// the environment when the command line does not set it, help ends with the exit
+// errors are reported by Report and not by cobra, flags that may (see env.go) take their value
+// from the environment when the command line does not set it, help ends with the exit
 // codes, and a command that only groups others asks for one of them. Execute
 // calls it; a generator of manual pages calls it too.
 func Prepare(root *cobra.Command) {
@@ -133,7 +133,7 @@ func prepareCommand(cmd *cobra.Command, ran *bool) {
 	body := runner(cmd)
 	cmd.Run = nil
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := fromEnvironment(cmd, os.LookupEnv); err != nil {
+		if err := applyEnvironment(cmd); err != nil {
 			return err
 		}
 		*ran = true

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -16,19 +17,23 @@ import (
 
 // program is a root with one command "do" and one group "ca".
 func program(body func(cmd *cobra.Command) error) *cobra.Command {
-	root := &cobra.Command{Use: "prog"}
+	root := &cobra.Command{Use: "corehaul"}
 	do := &cobra.Command{
-		Use: "do ID", Args: cobra.ExactArgs(1),
+		Use: "serve ID", Aliases: []string{"do"}, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, _ []string) error { return body(cmd) },
 	}
-	do.Flags().String("data-dir", "/var/lib", "where the dumps are")
-	do.Flags().Bool("yes", false, "do not ask")
-	NoEnv(do.Flags(), "yes")
+	do.Flags().String("data", "/var/lib", "where the dumps are")
 	size := BytesValue(1 << 20)
 	do.Flags().Var(&size, "memory", "how much")
 	group := &cobra.Command{Use: "ca", Short: "Group"}
 	group.AddCommand(&cobra.Command{Use: "init", RunE: func(*cobra.Command, []string) error { return nil }})
-	root.AddCommand(do, group)
+	look := &cobra.Command{Use: "look", RunE: func(cmd *cobra.Command, _ []string) error { return body(cmd) }}
+	look.Flags().String("data", "/var/lib", "where the dumps are")
+	look.Flags().Bool("json", false, "print JSON")
+	look.Flags().String("host", "", "only of this host")
+	look.Flags().Bool("force", false, "do not ask")
+	look.Flags().Bool("dry-run", false, "only say")
+	root.AddCommand(do, look, group)
 	return root
 }
 
@@ -52,8 +57,8 @@ func TestExitCodes(t *testing.T) {
 		{"fine", fine, []string{"do", "x"}, ExitOK, ""},
 		{"no command", fine, nil, ExitUsage, "which command?"},
 		{"unknown command", fine, []string{"dance"}, ExitUsage, "dance"},
-		{"unknown command of a group", fine, []string{"ca", "dance"}, ExitUsage, `unknown command "dance" for "prog ca"`},
-		{"missing argument", fine, []string{"do"}, ExitUsage, "hint: 'prog do --help'"},
+		{"unknown command of a group", fine, []string{"ca", "dance"}, ExitUsage, `unknown command "dance" for "corehaul ca"`},
+		{"missing argument", fine, []string{"do"}, ExitUsage, "hint: 'corehaul serve --help'"},
 		{"unknown flag", fine, []string{"do", "x", "--fast"}, ExitUsage, "--fast"},
 		{"bad size", fine, []string{"do", "x", "--memory", "much"}, ExitUsage, "much"},
 		{"plain failure", func(*cobra.Command) error { return errors.New("broken") }, []string{"do", "x"}, ExitFailure, "prog: broken\n"},
@@ -88,19 +93,16 @@ func TestReportStaysOnOneLine(t *testing.T) {
 
 func TestFlagsFromEnvironment(t *testing.T) {
 	var dir, memory string
-	var yes bool
 	body := func(cmd *cobra.Command) error {
-		dir, memory = cmd.Flag("data-dir").Value.String(), cmd.Flag("memory").Value.String()
-		yes, _ = cmd.Flags().GetBool("yes")
+		dir, memory = cmd.Flag("data").Value.String(), cmd.Flag("memory").Value.String()
 		return nil
 	}
-	t.Setenv("COREHAUL_DATA_DIR", "/from/env")
+	t.Setenv("COREHAUL_DATA", "/from/env")
 	t.Setenv("COREHAUL_MEMORY", "2MiB")
-	t.Setenv("COREHAUL_YES", "true")
-	if _, stderr, code := run(t, body, "do", "x"); code != 0 || dir != "/from/env" || memory != "2MiB" || yes {
-		t.Errorf("got %q %q %v (%s), want the environment's, and not yes", dir, memory, yes, stderr)
+	if _, stderr, code := run(t, body, "do", "x"); code != 0 || dir != "/from/env" || memory != "2MiB" || stderr != "" {
+		t.Errorf("got %q %q (%s), want the environment's", dir, memory, stderr)
 	}
-	run(t, body, "do", "x", "--data-dir", "/from/flag")
+	run(t, body, "do", "x", "--data", "/from/flag")
 	if dir != "/from/flag" {
 		t.Errorf("got %q, want the command line to win", dir)
 	}
@@ -110,15 +112,54 @@ func TestFlagsFromEnvironment(t *testing.T) {
 	}
 }
 
+// TestEnvironmentDoesNotFilterOrDelete has variables that were set for something else: they choose where and how a command
+// prints, and nothing of what it shows or does. What would have had an effect is said.
+func TestEnvironmentDoesNotFilterOrDelete(t *testing.T) {
+	got := map[string]string{}
+	body := func(cmd *cobra.Command) error {
+		for _, name := range []string{"data", "json", "host", "force", "dry-run"} {
+			got[name] = cmd.Flag(name).Value.String()
+		}
+		return nil
+	}
+	for name, value := range map[string]string{"DATA": "/from/env", "JSON": "true", "HOST": "web2", "FORCE": "true", "DRY_RUN": "true"} {
+		t.Setenv("COREHAUL_"+name, value)
+	}
+	_, stderr, code := run(t, body, "look")
+	want := map[string]string{"data": "/from/env", "json": "true", "host": "", "force": "false", "dry-run": "true"}
+	if code != 0 || !maps.Equal(got, want) {
+		t.Errorf("got code %d and %v, want %v", code, got, want)
+	}
+	said := "corehaul: warning: environment variable COREHAUL_HOST is ignored: 'corehaul look' takes --host from the command line only\n"
+	if !strings.Contains(stderr, said) || !strings.Contains(stderr, "COREHAUL_FORCE") || strings.Contains(stderr, "COREHAUL_DATA") {
+		t.Errorf("said %q", stderr)
+	}
+	if _, stderr, _ = run(t, body, "look", "--host", "db1", "--force"); stderr != "" || got["host"] != "db1" {
+		t.Errorf("with the flags on the command line: %q, %v", stderr, got)
+	}
+	t.Setenv("COREHAUL_FORCE", "false") // the default: no effect, no word
+	t.Setenv("COREHAUL_HOST", "")
+	if _, stderr, _ = run(t, body, "look"); stderr != "" {
+		t.Errorf("variables without effect: %q", stderr)
+	}
+	help, _, _ := run(t, body, "look", "--help")
+	table, _, _ := run(t, body, "help", "environment")
+	for _, text := range []string{help, table} {
+		if !strings.Contains(text, "COREHAUL_JSON") || strings.Contains(text, "COREHAUL_HOST") || strings.Contains(text, "COREHAUL_FORCE") {
+			t.Errorf("help:\n%s", text)
+		}
+	}
+}
+
 func TestHelp(t *testing.T) {
 	stdout, _, code := run(t, nil, "do", "--help")
-	for _, want := range []string{"[$COREHAUL_DATA_DIR]", "4    declined by the receiver", "130  interrupted"} {
+	for _, want := range []string{"[$COREHAUL_DATA]", "4    declined by the receiver", "130  interrupted"} {
 		if !strings.Contains(stdout, want) || code != 0 {
 			t.Errorf("help lacks %q:\n%s", want, stdout)
 		}
 	}
 	stdout, _, _ = run(t, nil, "help", "environment")
-	if !strings.Contains(stdout, "COREHAUL_MEMORY") || strings.Contains(stdout, "COREHAUL_YES") {
+	if !strings.Contains(stdout, "COREHAUL_MEMORY") {
 		t.Errorf("table of variables:\n%s", stdout)
 	}
 }

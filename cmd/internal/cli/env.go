@@ -23,45 +23,67 @@ func EnvName(flag string) string {
 // LookupFunc is os.LookupEnv or a stand-in for it.
 type LookupFunc func(name string) (string, bool)
 
-// noEnvKey annotates flags that must not come from the environment.
-const noEnvKey = "corehaul.noenv"
-
-// NoEnv keeps a flag from being set by the environment, for flags like --yes, where
-// a forgotten variable would do harm.
-func NoEnv(flags *pflag.FlagSet, name string) {
-	if err := flags.SetAnnotation(name, noEnvKey, []string{"yes"}); err != nil {
-		panic(err) // a flag that does not exist: our own bug
+// What the environment may decide. A variable is set once and forgotten, and every command that runs there inherits it; so it
+// may choose where the dumps are and how results are printed, and configure what runs as a service. It may not choose
+// which dumps a command shows, what it changes or removes, nor how much of a dump is sent: that has to be typed.
+var (
+	// envFlags take their value from the environment in every command that has them. A dry run is among them because it
+	// only keeps a command from removing.
+	envFlags = []string{"data", "socket", "json", "format", "compress", "dry-run"}
+	// envServices are the commands that the environment configures, each with the flags that it does not.
+	envServices = map[string][]string{
+		"corehaul serve":     nil,
+		"corehaul-send send": {"level", "log-only"}, // would leave out pages
 	}
+)
+
+// takesEnv reports whether the environment may set flag f of cmd.
+func takesEnv(cmd *cobra.Command, f *pflag.Flag) bool {
+	if f.Name == "help" || f.Name == "version" {
+		return false
+	}
+	if not, ok := envServices[cmd.CommandPath()]; ok {
+		return !slices.Contains(not, f.Name)
+	}
+	return slices.Contains(envFlags, f.Name)
 }
 
-func takesEnv(f *pflag.Flag) bool {
-	return f.Name != "help" && f.Name != "version" && len(f.Annotations[noEnvKey]) == 0
-}
-
-// fromEnvironment sets every flag of cmd that the command line left alone and whose
-// variable is set and not empty. A value that does not parse is a usage error.
-func fromEnvironment(cmd *cobra.Command, lookup LookupFunc) error {
-	var first error
+// fromEnvironment sets every flag of cmd that the command line left alone, that may come from the environment, and whose
+// variable is set and not empty. A value that does not parse is a usage error. It returns the variables that would have
+// set a flag that may not come from there.
+func fromEnvironment(cmd *cobra.Command, lookup LookupFunc) (ignored []string, err error) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if first != nil || f.Changed || !takesEnv(f) {
-			return
-		}
 		value, ok := lookup(EnvName(f.Name))
-		if !ok || value == "" {
-			return
-		}
-		if err := cmd.Flags().Set(f.Name, value); err != nil {
-			first = Usagef("environment variable %s: %w", EnvName(f.Name), err)
+		switch {
+		case err != nil || !ok || value == "" || f.Changed || f.Name == "help" || f.Name == "version":
+		case !takesEnv(cmd, f):
+			if value != f.DefValue {
+				ignored = append(ignored, f.Name)
+			}
+		default:
+			if bad := cmd.Flags().Set(f.Name, value); bad != nil {
+				err = Usagef("environment variable %s: %w", EnvName(f.Name), bad)
+			}
 		}
 	})
-	return first
+	return ignored, err
+}
+
+// applyEnvironment is fromEnvironment for a command that is about to run.
+func applyEnvironment(cmd *cobra.Command) error {
+	ignored, err := fromEnvironment(cmd, os.LookupEnv)
+	for _, name := range ignored {
+		Stdio{Err: cmd.ErrOrStderr()}.Warn(cmd.Root().Name(), "environment variable %s is ignored: '%s' takes --%s from the command line only",
+			EnvName(name), cmd.CommandPath(), name)
+	}
+	return err
 }
 
 // Complete wraps a function that completes arguments for the shell, which runs before
 // any command does: the flags have what the environment says by then.
 func Complete(f cobra.CompletionFunc) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if err := fromEnvironment(cmd, os.LookupEnv); err != nil {
+		if _, err := fromEnvironment(cmd, os.LookupEnv); err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
 		return f(cmd, args, prefix)
@@ -83,7 +105,7 @@ func EnvTable(root *cobra.Command) []EnvVar {
 			return // cobra's own, which do not look at the environment
 		}
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
-			if !takesEnv(f) {
+			if !takesEnv(cmd, f) {
 				return
 			}
 			name := EnvName(f.Name)
@@ -103,12 +125,17 @@ func EnvTable(root *cobra.Command) []EnvVar {
 	return table
 }
 
+const envHelp = `A flag of this table that the command line does not set takes its value from the
+environment. No other flag does: what a command shows, changes or removes, and how
+much of a dump is sent, has to be typed. A variable that is ignored for that reason
+is warned of.`
+
 // environmentTopic is "help environment": the one table of all variables.
 func environmentTopic(root *cobra.Command) *cobra.Command {
-	topic := &cobra.Command{Use: "environment", Short: "The environment variables, one for every flag"}
+	topic := &cobra.Command{Use: "environment", Short: "The environment variables, and what they may set"}
 	topic.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
 		out := cmd.OutOrStdout()
-		_, _ = fmt.Fprintln(out, "A flag that the command line does not set takes its value from the environment:")
+		_, _ = fmt.Fprintln(out, envHelp)
 		_, _ = fmt.Fprintln(out)
 		t := NewTable(out, "VARIABLE", "FLAG", "COMMANDS")
 		for _, v := range EnvTable(root) {

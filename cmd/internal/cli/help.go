@@ -24,7 +24,7 @@ func usage(cmd *cobra.Command) error {
 func describeFlags(cmd *cobra.Command) {
 	describe := func(f *pflag.Flag) {
 		suffix := " [$" + EnvName(f.Name) + "]"
-		if takesEnv(f) && !strings.HasSuffix(f.Usage, suffix) {
+		if takesEnv(cmd, f) && !strings.HasSuffix(f.Usage, suffix) {
 			f.Usage += suffix
 		}
 	}
