@@ -52,7 +52,7 @@ func newReindex(a *app) *cobra.Command {
 }
 
 func (a *app) reindex(ctx context.Context) error {
-	store, err := a.open(ctx, local.Options{})
+	store, err := a.open(ctx, local.Options{Existing: true})
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -40,9 +41,16 @@ type Index struct {
 	db *sql.DB
 }
 
+// ErrUnusable is in errors that say that the file is of no use to this program, and a new one would be: it is no regular
+// file, or its schema is of a later version or otherwise not the one of the migrations.
+var ErrUnusable = errors.New("not an index that this version of the program can use")
+
 // Open opens the index at path, makes it when there is none, and brings its schema up to date.
-// A file that is no database, or a damaged one, gives an error that IsCorrupt knows.
+// A file that is no index, a damaged one, or one of a later version gives an error that Unusable knows.
 func Open(ctx context.Context, path string) (*Index, error) {
+	if st, err := os.Lstat(path); err == nil && !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: %s is no regular file (%s)", ErrUnusable, path, st.Mode()) // SQLite would wait for a FIFO
+	}
 	q := url.Values{"_txlock": {"immediate"}}
 	for _, p := range []string{
 		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "journal_mode(WAL)", "synchronous(NORMAL)",
@@ -72,6 +80,13 @@ func (ix *Index) migrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	has, known, err := p.GetVersions(ctx)
+	if err != nil {
+		return err
+	}
+	if has > known {
+		return fmt.Errorf("%w: it has schema version %d, this program knows up to %d", ErrUnusable, has, known)
+	}
 	_, err = p.Up(ctx)
 	return err
 }
@@ -79,14 +94,22 @@ func (ix *Index) migrate(ctx context.Context) error {
 // Close closes the index.
 func (ix *Index) Close() error { return ix.db.Close() }
 
-// IsCorrupt reports whether err says that the file is damaged or no database at all.
-func IsCorrupt(err error) bool {
+// Unusable reports whether err says that the file itself is at fault, so that a new one in its place would do. It is not
+// when another process has it locked, or when the disk is full or the rights are missing: a new one would fare no better.
+func Unusable(err error) bool {
+	if errors.Is(err, ErrUnusable) {
+		return true
+	}
 	e, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
 		return false
 	}
-	code := e.Code() & 0xff // the primary code
-	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB
+	switch e.Code() & 0xff { // the primary code
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_FULL, sqlite3.SQLITE_PERM,
+		sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
+		return false
+	}
+	return true
 }
 
 // execer is a database or a transaction.
@@ -206,7 +229,7 @@ func (ix *Index) query(ctx context.Context, query string, args ...any) (entries 
 		var e storage.Entry
 		var m string
 		if err := rows.Scan(&e.Host, &e.ID, &e.Path, &m); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%w: %w", ErrUnusable, err)
 		}
 		if err := json.Unmarshal([]byte(m), &e.Manifest); err != nil {
 			e.Manifest = dumpdir.Manifest{ID: e.ID, Host: e.Host, State: dumpdir.StateDamaged}

@@ -91,15 +91,19 @@ func TestTwoProcesses(t *testing.T) {
 	}
 }
 
-func TestIsCorrupt(t *testing.T) {
+// TestUnusable tells a file that is at fault from one that cannot be had at the moment.
+func TestUnusable(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "index.db")
 	if err := os.WriteFile(path, []byte("this is no database, and long enough to be seen as none, so that it is not taken for an empty one......"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := index.Open(t.Context(), path); !index.IsCorrupt(err) {
+	if _, err := index.Open(t.Context(), path); !index.Unusable(err) {
 		t.Errorf("no database: %v", err)
 	}
-	if _, err := index.Open(t.Context(), filepath.Join(path, "x")); err == nil || index.IsCorrupt(err) {
+	if _, err := index.Open(t.Context(), filepath.Join(path, "x")); err == nil || index.Unusable(err) {
 		t.Errorf("no directory: %v", err)
+	}
+	if _, err := index.Open(t.Context(), t.TempDir()); !index.Unusable(err) {
+		t.Errorf("a directory: %v", err)
 	}
 }

@@ -18,7 +18,11 @@ import (
 const (
 	indexName     = "index.db"
 	indexLockName = "index.lock"
+	damagedSuffix = ".damaged"
 )
+
+// sqliteSuffixes are what SQLite adds to a database's name for the files beside it.
+var sqliteSuffixes = []string{"-wal", "-shm", "-journal"}
 
 // errNoIndex: there is none and none can or may be made. Callers read the directories.
 var errNoIndex = errors.New("no index")
@@ -54,7 +58,7 @@ func (h *indexHolder) current(ix *indexHandle) bool {
 
 func (s *Store) indexPath() string { return filepath.Join(s.dir, indexName) }
 
-// withIndex runs fn, when not nil, with the index. An index that is gone or turns out damaged is made again first. The error is
+// withIndex runs fn, when not nil, with the index. An index that is gone or turns out to be of no use is made again first. The error is
 // errNoIndex when there can be none.
 func (s *Store) withIndex(ctx context.Context, fn func(*indexHandle) error) error {
 	replace := false
@@ -67,11 +71,19 @@ func (s *Store) withIndex(ctx context.Context, fn func(*indexHandle) error) erro
 			return nil
 		}
 		err = fn(ix)
-		corrupt := index.IsCorrupt(err)
-		if err == nil || try > 0 || s.opts.ReadOnly || !corrupt && s.ix.current(ix) {
+		stale := !s.ix.current(ix) // it was closed under fn, by a call that found it replaced
+		unusable := index.Unusable(err) && !s.opts.ReadOnly
+		if err == nil || ctx.Err() != nil || try > 0 || !stale && !unusable {
 			return err
 		}
-		replace = corrupt // else it was closed under fn, by a call that found it replaced
+		replace = unusable && !stale
+	}
+}
+
+// indexFailed says what comes of an index that could not be read.
+func (s *Store) indexFailed(err error) {
+	if !errors.Is(err, errNoIndex) {
+		s.opts.Log.Warn("the index cannot be read: lists are read from the dumps", "path", s.indexPath(), "error", err)
 	}
 }
 
@@ -96,8 +108,8 @@ func (s *Store) openIndex(ctx context.Context, replace bool) (*indexHandle, erro
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if !s.opts.ReadOnly {
-			s.opts.Log.Warn("no index: lists are read from the dumps", "path", s.indexPath(), "error", err)
+		if !s.opts.ReadOnly || index.Unusable(err) { // who may only read has no rights to make one
+			s.opts.Log.Warn("no index: lists are read from the dumps; 'corehaul reindex' makes a new one", "path", s.indexPath(), "error", err)
 		}
 		return nil, fmt.Errorf("%w: %w", errNoIndex, err)
 	}
@@ -112,7 +124,7 @@ func (s *Store) makeIndex(ctx context.Context, replace bool, old *indexHandle) (
 		return nil, err
 	}
 	defer unlock()
-	_, err = os.Stat(s.indexPath())
+	_, err = os.Lstat(s.indexPath())
 	gone := errors.Is(err, os.ErrNotExist) // what is left of it would spoil a new one
 	if (gone || replace && s.unchanged(old)) && !s.opts.ReadOnly {
 		s.opts.Log.Info("index is missing or damaged, and is made from the dumps", "path", s.indexPath())
@@ -120,14 +132,22 @@ func (s *Store) makeIndex(ctx context.Context, replace bool, old *indexHandle) (
 			return nil, err
 		}
 	}
-	ix, err := index.Open(ctx, s.indexPath())
-	if index.IsCorrupt(err) && !s.opts.ReadOnly {
-		s.opts.Log.Warn("index is damaged and will be made again", "path", s.indexPath(), "error", err)
+	h, err := s.openFilled(ctx)
+	if index.Unusable(err) && !s.opts.ReadOnly {
+		s.opts.Log.Warn("index is of no use: it is put aside and made again from the dumps", "path", s.indexPath(), "aside", s.indexPath()+damagedSuffix, "error", err)
 		if err := s.dropIndex(); err != nil {
 			return nil, err
 		}
-		ix, err = index.Open(ctx, s.indexPath())
+		return s.openFilled(ctx)
 	}
+	return h, err
+}
+
+func (s *Store) openFilled(ctx context.Context) (*indexHandle, error) {
+	if err := s.sideFilesRegular(); err != nil {
+		return nil, err
+	}
+	ix, err := index.Open(ctx, s.indexPath())
 	if err != nil {
 		return nil, err
 	}
@@ -136,6 +156,17 @@ func (s *Store) makeIndex(ctx context.Context, replace bool, old *indexHandle) (
 		return nil, errors.Join(err, ix.Close())
 	}
 	return h, nil
+}
+
+// sideFilesRegular keeps SQLite from what somebody put in the place of its own files: it would follow a link, and wait for
+// a FIFO.
+func (s *Store) sideFilesRegular() error {
+	for _, suffix := range sqliteSuffixes {
+		if st, err := os.Lstat(s.indexPath() + suffix); err == nil && !st.Mode().IsRegular() {
+			return fmt.Errorf("%w: %s is no regular file (%s)", index.ErrUnusable, s.indexPath()+suffix, st.Mode())
+		}
+	}
+	return nil
 }
 
 // unchanged reports whether the index at the path is still the one that was found damaged: another process may
@@ -173,14 +204,18 @@ func (s *Store) rebuild(ctx context.Context, ix *index.Index, entries []storage.
 	return ix.Rebuild(ctx, entries, read)
 }
 
-// dropIndex puts a damaged index aside, under a name that the next one replaces.
+// dropIndex puts an index that is of no use aside, under a name that the next one replaces, whatever it is.
 func (s *Store) dropIndex() error {
-	err := os.Rename(s.indexPath(), s.indexPath()+".damaged")
+	aside := s.indexPath() + damagedSuffix
+	err := os.Rename(s.indexPath(), aside)
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // a directory replaces no file, nor a file a directory
+		err = os.Rename(s.indexPath(), fmt.Sprintf("%s.%d", aside, time.Now().UnixNano()))
+	}
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
-	for _, suffix := range []string{"-wal", "-shm"} {
-		if rerr := os.Remove(s.indexPath() + suffix); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
+	for _, suffix := range sqliteSuffixes {
+		if rerr := os.RemoveAll(s.indexPath() + suffix); rerr != nil {
 			err = errors.Join(err, rerr)
 		}
 	}
@@ -192,7 +227,7 @@ func (s *Store) lockIndex() (unlock func(), err error) {
 	if s.opts.ReadOnly {
 		return func() {}, nil
 	}
-	f, err := os.OpenFile(filepath.Join(s.dir, indexLockName), os.O_RDWR|os.O_CREATE, 0o640)
+	f, err := os.OpenFile(filepath.Join(s.dir, indexLockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,8 @@ func (s *Store) List(ctx context.Context, f storage.Filter) ([]storage.Entry, er
 		entries, err = ix.List(ctx, f)
 		return err
 	})
-	if errors.Is(err, errNoIndex) {
+	if err != nil && ctx.Err() == nil {
+		s.indexFailed(err)
 		if entries, _, err = s.scan(ctx); err == nil {
 			entries = choose(entries, f)
 		}
@@ -144,6 +145,9 @@ func (s *Store) scan(ctx context.Context) (entries []storage.Entry, ignored []st
 	}
 	for _, host := range hosts {
 		names, err := s.fs.ReadDir(filepath.Join(s.dumps(), host))
+		if errors.Is(err, fs.ErrPermission) {
+			s.opts.Log.Warn("the dumps of a host are not listed: its directory may not be read", "host", host, "error", err)
+		}
 		if err != nil || storage.CheckHost(host) != nil {
 			ignore(filepath.Join(s.dumps(), host))
 			continue
@@ -221,7 +225,8 @@ func (s *Store) beginningWith(ctx context.Context, host, prefix string) ([]stora
 		found, err = ix.Prefix(ctx, host, prefix, maxPrefix)
 		return err
 	})
-	if errors.Is(err, errNoIndex) {
+	if err != nil && ctx.Err() == nil {
+		s.indexFailed(err)
 		found, _, err = s.scan(ctx)
 		found = slices.DeleteFunc(found, func(e storage.Entry) bool {
 			return host != "" && e.Host != host || !strings.HasPrefix(e.ID, prefix)

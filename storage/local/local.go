@@ -10,8 +10,8 @@
 //	index.db, index.db-wal, index.db-shm  the index: a cache of the manifests
 //	index.lock                            held while the index is made or replaced
 //
-// The directories are the truth. An index that is missing, damaged or deleted under a running
-// process is made again from them; without the right to write one, lists are
+// The directories are the truth. An index that is missing, damaged, of a later version or deleted under a running
+// process is put aside as index.db.damaged and made again from them; without the right to write one, lists are
 // read from the directories. A deletion first renames the dump into trash, so a kill leaves either the whole
 // dump or one that the next process to open the store finishes deleting.
 //
@@ -80,21 +80,29 @@ type Options struct {
 	// ReadOnly makes no directory and no index, and fails when there is no store: for commands that look, or do
 	// something to a dump that is there.
 	ReadOnly bool
+	// Existing fails when there is no store, as ReadOnly does.
+	Existing bool
 	// Log takes what goes wrong with the index, which is no reason to fail. Nil means slog.Default().
 	Log *slog.Logger
 }
 
-// Open opens the store under dir, which it makes when missing. The error matches fs.ErrNotExist when
-// opts.ReadOnly is set and there is none.
+// Open opens the store under dir, which it makes when missing; the working directory may change later. The error matches
+// fs.ErrNotExist when opts.ReadOnly or opts.Existing is set and there is none.
 func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	if opts.Log == nil {
 		opts.Log = slog.Default()
 	}
+	dir, err := filepath.Abs(dir) // the index has paths below dir, and what it gives is joined to it
+	if err != nil {
+		return nil, err
+	}
 	s := &Store{dir: dir, opts: opts, fs: dumpdir.OS{}, active: make(map[storage.Ref]*slot)}
-	if opts.ReadOnly {
+	if opts.ReadOnly || opts.Existing {
 		if _, err := os.Stat(s.dumps()); err != nil {
 			return nil, fmt.Errorf("no store: %w", err)
 		}
+	}
+	if opts.ReadOnly {
 		return s, nil
 	}
 	if err := s.fs.MkdirAll(s.dumps()); err != nil {

@@ -73,8 +73,8 @@ type dump struct {
 	rank  int // among those of its title that stay; 0 is the example
 	// repeats: a sealed dump of its title that ranks higher has pages, or this one has none either.
 	repeats bool
-	gone  bool
-	held  bool
+	gone    bool
+	held    bool
 }
 
 // keeper returns why a dump is never taken, or nothing.
