@@ -233,6 +233,9 @@ func (s *Server) challengerBytes(ctx context.Context, host string) (sum uint64, 
 		if ref.Host != host {
 			continue
 		}
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
 		d, err := s.cfg.Store.Challengers().Open(ctx, ref)
 		if err != nil {
 			continue // gone meanwhile, or damaged: it cannot grow

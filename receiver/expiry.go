@@ -110,6 +110,9 @@ func (s *Server) expire(ctx context.Context) {
 	for {
 		due, wait, ok := s.expiry.next(time.Now())
 		for _, ref := range due {
+			if ctx.Err() != nil {
+				return // each seal takes fsyncs, and thousands may be due; the next start finds those that are left
+			}
 			s.sealLeft(ctx, ref)
 		}
 		if len(due) > 0 {

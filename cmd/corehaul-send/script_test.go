@@ -64,7 +64,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// usr1 runs a program, sends it SIGUSR1 until the answer is on its standard error, then
+// usr1 runs a program, hangs up its terminal and sends it SIGUSR1 until the answer is on its standard error, then
 // interrupts it, and wants exit code 130.
 func usr1(ts *testscript.TestScript, _ bool, args []string) {
 	var out lockedBuffer
@@ -79,6 +79,7 @@ func usr1(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		// Before the handler is there the signal would end the program.
 		if bytes.Contains(out.Bytes(), []byte("warning")) {
+			ts.Check(cmd.Process.Signal(syscall.SIGHUP)) // whose handling is set up even earlier
 			ts.Check(cmd.Process.Signal(syscall.SIGUSR1))
 		}
 		time.Sleep(50 * time.Millisecond)

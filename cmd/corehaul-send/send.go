@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -52,7 +54,7 @@ With several receivers, the first one that takes the dump gets it. One that fail
 is passed over, and asked again later while the patience lasts. One that already has a part
 is gone back to before the others, which would begin at nothing.
 
-SIGUSR1 prints the progress. SIGINT ends it; what the receiver has stays there, and the same
+SIGUSR1 prints the progress, SIGHUP does nothing. SIGINT ends it; what the receiver has stays there, and the same
 command goes on with it. A page that cannot be read is left out and named, and the dump is
 then partial (exit code 3).`,
 		Example: "  corehaul-send send --to tls://collector:7420 --identity web-17.pem\n" +
@@ -126,6 +128,7 @@ func checkLevel(level uint8) error {
 
 func (f *sendFlags) run(ctx context.Context, stdio cli.Stdio, path string) error {
 	start := time.Now()
+	signal.Ignore(syscall.SIGHUP) // the dump outlives the session or the serial line from which it was started
 	if err := f.check(); err != nil {
 		return err
 	}

@@ -62,6 +62,9 @@ func (a *app) eachDump(ctx context.Context, names []string, done string, do func
 		refs = append(refs, e.Ref)
 	}
 	for _, ref := range refs {
+		if err = ctx.Err(); err != nil {
+			break
+		}
 		if err = denied(do(store, ref)); err != nil {
 			break
 		}

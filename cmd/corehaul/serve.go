@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,7 +59,7 @@ func newServe(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "serve", GroupID: groupServer, Args: cobra.NoArgs,
 		Short: "Receive dumps",
-		Long: `Receive dumps until SIGTERM or SIGINT. When it listens, one line "ready" with the
+		Long: `Receive dumps until SIGTERM or SIGINT; SIGHUP changes nothing. When it listens, one line "ready" with the
 addresses goes to standard output; the log goes to standard error. --config names
 a TOML file whose keys are the flags with underscores; flags and environment win
 over it. Rules on what to take of which dump are in that file only.
@@ -161,6 +164,7 @@ func (f *serveFlags) receiver(log *slog.Logger) (receiver.Config, error) {
 func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	log := f.logger(a)
 	slog.SetDefault(log) // the store's own lines, in the same form
+	defer hangups(log)()
 	cfg, err := f.receiver(log)
 	if err != nil {
 		return err
@@ -207,6 +211,27 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	stop()
 	log.Info("stopped")
 	return err
+}
+
+// hangups keeps SIGHUP, which a closed terminal sends as well as somebody who wants the configuration read again, from
+// ending the server, until the function that it returns is called.
+func hangups(log *slog.Logger) (stop func()) {
+	hup, quit := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(hup, syscall.SIGHUP)
+	go func() {
+		for {
+			select {
+			case <-hup:
+				log.Warn("SIGHUP: the configuration is not read again; restart the server to apply it")
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hup)
+		close(quit)
+	}
 }
 
 // stockDir is where files of stock kdump clients lie in the data directory until they are dumps.

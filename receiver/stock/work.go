@@ -331,6 +331,9 @@ func (j *job) sealRest(ctx context.Context) error {
 // keep keeps the other files of the client beside the sealed dump.
 func (j *job) keep(ctx context.Context) error {
 	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		j.h.mu.Lock()
 		name := ""
 		if j.dir.Dump.Sealed {

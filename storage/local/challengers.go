@@ -283,6 +283,9 @@ func (s *Store) moveIn(ctx context.Context, ref storage.Ref, dir string) (string
 func (s *Store) inheritAll(ctx context.Context) error {
 	refs, err := s.Challengers().List(ctx)
 	for _, ref := range refs {
+		if ctx.Err() != nil {
+			return errors.Join(err, ctx.Err())
+		}
 		if _, lerr := s.locate(ref); !errors.Is(lerr, storage.ErrNotFound) {
 			continue
 		}
@@ -294,7 +297,7 @@ func (s *Store) inheritAll(ctx context.Context) error {
 }
 
 // List implements storage.Challengers.
-func (c challengers) List(context.Context) ([]storage.Ref, error) {
+func (c challengers) List(ctx context.Context) ([]storage.Ref, error) {
 	var refs []storage.Ref
 	root := filepath.Join(c.s.dir, nextName)
 	hosts, err := c.s.fs.ReadDir(root)
@@ -307,6 +310,9 @@ func (c challengers) List(context.Context) ([]storage.Ref, error) {
 			continue // no directory: none of ours
 		}
 		for _, id := range ids {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
 			ref := storage.Ref{Host: host, ID: id}
 			if _, err := c.s.locateChallenger(ref); err == nil {
 				refs = append(refs, ref)

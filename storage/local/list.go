@@ -44,6 +44,9 @@ func (s *Store) List(ctx context.Context, f storage.Filter) ([]storage.Entry, er
 		if limit > 0 && len(out) == limit {
 			break
 		}
+		if err := ctx.Err(); err != nil {
+			return nil, err // each one is read from the disk
+		}
 		if s.present(ctx, &e) && (state == "" || e.State() == state) && (!f.Pinned || e.Pin != nil) {
 			out = append(out, e)
 		}
@@ -238,6 +241,9 @@ func (s *Store) beginningWith(ctx context.Context, host, prefix string) ([]stora
 	}
 	var out []storage.Entry
 	for _, e := range found {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		if s.present(ctx, &e) {
 			out = append(out, e)
 		}
@@ -248,7 +254,7 @@ func (s *Store) beginningWith(ctx context.Context, host, prefix string) ([]stora
 // Reindex implements storage.Store.
 func (s *Store) Reindex(ctx context.Context) (storage.ReindexReport, error) {
 	var rep storage.ReindexReport
-	finished, err := s.emptyTrash()
+	finished, err := s.emptyTrash(ctx)
 	if err != nil {
 		return rep, err
 	}

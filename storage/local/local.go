@@ -108,7 +108,7 @@ func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
 	if err := s.fs.MkdirAll(s.dumps()); err != nil {
 		return nil, err
 	}
-	if _, err := s.emptyTrash(); err != nil {
+	if _, err := s.emptyTrash(ctx); err != nil {
 		opts.Log.Warn("trash was not emptied", "error", err)
 	}
 	if err := s.inheritAll(ctx); err != nil {

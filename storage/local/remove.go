@@ -131,13 +131,16 @@ func (s *Store) moveTo(name string, ref storage.Ref, dir string) (string, error)
 }
 
 // emptyTrash finishes deletions that were interrupted, and returns what it removed.
-func (s *Store) emptyTrash() (removed []string, err error) {
+func (s *Store) emptyTrash(ctx context.Context) (removed []string, err error) {
 	trash := filepath.Join(s.dir, trashName)
 	names, err := s.fs.ReadDir(trash)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	for _, name := range names {
+		if ctx.Err() != nil {
+			return removed, errors.Join(err, ctx.Err())
+		}
 		if rerr := os.RemoveAll(filepath.Join(trash, name)); rerr != nil {
 			err = errors.Join(err, rerr)
 			continue
