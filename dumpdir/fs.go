@@ -11,7 +11,7 @@ import "io"
 // is there after a power cut, and so are the names of a directory that SyncDir
 // returned for. Everything else may be lost, kept or torn.
 type FS interface {
-	// Create makes an empty file, or empties the one that is there, open for reading and writing.
+	// Create makes an empty file, in the place of the one that may be there, open for reading and writing.
 	Create(name string) (File, error)
 	// Open opens a file for reading.
 	Open(name string) (File, error)

@@ -4,13 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
-// OS is the local file system. Lock is flock(2) on the directory, so it holds between
+// OS is the local file system. Its files are regular ones: what else lies in their place is not opened. Lock is flock(2) on the directory, so it holds between
 // processes and needs no file.
 type OS struct{}
 
@@ -55,22 +58,31 @@ func (f osFile) Forget() error {
 	return errors.Join(err, aerr)
 }
 
-func open(name string, flag int) (File, error) {
-	f, err := os.OpenFile(filepath.FromSlash(name), flag, 0o640)
+func opened(f *os.File, err error) (File, error) {
+	if errors.Is(err, plainfile.ErrNotRegular) {
+		pe, _ := errors.AsType[*fs.PathError](err)
+		return nil, &DamageError{File: filepath.Base(pe.Path), Offset: -1, Text: pe.Err.Error()}
+	}
 	if err != nil {
 		return nil, err
 	}
 	return osFile{f}, nil
 }
 
-// Create implements FS.
-func (OS) Create(name string) (File, error) { return open(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC) }
+// Create implements FS. What is there is replaced, not opened: it may be a link that somebody planted.
+func (OS) Create(name string) (File, error) {
+	return opened(plainfile.Create(filepath.FromSlash(name), 0o640))
+}
 
-// Open implements FS.
-func (OS) Open(name string) (File, error) { return open(name, os.O_RDONLY) }
+// Open implements FS. What is no regular file is damage.
+func (OS) Open(name string) (File, error) {
+	return opened(plainfile.Open(filepath.FromSlash(name)))
+}
 
-// OpenRW implements FS.
-func (OS) OpenRW(name string) (File, error) { return open(name, os.O_RDWR) }
+// OpenRW implements FS. The last element of the name must not be a link.
+func (OS) OpenRW(name string) (File, error) {
+	return opened(plainfile.OpenFile(filepath.FromSlash(name), os.O_RDWR))
+}
 
 // Rename implements FS.
 func (OS) Rename(from, to string) error {
@@ -125,16 +137,12 @@ func (OS) ReadDir(name string) ([]string, error) {
 
 // SyncDir implements FS.
 func (OS) SyncDir(name string) error {
-	d, err := os.Open(filepath.FromSlash(name))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return plainfile.SyncDir(filepath.FromSlash(name))
 }
 
 // Lock implements FS.
 func (OS) Lock(dir string) (io.Closer, error) {
-	d, err := os.Open(filepath.FromSlash(dir))
+	d, err := plainfile.OpenDir(filepath.FromSlash(dir))
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
 // PEM block types.
@@ -144,26 +145,63 @@ func pinPEM(pin Pin) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: blockPin, Bytes: pin[:]})
 }
 
-// readFile reads a small regular file.
+// ReadSecret reads a small regular file with a private key in it, which has to be closed to others: a [FileError] has the
+// command that closes it.
+func ReadSecret(path string) ([]byte, error) {
+	data, info, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	return data, closed(path, info)
+}
+
+// closed returns an error for a file with a private key that others can read.
+func closed(path string, info fs.FileInfo) error {
+	others := plainfile.OpenToOthers(info)
+	if others == "" {
+		return nil
+	}
+	return &FileError{Path: path, Problem: "the private key in it is open to " + others, Hint: "close it with: chmod 600 " + path}
+}
+
+func read(path string) ([]byte, fs.FileInfo, error) {
+	f, err := plainfile.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = &FileError{Path: path, Problem: fmt.Sprintf("larger than %d bytes", maxFile)}
+	}
+	return data, info, err
+}
+
+// readFile reads a small regular file. One with a private key has to be closed to others.
 func readFile(path, hint string) ([]byte, error) {
 	fail := func(problem string, err error) error {
 		return &FileError{Path: path, Problem: problem, Hint: hint, Err: err}
 	}
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &FileError{Path: path, Problem: "there is no such file", Hint: hint, Err: fs.ErrNotExist}
-	} else if err != nil {
-		return nil, &FileError{Path: path, Problem: "cannot be read", Hint: "check the rights of the file and the user that runs this", Err: err}
-	}
-	defer func() { _ = f.Close() }() // only read
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	data, info, err := read(path)
+	var large *FileError
 	switch {
-	case err != nil:
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fail("there is no such file", fs.ErrNotExist)
+	case errors.Is(err, plainfile.ErrNotRegular):
 		return nil, fail("cannot be read", err)
-	case len(data) > maxFile:
-		return nil, fail(fmt.Sprintf("larger than %d bytes", maxFile), nil)
+	case errors.As(err, &large):
+		return nil, fail(large.Problem, nil)
+	case err != nil:
+		return nil, &FileError{Path: path, Problem: "cannot be read", Hint: "check the rights of the file and the user that runs this", Err: err}
 	case len(data) == 0:
 		return nil, fail("is empty", nil)
+	}
+	if bytes.Contains(data, []byte("-----BEGIN "+blockKey)) {
+		return data, closed(path, info)
 	}
 	return data, nil
 }
@@ -176,49 +214,21 @@ func writeNew(path string, data []byte, perm fs.FileMode) error {
 	if _, err := os.Lstat(path); err == nil {
 		return exists()
 	}
-	tmp, err := writeTemp(path, data, perm)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	// A link, unlike a rename, does not replace a file that came in between. Some file
-	// systems (FAT) have none.
-	err = os.Link(tmp, path)
-	switch {
-	case err == nil:
-		err = os.Remove(tmp)
-	case errors.Is(err, fs.ErrExist):
-		return errors.Join(exists(), os.Remove(tmp))
-	default:
-		err = os.Rename(tmp, path)
-	}
+	p, err := plainfile.CreatePendingNew(path)
 	if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-func writeTemp(path string, data []byte, perm fs.FileMode) (name string, err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp") // with rights 0600
-	if err != nil {
-		return "", err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Chmod(perm)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
-	}
-	return f.Name(), nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
+	defer p.Abort()
+	if _, err := p.Write(data); err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	if err := p.Chmod(perm); err != nil {
+		return err
+	}
+	if err := p.Commit(); errors.Is(err, fs.ErrExist) {
+		return exists()
+	} else if err != nil {
+		return err
+	}
+	return nil
 }

@@ -4,15 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/pflag"
 
-	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/receiver"
 )
 
@@ -55,17 +53,9 @@ type serveFile struct {
 
 // loadServeFile reads the configuration file at path, which must know no other keys.
 func loadServeFile(path string) (*serveFile, error) {
-	f, err := os.Open(path)
+	text, err := plainfile.ReadText(path, maxConfigBytes)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	defer func() { _ = f.Close() }() // only read
-	text, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	if len(text) > maxConfigBytes {
-		return nil, fmt.Errorf("configuration %s is larger than %s", path, cli.Bytes(maxConfigBytes))
 	}
 	return parseServeFile(path, text)
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/receiver"
 )
 
@@ -113,7 +114,7 @@ func private(_, _ string, conn syscall.RawConn) error {
 
 // lockDir keeps two servers that start at once from taking each other's socket for a stale one.
 func lockDir(dir string) (unlock func(), err error) {
-	d, err := os.Open(dir)
+	d, err := plainfile.OpenDir(dir)
 	if err != nil {
 		return nil, err
 	}

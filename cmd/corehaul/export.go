@@ -13,6 +13,7 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/elfcore"
 	"github.com/corehaul/corehaul/vmcore/flattened"
@@ -167,26 +168,26 @@ func exportELF(ctx context.Context, w io.Writer, img vmcore.Image) (lost uint64,
 func (a *app) exportFlattened(ctx context.Context, img vmcore.Image, path string, f exportFlags) (lost uint64, err error) {
 	src := path
 	if !asItIs(img, path, f.compress) {
-		tmp, err := os.CreateTemp(tempDir(f.output), ".corehaul-*.tmp")
+		tmp, err := plainfile.CreatePending(tempName(f.output))
 		if err != nil {
 			return 0, err
 		}
-		defer func() { _ = os.Remove(tmp.Name()) }() // a leftover is harmless
-		lost, err = exportKdump(ctx, tmp, img, path, f.compress)
-		if err = errors.Join(err, tmp.Close()); err != nil {
+		defer tmp.Abort() // only read by flatten
+		if lost, err = exportKdump(ctx, tmp.File, img, path, f.compress); err != nil {
 			return lost, err
 		}
-		src = tmp.Name()
+		src = tmp.Path()
 	}
 	return lost, a.stream(f.output, func(w io.Writer) error { return flatten(ctx, w, src) })
 }
 
-// tempDir is where a temporary file of the output's size goes: beside the output.
-func tempDir(output string) string {
-	if output == "-" {
-		return ""
+// tempName is what a temporary file of the output's size is called, and beside which it lies: the output, where that is a file.
+func tempName(output string) string {
+	info, err := os.Stat(output)
+	if output == "-" || err == nil && !info.Mode().IsRegular() {
+		return filepath.Join(os.TempDir(), "corehaul-export")
 	}
-	return filepath.Dir(output)
+	return output
 }
 
 // flattenBytes is the payload of a flattened record, as makedumpfile has it.
@@ -194,7 +195,7 @@ const flattenBytes = 64 << 10
 
 // flatten writes the file at path as a flattened stream.
 func flatten(ctx context.Context, w io.Writer, path string) error {
-	in, err := os.Open(path)
+	in, err := plainfile.Open(path)
 	if err != nil {
 		return err
 	}
@@ -242,34 +243,14 @@ func (a *app) stream(output string, write func(io.Writer) error) error {
 
 // toFile lets write fill a file that gets its name when it is whole and durable. A
 // dump holds a machine's secrets: only its owner may read it.
-func toFile(path string, write func(*os.File) error) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*.tmp")
+func toFile(path string, write func(*os.File) error) error {
+	p, err := plainfile.CreatePending(path)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name()) // the error that led here says more
-		}
-	}()
-	err = write(f)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	defer p.Abort()
+	if err := write(p.File); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return p.Commit()
 }

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
@@ -28,7 +29,7 @@ func asItIs(img vmcore.Image, path, compress string) bool {
 // file. Pages that cannot be read are counted and left out.
 func exportKdump(ctx context.Context, out *os.File, img vmcore.Image, path, compress string) (lost uint64, err error) {
 	if asItIs(img, path, compress) {
-		in, err := os.Open(path)
+		in, err := plainfile.Open(path)
 		if err != nil {
 			return 0, err
 		}

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/kernel/printk"
 	"github.com/corehaul/corehaul/machine"
 )
@@ -84,7 +84,7 @@ func (c *counter) Write(p []byte) (int, error) {
 // reports whether it did.
 func (a *app) logBeside(path string, out io.Writer, why error) bool {
 	beside := filepath.Join(filepath.Dir(path), dumpdir.LogName)
-	log, err := os.Open(beside)
+	log, err := plainfile.Open(beside)
 	if err != nil {
 		return false
 	}

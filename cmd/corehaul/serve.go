@@ -181,6 +181,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	if err := writable(ctx, store); err != nil {
 		return err
 	}
+	warnOpen(a.data, log)
 	cfg.Store = store
 	files, err := a.stock(f, &cfg)
 	if err != nil {
@@ -211,6 +212,14 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	stop()
 	log.Info("stopped")
 	return err
+}
+
+// warnOpen warns of a data directory that others can look into: dumps hold what was in the memory of the crashed machines.
+func warnOpen(dir string, log *slog.Logger) {
+	const write, others = 0o020, 0o007
+	if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&(write|others) != 0 {
+		log.Warn("the data directory is open to others", "path", dir, "mode", info.Mode().String(), "close it with", "chmod g-w,o-rwx "+dir)
+	}
 }
 
 // hangups keeps SIGHUP, which a closed terminal sends as well as somebody who wants the configuration read again, from

@@ -81,14 +81,7 @@ func loadHostKey(path, algo string) (ssh.Signer, error) {
 			Hint: "bring it back from a backup; a new one is made when the file is gone, but senders that know the old one do not connect to it",
 		}
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("host key: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, &corehaultls.FileError{Path: path, Problem: fmt.Sprintf("the host key is open to others (%v)", info.Mode()), Hint: "chmod 600 " + path}
-	}
-	text, err := os.ReadFile(path)
+	text, err := corehaultls.ReadSecret(path)
 	if err != nil {
 		return nil, fmt.Errorf("host key: %w", err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
 const (
@@ -75,7 +76,7 @@ func LoadKeys(path string, log *slog.Logger) (*Keys, error) {
 }
 
 func readKeys(path string) (map[string]*Entry, []*LineError, error) {
-	f, err := os.Open(path)
+	f, err := plainfile.Open(path)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -84,8 +85,6 @@ func readKeys(path string) (map[string]*Entry, []*LineError, error) {
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case info.IsDir():
-		return nil, nil, &fs.PathError{Op: "read", Path: path, Err: syscall.EISDIR}
 	case info.Mode().Perm()&0o002 != 0:
 		return nil, nil, fmt.Errorf("%s may be written by everybody, who could let himself in", path)
 	}

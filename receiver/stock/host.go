@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
 // host is what is kept of one host while the service runs.
@@ -313,7 +315,7 @@ func (t *tree) Open(p string) (Download, error) {
 	case f.Image != nil || f.Status == fileArriving:
 		return nil, pathError("open", p, fs.ErrPermission)
 	}
-	file, err := os.Open(t.path(f.Num, "file"))
+	file, err := plainfile.Open(t.path(f.Num, "file"))
 	if err != nil {
 		return nil, pathError("open", p, errors.Unwrap(err))
 	}

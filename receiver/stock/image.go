@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/vmcore/flattened"
 )
 
@@ -98,7 +99,7 @@ func (i *image) sync() error {
 
 // loadMap reads N.map, nil when there is none that can be used.
 func (h *host) loadMap(num uint64) *imageMap {
-	b, err := os.ReadFile(h.path(num, "map"))
+	b, err := plainfile.Read(h.path(num, "map"), maxStateBytes)
 	m := imageMap{Coverage: new(flattened.Coverage)}
 	if err == nil && len(b) <= maxMapLen {
 		err = json.Unmarshal(b, &m)

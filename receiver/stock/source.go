@@ -12,6 +12,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
@@ -46,7 +47,7 @@ func (h *host) openSource(f *fileState, codec kdumpfile.Codec) (*source, error) 
 	if f.Image.InPlace {
 		kind = "file"
 	}
-	file, err := os.Open(h.path(f.Num, kind))
+	file, err := plainfile.Open(h.path(f.Num, kind))
 	if err != nil {
 		return nil, err
 	}

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
 const (
@@ -80,10 +80,13 @@ func newHostState() *hostState {
 // errState is a tree.json that makes no sense.
 var errState = errors.New("the tree of a host is damaged")
 
+// maxStateBytes bounds what is read of a file of ours: a host has at most 512 files, an image at most 16,384 pieces.
+const maxStateBytes = 64 << 20
+
 // loadState reads tree.json in dir; one that is missing is a tree that is empty.
 func loadState(dir string) (*hostState, error) {
 	name := filepath.Join(dir, stateName)
-	b, err := os.ReadFile(name)
+	b, err := plainfile.Read(name, maxStateBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return newHostState(), nil
 	}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/kernel/printk"
 	"github.com/corehaul/corehaul/vmcore/flattened"
 )
@@ -85,7 +86,7 @@ func (t *tree) create(s *hostState, c string) (*upload, error) {
 		return nil, fmt.Errorf("%w: %d files", syscall.ENOSPC, maxFiles)
 	}
 	num := s.Next
-	raw, err := os.OpenFile(t.path(num, "file"), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
+	raw, err := plainfile.Create(t.path(num, "file"), 0o640)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +205,7 @@ func (u *upload) decide() error {
 
 // newImage makes the file of a dump that comes in such wrapping.
 func (u *upload) newImage(wrap ...form) (*image, error) {
-	f, err := os.OpenFile(u.h.path(u.f.Num, "image"), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
+	f, err := plainfile.Create(u.h.path(u.f.Num, "image"), 0o640)
 	if err != nil {
 		return nil, err
 	}

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"runtime/debug"
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/kernel/printk"
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/storage"
@@ -126,7 +126,7 @@ func (j *job) storeLog(ctx context.Context) error {
 	if f == nil {
 		return nil
 	}
-	file, err := os.Open(j.h.path(f.Num, "file"))
+	file, err := plainfile.Open(j.h.path(f.Num, "file"))
 	if err != nil {
 		return j.gone(f, err)
 	}
@@ -282,7 +282,7 @@ func (j *job) keepImage(ctx context.Context, f *fileState, w *dumpdir.Writer) (n
 	if f.Image.InPlace {
 		kind = "file"
 	}
-	file, err := os.Open(j.h.path(f.Num, kind))
+	file, err := plainfile.Open(j.h.path(f.Num, kind))
 	if err != nil {
 		return "", err
 	}
@@ -359,7 +359,7 @@ func (j *job) keep(ctx context.Context) error {
 
 // keepFile keeps one file. What the dump does not take, because of its name or their number, is said and left.
 func (j *job) keepFile(ctx context.Context, name string, f *fileState) error {
-	file, err := os.Open(j.h.path(f.Num, "file"))
+	file, err := plainfile.Open(j.h.path(f.Num, "file"))
 	if err != nil {
 		return j.gone(f, err)
 	}

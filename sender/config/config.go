@@ -17,12 +17,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
 // Where the capture initramfs keeps what this package describes. Sender and
@@ -189,7 +190,7 @@ func Default() *File {
 
 // Load reads and checks the file at path.
 func Load(path string) (*File, error) {
-	f, err := os.Open(path)
+	f, err := plainfile.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}

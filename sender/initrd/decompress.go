@@ -7,12 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+
+	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
 // maxModule bounds one unpacked module. The largest of Debian's are graphics drivers
@@ -22,7 +23,7 @@ const maxModule = 1 << 30
 // readModule returns the contents of a module file, unpacked, so that nothing needs to
 // be unpacked in the capture kernel.
 func readModule(file string) ([]byte, error) {
-	f, err := os.Open(file)
+	f, err := plainfile.Open(file)
 	if err != nil {
 		return nil, err
 	}

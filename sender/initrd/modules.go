@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"sort"
 	"strings"
 
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"golang.org/x/sys/unix"
 )
 
@@ -385,7 +385,7 @@ func canonical(name string) string { return strings.ReplaceAll(name, "-", "_") }
 // eachLine calls f for every line of an index file that is neither empty nor a
 // comment. Errors name file and line.
 func eachLine(dir, name string, f func(string) error) error {
-	file, err := os.Open(filepath.Join(dir, name))
+	file, err := plainfile.Open(filepath.Join(dir, name))
 	if err != nil {
 		return err
 	}

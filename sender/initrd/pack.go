@@ -21,7 +21,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -30,6 +29,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/u-root/u-root/pkg/cpio"
 
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/sender/config"
 )
 
@@ -69,25 +69,21 @@ type Report struct {
 	To               []string
 }
 
+// maxPacked bounds a file that is packed as it is.
+const maxPacked = 1 << 30
+
 // Create packs into the file out, which appears complete or not at all.
 func Create(out string, o Options) (*Report, error) {
-	dir := filepath.Dir(out)
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(out)+".*")
+	p, err := plainfile.CreatePending(out)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = os.Remove(tmp.Name()) }()
-	rep, err := Pack(tmp, o)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if cerr := tmp.Close(); err == nil {
-		err = cerr
-	}
+	defer p.Abort()
+	rep, err := Pack(p, o)
 	if err != nil {
 		return nil, err
 	}
-	return rep, os.Rename(tmp.Name(), out)
+	return rep, p.Commit()
 }
 
 // Pack writes the archive to w.
@@ -134,7 +130,7 @@ type packer struct {
 }
 
 func (p *packer) addInit(file string) error {
-	data, err := os.ReadFile(file)
+	data, err := plainfile.Read(file, maxPacked)
 	if err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
@@ -150,7 +146,7 @@ func (p *packer) addInit(file string) error {
 // addConfig packs the configuration and its keys, after all have been looked at: a fault
 // found here costs a minute, one found in the capture kernel the dump.
 func (p *packer) addConfig(o Options) (*config.File, error) {
-	text, err := os.ReadFile(o.Config)
+	text, err := plainfile.Read(o.Config, maxPacked)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
@@ -187,7 +183,7 @@ func (p *packer) addKeys(o Options, cfg *config.File) error {
 		if !filepath.IsAbs(*k.file) {
 			*k.file = filepath.Join(filepath.Dir(o.Config), *k.file)
 		}
-		data, err := os.ReadFile(*k.file)
+		data, err := plainfile.Read(*k.file, maxPacked)
 		if err != nil {
 			return fmt.Errorf("%s: %w", k.key, err)
 		}

@@ -51,9 +51,12 @@ func loadKey(file string) (ssh.Signer, error) {
 		return nil, &corehaultls.FileError{Path: file, Problem: problem, Hint: hint, Err: err}
 	}
 	makeOne := fmt.Sprintf("make a key with: ssh-keygen -t ed25519 -N '' -f %s", file)
-	data, err := readFile(file)
+	data, err := corehaultls.ReadSecret(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fail("there is no such file", makeOne, fs.ErrNotExist)
+	}
+	if _, ok := errors.AsType[*corehaultls.FileError](err); ok {
+		return nil, err
 	}
 	if err != nil {
 		return fail("cannot be read", "check the rights of the file and the user that runs this", err)

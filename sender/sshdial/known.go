@@ -4,16 +4,15 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
-	"os"
 	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/crypto/ssh/knownhosts"
 
+	"github.com/corehaul/corehaul/internal/plainfile"
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
@@ -28,7 +27,7 @@ type knownHosts struct {
 }
 
 func loadKnownHosts(file string) (*knownHosts, error) {
-	data, err := readFile(file)
+	data, err := plainfile.Read(file, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, &corehaultls.FileError{
 			Path: file, Problem: "there is no such file", Err: fs.ErrNotExist,
@@ -42,19 +41,6 @@ func loadKnownHosts(file string) (*knownHosts, error) {
 		}
 	}
 	return nil, &corehaultls.FileError{Path: file, Problem: "cannot be used as known_hosts", Hint: "sshd(8) describes its form; ssh-keyscan HOST writes it", Err: err}
-}
-
-func readFile(file string) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // only read
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(data) > maxFile {
-		err = fmt.Errorf("larger than %d bytes", maxFile)
-	}
-	return data, err
 }
 
 // noKey is the key of nobody: asked for it, the library tells which ones it knows.

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/index"
 )
@@ -227,7 +228,7 @@ func (s *Store) lockIndex() (unlock func(), err error) {
 	if s.opts.ReadOnly {
 		return func() {}, nil
 	}
-	f, err := os.OpenFile(filepath.Join(s.dir, indexLockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
+	f, err := plainfile.OpenToExtend(filepath.Join(s.dir, indexLockName), 0o640)
 	if err != nil {
 		return nil, err
 	}

@@ -4,19 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/storage"
 )
 
 // lockSides waits for the lock that whoever writes side files holds, and whoever moves a dump away that
 // may have them: flock(2) on the directory of dumps, which every user of the store can open.
 func (s *Store) lockSides() (unlock func(), err error) {
-	d, err := os.Open(s.dumps())
+	d, err := plainfile.OpenDir(s.dumps())
 	if err != nil {
 		return nil, err
 	}

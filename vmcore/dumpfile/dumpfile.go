@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/elfcore"
 	"github.com/corehaul/corehaul/vmcore/flattened"
@@ -25,7 +26,7 @@ const sniffLen = 16
 // Open opens the dump at path. Errors match vmcore.ErrUnknownFormat,
 // ErrUnsupported, ErrCorrupt or ErrTruncated, or come from the file system.
 func Open(path string) (vmcore.Image, error) {
-	f, err := os.Open(path)
+	f, err := plainfile.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -40,9 +41,6 @@ func open(f *os.File, path string) (vmcore.Image, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return nil, err
-	}
-	if st.IsDir() {
-		return nil, &os.PathError{Op: "open", Path: path, Err: errors.New("is a directory")}
 	}
 	magic, err := sniff(f)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sort"
 
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 )
@@ -32,7 +33,7 @@ var (
 // through mmap windows where the kernel allows it and opened as NewTolerant does,
 // others are read with pread and opened as New does.
 func Open(path string) (*File, error) {
-	f, err := os.Open(path)
+	f, err := plainfile.Open(path)
 	if err != nil {
 		return nil, err
 	}

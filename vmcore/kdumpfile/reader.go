@@ -4,9 +4,9 @@ import (
 	"errors"
 	"io"
 	"iter"
-	"os"
 	"sync"
 
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 )
@@ -39,7 +39,7 @@ var (
 
 // Open opens the file at path.
 func Open(path string) (*Reader, error) {
-	f, err := os.Open(path)
+	f, err := plainfile.Open(path)
 	if err != nil {
 		return nil, err
 	}
