@@ -1,0 +1,134 @@
+"""Read the pages of many dumps with libkdumpfile; one line of JSON for each.
+
+Takes the paths on standard input, one a line. An answer has "refused", why the file
+cannot be read at all, or "page_size" and "pages": the first 16 digits of the SHA-256
+of each page by its frame number, or null for a page that is promised and cannot be
+read; and "cut", whether there are more. Promised are the pages of the page map of a kdump-compressed file, and the
+frames that the PT_LOADs of an ELF core have bytes of. Files are read in processes of
+their own, which may crash, grow or hang without harm; after a page that cannot be read
+another one goes on.
+"""
+import hashlib
+import itertools
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+
+import kdumpfile
+from kdumpfile.exceptions import NoDataException
+
+SECONDS = 30
+MEMORY = 2 << 30
+FRAMES = 1024  # no more pages of a file are read
+FAILURES = 40  # nor more that cannot be read
+
+
+def loads(path):
+    """The PT_LOADs of a 64-bit ELF core: paddr and filesz."""
+    with open(path, "rb") as f:
+        head = f.read(1 << 16)
+    order = "<" if head[5] == 1 else ">"
+    phoff, = struct.unpack_from(order + "Q", head, 32)
+    size, num = struct.unpack_from(order + "HH", head, 54)
+    for at in range(phoff, min(phoff + size * num, len(head) - 55), size or 56):
+        kind, = struct.unpack_from(order + "I", head, at)
+        paddr, filesz = struct.unpack_from(order + "QQ", head, at + 24)
+        if kind == 1 and filesz and paddr != 2**64 - 1:
+            yield paddr, filesz
+
+
+def promised(ctx, path, page_size):
+    """The page frames that the dump says it has."""
+    if ctx.attr["file.format"] == "elf":
+        frames = set()
+        for paddr, filesz in loads(path):
+            first, end = paddr // page_size, (paddr + filesz + page_size - 1) // page_size
+            frames.update(range(first, min(end, first + FRAMES + 1)))
+        yield from sorted(frames)
+        return
+    pfn = -1
+    while True:
+        try:
+            pfn = ctx.attr["file.pagemap"].find_set(pfn + 1)
+        except NoDataException:
+            return
+        if pfn >= ctx.attr["max_pfn"]:
+            return
+        yield pfn
+
+
+def child(path, done, out):
+    """Tell what is known of the file, then of each page that is not done: first that it is tried, then its digest."""
+    def say(*words):
+        os.write(out, (json.dumps(words) + "\n").encode())
+
+    signal.alarm(SECONDS)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        ctx = kdumpfile.kdumpfile(path)
+        if ctx.attr["file.format"] not in ("elf", "diskdump"):
+            say("refused", "another format: " + ctx.attr["file.format"])
+            return
+        page_size = ctx.attr["arch.page_size"]
+        frames = list(itertools.islice(promised(ctx, path, page_size), FRAMES + 1))
+        say("page_size", page_size)
+        say("cut", len(frames) > FRAMES)
+        todo = [pfn for pfn in frames[:FRAMES] if pfn not in done]
+    except Exception as err:
+        say("refused", f"{type(err).__name__}: {err}")
+        return
+    for pfn in todo:
+        say("page", pfn, None)
+        try:
+            page = ctx.read(kdumpfile.KDUMP_MACHPHYSADDR, pfn * page_size, page_size)
+        except Exception:
+            break  # 0.5.1 cannot be trusted from here on: it loses a place of its cache, or worse
+        say("page", pfn, hashlib.sha256(page).hexdigest()[:16])
+    else:
+        say("end")
+
+
+def turn(path, answer):
+    """Run a child; return whether there is more to ask."""
+    back, out = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(back)
+            child(path, answer["pages"], out)
+        finally:
+            os._exit(0)
+    os.close(out)
+    with os.fdopen(back) as f:
+        said = [json.loads(line) for line in f]
+    _, status = os.waitpid(pid, 0)
+    more = False
+    for word, *args in said:
+        if word == "page":
+            answer["pages"][args[0]] = args[1]
+            more = True
+        elif word == "end":
+            return False
+        else:
+            answer[word] = args[0]
+    if not said:
+        answer["refused"] = f"libkdumpfile ended with status {status}"
+    return more
+
+
+def main():
+    for line in sys.stdin:
+        answer = {"pages": {}, "cut": False}
+        for _ in range(FAILURES):
+            if not turn(line.rstrip("\n"), answer):
+                break
+        else:
+            answer["cut"] = True
+        print(json.dumps(answer), flush=True)
+
+
+main()
