@@ -284,3 +284,41 @@ func TestManifestOfALaterVersion(t *testing.T) {
 		t.Errorf("open: %v", err)
 	}
 }
+
+// TestCompleteDumpIsNotRepaired lets a sender come back to a complete dump of which a page is damaged, or that has garbage behind its
+// journal: there is nothing for it to bring, and what is damaged is for the verifier to name.
+func TestCompleteDumpIsNotRepaired(t *testing.T) {
+	m := dumpdirtest.NewMachine(64, 40, 8)
+	clean := sealed(t, m, len(m.Chunks))
+	for name, harm := range map[string]func(fsys *dumpdirtest.FS){
+		"page": func(fsys *dumpdirtest.FS) { flip(t, fsys, dumpdir.VMCoreName, regionsOf(t, clean, 40).firstPage+5, 2) },
+		"garbage": func(fsys *dumpdirtest.FS) {
+			j, _ := fsys.Bytes(path.Join(dir, dumpdir.JournalName))
+			fsys.SetBytes(path.Join(dir, dumpdir.JournalName), append(j, make([]byte, 100)...))
+		},
+		"record": func(fsys *dumpdirtest.FS) {
+			j, _ := fsys.Bytes(path.Join(dir, dumpdir.JournalName))
+			flip(t, fsys, dumpdir.JournalName, int64(len(j)-200), 2)
+		},
+	} {
+		fsys := clean.Clone()
+		harm(fsys)
+		before := contents(t, fsys)
+		w, err := dumpdir.Resume(fsys, dir, dumpdir.Options{Reopen: true})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if res, ok := w.Result(); !ok || res.State != dumpdir.StateComplete {
+			t.Errorf("%s: result %+v", name, res)
+		}
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+		if after := contents(t, fsys); strings.Join(values(after), "") != strings.Join(values(before), "") {
+			t.Errorf("%s: something was written", name)
+		}
+		if rep := verify(t, fsys, dir); rep.OK() {
+			t.Errorf("%s: no damage is found any more", name)
+		}
+	}
+}

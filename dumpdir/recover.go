@@ -29,7 +29,7 @@ func (c *core) recoverJournal(names []string) (*journal, error) {
 	if err := c.keepSealed(names, jr, err); err != nil {
 		return nil, err
 	}
-	if jr.seal != nil && !c.opts.Reopen {
+	if jr.seal != nil && (!c.opts.Reopen || jr.seal.state == StateComplete) {
 		return jr, nil // damage in a sealed dump is the verifier's to name, not ours to hide
 	}
 	lost, err := c.lostChunks(jr, names)
