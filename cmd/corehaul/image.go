@@ -15,6 +15,7 @@ import (
 // memory is the memory of a crashed machine, open for a command that reads it.
 type memory struct {
 	vmcore.Image
+	name   string         // what messages call it
 	path   string         // of the file
 	dump   *dumpdir.Dump  // nil for a file that is in no dump directory
 	stored *dumpdir.Image // of dump: what Image is
@@ -27,7 +28,7 @@ func (t *target) memory(ctx context.Context) (*memory, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", t.path, err)
 		}
-		return &memory{Image: img, path: t.path}, nil
+		return &memory{Image: img, name: t.path, path: t.path}, nil
 	}
 	d, err := t.dump(ctx)
 	if err != nil {
@@ -41,7 +42,7 @@ func (t *target) memory(ctx context.Context) (*memory, error) {
 		return nil, errors.Join(damaged(err), d.Close())
 	}
 	path, _ := d.VMCorePath()
-	return &memory{Image: img, path: path, dump: d, stored: img}, nil
+	return &memory{Image: img, name: t.name(), path: path, dump: d, stored: img}, nil
 }
 
 // Close closes the memory and its dump.

@@ -113,10 +113,10 @@ func copyLog(ctx context.Context, t *target, out io.Writer) error {
 func logOf(m *memory, out io.Writer) error {
 	k, err := machine.Kernel(m, m.Info())
 	if err != nil {
-		return fmt.Errorf("%s: %w", m.path, err)
+		return fmt.Errorf("%s: %w", m.name, err)
 	}
 	if err := printk.Dump(k, out); err != nil {
-		return cli.WithHint(fmt.Errorf("%s: %w", m.path, err), k.Warnings()...)
+		return cli.WithHint(fmt.Errorf("%s: %w", m.name, err), k.Warnings()...)
 	}
 	return nil
 }
