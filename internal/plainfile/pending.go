@@ -22,12 +22,13 @@ type Pending struct {
 // name leads to. A device or a pipe is not replaced. Commit or Abort ends it.
 func CreatePending(path string) (*Pending, error) {
 	to := path
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		to = real // else the rename would replace the link: /dev/stdout is one
-	}
 	if info, err := os.Stat(path); err == nil {
 		if err := check(path, info.Mode()); err != nil {
 			return nil, err
+		}
+		// Else the rename would replace the link: /dev/stdout is one.
+		if to, err = filepath.EvalSymlinks(path); err != nil {
+			return nil, &fs.PathError{Op: "create", Path: path, Err: err}
 		}
 	}
 	return createPending(path, to, false)

@@ -102,3 +102,19 @@ func TestFIFOsInADump(t *testing.T) {
 		}
 	}
 }
+
+// TestTrashThatLeadsElsewhere has a link in the place of the directory that is emptied whenever a store is opened.
+func TestTrashThatLeadsElsewhere(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	precious := filepath.Join(elsewhere, "precious")
+	if err := errors.Join(os.WriteFile(precious, []byte("precious"), 0o600), os.Symlink(elsewhere, filepath.Join(dir, "trash"))); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir, local.Options{})
+	if _, err := s.Reindex(t.Context()); err == nil {
+		t.Error("reindex says nothing of it")
+	}
+	if _, err := os.Stat(precious); err != nil {
+		t.Errorf("what lies behind the link was deleted: %v", err)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/storage"
 )
 
@@ -133,15 +134,20 @@ func (s *Store) moveTo(name string, ref storage.Ref, dir string) (string, error)
 // emptyTrash finishes deletions that were interrupted, and returns what it removed.
 func (s *Store) emptyTrash(ctx context.Context) (removed []string, err error) {
 	trash := filepath.Join(s.dir, trashName)
-	names, err := s.fs.ReadDir(trash)
+	root, err := plainfile.OpenRoot(trash)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = root.Close() }() // only opened to delete below it
+	names, err := s.fs.ReadDir(trash)
 	for _, name := range names {
 		if ctx.Err() != nil {
 			return removed, errors.Join(err, ctx.Err())
 		}
-		if rerr := os.RemoveAll(filepath.Join(trash, name)); rerr != nil {
+		if rerr := root.RemoveAll(name); rerr != nil {
 			err = errors.Join(err, rerr)
 			continue
 		}
