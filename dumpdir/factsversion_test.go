@@ -57,6 +57,12 @@ func TestFactsOfReencodedHeaders(t *testing.T) {
 	if v := journalVersionOf(t, fsys); v != 2 {
 		t.Errorf("journal version %d", v)
 	}
+	if got := openDump(t, fsys, dir).Erased(); len(got) != 1 || got[0]+"\n" != erased {
+		t.Errorf("erased: %q", got)
+	}
+	if got := openDump(t, plain, dir).Erased(); got != nil {
+		t.Errorf("erased of a dump from which nothing was: %q", got)
+	}
 	b, _ = fsys.Bytes(path.Join(dir, dumpdir.VMCoreName))
 	if status := binary.LittleEndian.Uint32(b[424:]); status&0x10 == 0 {
 		t.Errorf("status %#x", status)

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+
+	"github.com/corehaul/corehaul/vmcore"
 )
 
 // Dump is a dump directory open for reading, sealed or arriving. What it says is as
@@ -150,6 +152,17 @@ func (d *Dump) Progress() Progress {
 		return Progress{Planned: p.Planned, Present: p.Present, Zero: p.Zero, Bytes: b.VMCore}
 	}
 	return d.jr.progress()
+}
+
+// Erased returns what makedumpfile erased from the dump before it came, one line each as the dump says
+// it: not fit for a terminal unescaped.
+func (d *Dump) Erased() []string {
+	if d.jr == nil || d.jr.facts == nil {
+		return nil
+	}
+	info := vmcore.Info{ByteOrder: d.jr.facts.order()}
+	info.AddNotes(d.jr.facts.Notes)
+	return info.Erased()
 }
 
 // VMCorePath returns the name of vmcore or vmcore-incomplete, with the directory;

@@ -36,7 +36,8 @@ func newShow(a *app) *cobra.Command {
 // shown is a dump as --json prints it.
 type shown struct {
 	storage.Entry
-	Files []dumpdir.KeptFile `json:"files,omitempty"` // kept beside it
+	Files  []dumpdir.KeptFile `json:"files,omitempty"`  // kept beside it
+	Erased []string           `json:"erased,omitempty"` // what makedumpfile erased from it, as it says so
 }
 
 func (a *app) show(ctx context.Context, t *target) error {
@@ -46,12 +47,12 @@ func (a *app) show(ctx context.Context, t *target) error {
 	if err := t.describe(ctx); err != nil {
 		return err
 	}
-	files, err := keptFiles(ctx, t)
+	files, erased, err := aside(ctx, t)
 	if err != nil {
 		return err
 	}
 	if a.json {
-		return cli.JSON(a.stdio.Out, shown{t.entry, files})
+		return cli.JSON(a.stdio.Out, shown{t.entry, files, erased})
 	}
 	m := &t.entry.Manifest
 	rows := facts{
@@ -90,6 +91,9 @@ func (a *app) show(ctx context.Context, t *target) error {
 			{"pages of RAM", counts(p.Classes)},
 		}...)
 	}
+	for _, line := range erased {
+		rows = append(rows, [2]string{"erased", line})
+	}
 	for _, f := range files {
 		rows = append(rows, [2]string{"file", fmt.Sprintf("%s (%s)", f.Name, cli.Bytes(uint64(max(f.Size, 0))))})
 	}
@@ -101,22 +105,23 @@ func (a *app) show(ctx context.Context, t *target) error {
 	return rows.print(a)
 }
 
-// keptFiles returns what is kept beside a dump. Damage is what verify tells of.
-func keptFiles(ctx context.Context, t *target) ([]dumpdir.KeptFile, error) {
+// aside returns what the directory of a dump tells beside its manifest: the files kept with
+// it, and what was erased from it. Damage is what verify tells of.
+func aside(ctx context.Context, t *target) (files []dumpdir.KeptFile, erased []string, err error) {
 	var damage *dumpdir.DamageError
 	d, err := t.dump(ctx)
 	if errors.As(err, &damage) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { _ = d.Close() }() // only read
-	files, err := d.Kept()
+	files, err = d.Kept()
 	if errors.As(err, &damage) {
-		return nil, nil
+		files, err = nil, nil
 	}
-	return files, err
+	return files, d.Erased(), err
 }
 
 // describe fills in the entry of a dump that was given by its path.
