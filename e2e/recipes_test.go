@@ -263,15 +263,14 @@ func (h *recipeHosts) carry(t *testing.T) {
 	}
 }
 
-// fill puts the names of the one dump that is there in place of ID and TIME-ID.
+// fill puts the id of the one dump that is there in place of ID.
 func (h *recipeHosts) fill(t *testing.T, r recipe) string {
 	t.Helper()
-	if !strings.Contains(r.text, "ID") {
+	if !strings.Contains(r.text, " ID") {
 		return r.text
 	}
 	name := strings.TrimSpace(h.run(t, "collector", "ls /var/lib/corehaul/dumps/web-17"))
-	id := name[strings.LastIndexByte(name, '-')+1:]
-	return strings.NewReplacer("TIME-ID", name, " ID", " "+id).Replace(r.text)
+	return strings.ReplaceAll(r.text, " ID", " "+name[strings.LastIndexByte(name, '-')+1:]) // of TIME-ID
 }
 
 // serve runs a block whose last command goes on, and waits until that says that it is ready.
@@ -352,7 +351,7 @@ func (h *recipeHosts) checkSSH(t *testing.T) {
 	for _, target := range []string{"ssh://dumps@" + lab.CollectorName + ":7422", "ssh://corehaul@" + lab.CollectorName} {
 		out := h.run(t, "collector", `ssh-keyscan -p 7422 `+lab.CollectorName+` > known_hosts
 ssh-keyscan `+lab.CollectorName+` >> known_hosts
-corehaul-send send --to `+target+` --ssh-key web-17.key --known-hosts known_hosts /var/lib/corehaul/dumps/web-17/*/vmcore 2>&1`)
+corehaul-send send --to `+target+` --ssh-key web-17.key --known-hosts known_hosts "$(ls -d /var/lib/corehaul/dumps/web-17/* | head -1)/vmcore" 2>&1`)
 		t.Logf("%s\n%s", target, out)
 		if !strings.Contains(out, "dump complete") {
 			t.Errorf("%s: want a complete dump", target)

@@ -20,7 +20,7 @@ func newInitrd(stdio cli.Stdio) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "initrd --config FILE -o FILE [flags]", Short: "Build the initramfs of a capture kernel",
 		Long: `Packs an initramfs with this program as its /init, kernel modules with all that they need, the
-drivers of their bus too, the configuration and the keys named in it. Load it, in memory that
+drivers of their bus and their firmware too, the configuration and the keys named in it. Load it, in memory that
 crashkernel=256M on the command line of the running kernel has reserved, with
 
   kexec -p KERNEL --initrd=FILE --append="console=ttyS0 nr_cpus=1 irqpoll reset_devices panic=10"
@@ -121,9 +121,17 @@ func printInitrd(stdio cli.Stdio, rep *initrd.Report, output string) error {
 			return err
 		}
 	}
+	for _, m := range rep.NoFirmware {
+		if _, err := fmt.Fprintf(stdio.Err, "%s: warning: none of the firmware that %s may ask for is in /lib/firmware: some cards do not work without\n", name, cli.Printable(m)); err != nil {
+			return err
+		}
+	}
 	t := cli.NewTable(stdio.Out)
 	for _, m := range rep.Modules {
 		t.Row("module", m.Name, m.Params)
+	}
+	if rep.Firmware > 0 {
+		t.Row("firmware", cli.Bytes(count(rep.Firmware)), "")
 	}
 	t.Row("file", filepath.Clean(output), fmt.Sprintf("%s, unpacked %s", cli.Bytes(count(rep.Packed)), cli.Bytes(count(rep.Unpacked))))
 	t.Row("sends to", strings.Join(rep.To, ", "))

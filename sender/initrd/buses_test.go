@@ -15,7 +15,12 @@ import (
 
 // elfWithUndefined is a relocatable ELF file that asks for the symbols, as a module asks the kernel.
 func elfWithUndefined(machine uint16, symbols ...string) []byte {
-	names, table := []byte{0}, make([]byte, 24)
+	return elfModule(machine, "", symbols...)
+}
+
+// elfModule has in its section .modinfo what modinfo says, too.
+func elfModule(machine uint16, modinfo string, symbols ...string) []byte {
+	names, table := []byte("\x00.modinfo\x00"), make([]byte, 24)
 	le := binary.LittleEndian
 	for _, s := range symbols {
 		entry := make([]byte, 24)
@@ -30,12 +35,15 @@ func elfWithUndefined(machine uint16, symbols ...string) []byte {
 	b = append(b, names...)
 	tableAt := len(b)
 	b = append(b, table...)
+	modinfoAt := len(b)
+	b = append(b, modinfo...)
 	le.PutUint64(b[40:], uint64(len(b)))
-	for i, v := range []uint16{64, 3, 1} { // size and number of section headers, that of the names
+	for i, v := range []uint16{64, 4, 1} { // size and number of section headers, that of the names
 		le.PutUint16(b[58+2*i:], v)
 	}
-	section := func(kind uint32, at, size int, link uint32, entry uint64) {
+	section := func(name, kind uint32, at, size int, link uint32, entry uint64) {
 		h := make([]byte, 64)
+		le.PutUint32(h, name)
 		le.PutUint32(h[4:], kind)
 		le.PutUint64(h[24:], uint64(at))
 		le.PutUint64(h[32:], uint64(size))
@@ -43,9 +51,10 @@ func elfWithUndefined(machine uint16, symbols ...string) []byte {
 		le.PutUint64(h[56:], entry)
 		b = append(b, h...)
 	}
-	section(0, 0, 0, 0, 0)
-	section(3, namesAt, len(names), 0, 0)
-	section(2, tableAt, len(table), 1, 24)
+	section(0, 0, 0, 0, 0, 0)
+	section(0, 3, namesAt, len(names), 0, 0)
+	section(0, 2, tableAt, len(table), 1, 24)
+	section(1, 1, modinfoAt, len(modinfo), 0, 0) // its name is at 1 among the names
 	return b
 }
 

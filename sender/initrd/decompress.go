@@ -22,13 +22,16 @@ const maxModule = 1 << 30
 
 // readModule returns the contents of a module file, unpacked, so that nothing needs to
 // be unpacked in the capture kernel.
-func readModule(file string) ([]byte, error) {
+func readModule(file string) ([]byte, error) { return readPacked(file, path.Ext(file)) }
+
+// readPacked returns the contents of a file that is compressed as the suffix says.
+func readPacked(file, suffix string) ([]byte, error) {
 	f, err := plainfile.Open(file)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	r, done, err := unpacker(path.Ext(file), f)
+	r, done, err := unpacker(suffix, f)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}

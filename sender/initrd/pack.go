@@ -1,5 +1,5 @@
 // Package initrd packs the initramfs of a capture kernel: corehaul-send itself as
-// /init, kernel modules with all that they need, the configuration and the keys that its
+// /init, kernel modules with all that they need and their firmware, the configuration and the keys that its
 // targets need.
 //
 // The archive is a newc cpio (Documentation/driver-api/early-userspace/
@@ -62,6 +62,10 @@ type Report struct {
 	// Network lists the drivers of network hardware that the capture kernel will have: modules of the
 	// archive, or else what its kernel has built in. Without KernelModules nothing is known, and it is empty.
 	Network []string
+	// Firmware is how much of it came with the modules, in bytes; NoFirmware lists the modules that may ask for some
+	// where none was found.
+	Firmware   int64
+	NoFirmware []string
 	// Files counts the entries; Unpacked is what they take in the capture kernel's
 	// memory, and Packed the size of the archive, both in bytes.
 	Files            int
@@ -88,7 +92,7 @@ func Create(out string, o Options) (*Report, error) {
 
 // Pack writes the archive to w.
 func Pack(w io.Writer, o Options) (*Report, error) {
-	p := &packer{report: &Report{}}
+	p := &packer{report: &Report{}, firmware: map[string]bool{}}
 	if err := p.addInit(o.Init); err != nil {
 		return nil, err
 	}
@@ -126,7 +130,9 @@ type packer struct {
 	machine elf.Machine
 	records []cpio.Record
 	dirs    map[string]bool
-	report  *Report
+	// firmware has the files that are packed already.
+	firmware map[string]bool
+	report   *Report
 }
 
 func (p *packer) addInit(file string) error {
@@ -222,8 +228,13 @@ func (p *packer) addModules(dir string, wanted []string) error {
 		if err != nil {
 			return &ModuleError{Module: m.Name, Err: err}
 		}
-		if registers[m.Name], err = p.checkModule(data); err != nil {
+		f, err := p.checkModule(data)
+		if err != nil {
 			return &ModuleError{Module: m.Name, Err: err}
+		}
+		registers[m.Name] = registersInterface(f)
+		if err := p.addFirmware(t, m.Name, firmwareOf(f)); err != nil {
+			return err
 		}
 		at := path.Join("lib/modules", t.release, unpackedPath(m.Path))
 		p.file(at, data, 0o644)
@@ -236,18 +247,16 @@ func (p *packer) addModules(dir string, wanted []string) error {
 	return nil
 }
 
-// checkModule refuses a module of another machine than init, and reports whether it makes network
-// interfaces.
-func (p *packer) checkModule(data []byte) (network bool, err error) {
+// checkModule refuses a module of another machine than init.
+func (p *packer) checkModule(data []byte) (*elf.File, error) {
 	f, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	defer func() { _ = f.Close() }()
 	if f.Machine != p.machine {
-		return false, fmt.Errorf("is for %v, but init is for %v", f.Machine, p.machine)
+		return nil, fmt.Errorf("is for %v, but init is for %v", f.Machine, p.machine)
 	}
-	return registersInterface(f), nil
+	return f, nil
 }
 
 func (p *packer) file(name string, data []byte, perm uint64) {
