@@ -13,6 +13,9 @@ import (
 // installedPackages are what an installed guest has beside Debian's smallest system.
 const installedPackages = "systemd-sysv,udev,kmod,iproute2,kexec-tools,openssh-server,dnsmasq-base,busybox-static"
 
+// installedSize is that of the disk in bytes; what is not written costs nothing.
+const installedSize = 4 << 30
+
 // installedFiles make the guests of one network find each other, as an administrator's DHCP and name servers
 // do for machines, and give the host a shell. The guest that is called collector is the server.
 var installedFiles = map[string]string{
@@ -21,6 +24,10 @@ var installedFiles = map[string]string{
 	"/etc/systemd/network/10-collector.network": "[Match]\nHost=collector\nType=ether\n" +
 		"[Network]\nAddress=" + CollectorAddress + "/24\n",
 	"/etc/systemd/network/20-others.network": "[Match]\nType=ether\n[Network]\nDHCP=ipv4\n",
+	// On a busy host an emulated machine takes its time; tests have a limit of their own.
+	"/etc/systemd/system.conf.d/lab.conf": "[Manager]\nDefaultTimeoutStartSec=1h\nDefaultDeviceTimeoutSec=1h\n",
+	"/etc/systemd/system/systemd-networkd-wait-online.service.d/lab.conf": "[Service]\nExecStart=\n" +
+		"ExecStart=/lib/systemd/systemd-networkd-wait-online --timeout=0\n",
 	"/etc/systemd/system/lab-names.service": `[Unit]
 ConditionHost=collector
 Wants=network-online.target
@@ -64,7 +71,7 @@ exec /busybox switch_root /root /sbin/init
 // cache, and returns its directory: root.ext4, and busybox for an initramfs.
 func installedImage(ctx context.Context, k *Kernel) (string, error) {
 	h := sha256.New()
-	_, _ = fmt.Fprintln(h, installedPackages, installedFiles, installedUnits) // maps are printed in the order of their keys
+	_, _ = fmt.Fprintln(h, installedPackages, installedSize, installedFiles, installedUnits) // maps are printed in the order of their keys
 	name := k.Release + "-" + hex.EncodeToString(h.Sum(nil))[:12]
 	return cached(ctx, "installed", name, func(dir string) error {
 		apt, err := newApt(ctx, "bookworm", k.Arch)
@@ -82,7 +89,7 @@ func installedImage(ctx context.Context, k *Kernel) (string, error) {
 		if err := copyFile(filepath.Join(root, "bin", "busybox"), filepath.Join(dir, "busybox")); err != nil {
 			return err
 		}
-		if err := makeExt4(ctx, filepath.Join(dir, "root.ext4"), root, 2<<30); err != nil {
+		if err := makeExt4(ctx, filepath.Join(dir, "root.ext4"), root, installedSize); err != nil {
 			return err
 		}
 		return os.RemoveAll(root)
