@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
 // ownNames are the files of a dump that a path may name to mean the dump.
@@ -59,7 +61,7 @@ func headOf(name string, n int) (head string, ok bool) {
 	if err != nil || !info.Mode().IsRegular() {
 		return "", false
 	}
-	f, err := os.Open(name)
+	f, err := plainfile.Open(name)
 	if err != nil {
 		return "", false
 	}

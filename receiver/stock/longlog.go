@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/kernel/printk"
 )
 
@@ -76,7 +77,7 @@ func (u *upload) unroll() error {
 		return err
 	}
 	name := u.h.path(u.f.Num, "image")
-	out, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
+	out, err := plainfile.Create(name, 0o640)
 	if err != nil {
 		return err
 	}

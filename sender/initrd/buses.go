@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
 // carriers are the drivers that make the devices of a bus appear, by what the aliases of
@@ -68,7 +69,7 @@ func (t *Tree) carriersOf(module string) []string {
 
 // addBuiltinAliases reads modules.builtin.modinfo (Linux 5.2): NAME.KEY=VALUE, each ended by a zero byte.
 func (t *Tree) addBuiltinAliases() error {
-	f, err := os.Open(filepath.Join(t.dir, "modules.builtin.modinfo"))
+	f, err := plainfile.Open(filepath.Join(t.dir, "modules.builtin.modinfo"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
