@@ -184,5 +184,7 @@ func (k *Kernel) Verified() bool { return k.paging != nil && k.verified }
 
 // PhysBase returns the value that belongs into phys_base of a kdump sub header:
 // on x86_64 the kernel's phys_base (modulo 2^64: it can be negative), on arm64
-// the physical address where its RAM starts. It reports false when unknown.
+// the physical address where its RAM starts; of a kernel that runs with fewer bits of address than it
+// is built for, less the distance of the two starts of the linear map, which makes it negative
+// (memstart_addr, arch/arm64/mm/init.c). It reports false when unknown.
 func (k *Kernel) PhysBase() (uint64, bool) { return k.physBase, k.hasBase }
