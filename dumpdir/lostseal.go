@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"slices"
 )
@@ -22,11 +23,11 @@ func lostSeal(fsys FS, dir string, names []string, jr *journal, m *Manifest) err
 	sums := ""
 	if slices.Contains(names, SumsName) {
 		b, err := readSmall(fsys, path.Join(dir, SumsName), maxSumsLen)
-		if err := ignoreDamage(err); err != nil {
+		if err := ignoreNotExist(ignoreDamage(err)); err != nil { // a writer removes it when it takes a seal back
 			return err
 		}
 		sums = string(b)
-		if jr.seal == nil && !sumsOf(sums, jr.reopened) {
+		if !errors.Is(err, fs.ErrNotExist) && jr.seal == nil && !sumsOf(sums, jr.reopened) {
 			return sealLost(jr, SumsName+" is there")
 		}
 	}

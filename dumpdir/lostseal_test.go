@@ -322,3 +322,80 @@ func TestCompleteDumpIsNotRepaired(t *testing.T) {
 		}
 	}
 }
+
+// sealsMeanwhile is a file system on which the dump is sealed just before somebody reads its manifest.
+type sealsMeanwhile struct {
+	*dumpdirtest.FS
+	seal func()
+}
+
+func (f *sealsMeanwhile) Open(name string) (dumpdir.File, error) {
+	if seal := f.seal; path.Base(name) == dumpdir.ManifestName && seal != nil {
+		f.seal = nil
+		seal()
+	}
+	return f.FS.Open(name)
+}
+
+// TestOpenJustBeforeADumpIsSealed reads the journal before the seal and the manifest behind it.
+func TestOpenJustBeforeADumpIsSealed(t *testing.T) {
+	m := dumpdirtest.NewMachine(66, 20, 8)
+	fsys := dumpdirtest.NewFS()
+	w := start(t, fsys, dir, m)
+	putAll(t, w, m.Chunks)
+	d, err := dumpdir.Open(&sealsMeanwhile{FS: fsys, seal: func() {
+		if _, err := w.Seal(t.Context(), ""); err != nil {
+			t.Error(err)
+		}
+	}}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	if d.State() != dumpdir.StateComplete || d.Damage() != nil {
+		t.Errorf("%s: %v", d.State(), d.Damage())
+	}
+}
+
+// TestOpenWhileADumpIsSealed opens a dump again and again while another process seals it and takes it up again: it never seems to have
+// lost its seal.
+func TestOpenWhileADumpIsSealed(t *testing.T) {
+	m := dumpdirtest.NewMachine(65, 20, 8)
+	fsys := sealed(t, m, 1)
+	done := make(chan error)
+	go func() {
+		for range 200 {
+			w, err := dumpdir.Resume(fsys, dir, dumpdir.Options{Reopen: true})
+			if err == nil {
+				_, err = w.Seal(t.Context(), "again")
+				err = errors.Join(err, w.Close())
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+		}
+		d, err := dumpdir.Open(fsys, dir)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if dumpdir.IsSealedDamage(d.Damage()) {
+			t.Errorf("damaged: %v", d.Damage())
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -30,6 +30,24 @@ type Dump struct {
 // manifest is whole, and for one that has lost the seal: then the state is StateDamaged. The error matches ErrNotExist or
 // ErrUnsupported, or is a *DamageError when neither journal nor manifest can be read.
 func Open(fsys FS, dir string) (*Dump, error) {
+	for try := 1; ; try++ {
+		d, err := openOnce(fsys, dir)
+		if err != nil || d.jr == nil || !d.lost || try == openTries {
+			return d, err
+		}
+		// The journal is read before the manifest, so the dump may have been sealed between the two: its journal is
+		// looked at once more. What has lost its seal still has.
+		if err := d.Close(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// openTries bounds how often a dump is opened that seems to have lost its seal. A dump that is sealed, taken up again and
+// sealed all the time could seem so each time.
+const openTries = 5
+
+func openOnce(fsys FS, dir string) (*Dump, error) {
 	jf, err := fsys.Open(path.Join(dir, JournalName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return openWithoutJournal(fsys, dir, err)

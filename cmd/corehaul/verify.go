@@ -25,7 +25,7 @@ func newVerify(a *app) *cobra.Command {
 that the sender made of the pages as it read them, and damage is named: header
 field, page_desc or page, with pfn, chunk and offset; the result is recorded, and
 'ls' and 'show' tell of it. PATH may be the directory of a dump or a file in it: that
-is the dump then. Of any other vmcore file every page is read and decoded, and the
+is the dump then, and nothing is recorded. Of any other vmcore file every page is read and decoded, and the
 file is compared with a SHA256SUMS beside it that has a line for it; without one, damage
 that still decodes does not show, and the output says so. Exit code 0: no damage was
 found, and the dump is complete; 3: no damage was found, but pages are missing; 5:

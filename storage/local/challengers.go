@@ -80,7 +80,11 @@ func (c challengers) Resume(_ context.Context, ref storage.Ref, opts storage.Res
 	if err != nil {
 		return nil, err
 	}
-	return c.s.resume(ref, dir, &sl.next, opts, dumpdir.Options{Reopen: opts.Reopen})
+	w, err := c.s.resume(ref, dir, &sl.next, opts, dumpdir.Options{Reopen: opts.Reopen})
+	if dumpdir.IsSealedDamage(err) { // it is in no list, and its sender needs the place
+		return nil, c.s.putAside(ref, dir, err)
+	}
+	return w, err
 }
 
 // Open implements storage.Challengers.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/local"
 	"github.com/corehaul/corehaul/storage/retention"
@@ -186,4 +187,23 @@ func TestDumpWithoutJournalAndManifestIsListed(t *testing.T) {
 		t.Error(err)
 	}
 	wantListed(t, s, 0)
+}
+
+// TestDamagedChallengerMakesRoom is in no list, and was sealed: its sender begins anew in its place.
+func TestDamagedChallengerMakesRoom(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, local.Options{})
+	ref := receive(t, s, 9)
+	m := dumpdirtest.NewMachine(9, 40, 16)
+	bring(t, m, s.Challengers().Create)
+	if err := os.Truncate(filepath.Join(dir, "next", ref.Host, ref.ID, dumpdir.JournalName), 500); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Challengers().Resume(t.Context(), ref, storage.ResumeOptions{Takeover: true, Reopen: true}); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("resume: %v", err)
+	}
+	if aside, err := os.ReadDir(filepath.Join(dir, "damaged")); err != nil || len(aside) != 1 {
+		t.Errorf("put aside: %v, %v", aside, err)
+	}
+	bring(t, m, s.Challengers().Create)
 }

@@ -296,6 +296,11 @@ func (s *Store) resumeFailed(ref storage.Ref, dir string, cause error) error {
 	if !isDamage(cause) && !errors.Is(cause, dumpdir.ErrUnsupported) || dumpdir.IsSealedDamage(cause) {
 		return busy(cause)
 	}
+	return s.putAside(ref, dir, cause)
+}
+
+// putAside moves a dump to damaged/. The error matches ErrNotFound then.
+func (s *Store) putAside(ref storage.Ref, dir string, cause error) error {
 	lock, err := s.fs.Lock(dir)
 	if err != nil {
 		return errors.Join(busy(cause), err)
