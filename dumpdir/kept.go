@@ -206,6 +206,8 @@ func (v *verifier) keptFiles() error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			v.find(Finding{File: f.path(), Offset: -1, Where: "files", Text: "missing"})
+		case isDamage(err):
+			v.find(Finding{File: f.path(), Offset: -1, Where: "files", Text: err.Error()})
 		case err != nil:
 			return err
 		case size != f.Size:

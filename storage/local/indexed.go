@@ -223,6 +223,16 @@ func (s *Store) dropIndex() error {
 	return err
 }
 
+// discardIndex puts the index aside, whatever its state. Whoever has it open sees that it is gone, and makes a new one.
+func (s *Store) discardIndex() error {
+	unlock, err := s.lockIndex()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return s.dropIndex()
+}
+
 // lockIndex waits for the lock that processes hold while they make or replace the index.
 func (s *Store) lockIndex() (unlock func(), err error) {
 	if s.opts.ReadOnly {
@@ -247,8 +257,11 @@ func (s *Store) note(ctx context.Context, e *storage.Entry) {
 	now := time.Now()
 	e.Path = s.relative(e.Path)
 	err := s.withIndex(ctx, func(ix *indexHandle) error { return ix.Put(ctx, e, now) })
-	if err != nil && !errors.Is(err, errNoIndex) {
-		s.opts.Log.Warn("index was not brought up to date", "host", e.Host, "dump", e.ID, "error", err)
+	if err != nil && !errors.Is(err, errNoIndex) && ctx.Err() == nil {
+		s.opts.Log.Warn("index was not brought up to date, and is put aside", "host", e.Host, "dump", e.ID, "error", err)
+		if err := s.discardIndex(); err != nil { // an index that lacks a dump would hide it
+			s.opts.Log.Error("the index lacks a dump and cannot be put aside: run 'corehaul reindex'", "path", s.indexPath(), "error", err)
+		}
 	}
 }
 

@@ -270,5 +270,13 @@ func (s *Store) Reindex(ctx context.Context) (storage.ReindexReport, error) {
 			rep.Damaged++
 		}
 	}
-	return rep, s.withIndex(ctx, func(ix *indexHandle) error { return s.rebuild(ctx, ix.Index, entries, read) })
+	fill := func(ix *indexHandle) error { return s.rebuild(ctx, ix.Index, slices.Clone(entries), read) }
+	err = s.withIndex(ctx, fill)
+	if err != nil && ctx.Err() == nil { // for example held by a process that hangs
+		s.opts.Log.Warn("the index cannot be written, and a new one is made", "path", s.indexPath(), "error", err)
+		if err = s.discardIndex(); err == nil {
+			err = s.withIndex(ctx, fill)
+		}
+	}
+	return rep, err
 }

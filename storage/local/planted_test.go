@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,7 +71,7 @@ func TestPlantedLinksAreNotFollowed(t *testing.T) {
 
 // TestFIFOsInADump has a FIFO or a device in the place of a file of a dump: nothing waits for it, and it is damage.
 func TestFIFOsInADump(t *testing.T) {
-	for _, name := range []string{dumpdir.JournalName, dumpdir.ManifestName, "vmcore", "vmcore-dmesg.txt", "pin.json", "verify.json", "files.json", "SHA256SUMS"} {
+	for _, name := range []string{dumpdir.JournalName, dumpdir.ManifestName, "vmcore", "vmcore-dmesg.txt", "pin.json", "verify.json", "files.json", "files/README", "SHA256SUMS"} {
 		for kind, put := range map[string]func(string) error{
 			"FIFO":   func(path string) error { return unix.Mkfifo(path, 0o600) },
 			"device": func(path string) error { return os.Symlink("/dev/zero", path) },
@@ -81,6 +82,13 @@ func TestFIFOsInADump(t *testing.T) {
 				m := dumpdirtest.NewMachine(7, 40, 16)
 				storagetest.Receive(t, s, m, true)
 				e := wantListed(t, s, 1)[0]
+				w, err := s.Resume(t.Context(), e.Ref, storage.ResumeOptions{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := errors.Join(w.Keep("README", strings.NewReader("read me")), w.Close()); err != nil {
+					t.Fatal(err)
+				}
 				path := filepath.Join(e.Path, name)
 				if err := errors.Join(os.RemoveAll(path), put(path)); err != nil {
 					t.Fatal(err)

@@ -3,8 +3,9 @@ package retention
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/corehaul/corehaul/storage"
@@ -12,6 +13,9 @@ import (
 
 // Interval is how often a Runner looks.
 const Interval = 10 * time.Minute
+
+// amounts are what changes in the texts of a Plan although they say the same.
+var amounts = regexp.MustCompile(`[0-9.]+ ([KMGTPE]i)?B|[0-9]+`)
 
 // Runner keeps a store to its policy.
 type Runner struct {
@@ -35,7 +39,7 @@ func (r *Runner) Run(ctx context.Context) {
 		if err != nil {
 			r.Log.Error("retention failed; trying again", "after", Interval, "error", err)
 		}
-		if now := fmt.Sprint(plan.Unmet); now != told { // each thing once
+		if now := amounts.ReplaceAllString(strings.Join(plan.Unmet, "\n"), ""); now != told { // each thing once, not each byte
 			for _, u := range plan.Unmet {
 				r.Log.Warn("retention: " + u)
 			}
