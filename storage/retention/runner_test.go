@@ -143,3 +143,22 @@ func TestRun(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 }
+
+// TestRunLeavesTheExampleForAGoalOutOfReach is serve on a disk that others filled: repetitions go, the last dump of the crash
+// stays, and what lacks is said.
+func TestRunLeavesTheExampleForAGoalOutOfReach(t *testing.T) {
+	s, _ := store(t, 3)
+	log := &syncBuffer{lines: make(chan struct{}, 10)}
+	r := &Runner{Store: s, Policy: Policy{KeepFree: 1 << 62}, Log: slog.New(slog.NewTextHandler(log, nil))}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { r.Run(ctx) })
+	for !strings.Contains(log.String(), "would still be missing") {
+		<-log.lines
+	}
+	stop()
+	wg.Wait()
+	if left := ids(t, s); len(left) != 1 {
+		t.Errorf("left: %v\n%s", left, log)
+	}
+}
