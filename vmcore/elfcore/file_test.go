@@ -352,6 +352,8 @@ func TestBadHeaders(t *testing.T) {
 		{"cut in the notes", func(b []byte) []byte { return b[:400] }, vmcore.ErrTruncated},
 		{"cut in the memory", func(b []byte) []byte { return b[:len(b)-1] }, vmcore.ErrTruncated},
 		{"32-bit", put(4, 1), vmcore.ErrUnsupported},
+		{"i386 in 64-bit headers, of PAE", put(18, 3, 0), vmcore.ErrUnsupported},
+		{"arm in 64-bit headers", put(18, 40, 0), vmcore.ErrUnsupported},
 		{"no class", put(4, 0), vmcore.ErrCorrupt},
 		{"no byte order", put(5, 3), vmcore.ErrCorrupt},
 		{"an executable", put(16, 2), vmcore.ErrUnsupported},
