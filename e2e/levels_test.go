@@ -22,6 +22,7 @@ import (
 	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/kernel/pages"
 	"github.com/corehaul/corehaul/kernel/printk"
+	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/elfcore"
@@ -87,18 +88,8 @@ func levelsOpen(t *testing.T, s lab.Scenario) *levelsDump {
 // more than they should.
 func (d *levelsDump) understand(t *testing.T) {
 	t.Helper()
-	info := d.image.Info()
-	var text []kernel.Segment
-	for _, g := range info.Segments {
-		if g.Paddr != vmcore.NoPaddr && g.Vaddr != 0 {
-			text = append(text, kernel.Segment{Vaddr: g.Vaddr, Paddr: g.Paddr, Size: g.Memsz})
-		}
-	}
 	var err error
-	d.memory, err = kernel.New(kernel.Config{
-		Memory: d.image, Info: info.VMCOREINFO, Machine: info.Machine, ByteOrder: info.ByteOrder,
-		PageSize: info.PageSize, MaxPFN: info.MaxPFN, TextSegments: text,
-	})
+	d.memory, err = machine.Kernel(d.image, d.image.Info())
 	if err != nil {
 		t.Fatal(err)
 	}
