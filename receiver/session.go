@@ -225,7 +225,7 @@ func (ss *session) open(ctx context.Context) (err error) {
 		return err
 	}
 	ss.view.opened(ss.w)
-	if stored, ok := ss.w.Plan(); ok && ss.complete() && asksForMore(ss.hello.Level, stored.DumpLevel) {
+	if stored, ok := ss.w.Plan(); ok && ss.complete() && asksForMore(ss.hello.Level|ss.hello.FileLevel, stored.DumpLevel) {
 		return ss.challenge(ctx)
 	}
 	return nil

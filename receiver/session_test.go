@@ -125,6 +125,24 @@ func TestCompleteDumpNeedsNothingMore(t *testing.T) {
 	}
 }
 
+// TestFileLevelCountsAsLeftOut sends a kdump-compressed file once more, which lacks the pages
+// of its own level whatever is asked of it: that is no more than what is stored.
+func TestFileLevelCountsAsLeftOut(t *testing.T) {
+	r := newRig(t, nil)
+	d := newDump(t, 1)
+	d.hello.Level, d.hello.FileLevel = 1, 30
+	d.hello.BigEndian, d.hello.ExcludedVmemmap = true, true
+	first := r.peer("web1", d).whole()
+	if m := r.stored("web1"); m.Plan.Level != 31 {
+		t.Errorf("dump level %d, want that of both", m.Plan.Level)
+	}
+	p := r.peer("web1", d)
+	p.hello()
+	if again := expect[*protocol.Sealed](p); *again != *first {
+		t.Errorf("got %+v, want %+v", again, first)
+	}
+}
+
 // TestBrokenHelloIsNoSeal has senders break off before their log, one for a dump that
 // waits for its sender, one for a complete one.
 func TestBrokenHelloIsNoSeal(t *testing.T) {
