@@ -332,7 +332,7 @@ func (h *recipeHosts) checkMachine(t *testing.T) {
 	out := h.run(t, "web-17", `systemctl restart corehaul-capture
 cat /sys/kernel/kexec_crash_loaded
 sed '/^modules/d' /etc/corehaul/web-17.toml > /etc/corehaul/bare.toml
-corehaul-send initrd --kernel-modules /lib/modules/$(uname -r) --config /etc/corehaul/bare.toml -o bare.img 2>&1
+corehaul-send initrd --kernel-modules /lib/modules/$(uname -r) --config /etc/corehaul/bare.toml -o bare.img --compress none 2>&1
 systemctl --failed --no-legend`)
 	t.Log(out)
 	for _, want := range []string{"1\n", "warning: bare.img has no driver of a network card", "--module virtio_pci --module virtio_net\n"} {
