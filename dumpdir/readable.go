@@ -4,20 +4,19 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"sort"
 
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// Readable is an Image without the pages that cannot be read.
+// Readable is an Image that knows which pages cannot be read: it does not hold them.
 type Readable struct {
 	*Image
 	info vmcore.Info
 	lost []mem.Extent // ascending, no two touch
 }
 
-// Readable reads all pages once and returns the image without those that cannot be read: for a format that lays its pages out
+// Readable reads all pages once and returns the image that does not hold those that cannot be read: for a format that lays its pages out
 // before it has read them, and has no mark for one that is missing.
 func (im *Image) Readable(ctx context.Context) (rest *Readable, err error) {
 	r := &Readable{Image: im, info: *im.Info()}
@@ -54,12 +53,6 @@ func (r *Readable) LostPages() (n uint64) {
 	return n
 }
 
-// Lost reports whether a page of a run is left out.
-func (r *Readable) Lost(e mem.Extent) bool {
-	i := sort.Search(len(r.lost), func(i int) bool { return r.lost[i].End() > e.Start })
-	return i < len(r.lost) && r.lost[i].Start < e.End()
-}
-
 // leaveOut leaves a page out that lies behind all others.
 func (r *Readable) leaveOut(pfn mem.PFN) {
 	if n := len(r.lost); n > 0 && r.lost[n-1].End() == pfn {
@@ -69,8 +62,8 @@ func (r *Readable) leaveOut(pfn mem.PFN) {
 	r.lost = append(r.lost, mem.Extent{Start: pfn, Count: 1})
 }
 
-// Pages implements vmcore.Image.
-func (r *Readable) Pages() iter.Seq2[mem.Extent, error] {
+// HeldPages implements vmcore.Holder.
+func (r *Readable) HeldPages() iter.Seq2[mem.Extent, error] {
 	return func(yield func(mem.Extent, error) bool) {
 		lost := r.lost
 		for e, err := range r.Image.Pages() {

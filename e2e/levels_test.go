@@ -116,6 +116,9 @@ func (d *levelsDump) matchesMakedumpfile(t *testing.T, level pages.DumpLevel) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What the file has of a frame that RAM ends in belongs to the dump. makedumpfile keeps such a frame when it is done in
+	// one cycle, and drops it when its bitmaps lie in memory: on the small machines among these.
+	got = levelsMinus(got, levelsMinus(levelsTails(d.image.RAM()), want.Runs))
 	if !slices.Equal(got, want.Runs) {
 		levelsReport(t, "kept by corehaul alone", levelsMinus(got, want.Runs))
 		levelsReport(t, "kept by makedumpfile alone", levelsMinus(want.Runs, got))
@@ -130,6 +133,18 @@ func (d *levelsDump) matchesMakedumpfile(t *testing.T, level pages.DumpLevel) {
 		t.Fatal(err)
 	}
 	levelsCompareSums(t, got, sums, want.Sums)
+}
+
+// levelsTails are the frames that a range ends in.
+func levelsTails(ram []mem.Range) []mem.Extent {
+	const pageShift = 12
+	var tails []mem.Extent
+	for _, r := range ram {
+		if pfn := r.End.PFN(pageShift); pfn.Addr(pageShift) != r.End {
+			tails = levelsAppend(tails, mem.Extent{Start: pfn, Count: 1})
+		}
+	}
+	return tails
 }
 
 // kept is what a level keeps of the dump. Pages of zeros are among it: makedumpfile too

@@ -233,3 +233,11 @@ func appendNote(b []byte, o binary.AppendByteOrder, name string, desc []byte) []
 	}
 	return b
 }
+
+// Lackf notes that the file does not hold all that it should, and why: it is incomplete then. The
+// line is a warning too.
+func (i *Info) Lackf(format string, args ...any) {
+	i.Incomplete = true
+	i.Lacks = append(i.Lacks, fmt.Sprintf(format, args...))
+	i.Warnf(format, args...)
+}

@@ -51,11 +51,10 @@ type Image interface {
 
 	// Pages yields the runs of page frames whose contents are in the file,
 	// ascending and disjoint (touching runs may be separate). In an ELF core
-	// these are the frames that PT_LOADs begin in or fill, as makedumpfile counts
-	// them (not one that only the end of a PT_LOAD reaches into), in a kdump file
-	// the set bits of the 2nd bitmap, lost pages of an incomplete file
-	// included. When the file cannot be read, the error comes last, with an
-	// empty extent.
+	// these are the frames that a PT_LOAD has a byte of in the file, in a kdump file
+	// the set bits of the 2nd bitmap; pages that an incomplete file should have
+	// and lacks are included (see Holder). When the file cannot be read, the error
+	// comes last, with an empty extent.
 	Pages() iter.Seq2[mem.Extent, error]
 
 	// ReadPage fills p, which must be Info().PageSize bytes long, with page frame
@@ -106,6 +105,7 @@ type Info struct {
 	Timestamp  time.Time // kdump-compressed only: when the dump was written
 	DumpLevel  int       // kdump-compressed: makedumpfile -d; -1 when unknown
 	Incomplete bool      // the file says that it is incomplete, or visibly is
+	Lacks      []string  // why it is, one line each; pages that can be named are not told of here
 	PhysBase   uint64    // kdump-compressed: phys_base of the sub header
 	NrCPUs     int       // kdump-compressed: nr_cpus of the main header; 0 when unknown
 	CurrentCPU int       // kdump-compressed: current_cpu of the main header; -1 when unknown

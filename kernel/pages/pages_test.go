@@ -305,8 +305,8 @@ func TestWalkAcrossSections(t *testing.T) {
 	}
 }
 
-// Frames that RAM only begins in do not count, those that it only ends in do but
-// have no struct page looked up, as in makedumpfile.
+// Frames that RAM only ends in count as any other, those that it only begins in do but have no struct page
+// looked up, as in makedumpfile.
 func TestWalkPartialFrames(t *testing.T) {
 	m := kerneltest.NewX86(4)
 	mm := m.AddMemmap(kerneltest.Types61, 1)
@@ -323,6 +323,7 @@ func TestWalkPartialFrames(t *testing.T) {
 	want := []pages.Run{
 		{Extent: mem.Extent{Start: 1, Count: 1}, Class: pages.User, Excluded: true},
 		{Extent: mem.Extent{Start: 2, Count: 0x9d}},
+		{Extent: mem.Extent{Start: 0x9f, Count: 1}, Class: pages.User, Excluded: true},
 		{Extent: mem.Extent{Start: 0x100, Count: 1}},
 		{Extent: mem.Extent{Start: 0x101, Count: 1}, Class: pages.User, Excluded: true},
 	}

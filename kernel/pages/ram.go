@@ -8,21 +8,20 @@ import (
 )
 
 // ramFrames turns ranges of addresses into runs of page frames, ascending and
-// disjoint. As in makedumpfile, a range that ends inside a frame does not reach
-// into it (the kernel never hands such a frame out), one that begins inside a frame
-// does; the second result names the frames of which no range has the beginning.
+// disjoint, with those that a range only begins or ends in: what the dump has of them belongs to it.
+// (makedumpfile keeps the frame that a range ends in when its bitmaps lie in a file, create_1st_bitmap_file,
+// and drops it when they lie in memory, create_bitmap_from_memhole.) The second result names the frames of which no
+// range has the beginning.
 func ramFrames(ranges []mem.Range, pageShift uint) (frames []mem.Extent, headless []mem.PFN) {
 	sorted := slices.DeleteFunc(slices.Clone(ranges), func(r mem.Range) bool { return r.Len() == 0 })
 	slices.SortFunc(sorted, func(a, b mem.Range) int { return cmp.Compare(a.Start, b.Start) })
 	var covered mem.PhysAddr // the end of the ranges so far
 	for _, r := range sorted {
-		first, end := r.Start.PFN(pageShift), r.End.PFN(pageShift)
-		if first < end {
-			if start := first.Addr(pageShift); r.Start != start && start >= covered {
-				headless = append(headless, first)
-			}
-			frames = appendExtent(frames, mem.Extent{Start: first, Count: uint64(end - first)})
+		e := r.Pages(pageShift)
+		if start := e.Start.Addr(pageShift); r.Start != start && start >= covered {
+			headless = append(headless, e.Start)
 		}
+		frames = appendExtent(frames, e)
 		covered = max(covered, r.End)
 	}
 	return frames, headless

@@ -19,7 +19,7 @@ const (
 )
 
 // Walk calls yield for runs of frames, in ascending order, that together cover
-// every frame of RAM once; a frame of which RAM has only the beginning is none. Neighbouring frames of the same class and fate are in
+// every frame of RAM once, those that RAM has only a part of included. Neighbouring frames of the same class and fate are in
 // one run. What it yields depends on the dump and the level alone. It needs no
 // more memory for a larger machine. It returns yield's first error, the context's,
 // or an error for a level above 31.

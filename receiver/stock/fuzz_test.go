@@ -114,6 +114,9 @@ func FuzzImport(f *testing.F) {
 		f.Add(b, uint64(0))
 		f.Add(b[:len(b)-100], uint64(1))
 	}
+	for _, l := range vmcoretest.LackingFiles(f) {
+		f.Add(l.Bytes, uint64(0))
+	}
 	f.Fuzz(func(t *testing.T, b []byte, seed uint64) {
 		if len(b) > maxMemFile/4 || sniff(b) == formPlain {
 			return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	"github.com/zeebo/xxh3"
@@ -57,7 +58,8 @@ func (im *importer) plan() error {
 		return nil
 	}
 	facts := im.s.facts(im.j.svc.cfg.Codec)
-	if err := im.j.roomFor(im.ctx, end.Pages*24+2*uint64(facts.MaxPFN)/8); err != nil {
+	// Descriptors of pages that did not come are a hole in the file.
+	if err := im.j.roomFor(im.ctx, im.s.account.Held*24+2*uint64(facts.MaxPFN)/8); err != nil {
 		return err
 	}
 	b, err := im.w.StartPlan(facts)
@@ -162,12 +164,11 @@ func zero(p []byte) bool {
 // lacks says why the dump is not complete; empty when it is.
 func (im *importer) lacks() string {
 	switch {
-	case im.s.lack != "":
-		return im.s.lack
-	case im.missing > 0:
-		return fmt.Sprintf("%d pages cannot be read in what the client sent: %v", im.missing, im.first)
+	case im.missing > im.s.account.Missing():
+		bad := fmt.Sprintf("%d pages cannot be read in what the client sent, the first: %v", im.missing, im.first)
+		return strings.TrimPrefix(im.s.lack+"; "+bad, "; ")
 	}
-	return ""
+	return im.s.lack
 }
 
 // extend adds a page to the extents of c.

@@ -374,10 +374,11 @@ func cutAt(t *testing.T, s *Service, name string, b []byte, cut int, want vmcore
 // TestCutCycle cuts a dump that makedumpfile wrote in cycles: the 2nd bitmap came in part, and nobody knows how many pages are missing.
 func TestCutCycle(t *testing.T) {
 	want, b := sample(t, "makedumpfile-1.7.6-x86_64-zlib.kdump")
-	_, second, n, err := kdumpfile.Bitmaps(bytes.NewReader(b), int64(len(b)))
+	k, err := kdumpfile.New(bytes.NewReader(b), int64(len(b)))
 	if err != nil {
 		t.Fatal(err)
 	}
+	second, n := k.Layout().Bitmap2, int64(k.Info().MaxPFN+7)/8
 	for _, came := range []int64{n / 2, n} {
 		s := open(t, t.TempDir())
 		u := put(t, treeOf(t, s, "n1"), "/vmcore", b[:second+came], 1000)

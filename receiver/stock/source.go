@@ -1,13 +1,14 @@
 package stock
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
-	"math"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/zeebo/xxh3"
 
@@ -30,9 +31,10 @@ type source struct {
 	file *os.File
 	img  vmcore.Image
 	pages
-	lack   string // why it is known not to be whole; empty when nothing is known
-	broken bool   // bytes of it are missing
-	kernel *kernel.Kernel
+	account *vmcore.Account
+	lack    string   // why it is known not to be whole; empty when nothing is known
+	odd     []string // what in it cannot be decided, so that the client's file is worth keeping
+	kernel  *kernel.Kernel
 }
 
 // pages reads the pages of a source. The record and its data are valid until the next call.
@@ -42,7 +44,7 @@ type pages interface {
 }
 
 // openSource opens the dump in file f. An error that matches one of vmcore's says what is wrong with it.
-func (h *host) openSource(f *fileState, codec kdumpfile.Codec) (*source, error) {
+func (h *host) openSource(ctx context.Context, f *fileState, codec kdumpfile.Codec) (*source, error) {
 	kind := "image"
 	if f.Image.InPlace {
 		kind = "file"
@@ -52,140 +54,111 @@ func (h *host) openSource(f *fileState, codec kdumpfile.Codec) (*source, error) 
 		return nil, err
 	}
 	s := &source{file: file}
-	if err := s.open(h.loadMap(f.Num), f, codec); err != nil {
+	if err := s.open(ctx, h.loadMap(f.Num), f, codec); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return s, nil
 }
 
-func (s *source) open(m *imageMap, f *fileState, codec kdumpfile.Codec) error {
+func (s *source) open(ctx context.Context, m *imageMap, f *fileState, codec kdumpfile.Codec) error {
 	st, err := s.file.Stat()
 	if err != nil {
 		return err
 	}
-	have, size := new(flattened.Coverage), st.Size()
+	file := &staged{ReaderAt: s.file, Coverage: new(flattened.Coverage)}
 	if m != nil {
-		have = m.Coverage
-	}
-	s.broken = f.Status != fileWhole || have.Bytes() < size && !f.Image.Marked
-	if s.broken {
-		s.lack = "it broke off"
-		if f.Reason != "" {
-			s.lack += ": " + f.Reason
-		}
+		file.Coverage = m.Coverage
 	}
 	head := make([]byte, magicLen)
 	if n, err := s.file.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 		return err
-	} else if !have.Has(0, int64(n)) {
+	} else if !file.Has(0, int64(n)) {
 		return errNoPages
 	}
-	if sniff(head) == formELF {
-		return s.openELF(have, size, codec, slices.Contains(f.Image.Wrap, formFlat))
+	isELF := sniff(head) == formELF
+	if isELF {
+		err = s.openELF(file, st.Size(), codec)
+	} else {
+		err = s.openKdump(file, st.Size())
 	}
-	return s.openKdump(have, size)
-}
-
-func (s *source) openKdump(have *flattened.Coverage, size int64) error {
-	first, second, n, err := kdumpfile.Bitmaps(s.file, size)
 	if err != nil {
 		return err
 	}
-	// In a cyclic dump the 2nd one comes in pieces, between the pages.
-	if !have.Has(first, n) || !s.broken && !have.Has(second, n) {
-		return fmt.Errorf("%w: its bitmaps did not come", errNoPages)
-	}
-	gaps := &gapReader{r: s.file, have: have, from: math.MaxInt64}
-	k, err := kdumpfile.New(gaps, size)
-	if err != nil {
+	if s.account, err = vmcore.AccountOf(ctx, s.img); err != nil {
 		return err
 	}
-	l := k.Layout()
-	if s.broken {
-		gaps.from = l.DescsEnd()
-		if !have.Has(l.Descs, kdumpfile.PageDescLen) {
-			return errNoPages
-		}
+	if s.account.Held == 0 && s.account.Planned+uint64(len(s.account.Lacks)) > 0 {
+		return fmt.Errorf("%w: %s", errNoPages, s.account.Reason())
 	}
-	if _, split := k.Split(); split {
-		s.lack = "one piece of a --split set"
-	}
-	if s.lack == "" && k.Info().Incomplete {
-		s.lack = "makedumpfile marked it as incomplete"
-	}
-	if known := have.From(second); known < n {
-		s.lack += fmt.Sprintf("; which pages it was to have from pfn %d on did not come, and none of them counts as missing", 8*known)
-	}
-	s.img = k
-	s.pages = &kdumpPages{k: k, have: have, broken: s.broken, decode: dumpdir.NewPageDecoder(l.PageSize)}
+	s.judge(f, isELF)
 	return nil
 }
 
-// openELF opens an ELF core. It is whole when all is there that its headers speak of, unless an end marker has to say so.
-func (s *source) openELF(have *flattened.Coverage, size int64, codec kdumpfile.Codec, marker bool) error {
-	gaps := &gapReader{r: s.file, have: have, from: math.MaxInt64}
-	if s.broken {
-		gaps.from = 0
-	}
-	e, err := elfcore.New(gaps, size)
-	switch {
-	case err == nil && s.broken && !marker && have.Bytes() == size:
-		s.broken, s.lack = false, ""
-	case err != nil:
-		if s.lack == "" {
-			s.lack = err.Error()
+// judge says why the dump is not whole. A file is when all is there that its headers speak of, and a flattened stream's end
+// marker came.
+func (s *source) judge(f *fileState, isELF bool) {
+	reason := s.account.Reason()
+	flat := slices.Contains(f.Image.Wrap, formFlat)
+	// An ELF core has no mark of its end: what its headers speak of is all there is.
+	if f.Status == fileWhole || isELF && !flat && reason == "" {
+		s.lack = reason
+	} else {
+		s.lack = "it broke off"
+		if f.Reason != "" {
+			s.lack += ": " + f.Reason
 		}
-		if e, err = elfcore.NewTolerant(gaps, size); err != nil {
-			return err
+		if reason != "" {
+			s.lack += "; " + reason
 		}
 	}
-	if e.Info().Incomplete && s.lack == "" {
-		s.lack = "makedumpfile marked it as incomplete"
+	if len(s.odd) > 0 {
+		s.lack = strings.TrimPrefix(s.lack+"; its PT_LOADs contradict each other: "+s.odd[0], "; ")
+	}
+}
+
+func (s *source) openKdump(file *staged, size int64) error {
+	k, err := kdumpfile.New(file, size)
+	if err != nil {
+		return err
+	}
+	s.img, s.pages = k, &kdumpPages{k: k, decode: dumpdir.NewPageDecoder(k.Info().PageSize)}
+	return nil
+}
+
+// openELF opens an ELF core. What in it contradicts itself is passed over: a dump that is useful in part is better than none.
+func (s *source) openELF(file *staged, size int64, codec kdumpfile.Codec) error {
+	e, err := elfcore.NewTolerant(file, size)
+	if err != nil {
+		return err
 	}
 	encoder, err := kdumpfile.NewEncoder(codec, 1)
 	if err != nil {
 		return err
 	}
 	page := e.Info().PageSize
-	s.img, s.pages = e, &elfPages{e: e, encoder: encoder, raw: make([]byte, page), out: make([]byte, 0, 2*page)}
+	s.img, s.odd, s.pages = e, e.Contradictions(), &elfPages{e: e, encoder: encoder, raw: make([]byte, page), out: make([]byte, 0, 2*page)}
 	return nil
 }
 
 // Close closes the file.
 func (s *source) Close() error { return s.file.Close() }
 
-// gapReader reads a file that has not come whole. From offset from on bytes that did not come are an error, before that they are zero.
-type gapReader struct {
-	r    io.ReaderAt
-	have *flattened.Coverage
-	from int64
+// staged is the file of a dump with what is known to have come of it: a vmcore.Sparse.
+type staged struct {
+	io.ReaderAt
+	*flattened.Coverage
 }
 
-// ReadAt implements io.ReaderAt.
-func (g *gapReader) ReadAt(p []byte, off int64) (int, error) {
-	if off >= g.from && !g.have.Has(off, int64(len(p))) {
-		return 0, vmcore.Truncatedf("file", off, "%d bytes did not come", len(p))
-	}
-	return g.r.ReadAt(p, off)
-}
+var _ vmcore.Sparse = (*staged)(nil)
 
 // kdumpPages takes page records as they are, once they were decoded.
 type kdumpPages struct {
 	k      *kdumpfile.Reader
-	have   *flattened.Coverage
-	broken bool
 	decode *dumpdir.PageDecoder
 	buf    []byte
 }
 
 func (p *kdumpPages) record(pfn mem.PFN) (rec dumpdir.PageRecord, stored, raw []byte, err error) {
-	if p.broken {
-		if _, off, err := p.k.Desc(pfn); err != nil {
-			return rec, nil, nil, err
-		} else if !p.have.Has(off, kdumpfile.PageDescLen) {
-			return rec, nil, nil, vmcore.ErrIncomplete
-		}
-	}
 	stored, d, err := p.k.ReadStored(p.buf, pfn)
 	if err != nil {
 		return rec, nil, nil, err

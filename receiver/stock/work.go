@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
@@ -210,7 +211,7 @@ func (j *job) importInto(ctx context.Context, f *fileState, w *dumpdir.Writer) (
 	if res, ok := w.Result(); ok {
 		return res, nil // sealed before the tree could say so
 	}
-	s, err := j.h.openSource(f, j.svc.cfg.Codec)
+	s, err := j.h.openSource(ctx, f, j.svc.cfg.Codec)
 	if err != nil {
 		return j.unreadable(ctx, f, w, err)
 	}
@@ -228,10 +229,32 @@ func (j *job) importInto(ctx context.Context, f *fileState, w *dumpdir.Writer) (
 		}
 		return dumpdir.Result{}, err
 	}
-	if lack := im.lacks(); lack != "" {
-		return w.SealPartial(ctx, lack)
+	lack := im.lacks()
+	if lack == "" {
+		return w.Seal(ctx, "")
 	}
-	return w.Seal(ctx, "")
+	kept, err := j.keepUndecided(ctx, s, f, w)
+	if err != nil {
+		return dumpdir.Result{}, err
+	}
+	return w.SealPartial(ctx, lack+kept)
+}
+
+// keepUndecided keeps the client's file when the dump out of it may not be what was meant, and says where it is, or why not.
+func (j *job) keepUndecided(ctx context.Context, s *source, f *fileState, w *dumpdir.Writer) (string, error) {
+	if len(s.odd) == 0 {
+		return "", nil
+	}
+	name, err := j.keepImage(ctx, f, w)
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		return "; there is no room to keep the file that the client sent", nil
+	case err != nil:
+		return "", err
+	case name == "":
+		return "; the file that the client sent is not kept: it consists of holes", nil
+	}
+	return fmt.Sprintf("; the file that the client sent is kept as %s/%s", dumpdir.KeptDirName, name), nil
 }
 
 // describe stores what the dump says of itself, and the log in its memory if there is no other.

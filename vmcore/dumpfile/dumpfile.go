@@ -85,8 +85,7 @@ func New(r io.ReaderAt, size int64) (vmcore.Image, error) {
 	info := img.Info()
 	info.Format = vmcore.FormatFlattened
 	if err := flat.Damaged(); err != nil {
-		info.Incomplete = true
-		info.Warnf("%v", err)
+		info.Lackf("%v", err)
 	}
 	return img, nil
 }
@@ -124,5 +123,8 @@ type owned struct {
 	vmcore.Image
 	file *os.File
 }
+
+// Unwrap returns the image that reads the file.
+func (o *owned) Unwrap() vmcore.Image { return o.Image }
 
 func (o *owned) Close() error { return errors.Join(o.Image.Close(), o.file.Close()) }

@@ -177,6 +177,9 @@ func FuzzNew(f *testing.F) {
 			f.Add(vmcoretest.Sample(f, name))
 		}
 	}
+	for _, l := range vmcoretest.LackingFiles(f) {
+		f.Add(l.Bytes)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		img, err := dumpfile.New(bytes.NewReader(b), int64(len(b)))
 		if err != nil {
@@ -184,6 +187,9 @@ func FuzzNew(f *testing.F) {
 				t.Fatal("an error and an image")
 			}
 			return
+		}
+		if a, err := vmcore.AccountOf(t.Context(), img); err != nil || a.Held > a.Planned || a.Complete() != (a.Reason() == "") {
+			t.Fatalf("%+v, %v", a, err)
 		}
 		p := make([]byte, img.Info().PageSize)
 		n := 0

@@ -13,7 +13,8 @@
 // Where a PT_LOAD begins or ends within a page, the frame is there and the
 // missing bytes read as zero, as makedumpfile has it (readpage_elf and
 // create_1st_bitmap in its makedumpfile.c). Bytes between p_filesz and p_memsz
-// were left out by whoever wrote the file and read as excluded.
+// were left out by whoever wrote the file and read as excluded; where one PT_LOAD has bytes and another such
+// a hole, the bytes count.
 //
 // A [File] is safe for concurrent use and for hostile input: every size is
 // checked, the memory for headers and notes is bounded. Cores that contradict

@@ -16,17 +16,20 @@ import (
 // File is an open ELF core. It is a vmcore.Image and safe for concurrent use.
 type File struct {
 	r     io.ReaderAt
+	size  int64
 	close io.Closer // nil for New
 
 	info  *vmcore.Info
 	ram   []mem.Range
 	runs  []run
 	shift uint
+	odd   []string // contradictions that were passed over
 }
 
 var (
 	_ vmcore.Image   = (*File)(nil)
 	_ vmcore.PageRun = (*File)(nil)
+	_ vmcore.Holder  = (*File)(nil)
 )
 
 // Open opens the core at path. Files of procfs (/proc/vmcore, /proc/kcore) are read
@@ -73,13 +76,14 @@ func openLive(f *os.File, size int64) (*File, error) {
 
 // New reads the headers and notes of a core of so many bytes. Errors match
 // vmcore.ErrUnknownFormat, ErrUnsupported, ErrCorrupt or ErrTruncated. PT_LOADs
-// that reach beyond the file, overlap in the file, or overlap partly in memory
-// are refused with an error that names them. The caller keeps ownership of r,
+// that give the same bytes of the file to different memory, or partly the same memory different bytes,
+// are refused with an error that names them. What PT_LOADs have beyond the end of the file, or
+// where r as a vmcore.Sparse has nothing, is missing: see HeldPages. The caller keeps ownership of r,
 // which must be safe for concurrent use.
 func New(r io.ReaderAt, size int64) (*File, error) { return newFile(r, size, false) }
 
-// NewTolerant is New, but makes the best of segments that contradict each other
-// or the size, and leaves warnings in Info.
+// NewTolerant is New, but makes the best of segments that contradict each other,
+// and leaves warnings in Info.
 func NewTolerant(r io.ReaderAt, size int64) (*File, error) { return newFile(r, size, true) }
 
 func newFile(r io.ReaderAt, size int64, tolerant bool) (*File, error) {
@@ -95,25 +99,29 @@ func newFile(r io.ReaderAt, size int64, tolerant bool) (*File, error) {
 		Segments:   h.loads,
 		DumpLevel:  -1,
 		CurrentCPU: -1,
-		Incomplete: h.incomplete,
+	}
+	if h.incomplete {
+		info.Lackf("its header has makedumpfile's mark of an incomplete dump")
 	}
 	notes, err := h.readNotes(r, size, info.Warnf)
 	switch {
-	case err != nil && !tolerant:
+	case err != nil && !tolerant && !h.notesGone(r, size):
 		return nil, err
 	case err != nil:
-		info.Warnf("%v; there are no notes then", err)
+		info.Lackf("%v; there are no notes then", err)
 	}
 	info.AddNotes(notes)
-	f := &File{r: r, info: info}
+	f := &File{r: r, size: size, info: info}
 	f.setPageSize()
-	m := segmentMap{size: size, tolerant: tolerant, warn: info.Warnf}
+	m := segmentMap{tolerant: tolerant, warn: info.Warnf}
 	if f.ram, f.runs, err = m.build(h.loads); err != nil {
 		return nil, err
 	}
 	if len(f.runs) == 0 {
 		return nil, vmcore.Corruptf("program headers", ehdrLen, "no PT_LOAD with memory")
 	}
+	f.odd = m.odd
+	f.findHoles()
 	f.info.MaxPFN = f.ram[len(f.ram)-1].Pages(f.shift).End()
 	return f, nil
 }
@@ -147,19 +155,18 @@ func (f *File) Info() *vmcore.Info { return f.info }
 // RAM returns the memory of the PT_LOADs, each byte once.
 func (f *File) RAM() []mem.Range { return f.ram }
 
-// Pages yields the frames that the file has, as makedumpfile counts them
-// (create_bitmap_from_memhole): from the one in which a PT_LOAD begins up to the
-// last one that it fills. A frame that only the end of a PT_LOAD reaches into, as
-// at 640 KiB on a PC, is none that the system kernel could use; it can be read all
-// the same. There are no errors.
+// Pages yields the frames that the file should have: those of which a PT_LOAD has a byte in the file, by its
+// p_filesz. makedumpfile has the same frames when its bitmaps lie in a file (create_1st_bitmap_file); when they lie
+// in memory, it drops those that only the end of a PT_LOAD reaches into (create_bitmap_from_memhole), as at
+// 640 KiB on a PC. There are no errors.
 func (f *File) Pages() iter.Seq2[mem.Extent, error] {
 	return func(yield func(mem.Extent, error) bool) {
 		end := mem.PFN(0)
 		for _, r := range f.runs {
-			start := max(r.start.PFN(f.shift), end)
-			if stop := r.end.PFN(f.shift); start < stop {
-				end = stop
-				if !yield(mem.Extent{Start: start, Count: uint64(stop - start)}, nil) {
+			e := mem.Range{Start: r.start, End: r.end}.Pages(f.shift)
+			if start := max(e.Start, end); start < e.End() {
+				end = e.End()
+				if !yield(mem.Extent{Start: start, Count: uint64(end - start)}, nil) {
 					return
 				}
 			}
@@ -209,8 +216,12 @@ func (f *File) ReadPhys(p []byte, a mem.PhysAddr) error {
 func (f *File) readSome(p []byte, a mem.PhysAddr, i int) (int, error) {
 	if i < len(f.runs) && f.runs[i].start <= a {
 		r := &f.runs[i]
-		n := int(min(uint64(len(p)), uint64(r.end-a)))                 //nolint:gosec // at most len(p)
-		return n, readFull(f.r, p[:n], r.off+int64(uint64(a-r.start))) //nolint:gosec // within the file
+		n := int(min(uint64(len(p)), uint64(r.end-a))) //nolint:gosec // at most len(p)
+		off := r.off + int64(uint64(a-r.start))        //nolint:gosec // within the file
+		if !vmcore.HasBytes(f.r, f.size, off, int64(n)) {
+			return 0, vmcore.Truncatedf("PT_LOAD", off, "not all of %d bytes are there, in a file of %d bytes", n, f.size)
+		}
+		return n, readFull(f.r, p[:n], off)
 	}
 	limit := f.gap(a, i)
 	if limit == a {

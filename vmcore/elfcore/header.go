@@ -182,8 +182,8 @@ func (h *header) addPhdr(b []byte, at int64) error {
 
 // readRange reads n bytes at off, which must be in the file.
 func readRange(r io.ReaderAt, size int64, what string, off int64, n int) ([]byte, error) {
-	if off < 0 || off > size || int64(n) > size-off {
-		return nil, vmcore.Truncatedf(what, off, "%d bytes are not in a file of %d bytes", n, size)
+	if have := vmcore.BytesFrom(r, size, off, int64(n)); have < int64(n) {
+		return nil, vmcore.Truncatedf(what, off, "of %d bytes %d are there, in a file of %d bytes", n, have, size)
 	}
 	b := make([]byte, n)
 	return b, readFull(r, b, off)

@@ -24,12 +24,13 @@ type outSeg struct {
 	count, filled uint64
 }
 
-// planSegments cuts the memory of img into PT_LOADs. When there would be too many,
-// longer gaps are filled with zeros, but not those that hold lost pages.
-func planSegments(img vmcore.Image, lost func(mem.Extent) bool) ([]outSeg, error) {
+// planSegments cuts the memory of img into PT_LOADs. Pages that its file does not hold are without contents. When there would be
+// too many PT_LOADs, longer gaps are filled with zeros, but not those with pages that the file should hold.
+func planSegments(img vmcore.Image) ([]outSeg, error) {
 	for gap := uint64(minGap); ; gap *= 2 {
-		p := segPlanner{gap: gap, shift: img.Info().PageShift(), ram: img.RAM(), lost: lost}
-		err := p.run(img.Pages())
+		p := newSegPlanner(img, gap)
+		err := p.run(vmcore.HeldPages(img))
+		p.stop()
 		if err != nil || len(p.segs) <= maxSegments {
 			return p.segs, err
 		}
@@ -40,13 +41,34 @@ func planSegments(img vmcore.Image, lost func(mem.Extent) bool) ([]outSeg, error
 }
 
 type segPlanner struct {
-	gap   uint64
-	shift uint
-	lost  func(mem.Extent) bool // nil: none is
-	ram   []mem.Range           // not yet begun
-	segs  []outSeg
-	cur   mem.Extent // frames of the RAM range that is being cut
-	at    mem.PFN    // end of what segs has of cur
+	gap     uint64
+	shift   uint
+	ram     []mem.Range // not yet begun
+	segs    []outSeg
+	cur     mem.Extent // frames of the RAM range that is being cut
+	at      mem.PFN    // end of what segs has of cur
+	planned mem.Extent // the run of the image's pages that reaches farthest of those looked at
+	next    func() (mem.Extent, error, bool)
+	stop    func()
+}
+
+func newSegPlanner(img vmcore.Image, gap uint64) *segPlanner {
+	p := &segPlanner{gap: gap, shift: img.Info().PageShift(), ram: img.RAM()}
+	p.next, p.stop = iter.Pull2(img.Pages())
+	return p
+}
+
+// lacks reports whether the file should hold a page of gap, of which it holds none: zeros would pass for its contents.
+// Gaps must ascend from call to call. An error ends the pages, and is met where they are written.
+func (p *segPlanner) lacks(gap mem.Extent) bool {
+	for p.planned.End() <= gap.Start {
+		e, err, ok := p.next()
+		if err != nil || !ok {
+			return false
+		}
+		p.planned = e
+	}
+	return p.planned.Start < gap.End()
 }
 
 func (p *segPlanner) run(pages iter.Seq2[mem.Extent, error]) error {
@@ -103,7 +125,7 @@ func (p *segPlanner) nextRange() bool {
 // put notes that pages start to end of cur have contents.
 func (p *segPlanner) put(start, end mem.PFN) {
 	gap := uint64(start - p.at)
-	if p.at == p.cur.Start || gap >= p.gap || gap > 0 && p.lost != nil && p.lost(mem.Extent{Start: p.at, Count: gap}) {
+	if p.at == p.cur.Start || gap >= p.gap || gap > 0 && p.lacks(mem.Extent{Start: p.at, Count: gap}) {
 		// Memory before the first page with contents goes to a segment of
 		// its own without contents, so that it stays RAM.
 		p.extend(start)

@@ -2,6 +2,7 @@ package elfcore
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/corehaul/corehaul/mem"
@@ -15,7 +16,7 @@ const maxPaddr = 1 << 52
 // all segments. Real cores have one or two (kernel text).
 const maxAliases = 64
 
-// run is physical memory that the file holds from start to end.
+// run is physical memory whose bytes lie in the file from start to end, as far as the file has them.
 type run struct {
 	start, end mem.PhysAddr
 	off        int64 // file offset of start
@@ -34,10 +35,10 @@ func (s *seg) fileEnd() int64 { return s.Offset + int64(s.Filesz) } //nolint:gos
 
 // segmentMap works out which bytes of memory are where in the file.
 type segmentMap struct {
-	size     int64
 	tolerant bool
 	warn     func(string, ...any)
 	segs     []seg
+	odd      []string // contradictions that were passed over
 }
 
 // build returns the RAM ranges and the runs that the file holds, both sorted and
@@ -55,18 +56,41 @@ func (m *segmentMap) build(loads []vmcore.Segment) ([]mem.Range, []run, error) {
 	if err := m.checkFileRanges(); err != nil {
 		return nil, nil, err
 	}
-	slices.SortStableFunc(m.segs, func(a, b seg) int {
-		return cmp.Or(cmp.Compare(a.Paddr, b.Paddr), cmp.Compare(b.Memsz, a.Memsz))
-	})
+	m.sort()
+	ram := m.ram()
+	// From here on a segment is what it has in the file: bytes win over a hole that another one has there.
+	m.segs = slices.DeleteFunc(m.segs, func(s seg) bool { return s.Filesz == 0 })
+	for i := range m.segs {
+		m.segs[i].Memsz = m.segs[i].Filesz
+	}
+	m.sort()
 	if err := m.dropAliases(); err != nil {
 		return nil, nil, err
 	}
-	ram, runs := m.ranges()
-	return ram, runs, nil
+	return ram, m.runs(), nil
 }
 
-// usable reports whether s is memory that can be read. In tolerant mode s is cut to
-// what the file has.
+func (m *segmentMap) sort() {
+	slices.SortStableFunc(m.segs, func(a, b seg) int {
+		return cmp.Or(cmp.Compare(a.Paddr, b.Paddr), cmp.Compare(b.Memsz, a.Memsz))
+	})
+}
+
+// ram returns the memory of the sorted segments, each byte once.
+func (m *segmentMap) ram() []mem.Range {
+	var ram []mem.Range
+	end := mem.PhysAddr(0)
+	for i := range m.segs {
+		s := &m.segs[i]
+		if start := max(s.Paddr, end); start < s.end() {
+			end = s.end()
+			ram = append(ram, mem.Range{Start: start, End: end})
+		}
+	}
+	return ram
+}
+
+// usable reports whether s is memory that any machine can have.
 func (m *segmentMap) usable(s *vmcore.Segment) (bool, error) {
 	if s.Paddr == vmcore.NoPaddr || s.Memsz == 0 {
 		return false, nil
@@ -75,13 +99,7 @@ func (m *segmentMap) usable(s *vmcore.Segment) (bool, error) {
 		err := vmcore.Corruptf("PT_LOAD", s.Offset, "%#x bytes at paddr %v are beyond any machine's memory", s.Memsz, s.Paddr)
 		return false, m.tolerate(err, "it is left out")
 	}
-	room := max(m.size-s.Offset, 0)
-	if s.Filesz <= uint64(room) {
-		return true, nil
-	}
-	err := vmcore.Truncatedf("PT_LOAD", s.Offset, "%#x bytes for paddr %v end beyond the file of %#x bytes", s.Filesz, s.Paddr, m.size)
-	s.Filesz = uint64(room)
-	return true, m.tolerate(err, "what the file has of it is used")
+	return true, nil
 }
 
 // tolerate turns err into a warning in tolerant mode.
@@ -89,7 +107,11 @@ func (m *segmentMap) tolerate(err error, instead string) error {
 	if !m.tolerant {
 		return err
 	}
-	m.warn("%v; %s", err, instead)
+	const limit = 16
+	if line := fmt.Sprintf("%v; %s", err, instead); len(m.odd) < limit {
+		m.odd = append(m.odd, line)
+		m.warn("%s", line)
+	}
 	return nil
 }
 
@@ -135,6 +157,8 @@ func (m *segmentMap) dropAliases() error {
 			a.dropped = true
 		case m.covered(b):
 			b.dropped = true
+		case a.skew() == b.skew(): // the same bytes of the file
+			b.cutFront(a.end())
 		default:
 			err := vmcore.Corruptf("PT_LOAD", b.Offset, "paddr %v to %v overlaps with paddr %v to %v of the PT_LOAD at offset %#x",
 				b.Paddr, b.end(), a.Paddr, a.end(), a.Offset)
@@ -195,9 +219,8 @@ func (s *seg) cutFront(to mem.PhysAddr) {
 	s.Offset += int64(n) //nolint:gosec // within the file
 }
 
-// ranges returns what remains. Leftover overlaps of a tolerated core are cut here.
-func (m *segmentMap) ranges() ([]mem.Range, []run) {
-	var ram []mem.Range
+// runs returns what remains. Leftover overlaps of a tolerated core are cut here.
+func (m *segmentMap) runs() []run {
 	var runs []run
 	end := mem.PhysAddr(0)
 	for i := range m.segs {
@@ -209,10 +232,7 @@ func (m *segmentMap) ranges() ([]mem.Range, []run) {
 			s.cutFront(end)
 		}
 		end = s.end()
-		ram = append(ram, mem.Range{Start: s.Paddr, End: end})
-		if s.Filesz > 0 {
-			runs = append(runs, run{start: s.Paddr, end: s.Paddr + mem.PhysAddr(s.Filesz), off: s.Offset})
-		}
+		runs = append(runs, run{start: s.Paddr, end: end, off: s.Offset})
 	}
-	return ram, runs
+	return runs
 }

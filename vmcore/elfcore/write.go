@@ -22,9 +22,8 @@ type WriteOptions struct {
 	// Text, when Memsz is not 0, is the mapping of the kernel image: a PT_LOAD
 	// is written for it that points at the same bytes of the file.
 	Text vmcore.Segment
-	// Lost, when set, reports whether one of these pages, which img.Pages does not have, is lost: then the gap is
-	// left out however small it is, because zeros would pass for contents.
-	Lost func(mem.Extent) bool
+	// Incomplete has the core marked as incomplete, also when img does not say so of itself.
+	Incomplete bool
 }
 
 // WriteStats says what Write wrote.
@@ -39,11 +38,11 @@ type WriteStats struct {
 // Write writes the memory of img as an ELF core in one pass from front to end, so
 // that w can be a pipe. Pages without contents are left out of the file as
 // makedumpfile -E does it: from 256 in a row on by a PT_LOAD whose p_filesz is less
-// than its p_memsz, otherwise as zeros. An incomplete dump gets makedumpfile's
-// mark. Errors are those of w, of ctx, and of reading img where they are about the
+// than its p_memsz, otherwise as zeros. Pages that the file of img should hold and does
+// not are left out however few they are. An incomplete dump gets makedumpfile's mark. Errors are those of w, of ctx, and of reading img where they are about the
 // medium; pages that the dump itself has lost are zeros and counted.
 func Write(ctx context.Context, w io.Writer, img vmcore.Image, opt WriteOptions) (WriteStats, error) {
-	segs, err := planSegments(img, opt.Lost)
+	segs, err := planSegments(img)
 	if err != nil {
 		return WriteStats{}, err
 	}
@@ -175,7 +174,7 @@ func (w *writer) ehdr(o binary.AppendByteOrder, phnum int) []byte {
 	b = o.AppendUint64(b, ehdrLen) // e_phoff
 	b = o.AppendUint64(b, 0)       // e_shoff
 	var flags uint32
-	if w.info.Incomplete {
+	if w.info.Incomplete || w.opt.Incomplete {
 		flags = efIncomplete
 	}
 	b = o.AppendUint32(b, flags)

@@ -287,6 +287,13 @@ func checkCore(t *testing.T, core *elfcore.File) {
 	}
 	p := make([]byte, i.PageSize)
 	q := make([]byte, i.PageSize)
+	var held []mem.Extent
+	for e, err := range core.HeldPages() {
+		if err != nil || e.Count == 0 || len(held) > 0 && e.Start < held[len(held)-1].End() {
+			t.Fatalf("held %v after %v: %v", e, held, err)
+		}
+		held = append(held, e)
+	}
 	end, n := mem.PFN(0), 0
 	for e, err := range core.Pages() {
 		if err != nil || e.Start < end || !e.Valid(i.MaxPFN) {
@@ -295,7 +302,14 @@ func checkCore(t *testing.T, core *elfcore.File) {
 		end = e.End()
 		for pfn := e.Start; pfn < e.End() && n < 200; pfn++ {
 			n++
-			if err := errors.Join(core.ReadPage(p, pfn), core.ReadPhys(q[:100], pfn.Addr(i.PageShift()))); err != nil {
+			err := core.ReadPage(p, pfn)
+			if held := slices.ContainsFunc(held, func(e mem.Extent) bool { return e.Contains(pfn) }); held != (err == nil) || !held && !errors.Is(err, vmcore.ErrTruncated) {
+				t.Fatalf("pfn %d: held %v, %v", pfn, held, err)
+			}
+			if err != nil {
+				continue
+			}
+			if err := core.ReadPhys(q[:100], pfn.Addr(i.PageShift())); err != nil {
 				t.Fatalf("pfn %d: %v", pfn, err)
 			}
 			if !bytes.Equal(p[:100], q[:100]) {
@@ -309,7 +323,7 @@ func checkCore(t *testing.T, core *elfcore.File) {
 func rewrite(t *testing.T, core *elfcore.File) {
 	t.Helper()
 	var pages uint64
-	for e, err := range core.Pages() {
+	for e, err := range core.HeldPages() {
 		if err != nil {
 			t.Fatal(err)
 		}

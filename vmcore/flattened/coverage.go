@@ -49,6 +49,15 @@ func (c *Coverage) From(off int64) int64 {
 	return c.spans[i].end - off
 }
 
+// Next returns the offset of the first byte at or behind off that is in c; ok is false when there is none.
+func (c *Coverage) Next(off int64) (at int64, ok bool) {
+	i := sort.Search(len(c.spans), func(i int) bool { return c.spans[i].end > off })
+	if i == len(c.spans) {
+		return 0, false
+	}
+	return max(off, c.spans[i].off), true
+}
+
 // Bytes returns the number of bytes in c.
 func (c *Coverage) Bytes() int64 { return c.bytes }
 

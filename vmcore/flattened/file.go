@@ -10,11 +10,12 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// File presents the file inside a flattened file. It is an io.ReaderAt and safe for
+// File presents the file inside a flattened file. It is an io.ReaderAt and a vmcore.Sparse, and safe for
 // concurrent use.
 type File struct {
 	r       io.ReaderAt
 	pieces  []piece
+	have    Coverage // bytes that a record brought
 	size    int64
 	damaged error
 }
@@ -47,6 +48,9 @@ func New(r io.ReaderAt, size int64) (*File, error) {
 		return nil, err
 	}
 	f.pieces = resolve(recs)
+	for _, p := range f.pieces {
+		f.have.Add(p.off, p.end-p.off)
+	}
 	return f, nil
 }
 
@@ -92,6 +96,12 @@ func (f *File) Size() int64 { return f.size }
 // Damaged returns nil when the end marker was found, otherwise an error that
 // matches vmcore.ErrTruncated and says where the file breaks off.
 func (f *File) Damaged() error { return f.damaged }
+
+// From implements vmcore.Sparse: what no record brought is not there.
+func (f *File) From(off int64) int64 { return f.have.From(off) }
+
+// Next implements vmcore.Sparse.
+func (f *File) Next(off int64) (at int64, ok bool) { return f.have.Next(off) }
 
 // ReadAt implements io.ReaderAt. Bytes that no record has are zero.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {

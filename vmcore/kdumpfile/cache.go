@@ -69,7 +69,7 @@ func (c *blockCache) get(k *Reader, n int64) (*rankedBlock, error) {
 	if err := readFull(k.r, b.bitBlock[:], k.h.l.Bitmap2+n*bitBlockLen); err != nil {
 		return nil, err
 	}
-	b.cut(bitsBelow(k.h.MaxPFN, n))
+	b.cut(bitsBelow(k.known, n))
 	sum := 0
 	for w := range b.below {
 		b.below[w] = uint16(sum)
@@ -122,9 +122,12 @@ func (k *Reader) loadDescs(n uint64) (*descBlock, error) {
 		return nil, err
 	}
 	b.have = int(end-off) / PageDescLen
-	o := k.h.order()
+	o, whole := k.h.order(), vmcore.HasBytes(k.r, k.size, off, end-off)
 	for i := range b.have {
-		b.desc[i] = DecodePageDesc(buf[i*PageDescLen:], o)
+		// One that did not come whole stays zero, which stands for a missing page.
+		if whole || vmcore.HasBytes(k.r, k.size, off+int64(i)*PageDescLen, PageDescLen) {
+			b.desc[i] = DecodePageDesc(buf[i*PageDescLen:], o)
+		}
 	}
 	return b, nil
 }

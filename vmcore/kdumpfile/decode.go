@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -23,6 +24,7 @@ type fileHeader struct {
 	start, end mem.PFN // frames that the descriptors cover
 	vmcoreinfo textInfo
 	eraseinfo  textInfo
+	lacks      []string // what of the notes is not in the file
 }
 
 // textInfo is a text in the file that the sub header names: its offset and length in bytes.
@@ -46,16 +48,6 @@ func decodeHeaders(r io.ReaderAt, size int64) (*fileHeader, error) {
 		return nil, err
 	}
 	return h, h.checkBitmaps(size, binary.ByteOrder(h.order()).Uint32(main[offBitmapBlocks:]))
-}
-
-// Bitmaps returns where the bitmaps of a file of so many bytes begin, the same place twice when there is one only, and how many bytes
-// of each have a meaning: for a caller that does not want to read, or have memory for, bitmaps that are holes. Errors are those of New.
-func Bitmaps(r io.ReaderAt, size int64) (first, second, n int64, err error) {
-	h, err := decodeHeaders(r, size)
-	if err != nil {
-		return 0, 0, 0, err
-	}
-	return h.l.Bitmap1, h.l.Bitmap2, int64((h.MaxPFN + 7) / 8), nil //nolint:gosec // at most 1 << 37
 }
 
 func (h *fileHeader) decodeMain(b []byte, size int64) error {
@@ -185,7 +177,14 @@ func (h *fileHeader) readNotes(r io.ReaderAt, size int64, off, n uint64) error {
 	if n > MaxNotes || off > 1<<62 {
 		return vmcore.Corruptf("size_note", h.l.SubHeader+offNoteSize, "%d bytes of notes at %#x", n, off)
 	}
-	b, err := readRange(r, size, "notes", int64(off), int(n))
+	have := vmcore.BytesFrom(r, size, int64(off), int64(n))
+	switch {
+	case int64(off) > size-int64(n):
+		have = int64(n) // which is refused
+	case have < int64(n):
+		h.lacks = append(h.lacks, fmt.Sprintf("of its notes, %d bytes at offset %d, only %d bytes are there", n, off, have))
+	}
+	b, err := readRange(r, size, "notes", int64(off), int(have))
 	h.Notes, h.l.Notes = b, int64(off)
 	return err
 }
@@ -215,8 +214,8 @@ func (h *fileHeader) checkBitmaps(size int64, blocks uint32) error {
 
 // readRange reads n bytes at off, which must be in the file.
 func readRange(r io.ReaderAt, size int64, what string, off int64, n int) ([]byte, error) {
-	if off < 0 || off > size || int64(n) > size-off {
-		return nil, vmcore.Truncatedf(what, off, "%d bytes are not in a file of %d bytes", n, size)
+	if have := vmcore.BytesFrom(r, size, off, int64(n)); have < int64(n) {
+		return nil, vmcore.Truncatedf(what, off, "of %d bytes %d are there, in a file of %d bytes", n, have, size)
 	}
 	b := make([]byte, n)
 	if err := readFull(r, b, off); err != nil {
@@ -248,26 +247,40 @@ func (h *fileHeader) vmcoreInfo(r io.ReaderAt, size int64) *vmcore.Info {
 		MaxPFN:          h.MaxPFN,
 		Utsname:         h.Utsname,
 		Timestamp:       h.Time,
-		Incomplete:      h.Status&StatusIncomplete != 0,
 		ExcludedVmemmap: h.Status&StatusExcludedVmemmap != 0,
 		PhysBase:        h.PhysBase,
 	}
 	if h.version > Version {
 		i.Warnf("header_version %d is newer than %d", h.version, Version)
 	}
+	if h.Status&StatusIncomplete != 0 {
+		i.Lackf("its header has makedumpfile's mark of an incomplete dump")
+	}
 	if h.split {
-		i.Warnf("one piece of a --split set, with frames %d to %d; those of the other pieces look excluded", h.start, h.end)
+		i.Lackf("it is one piece of a --split set, with pfn %d to %d; those of the other pieces look excluded", h.start, h.end)
+	}
+	for _, lack := range h.lacks {
+		i.Lackf("%s", lack)
 	}
 	h.clampCounts(i)
 	i.NrCPUs, i.CurrentCPU, i.DumpLevel = h.NrCPUs, h.CurrentCPU, h.DumpLevel
 	if err := h.addEraseinfo(r, size); err != nil {
-		i.Warnf("ERASEINFO: %v; what was erased is not known", err)
+		lackOrWarn(i, fmt.Errorf("ERASEINFO: %w; what was erased is not known", err))
 	}
 	if err := h.addVMCOREINFO(r, size); err != nil {
-		i.Warnf("%v", err)
+		lackOrWarn(i, err)
 	}
 	i.AddNotes(h.Notes)
 	return i
+}
+
+// lackOrWarn notes why a text that the sub header names cannot be had. Bytes that are not there are lacking.
+func lackOrWarn(i *vmcore.Info, err error) {
+	if errors.Is(err, vmcore.ErrTruncated) {
+		i.Lackf("%v", err)
+		return
+	}
+	i.Warnf("%v", err)
 }
 
 // clampCounts takes counts that make no sense for unknown ones: they decide nothing, and

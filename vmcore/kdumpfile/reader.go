@@ -1,9 +1,12 @@
 package kdumpfile
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"iter"
+	"slices"
+	"sort"
 	"sync"
 
 	"github.com/corehaul/corehaul/internal/plainfile"
@@ -23,6 +26,7 @@ type Reader struct {
 	ram   []mem.Range
 	rank  *rankIndex // of the 2nd bitmap
 	first uint64     // bits of the 2nd bitmap below the piece of a split set
+	known mem.PFN    // where the 2nd bitmap breaks off: which descriptor belongs to a later page cannot be told
 	front int64      // end of the descriptors: no page data before it
 	shift uint
 
@@ -35,6 +39,7 @@ type Reader struct {
 var (
 	_ vmcore.Image   = (*Reader)(nil)
 	_ vmcore.PageRun = (*Reader)(nil)
+	_ vmcore.Holder  = (*Reader)(nil)
 )
 
 // Open opens the file at path.
@@ -56,8 +61,9 @@ func Open(path string) (*Reader, error) {
 
 // New reads the headers and both bitmaps of a file of so many bytes. Errors match
 // vmcore.ErrUnknownFormat, ErrUnsupported, ErrCorrupt or ErrTruncated; a file that
-// ends after its bitmaps is opened, whatever else is missing. The caller keeps
-// ownership of r, which must stay readable.
+// ends after its bitmaps is opened, whatever else is missing. When r is a vmcore.Sparse, bytes that it
+// does not have are missing, as those beyond the end of a file are; of a bitmap with a hole what
+// comes before the hole is used. The caller keeps ownership of r, which must stay readable.
 func New(r io.ReaderAt, size int64) (*Reader, error) {
 	h, err := decodeHeaders(r, size)
 	if err != nil {
@@ -67,6 +73,7 @@ func New(r io.ReaderAt, size int64) (*Reader, error) {
 	k.raw.New = func() any { b := make([]byte, h.PageSize); return &b }
 	k.pages.init(h.PageSize)
 	k.info = h.vmcoreInfo(r, size)
+	k.findHoles()
 	if err := k.scanRAM(); err != nil {
 		return nil, err
 	}
@@ -75,8 +82,7 @@ func New(r io.ReaderAt, size int64) (*Reader, error) {
 	}
 	k.h.RAM = k.ram
 	if k.front > size {
-		k.info.Incomplete = true
-		k.info.Warnf("the file ends at %#x, within its page descriptors (%#x to %#x)", size, h.l.Descs, k.front)
+		k.info.Lackf("the file ends at %#x, within its page descriptors (%#x to %#x)", size, h.l.Descs, k.front)
 	}
 	return k, nil
 }
@@ -116,24 +122,83 @@ func (k *Reader) Split() (mem.Extent, bool) {
 // enough for a hostile bitmap of alternating bits.
 const maxRanges = 1 << 20
 
+// findHoles looks how much of the bitmaps is there.
+func (k *Reader) findHoles() {
+	n := int64((k.h.MaxPFN + 7) / 8) //nolint:gosec // at most 1 << 37
+	if have := vmcore.BytesFrom(k.r, k.size, k.h.l.Bitmap1, n); have < n {
+		k.info.Lackf("of its 1st bitmap, %d bytes at offset %d, there are %d bytes up to the first gap: RAM without pages is not known behind it", n, k.h.l.Bitmap1, have)
+	}
+	have := vmcore.BytesFrom(k.r, k.size, k.h.l.Bitmap2, n)
+	k.known = min(mem.PFN(have)*8, k.h.MaxPFN) //nolint:gosec // not negative
+	if have < n {
+		k.info.Lackf("of its 2nd bitmap, %d bytes at offset %d, there are %d bytes up to the first gap: which pages it should have from pfn %d on is not known, and none of them counts as missing",
+			n, k.h.l.Bitmap2, have, k.known)
+	}
+}
+
+// scanRAM takes the runs of the 1st bitmap for RAM, and all pages that the file has.
 func (k *Reader) scanRAM() error {
-	for e, err := range k.runs(k.h.l.Bitmap1, nil) {
+	for e, err := range k.runs(k.h.l.Bitmap1, k.h.MaxPFN, nil) {
+		if err == nil {
+			err = k.addRAM(e)
+		}
 		if err != nil {
 			return err
 		}
-		if len(k.ram) == maxRanges {
-			return vmcore.Corruptf("1st bitmap", k.h.l.Bitmap1, "more than %d ranges of memory", maxRanges)
+	}
+	known := k.ram
+	for e, err := range k.runs(k.h.l.Bitmap2, k.known, nil) {
+		if err == nil && !covers(known, k.bytes(e)) {
+			err = k.addRAM(e)
 		}
-		k.ram = append(k.ram, mem.Range{Start: e.Start.Addr(k.shift), End: e.End().Addr(k.shift)})
+		if err != nil {
+			return err
+		}
+	}
+	if len(k.ram) > len(known) {
+		k.info.Warnf("%d runs of pages are in the 2nd bitmap and not, or not wholly, in the 1st; they count as RAM", len(k.ram)-len(known))
+		k.ram = unite(k.ram)
 	}
 	return nil
+}
+
+func (k *Reader) addRAM(e mem.Extent) error {
+	if len(k.ram) == maxRanges {
+		return vmcore.Corruptf("1st bitmap", k.h.l.Bitmap1, "more than %d ranges of memory", maxRanges)
+	}
+	k.ram = append(k.ram, k.bytes(e))
+	return nil
+}
+
+func (k *Reader) bytes(e mem.Extent) mem.Range {
+	return mem.Range{Start: e.Start.Addr(k.shift), End: e.End().Addr(k.shift)}
+}
+
+// covers reports whether one of the sorted ranges has all of r.
+func covers(ranges []mem.Range, r mem.Range) bool {
+	i := sort.Search(len(ranges), func(i int) bool { return ranges[i].End > r.Start })
+	return i < len(ranges) && ranges[i].Start <= r.Start && ranges[i].End >= r.End
+}
+
+// unite sorts ranges and joins those that overlap or touch.
+func unite(ranges []mem.Range) []mem.Range {
+	slices.SortFunc(ranges, func(a, b mem.Range) int { return cmp.Compare(a.Start, b.Start) })
+	out := ranges[:0]
+	for _, r := range ranges {
+		if n := len(out) - 1; n >= 0 && r.Start <= out[n].End {
+			out[n].End = max(out[n].End, r.End)
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
 }
 
 // scanPages builds the rank index of the 2nd bitmap.
 func (k *Reader) scanPages() error {
 	k.rank = newRankIndex(k.h.MaxPFN)
 	var below, upTo uint64
-	err := k.eachBlock(k.h.l.Bitmap2, func(n int64, b *bitBlock) error {
+	err := k.eachBlock(k.h.l.Bitmap2, k.known, func(n int64, b *bitBlock) error {
 		below += b.count(bitsBelow(k.h.start, n))
 		upTo += b.count(bitsBelow(k.h.end, n))
 		k.rank.add(n, b)
@@ -156,12 +221,16 @@ func bitsBelow(pfn mem.PFN, n int64) uint64 {
 }
 
 // eachBlock calls fn for each block of the bitmap at off that has a bit set. Bits
-// from max_mapnr on are not seen.
-func (k *Reader) eachBlock(off int64, fn func(n int64, b *bitBlock) error) error {
+// from limit on are not seen; holes of the file are passed over unread.
+func (k *Reader) eachBlock(off int64, limit mem.PFN, fn func(n int64, b *bitBlock) error) error {
 	const batch = 64
 	buf := make([]byte, batch*bitBlockLen)
-	blocks := int64((k.h.MaxPFN + bitBlockPFN - 1) / bitBlockPFN) //nolint:gosec // below 1 << 26
+	blocks := int64((limit + bitBlockPFN - 1) / bitBlockPFN) //nolint:gosec // below 1 << 26
 	for n := int64(0); n < blocks; n += batch {
+		at, ok := vmcore.NextBytes(k.r, k.size, off+n*bitBlockLen)
+		if n = (at - off) / bitBlockLen; !ok || n >= blocks {
+			return nil
+		}
 		b := buf[:min(batch, blocks-n)*bitBlockLen]
 		if err := readFull(k.r, b, off+n*bitBlockLen); err != nil {
 			return err
@@ -169,7 +238,7 @@ func (k *Reader) eachBlock(off int64, fn func(n int64, b *bitBlock) error) error
 		for i := int64(0); len(b) > 0; i++ {
 			block := (*bitBlock)(b)
 			b = b[bitBlockLen:]
-			block.cut(bitsBelow(k.h.MaxPFN, n+i))
+			block.cut(bitsBelow(limit, n+i))
 			if block.empty() {
 				continue
 			}
@@ -183,16 +252,16 @@ func (k *Reader) eachBlock(off int64, fn func(n int64, b *bitBlock) error) error
 
 var errStop = errors.New("stop")
 
-// runs yields the runs of set bits of the bitmap at off, for which within, when
+// runs yields the runs of set bits below limit of the bitmap at off, for which within, when
 // not nil, gives bounds. A failure comes last.
-func (k *Reader) runs(off int64, within *mem.Extent) iter.Seq2[mem.Extent, error] {
+func (k *Reader) runs(off int64, limit mem.PFN, within *mem.Extent) iter.Seq2[mem.Extent, error] {
 	return func(yield func(mem.Extent, error) bool) {
 		var cur mem.Extent
 		emit := func() bool {
 			e := clip(cur, within)
 			return e.Count == 0 || yield(e, nil)
 		}
-		err := k.eachBlock(off, func(n int64, b *bitBlock) error {
+		err := k.eachBlock(off, limit, func(n int64, b *bitBlock) error {
 			for e := range b.runs(n) {
 				if cur.Count > 0 && cur.End() == e.Start {
 					cur.Count += e.Count
@@ -229,7 +298,51 @@ func clip(e mem.Extent, within *mem.Extent) mem.Extent {
 // Pages yields the runs of the 2nd bitmap, those of the piece for a split set.
 func (k *Reader) Pages() iter.Seq2[mem.Extent, error] {
 	piece, _ := k.Split()
-	return k.runs(k.h.l.Bitmap2, &piece)
+	return k.runs(k.h.l.Bitmap2, k.known, &piece)
+}
+
+// HeldPages implements vmcore.Holder: it reads the descriptors, in order. A page whose descriptor makes no
+// sense is not missing but damaged, and counts as held.
+func (k *Reader) HeldPages() iter.Seq2[mem.Extent, error] {
+	return func(yield func(mem.Extent, error) bool) {
+		num := uint64(0)
+		for run, err := range k.Pages() {
+			held := mem.Extent{Start: run.Start}
+			for ; err == nil && held.End() < run.End(); num++ {
+				var missing bool
+				if missing, err = k.missing(num); err != nil || !missing {
+					held.Count++
+					continue
+				}
+				if held.Count > 0 && !yield(held, nil) {
+					return
+				}
+				held = mem.Extent{Start: held.End() + 1}
+			}
+			if err != nil {
+				yield(mem.Extent{}, err)
+				return
+			}
+			if held.Count > 0 && !yield(held, nil) {
+				return
+			}
+		}
+	}
+}
+
+// missing reports whether the page of descriptor number num is not in the file.
+func (k *Reader) missing(num uint64) (bool, error) {
+	d, err := k.descs.get(k, num)
+	if err == nil {
+		err = k.place(d, k.h.l.DescOffset(num))
+	}
+	switch {
+	case errors.Is(err, vmcore.ErrIncomplete), errors.Is(err, vmcore.ErrTruncated):
+		return true, nil
+	case errors.Is(err, vmcore.ErrCorrupt):
+		return false, nil
+	}
+	return false, err
 }
 
 // Has reports whether the file has a descriptor for frame pfn.
@@ -253,6 +366,9 @@ func (k *Reader) Desc(pfn mem.PFN) (d PageDesc, off int64, err error) {
 	b, err := k.bits.get(k, n)
 	if err != nil {
 		return d, 0, err
+	}
+	if pfn >= k.known && rangesContain(k.ram, pfn.Addr(k.shift)) {
+		return d, 0, vmcore.ErrIncomplete
 	}
 	if !b.has(i) || pfn < k.h.start || pfn >= k.h.end {
 		return d, 0, k.absent(pfn)
@@ -284,6 +400,9 @@ func (k *Reader) place(d PageDesc, off int64) error {
 	}
 	if d.Offset > k.size || int64(d.Size) > k.size-d.Offset {
 		return vmcore.Truncatedf("page_desc", off, "it points at %d bytes at %#x, the file ends at %#x", d.Size, d.Offset, k.size)
+	}
+	if !vmcore.HasBytes(k.r, k.size, d.Offset, int64(d.Size)) {
+		return vmcore.ErrIncomplete
 	}
 	return nil
 }

@@ -193,9 +193,21 @@ func comparePages(t *testing.T, got, want vmcore.Image, all bool) {
 			n++
 		}
 	}
-	if all && (n < 15 || !slices.Equal(mergeAll(extents(t, got)), mergeAll(extents(t, want)))) {
+	if all && (n < 15 || !slices.Equal(mergeAll(extents(t, got)), mergeAll(withoutTails(extents(t, want), want)))) {
 		t.Errorf("pages %v, want %v", extents(t, got), extents(t, want))
 	}
+}
+
+// withoutTails drops the frames that RAM only begins to fill: makedumpfile does when its bitmaps lie in memory.
+func withoutTails(list []mem.Extent, img vmcore.Image) []mem.Extent {
+	for i := range list {
+		for _, r := range img.RAM() {
+			if r.End.PFN(12) == list[i].End()-1 {
+				list[i].Count--
+			}
+		}
+	}
+	return list
 }
 
 func mergeAll(in []mem.Extent) []mem.Extent {

@@ -1,0 +1,98 @@
+package vmcore
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/corehaul/corehaul/mem"
+)
+
+// Holder is an optional power of an Image: it can tell, without reading a page, which pages its file holds.
+type Holder interface {
+	// HeldPages yields the runs of those page frames of Pages whose bytes are all in the file: a frame
+	// whose descriptor or data were never written, or lie beyond the end of the file, is none. It is as
+	// Pages is otherwise. Memory is bounded, page data is not read.
+	HeldPages() iter.Seq2[mem.Extent, error]
+}
+
+// An Account says what a dump file holds of what it should hold. Everything that gives a dump file a state
+// takes it from here.
+type Account struct {
+	Planned uint64 // pages that the file should hold, by its bitmap or program headers
+	Held    uint64 // pages of them whose bytes are all in the file
+	// Excluded pages are RAM that was left out on purpose when the dump was made.
+	Excluded uint64
+	// Lacks says what else the file is known to lack, one line each: see Info.Lacks.
+	Lacks []string
+}
+
+// AccountOf takes the account of an open dump file. It reads descriptors at the most, in order, and no page
+// data. The error is about the medium, or the one of ctx.
+func AccountOf(ctx context.Context, img Image) (*Account, error) {
+	info := img.Info()
+	a := &Account{Lacks: slices.Clone(info.Lacks)}
+	if info.Incomplete && len(a.Lacks) == 0 {
+		a.Lacks = append(a.Lacks, "the file says that it is incomplete")
+	}
+	var err error
+	if a.Planned, err = countPages(ctx, img.Pages()); err != nil {
+		return nil, err
+	}
+	if a.Held, err = countPages(ctx, HeldPages(img)); err != nil {
+		return nil, err
+	}
+	ram, end := uint64(0), mem.PFN(0)
+	for _, r := range img.RAM() {
+		e := r.Pages(info.PageShift())
+		if start := max(e.Start, end); start < e.End() {
+			ram, end = ram+uint64(e.End()-start), e.End()
+		}
+	}
+	a.Excluded = ram - min(ram, a.Planned)
+	return a, nil
+}
+
+// HeldPages yields the runs of page frames that the file of img holds; all of Pages when img cannot tell.
+func HeldPages(img Image) iter.Seq2[mem.Extent, error] {
+	for {
+		if h, ok := img.(Holder); ok {
+			return h.HeldPages()
+		}
+		w, ok := img.(interface{ Unwrap() Image })
+		if !ok {
+			return img.Pages()
+		}
+		img = w.Unwrap()
+	}
+}
+
+func countPages(ctx context.Context, pages iter.Seq2[mem.Extent, error]) (n uint64, err error) {
+	for e, err := range pages {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return 0, err
+		}
+		n += e.Count
+	}
+	return n, nil
+}
+
+// Missing returns how many pages the file should hold and does not. What Lacks tells of is not among them.
+func (a *Account) Missing() uint64 { return a.Planned - min(a.Held, a.Planned) }
+
+// Complete reports whether the file holds all that it should.
+func (a *Account) Complete() bool { return a.Missing() == 0 && len(a.Lacks) == 0 }
+
+// Reason says why the file is not complete, in one line; empty when it is.
+func (a *Account) Reason() string {
+	list := a.Lacks
+	if n := a.Missing(); n > 0 {
+		list = append(slices.Clone(list), fmt.Sprintf("%d of %d pages are not in the file", n, a.Planned))
+	}
+	return strings.Join(list, "; ")
+}

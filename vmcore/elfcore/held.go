@@ -1,0 +1,90 @@
+package elfcore
+
+import (
+	"io"
+	"iter"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+)
+
+// Contradictions tells where PT_LOADs contradict each other, and what was made of it: one line each, the
+// first few. Empty for a file that New opens.
+func (f *File) Contradictions() []string { return f.odd }
+
+// HeldPages implements vmcore.Holder: it compares the PT_LOADs with what the file has.
+func (f *File) HeldPages() iter.Seq2[mem.Extent, error] {
+	return func(yield func(mem.Extent, error) bool) {
+		next, stop := iter.Pull(f.missing())
+		defer stop()
+		gap, more := next()
+		for e, err := range f.Pages() {
+			if err != nil {
+				yield(e, err)
+				return
+			}
+			for e.Count > 0 {
+				for more && gap.End() <= e.Start {
+					gap, more = next()
+				}
+				end := e.End()
+				if more {
+					end = min(end, max(gap.Start, e.Start))
+				}
+				if e.Start < end && !yield(mem.Extent{Start: e.Start, Count: uint64(end - e.Start)}, nil) {
+					return
+				}
+				if more && end < e.End() {
+					end = min(e.End(), gap.End())
+				}
+				e = mem.Extent{Start: end, Count: uint64(e.End() - end)}
+			}
+		}
+	}
+}
+
+// missing yields the frames of which bytes are not in the file, ascending; neighbours may share one.
+func (f *File) missing() iter.Seq[mem.Extent] {
+	return func(yield func(mem.Extent) bool) {
+		for _, r := range f.runs {
+			end := r.off + int64(uint64(r.end-r.start)) //nolint:gosec // bounded by usable
+			for at := r.off; at < end; {
+				at += vmcore.BytesFrom(f.r, f.size, at, end-at)
+				if at >= end {
+					break
+				}
+				stop, ok := vmcore.NextBytes(f.r, f.size, at)
+				if !ok || stop > end {
+					stop = end
+				}
+				lost := mem.Range{Start: r.start + mem.PhysAddr(at-r.off), End: r.start + mem.PhysAddr(stop-r.off)} //nolint:gosec // not negative
+				if !yield(lost.Pages(f.shift)) {
+					return
+				}
+				at = stop
+			}
+		}
+	}
+}
+
+// findHoles notes that not all bytes of the PT_LOADs are there.
+func (f *File) findHoles() {
+	for _, r := range f.runs {
+		n := int64(uint64(r.end - r.start)) //nolint:gosec // bounded by usable
+		if have := vmcore.BytesFrom(f.r, f.size, r.off, n); have < n {
+			f.info.Lackf("of %#x bytes of the PT_LOAD for paddr %v at offset %#x, %#x are there up to the first gap, in a file of %#x bytes", n, r.start, r.off, have, f.size)
+			return // pages say the rest
+		}
+	}
+}
+
+// notesGone reports whether notes are within the file but were never written.
+func (h *header) notesGone(r io.ReaderAt, size int64) bool {
+	for _, s := range h.notes {
+		n := int64(s.Filesz) //nolint:gosec // checked by addPhdr
+		if s.Offset <= size-n && !vmcore.HasBytes(r, size, s.Offset, n) {
+			return true
+		}
+	}
+	return false
+}
