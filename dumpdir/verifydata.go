@@ -105,19 +105,27 @@ func verifyImage(ctx context.Context, r io.ReaderAt, size int64, opts VerifyOpti
 	return readImage(ctx, img, opts, rep)
 }
 
-// readImage reads every page of img. Pages that are missing from an incomplete dump are counted, not
-// found damaged.
+// readImage reads every page that the file of img holds. Pages that it should hold and does not make the
+// dump partial; they are no damage.
 func readImage(ctx context.Context, img vmcore.Image, opts VerifyOptions, rep *Report) error {
 	if opts.MaxFindings == 0 {
 		opts.MaxFindings = defaultFindings
 	}
 	info := img.Info()
-	if info.Incomplete {
-		rep.State = StatePartial
-	}
 	rep.Warnings = append(rep.Warnings, info.Warnings...)
+	account, err := vmcore.AccountOf(ctx, img)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err == nil:
+		rep.account(account)
+	}
 	ir := imageReader{img: img, opts: opts, rep: rep, page: make([]byte, info.PageSize), max: int64(info.MaxPFN)} //nolint:gosec // at most 1 << 52
-	for e, err := range img.Pages() {
+	if err != nil {
+		ir.find(nil, err)
+		return nil
+	}
+	for e, err := range vmcore.HeldPages(img) {
 		if err != nil {
 			ir.find(nil, err)
 			return nil
@@ -132,6 +140,18 @@ func readImage(ctx context.Context, img vmcore.Image, opts VerifyOptions, rep *R
 	return nil
 }
 
+// account tells what the file holds of what it should hold.
+func (r *Report) account(a *vmcore.Account) {
+	r.Progress.Planned = a.Planned
+	if a.Complete() {
+		return
+	}
+	r.State = StatePartial
+	if n := a.Missing(); n > 0 {
+		r.Warnings = append(r.Warnings, fmt.Sprintf("%d of %d pages are not in the file", n, a.Planned))
+	}
+}
+
 type imageReader struct {
 	img  vmcore.Image
 	opts VerifyOptions
@@ -141,13 +161,10 @@ type imageReader struct {
 }
 
 func (r *imageReader) read(pfn mem.PFN) {
-	r.rep.Progress.Planned++
-	switch err := r.img.ReadPage(r.page, pfn); {
-	case err == nil:
-		r.rep.Progress.Present++
-	case errors.Is(err, vmcore.ErrIncomplete):
-	default:
+	if err := r.img.ReadPage(r.page, pfn); err != nil {
 		r.find(&pfn, err)
+	} else {
+		r.rep.Progress.Present++
 	}
 	if r.opts.Progress != nil && pfn%1024 == 0 {
 		r.opts.Progress(int64(pfn)*int64(len(r.page)), r.max*int64(len(r.page))) //nolint:gosec // far below 1 << 63

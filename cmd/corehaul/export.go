@@ -8,11 +8,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
-	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/elfcore"
@@ -43,8 +43,9 @@ func newExport(a *app) *cobra.Command {
 of one. Without --compress the pages of a kdump-compressed dump keep theirs; zlib
 is what every build of crash can read. The output is written under a temporary
 name and renamed when it is whole. ELF and flattened may go to a pipe (-o -).
-Exit code 3: some pages could not be read and are missing in the output; 5: some pages
-of a stored dump are not what its sender sent: they are named, and missing in the output.`,
+Exit code 3: the dump is partial, or some pages could not be read and are missing
+in the output; 5: some pages of a stored dump are not what its sender sent: they are
+named, and missing in the output.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(a.stdio.Out); err != nil {
 				return err
@@ -89,51 +90,83 @@ func (a *app) export(ctx context.Context, t *target, f exportFlags) (err error) 
 		return err
 	}
 	defer func() { _ = m.Close() }() // only read
-	img, path, left, err := m.forExport(ctx, f)
+	src, err := m.forExport(ctx, f)
 	if err != nil {
 		return err
 	}
-	lost, err := a.writeExport(ctx, img, path, f)
+	lost, err := a.writeExport(ctx, src, f)
 	places := a.tellDamage(m)
 	if err != nil {
 		return damaged(err)
 	}
-	if lost += left; places > 0 {
-		return cli.VerifyFailed(fmt.Errorf("%s: damaged in %d place(s), which are named above; %d pages are left out", t.name(), places, lost))
+	if places > 0 {
+		return cli.VerifyFailed(fmt.Errorf("%s: damaged in %d place(s), which are named above; %d pages are left out", t.name(), places, lost+src.left))
 	}
-	if lost > 0 {
-		return cli.Partial(fmt.Errorf("%s: %d pages could not be read and are missing", t.name(), lost))
-	}
-	return nil
+	return exportState(t.name(), src, lost)
 }
 
-// forExport returns what is to be written of a memory: all of it, or for a format that has no mark for missing pages what can be
-// read of it, with the number of the pages that are left out. path is the file to copy where that is as good, and empty when it is
-// that of a stored dump and has changed since the seal.
-func (m *memory) forExport(ctx context.Context, f exportFlags) (img vmcore.Image, path string, left uint64, err error) {
-	if m.stored == nil {
-		return m.Image, m.path, 0, nil
+// exportSource is the memory that is to be written.
+type exportSource struct {
+	vmcore.Image
+	// path is the file to copy where that is as good; empty when it is that of a stored dump and has changed since the seal.
+	path string
+	has  *vmcore.Account // what the file holds of what it should
+	left uint64          // pages of it that Image leaves out because they cannot be read
+}
+
+// Unwrap returns the image that reads the file.
+func (s exportSource) Unwrap() vmcore.Image { return s.Image }
+
+// forExport returns what is to be written of a memory: all of it, or for a format that lays its pages out before it has read them
+// what can be read of it.
+func (m *memory) forExport(ctx context.Context, f exportFlags) (src exportSource, err error) {
+	src = exportSource{Image: m.Image, path: m.path}
+	if m.stored != nil {
+		if src.path, err = m.pathToCopy(ctx, f); err != nil {
+			return src, err
+		}
 	}
-	if f.compress == "" && !m.Info().Incomplete {
-		whole, err := m.dump.Intact(ctx)
+	if f.format == formatELF && (m.stored == nil || src.path == "") {
+		rest, err := vmcore.OnlyReadable(ctx, m.Image)
 		if err != nil {
-			return nil, "", 0, err
+			return src, err
 		}
-		if whole {
-			return m.Image, m.path, 0, nil
-		}
+		src.Image, src.left = rest, rest.LostPages()
 	}
-	if f.format != formatELF {
-		return m.Image, "", 0, nil
+	if src.has, err = vmcore.AccountOf(ctx, m.Image); err != nil {
+		err = fmt.Errorf("%s: %w", m.path, err)
 	}
-	rest, err := m.stored.Readable(ctx)
-	if err != nil {
-		return nil, "", 0, err
-	}
-	return rest, "", rest.LostPages(), nil
+	return src, err
 }
 
-func (a *app) writeExport(ctx context.Context, img vmcore.Image, path string, f exportFlags) (lost uint64, err error) {
+// pathToCopy returns the file of a stored dump when it can be taken as it is: the SHA-256 of its seal is that of the file.
+func (m *memory) pathToCopy(ctx context.Context, f exportFlags) (string, error) {
+	if f.compress != "" || m.Info().Incomplete {
+		return "", nil
+	}
+	whole, err := m.dump.Intact(ctx)
+	if err != nil || !whole {
+		return "", err
+	}
+	return m.path, nil
+}
+
+// exportState tells whether all that the dump called name should hold was written; lost pages could not be read.
+func exportState(name string, src exportSource, lost uint64) error {
+	var why []string
+	if !src.has.Complete() {
+		why = append(why, src.has.Reason())
+	}
+	if lost += src.left; lost > 0 {
+		why = append(why, fmt.Sprintf("%d pages could not be read and are missing", lost))
+	}
+	if len(why) == 0 {
+		return nil
+	}
+	return cli.Partial(fmt.Errorf("%s: partial: %s", name, strings.Join(why, "; ")))
+}
+
+func (a *app) writeExport(ctx context.Context, img exportSource, f exportFlags) (lost uint64, err error) {
 	switch f.format {
 	case formatELF:
 		err = a.stream(f.output, func(w io.Writer) error {
@@ -142,20 +175,18 @@ func (a *app) writeExport(ctx context.Context, img vmcore.Image, path string, f 
 		})
 		return lost, err
 	case formatFlattened:
-		return a.exportFlattened(ctx, img, path, f)
+		return a.exportFlattened(ctx, img, f)
 	}
 	return lost, toFile(f.output, func(out *os.File) error {
-		lost, err = exportKdump(ctx, out, img, path, f.compress)
+		lost, err = exportKdump(ctx, out, img, f.compress)
 		return err
 	})
 }
 
-func exportELF(ctx context.Context, w io.Writer, img vmcore.Image) (lost uint64, err error) {
+func exportELF(ctx context.Context, w io.Writer, img exportSource) (lost uint64, err error) {
 	buffered := bufio.NewWriterSize(w, 1<<20)
 	opt := elfOptions(img)
-	if r, ok := img.(*dumpdir.Readable); ok {
-		opt.Lost = r.Lost
-	}
+	opt.Incomplete = !img.has.Complete() || img.left > 0
 	stats, err := elfcore.Write(ctx, buffered, img, opt)
 	if err == nil {
 		err = buffered.Flush()
@@ -165,15 +196,15 @@ func exportELF(ctx context.Context, w io.Writer, img vmcore.Image) (lost uint64,
 
 // exportFlattened wraps a kdump-compressed file, which has to be made first when the
 // dump is not one that can be taken as it is.
-func (a *app) exportFlattened(ctx context.Context, img vmcore.Image, path string, f exportFlags) (lost uint64, err error) {
-	src := path
-	if !asItIs(img, path, f.compress) {
+func (a *app) exportFlattened(ctx context.Context, img exportSource, f exportFlags) (lost uint64, err error) {
+	src := img.path
+	if !asItIs(img, f.compress) {
 		tmp, err := plainfile.CreatePending(tempName(f.output))
 		if err != nil {
 			return 0, err
 		}
 		defer tmp.Abort() // only read by flatten
-		if lost, err = exportKdump(ctx, tmp.File, img, path, f.compress); err != nil {
+		if lost, err = exportKdump(ctx, tmp.File, img, f.compress); err != nil {
 			return lost, err
 		}
 		src = tmp.Path()

@@ -18,18 +18,17 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// asItIs reports whether the file of img, at path unless that is empty, can be taken as it is: a whole
+// asItIs reports whether the file of img can be taken as it is: a whole
 // kdump-compressed file of which no other compressor is asked for.
-func asItIs(img vmcore.Image, path, compress string) bool {
-	info := img.Info()
-	return path != "" && compress == "" && info.Format == vmcore.FormatKdump && !info.Incomplete
+func asItIs(img exportSource, compress string) bool {
+	return img.path != "" && compress == "" && img.Info().Format == vmcore.FormatKdump && img.has.Complete()
 }
 
-// exportKdump writes img, which was opened from path, to out as a kdump-compressed
+// exportKdump writes img to out as a kdump-compressed
 // file. Pages that cannot be read are counted and left out.
-func exportKdump(ctx context.Context, out *os.File, img vmcore.Image, path, compress string) (lost uint64, err error) {
-	if asItIs(img, path, compress) {
-		in, err := plainfile.Open(path)
+func exportKdump(ctx context.Context, out *os.File, img exportSource, compress string) (lost uint64, err error) {
+	if asItIs(img, compress) {
+		in, err := plainfile.Open(img.path)
 		if err != nil {
 			return 0, err
 		}
@@ -74,7 +73,7 @@ func headerOf(img vmcore.Image, codec kdumpfile.Codec) *kdumpfile.Header {
 
 // recoder writes the pages of an image again.
 type recoder struct {
-	img   vmcore.Image
+	img   exportSource
 	out   *os.File
 	codec kdumpfile.Codec
 	size  int // of a page
@@ -112,16 +111,16 @@ func (r *recoder) run(ctx context.Context, header *kdumpfile.Header) (lost uint6
 	if err := errors.Join(pagesErr, r.write(group)); err != nil {
 		return r.lost, err
 	}
-	if r.img.Info().Incomplete || r.w.Missing() > 0 {
+	if !r.img.has.Complete() || r.w.Missing() > 0 {
 		return r.lost, r.w.SealPartial()
 	}
 	return r.lost, r.w.SealComplete()
 }
 
-// pages yields the pages of the image; *err is set when that breaks off.
+// pages yields the pages that the file of the image holds; *err is set when that breaks off.
 func (r *recoder) pages(err *error) iter.Seq[mem.Extent] {
 	return func(yield func(mem.Extent) bool) {
-		for e, pageErr := range r.img.Pages() {
+		for e, pageErr := range vmcore.HeldPages(r.img) {
 			if pageErr != nil {
 				*err = pageErr
 				return

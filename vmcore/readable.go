@@ -1,4 +1,4 @@
-package dumpdir
+package vmcore
 
 import (
 	"context"
@@ -6,44 +6,38 @@ import (
 	"iter"
 
 	"github.com/corehaul/corehaul/mem"
-	"github.com/corehaul/corehaul/vmcore"
 )
 
 // Readable is an Image that knows which pages cannot be read: it does not hold them.
 type Readable struct {
-	*Image
-	info vmcore.Info
+	Image
 	lost []mem.Extent // ascending, no two touch
 }
 
-// Readable reads all pages once and returns the image that does not hold those that cannot be read: for a format that lays its pages out
-// before it has read them, and has no mark for one that is missing.
-func (im *Image) Readable(ctx context.Context) (rest *Readable, err error) {
-	r := &Readable{Image: im, info: *im.Info()}
-	page := make([]byte, im.Info().PageSize)
-	for e, err := range im.Pages() {
+// OnlyReadable reads the pages that img holds once and returns it without those that cannot be read: for a format that lays its
+// pages out before it has read them, and has no mark for one that is missing. Errors are those of the medium and of ctx.
+func OnlyReadable(ctx context.Context, img Image) (*Readable, error) {
+	r := &Readable{Image: img}
+	page := make([]byte, img.Info().PageSize)
+	for e, err := range HeldPages(img) {
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err != nil {
 			return nil, err
 		}
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
 		for pfn := e.Start; pfn < e.End(); pfn++ {
-			switch err := im.ReadPage(page, pfn); {
+			switch err := img.ReadPage(page, pfn); {
 			case err == nil:
-			case errors.Is(err, vmcore.ErrCorrupt), errors.Is(err, vmcore.ErrTruncated), errors.Is(err, vmcore.ErrIncomplete):
+			case errors.Is(err, ErrCorrupt), errors.Is(err, ErrTruncated), errors.Is(err, ErrIncomplete):
 				r.leaveOut(pfn)
 			default:
 				return nil, err
 			}
 		}
 	}
-	r.info.Incomplete = r.info.Incomplete || len(r.lost) > 0
 	return r, nil
 }
-
-// Info implements vmcore.Image.
-func (r *Readable) Info() *vmcore.Info { return &r.info }
 
 // LostPages returns how many pages are left out.
 func (r *Readable) LostPages() (n uint64) {
@@ -62,11 +56,11 @@ func (r *Readable) leaveOut(pfn mem.PFN) {
 	r.lost = append(r.lost, mem.Extent{Start: pfn, Count: 1})
 }
 
-// HeldPages implements vmcore.Holder.
+// HeldPages implements Holder.
 func (r *Readable) HeldPages() iter.Seq2[mem.Extent, error] {
 	return func(yield func(mem.Extent, error) bool) {
 		lost := r.lost
-		for e, err := range r.Image.Pages() {
+		for e, err := range HeldPages(r.Image) {
 			for err == nil && len(lost) > 0 && lost[0].Start < e.End() {
 				gap := lost[0]
 				lost = lost[1:]
