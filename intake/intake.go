@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -128,6 +129,15 @@ func Ack(done []dumpdir.SeqRange, write func(*protocol.Ack) error) error {
 	return write(&protocol.Ack{Durable: set})
 }
 
+// Seal makes the dump final after FINISH. A dump is what its pages make it, with one exception: a sender that could read
+// all pages of its plan and yet says unreadable knows that the file it read lacks more than that, and the dump is partial.
+func Seal(ctx context.Context, w *dumpdir.Writer, f *protocol.Finish, reason string) (dumpdir.Result, error) {
+	if f.Reason == protocol.ReasonUnreadable && f.LostPages == 0 {
+		return w.SealPartial(ctx, reason)
+	}
+	return w.Seal(ctx, reason)
+}
+
 // Reason is why pages are missing after FINISH, should any be.
 func Reason(f *protocol.Finish) string {
 	reason := map[protocol.Reason]string{
@@ -138,8 +148,11 @@ func Reason(f *protocol.Finish) string {
 		protocol.ReasonUnreadable: "pages could not be read",
 		protocol.ReasonCancelled:  "the sender was told to stop",
 	}[f.Reason]
-	if reason == "" {
+	switch {
+	case reason == "":
 		reason = "the sender stopped"
+	case f.Reason == protocol.ReasonUnreadable && f.LostPages == 0:
+		reason = "the file that was sent is not whole"
 	}
 	if f.Text != "" {
 		reason += ": " + f.Text

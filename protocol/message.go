@@ -234,7 +234,8 @@ const (
 	ReasonLogOnly Reason = "log-only"
 	// ReasonDeadline: the sender's time is up.
 	ReasonDeadline Reason = "deadline"
-	// ReasonUnreadable: some pages could not be read; all others were sent.
+	// ReasonUnreadable: some pages could not be read, all others were sent; when none of the plan is lost, the file that was
+	// read is known to lack more than that, and the dump is partial.
 	ReasonUnreadable Reason = "unreadable"
 	// ReasonCancelled: the sender was told to stop.
 	ReasonCancelled Reason = "cancelled"

@@ -296,7 +296,7 @@ func (ss *session) finish(ctx context.Context, finish *protocol.Finish) error {
 	if asked := ss.asked(); asked != "" && (finish.Reason == protocol.ReasonEssential || finish.Reason == protocol.ReasonLogOnly) {
 		reason += ": " + asked
 	}
-	if err := ss.seal(ctx, reason); err != nil {
+	if err := ss.seal(ctx, finish, reason); err != nil {
 		return err
 	}
 	return ss.sendSealed("")
@@ -311,11 +311,11 @@ func (ss *session) asked() string {
 }
 
 // seal makes the dump final. Reading it back may take long, and the sender hears from us meanwhile.
-func (ss *session) seal(ctx context.Context, reason string) error {
+func (ss *session) seal(ctx context.Context, finish *protocol.Finish, reason string) error {
 	ss.view.enter(stateSealing)
 	_, again := ss.w.Result()
 	return ss.busy(ctx, "the dump is sealed", func() error {
-		res, err := ss.w.Seal(ctx, reason)
+		res, err := intake.Seal(ctx, ss.w, finish, reason)
 		if err != nil {
 			return err
 		}
@@ -348,7 +348,8 @@ func (ss *session) decline(ctx context.Context, v *verdict) error {
 		}
 		return ss.finish(ctx, finish)
 	}
-	if err := ss.seal(ctx, intake.Reason(&protocol.Finish{Reason: protocol.ReasonLogOnly})+": "+v.reason); err != nil {
+	finish := &protocol.Finish{Reason: protocol.ReasonLogOnly}
+	if err := ss.seal(ctx, finish, intake.Reason(finish)+": "+v.reason); err != nil {
 		return err
 	}
 	if v.action == ActionLog {

@@ -59,6 +59,8 @@ func (r *Result) why() string {
 	switch {
 	case r.Lost > 0:
 		return fmt.Sprintf("%d pages unreadable", r.Lost)
+	case r.Reason == protocol.ReasonUnreadable:
+		return "the dump file is not whole"
 	case r.Reason == protocol.ReasonEssential:
 		return "the receiver wanted the essential part" + because(r.DeclinedWhy)
 	case r.Reason == "":

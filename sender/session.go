@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -376,8 +377,9 @@ func usable(ladder []protocol.Encoding, accepted protocol.Encodings) []protocol.
 // is there is to be sealed.
 func (s *session) finish(ctx context.Context) (*protocol.Sealed, error) {
 	lost := s.tally.Progress().Lost
-	if s.reason == protocol.ReasonComplete && lost > 0 {
-		s.reason, s.text = protocol.ReasonUnreadable, s.tally.lostText()
+	// All that was planned may have been sent and yet not be all that the file should hold.
+	if lacks := s.src.account.Reason(); s.reason == protocol.ReasonComplete && (lost > 0 || lacks != "") {
+		s.reason, s.text = protocol.ReasonUnreadable, strings.Trim(lacks+"; "+s.tally.lostText(), "; ")
 	}
 	s.tally.setState("sealing")
 	// SEALED that came of itself is waiting already.

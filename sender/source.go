@@ -25,6 +25,7 @@ type Source struct {
 	kernel   *kernel.Kernel // nil when the kernel could not be understood
 	pages    pageWalker     // nil when pages cannot be told apart
 	warnings []string
+	account  *vmcore.Account
 	logPages func() []mem.Extent  // see findLogPages
 	log      *printk.TitleScanner // has seen the whole log; nil before WriteLog
 }
@@ -49,7 +50,7 @@ func Open(path string) (*Source, error) {
 }
 
 // NewSource prepares an open dump, which from then on belongs to the Source. It fails
-// only for dumps that no receiver could store.
+// only for dumps that no receiver could store, and for files whose descriptors cannot be read.
 func NewSource(image vmcore.Image) (*Source, error) {
 	file := &observed{Image: image}
 	s := &Source{image: file, info: image.Info()}
@@ -62,8 +63,12 @@ func NewSource(image vmcore.Image) (*Source, error) {
 		return nil, fmt.Errorf("max_mapnr %d is not between 1 and %d: %w", s.info.MaxPFN, uint64(protocol.MaxPFN), errors.ErrUnsupported)
 	}
 	s.warnings = append(s.warnings, s.info.Warnings...)
-	if s.info.Incomplete {
-		s.warn("the dump file is itself incomplete: pages are missing in it")
+	var err error
+	if s.account, err = vmcore.AccountOf(context.Background(), image); err != nil {
+		return nil, err
+	}
+	if !s.account.Complete() {
+		s.warn("the dump file is itself incomplete: %s", s.account.Reason())
 	}
 	s.understand()
 	return s, nil
@@ -101,6 +106,9 @@ func (s *Source) Close() error { return s.image.Close() }
 
 // Info returns what the dump file says of itself.
 func (s *Source) Info() *vmcore.Info { return s.info }
+
+// Account returns what the dump file holds of what it should hold.
+func (s *Source) Account() *vmcore.Account { return s.account }
 
 // Warnings returns what is not as it should be, one line each.
 func (s *Source) Warnings() []string { return s.warnings }

@@ -246,7 +246,7 @@ func (s *session) unlessDamaged(meta dumpdir.Meta, w *dumpdir.Writer, err error)
 func (s *session) seal(ctx context.Context, finish *protocol.Finish) error {
 	var res dumpdir.Result
 	err := s.busy(ctx, "the dump is sealed", func() (err error) {
-		res, err = s.w.Seal(ctx, intake.Reason(finish))
+		res, err = intake.Seal(ctx, s.w, finish, intake.Reason(finish))
 		return err
 	})
 	if err != nil {
