@@ -45,6 +45,9 @@ func (j *job) pagesOf(ctx context.Context, s *source, w *dumpdir.Writer) (*impor
 	return im, err
 }
 
+// errOtherPlan is why a copy cannot go on: it was begun by a version of this program that counted the pages in another way.
+var errOtherPlan = fmt.Errorf("%w: the staged dump does not have the pages with which its import was begun", dumpdir.ErrBadPlan)
+
 // plan stores the plan, unless it is there.
 func (im *importer) plan() error {
 	end, err := im.s.walkPlan(func(mem.Extent) error { return im.ctx.Err() })
@@ -53,7 +56,7 @@ func (im *importer) plan() error {
 	}
 	if old, ok := im.w.Plan(); ok {
 		if old.Hash != end.Hash || old.Pages != end.Pages || old.Chunks != end.Chunks {
-			return fmt.Errorf("%w: the staged dump is not the one whose import was begun", dumpdir.ErrBadPlan)
+			return errOtherPlan
 		}
 		return nil
 	}

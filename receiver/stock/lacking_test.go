@@ -2,6 +2,7 @@ package stock
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
 
@@ -96,5 +98,43 @@ func TestContradictoryELF(t *testing.T) {
 				t.Errorf("kept %d bytes, %v", len(kept), err)
 			}
 		})
+	}
+}
+
+// TestOtherPlanBegun finds a copy that was begun with another plan, as an older version of this program may have left it. The
+// dump is sealed as it is, and the client's file is kept: neither is lost, and the work ends.
+func TestOtherPlanBegun(t *testing.T) {
+	_, b := sample(t, "vmcore-6.1-x86_64-tiny.elf")
+	s := open(t, t.TempDir())
+	if err := put(t, treeOf(t, s, "n1"), "/vmcore", b, 1000).Close(); err != nil {
+		t.Fatal(err)
+	}
+	due := s.due()
+	if len(due) != 1 {
+		t.Fatalf("%d directories have work", len(due))
+	}
+	j := due[0]
+	err := errors.Join(j.begin(), j.with(t.Context(), func(w *dumpdir.Writer) error {
+		src, err := j.h.openSource(t.Context(), j.dir.Dump.Image, s.cfg.Codec)
+		if err != nil {
+			return err
+		}
+		plan, err := w.StartPlan(src.facts(s.cfg.Codec))
+		if err != nil {
+			return err
+		}
+		return errors.Join(plan.Add(mem.Extent{Start: 1, Count: 1}), plan.Finish(dumpdir.PlanEnd{Pages: 1, Chunks: 1, Hash: 7}), src.Close())
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.jobs.release(j.dir, false)
+	settle(t, s)
+	e := only(t, s)
+	if m := e.Manifest; m.State != dumpdir.StatePartial || !strings.Contains(m.Reason, "files/vmcore") {
+		t.Errorf("%s: %s", m.State, m.Reason)
+	}
+	if kept, err := os.ReadFile(filepath.Join(e.Path, dumpdir.KeptDirName, "vmcore")); err != nil || !bytes.Equal(kept, b) {
+		t.Errorf("kept %d bytes, %v", len(kept), err)
 	}
 }

@@ -227,24 +227,37 @@ func (j *job) importInto(ctx context.Context, f *fileState, w *dumpdir.Writer) (
 		if _, planned := w.Plan(); !planned {
 			return j.unreadable(ctx, f, w, err)
 		}
+		if errors.Is(err, errOtherPlan) {
+			return j.otherPlan(ctx, f, w)
+		}
 		return dumpdir.Result{}, err
 	}
 	lack := im.lacks()
 	if lack == "" {
 		return w.Seal(ctx, "")
 	}
-	kept, err := j.keepUndecided(ctx, s, f, w)
+	if len(s.odd) > 0 {
+		kept, err := j.keepOriginal(ctx, f, w)
+		if err != nil {
+			return dumpdir.Result{}, err
+		}
+		lack += kept
+	}
+	return w.SealPartial(ctx, lack)
+}
+
+// otherPlan seals what was copied of a dump whose pages another version of this program counted in another way.
+func (j *job) otherPlan(ctx context.Context, f *fileState, w *dumpdir.Writer) (dumpdir.Result, error) {
+	kept, err := j.keepOriginal(ctx, f, w)
 	if err != nil {
 		return dumpdir.Result{}, err
 	}
-	return w.SealPartial(ctx, lack+kept)
+	return w.SealPartial(ctx, errOtherPlan.Error()+kept)
 }
 
-// keepUndecided keeps the client's file when the dump out of it may not be what was meant, and says where it is, or why not.
-func (j *job) keepUndecided(ctx context.Context, s *source, f *fileState, w *dumpdir.Writer) (string, error) {
-	if len(s.odd) == 0 {
-		return "", nil
-	}
+// keepOriginal keeps the client's file when the dump out of it may not be what was meant, and says where it is, or why it is
+// not kept.
+func (j *job) keepOriginal(ctx context.Context, f *fileState, w *dumpdir.Writer) (string, error) {
 	name, err := j.keepImage(ctx, f, w)
 	switch {
 	case errors.Is(err, syscall.ENOSPC):

@@ -78,6 +78,9 @@ func New(r io.ReaderAt, size int64) (vmcore.Image, error) {
 	if magic, err = sniff(flat); err != nil {
 		return nil, err
 	}
+	if flat.Size() > 0 && !vmcore.HasBytes(flat, flat.Size(), 0, int64(len(magic))) {
+		return nil, vmcore.Truncatedf("file inside the flattened one", 0, "no record brought its first bytes")
+	}
 	img, err := plain(flat, flat.Size(), magic)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/corehaul/corehaul/mem"
@@ -41,10 +42,13 @@ func decodeHeaders(r io.ReaderAt, size int64) (*fileHeader, error) {
 		return nil, err
 	}
 	sub, err := readRange(r, size, "sub header", h.l.SubHeader, subHeaderLen)
-	if err != nil {
-		return nil, err
+	switch {
+	case errors.Is(err, vmcore.ErrTruncated) && h.l.Bitmap1 < size:
+		err = h.withoutSub(r, size)
+	case err == nil:
+		err = h.decodeSub(r, size, sub)
 	}
-	if err := h.decodeSub(r, size, sub); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return h, h.checkBitmaps(size, binary.ByteOrder(h.order()).Uint32(main[offBitmapBlocks:]))
@@ -151,6 +155,20 @@ func (h *fileHeader) decodeSub(r io.ReaderAt, size int64, b []byte) error {
 		return nil
 	}
 	return h.readNotes(r, size, o.Uint64(b[offNoteOff:]), o.Uint64(b[offNoteSize:]))
+}
+
+// withoutSub makes do without a sub header that no record of a flattened file brought: the main header has max_mapnr too, and
+// notes lie where makedumpfile writes them, behind the sub header.
+func (h *fileHeader) withoutSub(r io.ReaderAt, size int64) error {
+	at := h.l.SubHeader
+	if h.MaxPFN == 0 || h.MaxPFN == math.MaxUint32 { // there, it is cut to 32 bits
+		return vmcore.Truncatedf("sub header", at, "it is not there, and max_mapnr of the main header is %d", h.MaxPFN)
+	}
+	h.lacks = append(h.lacks, fmt.Sprintf("its sub header, %d bytes at offset %d, is not there: phys_base and dump level are not known", subHeaderLen, at))
+	h.version, h.DumpLevel = 0, -1
+	h.start, h.end = 0, h.MaxPFN
+	at += subHeaderLen
+	return h.readNotes(r, size, uint64(at), uint64(vmcore.BytesFrom(r, size, at, h.l.Bitmap1-at))) //nolint:gosec // not negative
 }
 
 func (h *fileHeader) decodeSplit(b []byte) error {

@@ -37,6 +37,8 @@ func LackingFiles(tb testing.TB) []Lacking {
 		{"an ELF core with the mark", change(elf, func(b []byte) { le.PutUint32(b[48:], 1) }), 0, "mark of an incomplete dump"},
 		{"a big-endian ELF core that ends early", big[:len(big)-3*4096], 3, "3 of 4 pages"},
 		{"a flattened file without its end marker", flat[:len(flat)-16], 0, "before its end marker"},
+		{"a flattened file without its sub header", WithoutRecord(flat, 2), 0, "its sub header"},
+		{"a flattened file without its notes", WithoutRecord(flat, 1), 0, "of its notes"},
 		{"a flattened file without page data", WithoutRecord(Flatten(raw, 512), -1), 1, "are not in the file"},
 		{"a flattened ELF core without page data", WithoutRecord(Flatten(elf, 512), -1), 1, "are not in the file"},
 	}
