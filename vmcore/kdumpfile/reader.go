@@ -1,12 +1,9 @@
 package kdumpfile
 
 import (
-	"cmp"
 	"errors"
 	"io"
 	"iter"
-	"slices"
-	"sort"
 	"sync"
 
 	"github.com/corehaul/corehaul/internal/plainfile"
@@ -118,82 +115,6 @@ func (k *Reader) Split() (mem.Extent, bool) {
 	return mem.Extent{Start: k.h.start, Count: uint64(k.h.end - k.h.start)}, k.h.split
 }
 
-// maxRanges bounds the RAM ranges that are kept: far above any memory map, low
-// enough for a hostile bitmap of alternating bits.
-const maxRanges = 1 << 20
-
-// findHoles looks how much of the bitmaps is there.
-func (k *Reader) findHoles() {
-	n := int64((k.h.MaxPFN + 7) / 8) //nolint:gosec // at most 1 << 37
-	if have := vmcore.BytesFrom(k.r, k.size, k.h.l.Bitmap1, n); have < n {
-		k.info.Lackf("of its 1st bitmap, %d bytes at offset %d, there are %d bytes up to the first gap: RAM without pages is not known behind it", n, k.h.l.Bitmap1, have)
-	}
-	have := vmcore.BytesFrom(k.r, k.size, k.h.l.Bitmap2, n)
-	k.known = min(mem.PFN(have)*8, k.h.MaxPFN) //nolint:gosec // not negative
-	if have < n {
-		k.info.Lackf("of its 2nd bitmap, %d bytes at offset %d, there are %d bytes up to the first gap: which pages it should have from pfn %d on is not known, and none of them counts as missing",
-			n, k.h.l.Bitmap2, have, k.known)
-	}
-}
-
-// scanRAM takes the runs of the 1st bitmap for RAM, and all pages that the file has.
-func (k *Reader) scanRAM() error {
-	for e, err := range k.runs(k.h.l.Bitmap1, k.h.MaxPFN, nil) {
-		if err == nil {
-			err = k.addRAM(e)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	known := k.ram
-	for e, err := range k.runs(k.h.l.Bitmap2, k.known, nil) {
-		if err == nil && !covers(known, k.bytes(e)) {
-			err = k.addRAM(e)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if len(k.ram) > len(known) {
-		k.info.Warnf("%d runs of pages are in the 2nd bitmap and not, or not wholly, in the 1st; they count as RAM", len(k.ram)-len(known))
-		k.ram = unite(k.ram)
-	}
-	return nil
-}
-
-func (k *Reader) addRAM(e mem.Extent) error {
-	if len(k.ram) == maxRanges {
-		return vmcore.Corruptf("1st bitmap", k.h.l.Bitmap1, "more than %d ranges of memory", maxRanges)
-	}
-	k.ram = append(k.ram, k.bytes(e))
-	return nil
-}
-
-func (k *Reader) bytes(e mem.Extent) mem.Range {
-	return mem.Range{Start: e.Start.Addr(k.shift), End: e.End().Addr(k.shift)}
-}
-
-// covers reports whether one of the sorted ranges has all of r.
-func covers(ranges []mem.Range, r mem.Range) bool {
-	i := sort.Search(len(ranges), func(i int) bool { return ranges[i].End > r.Start })
-	return i < len(ranges) && ranges[i].Start <= r.Start && ranges[i].End >= r.End
-}
-
-// unite sorts ranges and joins those that overlap or touch.
-func unite(ranges []mem.Range) []mem.Range {
-	slices.SortFunc(ranges, func(a, b mem.Range) int { return cmp.Compare(a.Start, b.Start) })
-	out := ranges[:0]
-	for _, r := range ranges {
-		if n := len(out) - 1; n >= 0 && r.Start <= out[n].End {
-			out[n].End = max(out[n].End, r.End)
-			continue
-		}
-		out = append(out, r)
-	}
-	return out
-}
-
 // scanPages builds the rank index of the 2nd bitmap.
 func (k *Reader) scanPages() error {
 	k.rank = newRankIndex(k.h.MaxPFN)
@@ -299,50 +220,6 @@ func clip(e mem.Extent, within *mem.Extent) mem.Extent {
 func (k *Reader) Pages() iter.Seq2[mem.Extent, error] {
 	piece, _ := k.Split()
 	return k.runs(k.h.l.Bitmap2, k.known, &piece)
-}
-
-// HeldPages implements vmcore.Holder: it reads the descriptors, in order. A page whose descriptor makes no
-// sense is not missing but damaged, and counts as held.
-func (k *Reader) HeldPages() iter.Seq2[mem.Extent, error] {
-	return func(yield func(mem.Extent, error) bool) {
-		num := uint64(0)
-		for run, err := range k.Pages() {
-			held := mem.Extent{Start: run.Start}
-			for ; err == nil && held.End() < run.End(); num++ {
-				var missing bool
-				if missing, err = k.missing(num); err != nil || !missing {
-					held.Count++
-					continue
-				}
-				if held.Count > 0 && !yield(held, nil) {
-					return
-				}
-				held = mem.Extent{Start: held.End() + 1}
-			}
-			if err != nil {
-				yield(mem.Extent{}, err)
-				return
-			}
-			if held.Count > 0 && !yield(held, nil) {
-				return
-			}
-		}
-	}
-}
-
-// missing reports whether the page of descriptor number num is not in the file.
-func (k *Reader) missing(num uint64) (bool, error) {
-	d, err := k.descs.get(k, num)
-	if err == nil {
-		err = k.place(d, k.h.l.DescOffset(num))
-	}
-	switch {
-	case errors.Is(err, vmcore.ErrIncomplete), errors.Is(err, vmcore.ErrTruncated):
-		return true, nil
-	case errors.Is(err, vmcore.ErrCorrupt):
-		return false, nil
-	}
-	return false, err
 }
 
 // Has reports whether the file has a descriptor for frame pfn.
