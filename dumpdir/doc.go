@@ -15,6 +15,9 @@
 // be. Order makes it durable: page data is fsynced before the journal records that
 // name it are written, and those are fsynced before Commit returns.
 //
+// Whoever reads pages of a stored dump does so through Image, which compares them with the journal. A dump that was sealed, as
+// its other files say, and whose journal has lost the seal is damaged: nothing writes to it.
+//
 // What a writer leaves behind when it is killed: the files above, possibly one
 // named *.tmp, possibly page data behind the end that the journal knows. Resume
 // removes the one and cuts off the other.

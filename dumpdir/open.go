@@ -2,6 +2,7 @@ package dumpdir
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -224,6 +225,16 @@ func (d *Dump) OpenLog() (io.ReadCloser, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return &fileReader{SectionReader: io.NewSectionReader(f, 0, size), f: f}, nil
+}
+
+// LogIntact reports whether the log of a sealed dump has the SHA-256 that the journal has for it. The log of a dump that is
+// arriving may be replaced at any time, and one that the journal does not know is not judged: both are intact.
+func (d *Dump) LogIntact(ctx context.Context) (bool, error) {
+	if d.jr == nil || d.jr.seal == nil || d.jr.log == nil {
+		return true, nil
+	}
+	size, sum, err := hashFile(d.fs, path.Join(d.dir, LogName), ctx.Err)
+	return err == nil && size == d.jr.log.size && sum == d.jr.log.sum, err
 }
 
 type fileReader struct {

@@ -26,7 +26,7 @@ type Challengers interface {
 	Open(ctx context.Context, ref Ref) (*dumpdir.Dump, error)
 
 	// Promote gives the challenger the place of the dump, sealed or not, and deletes the dump that had
-	// it. One that is complete or pinned is put aside instead, where nothing but a person deletes it: nobody who
+	// it. One that is complete, pinned or damaged is put aside instead, where nothing but a person deletes it: nobody who
 	// can send is to be able to destroy it. A kill at any instant leaves one of the two in that place, or the challenger to take it. Neither
 	// may have a writer, else the error matches ErrBusy; without a challenger it matches ErrNotFound.
 	Promote(ctx context.Context, ref Ref) error

@@ -106,7 +106,14 @@ func copyLog(ctx context.Context, t *target, out io.Writer) error {
 		return err
 	}
 	_, err = io.Copy(out, log)
-	return errors.Join(err, log.Close())
+	if err := errors.Join(err, log.Close()); err != nil {
+		return err
+	}
+	intact, err := d.LogIntact(ctx)
+	if err == nil && !intact {
+		err = cli.VerifyFailed(fmt.Errorf("%s: %s is damaged: its SHA-256 is not the one in the journal", t.name(), dumpdir.LogName))
+	}
+	return err
 }
 
 // logOf reads the log out of the memory in a dump file.

@@ -183,7 +183,7 @@ func (s *Store) swap(ref storage.Ref, dir, to string) (trash string, err error) 
 		if err != nil {
 			return "", err
 		}
-		s.opts.Log.Warn("a complete or pinned dump was replaced and put aside", "host", ref.Host, "dump", ref.ID, "to", aside)
+		s.opts.Log.Warn("a complete, pinned or damaged dump was replaced and put aside", "host", ref.Host, "dump", ref.ID, "to", aside)
 		return "", s.move(dir, to)
 	}
 	err = s.exchange(dir, to)

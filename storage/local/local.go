@@ -5,7 +5,7 @@
 //	dumps/<host>/<UTC time>-<short id>/   one dump each, as dumpdir lays it out; the time is that of the crash, or of arrival
 //	next/<host>/<id>/                     challengers, as dumpdir lays them out: see storage.Challengers
 //	trash/                                dumps that are being deleted, and for an instant scratch files
-//	replaced/                             complete or pinned dumps whose place a larger one has taken, for people to look at and delete
+//	replaced/                             complete, pinned or damaged dumps whose place another one has taken, for people to look at and delete
 //	damaged/                              dumps that could not be resumed, for people to look at: see Resume
 //	index.db, index.db-wal, index.db-shm  the index: a cache of the manifests
 //	index.lock                            held while the index is made or replaced
