@@ -280,3 +280,54 @@ func TestReadable(t *testing.T) {
 		}
 	}
 }
+
+// TestImageOfOtherMachines has larger pages and the other byte order.
+func TestImageOfOtherMachines(t *testing.T) {
+	for _, size := range []int{16384, 65536} {
+		for _, big := range []bool{false, true} {
+			const pages = 20
+			fsys := dumpdirtest.NewFS()
+			w, err := dumpdir.Create(fsys, dir, dumpdirtest.NewMachine(77, 5, 5).Meta, dumpdir.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := w.StartPlan(dumpdir.Facts{
+				PageSize: size, MaxPFN: pages, NrCPUs: 1, BigEndian: big, RAM: []mem.Range{{End: mem.PhysAddr(pages * size)}},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := mem.Extent{Count: pages}
+			c := &dumpdir.Chunk{Extents: []dumpdir.ChunkExtent{{Extent: all}}}
+			for pfn := range byte(pages) {
+				c.Data = append(c.Data, bytes.Repeat([]byte{pfn + 1}, size)...)
+				c.Pages = append(c.Pages, dumpdir.PageRecord{Size: uint32(size)})
+			}
+			if c.RawSum, err = dumpdir.NewPageDecoder(size).Sum(c.Pages, c.Data); err != nil {
+				t.Fatal(err)
+			}
+			err = errors.Join(b.Add(all), b.Finish(dumpdir.PlanEnd{Chunks: 1, Pages: pages}), w.PutChunk(c))
+			_, sealErr := w.Seal(t.Context(), "")
+			if err := errors.Join(err, sealErr, w.Close()); err != nil {
+				t.Fatal(err)
+			}
+			vm, _ := fsys.Bytes(path.Join(dir, dumpdir.VMCoreName))
+			flip(t, fsys, dumpdir.VMCoreName, int64(len(vm)-1), 7)
+			flip(t, fsys, dumpdir.VMCoreName, int64(3*size+5), 7) // in the front
+			im := openImage(t, fsys)
+			p := make([]byte, size+16)
+			if err := im.ReadPhys(p, mem.PhysAddr(size-8)); err != nil || p[7] != 1 || p[8] != 2 || p[size+8] != 3 {
+				t.Errorf("%d bytes, big endian %v: across pages: %v", size, big, err)
+			}
+			for pfn := range mem.PFN(pages) {
+				err := im.ReadPage(p[:size], pfn)
+				if damaged := pfn == pages-1; damaged != errors.Is(err, vmcore.ErrCorrupt) || !damaged && (err != nil || p[size-1] != byte(pfn)+1) {
+					t.Errorf("%d bytes, big endian %v: pfn %d: %v", size, big, pfn, err)
+				}
+			}
+			if _, places := im.Damage(); places != 1 {
+				t.Errorf("%d places", places)
+			}
+		}
+	}
+}
