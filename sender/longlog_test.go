@@ -122,31 +122,27 @@ type writerFunc func(p []byte) (int, error)
 
 func (w writerFunc) Write(p []byte) (int, error) { return w(p) }
 
-// TestLongLogOverSFTP stores such a log in a depot, and stores it again.
+// TestLongLogOverSFTP stores such a log in a depot.
 func TestLongLogOverSFTP(t *testing.T) {
-	src := longLogSource(t)
 	dir := t.TempDir()
-	peer := sftpPeer(t, dir)
-	for range 2 {
-		o := sftpOptions(t, peer)
-		o.LogOnly = true
-		if _, err := Send(t.Context(), src, o); err != nil {
-			t.Fatal(err)
-		}
-		dump := sftpDump(t, dir)
-		log, err := os.ReadFile(filepath.Join(dump, dumpdir.LogName))
-		if err != nil {
-			t.Fatal(err)
-		}
-		wantLongLog(t, log)
-		d, err := dumpdir.Open(dumpdir.OS{}, dump)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := d.Manifest().PanicLine; got != longFault {
-			t.Errorf("panic line %q", got)
-		}
-		_ = d.Close() // only read
+	o := sftpOptions(t, sftpPeer(t, dir))
+	o.LogOnly = true
+	if _, err := Send(t.Context(), longLogSource(t), o); err != nil {
+		t.Fatal(err)
+	}
+	dump := sftpDump(t, dir)
+	log, err := os.ReadFile(filepath.Join(dump, dumpdir.LogName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantLongLog(t, log)
+	d, err := dumpdir.Open(dumpdir.OS{}, dump)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }() // only read
+	if got := d.Manifest().PanicLine; got != longFault {
+		t.Errorf("panic line %q", got)
 	}
 }
 

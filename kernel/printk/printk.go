@@ -124,25 +124,29 @@ func writeRecord(w *bufio.Writer, r *Record) error {
 		if err != nil {
 			return err
 		}
-		for _, c := range r.Text {
-			writeByte(w, c, indent)
-		}
+		writeText(w, r.Text, indent)
 	}
 	return w.WriteByte('\n')
 }
 
-// writeByte prints one byte of a message. A bufio.Writer keeps its first error,
-// which the end of the line returns.
-func writeByte(w *bufio.Writer, c byte, indent int) {
-	switch {
-	case c == '\n':
-		_ = w.WriteByte('\n')
-		for range indent {
-			_ = w.WriteByte(' ')
+// writeText prints a message. A bufio.Writer keeps its first error, which the end of the line returns.
+func writeText(w *bufio.Writer, text []byte, indent int) {
+	plain := 0 // where what is printed as it is began
+	for i, c := range text {
+		if c >= ' ' && c <= '~' || c >= '\t' && c <= '\r' && c != '\n' { // isprint, isspace
+			continue
 		}
-	case c >= ' ' && c <= '~', c >= '\t' && c <= '\r': // isprint, isspace
-		_ = w.WriteByte(c)
-	default:
-		_ = w.WriteByte('.')
+		_, _ = w.Write(text[plain:i])
+		plain = i + 1
+		if c != '\n' {
+			_ = w.WriteByte('.')
+			continue
+		}
+		_ = w.WriteByte('\n')
+		_, _ = w.WriteString(spaces[:min(indent, len(spaces))])
 	}
+	_, _ = w.Write(text[plain:])
 }
+
+// spaces are more than a time stamp takes: 20 digits of seconds, 6 behind the point.
+const spaces = "                                                                "

@@ -25,11 +25,12 @@ func (s *source) storeLog(ctx context.Context, w *dumpdir.Writer) (line string, 
 		return "", err
 	}
 	r, pw := io.Pipe()
+	short := printk.NewShortener(pw, &title, maxLog)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = s.dumpLog(ctx, printk.NewShortener(pw, &title, maxLog)) // it ends where the reading does
-		_ = pw.CloseWithError(ctx.Err())                            // it returns nothing else
+		_ = s.dumpLog(ctx, short)        // it ends where the reading does
+		_ = pw.CloseWithError(ctx.Err()) // it returns nothing else
 	}()
 	defer func() { <-done }()
 	defer func() { _ = r.Close() }() // ends the goroutine; it returns nothing else
