@@ -113,13 +113,13 @@ func TestRecipesAreAllTypedOrExplained(t *testing.T) {
 // collecting host, and one that panics when a block says so and whose dump the other one must have then.
 func TestRecipes(t *testing.T) {
 	t.Parallel()
-	t.Run("README.md", func(t *testing.T) {
+	t.Run("README", func(t *testing.T) {
 		t.Parallel()
 		h := newRecipeHosts(t)
 		h.typeAll(t, readRecipes(t, "README.md"))
 		h.checkDump(t)
 	})
-	t.Run("docs/operating.md", func(t *testing.T) {
+	t.Run("operating", func(t *testing.T) {
 		t.Parallel()
 		h := newRecipeHosts(t)
 		h.typeAll(t, readRecipes(t, "docs/operating.md"))
