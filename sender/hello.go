@@ -69,7 +69,7 @@ func (j *job) newHello() protocol.Hello {
 	info := j.src.info
 	facts := machine.FactsOf(info, j.src.kernel)
 	h := protocol.Hello{
-		DumpID: protocol.DumpID(info.VMCOREINFO.Raw(), info.Notes, j.opts.MachineID),
+		DumpID: j.src.dumpID(j.opts.MachineID),
 		Tool:   j.opts.Tool, Machine: vmcore.MachineName(info.Machine, info.ByteOrder),
 		PageSize: uint32(info.PageSize), MaxPFN: info.MaxPFN, //nolint:gosec // checked by NewSource
 		NrCPUs: uint32(min(facts.NrCPUs, protocol.MaxCPUs)),                                                            //nolint:gosec // positive
