@@ -117,8 +117,8 @@ type exportSource struct {
 // Unwrap returns the image that reads the file.
 func (s exportSource) Unwrap() vmcore.Image { return s.Image }
 
-// forExport returns what is to be written of a memory: all of it, or for a format that lays its pages out before it has read them
-// what can be read of it.
+// forExport returns what is to be written of a memory: all of it, or what can be read of it for a format that lays its pages out
+// before it has read them, and for a file that would be copied.
 func (m *memory) forExport(ctx context.Context, f exportFlags) (src exportSource, err error) {
 	src = exportSource{Image: m.Image, path: m.path}
 	if m.stored != nil {
@@ -126,17 +126,24 @@ func (m *memory) forExport(ctx context.Context, f exportFlags) (src exportSource
 			return src, err
 		}
 	}
-	if f.format == formatELF && (m.stored == nil || src.path == "") {
-		rest, err := vmcore.OnlyReadable(ctx, m.Image)
-		if err != nil {
-			return src, err
-		}
-		src.Image, src.left = rest, rest.LostPages()
-	}
 	if src.has, err = vmcore.AccountOf(ctx, m.Image); err != nil {
-		err = fmt.Errorf("%s: %w", m.path, err)
+		return src, fmt.Errorf("%s: %w", m.path, err)
 	}
-	return src, err
+	checked := m.stored != nil && src.path != ""
+	if checked || f.format != formatELF && !asItIs(src, f.compress) {
+		return src, nil
+	}
+	rest, err := vmcore.OnlyReadable(ctx, m.Image)
+	if err != nil {
+		return src, err
+	}
+	switch {
+	case f.format == formatELF:
+		src.Image, src.left = rest, rest.LostPages()
+	case rest.LostPages() > 0:
+		src.path = "" // its damage would be copied
+	}
+	return src, nil
 }
 
 // pathToCopy returns the file of a stored dump when it can be taken as it is: the SHA-256 of its seal is that of the file.
