@@ -89,10 +89,7 @@ func (b *Beside) AddTo(rep *Report, name string, cannotOpen error) (*Report, err
 	}
 	rep.Compared = ComparedSums
 	if !b.Match {
-		rep.Damaged++
-		rep.Findings = append(rep.Findings, Finding{
-			File: filepath.Base(name), Offset: -1, Where: "file", Text: "SHA-256 is not the one in " + b.Name,
-		})
+		rep.add(Finding{File: filepath.Base(name), Offset: -1, Where: "file", Text: "SHA-256 is not the one in " + b.Name}, len(rep.Findings)+1)
 	}
 	return rep, nil
 }

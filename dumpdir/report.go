@@ -29,6 +29,15 @@ type Report struct {
 	Warnings []string  `json:"warnings,omitempty"`
 }
 
+// add notes damage: whatever else the dump is, it is damaged. Findings beyond the first most of them are counted only.
+func (r *Report) add(f Finding, most int) {
+	r.State = StateDamaged
+	r.Damaged++
+	if len(r.Findings) < most {
+		r.Findings = append(r.Findings, f)
+	}
+}
+
 // DamageReport returns the report on a dump of which neither journal nor manifest can be read, so that Open gave err. It is nil for
 // any other error.
 func DamageReport(err error) *Report {

@@ -115,10 +115,7 @@ func isMediumError(err error) bool {
 const defaultFindings = 1000
 
 func (v *verifier) find(f Finding) {
-	v.rep.Damaged++
-	if len(v.rep.Findings) < v.opts.MaxFindings {
-		v.rep.Findings = append(v.rep.Findings, f)
-	}
+	v.rep.add(f, v.opts.MaxFindings)
 }
 
 // damage turns a *DamageError into a finding; other errors it returns.

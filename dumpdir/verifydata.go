@@ -98,8 +98,7 @@ func newImageReport() *Report {
 func verifyImage(ctx context.Context, r io.ReaderAt, size int64, opts VerifyOptions, rep *Report) error {
 	img, err := dumpfile.New(r, size)
 	if err != nil {
-		rep.Damaged++
-		rep.Findings = append(rep.Findings, Finding{File: VMCoreName, Offset: -1, Where: "file", Text: err.Error()})
+		rep.add(Finding{File: VMCoreName, Offset: -1, Where: "file", Text: err.Error()}, 1)
 		return nil
 	}
 	return readImage(ctx, img, opts, rep)
@@ -172,13 +171,9 @@ func (r *imageReader) read(pfn mem.PFN) {
 }
 
 func (r *imageReader) find(pfn *mem.PFN, err error) {
-	r.rep.Damaged++
-	if len(r.rep.Findings) >= r.opts.MaxFindings {
-		return
-	}
 	f := Finding{File: VMCoreName, Offset: -1, Where: "page", PFN: pfn, Text: err.Error()}
 	if fe, ok := errors.AsType[*vmcore.FormatError](err); ok {
 		f.Offset, f.Field = fe.Off, fe.Struct
 	}
-	r.rep.Findings = append(r.rep.Findings, f)
+	r.rep.add(f, r.opts.MaxFindings)
 }
