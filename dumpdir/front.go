@@ -63,7 +63,7 @@ func rebuildFront(vm kdumpfile.File, jr *journal) (*kdumpfile.Writer, error) {
 }
 
 // zeroSaver leaves out writes of zeros where there are zeros: bitmaps of a machine with few pages at high
-// addresses are holes, and stay holes.
+// addresses, and descriptors of pages that never come, are holes and stay holes.
 type zeroSaver struct {
 	kdumpfile.File
 	buf []byte

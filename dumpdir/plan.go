@@ -53,6 +53,9 @@ type PlanEnd struct {
 	Pages  uint64 // pages in all runs together
 	// Classes counts the machine's pages by kind (kernel, free, user...). For the manifest only.
 	Classes map[string]uint64
+	// Sparse is set when most of the pages are known not to come. Then the room of descriptors is not set aside, and those of
+	// pages that do not come stay a hole. It is not stored.
+	Sparse bool
 }
 
 // PlanInfo is a stored plan.

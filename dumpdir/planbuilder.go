@@ -213,12 +213,14 @@ func (c *core) layOut() error {
 		return err
 	}
 	var runsErr error
-	kw, err := kdumpfile.CreateAt(vm, c.facts.header(), jr.runs(&runsErr), kdumpfile.Options{DataOffset: c.plan.DataOffset})
+	kw, err := kdumpfile.CreateAt(&zeroSaver{File: vm}, c.facts.header(), jr.runs(&runsErr), kdumpfile.Options{DataOffset: c.plan.DataOffset})
 	if err := errors.Join(runsErr, err); err != nil {
 		return err
 	}
-	if err := reserve(vm, kw.Layout()); err != nil {
-		return err
+	if !c.plan.Sparse {
+		if err := reserve(vm, kw.Layout()); err != nil {
+			return err
+		}
 	}
 	if err := c.j.reserve(0); err != nil {
 		return err

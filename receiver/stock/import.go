@@ -26,6 +26,7 @@ type importer struct {
 	chunk dumpdir.Chunk
 	sum   *xxh3.Hasher
 
+	held    heldPages
 	put     int64 // bytes since the last commit
 	missing uint64
 	first   error // why the first of the missing pages is missing
@@ -35,6 +36,7 @@ type importer struct {
 // vmcore's or dumpdir.ErrBadPlan.
 func (j *job) pagesOf(ctx context.Context, s *source, w *dumpdir.Writer) (*importer, error) {
 	im := &importer{ctx: ctx, j: j, s: s, w: w, sum: xxh3.New()}
+	defer im.held.open(s.img)()
 	if err := im.plan(); err != nil {
 		return nil, err
 	}
@@ -73,6 +75,7 @@ func (im *importer) plan() error {
 	if _, err := im.s.walkPlan(b.Add); err != nil {
 		return err
 	}
+	end.Sparse = im.s.account.Held < end.Pages/2
 	return b.Finish(end)
 }
 
@@ -94,10 +97,8 @@ func (im *importer) putChunk(seq uint64, extents []mem.Extent) error {
 	c.Seq, c.Extents, c.Pages, c.Data = seq, c.Extents[:0], c.Pages[:0], c.Data[:0]
 	im.sum.Reset()
 	for _, e := range extents {
-		for pfn := e.Start; pfn < e.End(); pfn++ {
-			if err := im.add(pfn); err != nil {
-				return err
-			}
+		if err := im.addRun(e); err != nil {
+			return err
 		}
 	}
 	if len(c.Extents) == 0 {
@@ -116,6 +117,24 @@ func (im *importer) putChunk(seq uint64, extents []mem.Extent) error {
 	im.put = 0
 	_, err := im.w.Commit()
 	return err
+}
+
+// addRun adds those of the pages to the chunk that the file holds; there may be billions that it does not.
+func (im *importer) addRun(e mem.Extent) error {
+	for e.Count > 0 {
+		held, err := im.held.in(e)
+		if err != nil {
+			return err
+		}
+		im.missing += uint64(held.Start - e.Start)
+		for pfn := held.Start; pfn < held.End(); pfn++ {
+			if err := im.add(pfn); err != nil {
+				return err
+			}
+		}
+		e = mem.Extent{Start: held.End(), Count: uint64(e.End() - held.End())}
+	}
+	return nil
 }
 
 // add adds a page to the chunk. One that is missing or makes no sense is left out.
