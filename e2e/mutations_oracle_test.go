@@ -157,14 +157,14 @@ func (k *mutKdump) pages(fn func(pfn uint64, desc int64)) {
 }
 
 // desc reads the descriptor at off, when page data may begin at end. It has come if what is used of it is there, and the data that it names. It is
-// odd if it breaks a rule that libkdumpfile does not hold it to: a bit that stands for no compressor, data among the headers or longer than a page.
+// odd if it is not all there, or breaks a rule that libkdumpfile does not hold it to: a bit that stands for no compressor, data among the headers or longer than a page.
 func (k *mutKdump) desc(off, end int64) (came, odd bool) {
 	if !k.f.has(off, 16) {
 		return false, false
 	}
 	data := int64(binary.LittleEndian.Uint64(k.f.b[off:]))
 	size, flags := int64(binary.LittleEndian.Uint32(k.f.b[off+8:])), binary.LittleEndian.Uint32(k.f.b[off+12:])
-	odd = data < end || size > k.block || !slices.Contains([]uint32{0, 1, 2, 4, 0x20}, flags)
+	odd = !k.f.has(off, 24) || data < end || size > k.block || !slices.Contains([]uint32{0, 1, 2, 4, 0x20}, flags)
 	return data > 0 && size > 0 && k.f.has(data, size), odd
 }
 
