@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -60,9 +61,9 @@ func (j *partialJournal) cut(t *testing.T, from string, n int) (dir string, prog
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{dumpdir.VMCoreName, dumpdir.LogName, dumpdir.ManifestName} {
-		partialCopy(t, filepath.Join(from, name), filepath.Join(dir, name))
-	}
+	partialCopy(t, filepath.Join(from, dumpdir.VMCoreName), filepath.Join(dir, dumpdir.IncompleteName))
+	partialCopy(t, filepath.Join(from, dumpdir.LogName), filepath.Join(dir, dumpdir.LogName))
+	partialUnsealed(t, from, dir)
 	end := j.plan
 	if n > 0 {
 		end = j.ends[n-1]
@@ -82,6 +83,26 @@ func (j *partialJournal) cut(t *testing.T, from string, n int) (dir string, prog
 		t.Fatal(err)
 	}
 	return dir, res.Progress
+}
+
+// partialUnsealed writes the manifest that a dump had before it was sealed.
+func partialUnsealed(t *testing.T, from, dir string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(from, dumpdir.ManifestName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m dumpdir.Manifest
+	if err := json.Unmarshal(text, &m); err != nil {
+		t.Fatal(err)
+	}
+	m.State, m.EndTime, m.SHA256 = dumpdir.StateArriving, nil, ""
+	if text, err = json.Marshal(&m); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, dumpdir.ManifestName), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func partialCopy(t *testing.T, from, to string) {

@@ -146,7 +146,7 @@ func pinPEM(pin Pin) []byte {
 }
 
 // ReadSecret reads a small regular file with a private key in it, which has to be closed to others: a [FileError] has the
-// command that closes it.
+// command that closes it. What is in the file comes with that error too, because it may be no key at all.
 func ReadSecret(path string) ([]byte, error) {
 	data, info, err := read(path)
 	if err != nil {

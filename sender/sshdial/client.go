@@ -52,6 +52,9 @@ func loadKey(file string) (ssh.Signer, error) {
 	}
 	makeOne := fmt.Sprintf("make a key with: ssh-keygen -t ed25519 -N '' -f %s", file)
 	data, err := corehaultls.ReadSecret(file)
+	if strings.HasPrefix(string(data), "ssh-") || strings.HasPrefix(string(data), "ecdsa-") { // which is open to others
+		return fail("this is a public key", "name the private key, without .pub", nil)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return fail("there is no such file", makeOne, fs.ErrNotExist)
 	}
@@ -67,9 +70,6 @@ func loadKey(file string) (ssh.Signer, error) {
 			fmt.Sprintf("take a key of its own without one, or remove it with: ssh-keygen -p -N '' -f %s", file), nil)
 	}
 	if err != nil {
-		if strings.HasPrefix(string(data), "ssh-") || strings.HasPrefix(string(data), "ecdsa-") {
-			return fail("this is a public key", "name the private key, without .pub", nil)
-		}
 		return fail("not a private key of SSH", makeOne, err)
 	}
 	return signer, nil
