@@ -19,7 +19,7 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"github.com/corehaul/corehaul/dumpdir"
-	"github.com/corehaul/corehaul/receiver/stock"
+	"github.com/corehaul/corehaul/receiver/kdumpclients"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
@@ -95,7 +95,7 @@ func mutImported(t *testing.T, cases []*mutCase, streams [][]byte) {
 	told := map[string]bool{} // hosts whose client was told that all is well
 	for i, c := range cases {
 		host := fmt.Sprintf("m%d", i)
-		tree, err := r.svc.Tree(stock.Peer{Host: host, Addr: "192.0.2.1:22"})
+		tree, err := r.svc.Tree(kdumpclients.Peer{Host: host, Addr: "192.0.2.1:22"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/e2e/lab"
 	"github.com/corehaul/corehaul/mem"
-	"github.com/corehaul/corehaul/receiver/stock"
+	"github.com/corehaul/corehaul/receiver/kdumpclients"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/local"
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
@@ -26,8 +26,8 @@ import (
 type stockRig struct {
 	data  string
 	store storage.Store
-	svc   *stock.Service
-	tree  stock.Tree
+	svc   *kdumpclients.Service
+	tree  kdumpclients.Tree
 }
 
 func newStockRig(t *testing.T, grace time.Duration) *stockRig {
@@ -38,11 +38,11 @@ func newStockRig(t *testing.T, grace time.Duration) *stockRig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.store.Close() })
-	if r.svc, err = stock.Open(stock.Config{Dir: filepath.Join(r.data, "stock"), Store: r.store, Grace: grace}); err != nil {
+	if r.svc, err = kdumpclients.Open(kdumpclients.Config{Dir: filepath.Join(r.data, "stock"), Store: r.store, Grace: grace}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.svc.Close() })
-	if r.tree, err = r.svc.Tree(stock.Peer{Host: "n1", Addr: "192.0.2.1:22"}); err != nil {
+	if r.tree, err = r.svc.Tree(kdumpclients.Peer{Host: "n1", Addr: "192.0.2.1:22"}); err != nil {
 		t.Fatal(err)
 	}
 	return r

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/corehaul/corehaul/receiver"
+	"github.com/corehaul/corehaul/receiver/kdumpclients"
 	"github.com/corehaul/corehaul/receiver/sshd"
-	"github.com/corehaul/corehaul/receiver/stock"
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
@@ -47,7 +47,7 @@ func (f *serveFlags) trusted(log *slog.Logger) (t trust, err error) {
 }
 
 // listeners opens all listeners or none.
-func (a *app) listeners(ctx context.Context, f *serveFlags, t trust, server *receiver.Server, files *stock.Service, log *slog.Logger) (all []listener, err error) {
+func (a *app) listeners(ctx context.Context, f *serveFlags, t trust, server *receiver.Server, files *kdumpclients.Service, log *slog.Logger) (all []listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range all {

@@ -18,8 +18,8 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/internal/printable"
 	"github.com/corehaul/corehaul/receiver"
+	"github.com/corehaul/corehaul/receiver/kdumpclients"
 	"github.com/corehaul/corehaul/receiver/sshd"
-	"github.com/corehaul/corehaul/receiver/stock"
 	"github.com/corehaul/corehaul/storage/local"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
@@ -247,8 +247,8 @@ func hangups(log *slog.Logger) (stop func()) {
 const stockDir = "stock"
 
 // stock opens what takes the files of stock kdump clients.
-func (a *app) stock(f *serveFlags, cfg *receiver.Config) (*stock.Service, error) {
-	files, err := stock.Open(stock.Config{
+func (a *app) stock(f *serveFlags, cfg *receiver.Config) (*kdumpclients.Service, error) {
+	files, err := kdumpclients.Open(kdumpclients.Config{
 		Dir: filepath.Join(a.data, stockDir), Store: cfg.Store, Log: cfg.Log, Tool: cfg.Tool, Reserve: uint64(f.reserve),
 		MaxHostBytes: cfg.MaxHostBytes, Grace: cfg.ResumeGrace, Codec: cfg.Codec,
 	})

@@ -14,8 +14,8 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/receiver/kdumpclients"
 	"github.com/corehaul/corehaul/receiver/sshd/command"
-	"github.com/corehaul/corehaul/receiver/stock"
 )
 
 // exitFailure is the status of a command that failed.
@@ -23,7 +23,7 @@ const exitFailure = 1
 
 // shell does what the command lines of stock clients ask for, on the tree of their host.
 type shell struct {
-	tree stock.Tree
+	tree kdumpclients.Tree
 	in   io.Reader
 	out  io.Writer
 	errs io.Writer
@@ -59,8 +59,8 @@ func (ch *channel) exec(ctx context.Context, line string) {
 }
 
 // tree returns the files of the connection's host.
-func (c *connection) tree() (stock.Tree, error) {
-	tree, err := c.srv.cfg.Trees(stock.Peer{Host: c.entry.Host, Addr: c.ssh.RemoteAddr().String()})
+func (c *connection) tree() (kdumpclients.Tree, error) {
+	tree, err := c.srv.cfg.Trees(kdumpclients.Peer{Host: c.entry.Host, Addr: c.ssh.RemoteAddr().String()})
 	if err != nil {
 		c.log.Error("cannot open the files of a host", "error", err)
 	}

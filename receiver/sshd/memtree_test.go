@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/corehaul/corehaul/receiver/stock"
+	"github.com/corehaul/corehaul/receiver/kdumpclients"
 )
 
 // memTree is a tree in memory, with room for memRoom bytes a file: a model that fuzzing can ask a thousand
@@ -75,7 +75,7 @@ func (t *memTree) Rename(from, to string) error {
 	return nil
 }
 
-func (t *memTree) Create(p string) (stock.Upload, error) {
+func (t *memTree) Create(p string) (kdumpclients.Upload, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.dirs[path.Dir(clean(p))] {
@@ -85,7 +85,7 @@ func (t *memTree) Create(p string) (stock.Upload, error) {
 	return &memUpload{tree: t, name: clean(p)}, nil
 }
 
-func (t *memTree) Open(p string) (stock.Download, error) {
+func (t *memTree) Open(p string) (kdumpclients.Download, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := t.files[clean(p)]

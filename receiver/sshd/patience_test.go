@@ -13,17 +13,17 @@ import (
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
 
-	"github.com/corehaul/corehaul/receiver/stock"
+	"github.com/corehaul/corehaul/receiver/kdumpclients"
 )
 
 // silence is how long clients of these tests may be silent. A quarter of it is what a busy machine may take for nothing.
 const silence = 4 * time.Second
 
-func patientRig(t *testing.T, tree stock.Tree) *rig {
+func patientRig(t *testing.T, tree kdumpclients.Tree) *rig {
 	t.Helper()
 	r := newRig(t)
 	r.server.cfg.ClientIdle = silence
-	r.server.cfg.Trees = func(stock.Peer) (stock.Tree, error) { return tree, nil }
+	r.server.cfg.Trees = func(kdumpclients.Peer) (kdumpclients.Tree, error) { return tree, nil }
 	return r
 }
 

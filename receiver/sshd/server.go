@@ -15,7 +15,7 @@ import (
 
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/receiver"
-	"github.com/corehaul/corehaul/receiver/stock"
+	"github.com/corehaul/corehaul/receiver/kdumpclients"
 )
 
 const (
@@ -43,7 +43,7 @@ type Config struct {
 	HostKeys []ssh.Signer
 	// Trees opens the files of a host, for what stock kdump clients send with commands, scp and SFTP; nil
 	// refuses them.
-	Trees func(stock.Peer) (stock.Tree, error)
+	Trees func(kdumpclients.Peer) (kdumpclients.Tree, error)
 	// Log gets a line for every refusal; nil discards them.
 	Log *slog.Logger
 	// Idle is how long a connection may have no channel, and a channel no purpose; 0: DefaultIdle.

@@ -22,7 +22,7 @@ import (
 
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/receiver"
-	"github.com/corehaul/corehaul/receiver/stock"
+	"github.com/corehaul/corehaul/receiver/kdumpclients"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/local"
 )
@@ -385,7 +385,7 @@ func TestManyChannels(t *testing.T) {
 // TestFailuresAreNoFlood asks a hundred times for what does not go, with names of a hundred kilobytes.
 func TestFailuresAreNoFlood(t *testing.T) {
 	r := newRig(t)
-	r.server.cfg.Trees = func(stock.Peer) (stock.Tree, error) { return newMemTree(), nil }
+	r.server.cfg.Trees = func(kdumpclients.Peer) (kdumpclients.Tree, error) { return newMemTree(), nil }
 	c := r.client()
 	files, err := sftp.NewClient(c)
 	if err != nil {
@@ -431,7 +431,7 @@ func TestManyConnections(t *testing.T) {
 func TestStop(t *testing.T) {
 	tree := newMemTree()
 	r := newRig(t)
-	r.server.cfg.Trees = func(stock.Peer) (stock.Tree, error) { return tree, nil }
+	r.server.cfg.Trees = func(kdumpclients.Peer) (kdumpclients.Tree, error) { return tree, nil }
 	c := r.client()
 	for _, command := range []string{"cat > /cat", "scp -t /scp"} {
 		ch, reqs := r.open(c, "exec", command)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/pkg/sftp"
 
-	"github.com/corehaul/corehaul/receiver/stock"
+	"github.com/corehaul/corehaul/receiver/kdumpclients"
 )
 
 // maxHandles bounds the open files and directories of one SFTP session.
@@ -46,7 +46,7 @@ func (ch *channel) sftp(ctx context.Context) {
 
 // files serves the requests of one SFTP session. Files that the client leaves open have not come whole.
 type files struct {
-	tree stock.Tree
+	tree kdumpclients.Tree
 	note func(what string, args ...any) // to the log
 
 	mu   sync.Mutex
@@ -54,7 +54,7 @@ type files struct {
 	puts map[string]*put // files that are being written
 }
 
-func newFiles(tree stock.Tree, note func(what string, args ...any)) *files {
+func newFiles(tree kdumpclients.Tree, note func(what string, args ...any)) *files {
 	return &files{tree: tree, note: note, puts: map[string]*put{}}
 }
 
@@ -149,7 +149,7 @@ func (f *files) Filewrite(r *sftp.Request) (io.WriterAt, error) {
 
 // get is a file that is being read.
 type get struct {
-	stock.Download
+	kdumpclients.Download
 	files *files
 	done  sync.Once
 }

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/corehaul/corehaul/receiver/stock"
+	"github.com/corehaul/corehaul/receiver/kdumpclients"
 )
 
 // transferBytes is how much of a file is handed on at once.
@@ -15,7 +15,7 @@ const transferBytes = 256 << 10
 
 // upload is a file that a client sends, with an end that is decided once.
 type upload struct {
-	stock.Upload
+	kdumpclients.Upload
 	mu     sync.Mutex
 	failed error // of the first write that failed, or the break of the connection
 	once   sync.Once

@@ -1,0 +1,214 @@
+package kdumpclients
+
+import (
+	"compress/bzip2"
+	"compress/gzip"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/pierrec/lz4/v4"
+	"github.com/ulikunitz/xz"
+
+	"github.com/corehaul/corehaul/vmcore/flattened"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// magicLen is enough to tell what a file is.
+const magicLen = 16
+
+// form is how the bytes of a file are to be taken.
+type form string
+
+// The forms. What is none of them is a small file, whatever its name.
+const (
+	formPlain form = "plain"
+	formFlat  form = "flattened"
+	formKdump form = "kdump-compressed"
+	formELF   form = "elf"
+
+	formBzip2 form = "bzip2"
+	formGzip  form = "gzip"
+	formLZ4   form = "lz4"
+	formXZ    form = "xz"
+)
+
+// magics of all forms. bzip2 has a digit behind its magic, and then a block or the end.
+var magics = []struct {
+	magic string
+	form  form
+}{
+	{flattened.Signature, formFlat},
+	{kdumpfile.Signature, formKdump},
+	{"DISKDUMP", formKdump},
+	{"\x7fELF", formELF},
+	{"BZh", formBzip2},
+	{"\x1f\x8b", formGzip},
+	{"\x04\x22\x4d\x18", formLZ4},
+	{"\xfd7zXZ\x00", formXZ},
+}
+
+// sniff tells the form of a file from its first bytes.
+func sniff(head []byte) form {
+	for _, m := range magics {
+		if strings.HasPrefix(string(head), m.magic) {
+			return m.form
+		}
+	}
+	return formPlain
+}
+
+// compressed reports whether f has another form inside.
+func (f form) compressed() bool {
+	return f == formBzip2 || f == formGzip || f == formLZ4 || f == formXZ
+}
+
+// decompressor returns a reader of what is inside of r. It needs a few MiB, for xz up to maxXZDict more.
+func decompressor(f form, r io.Reader) (io.Reader, error) {
+	switch f {
+	case formBzip2:
+		return bzip2.NewReader(r), nil
+	case formGzip:
+		return gzip.NewReader(r)
+	case formLZ4:
+		return lz4.NewReader(r), nil
+	case formXZ:
+		return xz.ReaderConfig{DictCap: 1 << 20, SingleStream: true}.NewReader(&xzGuard{r: r, next: (*xzGuard).streamHeader, want: xzStreamHeaderLen})
+	}
+	return nil, fmt.Errorf("form %s is not compressed", f)
+}
+
+// maxXZDict bounds the dictionary of an xz stream: xz uses 8 MiB unless told otherwise, and allows 4 GiB.
+const maxXZDict = 16 << 20
+
+// Sizes of the xz format (The .xz File Format, 1.2.1, 2.1.1 and 3.1).
+const (
+	xzStreamHeaderLen = 12
+	xzFilterLZMA2     = 0x21
+)
+
+// xzGuard passes an xz stream on and watches the headers of its blocks: the decoder allocates whatever
+// dictionary they ask for. It walks over blocks by the headers of the chunks in them (LZMA2), up to the index.
+type xzGuard struct {
+	r     io.Reader
+	err   error
+	check int // bytes of the checksum behind each block
+
+	part []byte                              // of the structure that is coming
+	want int                                 // its length
+	skip int64                               // bytes before it that do not matter
+	at   int64                               // bytes of the block so far
+	next func(g *xzGuard, part []byte) error // takes the structure; nil: nothing matters any more
+}
+
+// Read implements io.Reader.
+func (g *xzGuard) Read(p []byte) (int, error) {
+	if g.err != nil {
+		return 0, g.err
+	}
+	n, err := g.r.Read(p)
+	if g.err = g.watch(p[:n]); g.err != nil {
+		return 0, g.err
+	}
+	return n, err
+}
+
+func (g *xzGuard) watch(p []byte) error {
+	for len(p) > 0 && g.next != nil {
+		if g.skip > 0 {
+			n := min(g.skip, int64(len(p)))
+			g.skip, g.at, p = g.skip-n, g.at+n, p[n:]
+			continue
+		}
+		n := min(g.want-len(g.part), len(p))
+		g.part, p = append(g.part, p[:n]...), p[n:]
+		g.at += int64(n)
+		if len(g.part) < g.want {
+			return nil
+		}
+		part := g.part
+		g.part = nil
+		if err := g.next(g, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expect says what comes after so many bytes that do not matter.
+func (g *xzGuard) expect(skip int64, want int, next func(*xzGuard, []byte) error) {
+	g.skip, g.want, g.next = skip, want, next
+}
+
+func (g *xzGuard) streamHeader(b []byte) error {
+	// The low 4 bits of the second flag byte are the kind of check; kinds go in threes of one size.
+	sizes := [...]int{0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64}
+	g.check = sizes[b[7]&0xf]
+	g.block()
+	return nil
+}
+
+// block expects a block, or the index.
+func (g *xzGuard) block() { g.expect(0, 1, (*xzGuard).blockSize) }
+
+func (g *xzGuard) blockSize(b []byte) error {
+	if b[0] == 0 { // the index
+		g.next = nil
+		return nil
+	}
+	g.at = 1
+	g.expect(0, int(b[0])*4+3, (*xzGuard).blockHeader)
+	return nil
+}
+
+// blockHeader takes the header without its first byte: flags, sizes, filters.
+func (g *xzGuard) blockHeader(b []byte) error {
+	flags, rest := b[0], b[1:]
+	for _, there := range []bool{flags&0x40 != 0, flags&0x80 != 0} { // compressed and uncompressed size
+		if there {
+			_, n := binary.Uvarint(rest)
+			if n <= 0 {
+				return fmt.Errorf("%w: block header", errXZ)
+			}
+			rest = rest[n:]
+		}
+	}
+	if flags&0x3f != 0 || len(rest) < 3 || rest[0] != xzFilterLZMA2 || rest[1] != 1 {
+		return fmt.Errorf("%w: filters other than LZMA2", errXZ)
+	}
+	// Two bits of mantissa, then the exponent: 4 KiB, 6 KiB, 8 KiB and so on.
+	code := uint(rest[2])
+	if code > 40 || (2|uint64(code&1))<<(code/2+11) > maxXZDict {
+		return fmt.Errorf("%w: it needs a dictionary of more than %d MiB; compress with xz -6", errXZ, maxXZDict>>20)
+	}
+	g.expect(0, 1, (*xzGuard).chunk)
+	return nil
+}
+
+var errXZ = fmt.Errorf("xz stream that is not taken")
+
+// chunk takes the control byte of an LZMA2 chunk.
+func (g *xzGuard) chunk(b []byte) error {
+	switch c := b[0]; {
+	case c == 0: // the end of the block: padding to 4 bytes, checksum
+		g.expect((4-g.at%4)%4+int64(g.check), 1, (*xzGuard).blockSize)
+	case c == 1 || c == 2: // not compressed
+		g.expect(0, 2, func(g *xzGuard, b []byte) error {
+			g.expect(int64(binary.BigEndian.Uint16(b))+1, 1, (*xzGuard).chunk)
+			return nil
+		})
+	case c >= 0x80:
+		props := int64(0)
+		if c >= 0xc0 {
+			props = 1
+		}
+		g.expect(2, 2, func(g *xzGuard, b []byte) error {
+			g.expect(int64(binary.BigEndian.Uint16(b))+1+props, 1, (*xzGuard).chunk)
+			return nil
+		})
+	default:
+		return fmt.Errorf("%w: chunk %#x", errXZ, c)
+	}
+	return nil
+}

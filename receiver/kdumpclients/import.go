@@ -1,0 +1,203 @@
+package kdumpclients
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+)
+
+// commitBytes is about how much page data comes between two commits.
+const commitBytes = 32 << 20
+
+// importer copies the pages of a source to a dump.
+type importer struct {
+	ctx   context.Context
+	j     *job
+	s     *source
+	w     *dumpdir.Writer
+	chunk dumpdir.Chunk
+	sum   *xxh3.Hasher
+
+	held    heldPages
+	put     int64 // bytes since the last commit
+	missing uint64
+	first   error // why the first of the missing pages is missing
+}
+
+// pagesOf stores the plan and all pages of s that are there. Errors about the dump itself match one of
+// vmcore's or dumpdir.ErrBadPlan.
+func (j *job) pagesOf(ctx context.Context, s *source, w *dumpdir.Writer) (*importer, error) {
+	im := &importer{ctx: ctx, j: j, s: s, w: w, sum: xxh3.New()}
+	defer im.held.open(s.img)()
+	if err := im.plan(); err != nil {
+		return nil, err
+	}
+	if err := s.chunks(w.Have(), im.putChunk); err != nil {
+		return nil, err
+	}
+	_, err := w.Commit()
+	return im, err
+}
+
+// errOtherPlan is why a copy cannot go on: it was begun by a version of this program that counted the pages in another way.
+var errOtherPlan = fmt.Errorf("%w: the staged dump does not have the pages with which its import was begun", dumpdir.ErrBadPlan)
+
+// plan stores the plan, unless it is there.
+func (im *importer) plan() error {
+	end, err := im.s.walkPlan(func(mem.Extent) error { return im.ctx.Err() })
+	if err != nil {
+		return err
+	}
+	if old, ok := im.w.Plan(); ok {
+		if old.Hash != end.Hash || old.Pages != end.Pages || old.Chunks != end.Chunks {
+			return errOtherPlan
+		}
+		return nil
+	}
+	facts := im.s.facts(im.j.svc.cfg.Codec)
+	// Descriptors of pages that did not come are a hole in the file.
+	if err := im.j.roomFor(im.ctx, im.s.account.Held*24+2*uint64(facts.MaxPFN)/8); err != nil {
+		return err
+	}
+	b, err := im.w.StartPlan(facts)
+	if err != nil {
+		return err
+	}
+	defer b.Abort()
+	if _, err := im.s.walkPlan(b.Add); err != nil {
+		return err
+	}
+	end.Sparse = im.s.account.Held < end.Pages/2
+	return b.Finish(end)
+}
+
+// roomFor keeps the reserve of the store.
+func (j *job) roomFor(ctx context.Context, n uint64) error {
+	space, err := j.svc.cfg.Store.Space(ctx)
+	if err != nil || space.Total == 0 || space.Free >= j.svc.cfg.Reserve+n {
+		return err
+	}
+	return fmt.Errorf("%w: %d bytes are free, %d reserved", syscall.ENOSPC, space.Free, j.svc.cfg.Reserve)
+}
+
+// putChunk stores what is there of a chunk.
+func (im *importer) putChunk(seq uint64, extents []mem.Extent) error {
+	if err := im.ctx.Err(); err != nil {
+		return err
+	}
+	c := &im.chunk
+	c.Seq, c.Extents, c.Pages, c.Data = seq, c.Extents[:0], c.Pages[:0], c.Data[:0]
+	im.sum.Reset()
+	for _, e := range extents {
+		if err := im.addRun(e); err != nil {
+			return err
+		}
+	}
+	if len(c.Extents) == 0 {
+		return nil
+	}
+	c.RawSum = im.sum.Sum64()
+	if err := im.j.roomFor(im.ctx, uint64(len(c.Data))); err != nil {
+		return err
+	}
+	if err := im.w.PutChunk(c); err != nil {
+		return err
+	}
+	if im.put += int64(len(c.Data)) + 1; im.put < commitBytes {
+		return nil
+	}
+	im.put = 0
+	_, err := im.w.Commit()
+	return err
+}
+
+// addRun adds those of the pages to the chunk that the file holds; there may be billions that it does not.
+func (im *importer) addRun(e mem.Extent) error {
+	for e.Count > 0 {
+		held, err := im.held.in(e)
+		if err != nil {
+			return err
+		}
+		im.missing += uint64(held.Start - e.Start)
+		for pfn := held.Start; pfn < held.End(); pfn++ {
+			if err := im.add(pfn); err != nil {
+				return err
+			}
+		}
+		e = mem.Extent{Start: held.End(), Count: uint64(e.End() - held.End())}
+	}
+	return nil
+}
+
+// add adds a page to the chunk. One that is missing or makes no sense is left out.
+func (im *importer) add(pfn mem.PFN) error {
+	rec, stored, raw, err := im.s.record(pfn)
+	switch {
+	case err != nil && ofDump(err):
+		im.missing++
+		if im.first == nil {
+			im.first = err
+		}
+		return nil
+	case err != nil:
+		return err
+	}
+	c := &im.chunk
+	if zero(raw) {
+		extend(c, pfn, dumpdir.ExtentZero)
+		return nil
+	}
+	extend(c, pfn, dumpdir.ExtentData)
+	c.Pages, c.Data = append(c.Pages, rec), append(c.Data, stored...)
+	_, err = im.sum.Write(raw)
+	return err
+}
+
+// ofDump reports whether an error is about the dump, and not about the disk that it lies on.
+func ofDump(err error) bool {
+	for _, of := range []error{
+		vmcore.ErrExcluded, vmcore.ErrNotPresent, vmcore.ErrIncomplete, vmcore.ErrCorrupt, vmcore.ErrTruncated,
+		vmcore.ErrUnknownFormat, vmcore.ErrUnsupported, dumpdir.ErrBadPlan, errNoPages,
+	} {
+		if errors.Is(err, of) {
+			return true
+		}
+	}
+	return false
+}
+
+func zero(p []byte) bool {
+	for _, b := range p {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// lacks says why the dump is not complete; empty when it is.
+func (im *importer) lacks() string {
+	switch {
+	case im.missing > im.s.account.Missing():
+		bad := fmt.Sprintf("%d pages cannot be read in what the client sent, the first: %v", im.missing, im.first)
+		return strings.TrimPrefix(im.s.lack+"; "+bad, "; ")
+	}
+	return im.s.lack
+}
+
+// extend adds a page to the extents of c.
+func extend(c *dumpdir.Chunk, pfn mem.PFN, kind dumpdir.ExtentKind) {
+	if n := len(c.Extents); n > 0 && c.Extents[n-1].Kind == kind && c.Extents[n-1].End() == pfn {
+		c.Extents[n-1].Count++
+		return
+	}
+	c.Extents = append(c.Extents, dumpdir.ChunkExtent{Extent: mem.Extent{Start: pfn, Count: 1}, Kind: kind})
+}

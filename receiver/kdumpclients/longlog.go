@@ -1,0 +1,108 @@
+package kdumpclients
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/corehaul/corehaul/internal/plainfile"
+	"github.com/corehaul/corehaul/kernel/printk"
+)
+
+// longLog is how an upload keeps a log that is larger than a small file may be: the kernel's log may have 2 GiB, and its end
+// tells of the crash. The first part of the file is the log's; behind it the file goes round until the upload ends.
+type longLog struct {
+	most int64 // bytes of the file
+	// whole sees the log as it comes; nil once bytes came out of order, which costs it the panic line in the middle.
+	whole *printk.TitleScanner
+}
+
+// logHead is the first part of the file of a log that may have so many bytes.
+func logHead(most int64) int64 { return most / 8 }
+
+// place returns where in its file byte off of a log lies, and how many bytes may follow it there.
+func (l *longLog) place(off int64) (at, room int64) {
+	if head := logHead(l.most); off >= l.most {
+		off = head + (off-head)%(l.most-head)
+	}
+	return off, l.most - off
+}
+
+// see takes note of bytes of the log.
+func (l *longLog) see(p []byte, off int64) {
+	if l.whole == nil {
+		return
+	}
+	if uint64(off) != l.whole.Bytes() { //nolint:gosec // not negative
+		l.whole = nil
+		return
+	}
+	_, _ = l.whole.Write(p) // it never fails
+}
+
+// title returns the panic line, if it is known.
+func (l *longLog) title() string {
+	if l.whole == nil {
+		return ""
+	}
+	return l.whole.Line()
+}
+
+// keepLog is keep for a log.
+func (u *upload) keepLog(p []byte, off int64) error {
+	u.log.see(p, off)
+	for len(p) > 0 {
+		at, room := u.log.place(off)
+		n := min(int64(len(p)), room)
+		if err := u.put(p[:n], at); err != nil {
+			return err
+		}
+		p, off = p[n:], off+n
+	}
+	return nil
+}
+
+// unroll puts a log that went round in order, with a mark where its middle was.
+func (u *upload) unroll() error {
+	if u.log == nil || u.size <= u.log.most {
+		return nil
+	}
+	most, head := u.log.most, logHead(u.log.most)
+	if !u.have.Has(0, most) {
+		return fmt.Errorf("%w: bytes of a log of %d did not come", fs.ErrInvalid, u.size)
+	}
+	if err := u.h.room(most); err != nil { // given back when the files of the host are counted
+		return err
+	}
+	name := u.h.path(u.f.Num, "image")
+	out, err := plainfile.Create(name, 0o640)
+	if err != nil {
+		return err
+	}
+	oldest, room := u.log.place(u.size)
+	n, err := io.Copy(out, io.MultiReader(
+		io.NewSectionReader(u.raw, 0, head),
+		printk.Mark(uint64(u.size-most), u.log.title()), //nolint:gosec // positive
+		io.NewSectionReader(u.raw, oldest, room), io.NewSectionReader(u.raw, head, oldest-head)))
+	if err == nil {
+		err = os.Rename(name, u.h.path(u.f.Num, "file"))
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("a log of %d bytes: %w", u.size, err), out.Close(), os.Remove(name))
+	}
+	old := u.raw
+	u.raw, u.size = out, n
+	u.note()
+	return old.Close()
+}
+
+// cutLog cuts a log that was going round when the receiver was stopped to its first part: in which order the rest is cannot be told.
+func (h *host) cutLog(name string, f *fileState) error {
+	if !isLog(name) || f.Size < h.svc.cfg.small {
+		return nil
+	}
+	f.Size = logHead(h.svc.cfg.small)
+	return os.Truncate(h.path(f.Num, "file"), f.Size)
+}

@@ -1,0 +1,86 @@
+package kdumpclients
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/plainfile"
+)
+
+// unreadable seals a dump whose pages cannot be had. If all of the file is there, it is kept beside it: another program may know it.
+func (j *job) unreadable(ctx context.Context, f *fileState, w *dumpdir.Writer, cause error) (dumpdir.Result, error) {
+	if !ofDump(cause) {
+		return dumpdir.Result{}, cause
+	}
+	if f.Status == fileBroken {
+		return w.Seal(ctx, fmt.Sprintf("nothing of the dump can be read: %s (%v)", f.Reason, cause))
+	}
+	reason := "the dump cannot be read: " + cause.Error()
+	name, err := j.keepImage(ctx, f, w)
+	if err != nil {
+		return dumpdir.Result{}, err
+	}
+	if name != "" {
+		reason += fmt.Sprintf("; it is kept as %s/%s", dumpdir.KeptDirName, name)
+	}
+	return w.Seal(ctx, reason)
+}
+
+// maxGaps is how much of a file may be holes for it to be worth a copy, in which they are bytes.
+const maxGaps = 16 << 20
+
+// keepImage keeps the file that a dump was to be made of. The name is empty when it consists of holes.
+func (j *job) keepImage(ctx context.Context, f *fileState, w *dumpdir.Writer) (name string, err error) {
+	kind := "image"
+	if f.Image.InPlace {
+		kind = "file"
+	}
+	file, err := plainfile.Open(j.h.path(f.Num, kind))
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = file.Close() }() // only read
+	st, err := file.Stat()
+	if err != nil || st.Size()-stored(st) > maxGaps {
+		return "", err
+	}
+	if err := j.roomFor(ctx, uint64(st.Size())); err != nil { //nolint:gosec // not negative
+		return "", err
+	}
+	name = "vmcore"
+	j.h.mu.Lock()
+	for n, g := range j.dir.Files {
+		if g.Num == f.Num {
+			name = keptName(n)
+		}
+	}
+	j.h.mu.Unlock()
+	return name, w.Keep(name, file)
+}
+
+// otherPlan seals what was copied of a dump whose pages another version of this program counted in another way.
+func (j *job) otherPlan(ctx context.Context, f *fileState, w *dumpdir.Writer) (dumpdir.Result, error) {
+	kept, err := j.keepOriginal(ctx, f, w)
+	if err != nil {
+		return dumpdir.Result{}, err
+	}
+	return w.SealPartial(ctx, errOtherPlan.Error()+kept)
+}
+
+// keepOriginal keeps the client's file when the dump out of it may not be what was meant, and says where it is, or why it is
+// not kept.
+func (j *job) keepOriginal(ctx context.Context, f *fileState, w *dumpdir.Writer) (string, error) {
+	name, err := j.keepImage(ctx, f, w)
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		return "; there is no room to keep the file that the client sent", nil
+	case err != nil:
+		return "", err
+	case name == "":
+		return "; the file that the client sent is not kept: it consists of holes", nil
+	}
+	return fmt.Sprintf("; the file that the client sent is kept as %s/%s", dumpdir.KeptDirName, name), nil
+}

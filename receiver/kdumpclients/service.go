@@ -1,0 +1,139 @@
+package kdumpclients
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// Config is how a Service works.
+type Config struct {
+	// Dir is where files are kept until they are dumps; it is made if it is missing. One process at a time has it open. Required.
+	Dir string
+	// Store takes the dumps. Required. The Service does not close it.
+	Store storage.Store
+	// Log gets a line for everything an operator may have to know; nil discards them.
+	Log *slog.Logger
+	// Tool is the receiver's name and version.
+	Tool string
+	// Reserve is the free space of the store, in bytes, that must be left.
+	Reserve uint64
+	// MaxHostBytes is how much may be stored of one host, in bytes, what is still arriving included; 0 for no limit.
+	MaxHostBytes uint64
+	// Grace is how long a directory waits for its client to come back before what is there is taken as all there is; DefaultGrace when it is 0.
+	Grace time.Duration
+	// Codec compresses pages that do not come compressed; snappy when it is 0.
+	Codec kdumpfile.Codec
+
+	small int64 // maxSmall, but for tests
+}
+
+// DefaultGrace is the Grace of a Config without one.
+const DefaultGrace = 10 * time.Minute
+
+// Peer is who uses a tree.
+type Peer struct {
+	Host string // the name that its key proves: see storage.CheckHost
+	Addr string // where it is connected from, for people
+}
+
+// Service keeps the trees of all hosts and makes dumps of what is in them.
+type Service struct {
+	cfg  Config
+	lock io.Closer // of Config.Dir
+
+	jobs     *jobs
+	decoders *decoders
+	staged   atomic.Int64 // bytes of all hosts that wait to be dumps
+
+	mu    sync.Mutex
+	hosts map[string]*host
+}
+
+// Open opens the trees. What an earlier process left arriving has broken off. The error matches dumpdir.ErrLocked when another one
+// has the directory.
+func Open(cfg Config) (*Service, error) {
+	if cfg.Dir == "" || cfg.Store == nil {
+		return nil, errors.New("kdumpclients: no directory or no store")
+	}
+	if cfg.Grace <= 0 {
+		cfg.Grace = DefaultGrace
+	}
+	if cfg.Codec == kdumpfile.Raw {
+		cfg.Codec = kdumpfile.Snappy
+	}
+	if cfg.small == 0 {
+		cfg.small = maxSmall
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
+		return nil, err
+	}
+	lock, err := dumpdir.OS{}.Lock(cfg.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("files of stock kdump clients: %w", err)
+	}
+	s := &Service{cfg: cfg, lock: lock, jobs: newJobs(), decoders: newDecoders(), hosts: map[string]*host{}}
+	if err := s.adopt(); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return s, nil
+}
+
+// Close lets another process have the directory. No method may be called after it, and Run must have returned.
+func (s *Service) Close() error { return s.lock.Close() }
+
+// adopt opens the trees that an earlier process left.
+func (s *Service) adopt() error {
+	entries, err := os.ReadDir(s.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if storage.CheckHost(e.Name()) != nil || !e.IsDir() {
+			continue
+		}
+		if _, err := s.host(e.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Tree returns the tree of the peer's host. The error matches storage.ErrBadName, or is of the disk.
+func (s *Service) Tree(p Peer) (Tree, error) {
+	if err := storage.CheckHost(p.Host); err != nil {
+		return nil, err
+	}
+	h, err := s.host(p.Host)
+	if err != nil {
+		return nil, fmt.Errorf("files of host %s: %w", p.Host, err)
+	}
+	return &tree{host: h, peer: p}, nil
+}
+
+func (s *Service) host(name string) (*host, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h := s.hosts[name]; h != nil {
+		return h, nil
+	}
+	h := &host{svc: s, name: name, dir: filepath.Join(s.cfg.Dir, name), uploads: map[uint64]*upload{}}
+	if err := h.load(); err != nil {
+		return nil, err
+	}
+	s.hosts[name] = h
+	return h, nil
+}

@@ -1,0 +1,283 @@
+package kdumpclients
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/plainfile"
+	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/machine"
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/elfcore"
+	"github.com/corehaul/corehaul/vmcore/flattened"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// errNoPages is why there are no pages to be had of a dump that broke off early.
+var errNoPages = errors.New("it broke off before the first page")
+
+// source is a dump that is staged, open for being imported.
+type source struct {
+	file *os.File
+	img  vmcore.Image
+	pages
+	account *vmcore.Account
+	lack    string   // why it is known not to be whole; empty when nothing is known
+	odd     []string // what in it cannot be decided, so that the client's file is worth keeping
+	kernel  *kernel.Kernel
+}
+
+// pages reads the pages of a source. The record and its data are valid until the next call.
+type pages interface {
+	// record returns a page as it is to be stored, and its raw bytes. An error is about the page, or the medium.
+	record(pfn mem.PFN) (rec dumpdir.PageRecord, stored, raw []byte, err error)
+}
+
+// openSource opens the dump in file f. An error that matches one of vmcore's says what is wrong with it.
+func (h *host) openSource(ctx context.Context, f *fileState, codec kdumpfile.Codec) (*source, error) {
+	kind := "image"
+	if f.Image.InPlace {
+		kind = "file"
+	}
+	file, err := plainfile.Open(h.path(f.Num, kind))
+	if err != nil {
+		return nil, err
+	}
+	s := &source{file: file}
+	if err := s.open(ctx, h.loadMap(f.Num), f, codec); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return s, nil
+}
+
+func (s *source) open(ctx context.Context, m *imageMap, f *fileState, codec kdumpfile.Codec) error {
+	st, err := s.file.Stat()
+	if err != nil {
+		return err
+	}
+	file := &staged{ReaderAt: s.file, Coverage: new(flattened.Coverage)}
+	if m != nil {
+		file.Coverage = m.Coverage
+	}
+	head := make([]byte, magicLen)
+	if n, err := s.file.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	} else if !file.Has(0, int64(n)) {
+		return errNoPages
+	}
+	isELF := sniff(head) == formELF
+	if isELF {
+		err = s.openELF(file, st.Size(), codec)
+	} else {
+		err = s.openKdump(file, st.Size())
+	}
+	if err != nil {
+		return err
+	}
+	if s.account, err = vmcore.AccountOf(ctx, s.img); err != nil {
+		return err
+	}
+	if s.account.Held == 0 && s.account.Planned+uint64(len(s.account.Lacks)) > 0 {
+		return fmt.Errorf("%w: %s", errNoPages, s.account.Reason())
+	}
+	s.judge(f, isELF)
+	return nil
+}
+
+// judge says why the dump is not whole. A file is when all is there that its headers speak of, and a flattened stream's end
+// marker came.
+func (s *source) judge(f *fileState, isELF bool) {
+	reason := s.account.Reason()
+	flat := slices.Contains(f.Image.Wrap, formFlat)
+	// An ELF core has no mark of its end: what its headers speak of is all there is.
+	if f.Status == fileWhole || isELF && !flat && reason == "" {
+		s.lack = reason
+	} else {
+		s.lack = "it broke off"
+		if f.Reason != "" {
+			s.lack += ": " + f.Reason
+		}
+		if reason != "" {
+			s.lack += "; " + reason
+		}
+	}
+	if len(s.odd) > 0 {
+		s.lack = strings.TrimPrefix(s.lack+"; its PT_LOADs contradict each other: "+s.odd[0], "; ")
+	}
+}
+
+func (s *source) openKdump(file *staged, size int64) error {
+	k, err := kdumpfile.New(file, size)
+	if err != nil {
+		return err
+	}
+	s.img, s.pages = k, &kdumpPages{k: k, decode: dumpdir.NewPageDecoder(k.Info().PageSize)}
+	return nil
+}
+
+// openELF opens an ELF core. What in it contradicts itself is passed over: a dump that is useful in part is better than none.
+func (s *source) openELF(file *staged, size int64, codec kdumpfile.Codec) error {
+	e, err := elfcore.NewTolerant(file, size)
+	if err != nil {
+		return err
+	}
+	encoder, err := kdumpfile.NewEncoder(codec, 1)
+	if err != nil {
+		return err
+	}
+	page := e.Info().PageSize
+	s.img, s.odd, s.pages = e, e.Contradictions(), &elfPages{e: e, encoder: encoder, raw: make([]byte, page), out: make([]byte, 0, 2*page)}
+	return nil
+}
+
+// Close closes the file.
+func (s *source) Close() error { return s.file.Close() }
+
+// staged is the file of a dump with what is known to have come of it: a vmcore.Sparse.
+type staged struct {
+	io.ReaderAt
+	*flattened.Coverage
+}
+
+var _ vmcore.Sparse = (*staged)(nil)
+
+// kdumpPages takes page records as they are, once they were decoded.
+type kdumpPages struct {
+	k      *kdumpfile.Reader
+	decode *dumpdir.PageDecoder
+	buf    []byte
+}
+
+func (p *kdumpPages) record(pfn mem.PFN) (rec dumpdir.PageRecord, stored, raw []byte, err error) {
+	stored, d, err := p.k.ReadStored(p.buf, pfn)
+	if err != nil {
+		return rec, nil, nil, err
+	}
+	p.buf = stored[:0]
+	rec = dumpdir.PageRecord{Size: d.Size, Flags: d.Flags}
+	raw, err = p.decode.Page(rec, stored)
+	return rec, stored, raw, err
+}
+
+// elfPages compresses pages.
+type elfPages struct {
+	e        *elfcore.File
+	encoder  *kdumpfile.Encoder
+	raw, out []byte
+}
+
+func (p *elfPages) record(pfn mem.PFN) (rec dumpdir.PageRecord, stored, raw []byte, err error) {
+	if err := p.e.ReadPage(p.raw, pfn); err != nil {
+		return rec, nil, nil, err
+	}
+	stored, flags := p.encoder.EncodePage(p.out, p.raw)
+	return dumpdir.PageRecord{Size: uint32(len(stored)), Flags: flags}, stored, p.raw, nil //nolint:gosec // at most a page
+}
+
+// understand gives meaning to the memory, as far as that can be done.
+func (s *source) understand() (err error) {
+	s.kernel, err = machine.Kernel(s.img, s.img.Info())
+	return err
+}
+
+// facts is what the front of the stored vmcore says.
+func (s *source) facts(codec kdumpfile.Codec) dumpdir.Facts {
+	info := s.img.Info()
+	m := machine.FactsOf(info, s.kernel)
+	f := dumpdir.Facts{
+		Utsname: dumpdir.Utsname(m.Utsname.ForHeader()), Time: m.CrashTime, PageSize: info.PageSize, MaxPFN: info.MaxPFN,
+		NrCPUs: uint32(m.NrCPUs), CurrentCPU: uint32(max(m.CurrentCPU, 0)), //nolint:gosec // bounded by the notes and by the reader
+		DumpLevel: uint8(max(m.DumpLevel, 0)), BigEndian: m.BigEndian, ExcludedVmemmap: m.ExcludedVmemmap, //nolint:gosec // at most 31
+		Codecs: uint32(codec), Notes: info.Notes, RAM: s.img.RAM(),
+	}
+	if m.PhysBase != nil {
+		f.PhysBase = *m.PhysBase
+	}
+	if k, ok := s.img.(*kdumpfile.Reader); ok {
+		f.Codecs = k.Header().Status & uint32(kdumpfile.Zlib|kdumpfile.LZO|kdumpfile.Snappy|kdumpfile.Zstd)
+	}
+	return f
+}
+
+// plan is which pages there are, in short.
+type plan struct {
+	dumpdir.PlanEnd
+	hash hash.Hash64
+}
+
+// walkPlan calls fn for the runs of pages and returns the plan.
+func (s *source) walkPlan(fn func(mem.Extent) error) (dumpdir.PlanEnd, error) {
+	p := plan{hash: xxh3.New()}
+	for e, err := range s.img.Pages() {
+		if err == nil {
+			_, err = fmt.Fprintf(p.hash, "%d+%d\n", e.Start, e.Count)
+		}
+		if err == nil {
+			err = fn(e)
+		}
+		if err != nil {
+			return p.PlanEnd, err
+		}
+		p.Pages += e.Count
+	}
+	per := s.chunkPages()
+	p.Hash, p.Chunks = p.hash.Sum64(), (p.Pages+per-1)/per
+	return p.PlanEnd, nil
+}
+
+// chunkBytes is how many raw bytes a chunk has, as those of our own sender.
+const chunkBytes = 1 << 20
+
+func (s *source) chunkPages() uint64 { return chunkBytes / uint64(s.img.Info().PageSize) } //nolint:gosec // a page size is positive
+
+// chunks calls fn for the pages of each chunk that is not in have, in order. Chunk n has the n-th group of pages.
+func (s *source) chunks(have []dumpdir.SeqRange, fn func(seq uint64, extents []mem.Extent) error) error {
+	per, seq, n := s.chunkPages(), uint64(0), uint64(0)
+	var group []mem.Extent
+	emit := func() error {
+		defer func() { group, n, seq = group[:0], 0, seq+1 }()
+		if n == 0 || slices.ContainsFunc(have, func(r dumpdir.SeqRange) bool { return seq >= r.Start && seq < r.End() }) {
+			return nil
+		}
+		return fn(seq, group)
+	}
+	for e, err := range s.img.Pages() {
+		if err != nil {
+			return err
+		}
+		for e.Count > 0 {
+			take := min(e.Count, per-n)
+			group = append(group, mem.Extent{Start: e.Start, Count: take})
+			e.Start, e.Count, n = e.Start+mem.PFN(take), e.Count-take, n+take
+			if n == per {
+				if err := emit(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return emit()
+}
+
+// describe names what the dump came in, for people.
+func (i *imageState) describe(f form) string {
+	made := "makedumpfile"
+	if f == formELF && !slices.Contains(i.Wrap, formFlat) {
+		made = "/proc/vmcore"
+	}
+	s := string(f)
+	for _, w := range i.Wrap {
+		s += ", " + string(w)
+	}
+	return fmt.Sprintf("%s (%s)", made, s)
+}

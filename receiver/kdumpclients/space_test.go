@@ -1,0 +1,78 @@
+package kdumpclients
+
+import (
+	"bytes"
+	"testing"
+)
+
+// TestStagedIsWhatIsThere sends files again, and the same bytes again, and wants no more counted than lies on the disk: what is
+// counted for one host is taken from the room of all.
+func TestStagedIsWhatIsThere(t *testing.T) {
+	const size, most = 1 << 20, 3 << 20
+	text, elf := bytes.Repeat([]byte("text"), size/4), bytes.Repeat([]byte("\x7fELF"), size/4)
+	_, flat := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
+	for name, again := range map[string]func(tr Tree, u Upload) Upload{
+		"a file that was whole": func(tr Tree, _ Upload) Upload {
+			u := put(t, tr, "/notes", text, size)
+			_ = u.Close() // counted below
+			return u
+		},
+		"a try that broke off": func(tr Tree, _ Upload) Upload {
+			u := put(t, tr, "/vmcore", elf, size)
+			u.Abort(nil)
+			return u
+		},
+		"a stream that came in the wrong order": func(tr Tree, _ Upload) Upload {
+			u := put(t, tr, "/vmcore", flat[:8<<10], 8<<10)
+			if _, err := u.WriteAt(elf, 16<<10); err != nil {
+				t.Fatal(err)
+			}
+			u.Abort(nil)
+			return u
+		},
+		"the same bytes of a file": func(tr Tree, u Upload) Upload { return over(t, tr, u, "/notes", text) },
+		"the same bytes of a dump": func(tr Tree, u Upload) Upload { return over(t, tr, u, "/vmcore", elf) },
+	} {
+		s := open(t, t.TempDir())
+		tr := treeOf(t, s, "n1")
+		var u Upload
+		for range 10 {
+			u = again(tr, u)
+		}
+		if got := s.staged.Load(); got > most || got < 0 {
+			t.Errorf("%s: %d bytes are counted", name, got)
+		}
+		u.Abort(nil)
+	}
+}
+
+// over writes b to the beginning of a file.
+func over(t *testing.T, tr Tree, u Upload, p string, b []byte) Upload {
+	t.Helper()
+	if u == nil {
+		return put(t, tr, p, b, len(b))
+	}
+	if _, err := u.WriteAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// TestKeptFilesCount sends a large file beside a dump, and wants it to count as the host's once the dump is sealed and the client's directory gone.
+func TestKeptFilesCount(t *testing.T) {
+	const size = 2 << 20
+	s := open(t, t.TempDir())
+	s.cfg.MaxHostBytes = 64 << 20
+	tr := treeOf(t, s, "n1")
+	_, b := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
+	redhat(t, tr, b)
+	if err := put(t, tr, crash+"/opalcore", bytes.Repeat([]byte{1}, size), size).Close(); err != nil {
+		t.Fatal(err)
+	}
+	settle(t, s)
+	e := only(t, s)
+	free, err := tr.Free("/")
+	if limit := s.cfg.MaxHostBytes - e.Bytes(); err != nil || free > limit || e.KeptBytes < size {
+		t.Errorf("%d bytes are free, want %d; %d bytes are kept; %v", free, limit, e.KeptBytes, err)
+	}
+}

@@ -1,0 +1,123 @@
+package kdumpclients
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/plainfile"
+)
+
+const (
+	stateName    = "tree.json"
+	stateVersion = 1
+)
+
+// Limits of one host's tree.
+const (
+	maxDirs  = 256
+	maxFiles = 512 // in all directories together
+)
+
+// hostState is tree.json.
+type hostState struct {
+	Version int                  `json:"version"`
+	Next    uint64               `json:"next"` // number of the next file
+	Dirs    map[string]*dirState `json:"dirs"` // by path; the root is always there
+}
+
+// dirState is a directory.
+type dirState struct {
+	Born  time.Time             `json:"born"`
+	Used  time.Time             `json:"used"` // last activity
+	Temp  bool                  `json:"temp,omitempty"`
+	Peer  string                `json:"peer,omitempty"` // address that wrote into it last
+	Files map[string]*fileState `json:"files,omitempty"`
+	Dump  *dumpState            `json:"dump,omitempty"`  // what is made of the files; nil: nothing yet
+	Dumps int                   `json:"dumps,omitempty"` // how many dumps came of the directory before this one
+}
+
+// dumpState is the dump that comes of a directory.
+type dumpState struct {
+	ID    string     `json:"id"`
+	Log   uint64     `json:"log,omitempty"`   // number of the file that is stored as its log
+	Image *fileState `json:"image,omitempty"` // the file that is taken for its pages
+	// Sealed tells that it has all that is ever to come, other files apart.
+	Sealed bool `json:"sealed,omitempty"`
+}
+
+// fileStatus is how far a file got.
+type fileStatus string
+
+const (
+	fileArriving fileStatus = "arriving"
+	fileWhole    fileStatus = "whole"
+	fileBroken   fileStatus = "broken"
+)
+
+// fileState is a file in a directory.
+type fileState struct {
+	Num    uint64     `json:"num"` // names its bytes on disk
+	Size   int64      `json:"size"`
+	Mod    time.Time  `json:"mod"`
+	Status fileStatus `json:"status"`
+	Reason string     `json:"reason,omitempty"` // why it is broken
+
+	Image *imageState `json:"image,omitempty"` // the dump in it; nil: it is a small file
+	Kept  bool        `json:"kept,omitempty"`  // beside the dump of the directory
+}
+
+func newHostState() *hostState {
+	now := time.Now().UTC()
+	return &hostState{Version: stateVersion, Next: 1, Dirs: map[string]*dirState{"/": {Born: now, Used: now}}}
+}
+
+// errState is a tree.json that makes no sense.
+var errState = errors.New("the tree of a host is damaged")
+
+// maxStateBytes bounds what is read of a file of ours: a host has at most 512 files, an image at most 16,384 pieces.
+const maxStateBytes = 64 << 20
+
+// loadState reads tree.json in dir; one that is missing is a tree that is empty.
+func loadState(dir string) (*hostState, error) {
+	name := filepath.Join(dir, stateName)
+	b, err := plainfile.Read(name, maxStateBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return newHostState(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := new(hostState)
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(s); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", errState, name, err)
+	}
+	if s.Version != stateVersion || s.Dirs["/"] == nil {
+		return nil, fmt.Errorf("%w: %s: version %d, or no root", errState, name, s.Version)
+	}
+	return s, nil
+}
+
+// save makes tree.json in dir durable.
+func (s *hostState) save(dir string) error {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return dumpdir.SaveFile(dumpdir.OS{}, dir, stateName, b)
+}
+
+// files counts the files of all directories.
+func (s *hostState) files() (n int) {
+	for _, d := range s.Dirs {
+		n += len(d.Files)
+	}
+	return n
+}

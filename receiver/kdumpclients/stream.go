@@ -1,0 +1,157 @@
+package kdumpclients
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/corehaul/corehaul/vmcore/flattened"
+)
+
+// sink takes the bytes of a stream in order.
+type sink interface {
+	io.Writer
+	// finish is called once, when nothing follows. It returns why the stream is not whole.
+	finish() error
+	// image returns the dump that the stream holds; nil: none, or not known yet.
+	image() *image
+	// undecided reports whether it is not known yet whether the stream holds a dump.
+	undecided() bool
+}
+
+// flat is a flattened stream.
+type flat struct {
+	img *image
+	asm *flattened.Assembler
+}
+
+func newFlat(img *image) *flat {
+	asm := flattened.NewAssembler(img, flattened.Limits{FileSize: maxImage, Pieces: maxPieces})
+	img.have = asm.Coverage()
+	return &flat{img: img, asm: asm}
+}
+
+func (f *flat) Write(p []byte) (int, error) {
+	n, err := f.asm.Write(p)
+	f.img.state.Marked = f.asm.Done()
+	return n, errors.Join(err, f.img.checkpoint())
+}
+
+func (f *flat) finish() error   { return f.asm.Close() }
+func (f *flat) image() *image   { return f.img }
+func (f *flat) undecided() bool { return false }
+
+// packed is a compressed stream. One goroutine unpacks it and writes what is inside.
+type packed struct {
+	form form
+	open func(wrap ...form) (*image, error) // makes the image, once it is known that there is one
+	stop func()                             // gives the decoder's place back
+	w    *io.PipeWriter
+	done chan struct{} // closed when the goroutine has ended
+
+	found atomic.Pointer[image]
+	plain atomic.Bool // it is no dump
+	err   error       // after done: why it is not whole
+}
+
+// errNoDump ends the unpacking of what is no dump.
+var errNoDump = errors.New("no dump inside")
+
+func newPacked(f form, open func(wrap ...form) (*image, error), stop func()) *packed {
+	r, w := io.Pipe()
+	p := &packed{form: f, open: open, stop: stop, w: w, done: make(chan struct{})}
+	go p.run(r)
+	return p
+}
+
+func (p *packed) run(r *io.PipeReader) {
+	defer close(p.done)
+	defer p.stop()
+	err := p.unpack(r)
+	p.err = err
+	if p.found.Load() == nil {
+		p.plain.Store(true)
+		err = errNoDump
+	}
+	if err == nil {
+		_, err = io.Copy(io.Discard, io.LimitReader(r, maxTrailing)) // padding behind the end
+	}
+	if err == nil {
+		err = fmt.Errorf("more than %d bytes follow the end of the %s stream", maxTrailing, p.form)
+	}
+	_ = r.CloseWithError(err) // it returns nothing else
+}
+
+const maxTrailing = 1 << 20
+
+// unpack writes the dump that is inside. A bug in a decompressor must not end the receiver: that would cost the dumps of all hosts.
+func (p *packed) unpack(r io.Reader) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error: %v", p)
+		}
+	}()
+	dec, err := decompressor(p.form, r)
+	if err != nil {
+		return fmt.Errorf("%s stream: %w", p.form, err)
+	}
+	head := make([]byte, magicLen)
+	if _, err := io.ReadFull(dec, head); errors.Is(err, io.EOF) {
+		return errNoDump
+	} else if err != nil {
+		return fmt.Errorf("%s stream: %w", p.form, err)
+	}
+	switch inner := sniff(head); inner {
+	case formFlat:
+		img, err := p.open(p.form, inner)
+		if err != nil {
+			return err
+		}
+		f := newFlat(img)
+		return p.copy(img, f, head, dec, f.finish)
+	case formKdump, formELF:
+		img, err := p.open(p.form)
+		if err != nil {
+			return err
+		}
+		return p.copy(img, &appender{img: img}, head, dec, func() error { return nil })
+	}
+	return errNoDump
+}
+
+// copy writes head and what follows to w. finish is asked even if the compressed stream broke off: a dump may be whole without its end.
+func (p *packed) copy(img *image, w io.Writer, head []byte, dec io.Reader, finish func() error) error {
+	p.found.Store(img)
+	if _, err := w.Write(head); err != nil {
+		return err
+	}
+	if _, err := io.CopyBuffer(w, struct{ io.Reader }{dec}, make([]byte, 256<<10)); err != nil {
+		return fmt.Errorf("%s stream: %w", p.form, err)
+	}
+	return finish()
+}
+
+// Write implements io.Writer. An error of the unpacking comes with the next Write.
+func (p *packed) Write(b []byte) (int, error) { return p.w.Write(b) }
+
+func (p *packed) finish() error {
+	_ = p.w.Close() // it returns nothing else
+	<-p.done
+	return p.err
+}
+
+func (p *packed) image() *image   { return p.found.Load() }
+func (p *packed) undecided() bool { return p.found.Load() == nil && !p.plain.Load() }
+
+// appender writes a dump that comes as it is, from its first byte on.
+type appender struct {
+	img *image
+	off int64
+}
+
+func (a *appender) Write(p []byte) (int, error) {
+	n, err := a.img.direct(p, a.off)
+	a.off += int64(n)
+	return n, errors.Join(err, a.img.checkpoint())
+}

@@ -1,0 +1,414 @@
+package kdumpclients
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/corehaul/corehaul/internal/plainfile"
+	"github.com/corehaul/corehaul/kernel/printk"
+	"github.com/corehaul/corehaul/vmcore/flattened"
+)
+
+const (
+	// maxSmall bounds a file that is no dump; the memory of POWER's firmware is the largest known.
+	maxSmall = 256 << 20
+	// maxAhead is how far bytes of a stream may be ahead of those that are missing.
+	maxAhead = 256 << 20
+)
+
+var (
+	// errRevoked ends an upload whose file was begun anew.
+	errRevoked = errors.New("the file was begun anew by another upload")
+	errGone    = errors.New("the connection broke off")
+)
+
+// upload is a file that arrives. Until it is known what it is, and as long as it is a small file, its bytes go to N.file as
+// they are. A dump in a stream goes through a sink instead, and N.file takes what comes too early.
+type upload struct {
+	h    *host
+	f    *fileState // its fields are under h.mu
+	dir  *dirState
+	name string
+
+	ctx    context.Context // ends with the upload
+	cancel context.CancelCauseFunc
+
+	mu      sync.Mutex
+	raw     *os.File
+	have    flattened.Coverage // of raw
+	size    int64
+	log     *longLog // of a log: how more than maxSmall bytes of it are kept
+	decided bool
+	img     *image // the dump in raw, when raw is one
+	sink    sink   // nil: bytes go to raw
+	pos     int64  // bytes that the sink has taken
+	err     error  // the first failure; repeated ever after
+	done    bool
+}
+
+// Create implements Tree.
+func (t *tree) Create(p string) (Upload, error) {
+	c, err := cleanPath(p)
+	if err != nil {
+		return nil, pathError("create", p, err)
+	}
+	var u *upload
+	err = t.change(func(s *hostState) error {
+		u, err = t.create(s, c)
+		return err
+	})
+	if err != nil {
+		if u != nil {
+			u.Abort(err)
+		}
+		return nil, pathError("create", p, err)
+	}
+	return u, nil
+}
+
+// create begins the file at cleaned path c. mu is held.
+func (t *tree) create(s *hostState, c string) (*upload, error) {
+	dir, name := s.Dirs[path.Dir(c)], path.Base(c)
+	switch {
+	case s.Dirs[c] != nil:
+		return nil, syscall.EISDIR
+	case dir == nil:
+		return nil, fs.ErrNotExist
+	case dir.Files[name] == nil && s.files() >= maxFiles:
+		return nil, fmt.Errorf("%w: %d files", syscall.ENOSPC, maxFiles)
+	}
+	num := s.Next
+	raw, err := plainfile.Create(t.path(num, "file"), 0o640)
+	if err != nil {
+		return nil, err
+	}
+	s.Next++
+	if old := dir.Files[name]; old != nil {
+		t.drop(old)
+	}
+	now := time.Now().UTC()
+	f := &fileState{Num: num, Mod: now, Status: fileArriving}
+	dir.put(name, f)
+	dir.Used, dir.Peer = now, t.peer.Addr
+	u := &upload{h: t.host, f: f, dir: dir, name: name, raw: raw}
+	if isLog(name) {
+		u.log = &longLog{most: t.svc.cfg.small, whole: new(printk.TitleScanner)}
+	}
+	u.ctx, u.cancel = context.WithCancelCause(context.Background())
+	t.uploads[num] = u
+	return u, nil
+}
+
+// WriteAt implements io.WriterAt.
+func (u *upload) WriteAt(p []byte, off int64) (int, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if err := u.check(); err != nil {
+		return 0, err
+	}
+	if off < 0 || off > maxImage*2-int64(len(p)) {
+		return 0, fs.ErrInvalid
+	}
+	if err := u.write(p, off); err != nil {
+		return 0, u.fail(err)
+	}
+	u.size = max(u.size, off+int64(len(p)))
+	u.note()
+	return len(p), nil
+}
+
+func (u *upload) write(p []byte, off int64) error {
+	switch {
+	case u.img != nil:
+		if _, err := u.img.direct(p, off); err != nil {
+			return err
+		}
+		return u.img.checkpoint()
+	case u.sink != nil && !u.sink.undecided():
+		if u.sink.image() != nil {
+			return u.stream(p, off)
+		}
+		u.sink = nil // it is no dump
+	}
+	if err := u.keep(p, off); err != nil {
+		return err
+	}
+	if !u.decided && u.have.From(0) >= magicLen {
+		if err := u.decide(); err != nil {
+			return err
+		}
+	}
+	return u.feed()
+}
+
+// keep writes to the file as the client sees it.
+func (u *upload) keep(p []byte, off int64) error {
+	if u.log != nil {
+		return u.keepLog(p, off)
+	}
+	if off > u.h.svc.cfg.small-int64(len(p)) {
+		return fmt.Errorf("%w: a file that is no dump may have %d MiB", syscall.EFBIG, u.h.svc.cfg.small>>20)
+	}
+	return u.put(p, off)
+}
+
+// put writes to raw.
+func (u *upload) put(p []byte, off int64) error {
+	if err := u.h.room(int64(len(p))); err != nil {
+		return err
+	}
+	n, err := u.raw.WriteAt(p, off)
+	u.h.giveRoom(int64(n) - u.have.Add(off, int64(n)))
+	if err == nil && u.have.Spans() > maxPieces {
+		err = fmt.Errorf("%w: more than %d pieces with gaps between them", fs.ErrInvalid, maxPieces)
+	}
+	return err
+}
+
+// decide looks at the first bytes and chooses how the file is taken.
+func (u *upload) decide() error {
+	u.decided = true
+	head := make([]byte, min(magicLen, u.have.From(0)))
+	if _, err := u.raw.ReadAt(head, 0); err != nil {
+		return err
+	}
+	f := sniff(head)
+	if strings.HasPrefix(u.name, "opalcore") {
+		f = formPlain // an ELF core, but of the firmware
+	}
+	switch {
+	case f == formKdump || f == formELF:
+		have := u.have
+		u.img = &image{h: u.h, num: u.f.Num, f: u.raw, have: &have, state: imageState{InPlace: true}}
+	case f == formFlat:
+		img, err := u.newImage(f)
+		if err != nil {
+			return err
+		}
+		u.sink = newFlat(img)
+	case f.compressed():
+		if err := u.h.svc.decoders.take(u.ctx, u.h.name); err != nil {
+			return err
+		}
+		u.sink = newPacked(f, u.newImage, func() { u.h.svc.decoders.give(u.h.name) })
+	}
+	return nil
+}
+
+// newImage makes the file of a dump that comes in such wrapping.
+func (u *upload) newImage(wrap ...form) (*image, error) {
+	f, err := plainfile.Create(u.h.path(u.f.Num, "image"), 0o640)
+	if err != nil {
+		return nil, err
+	}
+	return &image{h: u.h, num: u.f.Num, f: f, have: new(flattened.Coverage), state: imageState{Wrap: wrap}}, nil
+}
+
+// stream hands bytes to the sink, or puts them aside when others are missing before them.
+func (u *upload) stream(p []byte, off int64) error {
+	switch {
+	case off < u.pos:
+		return fmt.Errorf("%w: byte %d of a stream that was read up to %d cannot be changed", fs.ErrInvalid, off, u.pos)
+	case off > u.pos:
+		if off+int64(len(p))-u.pos > maxAhead {
+			return fmt.Errorf("%w: byte %d of a stream came before byte %d", fs.ErrInvalid, off, u.pos)
+		}
+		return u.put(p, off)
+	}
+	if err := u.consume(p); err != nil {
+		return err
+	}
+	return u.feed()
+}
+
+func (u *upload) consume(p []byte) error {
+	n, err := u.sink.Write(p)
+	u.pos += int64(n)
+	if errors.Is(err, errNoDump) {
+		return nil // all of it is in the file
+	}
+	return err
+}
+
+// feed gives the sink what lies in the file behind what it has taken.
+func (u *upload) feed() error {
+	if u.sink == nil {
+		return nil
+	}
+	buf := make([]byte, min(256<<10, u.have.From(u.pos)))
+	for len(buf) > 0 && (u.sink.undecided() || u.sink.image() != nil) {
+		if _, err := u.raw.ReadAt(buf, u.pos); err != nil {
+			return err
+		}
+		if err := u.consume(buf); err != nil {
+			return err
+		}
+		buf = buf[:min(int64(cap(buf)), u.have.From(u.pos))]
+	}
+	return nil
+}
+
+// check returns the error that every call gets now. mu is held.
+func (u *upload) check() error {
+	if u.done && u.err == nil {
+		return fs.ErrClosed
+	}
+	return u.err
+}
+
+func (u *upload) fail(err error) error {
+	if u.err == nil {
+		u.err = err
+	}
+	return u.err
+}
+
+// note tells the tree how much there is.
+func (u *upload) note() {
+	u.h.mu.Lock()
+	defer u.h.mu.Unlock()
+	now := time.Now().UTC()
+	u.f.Size, u.f.Mod, u.dir.Used = u.size, now, now
+}
+
+// Truncate implements Upload.
+func (u *upload) Truncate(size int64) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if err := u.check(); err != nil {
+		return err
+	}
+	if size == u.size {
+		return nil
+	}
+	if size < 0 || size > u.h.svc.cfg.small || u.img != nil || u.sink != nil {
+		return fs.ErrInvalid
+	}
+	if err := u.raw.Truncate(size); err != nil {
+		return u.fail(err)
+	}
+	var have flattened.Coverage // what is cut off has not come; a file that grew is all there, as zeros
+	have.Add(0, size)
+	u.have, u.size = have, size
+	u.note()
+	return nil
+}
+
+// revoke takes the file away. It does not wait for a write that is under way.
+func (u *upload) revoke() { go u.Abort(errRevoked) }
+
+// Close implements Upload.
+func (u *upload) Close() error { return u.end(nil) }
+
+// Abort implements Upload.
+func (u *upload) Abort(err error) {
+	if err == nil {
+		err = errGone
+	}
+	u.cancel(err)
+	_ = u.end(err) // it is what the caller knows already
+}
+
+// end makes durable what came. cause is why nothing more comes, nil when the client says that this is all.
+func (u *upload) end(cause error) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.done {
+		return nil
+	}
+	u.done = true
+	defer u.cancel(fs.ErrClosed)
+	broken, err := u.err, u.finish()
+	img := u.theImage()
+	switch marked := img != nil && img.state.Marked; {
+	case broken != nil:
+	case err != nil && cause != nil:
+		broken = fmt.Errorf("%w: %w", cause, err)
+	case err != nil:
+		broken = err
+	case !marked: // an end marker needs nobody's word
+		broken = cause
+	}
+	err = u.settle(img)
+	if broken == nil {
+		broken = err
+	}
+	u.err = broken
+	return errors.Join(broken, u.h.ended(u, img, broken))
+}
+
+// finish ends the stream, and says why it is not whole.
+func (u *upload) finish() error {
+	if !u.decided && u.have.From(0) > 0 && u.err == nil {
+		if err := u.decide(); err != nil {
+			return err
+		}
+		if err := u.feed(); err != nil {
+			return err
+		}
+	}
+	if u.sink == nil {
+		return nil
+	}
+	err, img := u.sink.finish(), u.sink.image()
+	switch {
+	case img == nil:
+		u.sink = nil
+		if errors.Is(err, errNoDump) {
+			err = nil
+		}
+	case err == nil && u.have.End() > u.pos && !img.state.Marked:
+		err = fmt.Errorf("byte %d of the stream did not come", u.pos)
+	}
+	return err
+}
+
+// theImage returns the dump that the file holds, if any.
+func (u *upload) theImage() *image {
+	if u.sink != nil {
+		return u.sink.image()
+	}
+	return u.img
+}
+
+// settle makes the bytes durable and closes the files.
+func (u *upload) settle(img *image) error {
+	switch {
+	case img == nil:
+		return errors.Join(u.unroll(), u.raw.Sync(), u.raw.Close())
+	case img.state.InPlace:
+		return errors.Join(img.sync(), u.raw.Close())
+	}
+	// What lies in the client's form is not needed any more.
+	return errors.Join(img.sync(), img.f.Close(), u.raw.Truncate(0), u.raw.Close())
+}
+
+// ended notes what became of an upload.
+func (h *host) ended(u *upload, img *image, broken error) error {
+	err := h.change(func(*hostState) error {
+		if h.uploads[u.f.Num] != u {
+			h.remove(u.f.Num)
+			return nil
+		}
+		delete(h.uploads, u.f.Num)
+		u.f.Status, u.dir.Used = fileWhole, time.Now().UTC()
+		if broken != nil {
+			u.f.Status, u.f.Reason = fileBroken, broken.Error()
+		}
+		if img != nil {
+			u.f.Image = &img.state
+		}
+		return nil
+	})
+	h.unstage() // what was put aside, or belongs to nobody
+	h.svc.wake()
+	return err
+}

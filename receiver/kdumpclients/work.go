@@ -1,0 +1,340 @@
+package kdumpclients
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/plainfile"
+	"github.com/corehaul/corehaul/kernel/printk"
+	"github.com/corehaul/corehaul/machine"
+	"github.com/corehaul/corehaul/storage"
+)
+
+// workSafely is work that returns a panic as an error. What reads hostile dumps may have a bug; the receiver would end by it, and
+// again as soon as it is started.
+func (j *job) workSafely(ctx context.Context) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("internal error: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return j.work(ctx)
+}
+
+// work does what is to be done with a directory now: the log first, then the pages, then all else. Whatever a kill
+// interrupts is done again.
+func (j *job) work(ctx context.Context) error {
+	if err := j.begin(); err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context) error{j.storeLog, j.importImage, j.sealRest, j.keep} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	j.h.mu.Lock()
+	settled := j.settled()
+	j.h.mu.Unlock()
+	if settled {
+		return j.finish()
+	}
+	return nil
+}
+
+// begin makes sure that there is a dump that takes what has come: a new one when the last is sealed and another
+// dump came in the same directory.
+func (j *job) begin() error {
+	err := j.h.change(func(*hostState) error {
+		d := j.dir
+		_, next := j.nextImage()
+		if d.Dump != nil && (next == nil || d.Dump.Image != nil) {
+			return errNothing
+		}
+		if d.Dump != nil && d.Dump.Sealed && next != nil {
+			d.Dump = nil
+			d.Dumps++
+		}
+		if d.Dump == nil {
+			d.Dump = &dumpState{ID: j.dumpID()}
+		}
+		d.Dump.Image = next
+		return nil
+	})
+	if errors.Is(err, errNothing) {
+		return nil
+	}
+	return err
+}
+
+// errNothing keeps a change from being saved that is none.
+var errNothing = errors.New("nothing changed")
+
+func (j *job) ref() storage.Ref { return storage.Ref{Host: j.h.name, ID: j.dir.Dump.ID} }
+
+// peer is where the client was connected from last.
+func (j *job) peer() string {
+	j.h.mu.Lock()
+	defer j.h.mu.Unlock()
+	return j.dir.Peer
+}
+
+// writer opens the dump, or makes it.
+func (j *job) writer(ctx context.Context) (*dumpdir.Writer, error) {
+	w, err := j.svc.cfg.Store.Resume(ctx, j.ref(), storage.ResumeOptions{Takeover: true})
+	if errors.Is(err, storage.ErrNotFound) {
+		return j.svc.cfg.Store.Create(ctx, dumpdir.Meta{
+			ID: j.dir.Dump.ID, Host: j.h.name, StartTime: j.dir.Born, Transport: "ssh", Peer: j.peer(),
+			Sender: "kdump", Receiver: j.svc.cfg.Tool,
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	if res, ok := w.Result(); !ok || res.State != dumpdir.StateLogOnly || j.dir.Dump.Image == nil {
+		return w, nil
+	}
+	// Sealed by a hand other than this one, for which there was nothing but the log.
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return j.svc.cfg.Store.Resume(ctx, j.ref(), storage.ResumeOptions{Takeover: true, Reopen: true})
+}
+
+// with runs fn on the dump.
+func (j *job) with(ctx context.Context, fn func(w *dumpdir.Writer) error) (err error) {
+	w, err := j.writer(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }() // also when fn panics
+	return fn(w)
+}
+
+// storeLog stores the log that the client sent.
+func (j *job) storeLog(ctx context.Context) error {
+	j.h.mu.Lock()
+	name, f := j.nextLog()
+	j.h.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	file, err := plainfile.Open(j.h.path(f.Num, "file"))
+	if err != nil {
+		return j.gone(f, err)
+	}
+	defer func() { _ = file.Close() }() // only read
+	err = j.with(ctx, func(w *dumpdir.Writer) error {
+		if _, sealed := w.Result(); sealed {
+			return nil // sealed before the tree could say so
+		}
+		var title printk.TitleScanner
+		if err := w.StoreLog(io.TeeReader(file, &title)); err != nil {
+			return err
+		}
+		return w.UpdateMeta(func(m *dumpdir.Meta) { m.PanicLine, m.Peer = title.Line(), j.peer() })
+	})
+	if err != nil {
+		return fmt.Errorf("log %s: %w", name, err)
+	}
+	j.svc.cfg.Log.Info("stored the log that a host sent", "host", j.h.name, "dump", j.dir.Dump.ID, "directory", j.path, "bytes", f.Size)
+	return j.h.change(func(*hostState) error {
+		j.dir.Dump.Log = f.Num
+		return nil
+	})
+}
+
+// gone handles a file whose bytes are missing. One that the client has replaced meanwhile is looked for again.
+func (j *job) gone(f *fileState, err error) error {
+	j.h.mu.Lock()
+	defer j.h.mu.Unlock()
+	for _, g := range j.dir.Files {
+		if g.Num == f.Num {
+			return err
+		}
+	}
+	return errAgain
+}
+
+// importImage makes the pages of the dump out of what the client sent.
+func (j *job) importImage(ctx context.Context) error {
+	f := j.dir.Dump.Image // changed by this job only
+	if f == nil || j.dir.Dump.Sealed {
+		return nil
+	}
+	end, ok := j.svc.jobs.beginImport(j.h.name, j.svc.wake)
+	if !ok {
+		return errLater // whoever waits here would keep the logs of others waiting
+	}
+	defer end()
+	begin := time.Now()
+	var res dumpdir.Result
+	err := j.with(ctx, func(w *dumpdir.Writer) (err error) {
+		res, err = j.importInto(ctx, f, w)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	j.svc.cfg.Log.Info("made a dump of what a host sent", "host", j.h.name, "dump", j.dir.Dump.ID, "directory", j.path, "state", res.State,
+		"reason", res.Reason, "pages", res.Progress.Present, "missing", res.Progress.Missing(), "bytes", res.Progress.Bytes, "took", time.Since(begin).Round(time.Millisecond))
+	if err := j.sealed(f); err != nil {
+		return err
+	}
+	j.h.mu.Lock()
+	defer j.h.mu.Unlock()
+	j.h.remove(f.Num)
+	j.h.recount()
+	return nil
+}
+
+// sealed notes that the dump is sealed, and durable.
+func (j *job) sealed(f *fileState) error {
+	return j.h.change(func(*hostState) error {
+		j.dir.Dump.Sealed, j.dir.Dump.Image = true, nil
+		if f != nil {
+			f.Image.Settled = true
+		}
+		return nil
+	})
+}
+
+func (j *job) importInto(ctx context.Context, f *fileState, w *dumpdir.Writer) (dumpdir.Result, error) {
+	if res, ok := w.Result(); ok {
+		return res, nil // sealed before the tree could say so
+	}
+	s, err := j.h.openSource(ctx, f, j.svc.cfg.Codec)
+	if err != nil {
+		return j.unreadable(ctx, f, w, err)
+	}
+	defer func() { _ = s.Close() }() // only read
+	if err := s.understand(); err != nil {
+		j.svc.cfg.Log.Debug("the kernel in a dump is not understood", "host", j.h.name, "error", err)
+	}
+	if err := j.describe(ctx, s, f, w); err != nil {
+		return dumpdir.Result{}, err
+	}
+	im, err := j.pagesOf(ctx, s, w)
+	if err != nil {
+		if _, planned := w.Plan(); !planned {
+			return j.unreadable(ctx, f, w, err)
+		}
+		if errors.Is(err, errOtherPlan) {
+			return j.otherPlan(ctx, f, w)
+		}
+		return dumpdir.Result{}, err
+	}
+	lack := im.lacks()
+	if lack == "" {
+		return w.Seal(ctx, "")
+	}
+	if len(s.odd) > 0 {
+		kept, err := j.keepOriginal(ctx, f, w)
+		if err != nil {
+			return dumpdir.Result{}, err
+		}
+		lack += kept
+	}
+	return w.SealPartial(ctx, lack)
+}
+
+// describe stores what the dump says of itself, and the log in its memory if there is no other.
+func (j *job) describe(ctx context.Context, s *source, f *fileState, w *dumpdir.Writer) error {
+	line := ""
+	if w.Manifest().Bytes.Log == 0 {
+		var err error
+		if line, err = s.storeLog(ctx, w); err != nil {
+			return err
+		}
+	}
+	facts := machine.FactsOf(s.img.Info(), s.kernel)
+	return w.UpdateMeta(func(m *dumpdir.Meta) {
+		m.Release, m.Nodename, m.Machine, m.CrashTime = facts.Utsname.Release, facts.Utsname.Nodename, facts.Utsname.Machine, facts.CrashTime
+		m.BuildID, _ = s.img.Info().VMCOREINFO.String("BUILD-ID")
+		m.Sender, m.Peer = f.Image.describe(form(s.img.Info().Format)), j.peer()
+		if line != "" {
+			m.PanicLine = line
+		}
+	})
+}
+
+// sealRest seals a dump for which nothing more comes.
+func (j *job) sealRest(ctx context.Context) error {
+	j.h.mu.Lock()
+	rest := j.settled() && !j.dir.Dump.Sealed && j.dir.Dump.Image == nil
+	_, next := j.nextImage()
+	j.h.mu.Unlock()
+	if next != nil {
+		return errAgain
+	}
+	if !rest {
+		return nil
+	}
+	err := j.with(ctx, func(w *dumpdir.Writer) error {
+		_, err := w.Seal(ctx, "the client sent no vmcore")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	j.svc.cfg.Log.Warn("a host sent no vmcore", "host", j.h.name, "dump", j.dir.Dump.ID, "directory", j.path)
+	return j.sealed(nil)
+}
+
+// keep keeps the other files of the client beside the sealed dump.
+func (j *job) keep(ctx context.Context) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		j.h.mu.Lock()
+		name := ""
+		if j.dir.Dump.Sealed {
+			name = j.nextKept()
+		}
+		f := j.dir.Files[name]
+		j.h.mu.Unlock()
+		if f == nil {
+			return nil
+		}
+		if err := j.keepFile(ctx, name, f); err != nil {
+			return err
+		}
+		err := j.h.change(func(*hostState) error {
+			f.Kept = true
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// keepFile keeps one file. What the dump does not take, because of its name or their number, is said and left.
+func (j *job) keepFile(ctx context.Context, name string, f *fileState) error {
+	file, err := plainfile.Open(j.h.path(f.Num, "file"))
+	if err != nil {
+		return j.gone(f, err)
+	}
+	defer func() { _ = file.Close() }() // only read
+	w, err := j.svc.cfg.Store.Resume(ctx, j.ref(), storage.ResumeOptions{Takeover: true})
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil // removed meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	err = errors.Join(w.Keep(keptName(name), file), w.Close())
+	if errors.Is(err, dumpdir.ErrBadKeptName) {
+		j.svc.cfg.Log.Warn("a file is not kept beside its dump", "host", j.h.name, "dump", j.dir.Dump.ID, "file", name, "error", err)
+		return nil
+	}
+	return err
+}
