@@ -172,7 +172,7 @@ func (h *header) addPhdr(b []byte, at int64) error {
 		h.notes = append(h.notes, s)
 		return nil
 	}
-	if s.Filesz > s.Memsz {
+	if s.Memsz == 0 {
 		// QEMU and old kexec-tools left p_memsz 0 in places.
 		s.Memsz = s.Filesz
 	}

@@ -2,6 +2,7 @@ package elfcore_test
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 	"testing"
 
@@ -65,5 +66,38 @@ func TestBytesWinOverAHole(t *testing.T) {
 	}
 	if odd := openTolerant(t, b).Contradictions(); len(odd) != 1 {
 		t.Errorf("contradictions %q", odd)
+	}
+}
+
+// TestMoreInTheFileThanInMemory has a PT_LOAD whose p_filesz is larger than its p_memsz: what lies beyond belongs to no page.
+func TestMoreInTheFileThanInMemory(t *testing.T) {
+	ram := vmcoretest.Pages(5, 4, page)
+	longer := vmcoretest.Load{Paddr: page, Data: append(bytes.Clone(ram[:2*page]), 0xee, 0xee), Memsz: 2 * page}
+	next := vmcoretest.Load{Paddr: 3 * page, Data: ram[2*page:]}
+	for name, row := range map[string]struct {
+		loads []vmcoretest.Load
+		want  []mem.Extent
+	}{
+		"before a hole":          {[]vmcoretest.Load{longer}, []mem.Extent{{Start: 1, Count: 2}}},
+		"before another PT_LOAD": {[]vmcoretest.Load{longer, next}, []mem.Extent{{Start: 1, Count: 2}, {Start: 3, Count: 2}}},
+		"after another PT_LOAD":  {[]vmcoretest.Load{next, longer}, []mem.Extent{{Start: 1, Count: 2}, {Start: 3, Count: 2}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := (&vmcoretest.Core{Loads: row.loads}).Bytes()
+			if _, err := elfcore.New(bytes.NewReader(b), int64(len(b))); !errors.Is(err, vmcore.ErrCorrupt) {
+				t.Errorf("strict: %v", err)
+			}
+			f := openTolerant(t, b)
+			if odd := f.Contradictions(); len(odd) != 1 {
+				t.Errorf("contradictions %q", odd)
+			}
+			if got := extents(t, f); !slices.Equal(got, row.want) {
+				t.Errorf("pages %v, want %v", got, row.want)
+			}
+			got := make([]byte, 2*page*len(row.want))
+			if err := f.ReadPages(got, 1); err != nil || !bytes.Equal(got, ram[:len(got)]) {
+				t.Errorf("contents: %v", err)
+			}
+		})
 	}
 }

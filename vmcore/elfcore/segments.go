@@ -90,7 +90,7 @@ func (m *segmentMap) ram() []mem.Range {
 	return ram
 }
 
-// usable reports whether s is memory that any machine can have.
+// usable reports whether s is memory that any machine can have. It cuts off what s has in the file beyond its memory.
 func (m *segmentMap) usable(s *vmcore.Segment) (bool, error) {
 	if s.Paddr == vmcore.NoPaddr || s.Memsz == 0 {
 		return false, nil
@@ -98,6 +98,11 @@ func (m *segmentMap) usable(s *vmcore.Segment) (bool, error) {
 	if s.Paddr > maxPaddr || s.Memsz > maxPaddr-uint64(s.Paddr) {
 		err := vmcore.Corruptf("PT_LOAD", s.Offset, "%#x bytes at paddr %v are beyond any machine's memory", s.Memsz, s.Paddr)
 		return false, m.tolerate(err, "it is left out")
+	}
+	if s.Filesz > s.Memsz {
+		err := vmcore.Corruptf("PT_LOAD", s.Offset, "%#x bytes in the file for %#x bytes at paddr %v", s.Filesz, s.Memsz, s.Paddr)
+		s.Filesz = s.Memsz
+		return true, m.tolerate(err, "those beyond are left out")
 	}
 	return true, nil
 }
