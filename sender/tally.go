@@ -1,6 +1,7 @@
 package sender
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,8 +32,15 @@ type Tally struct {
 	progress time.Time
 	steps    uint64         // whatever is done counts
 	lost     map[uint64]int // lost pages by chunk
-	lostNote []string
+	named    []lostPage     // the first maxLostNoted of the plan, in its order
+	told     int            // how many onLost was told of
 	onLost   func(LostPage)
+}
+
+// lostPage is a page that could not be read, and the chunk that it is missing from.
+type lostPage struct {
+	seq uint64
+	LostPage
 }
 
 // Progress is a Tally at one moment.
@@ -205,13 +213,9 @@ func (t *Tally) lose(seq uint64, pages []LostPage) {
 		return
 	}
 	t.lost[seq] = len(pages)
-	var tell []LostPage
-	for _, l := range pages {
-		if len(t.lostNote) < maxLostNoted {
-			t.lostNote = append(t.lostNote, l.String())
-			tell = append(tell, l)
-		}
-	}
+	tell := pages[:min(len(pages), maxLostNoted-t.told)]
+	t.told += len(tell)
+	t.name(seq, pages)
 	onLost := t.onLost
 	t.mu.Unlock()
 	for _, l := range tell {
@@ -219,6 +223,16 @@ func (t *Tally) lose(seq uint64, pages []LostPage) {
 			onLost(l)
 		}
 	}
+}
+
+// name keeps the pages that come first in the plan, whichever encoder was done first: the receiver
+// is to hear of the same pages each time.
+func (t *Tally) name(seq uint64, pages []LostPage) {
+	for _, l := range pages {
+		t.named = append(t.named, lostPage{seq, l})
+	}
+	slices.SortStableFunc(t.named, func(a, b lostPage) int { return cmp.Compare(a.seq, b.seq) })
+	t.named = t.named[:min(len(t.named), maxLostNoted)]
 }
 
 // lastProgress returns when something last became durable, or the receiver last spoke
@@ -229,11 +243,15 @@ func (t *Tally) lastProgress() time.Time {
 	return t.progress
 }
 
-// lostLines tells of the first lost pages.
+// lostLines tells of the first lost pages of the plan.
 func (t *Tally) lostLines() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return slices.Clone(t.lostNote)
+	lines := make([]string, len(t.named))
+	for i := range t.named {
+		lines[i] = t.named[i].String()
+	}
+	return lines
 }
 
 // lostText tells of them in one line.
