@@ -5,6 +5,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
@@ -16,21 +17,6 @@ const (
 	MaxChunkExtents = 4096     // extents of one chunk
 	MaxChunkRaw     = 16 << 20 // raw bytes of its data pages: what a reader may have to hold
 )
-
-// ExtentKind says what the pages of an extent are.
-type ExtentKind uint8
-
-// The kinds of extents.
-const (
-	ExtentData ExtentKind = iota // every page has a record in Pages and Data
-	ExtentZero                   // the pages are all zero bytes and have no record
-)
-
-// ChunkExtent is a run of page frames of one kind.
-type ChunkExtent struct {
-	mem.Extent
-	Kind ExtentKind
-}
 
 // Flags of a PageRecord: the compressor of a page, with the values that a
 // kdump-compressed page descriptor has.
@@ -66,11 +52,11 @@ func (p PageRecord) check(pageSize int) error {
 
 // Chunk is a group of pages as the writer takes them and stores them.
 type Chunk struct {
-	Seq     uint64        // number in the plan, from 0
-	Extents []ChunkExtent // ascending, disjoint
-	RawSum  uint64        // xxh3-64 of the raw bytes of the data pages, in extent order; of nothing when there are none
-	Pages   []PageRecord  // one for every page of the data extents, in order
-	Data    []byte        // their stored bytes, back to back
+	Seq     uint64         // number in the plan, from 0
+	Extents []chunk.Extent // ascending, disjoint
+	RawSum  uint64         // xxh3-64 of the raw bytes of the data pages, in extent order; of nothing when there are none
+	Pages   []PageRecord   // one for every page of the data extents, in order
+	Data    []byte         // their stored bytes, back to back
 }
 
 // shape is what a chunk's extents and records say, once checked.
@@ -81,18 +67,18 @@ type shape struct {
 
 // checkShape checks extents and records against each other and against the limits.
 // It returns no typed error: callers know whether a peer or a file is to blame.
-func checkShape(extents []ChunkExtent, pages []PageRecord, pageSize int, limit mem.PFN) (s shape, err error) {
+func checkShape(extents []chunk.Extent, pages []PageRecord, pageSize int, limit mem.PFN) (s shape, err error) {
 	if len(extents) == 0 || len(extents) > MaxChunkExtents {
 		return s, fmt.Errorf("%d extents", len(extents))
 	}
 	var last mem.PFN
 	for _, e := range extents {
-		if e.Count > MaxChunkPages || !e.Valid(limit) || e.Start < last || e.Kind > ExtentZero {
+		if e.Count > MaxChunkPages || !e.Valid(limit) || e.Start < last || e.Kind > chunk.Zero {
 			return s, fmt.Errorf("extent of %d pages at pfn %d after pfn %d", e.Count, e.Start, last)
 		}
 		last = e.End()
 		s.pages += e.Count
-		if e.Kind == ExtentZero {
+		if e.Kind == chunk.Zero {
 			s.zero += e.Count
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/crc32"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
 )
 
@@ -21,7 +22,7 @@ type chunkRecord struct {
 	offset  int64 // of the first stored byte in vmcore; where it would be for a chunk without data
 	rawSum  uint64
 	bytes   int64
-	extents []ChunkExtent
+	extents []chunk.Extent
 	pages   []PageRecord
 	sums    []uint32 // CRC-32C of each page's stored bytes
 	shape   shape
@@ -39,7 +40,7 @@ func appendChunkRecord(b []byte, c *Chunk, offset int64) []byte {
 	b = le.AppendUint32(b, uint32(len(c.Pages)))   //nolint:gosec // at most MaxChunkPages
 	for _, e := range c.Extents {
 		count := uint32(e.Count) //nolint:gosec // at most MaxChunkPages
-		if e.Kind == ExtentZero {
+		if e.Kind == chunk.Zero {
 			count |= zeroExtentBit
 		}
 		b = le.AppendUint64(b, uint64(e.Start))
@@ -65,10 +66,10 @@ func (r *chunkRecord) decode(p []byte, plan *PlanInfo) error {
 	}
 	r.extents, r.pages, r.sums = r.extents[:0], r.pages[:0], r.sums[:0]
 	for range extents {
-		e := ChunkExtent{Extent: mem.Extent{Start: mem.PFN(c.u64())}}
+		e := chunk.Extent{Extent: mem.Extent{Start: mem.PFN(c.u64())}}
 		n := c.u32()
 		if n&zeroExtentBit != 0 {
-			e.Kind = ExtentZero
+			e.Kind = chunk.Zero
 		}
 		e.Count = uint64(n &^ zeroExtentBit)
 		r.extents = append(r.extents, e)

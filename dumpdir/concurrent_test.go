@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
 )
@@ -28,7 +29,7 @@ func TestConcurrent(t *testing.T) {
 		t.Fatalf("seal: %+v, %v", res, err)
 	}
 	wantClean(t, verify(t, fsys, dir))
-	checkPages(t, fsys, m, []dumpdir.SeqRange{{Start: 0, Count: m.End.Chunks}}, 1200)
+	checkPages(t, fsys, m, []chunk.SeqRange{{Last: m.End.Chunks - 1}}, 1200)
 }
 
 func putConcurrently(t *testing.T, w *dumpdir.Writer, chunks []dumpdir.Chunk) {
@@ -75,7 +76,7 @@ func TestCommitsByItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []dumpdir.SeqRange{{Start: 0, Count: m.End.Chunks}}
+	want := []chunk.SeqRange{{Last: m.End.Chunks - 1}}
 	if diff := cmp.Diff(want, fresh); diff != "" {
 		t.Errorf("commit (-want +got):\n%s", diff)
 	}
@@ -144,7 +145,7 @@ func TestRecoveryDropsWhatDoesNotMatch(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff([]dumpdir.SeqRange{{Start: 0, Count: 4}, {Start: 5, Count: 1}}, w.Have()); diff != "" {
+			if diff := cmp.Diff([]chunk.SeqRange{{Last: 3}, {First: 5, Last: 5}}, w.Have()); diff != "" {
 				t.Errorf("have (-want +got):\n%s", diff)
 			}
 			putAll(t, w, m.Chunks[4:5])
@@ -153,7 +154,7 @@ func TestRecoveryDropsWhatDoesNotMatch(t *testing.T) {
 				t.Fatalf("seal: %+v, %v", res, err)
 			}
 			wantClean(t, verify(t, fsys, dir))
-			checkPages(t, fsys, m, []dumpdir.SeqRange{{Start: 0, Count: m.End.Chunks}}, 100)
+			checkPages(t, fsys, m, []chunk.SeqRange{{Last: m.End.Chunks - 1}}, 100)
 		})
 	}
 }

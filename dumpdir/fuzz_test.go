@@ -7,6 +7,7 @@ import (
 	"io"
 	"testing"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
 )
 
@@ -190,7 +191,7 @@ func TestSeqSet(t *testing.T) {
 			t.Errorf("add %d", q)
 		}
 	}
-	want := []SeqRange{{5, 3}, {63, 3}, {4095, 2}, {1 << 50, 1}}
+	want := []chunk.SeqRange{{First: 5, Last: 7}, {First: 63, Last: 65}, {First: 4095, Last: 4096}, {First: 1 << 50, Last: 1 << 50}}
 	got := s.ranges()
 	if len(got) != len(want) {
 		t.Fatalf("got %v", got)

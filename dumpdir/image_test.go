@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
 	"github.com/corehaul/corehaul/internal/race"
@@ -129,7 +130,7 @@ func TestImageOfAChunkThatIsNotWhatWasSent(t *testing.T) {
 	complete(t, fsys, dir, m)
 	lost := map[mem.PFN]bool{}
 	for _, e := range m.Chunks[2].Extents {
-		for pfn := e.Start; pfn < e.End() && e.Kind == dumpdir.ExtentData; pfn++ {
+		for pfn := e.Start; pfn < e.End() && e.Kind == chunk.Data; pfn++ {
 			lost[pfn] = true
 		}
 	}
@@ -197,7 +198,7 @@ func TestImageOfADumpThatLostItsSeal(t *testing.T) {
 // firstData is the page whose data comes first in vmcore.
 func firstData(m *dumpdirtest.Machine) mem.PFN {
 	for _, e := range m.Chunks[0].Extents {
-		if e.Kind == dumpdir.ExtentData {
+		if e.Kind == chunk.Data {
 			return e.Start
 		}
 	}
@@ -244,7 +245,7 @@ func TestReadable(t *testing.T) {
 			next := off
 			k := 0
 			for _, e := range c.Extents {
-				for pfn := e.Start; pfn < e.End() && e.Kind == dumpdir.ExtentData; pfn++ {
+				for pfn := e.Start; pfn < e.End() && e.Kind == chunk.Data; pfn++ {
 					if hit(i) {
 						flip(t, fsys, dumpdir.VMCoreName, next, 0)
 						lost[pfn] = true
@@ -298,7 +299,7 @@ func TestImageOfOtherMachines(t *testing.T) {
 				t.Fatal(err)
 			}
 			all := mem.Extent{Count: pages}
-			c := &dumpdir.Chunk{Extents: []dumpdir.ChunkExtent{{Extent: all}}}
+			c := &dumpdir.Chunk{Extents: []chunk.Extent{{Extent: all}}}
 			for pfn := range byte(pages) {
 				c.Data = append(c.Data, bytes.Repeat([]byte{pfn + 1}, size)...)
 				c.Pages = append(c.Pages, dumpdir.PageRecord{Size: uint32(size)})

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
 )
 
@@ -43,7 +44,7 @@ func exampleRecords() (parts [][]byte, comments []string) {
 	plan := PlanInfo{PlanEnd: PlanEnd{Hash: 0x0123456789abcdef, Chunks: 2, Pages: 3}, Runs: 2, PageSize: 4096, DataOffset: layout.Data}
 	chunk := &Chunk{
 		Seq: 0, RawSum: 0x1122334455667788, Data: []byte{0xa, 0xb, 0xc}, Pages: []PageRecord{{Size: 3, Flags: PageSnappy}},
-		Extents: []ChunkExtent{{Extent: mem.Extent{Start: 1, Count: 1}}, {Extent: mem.Extent{Start: 5, Count: 1}, Kind: ExtentZero}},
+		Extents: []chunk.Extent{{Extent: mem.Extent{Start: 1, Count: 1}}, {Extent: mem.Extent{Start: 5, Count: 1}, Kind: chunk.Zero}},
 	}
 	seal := &sealRecord{state: StatePartial, time: 1700000100, present: 2, size: plan.firstPage() + 3, reason: "deadline"}
 	ram := le.AppendUint64(le.AppendUint64(nil, 0x1000), 0x6000)

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
 	"github.com/corehaul/corehaul/internal/race"
@@ -68,7 +69,7 @@ func (a *acked) told(w *dumpdir.Writer) {
 	_, ok := w.Plan()
 	a.plan = a.plan || ok
 	for _, r := range w.Have() {
-		for q := r.Start; q < r.End(); q++ {
+		for q := r.First; q <= r.Last; q++ {
 			a.seqs[q] = true
 		}
 	}
@@ -91,7 +92,7 @@ func sendMissing(w *dumpdir.Writer, m *dumpdirtest.Machine, a *acked) error {
 			return err
 		}
 		for _, r := range fresh {
-			for q := r.Start; q < r.End(); q++ {
+			for q := r.First; q <= r.Last; q++ {
 				a.seqs[q] = true
 			}
 		}
@@ -273,7 +274,7 @@ func TestPowerCutInRecovery(t *testing.T) {
 			}
 			fsys.Cut(rnd)
 			wantClean(t, verify(t, fsys, dir))
-			checkPages(t, fsys, m, []dumpdir.SeqRange{{Start: 0, Count: m.End.Chunks}}, 60)
+			checkPages(t, fsys, m, []chunk.SeqRange{{Last: m.End.Chunks - 1}}, 60)
 		}
 	}
 }
@@ -319,7 +320,7 @@ func TestPowerCut(t *testing.T) {
 			if !rep.OK() || rep.State != dumpdir.StateComplete {
 				t.Fatalf("power cut at operation %d, seed %d: %+v", n, seed, rep)
 			}
-			checkPages(t, fsys, m, []dumpdir.SeqRange{{Start: 0, Count: m.End.Chunks}}, 150)
+			checkPages(t, fsys, m, []chunk.SeqRange{{Last: m.End.Chunks - 1}}, 150)
 			if done {
 				t.Logf("a dump has less than %d operations", n)
 				return
@@ -462,6 +463,6 @@ func TestPowerCutWhileSealing(t *testing.T) {
 			t.Fatalf("power cut at operation %d, then to the end: %+v, %v", n, a.state, err)
 		}
 		wantClean(t, verify(t, fsys, dir))
-		checkPages(t, fsys, m, []dumpdir.SeqRange{{Start: 0, Count: m.End.Chunks}}, 100)
+		checkPages(t, fsys, m, []chunk.SeqRange{{Last: m.End.Chunks - 1}}, 100)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
@@ -102,10 +103,10 @@ func (c *core) isHere(seq uint64) bool {
 }
 
 // putDescs writes the descriptors of a chunk whose data lies at offset.
-func putDescs(kw *kdumpfile.Writer, extents []ChunkExtent, pages []PageRecord, offset int64) error {
+func putDescs(kw *kdumpfile.Writer, extents []chunk.Extent, pages []PageRecord, offset int64) error {
 	var descs []kdumpfile.PageDesc
 	for _, e := range extents {
-		if e.Kind == ExtentZero {
+		if e.Kind == chunk.Zero {
 			if err := kw.PutZero(e.Extent); err != nil {
 				return err
 			}
@@ -126,7 +127,7 @@ func putDescs(kw *kdumpfile.Writer, extents []ChunkExtent, pages []PageRecord, o
 
 // Commit makes all chunks durable that were put before the call, and returns
 // the numbers of those that became so since the last Commit. Chunks may be put meanwhile.
-func (w *Writer) Commit() ([]SeqRange, error) {
+func (w *Writer) Commit() ([]chunk.SeqRange, error) {
 	c := w.c
 	if err := c.enter(w); err != nil {
 		return nil, err

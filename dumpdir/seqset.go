@@ -4,15 +4,9 @@ import (
 	"maps"
 	"math/bits"
 	"slices"
+
+	"github.com/corehaul/corehaul/chunk"
 )
-
-// SeqRange is a run of chunk numbers, Count of them from Start on.
-type SeqRange struct {
-	Start, Count uint64
-}
-
-// End returns the number after the last one of r.
-func (r SeqRange) End() uint64 { return r.Start + r.Count }
 
 const (
 	seqWords   = 64            // of one block
@@ -50,15 +44,16 @@ func (s *seqSet) add(q uint64) bool {
 }
 
 // ranges returns the set as ascending runs.
-func (s *seqSet) ranges() []SeqRange {
-	var out []SeqRange
+func (s *seqSet) ranges() []chunk.SeqRange {
+	var out []chunk.SeqRange
 	for _, k := range slices.Sorted(maps.Keys(s.blocks)) {
 		for i, w := range s.blocks[k] {
 			base := k*seqsPerBlk + uint64(i)*64
 			for w != 0 {
 				lo := bits.TrailingZeros64(w)
 				n := bits.TrailingZeros64(^(w >> lo))
-				out = appendSeqs(out, SeqRange{base + uint64(lo), uint64(n)}) //nolint:gosec // below 65
+				first, end := base+uint64(lo), base+uint64(lo+n) //nolint:gosec // at most 64
+				out = appendSeqs(out, chunk.SeqRange{First: first, Last: end - 1})
 				if lo+n == 64 {
 					break
 				}
@@ -70,9 +65,9 @@ func (s *seqSet) ranges() []SeqRange {
 }
 
 // appendSeqs appends r to ascending ranges, joined to the last one where they touch.
-func appendSeqs(out []SeqRange, r SeqRange) []SeqRange {
-	if n := len(out); n > 0 && out[n-1].End() == r.Start {
-		out[n-1].Count += r.Count
+func appendSeqs(out []chunk.SeqRange, r chunk.SeqRange) []chunk.SeqRange {
+	if n := len(out); n > 0 && out[n-1].Last+1 == r.First {
+		out[n-1].Last = r.Last
 		return out
 	}
 	return append(out, r)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 )
@@ -175,7 +176,7 @@ func (c *storedChunk) check(vm File, dec *PageDecoder, i int, stored []byte, rea
 // number returns which of the data pages has a frame, -1 for none, and where its stored bytes are.
 func (c *storedChunk) number(pfn mem.PFN) (i int, off int64) {
 	for _, e := range c.extents {
-		if e.Kind == ExtentZero {
+		if e.Kind == chunk.Zero {
 			continue
 		}
 		if pfn < e.Start || pfn >= e.End() {

@@ -8,6 +8,7 @@ import (
 	"path"
 	"testing"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
 	"github.com/corehaul/corehaul/internal/race"
@@ -136,7 +137,7 @@ func TestVerifyNamesTheRightPage(t *testing.T) {
 	for _, c := range m.Chunks {
 		i := 0
 		for _, e := range c.Extents {
-			if e.Kind == dumpdir.ExtentZero {
+			if e.Kind == chunk.Zero {
 				continue
 			}
 			for pfn := e.Start; pfn < e.End(); pfn++ {

@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
@@ -34,7 +35,7 @@ func (v *verifier) chunkData(r *chunkRecord, dec *PageDecoder, buf []byte) error
 	dec.sum.Reset()
 	damaged, i, seq := false, 0, r.seq
 	for _, e := range r.extents {
-		if e.Kind == ExtentZero {
+		if e.Kind == chunk.Zero {
 			continue
 		}
 		for pfn := e.Start; pfn < e.End(); pfn++ {

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"math/bits"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
@@ -237,13 +238,13 @@ func (v *verifier) chunkDescs(r *chunkRecord) error {
 		}
 		for i := range e.Count {
 			want := v.layout.ZeroDesc()
-			if e.Kind == ExtentData {
+			if e.Kind == chunk.Data {
 				want = kdumpfile.PageDesc{Offset: offset, Size: pages[i].Size, Flags: pages[i].Flags}
 				offset += int64(pages[i].Size)
 			}
 			v.compareDesc(have[i*kdumpfile.PageDescLen:], want, v.layout.DescOffset(n+i), e.Start+mem.PFN(i), seq)
 		}
-		if e.Kind == ExtentData {
+		if e.Kind == chunk.Data {
 			pages = pages[e.Count:]
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
@@ -300,7 +301,7 @@ func (w *Writer) Plan() (info PlanInfo, ok bool) {
 }
 
 // Have returns the durable chunks, ascending.
-func (w *Writer) Have() []SeqRange {
+func (w *Writer) Have() []chunk.SeqRange {
 	w.c.mu.Lock()
 	defer w.c.mu.Unlock()
 	return w.c.have.ranges()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
 	"github.com/corehaul/corehaul/mem"
@@ -119,7 +120,7 @@ func TestComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := m.CheckPages(f, []dumpdir.SeqRange{{Start: 0, Count: m.End.Chunks}}); err != nil || n != 700 {
+	if n, err := m.CheckPages(f, []chunk.SeqRange{{Last: m.End.Chunks - 1}}); err != nil || n != 700 {
 		t.Errorf("%d pages right: %v", n, err)
 	}
 	if err := f.Close(); err != nil {
@@ -185,13 +186,13 @@ func TestPartialThenReopened(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantClean(t, verify(t, fsys, dir))
-	checkPages(t, fsys, m, []dumpdir.SeqRange{{Start: 0, Count: 7}}, 100) // the first tier
+	checkPages(t, fsys, m, []chunk.SeqRange{{Last: 6}}, 100) // the first tier
 
 	w, err = dumpdir.Resume(fsys, dir, dumpdir.Options{Reopen: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]dumpdir.SeqRange{{Start: 0, Count: 7}}, w.Have()); diff != "" {
+	if diff := cmp.Diff([]chunk.SeqRange{{Last: 6}}, w.Have()); diff != "" {
 		t.Errorf("have (-want +got):\n%s", diff)
 	}
 	wantClean(t, verify(t, fsys, dir))
@@ -210,7 +211,7 @@ func TestPartialThenReopened(t *testing.T) {
 	}
 }
 
-func checkPages(t *testing.T, fsys dumpdir.FS, m *dumpdirtest.Machine, have []dumpdir.SeqRange, pages int) {
+func checkPages(t *testing.T, fsys dumpdir.FS, m *dumpdirtest.Machine, have []chunk.SeqRange, pages int) {
 	t.Helper()
 	f, err := openDump(t, fsys, dir).OpenVMCore()
 	if err != nil {
@@ -231,7 +232,7 @@ func TestOpensWhileArriving(t *testing.T) {
 	w := start(t, fsys, dir, m)
 	checkPages(t, fsys, m, nil, 0)
 	putAll(t, w, m.Chunks[:3])
-	checkPages(t, fsys, m, []dumpdir.SeqRange{{Start: 0, Count: 3}}, 48)
+	checkPages(t, fsys, m, []chunk.SeqRange{{Last: 2}}, 48)
 	rep := verify(t, fsys, dir)
 	wantClean(t, rep)
 	if rep.State != dumpdir.StateArriving || rep.Progress.Present != 48 {
@@ -276,7 +277,7 @@ func TestRefusals(t *testing.T) {
 	putAll(t, w, m.Chunks[:2])
 	change := func(i int, f func(*dumpdir.Chunk)) *dumpdir.Chunk {
 		c := m.Chunks[i]
-		c.Extents = append([]dumpdir.ChunkExtent(nil), c.Extents...)
+		c.Extents = append([]chunk.Extent(nil), c.Extents...)
 		c.Pages = append([]dumpdir.PageRecord(nil), c.Pages...)
 		f(&c)
 		return &c
@@ -398,7 +399,7 @@ func TestTakeover(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]dumpdir.SeqRange{{Start: 0, Count: 3}}, w.Have()); diff != "" {
+	if diff := cmp.Diff([]chunk.SeqRange{{Last: 2}}, w.Have()); diff != "" {
 		t.Errorf("have (-want +got):\n%s", diff)
 	}
 	before := fsys.String()
@@ -489,7 +490,7 @@ func TestTakeoverOfFailedWriter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]dumpdir.SeqRange{{Start: 0, Count: 2}}, w.Have()); diff != "" {
+	if diff := cmp.Diff([]chunk.SeqRange{{Last: 1}}, w.Have()); diff != "" {
 		t.Errorf("have (-want +got):\n%s", diff)
 	}
 	putAll(t, w, m.Chunks[2:])

@@ -23,8 +23,8 @@ var errBlockLength = errors.New("wrong length")
 
 // Converter turns a chunk as it came over the wire into the chunk that a dump
 // directory stores, and proves on the way that its pages decode to what the sender
-// read. It owns its buffers: one Converter serves one goroutine, and a result is
-// valid until the next call.
+// read. It owns its buffers: one Converter serves one goroutine. A result is valid
+// until the next call, and as long as the chunk that it was made of.
 type Converter struct {
 	pageSize int
 	check    *dumpdir.PageDecoder
@@ -77,14 +77,7 @@ func (c *Converter) Convert(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 // begin fills in what does not depend on the encoding.
 func (c *Converter) begin(in *protocol.Chunk) {
 	c.chunk.Seq, c.chunk.RawSum, c.chunk.Data = in.Seq, in.RawSum, nil
-	c.chunk.Extents, c.chunk.Pages = c.chunk.Extents[:0], c.chunk.Pages[:0]
-	for _, e := range in.Extents {
-		kind := dumpdir.ExtentData
-		if e.Kind == protocol.Zero {
-			kind = dumpdir.ExtentZero
-		}
-		c.chunk.Extents = append(c.chunk.Extents, dumpdir.ChunkExtent{Extent: e.Extent, Kind: kind})
-	}
+	c.chunk.Extents, c.chunk.Pages = in.Extents, c.chunk.Pages[:0]
 }
 
 // pageRecords keeps the records as they came. They are decoded once, page by page,

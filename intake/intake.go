@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
@@ -94,10 +95,7 @@ func PlanEnd(m *protocol.PlanEnd) dumpdir.PlanEnd {
 func Have(w *dumpdir.Writer) protocol.SeqSet {
 	var set protocol.SeqSet
 	for _, r := range w.Have() {
-		if r.Count == 0 {
-			continue
-		}
-		if set.Add(r.Start, r.End()-1) != nil {
+		if set.Add(r.First, r.Last) != nil {
 			break // the rest comes twice, and is told apart then
 		}
 	}
@@ -105,19 +103,16 @@ func Have(w *dumpdir.Writer) protocol.SeqSet {
 }
 
 // Ack says which chunks are durable, in as many messages as that takes.
-func Ack(done []dumpdir.SeqRange, write func(*protocol.Ack) error) error {
+func Ack(done []chunk.SeqRange, write func(*protocol.Ack) error) error {
 	var set protocol.SeqSet
 	for _, r := range done {
-		if r.Count == 0 {
-			continue
-		}
-		err := set.Add(r.Start, r.End()-1)
+		err := set.Add(r.First, r.Last)
 		if errors.Is(err, protocol.CodeTooLarge) {
 			if err := write(&protocol.Ack{Durable: set}); err != nil {
 				return err
 			}
 			set.Reset()
-			err = set.Add(r.Start, r.End()-1)
+			err = set.Add(r.First, r.Last)
 		}
 		if err != nil {
 			return err

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"io"
 	"testing"
+
+	"github.com/corehaul/corehaul/chunk"
 )
 
 // benchChunk is a full chunk of page records at half size.
 func benchChunk() *Chunk {
-	ch := &Chunk{Seq: 1, RawSum: 1, Encoding: EncodingSnappyPage, Extents: []ChunkExtent{extent(1<<20, 256, Data)}}
+	ch := &Chunk{Seq: 1, RawSum: 1, Encoding: EncodingSnappyPage, Extents: []chunk.Extent{extent(1<<20, 256, chunk.Data)}}
 	for range 256 {
 		ch.Sizes = append(ch.Sizes, 2048)
 	}

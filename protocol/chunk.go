@@ -4,40 +4,16 @@ import (
 	"encoding/binary"
 	"iter"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
 )
 
-// Kind is what a chunk carries for the pages of an extent.
-type Kind uint8
-
-// Kinds of extents. 2 and 3 are reserved.
 const (
-	// Data pages come in the payload.
-	Data Kind = 0
-	// Zero pages are all zeros and have no data.
-	Zero Kind = 1
-)
-
-const (
-	kindBits      = 2
+	kindBits      = 2 // kinds 2 and 3 are reserved
 	chunkFixedLen = 20
 	// emptySum is the XXH3-64 of no bytes: the RawSum of a chunk without data pages.
 	emptySum = 0x2d06800538d394c2
 )
-
-// String returns "data" or "zero".
-func (k Kind) String() string {
-	if k == Zero {
-		return "zero"
-	}
-	return "data"
-}
-
-// ChunkExtent is a run of pages of one kind.
-type ChunkExtent struct {
-	mem.Extent
-	Kind Kind
-}
 
 // Chunk is up to ChunkPages pages of the plan.
 //
@@ -58,7 +34,7 @@ type Chunk struct {
 	// Seq is the chunk's number in the plan.
 	Seq uint64
 	// Extents ascend; neighbours that touch differ in kind.
-	Extents []ChunkExtent
+	Extents []chunk.Extent
 	// Encoding of Payload. Chunks without data pages have EncodingNone.
 	Encoding Encoding
 	// RawSum is [RawSum] of the data pages.
@@ -73,12 +49,12 @@ type Chunk struct {
 }
 
 // DataPages returns the number of pages that have data.
-func (ch *Chunk) DataPages() int { return ch.count(Data) }
+func (ch *Chunk) DataPages() int { return ch.count(chunk.Data) }
 
 // ZeroPages returns the number of pages that are all zeros.
-func (ch *Chunk) ZeroPages() int { return ch.count(Zero) }
+func (ch *Chunk) ZeroPages() int { return ch.count(chunk.Zero) }
 
-func (ch *Chunk) count(kind Kind) int {
+func (ch *Chunk) count(kind chunk.Kind) int {
 	n := 0
 	for _, e := range ch.Extents {
 		if e.Kind == kind {
@@ -115,7 +91,7 @@ func (ch *Chunk) Records(pageSize uint32) iter.Seq2[mem.PFN, []byte] {
 func (ch *Chunk) DataPFNs() iter.Seq[mem.PFN] {
 	return func(yield func(mem.PFN) bool) {
 		for _, e := range ch.Extents {
-			if e.Kind != Data {
+			if e.Kind != chunk.Data {
 				continue
 			}
 			for pfn := e.Start; pfn < e.End(); pfn++ {
@@ -149,7 +125,7 @@ func (ch *Chunk) checkExtents(p Params) (uint64, error) {
 	data, end := uint64(0), mem.PFN(0)
 	for i, e := range ch.Extents {
 		switch {
-		case e.Kind > Zero:
+		case e.Kind > chunk.Zero:
 			return 0, Errorf(CodeBadMessage, "chunk %d: extent %d of unknown kind %d", ch.Seq, i, e.Kind)
 		case !e.Valid(p.MaxPFN):
 			return 0, Errorf(CodeNotPlanned, "chunk %d: %d pages from pfn %d: empty or beyond max_pfn %d",
@@ -161,7 +137,7 @@ func (ch *Chunk) checkExtents(p Params) (uint64, error) {
 		}
 		room -= e.Count
 		end = e.End()
-		if e.Kind == Data {
+		if e.Kind == chunk.Data {
 			data += e.Count
 		}
 	}
@@ -265,8 +241,8 @@ func (ch *Chunk) decodeExtents(c *cursor, p Params) {
 	end := mem.PFN(0)
 	for i := 0; i < n && c.err == nil; i++ {
 		gap, v := c.upTo(MaxPFN, "gap"), c.upTo(ChunkBytes<<kindBits, "length")
-		e := ChunkExtent{Extent: mem.Extent{Start: end + mem.PFN(gap), Count: v >> kindBits}}
-		e.Kind = Kind(v & (1<<kindBits - 1))
+		e := chunk.Extent{Extent: mem.Extent{Start: end + mem.PFN(gap), Count: v >> kindBits}}
+		e.Kind = chunk.Kind(v & (1<<kindBits - 1))
 		ch.Extents = append(ch.Extents, e)
 		end = e.End()
 	}

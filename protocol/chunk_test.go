@@ -8,27 +8,28 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
 )
 
-func extent(start, count uint64, kind Kind) ChunkExtent {
-	return ChunkExtent{mem.Extent{Start: mem.PFN(start), Count: count}, kind}
+func extent(start, count uint64, kind chunk.Kind) chunk.Extent {
+	return chunk.Extent{Extent: mem.Extent{Start: mem.PFN(start), Count: count}, Kind: kind}
 }
 
 // sampleChunks are valid chunks of a machine of 4 KiB pages with every kind of payload.
 func sampleChunks() map[string]*Chunk {
 	page := bytes.Repeat([]byte{7}, 4096)
 	sum := RawSum(page)
-	full := make([]ChunkExtent, 256)
+	full := make([]chunk.Extent, 256)
 	sizes := make([]uint32, 256)
 	for i := range full {
-		full[i], sizes[i] = extent(MaxPFN-1024+2*uint64(i), 1, Data), 4096
+		full[i], sizes[i] = extent(MaxPFN-1024+2*uint64(i), 1, chunk.Data), 4096
 	}
 	return map[string]*Chunk{
-		"zero pages only":  {Seq: 5, RawSum: emptySum, Extents: []ChunkExtent{extent(9, 256, Zero)}},
-		"raw page":         {Seq: 0, RawSum: sum, Extents: []ChunkExtent{extent(0, 1, Data)}, Payload: page},
-		"page records":     {Seq: 1, RawSum: sum, Encoding: EncodingSnappyPage, Extents: []ChunkExtent{extent(3, 2, Data), extent(5, 1, Zero), extent(6, 1, Data)}, Sizes: []uint32{1, 4096, 3}, Payload: make([]byte, 4100)},
-		"block":            {Seq: 2, RawSum: sum, Encoding: EncodingLZ4Block, Extents: []ChunkExtent{extent(3, 2, Data)}, Payload: make([]byte, 8191)},
+		"zero pages only":  {Seq: 5, RawSum: emptySum, Extents: []chunk.Extent{extent(9, 256, chunk.Zero)}},
+		"raw page":         {Seq: 0, RawSum: sum, Extents: []chunk.Extent{extent(0, 1, chunk.Data)}, Payload: page},
+		"page records":     {Seq: 1, RawSum: sum, Encoding: EncodingSnappyPage, Extents: []chunk.Extent{extent(3, 2, chunk.Data), extent(5, 1, chunk.Zero), extent(6, 1, chunk.Data)}, Sizes: []uint32{1, 4096, 3}, Payload: make([]byte, 4100)},
+		"block":            {Seq: 2, RawSum: sum, Encoding: EncodingLZ4Block, Extents: []chunk.Extent{extent(3, 2, chunk.Data)}, Payload: make([]byte, 8191)},
 		"as full as it is": {Seq: maxSeq, RawSum: sum, Encoding: EncodingZstdPage, Extents: full, Sizes: sizes, Payload: make([]byte, ChunkBytes)},
 	}
 }
@@ -97,7 +98,7 @@ func TestChunkCheckRefuses(t *testing.T) {
 	good := func() *Chunk {
 		return &Chunk{
 			Seq: 1, Encoding: EncodingSnappyPage, RawSum: 1,
-			Extents: []ChunkExtent{extent(3, 2, Data), extent(5, 1, Zero)}, Sizes: []uint32{1, 2}, Payload: []byte{1, 2, 3},
+			Extents: []chunk.Extent{extent(3, 2, chunk.Data), extent(5, 1, chunk.Zero)}, Sizes: []uint32{1, 2}, Payload: []byte{1, 2, 3},
 		}
 	}
 	if err := good().Check(p); err != nil {
@@ -110,13 +111,13 @@ func TestChunkCheckRefuses(t *testing.T) {
 	}{
 		{"seq", func(ch *Chunk) { ch.Seq = maxSeq + 1 }, CodeTooLarge},
 		{"no extents", func(ch *Chunk) { ch.Extents = nil }, CodeTooLarge},
-		{"too many extents", func(ch *Chunk) { ch.Extents = make([]ChunkExtent, 257) }, CodeTooLarge},
+		{"too many extents", func(ch *Chunk) { ch.Extents = make([]chunk.Extent, 257) }, CodeTooLarge},
 		{"empty extent", func(ch *Chunk) { ch.Extents[1].Count = 0 }, CodeNotPlanned},
 		{"beyond max_pfn", func(ch *Chunk) { ch.Extents[1].Start = 1000 }, CodeNotPlanned},
-		{"wraps", func(ch *Chunk) { ch.Extents[1] = extent(math.MaxUint64, 2, Zero) }, CodeNotPlanned},
-		{"too many pages", func(ch *Chunk) { ch.Extents[1] = extent(5, 255, Zero) }, CodeTooLarge},
+		{"wraps", func(ch *Chunk) { ch.Extents[1] = extent(math.MaxUint64, 2, chunk.Zero) }, CodeNotPlanned},
+		{"too many pages", func(ch *Chunk) { ch.Extents[1] = extent(5, 255, chunk.Zero) }, CodeTooLarge},
 		{"overlap", func(ch *Chunk) { ch.Extents[1].Start = 4 }, CodeBadMessage},
-		{"not joined", func(ch *Chunk) { ch.Extents[1].Kind = Data }, CodeBadMessage},
+		{"not joined", func(ch *Chunk) { ch.Extents[1].Kind = chunk.Data }, CodeBadMessage},
 		{"unknown kind", func(ch *Chunk) { ch.Extents[1].Kind = 2 }, CodeBadMessage},
 		{"unknown encoding", func(ch *Chunk) { ch.Encoding = 5 }, CodeBadEncoding},
 		{"record of no bytes", func(ch *Chunk) { ch.Sizes[0] = 0 }, CodeBadMessage},
@@ -128,9 +129,9 @@ func TestChunkCheckRefuses(t *testing.T) {
 		{"block that did not shrink", func(ch *Chunk) { *ch = *block(8192) }, CodeBadMessage},
 		{"empty block", func(ch *Chunk) { *ch = *block(0) }, CodeBadMessage},
 		{"raw pages missing", func(ch *Chunk) { *ch = *block(8191); ch.Encoding = EncodingNone }, CodeBadMessage},
-		{"data for zero pages", func(ch *Chunk) { ch.Extents[0].Kind = Zero; ch.Extents[1].Start = 9; ch.Sizes = nil }, CodeBadMessage},
+		{"data for zero pages", func(ch *Chunk) { ch.Extents[0].Kind = chunk.Zero; ch.Extents[1].Start = 9; ch.Sizes = nil }, CodeBadMessage},
 		{"checksum of no pages", func(ch *Chunk) {
-			*ch = Chunk{Extents: []ChunkExtent{extent(1, 1, Zero)}}
+			*ch = Chunk{Extents: []chunk.Extent{extent(1, 1, chunk.Zero)}}
 		}, CodeBadMessage},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -147,7 +148,7 @@ func TestChunkCheckRefuses(t *testing.T) {
 }
 
 func block(n int) *Chunk {
-	return &Chunk{Encoding: EncodingLZ4Block, RawSum: 1, Extents: []ChunkExtent{extent(3, 2, Data)}, Payload: make([]byte, n)}
+	return &Chunk{Encoding: EncodingLZ4Block, RawSum: 1, Extents: []chunk.Extent{extent(3, 2, chunk.Data)}, Payload: make([]byte, n)}
 }
 
 func TestChunkDecodeRefuses(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
 )
 
@@ -69,8 +70,8 @@ func script(tb testing.TB) []struct {
 		{Sender, &Plan{Data: encodeRuns(tb, exampleParams, exampleRuns())}},
 		{Sender, &PlanEnd{Hash: sum.Hash, Runs: 3, Kept: 7, Chunks: 2, Tiers: []Tier{{"kernel", true, 6, 1}, {"memmap", false, 1, 1}}}},
 		{Receiver, &PlanOK{}},
-		{Sender, &Chunk{Seq: 1, Extents: []ChunkExtent{extent(7, 1, Data)}, RawSum: RawSum(page), Payload: page}},
-		{Sender, &Chunk{Seq: 0, Extents: []ChunkExtent{extent(4, 3, Zero), extent(16, 3, Zero)}, RawSum: RawSum(nil)}},
+		{Sender, &Chunk{Seq: 1, Extents: []chunk.Extent{extent(7, 1, chunk.Data)}, RawSum: RawSum(page), Payload: page}},
+		{Sender, &Chunk{Seq: 0, Extents: []chunk.Extent{extent(4, 3, chunk.Zero), extent(16, 3, chunk.Zero)}, RawSum: RawSum(nil)}},
 		{Receiver, &Ack{Durable: setOf(tb, 0, 1), WindowBytes: 5}},
 		{Sender, &Finish{Reason: ReasonComplete}},
 		{Receiver, &Wait{Reason: "sealing"}},
@@ -219,8 +220,8 @@ func TestOrderRefusesContents(t *testing.T) {
 		{"log of another checksum", 4, &LogEnd{Bytes: 21}, CodeBadLog},
 		{"RAM that goes back", 3, &RAM{Ranges: []mem.Range{{Start: 1, End: 2}}}, CodeBadMessage},
 		{"RAM of nothing", 3, &RAM{}, CodeBadMessage},
-		{"chunk beyond the plan", 11, &Chunk{Seq: 2, Extents: []ChunkExtent{extent(1, 1, Zero)}, RawSum: emptySum}, CodeNotPlanned},
-		{"encoding not agreed on", 11, &Chunk{Encoding: EncodingSnappyPage, Extents: []ChunkExtent{extent(1, 1, Data)}, Sizes: []uint32{4096}, Payload: page}, CodeBadEncoding},
+		{"chunk beyond the plan", 11, &Chunk{Seq: 2, Extents: []chunk.Extent{extent(1, 1, chunk.Zero)}, RawSum: emptySum}, CodeNotPlanned},
+		{"encoding not agreed on", 11, &Chunk{Encoding: EncodingSnappyPage, Extents: []chunk.Extent{extent(1, 1, chunk.Data)}, Sizes: []uint32{4096}, Payload: page}, CodeBadEncoding},
 		{"version not offered", 7, &Welcome{Version: 2, Tool: "t", Host: "h", Collect: CollectAll, WindowBytes: 1}, CodeVersion},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

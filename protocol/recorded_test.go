@@ -14,6 +14,7 @@ import (
 
 	"github.com/klauspost/compress/s2"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
 )
 
@@ -220,16 +221,12 @@ func chunkOf(seq uint64, extents []mem.Extent, pages map[mem.PFN][]byte) *Chunk 
 	var raw []byte
 	for _, e := range extents {
 		for pfn := e.Start; pfn < e.End(); pfn++ {
-			kind := Data
+			kind := chunk.Data
 			if bytes.Count(pages[pfn], []byte{0}) == 4096 {
-				kind = Zero
+				kind = chunk.Zero
 			}
-			if i := len(ch.Extents) - 1; i >= 0 && ch.Extents[i].End() == pfn && ch.Extents[i].Kind == kind {
-				ch.Extents[i].Count++
-			} else {
-				ch.Extents = append(ch.Extents, ChunkExtent{mem.Extent{Start: pfn, Count: 1}, kind})
-			}
-			if kind == Zero {
+			ch.Extents = chunk.AppendPage(ch.Extents, pfn, kind)
+			if kind == chunk.Zero {
 				continue
 			}
 			raw = append(raw, pages[pfn]...)

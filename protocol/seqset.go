@@ -7,16 +7,15 @@ import (
 	"math"
 	"slices"
 	"sort"
-)
 
-// SeqRange is a run of chunk numbers, both ends included.
-type SeqRange struct{ First, Last uint64 }
+	"github.com/corehaul/corehaul/chunk"
+)
 
 // SeqSet is a set of chunk numbers, kept as sorted ranges with gaps between them.
 // It never has more than MaxSeqRanges ranges, so its memory is bounded whatever a
 // peer sends. The zero SeqSet is empty. Copies share memory: use Clone.
 type SeqSet struct {
-	ranges []SeqRange
+	ranges []chunk.SeqRange
 }
 
 // Add adds the numbers first to last. It fails with CodeTooLarge, and changes
@@ -35,10 +34,10 @@ func (s *SeqSet) Add(first, last uint64) error {
 		if len(s.ranges) >= MaxSeqRanges {
 			return Errorf(CodeTooLarge, "more than %d ranges of chunks", MaxSeqRanges)
 		}
-		s.ranges = slices.Insert(s.ranges, lo, SeqRange{first, last})
+		s.ranges = slices.Insert(s.ranges, lo, chunk.SeqRange{First: first, Last: last})
 		return nil
 	}
-	merged := SeqRange{min(first, s.ranges[lo].First), max(last, s.ranges[hi-1].Last)}
+	merged := chunk.SeqRange{First: min(first, s.ranges[lo].First), Last: max(last, s.ranges[hi-1].Last)}
 	s.ranges = slices.Replace(s.ranges, lo, hi, merged)
 	return nil
 }
@@ -76,17 +75,17 @@ func (s *SeqSet) Reset() { s.ranges = s.ranges[:0] }
 func (s *SeqSet) Clone() SeqSet { return SeqSet{slices.Clone(s.ranges)} }
 
 // Ranges yields the ranges in ascending order.
-func (s *SeqSet) Ranges() iter.Seq[SeqRange] { return slices.Values(s.ranges) }
+func (s *SeqSet) Ranges() iter.Seq[chunk.SeqRange] { return slices.Values(s.ranges) }
 
 // Missing yields the ranges of numbers below limit that are not in the set, ascending.
-func (s *SeqSet) Missing(limit uint64) iter.Seq[SeqRange] {
-	return func(yield func(SeqRange) bool) {
+func (s *SeqSet) Missing(limit uint64) iter.Seq[chunk.SeqRange] {
+	return func(yield func(chunk.SeqRange) bool) {
 		next := uint64(0)
 		for _, r := range s.ranges {
 			if r.First >= limit {
 				break
 			}
-			if r.First > next && !yield(SeqRange{next, r.First - 1}) {
+			if r.First > next && !yield(chunk.SeqRange{First: next, Last: r.First - 1}) {
 				return
 			}
 			if r.Last >= limit-1 {
@@ -95,7 +94,7 @@ func (s *SeqSet) Missing(limit uint64) iter.Seq[SeqRange] {
 			next = r.Last + 1
 		}
 		if next < limit {
-			yield(SeqRange{next, limit - 1})
+			yield(chunk.SeqRange{First: next, Last: limit - 1})
 		}
 	}
 }
@@ -118,7 +117,7 @@ func (s *SeqSet) UnmarshalJSON(p []byte) error {
 	if len(pairs) > MaxSeqRanges {
 		return Errorf(CodeTooLarge, "%d ranges of chunks above %d", len(pairs), MaxSeqRanges)
 	}
-	set := SeqSet{ranges: make([]SeqRange, 0, len(pairs))}
+	set := SeqSet{ranges: make([]chunk.SeqRange, 0, len(pairs))}
 	for _, pair := range pairs {
 		if len(pair) != 2 || !set.follow(pair[0], pair[1]) {
 			return Errorf(CodeBadMessage, "range of chunks %v: not a pair, not ascending or no gap", pair)
@@ -133,7 +132,7 @@ func (s *SeqSet) follow(first, last uint64) bool {
 	if last < first || last > maxSeq || (len(s.ranges) > 0 && first <= s.End()) {
 		return false
 	}
-	s.ranges = append(s.ranges, SeqRange{first, last})
+	s.ranges = append(s.ranges, chunk.SeqRange{First: first, Last: last})
 	return true
 }
 

@@ -8,23 +8,25 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/corehaul/corehaul/chunk"
 )
 
 func TestSeqSetAdd(t *testing.T) {
 	for _, tc := range []struct {
 		name string
-		add  []SeqRange
-		want []SeqRange
+		add  []chunk.SeqRange
+		want []chunk.SeqRange
 	}{
-		{"one", []SeqRange{{3, 5}}, []SeqRange{{3, 5}}},
-		{"touching from above", []SeqRange{{3, 5}, {6, 6}}, []SeqRange{{3, 6}}},
-		{"touching from below", []SeqRange{{3, 5}, {0, 2}}, []SeqRange{{0, 5}}},
-		{"a gap of one", []SeqRange{{3, 5}, {7, 7}, {1, 1}}, []SeqRange{{1, 1}, {3, 5}, {7, 7}}},
-		{"closes a gap", []SeqRange{{1, 1}, {3, 3}, {2, 2}}, []SeqRange{{1, 3}}},
-		{"covers several", []SeqRange{{2, 2}, {4, 4}, {8, 9}, {1, 8}}, []SeqRange{{1, 9}}},
-		{"inside", []SeqRange{{1, 9}, {4, 5}}, []SeqRange{{1, 9}}},
-		{"highest number", []SeqRange{{math.MaxUint64, math.MaxUint64}, {0, 0}}, []SeqRange{{0, 0}, {math.MaxUint64, math.MaxUint64}}},
-		{"everything", []SeqRange{{5, 5}, {0, math.MaxUint64}}, []SeqRange{{0, math.MaxUint64}}},
+		{"one", []chunk.SeqRange{{First: 3, Last: 5}}, []chunk.SeqRange{{First: 3, Last: 5}}},
+		{"touching from above", []chunk.SeqRange{{First: 3, Last: 5}, {First: 6, Last: 6}}, []chunk.SeqRange{{First: 3, Last: 6}}},
+		{"touching from below", []chunk.SeqRange{{First: 3, Last: 5}, {First: 0, Last: 2}}, []chunk.SeqRange{{First: 0, Last: 5}}},
+		{"a gap of one", []chunk.SeqRange{{First: 3, Last: 5}, {First: 7, Last: 7}, {First: 1, Last: 1}}, []chunk.SeqRange{{First: 1, Last: 1}, {First: 3, Last: 5}, {First: 7, Last: 7}}},
+		{"closes a gap", []chunk.SeqRange{{First: 1, Last: 1}, {First: 3, Last: 3}, {First: 2, Last: 2}}, []chunk.SeqRange{{First: 1, Last: 3}}},
+		{"covers several", []chunk.SeqRange{{First: 2, Last: 2}, {First: 4, Last: 4}, {First: 8, Last: 9}, {First: 1, Last: 8}}, []chunk.SeqRange{{First: 1, Last: 9}}},
+		{"inside", []chunk.SeqRange{{First: 1, Last: 9}, {First: 4, Last: 5}}, []chunk.SeqRange{{First: 1, Last: 9}}},
+		{"highest number", []chunk.SeqRange{{First: math.MaxUint64, Last: math.MaxUint64}, {First: 0, Last: 0}}, []chunk.SeqRange{{First: 0, Last: 0}, {First: math.MaxUint64, Last: math.MaxUint64}}},
+		{"everything", []chunk.SeqRange{{First: 5, Last: 5}, {First: 0, Last: math.MaxUint64}}, []chunk.SeqRange{{First: 0, Last: math.MaxUint64}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var s SeqSet

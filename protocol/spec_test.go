@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
 )
 
@@ -75,10 +76,10 @@ func TestSpecificationExample(t *testing.T) {
 		"plan":  &Plan{Data: encodeRuns(t, exampleParams, exampleRuns())},
 		"chunk": &Chunk{
 			Encoding: EncodingZstdPage, RawSum: RawSum(page), Sizes: []uint32{11}, Payload: record,
-			Extents: []ChunkExtent{
-				{mem.Extent{Start: 4, Count: 1}, Data},
-				{mem.Extent{Start: 5, Count: 2}, Zero},
-				{mem.Extent{Start: 16, Count: 3}, Zero},
+			Extents: []chunk.Extent{
+				{Extent: mem.Extent{Start: 4, Count: 1}, Kind: chunk.Data},
+				{Extent: mem.Extent{Start: 5, Count: 2}, Kind: chunk.Zero},
+				{Extent: mem.Extent{Start: 16, Count: 3}, Kind: chunk.Zero},
 			},
 		},
 		"ack":   &Ack{Durable: setOf(t, 0)},

@@ -514,7 +514,7 @@ func (r *rig) noWorse(plans []*testDump, before standing) standing {
 			r.t.Fatal(err)
 		}
 		for _, c := range w.Have() {
-			for seq := c.Start; seq < c.End(); seq++ {
+			for seq := c.First; seq <= c.Last; seq++ {
 				have = append(have, seq)
 			}
 		}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"sync"
 
-	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/protocol"
 )
@@ -146,6 +146,6 @@ func (p *pipeline) commitNow() error {
 }
 
 // ack tells the sender which chunks are durable.
-func (ss *session) ack(done []dumpdir.SeqRange) error {
+func (ss *session) ack(done []chunk.SeqRange) error {
 	return intake.Ack(done, func(a *protocol.Ack) error { return ss.write(a) })
 }

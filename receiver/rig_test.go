@@ -22,6 +22,7 @@ import (
 	"github.com/pierrec/lz4/v4"
 	"go.uber.org/goleak"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/storage"
@@ -429,13 +430,13 @@ func (d *testDump) chunk(tb testing.TB, seq uint64) *protocol.Chunk {
 	var raw []byte
 	for _, e := range d.cut[seq] {
 		for pfn := e.Start; pfn < e.End(); pfn++ {
-			kind := protocol.Data
+			kind := chunk.Data
 			if pfn%5 == 0 {
-				kind = protocol.Zero
+				kind = chunk.Zero
 			} else {
 				raw = append(raw, d.page(pfn)...)
 			}
-			ch.Extents = appendPage(ch.Extents, pfn, kind)
+			ch.Extents = chunk.AppendPage(ch.Extents, pfn, kind)
 		}
 	}
 	ch.RawSum = protocol.RawSum(raw)
@@ -454,14 +455,6 @@ func (d *testDump) chunk(tb testing.TB, seq uint64) *protocol.Chunk {
 		}
 	}
 	return ch
-}
-
-func appendPage(extents []protocol.ChunkExtent, pfn mem.PFN, kind protocol.Kind) []protocol.ChunkExtent {
-	if n := len(extents) - 1; n >= 0 && extents[n].End() == pfn && extents[n].Kind == kind {
-		extents[n].Count++
-		return extents
-	}
-	return append(extents, protocol.ChunkExtent{Extent: mem.Extent{Start: pfn, Count: 1}, Kind: kind})
 }
 
 func (d *testDump) record(tb testing.TB, page []byte) []byte {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
@@ -192,7 +193,7 @@ func TestResume(t *testing.T) {
 	p = r.peer("web1", d)
 	p.hello()
 	have := p.plan()
-	if got := slices.Collect(have.Ranges()); !slices.Equal(got, []protocol.SeqRange{{First: 0, Last: 0}, {First: 3, Last: 3}}) {
+	if got := slices.Collect(have.Ranges()); !slices.Equal(got, []chunk.SeqRange{{First: 0, Last: 0}, {First: 3, Last: 3}}) {
 		t.Fatalf("receiver has %v, want chunks 0 and 3", got)
 	}
 	for _, seq := range []uint64{1, 2, 4} {
@@ -277,13 +278,13 @@ func TestMisbehaviour(t *testing.T) {
 		{"number outside the plan", func(p *peer) { p.rawChunk(func(ch *protocol.Chunk) { ch.Seq = 5 }) }, protocol.CodeNotPlanned},
 		{"pages outside the plan", func(p *peer) {
 			p.rawChunk(func(ch *protocol.Chunk) {
-				ch.Extents = []protocol.ChunkExtent{{Extent: mem.Extent{Start: 3000, Count: 1}, Kind: protocol.Zero}}
+				ch.Extents = []chunk.Extent{{Extent: mem.Extent{Start: 3000, Count: 1}, Kind: chunk.Zero}}
 				ch.Encoding, ch.Sizes, ch.Payload, ch.RawSum = protocol.EncodingNone, nil, nil, protocol.RawSum(nil)
 			})
 		}, protocol.CodeNotPlanned},
 		{"page beyond max_pfn", func(p *peer) {
 			p.rawChunk(func(ch *protocol.Chunk) {
-				ch.Extents = []protocol.ChunkExtent{{Extent: mem.Extent{Start: 4096, Count: 1}, Kind: protocol.Zero}}
+				ch.Extents = []chunk.Extent{{Extent: mem.Extent{Start: 4096, Count: 1}, Kind: chunk.Zero}}
 				ch.Encoding, ch.Sizes, ch.Payload, ch.RawSum = protocol.EncodingNone, nil, nil, protocol.RawSum(nil)
 			})
 		}, protocol.CodeNotPlanned},

@@ -19,6 +19,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/kernel/pages"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
@@ -369,7 +370,7 @@ func (f *fakeReceiver) take(c *protocol.Conn, m *protocol.Chunk, p protocol.Para
 				return protocol.Errorf(protocol.CodeDuplicate, "pfn %d", uint64(pfn))
 			}
 			f.pages[pfn] = zeroPage[:testPage]
-			if e.Kind == protocol.Data {
+			if e.Kind == chunk.Data {
 				f.pages[pfn], raw = bytes.Clone(raw[:testPage]), raw[testPage:]
 			}
 		}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/vmcore"
@@ -41,7 +42,7 @@ func newSlot(pageSize uint32) *slot {
 	return &slot{
 		wanted: make([]mem.Extent, 0, n), raw: make([]byte, protocol.ChunkBytes),
 		encoded: payload{out: make([]byte, 0, protocol.ChunkBytes), sizes: make([]uint32, 0, n)},
-		chunk:   protocol.Chunk{Extents: make([]protocol.ChunkExtent, 0, n)},
+		chunk:   protocol.Chunk{Extents: make([]chunk.Extent, 0, n)},
 	}
 }
 
@@ -86,10 +87,10 @@ func (s *slot) sort(pfn mem.PFN, run []byte, data, pageSize int) int {
 	for ; len(run) > 0; run, pfn = run[pageSize:], pfn+1 {
 		page := run[:pageSize]
 		if bytes.Equal(page, zeroPage[:pageSize]) {
-			s.add(pfn, protocol.Zero)
+			s.add(pfn, chunk.Zero)
 			continue
 		}
-		s.add(pfn, protocol.Data)
+		s.add(pfn, chunk.Data)
 		if dst := s.raw[data+n : data+n+pageSize]; &dst[0] != &page[0] {
 			copy(dst, page)
 		}
@@ -112,12 +113,6 @@ func (s *slot) onePerPage(image vmcore.Image, e mem.Extent, data, pageSize int) 
 	return n
 }
 
-func (s *slot) add(pfn mem.PFN, kind protocol.Kind) {
-	if i := len(s.chunk.Extents) - 1; i >= 0 {
-		if last := &s.chunk.Extents[i]; last.Kind == kind && last.End() == pfn {
-			last.Count++
-			return
-		}
-	}
-	s.chunk.Extents = append(s.chunk.Extents, protocol.ChunkExtent{Extent: mem.Extent{Start: pfn, Count: 1}, Kind: kind})
+func (s *slot) add(pfn mem.PFN, kind chunk.Kind) {
+	s.chunk.Extents = chunk.AppendPage(s.chunk.Extents, pfn, kind)
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/mem"
@@ -195,7 +196,7 @@ func putChunks(w *dumpdir.Writer, chunks int) error {
 		return err
 	}
 	for seq := range chunks {
-		c := &dumpdir.Chunk{Seq: uint64(seq), Extents: []dumpdir.ChunkExtent{
+		c := &dumpdir.Chunk{Seq: uint64(seq), Extents: []chunk.Extent{
 			{Extent: mem.Extent{Start: mem.PFN(seq * 16), Count: 16}},
 		}}
 		for pfn := seq * 16; pfn < seq*16+16; pfn++ {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
@@ -120,20 +121,16 @@ func (m *Machine) encode(seq uint64, pfns []mem.PFN) dumpdir.Chunk {
 	codecs := []kdumpfile.Codec{kdumpfile.Snappy, kdumpfile.Zstd, kdumpfile.Raw}
 	for _, pfn := range pfns {
 		page := m.Page(pfn)
-		kind := dumpdir.ExtentData
+		kind := chunk.Data
 		if len(bytes.Trim(page, "\x00")) == 0 {
-			kind = dumpdir.ExtentZero
+			kind = chunk.Zero
 		} else {
 			_, _ = sum.Write(page) // a hash takes everything
 			stored, flags := kdumpfile.EncodePage(nil, page, codecs[seq%3])
 			c.Pages = append(c.Pages, dumpdir.PageRecord{Size: uint32(len(stored)), Flags: flags}) //nolint:gosec // at most a page
 			c.Data = append(c.Data, stored...)
 		}
-		if n := len(c.Extents); n > 0 && c.Extents[n-1].Kind == kind && c.Extents[n-1].End() == pfn {
-			c.Extents[n-1].Count++
-			continue
-		}
-		c.Extents = append(c.Extents, dumpdir.ChunkExtent{Extent: mem.Extent{Start: pfn, Count: 1}, Kind: kind})
+		c.Extents = chunk.AppendPage(c.Extents, pfn, kind)
 	}
 	c.RawSum = sum.Sum64()
 	return c
@@ -155,7 +152,7 @@ func (m *Machine) SetPlan(w *dumpdir.Writer) error {
 
 // CheckPages compares every page of a sealed or arriving vmcore with the machine. A page that is
 // excluded or incomplete is fine when its chunk is not in have. It returns how many pages were there.
-func (m *Machine) CheckPages(f dumpdir.File, have []dumpdir.SeqRange) (int, error) {
+func (m *Machine) CheckPages(f dumpdir.File, have []chunk.SeqRange) (int, error) {
 	size, err := f.Size()
 	if err != nil {
 		return 0, err
@@ -186,9 +183,9 @@ func (m *Machine) CheckPages(f dumpdir.File, have []dumpdir.SeqRange) (int, erro
 }
 
 // Contains reports whether seq is in one of the ranges.
-func Contains(ranges []dumpdir.SeqRange, seq uint64) bool {
+func Contains(ranges []chunk.SeqRange, seq uint64) bool {
 	for _, r := range ranges {
-		if seq >= r.Start && seq < r.End() {
+		if r.Contains(seq) {
 			return true
 		}
 	}

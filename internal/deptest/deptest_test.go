@@ -48,6 +48,11 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/protocol": "dump formats know no wire",
 		"github.com/corehaul/corehaul/dumpdir":  "points upward",
 	}},
+	{"chunk", map[string]string{
+		"github.com/corehaul/corehaul/vmcore":   "it is a leaf beside mem",
+		"github.com/corehaul/corehaul/protocol": "it is a leaf beside mem",
+		"github.com/corehaul/corehaul/dumpdir":  "it is a leaf beside mem",
+	}},
 	{"machine", map[string]string{
 		"github.com/corehaul/corehaul/protocol": "what a dump tells is no matter of the wire",
 		"github.com/corehaul/corehaul/dumpdir":  "points upward",

@@ -9,6 +9,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
@@ -152,10 +153,10 @@ func (im *importer) add(pfn mem.PFN) error {
 	}
 	c := &im.chunk
 	if zero(raw) {
-		extend(c, pfn, dumpdir.ExtentZero)
+		c.Extents = chunk.AppendPage(c.Extents, pfn, chunk.Zero)
 		return nil
 	}
-	extend(c, pfn, dumpdir.ExtentData)
+	c.Extents = chunk.AppendPage(c.Extents, pfn, chunk.Data)
 	c.Pages, c.Data = append(c.Pages, rec), append(c.Data, stored...)
 	_, err = im.sum.Write(raw)
 	return err
@@ -191,13 +192,4 @@ func (im *importer) lacks() string {
 		return strings.TrimPrefix(im.s.lack+"; "+bad, "; ")
 	}
 	return im.s.lack
-}
-
-// extend adds a page to the extents of c.
-func extend(c *dumpdir.Chunk, pfn mem.PFN, kind dumpdir.ExtentKind) {
-	if n := len(c.Extents); n > 0 && c.Extents[n-1].Kind == kind && c.Extents[n-1].End() == pfn {
-		c.Extents[n-1].Count++
-		return
-	}
-	c.Extents = append(c.Extents, dumpdir.ChunkExtent{Extent: mem.Extent{Start: pfn, Count: 1}, Kind: kind})
 }

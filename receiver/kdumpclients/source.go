@@ -12,6 +12,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/kernel"
@@ -241,12 +242,12 @@ const chunkBytes = 1 << 20
 func (s *source) chunkPages() uint64 { return chunkBytes / uint64(s.img.Info().PageSize) } //nolint:gosec // a page size is positive
 
 // chunks calls fn for the pages of each chunk that is not in have, in order. Chunk n has the n-th group of pages.
-func (s *source) chunks(have []dumpdir.SeqRange, fn func(seq uint64, extents []mem.Extent) error) error {
+func (s *source) chunks(have []chunk.SeqRange, fn func(seq uint64, extents []mem.Extent) error) error {
 	per, seq, n := s.chunkPages(), uint64(0), uint64(0)
 	var group []mem.Extent
 	emit := func() error {
 		defer func() { group, n, seq = group[:0], 0, seq+1 }()
-		if n == 0 || slices.ContainsFunc(have, func(r dumpdir.SeqRange) bool { return seq >= r.Start && seq < r.End() }) {
+		if n == 0 || slices.ContainsFunc(have, func(r chunk.SeqRange) bool { return r.Contains(seq) }) {
 			return nil
 		}
 		return fn(seq, group)

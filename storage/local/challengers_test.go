@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
 	"github.com/corehaul/corehaul/storage"
@@ -115,7 +116,7 @@ func whose(t *testing.T, s *local.Store, machines ...*dumpdirtest.Machine) *dump
 	defer func() { _ = f.Close() }()
 	for _, m := range machines {
 		if e.Manifest.Pages.Planned == m.End.Pages {
-			if n, err := m.CheckPages(f, []dumpdir.SeqRange{{Start: 0, Count: 1}}); err != nil || n == 0 || uint64(n) != e.Manifest.Pages.Present {
+			if n, err := m.CheckPages(f, []chunk.SeqRange{{}}); err != nil || n == 0 || uint64(n) != e.Manifest.Pages.Present {
 				t.Fatalf("%d pages: %v", n, err)
 			}
 			return m

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
 	"github.com/corehaul/corehaul/storage"
@@ -71,8 +72,8 @@ func checkPages(t *testing.T, s storage.Store, ref storage.Ref, m *dumpdirtest.M
 			want += e.Count
 		}
 	}
-	there, err := m.CheckPages(f, []dumpdir.SeqRange{{Start: 0, Count: uint64(chunks)}}) //nolint:gosec // small
-	if err != nil || uint64(there) != want || d.Progress().Present != want {             //nolint:gosec // small
+	there, err := m.CheckPages(f, []chunk.SeqRange{{Last: uint64(chunks) - 1}}) //nolint:gosec // small
+	if err != nil || uint64(there) != want || d.Progress().Present != want {    //nolint:gosec // small
 		t.Errorf("%d pages, the journal says %d, want %d: %v", there, d.Progress().Present, want, err)
 	}
 }
