@@ -64,6 +64,11 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/kernel":  "the wire knows no kernel memory",
 		"github.com/corehaul/corehaul/dumpdir": "points upward",
 	}},
+	{"hostname", map[string]string{
+		"github.com/corehaul/corehaul/tls":     "points upward",
+		"github.com/corehaul/corehaul/dumpdir": "points upward",
+		"github.com/corehaul/corehaul/storage": "points upward",
+	}},
 	{"tls", map[string]string{
 		"github.com/corehaul/corehaul/protocol": "identities know no wire",
 	}},
