@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/corehaul/corehaul/hostname"
 	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/storage"
@@ -83,7 +84,7 @@ func (s *Server) HandleConn(ctx context.Context, conn net.Conn, peer Peer) error
 	s.sessions.Add(1)
 	defer s.sessions.Done()
 	defer func() { _ = conn.Close() }() // the session said all it had to say
-	if err := storage.CheckHost(peer.Host); err != nil {
+	if err := hostname.Check(peer.Host); err != nil {
 		return s.turnAway(conn, peer, protocol.Errorf(protocol.CodeIdentity, "the name %.80q cannot be a directory: %w", peer.Host, err))
 	}
 	if !s.places.Take(peer.Host) {

@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/corehaul/corehaul/hostname"
 )
 
 // Files of a CA directory.
@@ -79,11 +81,11 @@ func InitCA(dir string) (Pin, error) {
 	return PinOf(receiver.cert), nil
 }
 
-// IssueHost returns the identity file of a host, signed by the CA in dir and with
+// IssueHost returns the identity file of a host (package hostname has the rule for its name), signed by the CA in dir and with
 // its receiver's pin: see the package comment. Issuing a name again gives another,
 // equally good identity.
 func IssueHost(dir, host string) ([]byte, error) {
-	if err := CheckHost(host); err != nil {
+	if err := hostname.Check(host); err != nil {
 		return nil, err
 	}
 	ca, err := loadPair(dir, caCertFile, caKeyFile)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/corehaul/corehaul/hostname"
 )
 
 func TestInitCA(t *testing.T) {
@@ -109,8 +111,8 @@ func wantFileError(t *testing.T, what string, err error, name string, cause erro
 
 func TestIssueHost(t *testing.T) {
 	s := newSite(t, "h")
-	long := strings.Repeat("a", MaxHostName)
-	for _, host := range []string{"web-7.example.org", "A_b-9", "7", long} {
+	long := strings.Repeat("a", hostname.MaxLen)
+	for _, host := range []string{"web-7.example.org", "A_b-9", "7", "_build7", "a..b", "a.", long} {
 		id := s.issue(t, host)
 		if id.Host != host || len(id.Pins) != 1 || id.Pins[0] != s.receiver.Pin() {
 			t.Errorf("got host %q with %v", id.Host, id.Pins)
@@ -121,19 +123,36 @@ func TestIssueHost(t *testing.T) {
 	}
 }
 
-func TestCheckHost(t *testing.T) {
+// TestBadHostNames has names for which no identity is issued, and one that an earlier version issued.
+func TestBadHostNames(t *testing.T) {
 	s := newSite(t, "h")
-	for _, bad := range []string{
-		"", ".", "..", ".a", "-a", "a.", "a..b", "../a", "a/b", "a\\b", "a b", "a\x00b", "a\nb", "ä", "a:b", "a*", "~", "a\x1b[2J",
-		strings.Repeat("a", MaxHostName+1),
-	} {
-		err := CheckHost(bad)
-		if e, ok := errors.AsType[*NameError](err); !ok || e.Name != bad || e.Reason == "" {
-			t.Errorf("%q: got %v, want a NameError", bad, err)
+	long := strings.Repeat("a", hostname.MaxLen+1)
+	for _, bad := range []string{"", ".", "..", ".a", "-a", "../a", "a/b", "a b", "a\x00b", "a\nb", "ä", "a:b", "a*", "~", "a\x1b[2J", long} {
+		data, err := IssueHost(s.dir, bad)
+		if e, ok := errors.AsType[*hostname.Error](err); !ok || e.Name != bad || data != nil {
+			t.Errorf("%q: got %v, want an Error of hostname", bad, err)
 		}
-		if data, err := IssueHost(s.dir, bad); err == nil || data != nil {
-			t.Errorf("%q was issued", bad)
-		}
+	}
+	ca, err := loadPair(s.dir, caCertFile, caKeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := newSigned(hostTemplate(long), ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := &Identity{Certificate: leaf.pair().tls(), Pins: []Pin{s.receiver.Pin()}}
+	got := dial(t, "127.0.0.1:0", s.receiver.ServerConfig(), ClientConfig(id))
+	if e, ok := errors.AsType[*UntrustedError](got.server); !ok || !strings.Contains(e.Error(), "65 bytes, more than 64; issue an identity") {
+		t.Errorf("got %v, want an UntrustedError that says what to do", got.server)
+	}
+	key, err := keyPEM(leaf.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = ParseIdentity(bytes.Join([][]byte{certPEM(leaf.cert), key, certPEM(ca.cert), pinPEM(id.Pins[0])}, nil))
+	if e, ok := errors.AsType[*FileError](err); !ok || len(e.Hints()) == 0 || !strings.Contains(e.Error(), "65 bytes") {
+		t.Errorf("got %v, want a FileError that says what to do", err)
 	}
 }
 
@@ -307,7 +326,7 @@ func FuzzIdentity(f *testing.F) {
 		if (id == nil) == (err == nil) {
 			t.Fatalf("got %v and %v", id, err)
 		}
-		if id != nil && (CheckHost(id.Host) != nil || len(id.Pins) == 0) {
+		if id != nil && (hostname.Check(id.Host) != nil || len(id.Pins) == 0) {
 			t.Fatalf("got host %q with %d pins", id.Host, len(id.Pins))
 		}
 	})

@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"path/filepath"
+
+	"github.com/corehaul/corehaul/hostname"
 )
 
 const (
@@ -91,8 +93,8 @@ func hostOf(cert *x509.Certificate) (string, error) {
 		return "", fmt.Errorf("%d names in the certificate, want one", len(cert.DNSNames))
 	}
 	host := cert.DNSNames[0]
-	if err := CheckHost(host); err != nil {
-		return "", err
+	if err := hostname.Check(host); err != nil {
+		return "", fmt.Errorf("%w; issue an identity with another name", err)
 	}
 	return host, nil
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
-	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/hostname"
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
@@ -43,8 +43,8 @@ func newCAIssue(a *app) *cobra.Command {
 pin of the receiver's key, all in one file. Whoever has the file is that host.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			host := args[0]
-			if err := storage.CheckHost(host); err != nil {
-				return cli.Usage(err) // the name becomes a directory of the store
+			if err := hostname.Check(host); err != nil {
+				return cli.Usage(err)
 			}
 			identity, err := corehaultls.IssueHost(dir, host)
 			if err != nil {

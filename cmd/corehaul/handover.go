@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/hostname"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/receiver"
 	"github.com/corehaul/corehaul/receiver/sshd"
-	"github.com/corehaul/corehaul/storage"
 )
 
 // A process that sshd has started hands its connection over by an HTTP request on the
@@ -89,7 +89,7 @@ func (h *handover) take(log *slog.Logger) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		peer := receiver.Peer{Host: r.Header.Get(hostHeader), Addr: r.Header.Get(peerHeader), Transport: sshd.Transport}
 		hijacker, ok := w.(http.Hijacker)
-		if !ok || len(peer.Addr) > maxPeerBytes || storage.CheckHost(peer.Host) != nil || r.Header.Get("Upgrade") != protocol.Subsystem {
+		if !ok || len(peer.Addr) > maxPeerBytes || hostname.Check(peer.Host) != nil || r.Header.Get("Upgrade") != protocol.Subsystem {
 			http.Error(w, "no connection of a host", http.StatusBadRequest)
 			return
 		}

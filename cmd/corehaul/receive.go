@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
-	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/hostname"
 )
 
 func newReceive(a *app) *cobra.Command {
@@ -40,7 +40,7 @@ The command wins over the subsystem's, so a key can send dumps of its host and n
 				return cli.WithHint(cli.Usagef("nobody says which host this is: --host NAME"),
 					`give the key a command="corehaul receive --stdio --host NAME" in authorized_keys`)
 			}
-			if err := storage.CheckHost(host); err != nil {
+			if err := hostname.Check(host); err != nil {
 				return cli.Usage(err)
 			}
 			return a.receive(cmd.Context(), a.socketPath(socket), host)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/hostname"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
@@ -43,7 +44,7 @@ const DefaultGrace = 10 * time.Minute
 
 // Peer is who uses a tree.
 type Peer struct {
-	Host string // the name that its key proves: see storage.CheckHost
+	Host string // the name that its key proves: see package hostname
 	Addr string // where it is connected from, for people
 }
 
@@ -102,7 +103,7 @@ func (s *Service) adopt() error {
 		return err
 	}
 	for _, e := range entries {
-		if storage.CheckHost(e.Name()) != nil || !e.IsDir() {
+		if hostname.Check(e.Name()) != nil || !e.IsDir() {
 			continue
 		}
 		if _, err := s.host(e.Name()); err != nil {
@@ -114,8 +115,8 @@ func (s *Service) adopt() error {
 
 // Tree returns the tree of the peer's host. The error matches storage.ErrBadName, or is of the disk.
 func (s *Service) Tree(p Peer) (Tree, error) {
-	if err := storage.CheckHost(p.Host); err != nil {
-		return nil, err
+	if err := hostname.Check(p.Host); err != nil {
+		return nil, fmt.Errorf("%w: %w", storage.ErrBadName, err)
 	}
 	h, err := s.host(p.Host)
 	if err != nil {

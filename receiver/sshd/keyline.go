@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/hostname"
 )
 
 // Entry is one key that is let in.
@@ -81,7 +81,7 @@ func parseKeys(path string, text []byte) (table map[string]*Entry, bad []*LineEr
 	return table, bad
 }
 
-const hostHint = `put host="NAME" before the key: 1 to 64 of A-Z a-z 0-9 . - _`
+const hostHint = `put host="NAME" before the key; ` + hostname.Rule
 
 // parseKeyLine reads a line that is neither empty nor a comment. The problem is empty if all is well.
 func parseKeyLine(line []byte) (e *Entry, problem, hint string) {
@@ -98,7 +98,7 @@ func parseKeyLine(line []byte) (e *Entry, problem, hint string) {
 			return nil, problem, hint
 		}
 	}
-	if err := storage.CheckHost(e.Host); err != nil {
+	if err := hostname.Check(e.Host); err != nil {
 		return nil, fmt.Sprintf("%.80q is no name of a host", e.Host), hostHint
 	}
 	return e, "", ""
@@ -119,7 +119,7 @@ func (e *Entry) option(text string) (problem, hint string) {
 	}
 	switch {
 	case name == "host" && hasValue:
-		if storage.CheckHost(value) != nil {
+		if hostname.Check(value) != nil {
 			return fmt.Sprintf("host=%.80q is no name of a host", value), hostHint
 		}
 		e.Host = value

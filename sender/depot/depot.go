@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/hostname"
 	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
-	corehaultls "github.com/corehaul/corehaul/tls"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
@@ -165,14 +165,11 @@ func (s *session) busy(ctx context.Context, what string, f func() error) error {
 // hostOf returns the directory for the dumps of a machine.
 func (s *session) hostOf() string {
 	name := s.hello.Uts.Nodename
-	if corehaultls.CheckHost(name) != nil || len(name) > maxHost || strings.HasPrefix(name, "localhost") {
+	if hostname.Check(name) != nil || strings.HasPrefix(name, "localhost") {
 		return s.Host
 	}
 	return name
 }
-
-// maxHost is what a store takes.
-const maxHost = 64
 
 // open gets the writer of the dump. It waits for a lock to become stale.
 func (s *session) open(ctx context.Context) error {

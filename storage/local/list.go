@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/hostname"
 	"github.com/corehaul/corehaul/storage"
 )
 
@@ -39,6 +40,7 @@ func (s *Store) List(ctx context.Context, f storage.Filter) ([]storage.Entry, er
 	if err != nil {
 		return nil, err
 	}
+	s.misnamed.Do(s.tellMisnamed)
 	out := []storage.Entry{}
 	for _, e := range entries {
 		if limit > 0 && len(out) == limit {
@@ -151,7 +153,7 @@ func (s *Store) scan(ctx context.Context) (entries []storage.Entry, ignored []st
 		if errors.Is(err, fs.ErrPermission) {
 			s.opts.Log.Warn("the dumps of a host are not listed: its directory may not be read", "host", host, "error", err)
 		}
-		if err != nil || storage.CheckHost(host) != nil {
+		if err != nil || hostname.Check(host) != nil {
 			ignore(filepath.Join(s.dumps(), host))
 			continue
 		}

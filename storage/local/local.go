@@ -56,6 +56,7 @@ type Store struct {
 	ix indexHolder
 
 	scratches atomic.Uint64 // makes the names of scratch files differ
+	misnamed  sync.Once     // tells of them
 
 	mu     sync.Mutex
 	active map[storage.Ref]*slot
