@@ -67,11 +67,10 @@ func (k *Kernel) armTables(symbol mem.VirtAddr, bits uint, offsets []uint64) (ta
 	return tables, offsetOf
 }
 
-// armVABits returns how many address bits the kernel's page tables translate.
-// NUMBER(VA_BITS) is what the kernel was built for; a kernel for 52 bits runs
-// with fewer where the processor cannot do as many (48; with pages of 16 KiB 47, the
-// VA_BITS_MIN of arch/arm64/include/asm/memory.h), which only TCR_EL1_T1SZ tells
-// (since 5.11, bbdbc11804ff).
+// armVABits returns how many address bits the kernel's page tables translate. NUMBER(VA_BITS) is
+// what the kernel was built for. A kernel for 52 bits runs with fewer bits where the processor
+// cannot do as many: with 48, or with 47 for pages of 16 KiB (VA_BITS_MIN of
+// arch/arm64/include/asm/memory.h). Only TCR_EL1_T1SZ says so (since 5.11, bbdbc11804ff).
 func (k *Kernel) armVABits() (uint, bool) {
 	if t1sz, ok := k.cfg.Info.Number("TCR_EL1_T1SZ"); ok {
 		bits := 64 - uint(t1sz&armT1SZMask)
@@ -96,12 +95,12 @@ func (k *Kernel) armBuiltBits() (uint, bool) {
 	return uint(bits), true
 }
 
-// armRootBits returns of how many address bits the tables in memory may be made, the likeliest
-// first. With pages of 64 KiB a kernel that is built for 52 bits has a root table for as many even
-// where it runs with 48: it then points TTBR1 at the last entries of it
-// (TTBR1_BADDR_4852_OFFSET, offset_ttbr1 in arch/arm64/include/asm/assembler.h; from 5.0 to 5.3 for
-// user space alone, which VMCOREINFO does not tell). With smaller pages the levels fold, and the
-// table is that of the bits in use.
+// armRootBits returns the numbers of address bits for which the tables in memory may be made, the
+// likeliest first. With pages of 64 KiB, a kernel that is built for 52 bits has a root table for 52
+// bits even where it runs with 48. It then points TTBR1 at the last entries of this table
+// (TTBR1_BADDR_4852_OFFSET, offset_ttbr1 in arch/arm64/include/asm/assembler.h). From 5.0 to 5.3 it
+// does so for user space alone, which VMCOREINFO does not say. With smaller pages the levels fold,
+// and the table is that of the bits in use.
 func (k *Kernel) armRootBits(bits uint) []uint {
 	if k.shift != arm64K {
 		return []uint{bits}

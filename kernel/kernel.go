@@ -49,8 +49,8 @@ type VMCoreInfo interface {
 	String(key string) (string, bool)  // any other KEY=value
 }
 
-// Segment is a piece of the kernel's address space and where it lies in memory,
-// as a PT_LOAD of the dump tells it.
+// Segment is a piece of the kernel's address space and its place in memory, as a PT_LOAD of the
+// dump has it.
 type Segment struct {
 	Vaddr mem.VirtAddr
 	Paddr mem.PhysAddr
@@ -177,14 +177,14 @@ func (k *Kernel) PageShift() uint { return k.shift }
 // Supported reports whether the kernel's addresses can be translated at all.
 func (k *Kernel) Supported() bool { return k.paging != nil }
 
-// Verified reports whether the page tables map themselves to where they were found. Where they
-// do not, addresses are translated as well as can be, which is good enough to look for the log
-// and too little to leave pages out.
+// Verified reports whether the page tables map themselves to where they were found. If they do not,
+// addresses are translated as well as possible. That is good enough to look for the log, and not
+// good enough to leave pages out.
 func (k *Kernel) Verified() bool { return k.paging != nil && k.verified }
 
-// PhysBase returns the value that belongs into phys_base of a kdump sub header:
-// on x86_64 the kernel's phys_base (modulo 2^64: it can be negative), on arm64
-// the physical address where its RAM starts; of a kernel that runs with fewer bits of address than it
-// is built for, less the distance of the two starts of the linear map, which makes it negative
+// PhysBase returns the value for phys_base of a kdump sub header. On x86_64 this is the kernel's
+// phys_base (modulo 2^64: it can be negative). On arm64 it is the physical address where its RAM
+// starts. If an arm64 kernel runs with fewer address bits than it is built for, the distance
+// between the two starts of the linear map is subtracted, which makes the value negative
 // (memstart_addr, arch/arm64/mm/init.c). It reports false when unknown.
 func (k *Kernel) PhysBase() (uint64, bool) { return k.physBase, k.hasBase }

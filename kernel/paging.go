@@ -126,10 +126,10 @@ func (g *paging) entry(a mem.PhysAddr) (uint64, error) {
 	return binary.LittleEndian.Uint64((*slot).data[offset:]), nil
 }
 
-// choose takes the first of the page tables that map the symbol of their root to the root itself, which
-// tells right tables from any other memory. When none do, it takes those that lead to a page which the
-// dump lacks, or else the first that can be read at all, and says so. It returns the index of those
-// taken, -1 for none.
+// choose takes the first page tables that map the symbol of their root to the root itself: no other
+// memory does that. If none do, it takes those that lead to a page which the dump lacks, or else
+// the first that can be read at all, and says so. It returns the index of the tables it took, -1
+// for none.
 func (k *Kernel) choose(symbol mem.VirtAddr, tables []*paging) int {
 	readable, cut := -1, false
 	for i, g := range tables {
@@ -162,5 +162,6 @@ func (k *Kernel) rootSymbol(names ...string) (mem.VirtAddr, bool) {
 	return 0, false
 }
 
-// isReadFault tells a page table that could not be read from one that says no.
+// isReadFault reports whether err is about a page table that could not be read, not about an
+// address that is not mapped.
 func isReadFault(err error) bool { return err != nil && !errors.Is(err, ErrNotMapped) }

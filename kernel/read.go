@@ -12,9 +12,8 @@ type Mapping struct {
 	Size uint64 // bytes from the address asked for to the end of the mapping, at least 1
 }
 
-// Lookup returns where virtual address va lies in memory and how far memory goes
-// on from there: to the end of the page, or of the block (of 2 MiB to 1 GiB), that
-// maps it. Errors are *FaultError.
+// Lookup returns where virtual address va lies in memory, and the length of memory from there to
+// the end of the page or block (of 2 MiB to 1 GiB) that maps it. Errors are *FaultError.
 func (k *Kernel) Lookup(va mem.VirtAddr) (Mapping, error) {
 	if k.paging == nil {
 		if m, ok := k.linear(va); ok {

@@ -77,10 +77,10 @@ func (c *Conn) BytesWritten() uint64 { return c.rw.wrote.Load() }
 // Params returns the facts of HELLO once it has gone by.
 func (c *Conn) Params() (p Params, ok bool) { return c.order.facts() }
 
-// Read returns the next message; io.EOF when the peer closed the stream between two
-// messages; an [Error] for an ERROR message (Remote) or for a message that breaks
-// the protocol (tell the peer with Shutdown); and the stream's error else. PING and
-// PONG are taken care of and never returned.
+// Read returns the next message. The error is io.EOF when the peer closed the stream between two
+// messages. It is an [Error] for an ERROR message (Remote), or for a message that breaks the
+// protocol (tell the peer with Shutdown). Otherwise it is the error of the stream. Read handles
+// PING and PONG and never returns them.
 //
 // Byte slices and ranges of the message are valid until the next Read; a Chunk until
 // it is released.
@@ -344,12 +344,11 @@ func (c *Conn) Close() error { return c.rw.close() }
 // halfCloser is what TCP, TLS and SSH channels can do.
 type halfCloser interface{ CloseWrite() error }
 
-// Shutdown ends the session: it tells the peer about err (nothing if err is nil, the
-// peer's own, or of the stream), then waits at most linger for the peer to close its
-// end, then closes the stream. Without the wait a TCP peer that is still sending
-// would get a reset and lose what it was told. Linger also bounds the sending of the
-// message. Messages that arrive meanwhile go to whoever is in Read, or are lost; Read
-// ends with io.EOF or an error.
+// Shutdown ends the session. It sends err to the peer (nothing if err is nil, the peer's own, or of
+// the stream), waits at most linger for the peer to close its end, and closes the stream. Without
+// the wait, a TCP peer that is still sending would get a reset and lose the message. Linger also
+// bounds the sending of the message. Messages that arrive meanwhile go to the caller of Read, or
+// are lost; Read ends with io.EOF or an error.
 func (c *Conn) Shutdown(err error, linger time.Duration) error {
 	c.quiet.Store(true)
 	timer := time.AfterFunc(linger, func() { _ = c.rw.close() }) // its error comes from the second close

@@ -85,7 +85,7 @@ func (m *meter) gone(timeout time.Duration) error {
 	return nil
 }
 
-// KeepAlive tells when a peer counts as gone.
+// KeepAlive sets when a peer counts as gone.
 type KeepAlive struct {
 	// Heartbeat is the longest silence before PING is sent; 0 means DefaultHeartbeat.
 	Heartbeat time.Duration

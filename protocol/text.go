@@ -17,9 +17,9 @@ const (
 	maxPath     = 4096 // kernel: PATH_MAX
 )
 
-// CleanText makes s fit for a console and for a text field of the protocol: it
-// replaces what is not UTF-8 or not printable (control characters, line ends, marks
-// that change the direction of writing) by '?', and cuts at limit bytes.
+// CleanText makes s fit for a console and for a text field of the protocol. It replaces by '?' what
+// is not UTF-8 or not printable (control characters, line ends, marks that change the direction of
+// writing), and cuts at limit bytes.
 func CleanText(s string, limit int) string { return printable.Clean(s, limit) }
 
 // checker checks the fields of a control message and keeps the first error.

@@ -38,10 +38,10 @@ var (
 	fixedTime = time.Date(2030, time.January, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// InitCA makes a CA and a receiver's key in dir, which it creates if needed, and
-// returns the receiver's pin. It refuses, and changes nothing, when any of its files
-// is there. dir is closed to others; directories above it are not, so that its owner, who may
-// be the service's user later, gets there.
+// InitCA makes a CA and a receiver's key in dir, which it creates if needed, and returns the
+// receiver's pin. If any of its files exists, it refuses and changes nothing. dir is closed to
+// others. The directories above it are not, so that the owner of dir, who may later be the
+// service's user, can reach it.
 func InitCA(dir string) (Pin, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return Pin{}, err

@@ -27,8 +27,10 @@ func baseConfig(own cryptotls.Certificate) *cryptotls.Config {
 	}
 }
 
-// ServerConfig returns the configuration of the receiver whose files InitCA left in
-// dir. For a receiver that revokes identities use [LoadReceiver].
+// ServerConfig returns a configuration that accepts clients with a certificate for client
+// authentication that r.CA issued to one host, and that r.Authorize does not refuse. [PeerName]
+// returns the host, [Explain] says why a handshake failed. The fields of r must not change
+// afterwards.
 func ServerConfig(dir string) (*cryptotls.Config, error) {
 	r, err := LoadReceiver(dir)
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 
 // Holder is an optional power of an Image: it can tell, without reading a page, which pages its file holds.
 type Holder interface {
-	// HeldPages yields the runs of those page frames of Pages whose bytes are all in the file: a frame
-	// whose descriptor or data were never written, or lie beyond the end of the file, is none. It is as
-	// Pages is otherwise. Memory is bounded, page data is not read.
+	// HeldPages yields those page frames of Pages whose bytes are all in the file, as runs. A frame
+	// whose descriptor or data were never written, or lie beyond the end of the file, is not among
+	// them. In all else it is like Pages. Memory is bounded, page data is not read.
 	HeldPages() iter.Seq2[mem.Extent, error]
 }
 
@@ -82,7 +82,8 @@ func countPages(ctx context.Context, pages iter.Seq2[mem.Extent, error]) (n uint
 	return n, nil
 }
 
-// Missing returns how many pages the file should hold and does not. What Lacks tells of is not among them.
+// Missing returns how many pages the file should hold and does not. It does not count what Lacks
+// names.
 func (a *Account) Missing() uint64 { return a.Planned - min(a.Held, a.Planned) }
 
 // Complete reports whether the file holds all that it should.

@@ -14,8 +14,9 @@ type Readable struct {
 	lost []mem.Extent // ascending, no two touch
 }
 
-// OnlyReadable reads the pages that img holds once and returns it without those that cannot be read: for a format that lays its
-// pages out before it has read them, and has no mark for one that is missing. Errors are those of the medium and of ctx.
+// OnlyReadable reads the pages that img holds once and returns img without those that cannot be
+// read. It is for a format that lays out its pages before it has read them, and that has no mark
+// for a missing page. Errors are those of the medium and of ctx.
 func OnlyReadable(ctx context.Context, img Image) (*Readable, error) {
 	r := &Readable{Image: img}
 	page := make([]byte, img.Info().PageSize)

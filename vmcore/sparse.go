@@ -2,9 +2,9 @@ package vmcore
 
 import "io"
 
-// Sparse is an optional power of the io.ReaderAt that a dump is read from: it knows which of its
-// bytes were ever written. Bytes that were not read as zero, and only this tells them from zeros
-// that belong to the dump. Implementations are as safe for concurrent use as their ReadAt.
+// Sparse is an optional power of the io.ReaderAt from which a dump is read: it knows which of its
+// bytes were ever written. Other bytes read as zero, and only a Sparse distinguishes them from
+// zeros that belong to the dump. Implementations are as safe for concurrent use as their ReadAt.
 type Sparse interface {
 	// From returns how many bytes from off on are there without a gap.
 	From(off int64) int64

@@ -7,9 +7,10 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// maxCompoundOrder bounds the order that a struct page is believed to have. The largest compound
-// page is a hugetlb page: of 1 GiB with pages of 4 KiB, on arm64 of 1 GiB with pages of 16 KiB and of
-// 16 GiB with pages of 64 KiB (CONT_PMD_SIZE, arch/arm64/mm/hugetlbpage.c), which is the same order.
+// maxCompoundOrder is the highest order that is believed of a struct page. The largest compound
+// page is a hugetlb page: of 1 GiB with pages of 4 KiB, of 1 GiB with pages of 16 KiB on arm64, and
+// of 16 GiB with pages of 64 KiB on arm64 (CONT_PMD_SIZE, arch/arm64/mm/hugetlbpage.c), which is
+// the same order as the first.
 const maxCompoundOrder = 18
 
 const pageMappingAnon = 1 // PAGE_MAPPING_ANON, bit 0 of page->mapping
@@ -24,8 +25,8 @@ type facts struct {
 	hugetlb        bool
 }
 
-// read takes the facts from struct page p of frame pfn. next is the struct page
-// of the frame behind it, nil when it is not at hand.
+// read takes the facts from struct page p of frame pfn. next is the struct page of the frame behind
+// it, nil when it was not read.
 func (l *layout) read(f *facts, p, next []byte, pfn mem.PFN) {
 	*f = facts{flags: binary.LittleEndian.Uint64(p[l.flags:])}
 	if l.compoundHead >= 0 && p[l.compoundHead]&1 != 0 {
@@ -118,9 +119,9 @@ func (l *layout) judgeUse(f *facts, level DumpLevel) Class {
 	return Kernel
 }
 
-// looksAt reports whether makedumpfile looks at struct pages at all at a level: at
-// the levels 0 and 1 it does so only for a kernel that can mark poisoned pages, so
-// that on others offline pages stay in, too.
+// looksAt reports whether makedumpfile looks at struct pages at all at a level. At levels 0 and 1
+// it does so only for a kernel that can mark poisoned pages. So the dumps of other kernels keep
+// offline pages too.
 func (l *layout) looksAt(level DumpLevel) bool {
 	return level&(LevelCache|LevelCachePrivate|LevelUser) != 0 || l.hwpoison != 0 ||
 		level&LevelFree != 0 && l.canTellFree()

@@ -18,9 +18,9 @@ const (
 	flagBits      = 64
 )
 
-// layout is what VMCOREINFO tells of struct page: sizes in bytes, offsets in
-// bytes from its start, flag bits as masks (0: not known, matches nothing) and
-// page types as they stand in the word of _mapcount.
+// layout is what VMCOREINFO says about struct page: sizes in bytes, offsets in bytes from its
+// start, flag bits as masks (0: not known, matches nothing) and page types as they stand in the
+// word of _mapcount.
 type layout struct {
 	size int
 
@@ -91,9 +91,8 @@ func (r layoutReader) pageType(key string) pageType {
 	return pageType{value: uint32(n & 0xffffffff), known: ok}
 }
 
-// readLayout returns what info tells of struct page; warn is called for each key
-// that is missing or absurd, with the consequence. It reports false when struct
-// pages cannot be read at all.
+// readLayout returns what info says about struct page. It calls warn for each key that is missing
+// or absurd, with the consequence. It reports false when struct pages cannot be read at all.
 func readLayout(info kernel.VMCoreInfo, warn func(format string, args ...any)) (layout, bool) {
 	size, ok := info.Size("page")
 	if !ok {
@@ -206,9 +205,9 @@ func (l *layout) reportMissing(r layoutReader) {
 	missing(!l.offline.known, "NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)", "offline pages cannot be told and are kept")
 	missing(l.hwpoison == 0, "NUMBER(PG_hwpoison)", "pages with hardware errors, if the kernel marks any, are kept")
 
-	// The fields of slab and tail pages hold other things, which look like any
-	// flag or type to the tests: without a way to tell them nothing but free
-	// blocks, which carry an unmistakable type, may go.
+	// The fields of slab and tail pages hold other things, which the tests may take for any flag or
+	// type. If these pages cannot be recognized, only free blocks are left out, because their type
+	// cannot be mistaken.
 	noSlab := l.slab == 0 && (!l.slabType.known || l.mapcount < 0)
 	missing(noSlab, "NUMBER(PG_slab) or NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)", "only free pages are excluded")
 	missing(l.compoundHead < 0, "OFFSET(page.compound_head)", "only free pages are excluded")

@@ -8,9 +8,9 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// How many struct pages are read at once: few where the last one covered a large
-// free block, since the next one probably does so too and the rest of the read
-// would be skipped unseen, and more with every read after that.
+// Numbers of struct pages that are read at once. After a large free block the next read is small,
+// because the next struct page probably covers such a block too, and the rest of a large read would
+// be skipped unseen. Every further read is larger.
 const (
 	firstBatch   = 8
 	batchGrowth  = 8

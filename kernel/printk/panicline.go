@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// TitleFinder picks out of a log the line that best tells what happened. Give it
-// the lines in order with Add and ask with Line. The zero TitleFinder is ready.
+// TitleFinder finds the line of a log that best says what happened. Give it the lines in order with
+// Add and ask with Line. The zero TitleFinder is ready.
 type TitleFinder struct {
 	panicLine headline // the panic message, the first one
 	current   headline // of the report being read
@@ -142,10 +142,9 @@ func rankOf(text string) int {
 	return 0
 }
 
-// Line returns the line, without time stamp: the panic message, or, where that says
-// no more than that there was a fault, or where there is none, the first line of the
-// last report before it. It is empty when the log tells of no crash.
-// Of a log that was shortened it is the one of the whole log.
+// Line returns the line, without time stamp. This is the panic message. If there is none, or if it
+// only says that there was a fault, it is the first line of the last report before it. It is empty
+// when the log shows no crash. For a log that was shortened it is the line of the whole log.
 func (f *TitleFinder) Line() string { return f.title().text }
 
 func (f *TitleFinder) title() headline {

@@ -27,9 +27,9 @@ var titleRules = []struct {
 // exitCode is how init died, which tells crashes apart although it looks like an address.
 var exitCode = regexp.MustCompile(`\bexitcode=0x0*([0-9a-fA-F]+)\b`)
 
-// Title returns what a panic line, as TitleFinder finds it, has in common with those of
-// other crashes that are the same: CPU numbers, pids, addresses, offsets and durations are
-// replaced by N and ADDR. It is for grouping; a title is its own title.
+// Title returns the part of a panic line, as TitleFinder finds it, that all crashes of the same
+// kind share: CPU numbers, pids, addresses, offsets and durations are replaced by N and ADDR. It is
+// for grouping. The title of a title is the title itself.
 func Title(panicLine string) string {
 	s := exitCode.ReplaceAllString(panicLine, "exitcode=x$1")
 	for _, r := range titleRules {

@@ -19,11 +19,11 @@ func (w *Writer) SealComplete() error {
 	return w.seal(false)
 }
 
-// SealPartial makes a valid dump of what is there: the bits of missing pages are
-// cleared in the 2nd bitmap, the descriptors closed up, the room that this leaves
-// before the page data zeroed, and the file stays marked incomplete. Page data
-// does not move. Memory is constant. A seal that was interrupted leaves a front
-// that has to be written again (CreateAt with KeepData and this DataOffset).
+// SealPartial makes a valid dump of the pages that are there. It clears the bits of missing pages
+// in the 2nd bitmap, closes up the descriptors, and fills the space between them and the page data
+// with zeros. The file stays marked incomplete. Page data does not move. Memory is constant. A seal
+// that was interrupted leaves a front that has to be written again (CreateAt with KeepData and this
+// DataOffset).
 //
 // It may be used on a dump that lacks no page as well: then only the mark stays.
 func (w *Writer) SealPartial() error {

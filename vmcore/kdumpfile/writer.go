@@ -62,10 +62,9 @@ type Writer struct {
 // descBatch is how many descriptors are read or written at a time.
 const descBatch = 2048
 
-// Create lays a dump out in f, which is emptied first: headers that are marked
-// incomplete, both bitmaps, a descriptor for each planned page that says that the
-// page is missing (offset 0), and the shared zero page. The planned runs must
-// ascend, be disjoint and be RAM; they are walked once. Nothing is synced.
+// Create lays out a dump in f, which it empties first: headers that are marked incomplete, both
+// bitmaps, a descriptor with offset 0 (missing) for each planned page, and the shared zero page.
+// The planned runs must ascend, be disjoint and be RAM; they are walked once. Nothing is synced.
 func Create(f File, h *Header, planned iter.Seq[mem.Extent]) (*Writer, error) {
 	return CreateAt(f, h, planned, Options{})
 }
