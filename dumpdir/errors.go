@@ -62,3 +62,8 @@ func (e *DamageError) Error() string {
 	}
 	return fmt.Sprintf("%s is damaged at offset %d: %s", e.File, e.Offset, e.Text)
 }
+
+func isDamage(err error) bool {
+	_, ok := errors.AsType[*DamageError](err)
+	return ok
+}

@@ -9,6 +9,34 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
+// layOut makes vmcore-incomplete from the stored plan.
+func (c *core) layOut() error {
+	vm, err := c.fs.Create(c.path(IncompleteName))
+	if err != nil {
+		return err
+	}
+	c.vm = vm
+	jr, err := c.loadOwn()
+	if err != nil {
+		return err
+	}
+	var runsErr error
+	kw, err := kdumpfile.CreateAt(&zeroSaver{File: vm}, c.facts.header(), jr.runs(&runsErr), kdumpfile.Options{DataOffset: c.plan.DataOffset})
+	if err := errors.Join(runsErr, err); err != nil {
+		return err
+	}
+	if !c.plan.Sparse {
+		if err := reserve(vm, kw.Layout()); err != nil {
+			return err
+		}
+	}
+	if err := c.j.reserve(0); err != nil {
+		return err
+	}
+	c.kw = kw
+	return c.fs.SyncDir(c.dir)
+}
+
 // resumeVMCore brings vmcore-incomplete to where the journal is: the right name, nothing behind
 // the last chunk, zeros between chunks, and a new front.
 func (c *core) resumeVMCore(jr *journal, names []string) error {
@@ -106,4 +134,14 @@ func zeroRange(w io.WriterAt, from, to int64) error {
 		from += n
 	}
 	return nil
+}
+
+// reserve sets the room of the front aside, of which an empty bitmap and descriptors are holes so far: a
+// full disk never keeps a dump from being sealed with what is there.
+func reserve(vm File, l kdumpfile.Layout) error {
+	a, ok := vm.(Allocator)
+	if !ok {
+		return nil
+	}
+	return a.Allocate(0, l.FirstPage())
 }

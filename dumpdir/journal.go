@@ -5,15 +5,13 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math/bits"
 
 	"github.com/corehaul/corehaul/mem"
 )
 
 // span is a stretch of a file, [off, end).
 type span struct{ off, end int64 }
-
-// maxBroken bounds how many broken places of a journal are remembered one by one.
-const maxBroken = 1000
 
 // journal is what a journal says, without the chunks and runs, which are streamed.
 type journal struct {
@@ -58,227 +56,20 @@ func (c *counts) add(s shape, pages []PageRecord) {
 	}
 }
 
+// merge adds b to c.
+func (c *counts) merge(b *counts) {
+	c.chunks += b.chunks
+	c.pages += b.pages
+	c.zero += b.zero
+	c.bytes += b.bytes
+	for k, n := range b.codecs {
+		c.codecs[k] += n
+	}
+}
+
 // damage returns a *DamageError for a place in the journal.
 func journalDamage(off int64, format string, args ...any) error {
 	return &DamageError{File: JournalName, Offset: off, Text: fmt.Sprintf(format, args...)}
-}
-
-// loader reads a journal once, from front to end.
-type loader struct {
-	*journal
-	s     *scanner
-	runs  runDecoder
-	where ramCursor // that runs have to lie in
-	notes int       // bytes and ranges still to come
-	ram   int
-	chunk chunkRecord
-	each  func(c *chunkRecord, at int64) error
-}
-
-// loadJournal reads the journal in the first size bytes of r. each, when not nil, is called
-// with every chunk and the offset of its record. Broken stretches behind the plan are left out and noted; ident and plan must be whole. Errors
-// are a *DamageError, match ErrUnsupported, or come from r or each.
-func loadJournal(r io.ReaderAt, size int64, each func(c *chunkRecord, at int64) error) (*journal, error) {
-	l := &loader{
-		journal: &journal{r: r, size: size, have: newSeqSet(), count: newCounts()},
-		s:       newScanner(r, size), each: each,
-	}
-	if size < journalHeaderLen {
-		return nil, journalDamage(0, "%d bytes are no journal", size)
-	}
-	head, err := l.s.window(0, journalHeaderLen)
-	if err != nil {
-		return nil, err
-	}
-	if l.version, err = checkJournalHeader(head); err != nil {
-		return nil, err
-	}
-	l.end, l.body = journalHeaderLen, journalHeaderLen
-	if err := l.readAll(); err != nil {
-		return nil, err
-	}
-	if l.ident.id == "" {
-		return nil, journalDamage(journalHeaderLen, "no ident record")
-	}
-	return l.journal, nil
-}
-
-func (l *loader) readAll() error {
-	for off := l.end; ; {
-		rec, err := l.s.at(off)
-		switch {
-		case errors.Is(err, io.EOF):
-			return l.atEnd()
-		case errors.Is(err, errBroken):
-			next, err := l.skipBroken(off)
-			if err != nil || next == l.size {
-				return err
-			}
-			off = next
-			continue
-		case err != nil:
-			return err
-		}
-		if err := l.take(&rec); err != nil {
-			return err
-		}
-		off = rec.end()
-		l.end = off
-	}
-}
-
-func (l *loader) atEnd() error {
-	if l.facts != nil && l.plan == nil {
-		return journalDamage(l.size, "the plan does not end")
-	}
-	return nil
-}
-
-// skipBroken notes a stretch without an intact record and returns its end.
-func (l *loader) skipBroken(off int64) (int64, error) {
-	if l.ident.id == "" || l.facts != nil && l.plan == nil {
-		return 0, journalDamage(off, "broken record before the end of the plan")
-	}
-	next, found, err := l.s.resync(off)
-	if err != nil {
-		return 0, err
-	}
-	if !found {
-		if l.size-off > maxBatch {
-			return 0, journalDamage(off, "no intact record within %d bytes", maxBatch)
-		}
-		next = l.size
-	}
-	if len(l.broken) == maxBroken {
-		return 0, journalDamage(off, "more than %d broken places", maxBroken)
-	}
-	l.broken = append(l.broken, span{off, next})
-	return next, nil
-}
-
-// take takes one intact record.
-func (l *loader) take(rec *record) error {
-	if l.seal != nil && rec.typ != recReopen {
-		return journalDamage(rec.off, "%v record behind the seal", rec.typ)
-	}
-	inPlan := l.facts != nil && l.plan == nil
-	ok := true
-	switch rec.typ {
-	case recIdent:
-		if l.end != journalHeaderLen {
-			return journalDamage(rec.off, "second ident record")
-		}
-		l.ident, ok = decodeIdent(rec.payload)
-		l.body = rec.end()
-	case recLog:
-		var log logRecord
-		log, ok = decodeLog(rec.payload)
-		l.log, ok = &log, ok && !inPlan
-	case recFacts, recNotes, recRAM, recRuns, recPlanEnd:
-		return l.takePlan(rec, inPlan)
-	case recChunk:
-		return l.takeChunk(rec)
-	case recSeal:
-		var seal sealRecord
-		seal, ok = decodeSeal(rec.payload)
-		l.seal, ok = &seal, ok && !inPlan
-	case recReopen:
-		ok = len(rec.payload) == 0 && l.seal != nil && l.seal.state != StateComplete
-		l.seal, l.reopened = nil, l.seal
-	}
-	if !ok || l.ident.id == "" {
-		return journalDamage(rec.off, "%v record that makes no sense there", rec.typ)
-	}
-	return nil
-}
-
-// takePlan takes the records of the plan, which come once and in one order.
-func (l *loader) takePlan(rec *record, inPlan bool) error {
-	ok := inPlan
-	switch rec.typ {
-	case recFacts:
-		ok = l.facts == nil && l.ident.id != "" && l.count.chunks == 0
-		if ok {
-			var f Facts
-			f, l.notes, l.ram, ok = decodeFacts(rec.payload, l.version)
-			l.facts, l.runs = &f, runDecoder{limit: f.MaxPFN}
-		}
-	case recNotes:
-		ok = ok && len(rec.payload) <= l.notes
-		if ok {
-			l.facts.Notes = append(l.facts.Notes, rec.payload...)
-			l.notes -= len(rec.payload)
-		}
-	case recRAM:
-		ok = ok && l.notes == 0 && l.takeRAM(rec.payload)
-	case recRuns:
-		ok = ok && l.notes == 0 && l.ram == 0
-		if ok {
-			if l.runsAt == 0 {
-				l.runsAt, l.where = rec.off, newRAMCursor(l.facts)
-			}
-			more, err := l.runs.piece(rec.payload, l.where.holds)
-			ok = more && err == nil
-		}
-	case recPlanEnd:
-		ok = ok && l.notes == 0 && l.ram == 0 && l.takePlanEnd(rec)
-	}
-	if !ok {
-		return journalDamage(rec.off, "%v record that makes no sense there", rec.typ)
-	}
-	return nil
-}
-
-func (l *loader) takeRAM(p []byte) bool {
-	c := cursor{b: p}
-	for len(c.b) > 0 && !c.bad {
-		if l.ram == 0 {
-			return false
-		}
-		l.ram--
-		l.facts.RAM = append(l.facts.RAM, mem.Range{Start: mem.PhysAddr(c.u64()), End: mem.PhysAddr(c.u64())})
-	}
-	return c.done() && l.facts.checkLists() == nil
-}
-
-func (l *loader) takePlanEnd(rec *record) bool {
-	info, ok := decodePlanEnd(rec.payload)
-	f := l.facts
-	info.PageSize, info.MaxPFN, info.DumpLevel = f.PageSize, f.MaxPFN, f.DumpLevel
-	if !ok || info.Pages != l.runs.pages || info.Runs != l.runs.runs || info.check() != nil {
-		return false
-	}
-	layout, err := f.header().Layout(info.Pages)
-	if err != nil || info.DataOffset < layout.Data || info.DataOffset%int64(f.PageSize) != 0 || info.DataOffset > layout.Data+maxDataSlack {
-		return false
-	}
-	if l.runsAt == 0 {
-		l.runsAt = rec.off
-	}
-	l.plan, l.body, l.dataEnd = &info, rec.end(), info.firstPage()
-	return true
-}
-
-func (l *loader) takeChunk(rec *record) error {
-	if l.plan == nil {
-		return journalDamage(rec.off, "chunk record before the plan")
-	}
-	c := &l.chunk
-	if err := c.decode(rec.payload, l.plan); err != nil {
-		return journalDamage(rec.off, "%v", err)
-	}
-	if c.offset < l.dataEnd {
-		return journalDamage(rec.off, "chunk %d at offset %d overlaps data up to %d", c.seq, c.offset, l.dataEnd)
-	}
-	if !l.have.add(c.seq) {
-		return journalDamage(rec.off, "second record of chunk %d", c.seq)
-	}
-	l.dataEnd = c.end()
-	l.count.add(c.shape, c.pages)
-	if l.each == nil {
-		return nil
-	}
-	return l.each(c, rec.off)
 }
 
 // chunks calls each with every intact chunk record, in the order of the file and of the data. The
@@ -356,4 +147,89 @@ func (j *journal) state() State {
 		return j.seal.state
 	}
 	return StateArriving
+}
+
+// presentWindow is how many page frames are looked at in one pass over the journal: a bitmap
+// of 32 MiB. Machines of up to 1 TiB need one pass.
+const presentWindow = 1 << 28
+
+// present returns the pages that the chunks of the journal hold, as ascending runs. An error,
+// a page in two chunks among them, ends the walk and is left in *err. Memory is bounded, so the
+// journal is read once for each window that has a page.
+func (j *journal) present(err *error) iter.Seq[mem.Extent] {
+	return func(yield func(mem.Extent) bool) {
+		windows, werr := j.windows()
+		if *err = werr; werr != nil {
+			return
+		}
+		set := make([]uint64, (min(uint64(j.plan.MaxPFN), presentWindow)+63)/64)
+		for w := range (uint64(j.plan.MaxPFN) + presentWindow - 1) / presentWindow {
+			if !windows[w] {
+				continue
+			}
+			clear(set)
+			base := mem.PFN(w * presentWindow)
+			if *err = j.fill(set, base); *err != nil {
+				return
+			}
+			if !bitRuns(set, base, yield) {
+				return
+			}
+		}
+	}
+}
+
+// windows returns which windows have pages.
+func (j *journal) windows() (map[uint64]bool, error) {
+	found := make(map[uint64]bool)
+	err := j.chunks(func(r *chunkRecord) error {
+		for _, e := range r.extents {
+			found[uint64(e.Start)/presentWindow] = true
+			found[uint64(e.End()-1)/presentWindow] = true
+		}
+		return nil
+	})
+	return found, err
+}
+
+// fill sets the bits of the pages from base on.
+func (j *journal) fill(set []uint64, base mem.PFN) error {
+	limit := base + mem.PFN(len(set))*64
+	return j.chunks(func(r *chunkRecord) error {
+		for _, e := range r.extents {
+			for pfn := max(e.Start, base); pfn < min(e.End(), limit); pfn++ {
+				i := uint64(pfn - base)
+				if set[i/64]>>(i%64)&1 != 0 {
+					return journalDamage(-1, "pfn %d is in two chunks, one of them %d", pfn, r.seq)
+				}
+				set[i/64] |= 1 << (i % 64)
+			}
+		}
+		return nil
+	})
+}
+
+// bitRuns yields the runs of set bits.
+func bitRuns(set []uint64, base mem.PFN, yield func(mem.Extent) bool) bool {
+	var run mem.Extent
+	for i, w := range set {
+		at := base + mem.PFN(i)*64
+		for done := 0; done < 64; {
+			rest := w >> done
+			if zeros := min(bits.TrailingZeros64(rest), 64-done); zeros > 0 {
+				if run.Count > 0 && !yield(run) {
+					return false
+				}
+				run, done = mem.Extent{}, done+zeros
+				continue
+			}
+			ones := min(bits.TrailingZeros64(^rest), 64-done)
+			if run.Count == 0 {
+				run.Start = at + mem.PFN(done)
+			}
+			run.Count += uint64(ones) //nolint:gosec // not negative
+			done += ones
+		}
+	}
+	return run.Count == 0 || yield(run)
 }

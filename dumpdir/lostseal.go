@@ -80,16 +80,6 @@ func sumsOf(sums string, s *sealRecord) bool {
 	return ok && have == hex.EncodeToString(s.sum[:])
 }
 
-// sumVouches reports whether sums has the SHA-256 of a file as it is.
-func sumVouches(fsys FS, dir, sums, name string) (bool, error) {
-	want, ok := ParseSums(sums).Of(name)
-	if !ok {
-		return false, nil
-	}
-	_, sum, err := hashFile(fsys, path.Join(dir, name), nil)
-	return err == nil && hex.EncodeToString(sum[:]) == want, ignoreNotExist(err)
-}
-
 // claimsSeal reports whether a directory without a journal that could be read is one of a dump that was sealed.
 func claimsSeal(names []string, m *Manifest) bool {
 	return slices.Contains(names, SumsName) || slices.Contains(names, VMCoreName) || m != nil && sealedState(m.State)

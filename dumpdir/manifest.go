@@ -2,6 +2,7 @@ package dumpdir
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -160,36 +161,6 @@ func (m *Manifest) clone() *Manifest {
 	return &c
 }
 
-// setMeta takes over what Meta says, cleaned. ID, Host and StartTime stay when they are set.
-func (m *Manifest) setMeta(meta *Meta) {
-	if m.ID == "" {
-		m.ID, m.Host, m.StartTime = meta.ID, meta.Host, meta.StartTime.UTC().Truncate(time.Millisecond)
-	}
-	m.Release, m.Nodename, m.Machine = meta.Release, meta.Nodename, meta.Machine
-	m.BuildID, m.PanicLine = meta.BuildID, meta.PanicLine
-	m.Transport, m.Peer, m.Sender, m.Receiver = meta.Transport, meta.Peer, meta.Sender, meta.Receiver
-	m.CrashTime = nil
-	if y := meta.CrashTime.UTC().Year(); !meta.CrashTime.IsZero() && y >= 1970 && y <= maxYear {
-		t := meta.CrashTime.UTC()
-		m.CrashTime = &t
-	}
-	for _, s := range m.texts() {
-		*s = clean(*s, maxText)
-	}
-}
-
-// meta is setMeta backwards.
-func (m *Manifest) meta() Meta {
-	meta := Meta{
-		ID: m.ID, Host: m.Host, Release: m.Release, Nodename: m.Nodename, Machine: m.Machine, BuildID: m.BuildID,
-		PanicLine: m.PanicLine, StartTime: m.StartTime, Transport: m.Transport, Peer: m.Peer, Sender: m.Sender, Receiver: m.Receiver,
-	}
-	if m.CrashTime != nil {
-		meta.CrashTime = *m.CrashTime
-	}
-	return meta
-}
-
 // setPlan fills in the plan in short.
 func (m *Manifest) setPlan(f *Facts, p *PlanInfo) {
 	var classes map[string]uint64
@@ -219,18 +190,86 @@ func (m *Manifest) setCounts(c *counts, p Progress, pageSize int) {
 	}
 }
 
-// MinID is how many characters an id has at least.
-const MinID = 16
+// setSeal fills in what the seal says; nil means that there is none.
+func (m *Manifest) setSeal(s *sealRecord) {
+	m.State, m.Reason, m.SHA256, m.EndTime = StateArriving, "", "", nil
+	if s == nil {
+		return
+	}
+	m.State, m.Reason = s.state, s.reason
+	if s.state != StateLogOnly {
+		m.SHA256 = hex.EncodeToString(s.sum[:])
+	}
+	if t := time.Unix(s.time, 0).UTC(); t.Year() >= 1970 && t.Year() <= maxYear {
+		m.EndTime = &t
+	}
+}
 
-// ValidID reports whether id can be a dump's: 16 to 64 characters of 0-9 and a-f.
-func ValidID(id string) bool {
-	if len(id) < MinID || len(id) > 64 {
-		return false
+// manifestOf makes a manifest from what the journal knows.
+func manifestOf(j *journal) *Manifest {
+	m := &Manifest{Version: ManifestVersion}
+	meta := Meta{ID: j.ident.id, Host: j.ident.host}
+	if f := j.facts; f != nil {
+		meta.Release, meta.Nodename, meta.Machine = f.Utsname.Release, f.Utsname.Nodename, f.Utsname.Machine
+		meta.CrashTime = f.Time
 	}
-	for i := range len(id) {
-		if c := id[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
+	m.setMeta(&meta)
+	if m.CrashTime != nil {
+		m.StartTime = *m.CrashTime
 	}
-	return true
+	if j.plan != nil {
+		m.setPlan(j.facts, j.plan)
+	}
+	return m
+}
+
+func readManifest(fsys FS, name string) (*Manifest, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	m, err := ParseManifest(io.NewSectionReader(f, 0, maxManifestLen+1))
+	return m, errors.Join(err, f.Close())
+}
+
+// Manifest returns the manifest as it is now.
+func (w *Writer) Manifest() *Manifest {
+	c := w.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fillManifest()
+	return c.m.clone()
+}
+
+// saveManifest brings the manifest up to date, makes it durable and tells. commitMu is held, or
+// nobody else has the core yet.
+func (c *core) saveManifest() error {
+	c.mu.Lock()
+	c.fillManifest()
+	m := c.m.clone()
+	c.mu.Unlock()
+	b, err := m.encode()
+	if err != nil {
+		return c.fail(err)
+	}
+	if err := SaveFile(c.fs, c.dir, ManifestName, b); err != nil {
+		return c.fail(err)
+	}
+	if c.opts.Changed != nil {
+		c.opts.Changed(m)
+	}
+	return nil
+}
+
+// fillManifest fills in what the journal knows. mu is held.
+func (c *core) fillManifest() {
+	pageSize := 0
+	if c.plan != nil {
+		pageSize = c.plan.PageSize
+	}
+	c.m.setCounts(&c.count, c.progress(), pageSize)
+	c.m.setSeal(c.seal)
+	if c.log != nil {
+		c.m.Bytes.Log = c.log.size
+	}
 }

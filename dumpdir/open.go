@@ -3,6 +3,7 @@ package dumpdir
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -147,11 +148,6 @@ func (d *Dump) fill() {
 	}
 }
 
-func isDamage(err error) bool {
-	_, ok := errors.AsType[*DamageError](err)
-	return ok
-}
-
 // Dir returns the directory.
 func (d *Dump) Dir() string { return d.dir }
 
@@ -280,4 +276,40 @@ func ReadID(fsys FS, dir string) (id string, err error) {
 		return "", journalDamage(journalHeaderLen, "ident record that makes no sense")
 	}
 	return ident.id, nil
+}
+
+// Intact reads vmcore and reports whether it has the SHA-256 of its seal: then every byte is as it was sealed. It is false for a
+// dump that is not sealed.
+func (d *Dump) Intact(ctx context.Context) (bool, error) {
+	want, err := d.sealSum()
+	if err != nil || want == "" {
+		return false, err
+	}
+	name, ok := d.VMCorePath()
+	if !ok {
+		return false, nil
+	}
+	_, sum, err := hashFile(d.fs, name, ctx.Err)
+	if isMediumError(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", name, err)
+	}
+	return hex.EncodeToString(sum[:]) == want, nil
+}
+
+// sealSum returns the SHA-256 that vmcore had when it was sealed, as the journal says, or else SHA256SUMS or the manifest.
+func (d *Dump) sealSum() (string, error) {
+	if !d.lost {
+		return d.m.SHA256, nil
+	}
+	b, err := readSmall(d.fs, path.Join(d.dir, SumsName), maxSumsLen)
+	if err := ignoreNotExist(ignoreDamage(err)); err != nil {
+		return "", err
+	}
+	if sum, ok := ParseSums(string(b)).Of(VMCoreName); ok {
+		return sum, nil
+	}
+	return d.m.SHA256, nil
 }

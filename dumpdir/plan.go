@@ -1,50 +1,13 @@
 package dumpdir
 
 import (
-	"encoding/binary"
+	"errors"
 	"fmt"
-	"math"
-	"time"
+	"slices"
 
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
-	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
-
-// Limits of a plan. They bound what a hostile peer can make a receiver keep.
-const (
-	MaxPFN       = mem.PFN(1) << 40 // page frames of one machine: 4 PiB of 4 KiB pages
-	MaxNotesLen  = 16 << 20         // raw PT_NOTE bytes; 8192 CPUs need about 3 MiB
-	MaxRAMRanges = 1 << 16
-	maxDumpLevel = 31
-)
-
-// Utsname is the system kernel's init_uts_ns, each field at most 64 bytes.
-type Utsname struct {
-	Sysname, Nodename, Release, Version, Machine, Domainname string
-}
-
-// Facts is what the front of a vmcore says of the machine.
-type Facts struct {
-	Utsname    Utsname
-	Time       time.Time // of the crash
-	PageSize   int       // 4096, 16384 or 65536
-	MaxPFN     mem.PFN   // one past the last page frame
-	NrCPUs     uint32
-	CurrentCPU uint32
-	PhysBase   uint64
-	DumpLevel  uint8
-	BigEndian  bool // byte order of the machine
-	// ExcludedVmemmap: struct pages of excluded pages were left out too (DUMP_DH_EXCLUDED_VMEMMAP in status).
-	ExcludedVmemmap bool
-	Codecs          uint32      // PageSnappy, PageZstd...: which compressor the file's status names
-	Notes           []byte      // raw PT_NOTE bytes, as /proc/vmcore has them
-	RAM             []mem.Range // sorted, disjoint: the 1st bitmap
-
-	// eraseinfo: the sub header names the ERASEINFO note of Notes. The journal has it, because dumps
-	// were stored before whose sub header does not.
-	eraseinfo bool
-}
 
 // PlanEnd is what a sender says of its plan once all runs are through.
 type PlanEnd struct {
@@ -83,77 +46,211 @@ func (p *PlanInfo) check() error {
 	return nil
 }
 
-// check tells whether the facts keep their limits. Notes and RAM are checked apart, because
-// they follow the facts in the journal.
-func (f *Facts) check() error {
+// PlanBuilder takes the runs of a plan, in constant memory: it writes a new journal
+// beside the old one, which takes its place when the plan is whole. One goroutine uses it.
+type PlanBuilder struct {
+	w     *Writer
+	facts Facts
+	runs  runEncoder
+	ram   ramCursor
+	j     *journalWriter
+	err   error // what ended the builder
+}
+
+var errPlanDone = errors.New("the plan was finished or given up")
+
+// StartPlan begins to store the plan. The runs go to the builder; the plan counts from
+// the return of its Finish on. A plan that was begun before and not finished is given up. The
+// error matches ErrHavePlan, ErrSealed or ErrBadPlan.
+func (w *Writer) StartPlan(f Facts) (*PlanBuilder, error) {
+	c := w.c
+	if err := c.enter(w); err != nil {
+		return nil, err
+	}
+	defer c.commitMu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch {
-	case f.PageSize != 4096 && f.PageSize != 16384 && f.PageSize != 65536:
-		return fmt.Errorf("%w: page size %d", ErrBadPlan, f.PageSize)
-	case f.MaxPFN == 0 || f.MaxPFN > MaxPFN:
-		return fmt.Errorf("%w: max_mapnr %d", ErrBadPlan, f.MaxPFN)
-	case f.DumpLevel > maxDumpLevel:
-		return fmt.Errorf("%w: dump level %d", ErrBadPlan, f.DumpLevel)
-	case f.NrCPUs > math.MaxInt32 || f.CurrentCPU > math.MaxInt32:
-		return fmt.Errorf("%w: %d CPUs, current %d", ErrBadPlan, f.NrCPUs, f.CurrentCPU)
-	case f.Codecs&^allCodecs != 0:
-		return fmt.Errorf("%w: compressor bits %#x", ErrBadPlan, f.Codecs)
+	case c.seal != nil || c.sealing:
+		return nil, ErrSealed
+	case c.plan != nil:
+		return nil, ErrHavePlan
 	}
-	u := &f.Utsname
-	for _, s := range []string{u.Sysname, u.Nodename, u.Release, u.Version, u.Machine, u.Domainname} {
-		if len(s) > maxUtsField {
-			return fmt.Errorf("%w: utsname field of %d bytes", ErrBadPlan, len(s))
-		}
+	if err := f.checkAll(); err != nil {
+		return nil, err
+	}
+	f.Notes, f.RAM = slices.Clone(f.Notes), slices.Clone(f.RAM)
+	erased, _ := vmcore.FindERASEINFO(f.Notes, f.order())
+	f.eraseinfo = len(erased) > 0
+	c.dropBuilder()
+	b := &PlanBuilder{w: w, facts: f, runs: runEncoder{limit: f.MaxPFN}, ram: newRAMCursor(&f)}
+	if err := b.begin(); err != nil {
+		return nil, c.failLocked(err)
+	}
+	c.builder = b
+	return b, nil
+}
+
+func (b *PlanBuilder) begin() (err error) {
+	c := b.w.c
+	if b.j, err = newJournal(c.fs, c.dir, c.ident, b.facts.journalVersion()); err != nil {
+		return err
+	}
+	b.j.add(recFacts, encodeFacts(&b.facts))
+	if err := b.j.addPieces(recNotes, b.facts.Notes); err != nil {
+		return err
+	}
+	ram := make([]byte, 0, len(b.facts.RAM)*16)
+	for _, r := range b.facts.RAM {
+		ram = le.AppendUint64(ram, uint64(r.Start))
+		ram = le.AppendUint64(ram, uint64(r.End))
+	}
+	return b.j.addPieces(recRAM, ram)
+}
+
+// Add appends a run of pages that will be sent. Runs ascend, are disjoint and lie in RAM; they may
+// touch. The error matches ErrBadPlan.
+func (b *PlanBuilder) Add(e mem.Extent) error {
+	c := b.w.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := b.check(); err != nil {
+		return err
+	}
+	if err := b.runs.add(e); err != nil {
+		return err
+	}
+	if !b.ram.holds(e) {
+		b.err = fmt.Errorf("%w: %v is not RAM", ErrBadPlan, e)
+		return b.err
+	}
+	if len(b.runs.buf) < pieceLen-32 {
+		return nil
+	}
+	return b.flush()
+}
+
+// check returns why the builder takes nothing. The core's mu is held.
+func (b *PlanBuilder) check() error {
+	if err := b.w.c.check(b.w); err != nil {
+		return err
+	}
+	return b.err
+}
+
+// flush writes the encoded runs.
+func (b *PlanBuilder) flush() error {
+	b.j.add(recRuns, b.runs.buf)
+	b.runs.buf = b.runs.buf[:0]
+	if err := b.j.flush(); err != nil {
+		return b.w.c.failLocked(err)
 	}
 	return nil
 }
 
-// checkLists tells whether notes and RAM ranges keep their limits and order.
-func (f *Facts) checkLists() error {
-	if len(f.Notes) > MaxNotesLen || len(f.RAM) > MaxRAMRanges {
-		return fmt.Errorf("%w: %d bytes of notes, %d RAM ranges", ErrBadPlan, len(f.Notes), len(f.RAM))
+// Finish checks the runs against end, makes the plan durable and lays out
+// vmcore-incomplete, which crash can open from then on. The error matches ErrBadPlan when
+// the counts are wrong; the plan is given up then.
+func (b *PlanBuilder) Finish(end PlanEnd) error {
+	c := b.w.c
+	if err := c.enter(b.w); err != nil {
+		return err
 	}
-	var last mem.PhysAddr
-	for _, r := range f.RAM {
-		if r.Start < last || r.Len() == 0 {
-			return fmt.Errorf("%w: RAM range %v out of order or empty", ErrBadPlan, r)
+	defer c.commitMu.Unlock()
+	info, err := b.end(end)
+	if err != nil {
+		b.Abort()
+		return err
+	}
+	if err := b.publish(info); err != nil {
+		return c.fail(err)
+	}
+	if err := c.layOut(); err != nil {
+		return c.fail(err)
+	}
+	c.mu.Lock()
+	c.m.setPlan(&b.facts, info)
+	c.m.Plan.Classes = cleanClasses(end.Classes)
+	c.mu.Unlock()
+	return c.saveManifest()
+}
+
+// end writes what is left of the runs and returns the plan as it will be stored.
+func (b *PlanBuilder) end(end PlanEnd) (*PlanInfo, error) {
+	c := b.w.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := b.check(); err != nil {
+		return nil, err
+	}
+	b.runs.flush()
+	if len(b.runs.buf) > 0 {
+		if err := b.flush(); err != nil {
+			return nil, err
 		}
-		last = r.End
 	}
-	return nil
+	f := &b.facts
+	info := &PlanInfo{PlanEnd: end, PageSize: f.PageSize, MaxPFN: f.MaxPFN, DumpLevel: f.DumpLevel, Runs: b.runs.runs}
+	if b.runs.pages != end.Pages {
+		return nil, fmt.Errorf("%w: %d pages announced, %d in its runs", ErrBadPlan, end.Pages, b.runs.pages)
+	}
+	if err := info.check(); err != nil {
+		return nil, err
+	}
+	layout, err := f.header().Layout(end.Pages)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadPlan, err)
+	}
+	info.DataOffset = layout.Data
+	return info, nil
 }
 
-// header is what the front of vmcore is made of.
-func (f *Facts) header() *kdumpfile.Header {
-	h := &kdumpfile.Header{
-		Utsname:    vmcore.Utsname(f.Utsname),
-		Time:       f.Time,
-		PageSize:   f.PageSize,
-		MaxPFN:     f.MaxPFN,
-		NrCPUs:     int(f.NrCPUs),
-		CurrentCPU: int(f.CurrentCPU),
-		PhysBase:   f.PhysBase,
-		DumpLevel:  int(f.DumpLevel),
-		Notes:      f.Notes,
-		Status:     f.Codecs,
-		RAM:        f.RAM,
-		Eraseinfo:  f.eraseinfo,
+// publish puts the new journal in the place of the old one. commitMu is held.
+func (b *PlanBuilder) publish(info *PlanInfo) error {
+	c := b.w.c
+	b.j.add(recPlanEnd, encodePlanEnd(info))
+	if c.log != nil {
+		b.j.add(recLog, c.log.encode())
 	}
-	if f.ExcludedVmemmap {
-		h.Status |= kdumpfile.StatusExcludedVmemmap
+	if err := b.j.publish(c.fs, c.dir); err != nil {
+		return err
 	}
-	h.ByteOrder = f.order()
-	return h
+	old := c.j
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.j, c.plan, c.facts, c.dataEnd = b.j, info, &b.facts, info.firstPage()
+	c.builder, b.err = nil, errPlanDone
+	return old.close()
 }
 
-// descOrder is both kinds of byte order that binary knows.
-type descOrder interface {
-	binary.ByteOrder
-	binary.AppendByteOrder
+// loadOwn reads the journal that the writer has open.
+func (c *core) loadOwn() (*journal, error) { return loadJournal(c.j.f, c.j.size, nil) }
+
+// cleanClasses bounds what a peer says of its pages.
+func cleanClasses(classes map[string]uint64) map[string]uint64 {
+	out := make(map[string]uint64)
+	for name, n := range classes {
+		if len(out) < maxMapEntries {
+			out[clean(name, maxHost)] = n
+		}
+	}
+	return out
 }
 
-func (f *Facts) order() descOrder {
-	if f.BigEndian {
-		return binary.BigEndian
+// Abort drops the plan. After Finish it does nothing.
+func (b *PlanBuilder) Abort() {
+	c := b.w.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.builder == b {
+		c.dropBuilder()
 	}
-	return binary.LittleEndian
+}
+
+// dropBuilder gives up a plan that is not whole. What it wrote goes with the next Resume, if not now.
+func (c *core) dropBuilder() {
+	if b := c.builder; b != nil {
+		_ = b.j.discard(c.fs, c.dir) // a leftover harms nothing
+		c.builder, b.err = nil, errPlanDone
+	}
 }

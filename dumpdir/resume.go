@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"slices"
-	"syscall"
 )
 
 // Resume takes up an unsealed dump where its journal ends. What the last writer did not
@@ -91,25 +89,6 @@ func (c *core) resume() error {
 	return c.saveManifest()
 }
 
-// settle makes durable what is adopted. The last writer may have been killed, or have failed, between a write and its
-// sync: what it left reads well from the system's cache, and a power cut takes it away after the sender was told that it is
-// here. A sync alone does not do: after one that failed, Linux takes the pages for written, so the end of
-// the journal, as much as may be appended between two syncs, is written once more.
-func (c *core) settle() error {
-	size := c.j.size
-	tail := make([]byte, min(size, maxBatch))
-	if n, err := c.j.f.ReadAt(tail, size-int64(len(tail))); n < len(tail) {
-		return err
-	}
-	if _, err := c.j.f.WriteAt(tail, size-int64(len(tail))); err != nil && !errors.Is(err, syscall.ENOSPC) {
-		return err // without room on a file system that copies on write, what is there has to do
-	}
-	if err := c.j.f.Sync(); err != nil {
-		return err
-	}
-	return errors.Join(c.fs.SyncDir(c.dir), c.fs.SyncDir(path.Dir(c.dir)))
-}
-
 // adopt takes over what the journal says.
 func (c *core) adopt(jr *journal) {
 	c.ident, c.log, c.facts, c.plan, c.seal = jr.ident, jr.log, jr.facts, jr.plan, jr.seal
@@ -131,93 +110,4 @@ func (c *core) loadManifest(there bool) (good bool) {
 	}
 	c.m = manifestOf(&journal{ident: c.ident, facts: c.facts, plan: c.plan})
 	return false
-}
-
-// manifestOf makes a manifest from what the journal knows.
-func manifestOf(j *journal) *Manifest {
-	m := &Manifest{Version: ManifestVersion}
-	meta := Meta{ID: j.ident.id, Host: j.ident.host}
-	if f := j.facts; f != nil {
-		meta.Release, meta.Nodename, meta.Machine = f.Utsname.Release, f.Utsname.Nodename, f.Utsname.Machine
-		meta.CrashTime = f.Time
-	}
-	m.setMeta(&meta)
-	if m.CrashTime != nil {
-		m.StartTime = *m.CrashTime
-	}
-	if j.plan != nil {
-		m.setPlan(j.facts, j.plan)
-	}
-	return m
-}
-
-func readManifest(fsys FS, name string) (*Manifest, error) {
-	f, err := fsys.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	m, err := ParseManifest(io.NewSectionReader(f, 0, maxManifestLen+1))
-	return m, errors.Join(err, f.Close())
-}
-
-// resumeSealed finishes a seal that was interrupted. SHA256SUMS is the last that a seal writes and
-// the first that a reopening removes.
-func (c *core) resumeSealed(names []string) error {
-	c.sealing = true
-	if slices.Contains(names, SumsName) && !slices.Contains(names, IncompleteName) {
-		return c.sumKept()
-	}
-	return c.finishSeal()
-}
-
-// reopen takes back a partial or log-only seal.
-func (c *core) reopen(names []string) error {
-	if slices.Contains(names, SumsName) {
-		if err := c.fs.Remove(c.path(SumsName)); err != nil {
-			return err
-		}
-		if err := c.fs.SyncDir(c.dir); err != nil {
-			return err
-		}
-	}
-	c.j.add(recReopen, nil)
-	if err := c.j.commit(); err != nil {
-		return err
-	}
-	c.seal = nil
-	return nil
-}
-
-// adoptLog notes a log that got its name but not its record.
-func (c *core) adoptLog(there bool) error {
-	if !there {
-		c.log = nil
-		return nil
-	}
-	size, sum, err := hashFile(c.fs, c.path(LogName), nil)
-	if err != nil {
-		return err
-	}
-	rec := logRecord{size: size, sum: sum}
-	if c.log != nil && *c.log == rec {
-		return nil
-	}
-	c.j.add(recLog, rec.encode())
-	c.log = &rec
-	return c.j.commit()
-}
-
-const maxSumsLen = 64 << 10
-
-// readSmall reads a file of at most limit bytes.
-func readSmall(fsys FS, name string, limit int64) ([]byte, error) {
-	f, err := fsys.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	b, err := io.ReadAll(io.NewSectionReader(f, 0, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = &DamageError{File: name, Offset: -1, Text: fmt.Sprintf("more than %d bytes", limit)}
-	}
-	return b, errors.Join(err, f.Close())
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 )
 
@@ -174,51 +174,30 @@ func (c *core) nameVMCore() error {
 	return c.fs.SyncDir(c.dir)
 }
 
-// sums returns what SHA256SUMS has to be. Manifest and journal are hashed as they are.
-func (c *core) sums() (string, error) {
-	var b strings.Builder
-	for _, name := range []string{JournalName, ManifestName} {
-		_, sum, err := hashFile(c.fs, c.path(name), nil)
-		if err != nil {
-			return "", err
-		}
-		b.WriteString(sumLine(sum, name))
+// resumeSealed finishes a seal that was interrupted. SHA256SUMS is the last that a seal writes and
+// the first that a reopening removes.
+func (c *core) resumeSealed(names []string) error {
+	c.sealing = true
+	if slices.Contains(names, SumsName) && !slices.Contains(names, IncompleteName) {
+		return c.sumKept()
 	}
-	if c.plan != nil {
-		b.WriteString(sumLine(c.seal.sum, VMCoreName))
-	}
-	if c.log != nil {
-		b.WriteString(sumLine(c.log.sum, LogName))
-	}
-	kept, err := readKept(c.fs, c.dir)
-	if err != nil {
-		return "", err
-	}
-	for _, f := range kept {
-		b.WriteString(f.sumLine())
-	}
-	return b.String(), nil
+	return c.finishSeal()
 }
 
-func (c *core) writeSums() error {
-	sums, err := c.sums()
-	if err != nil {
+// reopen takes back a partial or log-only seal.
+func (c *core) reopen(names []string) error {
+	if slices.Contains(names, SumsName) {
+		if err := c.fs.Remove(c.path(SumsName)); err != nil {
+			return err
+		}
+		if err := c.fs.SyncDir(c.dir); err != nil {
+			return err
+		}
+	}
+	c.j.add(recReopen, nil)
+	if err := c.j.commit(); err != nil {
 		return err
 	}
-	return SaveFile(c.fs, c.dir, SumsName, []byte(sums))
-}
-
-// setSeal fills in what the seal says; nil means that there is none.
-func (m *Manifest) setSeal(s *sealRecord) {
-	m.State, m.Reason, m.SHA256, m.EndTime = StateArriving, "", "", nil
-	if s == nil {
-		return
-	}
-	m.State, m.Reason = s.state, s.reason
-	if s.state != StateLogOnly {
-		m.SHA256 = hex.EncodeToString(s.sum[:])
-	}
-	if t := time.Unix(s.time, 0).UTC(); t.Year() >= 1970 && t.Year() <= maxYear {
-		m.EndTime = &t
-	}
+	c.seal = nil
+	return nil
 }

@@ -174,12 +174,3 @@ func saveSideFile(fsys FS, dir, name string, v any) error {
 	}
 	return nil
 }
-
-func sizeOf(fsys FS, name string) (size int64, there bool) {
-	f, err := fsys.Open(name)
-	if err != nil {
-		return 0, false
-	}
-	size, err = f.Size()
-	return size, f.Close() == nil && err == nil
-}

@@ -14,36 +14,6 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// State is how far a dump got.
-type State string
-
-// The states of a dump.
-const (
-	StateArriving State = "arriving" // not sealed; pages or the log may still come
-	StateComplete State = "complete" // sealed with every page of its plan
-	StatePartial  State = "partial"  // sealed with pages missing
-	StateLogOnly  State = "log-only" // sealed with the log and no pages
-	StateDamaged  State = "damaged"  // stored bytes are not what was written
-)
-
-// Meta is what is known of a dump when its directory is made. Strings that come
-// from the crashed machine are cut to size and cleaned before they are stored.
-type Meta struct {
-	ID        string // 16 to 64 characters of 0-9a-f
-	Host      string // the name that the peer proved, not the one it says; at most 64 bytes
-	Release   string // OSRELEASE
-	Nodename  string
-	Machine   string // x86_64, aarch64
-	BuildID   string
-	PanicLine string
-	CrashTime time.Time // zero when not known
-	StartTime time.Time // when the dump began to arrive; zero means now
-	Transport string    // tls, ssh, nfs, file
-	Peer      string    // address of the peer
-	Sender    string    // name and version of the sending program
-	Receiver  string    // name and version of the receiving program
-}
-
 // Options of Create and Resume. The zero value is right.
 type Options struct {
 	// Changed, when set, is called after every change of the manifest that is durable. It must not

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"path"
 	"slices"
+	"syscall"
 )
 
 // tailChecked is how many bytes of page data before the end are compared with the journal on
@@ -151,4 +153,23 @@ func (c *core) rewriteJournal(jr *journal, lost map[uint64]bool) (*journal, erro
 		return nil, err
 	}
 	return c.loadOwn()
+}
+
+// settle makes durable what is adopted. The last writer may have been killed, or have failed, between a write and its
+// sync: what it left reads well from the system's cache, and a power cut takes it away after the sender was told that it is
+// here. A sync alone does not do: after one that failed, Linux takes the pages for written, so the end of
+// the journal, as much as may be appended between two syncs, is written once more.
+func (c *core) settle() error {
+	size := c.j.size
+	tail := make([]byte, min(size, maxBatch))
+	if n, err := c.j.f.ReadAt(tail, size-int64(len(tail))); n < len(tail) {
+		return err
+	}
+	if _, err := c.j.f.WriteAt(tail, size-int64(len(tail))); err != nil && !errors.Is(err, syscall.ENOSPC) {
+		return err // without room on a file system that copies on write, what is there has to do
+	}
+	if err := c.j.f.Sync(); err != nil {
+		return err
+	}
+	return errors.Join(c.fs.SyncDir(c.dir), c.fs.SyncDir(path.Dir(c.dir)))
 }

@@ -88,3 +88,54 @@ func unescape(s string) (string, bool) {
 	}
 	return b.String(), true
 }
+
+const maxSumsLen = 64 << 10
+
+// sums returns what SHA256SUMS has to be. Manifest and journal are hashed as they are.
+func (c *core) sums() (string, error) {
+	var b strings.Builder
+	for _, name := range []string{JournalName, ManifestName} {
+		_, sum, err := hashFile(c.fs, c.path(name), nil)
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(sumLine(sum, name))
+	}
+	if c.plan != nil {
+		b.WriteString(sumLine(c.seal.sum, VMCoreName))
+	}
+	if c.log != nil {
+		b.WriteString(sumLine(c.log.sum, LogName))
+	}
+	kept, err := readKept(c.fs, c.dir)
+	if err != nil {
+		return "", err
+	}
+	for _, f := range kept {
+		b.WriteString(f.sumLine())
+	}
+	return b.String(), nil
+}
+
+func (c *core) writeSums() error {
+	sums, err := c.sums()
+	if err != nil {
+		return err
+	}
+	return SaveFile(c.fs, c.dir, SumsName, []byte(sums))
+}
+
+// sumLine is a line of SHA256SUMS.
+func sumLine(sum [32]byte, name string) string {
+	return hex.EncodeToString(sum[:]) + "  " + name + "\n"
+}
+
+// sumVouches reports whether sums has the SHA-256 of a file as it is.
+func sumVouches(fsys FS, dir, sums, name string) (bool, error) {
+	want, ok := ParseSums(sums).Of(name)
+	if !ok {
+		return false, nil
+	}
+	_, sum, err := hashFile(fsys, path.Join(dir, name), nil)
+	return err == nil && hex.EncodeToString(sum[:]) == want, ignoreNotExist(err)
+}

@@ -1,8 +1,6 @@
 package dumpdir
 
-import (
-	"context"
-)
+import "context"
 
 // Forgetter is a File that can have the system drop what it keeps of it in memory, so that the next read comes from
 // the disk, and does not push out what others need.

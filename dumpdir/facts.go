@@ -1,0 +1,136 @@
+package dumpdir
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// Limits of a plan. They bound what a hostile peer can make a receiver keep.
+const (
+	MaxPFN       = mem.PFN(1) << 40 // page frames of one machine: 4 PiB of 4 KiB pages
+	MaxNotesLen  = 16 << 20         // raw PT_NOTE bytes; 8192 CPUs need about 3 MiB
+	MaxRAMRanges = 1 << 16
+	maxDumpLevel = 31
+)
+
+// Utsname is the system kernel's init_uts_ns, each field at most 64 bytes.
+type Utsname struct {
+	Sysname, Nodename, Release, Version, Machine, Domainname string
+}
+
+// Facts is what the front of a vmcore says of the machine.
+type Facts struct {
+	Utsname    Utsname
+	Time       time.Time // of the crash
+	PageSize   int       // 4096, 16384 or 65536
+	MaxPFN     mem.PFN   // one past the last page frame
+	NrCPUs     uint32
+	CurrentCPU uint32
+	PhysBase   uint64
+	DumpLevel  uint8
+	BigEndian  bool // byte order of the machine
+	// ExcludedVmemmap: struct pages of excluded pages were left out too (DUMP_DH_EXCLUDED_VMEMMAP in status).
+	ExcludedVmemmap bool
+	Codecs          uint32      // PageSnappy, PageZstd...: which compressor the file's status names
+	Notes           []byte      // raw PT_NOTE bytes, as /proc/vmcore has them
+	RAM             []mem.Range // sorted, disjoint: the 1st bitmap
+
+	// eraseinfo: the sub header names the ERASEINFO note of Notes. The journal has it, because dumps
+	// were stored before whose sub header does not.
+	eraseinfo bool
+}
+
+// check tells whether the facts keep their limits. Notes and RAM are checked apart, because
+// they follow the facts in the journal.
+func (f *Facts) check() error {
+	switch {
+	case f.PageSize != 4096 && f.PageSize != 16384 && f.PageSize != 65536:
+		return fmt.Errorf("%w: page size %d", ErrBadPlan, f.PageSize)
+	case f.MaxPFN == 0 || f.MaxPFN > MaxPFN:
+		return fmt.Errorf("%w: max_mapnr %d", ErrBadPlan, f.MaxPFN)
+	case f.DumpLevel > maxDumpLevel:
+		return fmt.Errorf("%w: dump level %d", ErrBadPlan, f.DumpLevel)
+	case f.NrCPUs > math.MaxInt32 || f.CurrentCPU > math.MaxInt32:
+		return fmt.Errorf("%w: %d CPUs, current %d", ErrBadPlan, f.NrCPUs, f.CurrentCPU)
+	case f.Codecs&^allCodecs != 0:
+		return fmt.Errorf("%w: compressor bits %#x", ErrBadPlan, f.Codecs)
+	}
+	u := &f.Utsname
+	for _, s := range []string{u.Sysname, u.Nodename, u.Release, u.Version, u.Machine, u.Domainname} {
+		if len(s) > maxUtsField {
+			return fmt.Errorf("%w: utsname field of %d bytes", ErrBadPlan, len(s))
+		}
+	}
+	return nil
+}
+
+// checkLists tells whether notes and RAM ranges keep their limits and order.
+func (f *Facts) checkLists() error {
+	if len(f.Notes) > MaxNotesLen || len(f.RAM) > MaxRAMRanges {
+		return fmt.Errorf("%w: %d bytes of notes, %d RAM ranges", ErrBadPlan, len(f.Notes), len(f.RAM))
+	}
+	var last mem.PhysAddr
+	for _, r := range f.RAM {
+		if r.Start < last || r.Len() == 0 {
+			return fmt.Errorf("%w: RAM range %v out of order or empty", ErrBadPlan, r)
+		}
+		last = r.End
+	}
+	return nil
+}
+
+// checkAll checks the facts with all that the writer of vmcore asks of them.
+func (f *Facts) checkAll() error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	if err := f.checkLists(); err != nil {
+		return err
+	}
+	if _, err := f.header().Layout(0); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadPlan, err)
+	}
+	return nil
+}
+
+// header is what the front of vmcore is made of.
+func (f *Facts) header() *kdumpfile.Header {
+	h := &kdumpfile.Header{
+		Utsname:    vmcore.Utsname(f.Utsname),
+		Time:       f.Time,
+		PageSize:   f.PageSize,
+		MaxPFN:     f.MaxPFN,
+		NrCPUs:     int(f.NrCPUs),
+		CurrentCPU: int(f.CurrentCPU),
+		PhysBase:   f.PhysBase,
+		DumpLevel:  int(f.DumpLevel),
+		Notes:      f.Notes,
+		Status:     f.Codecs,
+		RAM:        f.RAM,
+		Eraseinfo:  f.eraseinfo,
+	}
+	if f.ExcludedVmemmap {
+		h.Status |= kdumpfile.StatusExcludedVmemmap
+	}
+	h.ByteOrder = f.order()
+	return h
+}
+
+// descOrder is both kinds of byte order that binary knows.
+type descOrder interface {
+	binary.ByteOrder
+	binary.AppendByteOrder
+}
+
+func (f *Facts) order() descOrder {
+	if f.BigEndian {
+		return binary.BigEndian
+	}
+	return binary.LittleEndian
+}

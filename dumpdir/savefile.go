@@ -1,0 +1,92 @@
+package dumpdir
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+)
+
+// SaveFile replaces a small file of a directory durably: under its name with .tmp first, so that
+// the name always stands for a whole file. A name has one writer at a time, which callers see to.
+func SaveFile(fsys FS, dir, name string, content []byte) error {
+	tmp := path.Join(dir, name+tmpSuffix)
+	f, err := fsys.Create(tmp)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(content, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := fsys.Rename(tmp, path.Join(dir, name)); err != nil {
+		return err
+	}
+	return fsys.SyncDir(dir)
+}
+
+// readSmall reads a file of at most limit bytes.
+func readSmall(fsys FS, name string, limit int64) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = &DamageError{File: name, Offset: -1, Text: fmt.Sprintf("more than %d bytes", limit)}
+	}
+	return b, errors.Join(err, f.Close())
+}
+
+func sizeOf(fsys FS, name string) (size int64, there bool) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return 0, false
+	}
+	size, err = f.Size()
+	return size, f.Close() == nil && err == nil
+}
+
+// hashFile returns length and SHA-256 of a file. stop, when not nil, ends it with an error.
+func hashFile(fsys FS, name string, stop func() error) (size int64, sum [32]byte, err error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return 0, sum, err
+	}
+	size, sum, err = hashReader(f, stop)
+	return size, sum, errors.Join(err, f.Close())
+}
+
+func hashReader(f File, stop func() error) (size int64, sum [32]byte, err error) {
+	if size, err = f.Size(); err != nil {
+		return 0, sum, err
+	}
+	h, buf := sha256.New(), make([]byte, min(size, 256<<10))
+	for off := int64(0); off < size; {
+		if stop != nil {
+			if err := stop(); err != nil {
+				return 0, sum, err
+			}
+		}
+		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-off)], off)
+		if n == 0 {
+			return 0, sum, errors.Join(io.ErrUnexpectedEOF, err)
+		}
+		_, _ = h.Write(buf[:n]) // a hash takes everything
+		off += int64(n)
+	}
+	h.Sum(sum[:0])
+	return size, sum, nil
+}
+
+func ignoreNotExist(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
