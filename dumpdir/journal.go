@@ -67,7 +67,7 @@ func (c *counts) merge(b *counts) {
 	}
 }
 
-// damage returns a *DamageError for a place in the journal.
+// journalDamage returns a *DamageError for a place in the journal.
 func journalDamage(off int64, format string, args ...any) error {
 	return &DamageError{File: JournalName, Offset: off, Text: fmt.Sprintf(format, args...)}
 }

@@ -66,7 +66,7 @@ func (l *loader) readAll() error {
 		case err != nil:
 			return err
 		}
-		if err := l.take(&rec); err != nil {
+		if err := l.apply(&rec); err != nil {
 			return err
 		}
 		off = rec.end()
@@ -103,8 +103,8 @@ func (l *loader) skipBroken(off int64) (int64, error) {
 	return next, nil
 }
 
-// take takes one intact record.
-func (l *loader) take(rec *record) error {
+// apply applies one intact record.
+func (l *loader) apply(rec *record) error {
 	if l.seal != nil && rec.typ != recReopen {
 		return journalDamage(rec.off, "%v record behind the seal", rec.typ)
 	}
@@ -122,9 +122,9 @@ func (l *loader) take(rec *record) error {
 		log, ok = decodeLog(rec.payload)
 		l.log, ok = &log, ok && !inPlan
 	case recFacts, recNotes, recRAM, recRuns, recPlanEnd:
-		return l.takePlan(rec, inPlan)
+		return l.applyPlan(rec, inPlan)
 	case recChunk:
-		return l.takeChunk(rec)
+		return l.applyChunk(rec)
 	case recSeal:
 		var seal sealRecord
 		seal, ok = decodeSeal(rec.payload)
@@ -139,8 +139,8 @@ func (l *loader) take(rec *record) error {
 	return nil
 }
 
-// takePlan takes the records of the plan, which come once and in one order.
-func (l *loader) takePlan(rec *record, inPlan bool) error {
+// applyPlan applies the records of the plan, which come once and in one order.
+func (l *loader) applyPlan(rec *record, inPlan bool) error {
 	ok := inPlan
 	switch rec.typ {
 	case recFacts:
@@ -157,7 +157,7 @@ func (l *loader) takePlan(rec *record, inPlan bool) error {
 			l.notes -= len(rec.payload)
 		}
 	case recRAM:
-		ok = ok && l.notes == 0 && l.takeRAM(rec.payload)
+		ok = ok && l.notes == 0 && l.applyRAM(rec.payload)
 	case recRuns:
 		ok = ok && l.notes == 0 && l.ram == 0
 		if ok {
@@ -168,7 +168,7 @@ func (l *loader) takePlan(rec *record, inPlan bool) error {
 			ok = more && err == nil
 		}
 	case recPlanEnd:
-		ok = ok && l.notes == 0 && l.ram == 0 && l.takePlanEnd(rec)
+		ok = ok && l.notes == 0 && l.ram == 0 && l.applyPlanEnd(rec)
 	}
 	if !ok {
 		return journalDamage(rec.off, "%v record that makes no sense there", rec.typ)
@@ -176,7 +176,7 @@ func (l *loader) takePlan(rec *record, inPlan bool) error {
 	return nil
 }
 
-func (l *loader) takeRAM(p []byte) bool {
+func (l *loader) applyRAM(p []byte) bool {
 	c := cursor{b: p}
 	for len(c.b) > 0 && !c.bad {
 		if l.ram == 0 {
@@ -188,7 +188,7 @@ func (l *loader) takeRAM(p []byte) bool {
 	return c.done() && l.facts.checkLists() == nil
 }
 
-func (l *loader) takePlanEnd(rec *record) bool {
+func (l *loader) applyPlanEnd(rec *record) bool {
 	info, ok := decodePlanEnd(rec.payload)
 	f := l.facts
 	info.PageSize, info.MaxPFN, info.DumpLevel = f.PageSize, f.MaxPFN, f.DumpLevel
@@ -206,7 +206,7 @@ func (l *loader) takePlanEnd(rec *record) bool {
 	return true
 }
 
-func (l *loader) takeChunk(rec *record) error {
+func (l *loader) applyChunk(rec *record) error {
 	if l.plan == nil {
 		return journalDamage(rec.off, "chunk record before the plan")
 	}

@@ -155,11 +155,11 @@ func (c *core) rewriteJournal(jr *journal, lost map[uint64]bool) (*journal, erro
 	return c.loadOwn()
 }
 
-// settle makes durable what is adopted. The last writer may have been killed, or have failed, between a write and its
+// syncRecovered makes durable what was recovered. The last writer may have been killed, or have failed, between a write and its
 // sync: what it left reads well from the system's cache, and a power cut takes it away after the sender was told that it is
 // here. A sync alone does not do: after one that failed, Linux takes the pages for written, so the end of
 // the journal, as much as may be appended between two syncs, is written once more.
-func (c *core) settle() error {
+func (c *core) syncRecovered() error {
 	size := c.j.size
 	tail := make([]byte, min(size, maxBatch))
 	if n, err := c.j.f.ReadAt(tail, size-int64(len(tail))); n < len(tail) {

@@ -118,8 +118,8 @@ func (c *core) publishLog(tmp string, rec logRecord) error {
 	return nil
 }
 
-// adoptLog notes a log that got its name but not its record.
-func (c *core) adoptLog(there bool) error {
+// recordLog appends the record of a log that got its name but not its record.
+func (c *core) recordLog(there bool) error {
 	if !there {
 		c.log = nil
 		return nil

@@ -38,7 +38,7 @@ func (w *Writer) PutChunk(c *Chunk) error {
 }
 
 func (c *core) put(ch *Chunk) error {
-	s, err := c.admit(ch)
+	s, err := c.checkNew(ch)
 	if err != nil {
 		return err
 	}
@@ -69,8 +69,8 @@ func (c *core) unwritten(offset int64, err error) error {
 	return err
 }
 
-// admit checks a chunk against itself, the plan, and what is here.
-func (c *core) admit(ch *Chunk) (s shape, err error) {
+// checkNew checks a chunk against itself, the plan, and what is here.
+func (c *core) checkNew(ch *Chunk) (s shape, err error) {
 	switch {
 	case c.sealing || c.seal != nil:
 		return s, ErrSealed

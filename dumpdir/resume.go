@@ -54,7 +54,7 @@ func (c *core) resume() error {
 		return err
 	}
 	if jr.seal == nil || !slices.Contains(names, SumsName) {
-		if err := c.settle(); err != nil {
+		if err := c.syncRecovered(); err != nil {
 			return err
 		}
 	}
@@ -64,7 +64,7 @@ func (c *core) resume() error {
 	if err := c.cleanKept(); err != nil {
 		return err
 	}
-	c.adopt(jr)
+	c.setState(jr)
 	good := c.loadManifest(slices.Contains(names, ManifestName))
 	if c.seal != nil && (c.seal.state == StateComplete || !c.opts.Reopen) {
 		return c.resumeSealed(names)
@@ -75,7 +75,7 @@ func (c *core) resume() error {
 		}
 		jr.seal = nil
 	}
-	if err := c.adoptLog(slices.Contains(names, LogName)); err != nil {
+	if err := c.recordLog(slices.Contains(names, LogName)); err != nil {
 		return err
 	}
 	if c.plan != nil {
@@ -89,8 +89,8 @@ func (c *core) resume() error {
 	return c.saveManifest()
 }
 
-// adopt takes over what the journal says.
-func (c *core) adopt(jr *journal) {
+// setState takes over what the journal says.
+func (c *core) setState(jr *journal) {
 	c.ident, c.log, c.facts, c.plan, c.seal = jr.ident, jr.log, jr.facts, jr.plan, jr.seal
 	c.have, c.count, c.dataEnd = jr.have, jr.count, jr.dataEnd
 }
