@@ -54,6 +54,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 const (
 	journalVersion1 = 1
 	journalVersion2 = 2 // facts have factExcludedVmemmap and factEraseinfo
+	journalVersion3 = 3 // plan end has both halves of the plan's hash
 )
 
 // journalHeader returns the first bytes of a journal.
@@ -74,7 +75,7 @@ func checkJournalHeader(b []byte) (version uint16, err error) {
 		return 0, &DamageError{File: JournalName, Offset: 0, Text: "checksum of the journal header"}
 	}
 	version = binary.LittleEndian.Uint16(b[8:])
-	if version < journalVersion1 || version > journalVersion2 {
+	if version < journalVersion1 || version > journalVersion3 {
 		return 0, fmt.Errorf("%s: version %d: %w", JournalName, version, ErrUnsupported)
 	}
 	if z := binary.LittleEndian.Uint16(b[10:]); z != 0 {

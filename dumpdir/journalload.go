@@ -189,7 +189,7 @@ func (l *loader) applyRAM(p []byte) bool {
 }
 
 func (l *loader) applyPlanEnd(rec *record) bool {
-	info, ok := decodePlanEnd(rec.payload)
+	info, ok := decodePlanEnd(rec.payload, l.version)
 	f := l.facts
 	info.PageSize, info.MaxPFN, info.DumpLevel = f.PageSize, f.MaxPFN, f.DumpLevel
 	if !ok || info.Pages != l.runs.pages || info.Runs != l.runs.runs || info.check() != nil {

@@ -1,6 +1,7 @@
 package dumpdir
 
 import (
+	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"time"
@@ -109,18 +110,27 @@ func decodeFacts(p []byte, version uint16) (f Facts, notes, ram int, ok bool) {
 	return f, notes, ram, ok
 }
 
+// encodePlanEnd encodes p for a journal of version 3 if its hash is whole, and else of any version.
 func encodePlanEnd(p *PlanInfo) []byte {
-	b := le.AppendUint64(nil, p.Hash)
+	b := le.AppendUint64(nil, binary.BigEndian.Uint64(p.Hash[:8]))
 	b = le.AppendUint64(b, p.Chunks)
 	b = le.AppendUint64(b, p.Pages)
 	b = le.AppendUint64(b, p.Runs)
-	return le.AppendUint64(b, uint64(p.DataOffset)) //nolint:gosec // not negative
+	b = le.AppendUint64(b, uint64(p.DataOffset)) //nolint:gosec // not negative
+	if p.Hash.Whole() {
+		b = le.AppendUint64(b, binary.BigEndian.Uint64(p.Hash[8:]))
+	}
+	return b
 }
 
-func decodePlanEnd(p []byte) (info PlanInfo, ok bool) {
+func decodePlanEnd(p []byte, version uint16) (info PlanInfo, ok bool) {
 	c := cursor{b: p}
-	info.Hash, info.Chunks, info.Pages, info.Runs = c.u64(), c.u64(), c.u64(), c.u64()
+	binary.BigEndian.PutUint64(info.Hash[:8], c.u64())
+	info.Chunks, info.Pages, info.Runs = c.u64(), c.u64(), c.u64()
 	info.DataOffset = c.offset()
+	if version >= journalVersion3 {
+		binary.BigEndian.PutUint64(info.Hash[8:], c.u64())
+	}
 	return info, c.done()
 }
 

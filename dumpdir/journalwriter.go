@@ -86,10 +86,23 @@ func newJournal(fsys FS, dir string, ident identRecord, version uint16) (*journa
 	if err != nil {
 		return nil, err
 	}
-	w := &journalWriter{f: f}
-	w.buf = journalHeader(version)
+	return beginJournal(f, ident, version), nil
+}
+
+// beginJournal begins a journal in an empty file.
+func beginJournal(f File, ident identRecord, version uint16) *journalWriter {
+	w := &journalWriter{f: f, buf: journalHeader(version)}
 	w.add(recIdent, ident.encode())
-	return w, nil
+	return w
+}
+
+// setVersion raises the version of a journal that is not published.
+func (w *journalWriter) setVersion(version uint16) error {
+	if err := w.flush(); err != nil {
+		return err
+	}
+	_, err := w.f.WriteAt(journalHeader(version), 0)
+	return err
 }
 
 // publish makes the journal durable under its name. The old one, if any, is gone then.

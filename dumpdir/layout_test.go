@@ -41,7 +41,7 @@ func exampleRecords() (parts [][]byte, comments []string) {
 	if err != nil {
 		panic(err)
 	}
-	plan := PlanInfo{PlanEnd: PlanEnd{Hash: 0x0123456789abcdef, Chunks: 2, Pages: 3}, Runs: 2, PageSize: 4096, DataOffset: layout.Data}
+	plan := PlanInfo{PlanEnd: PlanEnd{Hash: PlanHash{0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef}, Chunks: 2, Pages: 3}, Runs: 2, PageSize: 4096, DataOffset: layout.Data}
 	chunk := &Chunk{
 		Seq: 0, RawSum: 0x1122334455667788, Data: []byte{0xa, 0xb, 0xc}, Pages: []PageRecord{{Size: 3, Flags: PageSnappy}},
 		Extents: []chunk.Extent{{Extent: mem.Extent{Start: 1, Count: 1}}, {Extent: mem.Extent{Start: 5, Count: 1}, Kind: chunk.Zero}},

@@ -49,7 +49,7 @@ type ManifestPlan struct {
 	NrCPUs   uint32            `json:"nr_cpus"`
 	Chunks   uint64            `json:"chunks"`
 	Classes  map[string]uint64 `json:"classes,omitempty"` // pages of RAM by kind, as the sender counted
-	Hash     string            `json:"hash"`              // 16 hexadecimal digits
+	Hash     string            `json:"hash"`              // the first half, 16 hexadecimal digits
 }
 
 // PageCounts counts pages of the plan.
@@ -169,7 +169,7 @@ func (m *Manifest) setPlan(f *Facts, p *PlanInfo) {
 	}
 	m.Plan = &ManifestPlan{
 		Level: f.DumpLevel, PageSize: f.PageSize, MaxPFN: uint64(f.MaxPFN), NrCPUs: f.NrCPUs,
-		Chunks: p.Chunks, Classes: classes, Hash: fmt.Sprintf("%016x", p.Hash),
+		Chunks: p.Chunks, Classes: classes, Hash: hex.EncodeToString(p.Hash[:8]),
 	}
 }
 

@@ -3,15 +3,23 @@ package dumpdir
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 )
 
+// PlanHash is the sender's hash of a plan, as the protocol defines it; compared, never interpreted. Journals before
+// version 3 hold its first half only; the other one is zero then.
+type PlanHash [16]byte
+
+// Whole reports whether both halves are known.
+func (h PlanHash) Whole() bool { return [8]byte(h[8:]) != [8]byte{} }
+
 // PlanEnd is what a sender says of its plan once all runs are through.
 type PlanEnd struct {
-	Hash   uint64 // the sender's hash of the plan, as the protocol defines it; compared, never interpreted
+	Hash   PlanHash
 	Chunks uint64 // chunk numbers are below this
 	Pages  uint64 // pages in all runs together
 	// Classes counts the machine's pages by kind (kernel, free, user...). For the manifest only.
@@ -30,6 +38,17 @@ type PlanInfo struct {
 	Runs      uint64 // merged runs
 	// DataOffset is where page data begins in vmcore, in bytes; the shared zero page comes first.
 	DataOffset int64
+}
+
+// Is reports whether p is the plan that ends with end: hash and counts are the same. Where one hash is not whole, the first
+// halves are compared. That is enough to tell the few plans of one crash apart, and whoever makes two that collide
+// spoils no dump but its own.
+func (p *PlanInfo) Is(end *PlanEnd) bool {
+	same := p.Hash == end.Hash
+	if !p.Hash.Whole() || !end.Hash.Whole() {
+		same = [8]byte(p.Hash[:8]) == [8]byte(end.Hash[:8])
+	}
+	return same && p.Chunks == end.Chunks && p.Pages == end.Pages
 }
 
 // firstPage is the lowest offset of page data behind the shared zero page.
@@ -54,6 +73,7 @@ type PlanBuilder struct {
 	runs  runEncoder
 	ram   ramCursor
 	j     *journalWriter
+	other bool  // the plan is not w's: MoveTo tells whose
 	err   error // what ended the builder
 }
 
@@ -79,23 +99,58 @@ func (w *Writer) StartPlan(f Facts) (*PlanBuilder, error) {
 	if err := f.checkAll(); err != nil {
 		return nil, err
 	}
-	f.Notes, f.RAM = slices.Clone(f.Notes), slices.Clone(f.RAM)
-	erased, _ := vmcore.FindERASEINFO(f.Notes, f.order())
-	f.eraseinfo = len(erased) > 0
 	c.dropBuilder()
-	b := &PlanBuilder{w: w, facts: f, runs: runEncoder{limit: f.MaxPFN}, ram: newRAMCursor(&f)}
-	if err := b.begin(); err != nil {
+	b := newPlanBuilder(w, &f)
+	if err := b.begin(newJournal(c.fs, c.dir, c.ident, f.journalVersion())); err != nil {
 		return nil, c.failLocked(err)
 	}
 	c.builder = b
 	return b, nil
 }
 
-func (b *PlanBuilder) begin() (err error) {
-	c := b.w.c
-	if b.j, err = newJournal(c.fs, c.dir, c.ident, b.facts.journalVersion()); err != nil {
+// StartOtherPlan begins to store a plan of the same crash that may be another one than w has. The runs lie in a file
+// without a name until MoveTo gives them to the writer of another dump. Nothing of it changes or ends w, a full disk included.
+// The error matches ErrBadPlan, or is the file system's.
+func (w *Writer) StartOtherPlan(f Facts) (*PlanBuilder, error) {
+	c := w.c
+	if err := c.enter(w); err != nil {
+		return nil, err
+	}
+	defer c.commitMu.Unlock()
+	if err := f.checkAll(); err != nil {
+		return nil, err
+	}
+	b := newPlanBuilder(w, &f)
+	b.other = true
+	name := c.path("otherplan" + tmpSuffix)
+	file, err := c.fs.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	err = c.fs.Remove(name)
+	if err == nil {
+		err = b.begin(beginJournal(file, c.ident, f.journalVersion()), nil)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return b, nil
+}
+
+// newPlanBuilder returns a builder without a file. The notes and RAM ranges of f become its own.
+func newPlanBuilder(w *Writer, f *Facts) *PlanBuilder {
+	f.Notes, f.RAM = slices.Clone(f.Notes), slices.Clone(f.RAM)
+	erased, _ := vmcore.FindERASEINFO(f.Notes, f.order())
+	f.eraseinfo = len(erased) > 0
+	return &PlanBuilder{w: w, facts: *f, runs: runEncoder{limit: f.MaxPFN}, ram: newRAMCursor(f)}
+}
+
+// begin writes to a new journal what comes before the runs.
+func (b *PlanBuilder) begin(j *journalWriter, err error) error {
+	if err != nil {
 		return err
 	}
+	b.j = j
 	b.j.add(recFacts, encodeFacts(&b.facts))
 	if err := b.j.addPieces(recNotes, b.facts.Notes); err != nil {
 		return err
@@ -105,7 +160,33 @@ func (b *PlanBuilder) begin() (err error) {
 		ram = le.AppendUint64(ram, uint64(r.Start))
 		ram = le.AppendUint64(ram, uint64(r.End))
 	}
-	return b.j.addPieces(recRAM, ram)
+	if err := b.j.addPieces(recRAM, ram); err != nil {
+		return err
+	}
+	return b.j.flush()
+}
+
+// MoveTo gives the plan of StartOtherPlan to w, which has none. Finish makes it durable there. The error is that of an
+// earlier call, or as of StartPlan.
+func (b *PlanBuilder) MoveTo(w *Writer) error {
+	if b.err != nil {
+		return b.err
+	}
+	to, err := w.StartPlan(b.facts)
+	if err != nil {
+		return err
+	}
+	// Up to the runs, both journals are the same: one crash, one host.
+	runs := io.NewSectionReader(b.j.f, to.j.size, b.j.size-to.j.size)
+	if _, err := io.Copy(io.NewOffsetWriter(to.j.f, to.j.size), runs); err != nil {
+		return w.c.fail(err)
+	}
+	to.j.size, to.runs, to.ram = b.j.size, b.runs, b.ram
+	b.Abort()
+	w.c.mu.Lock()
+	defer w.c.mu.Unlock()
+	*b, w.c.builder = *to, b
+	return nil
 }
 
 // Add appends a run of pages that will be sent. Runs ascend, are disjoint and lie in RAM; they may
@@ -117,11 +198,10 @@ func (b *PlanBuilder) Add(e mem.Extent) error {
 	if err := b.check(); err != nil {
 		return err
 	}
-	if err := b.runs.add(e); err != nil {
-		return err
-	}
-	if !b.ram.holds(e) {
+	if b.err = b.runs.add(e); b.err == nil && !b.ram.holds(e) {
 		b.err = fmt.Errorf("%w: %v is not RAM", ErrBadPlan, e)
+	}
+	if b.err != nil {
 		return b.err
 	}
 	if len(b.runs.buf) < pieceLen-32 {
@@ -142,17 +222,20 @@ func (b *PlanBuilder) check() error {
 func (b *PlanBuilder) flush() error {
 	b.j.add(recRuns, b.runs.buf)
 	b.runs.buf = b.runs.buf[:0]
-	if err := b.j.flush(); err != nil {
-		return b.w.c.failLocked(err)
+	if b.err = b.j.flush(); b.err != nil && !b.other {
+		return b.w.c.failLocked(b.err)
 	}
-	return nil
+	return b.err
 }
 
 // Finish checks the runs against end, makes the plan durable and lays out
 // vmcore-incomplete, which crash can open from then on. The error matches ErrBadPlan when
-// the counts are wrong; the plan is given up then.
+// the counts are wrong; the plan is given up then. It matches ErrHavePlan for a plan of StartOtherPlan that was not moved.
 func (b *PlanBuilder) Finish(end PlanEnd) error {
 	c := b.w.c
+	if b.other {
+		return ErrHavePlan
+	}
 	if err := c.enter(b.w); err != nil {
 		return err
 	}
@@ -208,6 +291,11 @@ func (b *PlanBuilder) end(end PlanEnd) (*PlanInfo, error) {
 // publish puts the new journal in the place of the old one. commitMu is held.
 func (b *PlanBuilder) publish(info *PlanInfo) error {
 	c := b.w.c
+	if info.Hash.Whole() {
+		if err := b.j.setVersion(journalVersion3); err != nil {
+			return err
+		}
+	}
 	b.j.add(recPlanEnd, encodePlanEnd(info))
 	if c.log != nil {
 		b.j.add(recLog, c.log.encode())
@@ -242,8 +330,12 @@ func (b *PlanBuilder) Abort() {
 	c := b.w.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.builder == b {
+	switch {
+	case c.builder == b:
 		c.dropBuilder()
+	case b.other:
+		_ = b.j.close() // the last of it
+		b.err = errPlanDone
 	}
 }
 

@@ -2,7 +2,6 @@ package intake
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -79,11 +78,11 @@ func CheckPlan(m *protocol.PlanEnd, ram []mem.Range) error {
 	return e
 }
 
-// PlanEnd is what the journal keeps of PLANEND: of the hash, the first half.
+// PlanEnd is what the journal keeps of PLANEND.
 func PlanEnd(m *protocol.PlanEnd) dumpdir.PlanEnd {
 	p := &m.Pages
 	return dumpdir.PlanEnd{
-		Hash: binary.BigEndian.Uint64(m.Hash[:8]), Chunks: m.Chunks, Pages: m.Kept,
+		Hash: dumpdir.PlanHash(m.Hash), Chunks: m.Chunks, Pages: m.Kept,
 		Classes: map[string]uint64{
 			"total": p.Total, "kept": p.Kept, "free": p.Free, "cache": p.Cache, "cache_private": p.CachePrivate,
 			"user": p.User, "hwpoison": p.HWPoison, "offline": p.Offline,

@@ -69,12 +69,6 @@ func kinds(level uint8) pages.DumpLevel {
 	return l
 }
 
-// samePlan compares what the journal keeps of a plan: half of its hash, and the counts. That is enough to tell the few
-// plans of one crash apart, and whoever makes two that collide spoils no dump but its own.
-func samePlan(stored dumpdir.PlanInfo, end dumpdir.PlanEnd) bool {
-	return stored.Hash == end.Hash && stored.Chunks == end.Chunks && stored.Pages == end.Pages
-}
-
 // findPlan makes ss.w the writer of the dump or challenger that has this plan, and reports whether there is one. If
 // not, ss.w has no plan at all.
 func (ss *session) findPlan(ctx context.Context, end dumpdir.PlanEnd) (known bool, err error) {
@@ -83,7 +77,7 @@ func (ss *session) findPlan(ctx context.Context, end dumpdir.PlanEnd) (known boo
 		switch {
 		case !ok:
 			return false, nil
-		case samePlan(stored, end):
+		case stored.Is(&end):
 			return true, nil
 		case ss.second:
 			// Nobody sends that plan any more, and it is not ahead of the dump, else it had become it.

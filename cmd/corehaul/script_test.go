@@ -192,7 +192,7 @@ func putChunks(w *dumpdir.Writer, chunks int) error {
 	if err := plan.Add(mem.Extent{Start: 0, Count: testPages}); err != nil {
 		return err
 	}
-	if err := plan.Finish(dumpdir.PlanEnd{Hash: 1, Chunks: 4, Pages: testPages}); err != nil {
+	if err := plan.Finish(dumpdir.PlanEnd{Hash: dumpdir.PlanHash{1}, Chunks: 4, Pages: testPages}); err != nil {
 		return err
 	}
 	for seq := range chunks {

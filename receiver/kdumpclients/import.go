@@ -58,7 +58,7 @@ func (im *importer) plan() error {
 		return err
 	}
 	if old, ok := im.w.Plan(); ok {
-		if old.Hash != end.Hash || old.Pages != end.Pages || old.Chunks != end.Chunks {
+		if !old.Is(&end) {
 			return errOtherPlan
 		}
 		return nil

@@ -123,7 +123,7 @@ func TestOtherPlanBegun(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return errors.Join(plan.Add(mem.Extent{Start: 1, Count: 1}), plan.Finish(dumpdir.PlanEnd{Pages: 1, Chunks: 1, Hash: 7}), src.Close())
+		return errors.Join(plan.Add(mem.Extent{Start: 1, Count: 1}), plan.Finish(dumpdir.PlanEnd{Pages: 1, Chunks: 1, Hash: dumpdir.PlanHash{7}}), src.Close())
 	}))
 	if err != nil {
 		t.Fatal(err)

@@ -232,7 +232,8 @@ func (s *source) walkPlan(fn func(mem.Extent) error) (dumpdir.PlanEnd, error) {
 		p.Pages += e.Count
 	}
 	per := s.chunkPages()
-	p.Hash, p.Chunks = p.hash.Sum64(), (p.Pages+per-1)/per
+	p.Chunks = (p.Pages + per - 1) / per
+	copy(p.Hash[:], p.hash.Sum(nil)) // the first half: nobody resumes this plan but this program
 	return p.PlanEnd, nil
 }
 
