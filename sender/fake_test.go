@@ -153,19 +153,21 @@ func newFakeSource(t *testing.T) (*Source, *fakeImage) {
 type fakeReceiver struct {
 	t testing.TB
 	// Settings.
-	window     uint64
-	accept     protocol.Encodings
-	collect    protocol.Collect
-	refuse     []error // errors to answer the next HELLOs with
-	waits      int
-	cutAfter   []int // chunks after which the next sessions are cut
-	neverAck   bool
-	pings      bool          // keep the line alive
-	silent     bool          // say nothing after HELLO
-	refuseLate error         // once the log is stored
-	sealEarly  string        // why nothing but the log is wanted, once the plan is here
-	waitFor    time.Duration // in line, with WAIT every 15 s
-	moves      bool          // the place comes nearer every minute
+	window   uint64
+	accept   protocol.Encodings
+	collect  protocol.Collect
+	refuse   []error // errors to answer the next HELLOs with
+	waits    int
+	cutAfter []int // chunks after which the next sessions are cut
+	neverAck bool
+	// namesNoPlan is a receiver that does not say in WELCOME which plan it has.
+	namesNoPlan bool
+	pings       bool          // keep the line alive
+	silent      bool          // say nothing after HELLO
+	refuseLate  error         // once the log is stored
+	sealEarly   string        // why nothing but the log is wanted, once the plan is here
+	waitFor     time.Duration // in line, with WAIT every 15 s
+	moves       bool          // the place comes nearer every minute
 
 	mu        sync.Mutex
 	sessions  int
@@ -273,7 +275,7 @@ func (f *fakeReceiver) session(ctx context.Context, c *protocol.Conn) error {
 		Tool: "fake", Host: "fake", Collect: f.collect, Reason: "as told", WindowBytes: f.window,
 		Encodings: f.hello.Encodings.Common(f.accept),
 	}
-	if f.plan != nil {
+	if f.plan != nil && !f.namesNoPlan {
 		welcome.Plan = &f.plan.Hash
 	}
 	if err := c.Write(welcome); err != nil {

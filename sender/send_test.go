@@ -108,6 +108,23 @@ func TestResumeAfterCuts(t *testing.T) {
 	}
 }
 
+// TestResumeUnnamedPlan goes on with a receiver that does not tell which plan it has, and so is sent it each time.
+func TestResumeUnnamedPlan(t *testing.T) {
+	src, _ := newFakeSource(t)
+	f := newFakeReceiver(t)
+	f.cutAfter, f.namesNoPlan = []int{2, 5}, true
+	o := options(f)
+	o.Level = 0
+	res, err := Send(t.Context(), src, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.checkPages(mustPlan(t, src, o))
+	if res.Sessions != 3 || f.omitted != 0 {
+		t.Errorf("%d sessions, plan left out in %d, want 3 and 0", res.Sessions, f.omitted)
+	}
+}
+
 // TestAnyCutAnyResume cuts the byte stream wherever it likes, and now and then replaces
 // the sender by a new process. What arrives is the same as ever.
 func TestAnyCutAnyResume(t *testing.T) {
