@@ -29,7 +29,7 @@ func (ss *session) letGo(cause error) {
 		ss.srv.expiry.set(ss.ref, time.Now().Add(ss.cfg.ResumeGrace))
 	}
 	if ss.ticket != nil {
-		ss.ticket.leave()
+		ss.ticket.Leave()
 	}
 	ss.srv.hello.give(ss.held)
 	ss.held, ss.notes, ss.ram = 0, nil, nil

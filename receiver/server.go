@@ -12,6 +12,7 @@ import (
 	"github.com/corehaul/corehaul/hostname"
 	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/storage"
 )
 
@@ -26,11 +27,11 @@ type Peer struct {
 type Server struct {
 	cfg       Config
 	shares    shares
-	queue     *queue
+	queue     *admission.Queue
 	hello     *budget
-	conns     chan struct{} // one element for each open connection
-	places    *Places       // sessions
-	strangers *Places       // connections whose peers are not known yet, by where they come from
+	conns     chan struct{}        // one element for each open connection
+	perHost   *admission.HostLimit // sessions
+	strangers *admission.HostLimit // connections whose peers are not known yet, by where they come from
 	census    census
 	start     time.Time
 
@@ -54,13 +55,13 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, shares: split, start: time.Now(),
 		hello:     &budget{free: split.hello},
 		conns:     make(chan struct{}, cfg.MaxConnections),
-		places:    NewPlaces(max(1, cfg.MaxConnections/2)),
+		perHost:   admission.NewHostLimit(max(1, cfg.MaxConnections/2)),
 		strangers: newStrangers(cfg.MaxConnections),
 		census:    census{store: cfg.Store},
 		claims:    map[storage.Ref]*claim{}, live: map[*session]struct{}{}, totals: Totals{Refused: map[string]uint64{}},
 		expiry: newExpiry(),
 	}
-	s.queue = newQueue(split.slots, cfg.MaxHostSessions, s.queueSpace)
+	s.queue = admission.NewQueue(split.slots, cfg.MaxHostSessions, s.queueSpace)
 	return s, nil
 }
 
@@ -87,12 +88,12 @@ func (s *Server) HandleConn(ctx context.Context, conn net.Conn, peer Peer) error
 	if err := hostname.Check(peer.Host); err != nil {
 		return s.turnAway(conn, peer, protocol.Errorf(protocol.CodeIdentity, "the name %.80q cannot be a directory: %w", peer.Host, err))
 	}
-	if !s.places.Take(peer.Host) {
+	if !s.perHost.Acquire(peer.Host) {
 		return s.turnAway(conn, peer, &protocol.Error{
-			Code: protocol.CodeBusy, Text: fmt.Sprintf("host %s has %d sessions already", peer.Host, s.places.limit), RetryAfter: intake.BusyRetryAfter,
+			Code: protocol.CodeBusy, Text: fmt.Sprintf("host %s has %d sessions already", peer.Host, s.perHost.Limit()), RetryAfter: intake.BusyRetryAfter,
 		})
 	}
-	defer s.places.Give(peer.Host)
+	defer s.perHost.Release(peer.Host)
 	ss := newSession(s, conn, peer)
 	s.enter(ss)
 	defer s.exit(ss)

@@ -13,6 +13,7 @@ import (
 	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/storage"
 )
 
@@ -42,7 +43,7 @@ type session struct {
 	ram    []mem.Range
 	held   int64 // bytes of Server.hello
 	warned []string
-	ticket *ticket // nil until the session stands in line
+	ticket *admission.Ticket // nil until the session is in the queue
 	view   view
 
 	verdict   verdict          // of the rules
@@ -335,7 +336,7 @@ func (ss *session) seal(ctx context.Context, finish *protocol.Finish, reason str
 // has not been welcomed and is not to be sent away, by asking for the log only.
 func (ss *session) decline(ctx context.Context, v *verdict) error {
 	if ss.ticket != nil {
-		ss.ticket.leave() // its slot is of no use to it
+		ss.ticket.Leave() // its slot is of no use to it
 	}
 	if v.action == ActionLog && ss.collect == "" {
 		if err := ss.welcome(protocol.CollectLog); err != nil {

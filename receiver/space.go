@@ -121,7 +121,7 @@ func (ss *session) quota(ctx context.Context, need uint64) (hold string) {
 		ss.log.Warn("cannot tell how much the host has stored", "error", err)
 		return ""
 	}
-	has += ss.srv.queue.reserved(ss.ref.Host, ss.ticket)
+	has += ss.srv.queue.Reserved(ss.ref.Host, ss.ticket)
 	if has+need <= limit {
 		return ""
 	}

@@ -178,7 +178,7 @@ func (s *Server) snapshot(st *Status) []*session {
 }
 
 func (s *Server) spaceStatus(ctx context.Context) SpaceStatus {
-	st := SpaceStatus{Reserve: s.cfg.Reserve, Reserved: s.queue.reserved("", nil)}
+	st := SpaceStatus{Reserve: s.cfg.Reserve, Reserved: s.queue.Reserved("", nil)}
 	space, err := s.cfg.Store.Space(ctx)
 	if err != nil {
 		st.Error = err.Error()
@@ -197,7 +197,7 @@ func (s *Server) memoryStatus() MemoryStatus {
 
 func (s *Server) limitStatus() LimitStatus {
 	return LimitStatus{
-		Active: s.shares.slots, ActiveUsed: s.queue.used(), HostSessions: s.cfg.MaxHostSessions, HostBytes: s.cfg.MaxHostBytes,
+		Active: s.shares.slots, ActiveUsed: s.queue.Admitted(), HostSessions: s.cfg.MaxHostSessions, HostBytes: s.cfg.MaxHostBytes,
 		Connections: cap(s.conns), Connected: len(s.conns), Rules: len(s.cfg.Rules),
 	}
 }
@@ -212,8 +212,8 @@ func (ss *session) status(now time.Time) SessionStatus {
 		Planned: v.pages, Reason: v.reason,
 	}
 	if v.ticket != nil {
-		st.Place, _ = v.ticket.position()
-		st.Needs = v.ticket.needs()
+		st.Place, _ = v.ticket.Position()
+		st.Needs = v.ticket.Needs()
 	}
 	if v.w != nil {
 		m, p := v.w.Manifest(), v.w.Progress()

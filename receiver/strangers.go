@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/receiver/admission"
 )
 
 // leastStrangers is how many connections may come from one place and not have said who they are, however
@@ -14,7 +15,9 @@ const leastStrangers = 16
 
 // newStrangers counts connections whose peers are not known yet. They may hold a quarter of all from one place, so that
 // nobody without a key shuts out the others for as long as handshakes may take. A whole site may be behind one address.
-func newStrangers(connections int) *Places { return NewPlaces(max(leastStrangers, connections/4)) }
+func newStrangers(connections int) *admission.HostLimit {
+	return admission.NewHostLimit(max(leastStrangers, connections/4))
+}
 
 // Meet runs handshake, which finds out who the peer at addr is, unless too many from there are at that already, and reports
 // whether it is known now. What went wrong is logged and counted.
@@ -36,10 +39,10 @@ func (s *Server) Meet(addr, transport string, handshake func() error) bool {
 }
 
 func (s *Server) meet(from string, handshake func() error) error {
-	if !s.strangers.Take(from) {
-		return protocol.Errorf(protocol.CodeBusy, "%d connections from %s have not said who they are", s.strangers.limit, from)
+	if !s.strangers.Acquire(from) {
+		return protocol.Errorf(protocol.CodeBusy, "%d connections from %s have not said who they are", s.strangers.Limit(), from)
 	}
-	defer s.strangers.Give(from)
+	defer s.strangers.Release(from)
 	return handshake()
 }
 

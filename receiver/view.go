@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/receiver/admission"
 )
 
 // States of a session, as Status shows them.
@@ -23,7 +24,7 @@ type view struct {
 	state  string
 	since  time.Time // of state
 	w      *dumpdir.Writer
-	ticket *ticket
+	ticket *admission.Ticket
 	reason string // why it waits
 	pages  uint64 // that are to come; 0 until there is a plan
 	// Two looks at the pages that are there, for the rate.
@@ -51,7 +52,7 @@ func (v *view) opened(w *dumpdir.Writer) {
 	v.w = w
 }
 
-func (v *view) queued(t *ticket) {
+func (v *view) queued(t *admission.Ticket) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.ticket = t

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/receiver/admission"
 )
 
 // declinedError ends the waiting of a session from which no pages are wanted.
@@ -38,14 +39,14 @@ func (ss *session) waitInLine(ctx context.Context) (*protocol.Finish, error) {
 	if v.declines() {
 		return nil, &declinedError{v}
 	}
-	ss.ticket = ss.srv.queue.join(ss.ref.Host, v.hold())
+	ss.ticket = ss.srv.queue.Join(ss.ref.Host, v.hold())
 	ss.view.queued(ss.ticket)
 	return ss.stand(ctx, func() error {
 		v := ss.judge(ctx, false, time.Now().Add(-censusAge))
 		if v.declines() {
 			return &declinedError{v}
 		}
-		ss.ticket.setHold(v.hold())
+		ss.ticket.SetHold(v.hold())
 		return nil
 	})
 }
@@ -76,7 +77,7 @@ func (ss *session) stand(ctx context.Context, again func() error) (*protocol.Fin
 		if err := again(); err != nil {
 			return nil, err
 		}
-		place, why := ss.ticket.position()
+		place, why := ss.ticket.Position()
 		if place == 0 {
 			return nil, nil //nolint:nilnil // the sender goes on
 		}
@@ -84,9 +85,9 @@ func (ss *session) stand(ctx context.Context, again func() error) (*protocol.Fin
 			return nil, err
 		}
 		select {
-		case <-ss.ticket.moved:
+		case <-ss.ticket.Changed():
 		case <-tick.C:
-			ss.srv.queue.review(ss.reviewEvery() / 2)
+			ss.srv.queue.Review(ss.reviewEvery() / 2)
 		case r := <-ss.in.messages(ctx):
 			msg, err := ss.in.got(r)
 			return asFinish(msg, err, "nothing before the wait is over")
@@ -100,13 +101,13 @@ func (ss *session) stand(ctx context.Context, again func() error) (*protocol.Fin
 type saying struct {
 	every time.Duration
 	last  protocol.Wait
-	why   obstacle
+	why   admission.Obstacle
 	at    time.Time
 }
 
 // sendPlace tells the sender its place and why it waits, when that is news or not told for a while.
-func (ss *session) sendPlace(said *saying, place int, why obstacle) error {
-	of := max(ss.srv.queue.length(), place)
+func (ss *session) sendPlace(said *saying, place int, why admission.Obstacle) error {
+	of := max(ss.srv.queue.Waiting(), place)
 	msg := protocol.Wait{Place: uint64(place), Of: uint64(of), Reason: ss.obstacle(why)} //nolint:gosec // both positive
 	news := msg.Place != said.last.Place || why != said.why || said.at.IsZero()
 	if !news && time.Since(said.at) < said.every {
@@ -121,15 +122,15 @@ func (ss *session) sendPlace(said *saying, place int, why obstacle) error {
 }
 
 // obstacle says in words why the session waits.
-func (ss *session) obstacle(why obstacle) string {
+func (ss *session) obstacle(why admission.Obstacle) string {
 	switch why {
-	case obstacleHold:
-		return ss.ticket.held()
-	case obstacleHost:
+	case admission.ObstacleHold:
+		return ss.ticket.Hold()
+	case admission.ObstacleHost:
 		return fmt.Sprintf("host %s sends %d dumps at a time, and no more", ss.ref.Host, ss.cfg.MaxHostSessions)
-	case obstacleRoom:
+	case admission.ObstacleRoom:
 		return ss.noRoom()
-	case obstacleKept:
+	case admission.ObstacleReserved:
 		return "the room there is is kept for a dump that has waited longer"
 	}
 	return "other dumps come first"
@@ -139,7 +140,7 @@ func (ss *session) obstacle(why obstacle) string {
 func (ss *session) noRoom() string {
 	free, _ := ss.srv.queueSpace()
 	return fmt.Sprintf("no room: %s free beyond the reserve of %s, dumps under way need %s, this one at least %s",
-		size(free), size(ss.cfg.Reserve), size(ss.srv.queue.reserved("", ss.ticket)), size(ss.need))
+		size(free), size(ss.cfg.Reserve), size(ss.srv.queue.Reserved("", ss.ticket)), size(ss.need))
 }
 
 // makeRoom waits until there is room for the plan, without a slot: others may go on
@@ -150,7 +151,7 @@ func (ss *session) makeRoom(ctx context.Context, m *protocol.PlanEnd) (*protocol
 		return nil, err
 	}
 	ss.askFor(ctx, m)
-	if place, _ := ss.ticket.position(); place == 0 {
+	if place, _ := ss.ticket.Position(); place == 0 {
 		return nil, nil //nolint:nilnil // the sender goes on
 	}
 	// Its writer is in nobody's share meanwhile.
@@ -209,13 +210,13 @@ func (ss *session) size(m *protocol.PlanEnd) {
 func (ss *session) askFor(ctx context.Context, m *protocol.PlanEnd) {
 	_, solid := wanted(m, ss.collect)
 	w, pageSize := ss.w, uint64(ss.hello.PageSize)
-	ss.ticket.ask(ss.need, ss.quota(ctx, ss.need), func() uint64 { return likelyBytes(w.Progress(), solid, pageSize) })
+	ss.ticket.RequestRoom(ss.need, ss.quota(ctx, ss.need), func() uint64 { return likelyBytes(w.Progress(), solid, pageSize) })
 }
 
 // again looks anew at a plan that has no room.
 func (ss *session) again(ctx context.Context, m *protocol.PlanEnd) error {
-	place, why := ss.ticket.position()
-	if place == 0 || why != obstacleRoom && why != obstacleKept && why != obstacleHold {
+	place, why := ss.ticket.Position()
+	if place == 0 || why != admission.ObstacleRoom && why != admission.ObstacleReserved && why != admission.ObstacleHold {
 		return nil
 	}
 	v := ss.judge(ctx, true, time.Now().Add(-censusAge))
@@ -227,6 +228,6 @@ func (ss *session) again(ctx context.Context, m *protocol.PlanEnd) error {
 		ss.askFor(ctx, m)
 		return nil
 	}
-	ss.ticket.setHold(ss.quota(ctx, ss.need))
+	ss.ticket.SetHold(ss.quota(ctx, ss.need))
 	return nil
 }

@@ -92,6 +92,12 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/sender":  "sender and receiver meet on the wire only",
 		"github.com/corehaul/corehaul/sender/": "sender and receiver meet on the wire only",
 	}},
+	{"receiver/admission", map[string]string{
+		"github.com/corehaul/corehaul/protocol": "admission knows no wire",
+		"github.com/corehaul/corehaul/intake":   "admission knows no wire",
+		"github.com/corehaul/corehaul/receiver": "points upward",
+		"net":                                   "admission knows no connection",
+	}},
 	{"sender/...", map[string]string{
 		"github.com/corehaul/corehaul/receiver": "sender and receiver meet on the wire only",
 		"github.com/corehaul/corehaul/storage":  "no store in a capture kernel",

@@ -31,7 +31,7 @@ type channel struct {
 // serveChannel is the whole life of one session channel.
 func (c *connection) serveChannel(ctx context.Context, nc ssh.NewChannel) {
 	defer func() {
-		c.srv.channels.Give(c.entry.Host)
+		c.srv.channels.Release(c.entry.Host)
 		c.ended <- struct{}{}
 	}()
 	raw, reqs, err := nc.Accept()

@@ -129,7 +129,7 @@ func (c *connection) accepts(nc ssh.NewChannel) bool {
 		_ = nc.Reject(ssh.Prohibited, "corehaul forwards nothing")
 		return false
 	}
-	if !c.srv.channels.Take(c.entry.Host) {
+	if !c.srv.channels.Acquire(c.entry.Host) {
 		c.refuse("refused a channel", protocol.CodeBusy, "limit", maxHostChannels)
 		_ = nc.Reject(ssh.ResourceShortage, "too many channels of this host")
 		return false

@@ -15,6 +15,7 @@ import (
 
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/receiver"
+	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/receiver/kdumpclients"
 )
 
@@ -56,7 +57,7 @@ type Config struct {
 type Server struct {
 	cfg Config
 
-	connections, channels *receiver.Places // open ones
+	connections, channels *admission.HostLimit // open ones
 
 	mu   sync.Mutex
 	open map[*connection]struct{}
@@ -75,7 +76,7 @@ func New(cfg Config) *Server {
 	}
 	return &Server{
 		cfg: cfg, open: map[*connection]struct{}{},
-		connections: receiver.NewPlaces(maxHostConnections), channels: receiver.NewPlaces(maxHostChannels),
+		connections: admission.NewHostLimit(maxHostConnections), channels: admission.NewHostLimit(maxHostChannels),
 	}
 }
 
@@ -100,8 +101,8 @@ func (s *Server) handle(ctx context.Context, raw net.Conn) {
 	if !known {
 		return
 	}
-	if s.connections.Take(c.entry.Host) {
-		defer s.connections.Give(c.entry.Host)
+	if s.connections.Acquire(c.entry.Host) {
+		defer s.connections.Release(c.entry.Host)
 	} else {
 		c.refuse("refused a connection", protocol.CodeBusy, "limit", maxHostConnections)
 		_ = c.ssh.Close() // run finds it closed

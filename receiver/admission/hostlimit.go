@@ -1,0 +1,38 @@
+package admission
+
+import "sync"
+
+// HostLimit bounds how many of something, such as connections, each host may have at a time: no host may
+// shut out the others. It is safe for concurrent use.
+type HostLimit struct {
+	limit int
+
+	mu   sync.Mutex
+	held map[string]int
+}
+
+// NewHostLimit returns a HostLimit of so many for each host.
+func NewHostLimit(limit int) *HostLimit { return &HostLimit{limit: limit, held: map[string]int{}} }
+
+// Limit returns how many each host may have.
+func (l *HostLimit) Limit() int { return l.limit }
+
+// Acquire reports whether host may have one more, which it then has.
+func (l *HostLimit) Acquire(host string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held[host] >= l.limit {
+		return false
+	}
+	l.held[host]++
+	return true
+}
+
+// Release gives back one that host acquired.
+func (l *HostLimit) Release(host string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held[host]--; l.held[host] == 0 {
+		delete(l.held, host)
+	}
+}
