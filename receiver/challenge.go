@@ -217,31 +217,6 @@ func standingIn(ctx context.Context, ref storage.Ref, open func(context.Context,
 	return standingOf(d), true, d.Close()
 }
 
-// challengerBytes returns what is stored of a host's challengers.
-func (s *Server) challengerBytes(ctx context.Context, host string) (sum uint64, err error) {
-	refs, err := s.cfg.Store.Challengers().List(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("list challengers: %w", err)
-	}
-	for _, ref := range refs {
-		if ref.Host != host {
-			continue
-		}
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		d, err := s.cfg.Store.Challengers().Open(ctx, ref)
-		if err != nil {
-			continue // gone meanwhile, or damaged: it cannot grow
-		}
-		sum += storedBytes(d.Manifest())
-		if err := d.Close(); err != nil {
-			return 0, err
-		}
-	}
-	return sum, nil
-}
-
 // settled is what became of a dump of which nothing more is expected.
 type settled struct {
 	dumpdir.Result

@@ -161,7 +161,7 @@ func (r *rig) wantHostBytes() {
 			want += uint64(st.Size())
 		}
 	}
-	if got, err := r.server.hostBytes(r.t.Context(), "web1"); err != nil || got != want {
+	if got, err := r.server.room.HostBytes(r.t.Context(), "web1"); err != nil || got != want {
 		r.t.Errorf("the host has %d bytes, want %d: %v", got, want, err)
 	}
 }

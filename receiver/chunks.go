@@ -105,7 +105,7 @@ func (p *pipeline) put(conv *intake.Converter, chunk *protocol.Chunk) error {
 	if err != nil {
 		return err
 	}
-	if err := p.ss.checkRoom(p.ctx, uint64(len(stored.Data))); err != nil {
+	if err := p.ss.checkReserve(p.ctx, uint64(len(stored.Data))); err != nil {
 		return err
 	}
 	if err := p.ss.w.PutChunk(stored); err != nil {
@@ -142,7 +142,7 @@ func (p *pipeline) commitNow() error {
 	if err := p.ss.ack(done); err != nil {
 		return err
 	}
-	return p.ss.checkQuota(p.ctx)
+	return p.ss.checkShare(p.ctx)
 }
 
 // ack tells the sender which chunks are durable.

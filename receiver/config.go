@@ -9,6 +9,7 @@ import (
 
 	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
@@ -33,7 +34,7 @@ type Config struct {
 	// MaxHostBytes is how much may be stored of one host, in bytes; 0 for no limit.
 	MaxHostBytes uint64
 	// Rules say what is taken of which dump; the first that matches counts. Without one, all is.
-	Rules []Rule
+	Rules []admission.Rule
 	// Foreign, when set, names arriving dumps that another part of the process writes and is going to seal.
 	Foreign func(storage.Ref) bool
 	// MaxConnections is how many connections may be open; more are closed at once. One host may have sessions on half of

@@ -6,12 +6,13 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/receiver/admission"
 )
 
 // takePages is the part of a session in which pages come: from WELCOME to FINISH.
 func (ss *session) takePages(ctx context.Context) (*protocol.Finish, error) {
 	collect := protocol.CollectAll
-	if ss.verdict.action == ActionEssential {
+	if ss.decision.Action == admission.ActionEssential {
 		collect = protocol.CollectEssential
 	}
 	if err := ss.welcome(collect); err != nil {

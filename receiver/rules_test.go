@@ -6,71 +6,17 @@ import (
 	"testing"
 
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/storage"
 )
 
-func TestRuleIsChecked(t *testing.T) {
-	for name, r := range map[string]Rule{
-		"no action":             {Host: "a"},
-		"unknown action":        {Then: "dance"},
-		"bad pattern":           {Host: "[", Then: ActionLog},
-		"negative count":        {SamePanic: -1, Then: ActionLog},
-		"scope without a count": {SamePanicFrom: ScopeHost, Then: ActionLog},
-		"unknown scope":         {SamePanic: 1, SamePanicFrom: "rack", Then: ActionLog},
-		"time without a count":  {Within: 1, Then: ActionLog},
-	} {
-		if r.Check() == nil {
-			t.Errorf("%s: accepted", name)
-		}
-	}
-	if err := (&Rule{Host: "web-*", SamePanic: 3, SamePanicFrom: ScopeFleet, Within: 1, Then: ActionRefuse}).Check(); err != nil {
-		t.Error(err)
-	}
-}
-
-// TestFirstRuleThatMatchesCounts asks about one dump.
-func TestFirstRuleThatMatchesCounts(t *testing.T) {
-	log, wait, all := ActionLog, ActionWait, ActionAll
-	for _, tc := range []struct {
-		name  string
-		rules []Rule
-		c     crash
-		want  Action
-		says  string
-	}{
-		{"none", nil, crash{}, all, ""},
-		{"host", []Rule{{Host: "db-*", Then: ActionRefuse}, {Host: "web-*", Then: log}, {Then: wait}}, crash{}, log, "host web-1 (rule 1)"},
-		{"enough is free", []Rule{{FreeBelow: 1 << 20, Then: log}}, crash{}, all, ""},
-		{"too little is free", []Rule{{FreeBelow: 3 << 20, Then: log}}, crash{}, log, "2.0 MiB free, below 3.0 MiB (rule 0)"},
-		{"both have to hold", []Rule{{FreeBelow: 3 << 20, Host: "db", Then: log}}, crash{}, all, ""},
-		{"room is there", []Rule{{NoRoom: true, Then: log}}, crash{}, all, ""},
-		{"no room", []Rule{{NoRoom: true, Then: log}}, crash{noRoom: true}, log, "no room"},
-		{"a dump with pages is kept", []Rule{{Then: ActionRefuse}, {Then: wait}, {Then: log}, {Then: ActionEssential}}, crash{pages: true}, ActionEssential, "(rule 3)"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			for i := range tc.rules {
-				tc.rules[i].Name = "rule " + string(rune('0'+i))
-			}
-			s, err := New(Config{Store: &smallDisk{free: 2 << 20}, NoReserve: true, Rules: tc.rules})
-			if err != nil {
-				t.Fatal(err)
-			}
-			tc.c.ref = storage.Ref{Host: "web-1", ID: "a"}
-			v := s.judge(t.Context(), &tc.c, s.start)
-			if v.action != tc.want || !strings.Contains(v.reason, tc.says) {
-				t.Errorf("got %s, %q, want %s, %q", v.action, v.reason, tc.want, tc.says)
-			}
-		})
-	}
-}
-
 // withRules gives the rig rules.
-func withRules(rules ...Rule) func(*Config) {
+func withRules(rules ...admission.Rule) func(*Config) {
 	return func(c *Config) { c.Rules = rules }
 }
 
 func TestRuleTakesTheLogOnly(t *testing.T) {
-	r := newRig(t, withRules(Rule{Name: "rule 1", SamePanic: 1, Then: ActionLog}))
+	r := newRig(t, withRules(admission.Rule{Name: "rule 1", SamePanic: 1, Then: admission.ActionLog}))
 	if sealed := r.peer("web1", newDump(t, 1)).whole(); sealed.State != protocol.StateComplete {
 		t.Errorf("the first one is sealed as %s", sealed.State)
 	}
@@ -92,7 +38,7 @@ func TestRuleTakesTheLogOnly(t *testing.T) {
 }
 
 func TestRuleCountsTheFleet(t *testing.T) {
-	r := newRig(t, withRules(Rule{Name: "rule 1", SamePanic: 1, SamePanicFrom: ScopeFleet, Then: ActionRefuse}))
+	r := newRig(t, withRules(admission.Rule{Name: "rule 1", SamePanic: 1, SamePanicFrom: admission.ScopeFleet, Then: admission.ActionRefuse}))
 	d := newDump(t, 1)
 	r.peer("web1", d).whole()
 	p := r.peer("web2", newDump(t, 2))
@@ -119,7 +65,7 @@ func (p *peer) again() *protocol.Sealed {
 }
 
 func TestRuleTakesTheEssentialTiers(t *testing.T) {
-	r := newRig(t, withRules(Rule{Name: "rule 1", Host: "web*", Then: ActionEssential}))
+	r := newRig(t, withRules(admission.Rule{Name: "rule 1", Host: "web*", Then: admission.ActionEssential}))
 	p := r.peer("web1", newDump(t, 1))
 	p.hello()
 	if w := expect[*protocol.Welcome](p); w.Collect != protocol.CollectEssential || w.Reason == "" {
@@ -144,7 +90,7 @@ func TestRuleLetsADumpWait(t *testing.T) {
 	r := newRig(t, func(c *Config) {
 		withDisk(&disk, 1<<20)(c)
 		c.MaxActive = 1
-		c.Rules = []Rule{{Name: "rule 1", Host: "web*", FreeBelow: 2 << 20, Then: ActionWait}}
+		c.Rules = []admission.Rule{{Name: "rule 1", Host: "web*", FreeBelow: 2 << 20, Then: admission.ActionWait}}
 	})
 	p := r.peer("web1", newDump(t, 1))
 	p.hello()
@@ -159,19 +105,19 @@ func TestRuleLetsADumpWait(t *testing.T) {
 
 // TestRuleAnswersAPlanWithoutRoom has plans that do not fit.
 func TestRuleAnswersAPlanWithoutRoom(t *testing.T) {
-	for action, check := range map[Action]func(*peer){
-		ActionLog: func(p *peer) {
+	for action, check := range map[admission.Action]func(*peer){
+		admission.ActionLog: func(p *peer) {
 			if sealed := expect[*protocol.Sealed](p); sealed.State != protocol.StateLogOnly || !strings.Contains(sealed.Reason, "no room") {
 				p.t.Errorf("sealed as %s, %q", sealed.State, sealed.Reason)
 			}
 		},
-		ActionRefuse: func(p *peer) { p.refused(protocol.CodeDeclined) },
+		admission.ActionRefuse: func(p *peer) { p.refused(protocol.CodeDeclined) },
 	} {
 		t.Run(string(action), func(t *testing.T) {
 			var disk *smallDisk
 			r := newRig(t, func(c *Config) {
 				withDisk(&disk, 1000)(c)
-				c.Rules = []Rule{{Name: "rule 1", NoRoom: true, Then: action}}
+				c.Rules = []admission.Rule{{Name: "rule 1", NoRoom: true, Then: action}}
 			})
 			p := r.peer("web1", newDump(t, 1))
 			p.hello()

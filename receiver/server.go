@@ -32,7 +32,8 @@ type Server struct {
 	conns     chan struct{}        // one element for each open connection
 	perHost   *admission.HostLimit // sessions
 	strangers *admission.HostLimit // connections whose peers are not known yet, by where they come from
-	census    census
+	room      *admission.Room
+	rules     *admission.Rules
 	start     time.Time
 
 	mu       sync.Mutex
@@ -57,11 +58,12 @@ func New(cfg Config) (*Server, error) {
 		conns:     make(chan struct{}, cfg.MaxConnections),
 		perHost:   admission.NewHostLimit(max(1, cfg.MaxConnections/2)),
 		strangers: newStrangers(cfg.MaxConnections),
-		census:    census{store: cfg.Store},
+		room:      admission.NewRoom(cfg.Store, cfg.Reserve, cfg.MaxHostBytes, cfg.Log),
 		claims:    map[storage.Ref]*claim{}, live: map[*session]struct{}{}, totals: Totals{Refused: map[string]uint64{}},
 		expiry: newExpiry(),
 	}
-	s.queue = admission.NewQueue(split.slots, cfg.MaxHostSessions, s.queueSpace)
+	s.rules = admission.NewRules(cfg.Rules, s.room, cfg.Log)
+	s.queue = admission.NewQueue(split.slots, cfg.MaxHostSessions, s.room.FreeOrUnbounded)
 	return s, nil
 }
 

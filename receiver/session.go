@@ -46,12 +46,12 @@ type session struct {
 	ticket *admission.Ticket // nil until the session is in the queue
 	view   view
 
-	verdict   verdict          // of the rules
-	collect   protocol.Collect // what is asked for
-	note      string           // why it is less than WELCOME said
-	pages     uint64           // of the plan that are to come
-	need      uint64           // bytes that its plan needs at least
-	quotaSeen time.Time        // when the host's share was looked at
+	decision     admission.Decision // of the rules
+	collect      protocol.Collect   // what is asked for
+	note         string             // why it is less than WELCOME said
+	pages        uint64             // of the plan that are to come
+	need         uint64             // bytes that its plan needs at least
+	shareChecked time.Time          // when the host's share was looked at
 
 	progress dumpdir.Progress // at the session's end
 	result   *dumpdir.Result  // once the dump is sealed
@@ -161,7 +161,7 @@ func (ss *session) serve(ctx context.Context) error {
 	}
 	var declined *declinedError
 	if errors.As(err, &declined) {
-		return ss.decline(ctx, &declined.verdict)
+		return ss.decline(ctx, &declined.decision)
 	}
 	if err != nil {
 		return err
@@ -283,7 +283,7 @@ func asFinish(msg protocol.Message, err error, want string) (*protocol.Finish, e
 func (ss *session) welcome(collect protocol.Collect) error {
 	ss.collect = collect
 	return ss.write(&protocol.Welcome{
-		Tool: ss.cfg.Tool, Host: ss.ref.Host, Collect: collect, Reason: ss.verdict.reason,
+		Tool: ss.cfg.Tool, Host: ss.ref.Host, Collect: collect, Reason: ss.decision.Reason,
 		WindowBytes:  uint64(ss.srv.shares.window), //nolint:gosec // positive
 		Encodings:    intake.Encodings.Common(ss.hello.Encodings),
 		HeartbeatSec: max(1, uint64(ss.heartbeat()/time.Second)), //nolint:gosec // positive
@@ -308,7 +308,7 @@ func (ss *session) asked() string {
 	if ss.note != "" {
 		return ss.note
 	}
-	return ss.verdict.reason
+	return ss.decision.Reason
 }
 
 // seal makes the dump final. Reading it back may take long, and the sender hears from us meanwhile.
@@ -334,11 +334,11 @@ func (ss *session) seal(ctx context.Context, finish *protocol.Finish, reason str
 
 // decline ends a session from which no pages are wanted: at once, or, for a sender that
 // has not been welcomed and is not to be sent away, by asking for the log only.
-func (ss *session) decline(ctx context.Context, v *verdict) error {
+func (ss *session) decline(ctx context.Context, d *admission.Decision) error {
 	if ss.ticket != nil {
 		ss.ticket.Leave() // its slot is of no use to it
 	}
-	if v.action == ActionLog && ss.collect == "" {
+	if d.Action == admission.ActionLog && ss.collect == "" {
 		if err := ss.welcome(protocol.CollectLog); err != nil {
 			return err
 		}
@@ -350,13 +350,13 @@ func (ss *session) decline(ctx context.Context, v *verdict) error {
 		return ss.finish(ctx, finish)
 	}
 	finish := &protocol.Finish{Reason: protocol.ReasonLogOnly}
-	if err := ss.seal(ctx, finish, intake.Reason(finish)+": "+v.reason); err != nil {
+	if err := ss.seal(ctx, finish, intake.Reason(finish)+": "+d.Reason); err != nil {
 		return err
 	}
-	if v.action == ActionLog {
-		return ss.sendSealed(v.reason)
+	if d.Action == admission.ActionLog {
+		return ss.sendSealed(d.Reason)
 	}
-	err := protocol.Errorf(protocol.CodeDeclined, "%s", v.reason)
+	err := protocol.Errorf(protocol.CodeDeclined, "%s", d.Reason)
 	err.Hint = "the log is stored; the rules of the receiver want no more of this dump"
 	return err
 }

@@ -11,9 +11,9 @@ import (
 )
 
 // declinedError ends the waiting of a session from which no pages are wanted.
-type declinedError struct{ verdict verdict }
+type declinedError struct{ decision admission.Decision }
 
-func (e *declinedError) Error() string { return e.verdict.reason }
+func (e *declinedError) Error() string { return e.decision.Reason }
 
 // heartbeat is how often the sender has to be heard, and hears us: four times within
 // the time after which either gives up.
@@ -26,8 +26,8 @@ func (ss *session) reviewEvery() time.Duration {
 
 const (
 	maxReview = 3 * time.Second
-	// censusAge is how old the counts of panics may be that a waiting session is judged by.
-	censusAge = 15 * time.Second
+	// panicsAge is how old the counts of panics may be that a waiting session is judged by.
+	panicsAge = 15 * time.Second
 )
 
 // waitInLine waits until the session is let in and tells the sender its place. A
@@ -35,36 +35,37 @@ const (
 // error is a *declinedError when a rule wants no pages.
 func (ss *session) waitInLine(ctx context.Context) (*protocol.Finish, error) {
 	ss.view.enter(stateWaiting)
-	v := ss.judge(ctx, false, time.Now())
-	if v.declines() {
-		return nil, &declinedError{v}
+	d := ss.decide(ctx, false, time.Now())
+	if d.Declines() {
+		return nil, &declinedError{d}
 	}
-	ss.ticket = ss.srv.queue.Join(ss.ref.Host, v.hold())
+	ss.ticket = ss.srv.queue.Join(ss.ref.Host, d.Hold())
 	ss.view.queued(ss.ticket)
 	return ss.stand(ctx, func() error {
-		v := ss.judge(ctx, false, time.Now().Add(-censusAge))
-		if v.declines() {
-			return &declinedError{v}
+		d := ss.decide(ctx, false, time.Now().Add(-panicsAge))
+		if d.Declines() {
+			return &declinedError{d}
 		}
-		ss.ticket.SetHold(v.hold())
+		ss.ticket.SetHold(d.Hold())
 		return nil
 	})
 }
 
-// judge asks the rules about this dump, and logs an answer that is new.
-func (ss *session) judge(ctx context.Context, noRoom bool, notBefore time.Time) verdict {
+// decide asks the rules about this dump, and logs an answer that is new.
+func (ss *session) decide(ctx context.Context, noRoom bool, notBefore time.Time) admission.Decision {
 	m := ss.w.Manifest()
-	c := &crash{ref: ss.ref, line: m.PanicLine, began: m.StartTime, pages: ss.w.Progress().Present > 0, noRoom: noRoom}
-	v := ss.srv.judge(ctx, c, notBefore)
-	if v.action != ss.verdict.action || v.rule != ss.verdict.rule {
+	d := ss.srv.rules.Decide(ctx, &admission.Crash{
+		Ref: ss.ref, PanicLine: m.PanicLine, Began: m.StartTime, HasPages: ss.w.Progress().Present > 0, NoRoom: noRoom,
+	}, notBefore)
+	if d.Action != ss.decision.Action || d.Rule != ss.decision.Rule {
 		level := slog.LevelInfo
-		if v.rule == "" && ss.verdict.rule == "" {
+		if d.Rule == "" && ss.decision.Rule == "" {
 			level = slog.LevelDebug // nothing out of the ordinary
 		}
-		ss.log.Log(ctx, level, "admission", "action", string(v.action), "rule", v.rule, "reason", v.reason)
+		ss.log.Log(ctx, level, "admission", "action", string(d.Action), "rule", d.Rule, "reason", d.Reason)
 	}
-	ss.verdict = v
-	return v
+	ss.decision = d
+	return d
 }
 
 // stand waits until the ticket is in. again is called at first, and whenever something
@@ -129,18 +130,11 @@ func (ss *session) obstacle(why admission.Obstacle) string {
 	case admission.ObstacleHost:
 		return fmt.Sprintf("host %s sends %d dumps at a time, and no more", ss.ref.Host, ss.cfg.MaxHostSessions)
 	case admission.ObstacleRoom:
-		return ss.noRoom()
+		return ss.shortage().Error()
 	case admission.ObstacleReserved:
 		return "the room there is is kept for a dump that has waited longer"
 	}
 	return "other dumps come first"
-}
-
-// noRoom is the numbers of a plan that does not fit.
-func (ss *session) noRoom() string {
-	free, _ := ss.srv.queueSpace()
-	return fmt.Sprintf("no room: %s free beyond the reserve of %s, dumps under way need %s, this one at least %s",
-		size(free), size(ss.cfg.Reserve), size(ss.srv.queue.Reserved("", ss.ticket)), size(ss.need))
 }
 
 // makeRoom waits until there is room for the plan, without a slot: others may go on
@@ -150,67 +144,17 @@ func (ss *session) makeRoom(ctx context.Context, m *protocol.PlanEnd) (*protocol
 	if err := ss.fits(ctx, m); err != nil {
 		return nil, err
 	}
-	ss.askFor(ctx, m)
+	ss.requestRoom(ctx, m)
 	if place, _ := ss.ticket.Position(); place == 0 {
 		return nil, nil //nolint:nilnil // the sender goes on
 	}
 	// Its writer is in nobody's share meanwhile.
 	if err := ss.hold(writerBytes); err != nil {
-		return nil, noSpace("%s", ss.noRoom())
+		return nil, noSpace(ss.shortage())
 	}
 	defer ss.unhold(writerBytes)
 	ss.view.enter(stateNoRoom)
 	return ss.stand(ctx, func() error { return ss.again(ctx, m) })
-}
-
-// fits sees that the plan could fit at all. One that is larger than the store, or than
-// what its host may have, is narrowed to its essential tiers, which are better than nothing.
-func (ss *session) fits(ctx context.Context, m *protocol.PlanEnd) error {
-	space, err := ss.cfg.Store.Space(ctx)
-	if err != nil {
-		return err
-	}
-	most, whose := ss.cfg.MaxHostBytes, "host "+ss.ref.Host+" may store"
-	if capacity := space.Total - min(space.Total, ss.cfg.Reserve); space.Total > 0 && (most == 0 || capacity < most) {
-		most, whose = capacity, "the store holds, beside its reserve,"
-	}
-	if ss.size(m); most == 0 || ss.need <= most {
-		return nil
-	}
-	too := fmt.Sprintf("%s %s, and the plan needs at least %s", whose, size(most), size(ss.need))
-	if ss.collect != protocol.CollectEssential {
-		ss.narrow(m, too)
-	}
-	if ss.need <= most {
-		return nil
-	}
-	return noSpace("%s", too)
-}
-
-// narrow collects the essential tiers only.
-func (ss *session) narrow(m *protocol.PlanEnd, why string) {
-	ss.collect, ss.note = protocol.CollectEssential, why
-	ss.log.Info("admission", "action", string(ActionEssential), "rule", ss.verdict.rule, "reason", why)
-	ss.size(m)
-}
-
-// size computes what the plan needs, of what is collected of it.
-func (ss *session) size(m *protocol.PlanEnd) {
-	p := ss.w.Progress()
-	var solid uint64
-	ss.pages, solid = wanted(m, ss.collect)
-	ss.need = leastBytes(p, solid, uint64(ss.hello.PageSize))
-	if p.Planned == 0 { // else the front is there
-		ss.need += frontBytes(m, ss.hello)
-	}
-	ss.view.plan(ss.pages)
-}
-
-// askFor asks the queue for the room that the plan needs.
-func (ss *session) askFor(ctx context.Context, m *protocol.PlanEnd) {
-	_, solid := wanted(m, ss.collect)
-	w, pageSize := ss.w, uint64(ss.hello.PageSize)
-	ss.ticket.RequestRoom(ss.need, ss.quota(ctx, ss.need), func() uint64 { return likelyBytes(w.Progress(), solid, pageSize) })
 }
 
 // again looks anew at a plan that has no room.
@@ -219,15 +163,15 @@ func (ss *session) again(ctx context.Context, m *protocol.PlanEnd) error {
 	if place == 0 || why != admission.ObstacleRoom && why != admission.ObstacleReserved && why != admission.ObstacleHold {
 		return nil
 	}
-	v := ss.judge(ctx, true, time.Now().Add(-censusAge))
+	d := ss.decide(ctx, true, time.Now().Add(-panicsAge))
 	switch {
-	case v.declines():
-		return &declinedError{v}
-	case v.action == ActionEssential && ss.collect != protocol.CollectEssential:
-		ss.narrow(m, v.reason)
-		ss.askFor(ctx, m)
+	case d.Declines():
+		return &declinedError{d}
+	case d.Action == admission.ActionEssential && ss.collect != protocol.CollectEssential:
+		ss.narrow(m, d.Reason)
+		ss.requestRoom(ctx, m)
 		return nil
 	}
-	ss.ticket.SetHold(ss.quota(ctx, ss.need))
+	ss.ticket.SetHold(ss.overShare(ctx))
 	return nil
 }

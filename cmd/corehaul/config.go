@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/corehaul/corehaul/internal/plainfile"
-	"github.com/corehaul/corehaul/receiver"
+	"github.com/corehaul/corehaul/receiver/admission"
 )
 
 // maxConfigBytes bounds a configuration file; a real one has a few hundred bytes.
@@ -47,8 +47,8 @@ type serveFile struct {
 	LogFormat      *string       `toml:"log_format"`
 	LogLevel       *string       `toml:"log_level"`
 
-	Rules []ruleFile      `toml:"rule"`
-	rules []receiver.Rule // Rules, checked
+	Rules []ruleFile       `toml:"rule"`
+	rules []admission.Rule // Rules, checked
 }
 
 // loadServeFile reads the configuration file at path, which must know no other keys.

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
-	"github.com/corehaul/corehaul/receiver"
+	"github.com/corehaul/corehaul/receiver/admission"
 )
 
 // maxRules bounds the rules of a configuration: each is looked at for every dump.
@@ -15,24 +15,24 @@ const maxRules = 256
 
 // ruleFile is one [[rule]] of the configuration file.
 type ruleFile struct {
-	Host          string          `toml:"host"`
-	FreeBelow     *cli.BytesValue `toml:"free_below"`
-	NoRoom        bool            `toml:"no_room"`
-	SamePanic     int             `toml:"same_panic"`
-	SamePanicFrom receiver.Scope  `toml:"same_panic_from"`
-	Within        ageValue        `toml:"within"`
-	Then          receiver.Action `toml:"then"`
+	Host          string           `toml:"host"`
+	FreeBelow     *cli.BytesValue  `toml:"free_below"`
+	NoRoom        bool             `toml:"no_room"`
+	SamePanic     int              `toml:"same_panic"`
+	SamePanicFrom admission.Scope  `toml:"same_panic_from"`
+	Within        ageValue         `toml:"within"`
+	Then          admission.Action `toml:"then"`
 }
 
 // checkRules returns the rules of a file. An error names the line where its rule begins.
-func checkRules(path string, text []byte, list []ruleFile) ([]receiver.Rule, error) {
+func checkRules(path string, text []byte, list []ruleFile) ([]admission.Rule, error) {
 	if len(list) > maxRules {
 		return nil, fmt.Errorf("configuration %s: %d rules, more than %d", path, len(list), maxRules)
 	}
 	lines := ruleLines(text)
-	var rules []receiver.Rule
+	var rules []admission.Rule
 	for i, f := range list {
-		rule := receiver.Rule{
+		rule := admission.Rule{
 			Name: fmt.Sprintf("rule %d", i+1), Host: f.Host, NoRoom: f.NoRoom, Then: f.Then,
 			SamePanic: f.SamePanic, SamePanicFrom: f.SamePanicFrom, Within: time.Duration(f.Within),
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/internal/printable"
 	"github.com/corehaul/corehaul/receiver"
+	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/receiver/kdumpclients"
 	"github.com/corehaul/corehaul/receiver/sshd"
 	"github.com/corehaul/corehaul/storage/local"
@@ -49,7 +50,7 @@ type serveFlags struct {
 	keep           keepFlags
 	logFormat      string
 	logLevel       slog.Level
-	rules          []receiver.Rule // from the configuration file
+	rules          []admission.Rule // from the configuration file
 }
 
 func newServe(a *app) *cobra.Command {

@@ -1,0 +1,165 @@
+package admission
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/corehaul/corehaul/storage"
+)
+
+// Action is what a Rule does with a dump.
+type Action string
+
+// What a Rule may do.
+const (
+	ActionAll       Action = "all"       // take all of it
+	ActionEssential Action = "essential" // take the essential tiers
+	ActionLog       Action = "log"       // take the log only, which is stored by then
+	ActionWait      Action = "wait"      // let it wait for as long as the rule matches
+	ActionRefuse    Action = "refuse"    // send it away; the log is stored
+)
+
+var actions = []Action{ActionAll, ActionEssential, ActionLog, ActionWait, ActionRefuse}
+
+// Scope is whose dumps a Rule counts.
+type Scope string
+
+// Whose dumps a Rule may count.
+const (
+	ScopeHost  Scope = "host"  // those of the same host
+	ScopeFleet Scope = "fleet" // those of all hosts
+)
+
+// Rule says what to do with dumps of a kind. The first rule of a list that matches
+// counts. A dump that has pages already is never sent away, nor made to wait, by a rule:
+// for it only those that take all or the essential tiers count.
+type Rule struct {
+	// Name is what logs and senders are shown, such as "rule 2".
+	Name string
+	// Host is a pattern (path.Match) for the sender's proven name; empty matches all.
+	Host string
+	// FreeBelow matches while less than so many bytes are free beyond the reserve; 0 asks
+	// nothing. It never matches on a store without a bound.
+	FreeBelow uint64
+	// NoRoom matches a dump whose plan was found not to fit at the moment.
+	NoRoom bool
+	// SamePanic matches when at least so many dumps with the same panic title came before
+	// this one, within the last Within (0: ever), from SamePanicFrom (empty: ScopeHost). 0 asks nothing.
+	SamePanic     int
+	SamePanicFrom Scope
+	Within        time.Duration
+	// Then is what is done. Required.
+	Then Action
+}
+
+// Check tells what is wrong with r.
+func (r *Rule) Check() error {
+	_, glob := path.Match(r.Host, "")
+	switch {
+	case !slices.Contains(actions, r.Then):
+		return fmt.Errorf("then is %q, and not one of %q", r.Then, actions)
+	case r.SamePanicFrom != "" && r.SamePanicFrom != ScopeHost && r.SamePanicFrom != ScopeFleet:
+		return fmt.Errorf("same_panic_from is %q, and neither %q nor %q", r.SamePanicFrom, ScopeHost, ScopeFleet)
+	case glob != nil:
+		return fmt.Errorf("host %q is no pattern: %w", r.Host, glob)
+	case r.SamePanic < 0 || r.Within < 0:
+		return errors.New("same_panic and within cannot be negative")
+	case r.SamePanic == 0 && (r.SamePanicFrom != "" || r.Within != 0):
+		return errors.New("same_panic_from and within say nothing without same_panic")
+	}
+	return nil
+}
+
+// Crash is a dump that Rules are asked about.
+type Crash struct {
+	Ref       storage.Ref
+	PanicLine string
+	Began     time.Time // when the dump first came
+	HasPages  bool      // some are stored
+	NoRoom    bool      // its plan does not fit now
+}
+
+// Decision is what Rules say of a dump.
+type Decision struct {
+	Action Action
+	Rule   string // the name of the rule; empty when none matched
+	Reason string // in words, for the sender and the log
+}
+
+// Hold is why the dump has to wait; empty when it need not.
+func (d *Decision) Hold() string {
+	if d.Action == ActionWait {
+		return d.Reason
+	}
+	return ""
+}
+
+// Declines tells whether no pages are wanted.
+func (d *Decision) Declines() bool { return d.Action == ActionLog || d.Action == ActionRefuse }
+
+// Rules decide what is taken of each dump.
+type Rules struct {
+	list   []Rule
+	room   *Room
+	panics panicHistory
+	log    *slog.Logger
+}
+
+// NewRules returns the rules of list, which are checked, about dumps that are going to be in room's store.
+func NewRules(list []Rule, room *Room, log *slog.Logger) *Rules {
+	return &Rules{list: list, room: room, panics: panicHistory{store: room.store}, log: log}
+}
+
+// Decide finds the rule for c. What it cannot find out does not match: a failing disk or
+// index must not keep dumps away. Counts of panics may be as old as notBefore.
+func (rs *Rules) Decide(ctx context.Context, c *Crash, notBefore time.Time) Decision {
+	for i := range rs.list {
+		r := &rs.list[i]
+		if c.HasPages && r.Then != ActionAll && r.Then != ActionEssential {
+			continue
+		}
+		why, ok, err := rs.match(ctx, r, c, notBefore)
+		if err != nil {
+			rs.log.Warn("cannot tell whether a rule matches; it is passed over", "host", c.Ref.Host, "dump", c.Ref.ID, "rule", r.Name, "error", err)
+		}
+		if ok && err == nil {
+			return Decision{Action: r.Then, Rule: r.Name, Reason: fmt.Sprintf("%s (%s)", why, r.Name)}
+		}
+	}
+	return Decision{Action: ActionAll}
+}
+
+// match tells whether all that r asks for holds, and how in words. The cheap questions come first.
+func (rs *Rules) match(ctx context.Context, r *Rule, c *Crash, notBefore time.Time) (why string, ok bool, err error) {
+	if ok, err := path.Match(r.Host, c.Ref.Host); r.Host != "" && (!ok || err != nil) || r.NoRoom && !c.NoRoom {
+		return "", false, err
+	}
+	var facts []string
+	if r.NoRoom {
+		facts = append(facts, "no room for the plan")
+	}
+	if r.FreeBelow > 0 {
+		free, bounded, err := rs.room.Free(ctx)
+		if err != nil || !bounded || free >= r.FreeBelow {
+			return "", false, err
+		}
+		facts = append(facts, fmt.Sprintf("%s free, below %s", size(free), size(r.FreeBelow)))
+	}
+	if r.SamePanic > 0 {
+		n, err := rs.panics.count(ctx, r, c, notBefore)
+		if err != nil || n < r.SamePanic {
+			return "", false, err
+		}
+		facts = append(facts, fmt.Sprintf("the same panic came %d times before: %s", n, c.PanicLine))
+	}
+	if len(facts) == 0 {
+		facts = append(facts, "host "+c.Ref.Host)
+	}
+	return strings.Join(facts, ", "), true, nil
+}

@@ -1,0 +1,74 @@
+package admission
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/corehaul/corehaul/storage"
+)
+
+func TestRuleIsChecked(t *testing.T) {
+	for name, r := range map[string]Rule{
+		"no action":             {Host: "a"},
+		"unknown action":        {Then: "dance"},
+		"bad pattern":           {Host: "[", Then: ActionLog},
+		"negative count":        {SamePanic: -1, Then: ActionLog},
+		"scope without a count": {SamePanicFrom: ScopeHost, Then: ActionLog},
+		"unknown scope":         {SamePanic: 1, SamePanicFrom: "rack", Then: ActionLog},
+		"time without a count":  {Within: 1, Then: ActionLog},
+	} {
+		if r.Check() == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	if err := (&Rule{Host: "web-*", SamePanic: 3, SamePanicFrom: ScopeFleet, Within: 1, Then: ActionRefuse}).Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFirstRuleThatMatchesCounts asks about one dump.
+func TestFirstRuleThatMatchesCounts(t *testing.T) {
+	log, wait, all := ActionLog, ActionWait, ActionAll
+	for _, tc := range []struct {
+		name  string
+		rules []Rule
+		c     Crash
+		want  Action
+		says  string
+	}{
+		{"none", nil, Crash{}, all, ""},
+		{"host", []Rule{{Host: "db-*", Then: ActionRefuse}, {Host: "web-*", Then: log}, {Then: wait}}, Crash{}, log, "host web-1 (rule 1)"},
+		{"enough is free", []Rule{{FreeBelow: 1 << 20, Then: log}}, Crash{}, all, ""},
+		{"too little is free", []Rule{{FreeBelow: 3 << 20, Then: log}}, Crash{}, log, "2.0 MiB free, below 3.0 MiB (rule 0)"},
+		{"both have to hold", []Rule{{FreeBelow: 3 << 20, Host: "db", Then: log}}, Crash{}, all, ""},
+		{"room is there", []Rule{{NoRoom: true, Then: log}}, Crash{}, all, ""},
+		{"no room", []Rule{{NoRoom: true, Then: log}}, Crash{NoRoom: true}, log, "no room"},
+		{"a dump with pages is kept", []Rule{{Then: ActionRefuse}, {Then: wait}, {Then: log}, {Then: ActionEssential}}, Crash{HasPages: true}, ActionEssential, "(rule 3)"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			for i := range tc.rules {
+				tc.rules[i].Name = "rule " + string(rune('0'+i))
+			}
+			room := NewRoom(disk{free: 2 << 20}, 0, 0, slog.New(slog.DiscardHandler))
+			rules := NewRules(tc.rules, room, slog.New(slog.DiscardHandler))
+			tc.c.Ref = storage.Ref{Host: "web-1", ID: "a"}
+			d := rules.Decide(t.Context(), &tc.c, time.Now())
+			if d.Action != tc.want || !strings.Contains(d.Reason, tc.says) {
+				t.Errorf("got %s, %q, want %s, %q", d.Action, d.Reason, tc.want, tc.says)
+			}
+		})
+	}
+}
+
+// disk is a store that has only free space.
+type disk struct {
+	storage.Store
+	free uint64
+}
+
+func (d disk) Space(context.Context) (storage.Space, error) {
+	return storage.Space{Total: 1 << 40, Free: d.free}, nil
+}
