@@ -170,12 +170,6 @@ func (s *Server) sealLeft(parent context.Context, ref storage.Ref) {
 	}
 }
 
-func (s *Server) claimed(ref storage.Ref) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.claims[ref] != nil
-}
-
 func (s *Server) sealNow(ctx context.Context, ref storage.Ref) error {
 	end, err := s.settle(ctx, ref, reasonGone)
 	if err != nil || end.was {

@@ -25,16 +25,16 @@ type Peer struct {
 
 // Server runs the sessions of all senders.
 type Server struct {
-	cfg       Config
-	shares    shares
-	queue     *admission.Queue
-	hello     *budget
-	conns     chan struct{}        // one element for each open connection
-	perHost   *admission.HostLimit // sessions
-	strangers *admission.HostLimit // connections whose peers are not known yet, by where they come from
-	room      *admission.Room
-	rules     *admission.Rules
-	start     time.Time
+	cfg        Config
+	shares     shares
+	queue      *admission.Queue
+	hello      *budget
+	conns      chan struct{}        // one element for each open connection
+	perHost    *admission.HostLimit // sessions
+	handshakes *admission.HostLimit // connections whose peers are not known yet, by where they come from
+	room       *admission.Room
+	rules      *admission.Rules
+	start      time.Time
 
 	mu       sync.Mutex
 	claims   map[storage.Ref]*claim
@@ -54,12 +54,12 @@ func New(cfg Config) (*Server, error) {
 	split := cfg.split()
 	s := &Server{
 		cfg: cfg, shares: split, start: time.Now(),
-		hello:     &budget{free: split.hello},
-		conns:     make(chan struct{}, cfg.MaxConnections),
-		perHost:   admission.NewHostLimit(max(1, cfg.MaxConnections/2)),
-		strangers: newStrangers(cfg.MaxConnections),
-		room:      admission.NewRoom(cfg.Store, cfg.Reserve, cfg.MaxHostBytes, cfg.Log),
-		claims:    map[storage.Ref]*claim{}, live: map[*session]struct{}{}, totals: Totals{Refused: map[string]uint64{}},
+		hello:      &budget{free: split.hello},
+		conns:      make(chan struct{}, cfg.MaxConnections),
+		perHost:    admission.NewHostLimit(max(1, cfg.MaxConnections/2)),
+		handshakes: newHandshakeLimit(cfg.MaxConnections),
+		room:       admission.NewRoom(cfg.Store, cfg.Reserve, cfg.MaxHostBytes, cfg.Log),
+		claims:     map[storage.Ref]*claim{}, live: map[*session]struct{}{}, totals: Totals{Refused: map[string]uint64{}},
 		expiry: newExpiry(),
 	}
 	s.rules = admission.NewRules(cfg.Rules, s.room, cfg.Log)
@@ -107,91 +107,6 @@ func (s *Server) turnAway(conn net.Conn, peer Peer, refusal *protocol.Error) err
 	s.logger(peer).Warn("refused a session", "code", string(refusal.Code), "error", refusal)
 	s.Refused(refusal.Code)
 	return errors.Join(refusal, protocol.NewConn(conn, protocol.Receiver).Shutdown(refusal, lingerTime))
-}
-
-// claim is the right to write one dump. There is at most one holder who may write;
-// whoever claims next makes the one before let go.
-type claim struct {
-	cancel context.CancelCauseFunc
-	done   chan struct{} // closed when the holder writes nothing any more
-}
-
-// errForeign: the dump id belongs to another host.
-var errForeign = errors.New("another host has a dump with this id")
-
-// claim makes the caller the holder of ref. The holder before is told to let go; the
-// caller waits for its done. It fails when another host holds a dump with this id.
-func (s *Server) claim(ref storage.Ref, cancel context.CancelCauseFunc) (mine, before *claim, err error) {
-	mine = &claim{cancel: cancel, done: make(chan struct{})}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for other := range s.claims {
-		if other.ID == ref.ID && other.Host != ref.Host {
-			return nil, nil, errForeign
-		}
-	}
-	before = s.claims[ref]
-	s.claims[ref] = mine
-	if before != nil {
-		before.cancel(errSuperseded)
-	}
-	return mine, before, nil
-}
-
-// release ends a claim. Reports whether nobody else has taken the dump over.
-func (s *Server) release(ref storage.Ref, c *claim) bool {
-	close(c.done)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.claims[ref] != c {
-		return false
-	}
-	delete(s.claims, ref)
-	return true
-}
-
-// wait waits until the holder before has let go, or ctx is done.
-func (c *claim) wait(ctx context.Context) error {
-	if c == nil {
-		return nil
-	}
-	select {
-	case <-c.done:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// budget hands out bytes to sessions that are not let in. Nobody waits for it: those
-// who hold some could then wait for each other.
-type budget struct {
-	mu   sync.Mutex
-	free int64
-}
-
-func (b *budget) take(n int64) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.free < n {
-		return &protocol.Error{
-			Code: protocol.CodeBusy, Text: "too many senders are saying hello", RetryAfter: intake.BusyRetryAfter,
-		}
-	}
-	b.free -= n
-	return nil
-}
-
-func (b *budget) left() int64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.free
-}
-
-func (b *budget) give(n int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.free += n
 }
 
 // logger returns the log for one peer.

@@ -11,11 +11,11 @@ import (
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
-// TestStrangers has one address hold as many connections as it can without saying a word: another one is served.
-func TestStrangers(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.MaxConnections = leastStrangers + 8 })
+// TestHandshakesOfOneAddressAreBounded has one address hold as many connections as it can without saying a word: another one is served.
+func TestHandshakesOfOneAddressAreBounded(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.MaxConnections = minHandshakes + 8 })
 	var quiet net.Dialer
-	for range leastStrangers + 4 {
+	for range minHandshakes + 4 {
 		conn, err := quiet.DialContext(t.Context(), "tcp", r.addr)
 		if err != nil {
 			t.Fatal(err)
@@ -23,7 +23,7 @@ func TestStrangers(t *testing.T) {
 		defer func() { _ = conn.Close() }() // nothing was said
 	}
 	r.eventually("those beyond the limit are refused", func() bool { return r.busy() == 4 })
-	r.eventually("the others are waited for", func() bool { return len(r.server.conns) == leastStrangers })
+	r.eventually("the others are waited for", func() bool { return len(r.server.conns) == minHandshakes })
 	conf := corehaultls.ClientConfig(r.identity("web1"))
 	near := cryptotls.Dialer{Config: conf}
 	if conn, err := near.DialContext(t.Context(), "tcp", r.addr); err == nil {

@@ -1,0 +1,69 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+
+	"github.com/corehaul/corehaul/storage"
+)
+
+// claim is the right to write one dump. There is at most one holder who may write;
+// whoever claims next makes the one before let go.
+type claim struct {
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when the holder writes nothing any more
+}
+
+// errForeign: the dump id belongs to another host.
+var errForeign = errors.New("another host has a dump with this id")
+
+// claim makes the caller the holder of ref. The holder before is told to let go; the
+// caller waits for its done. It fails when another host holds a dump with this id.
+func (s *Server) claim(ref storage.Ref, cancel context.CancelCauseFunc) (mine, before *claim, err error) {
+	mine = &claim{cancel: cancel, done: make(chan struct{})}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for other := range s.claims {
+		if other.ID == ref.ID && other.Host != ref.Host {
+			return nil, nil, errForeign
+		}
+	}
+	before = s.claims[ref]
+	s.claims[ref] = mine
+	if before != nil {
+		before.cancel(errSuperseded)
+	}
+	return mine, before, nil
+}
+
+// release ends a claim. Reports whether nobody else has taken the dump over.
+func (s *Server) release(ref storage.Ref, c *claim) bool {
+	close(c.done)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.claims[ref] != c {
+		return false
+	}
+	delete(s.claims, ref)
+	return true
+}
+
+// wait waits until the holder before has let go, or ctx is done.
+func (c *claim) wait(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
+	select {
+	case <-c.done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// claimed reports whether somebody may write ref.
+func (s *Server) claimed(ref storage.Ref) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.claims[ref] != nil
+}

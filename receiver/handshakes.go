@@ -1,0 +1,64 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+
+	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/receiver/admission"
+)
+
+// minHandshakes is how many handshakes may run with one address, however few connections there may be in all.
+const minHandshakes = 16
+
+// newHandshakeLimit bounds the handshakes with one address to a quarter of all connections, so that nobody without a key
+// shuts out the others for as long as handshakes may take. A whole site may be behind one address.
+func newHandshakeLimit(connections int) *admission.HostLimit {
+	return admission.NewHostLimit(max(minHandshakes, connections/4))
+}
+
+// Handshake runs handshake, which finds out who the peer at addr is, unless too many from there are at that already, and reports
+// whether it is known now. What went wrong is logged and counted.
+func (s *Server) Handshake(addr, transport string, handshake func() error) bool {
+	err := s.limitHandshakes(neighbourhood(addr), handshake)
+	if err == nil {
+		return true
+	}
+	code := protocol.CodeIdentity
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		code = protocol.CodeTimeout
+	case errors.Is(err, protocol.CodeBusy):
+		code = protocol.CodeBusy
+	}
+	s.cfg.Log.Warn("refused a connection", "peer", addr, "transport", transport, "code", string(code), "error", err)
+	s.Refused(code)
+	return false
+}
+
+// limitHandshakes runs handshake unless too many run with from already.
+func (s *Server) limitHandshakes(from string, handshake func() error) error {
+	if !s.handshakes.Acquire(from) {
+		return protocol.Errorf(protocol.CodeBusy, "%d connections from %s have not said who they are", s.handshakes.Limit(), from)
+	}
+	defer s.handshakes.Release(from)
+	return handshake()
+}
+
+// neighbourhood returns what one peer may have of the addresses: one of IPv4, the network of 64 bits of IPv6.
+func neighbourhood(addr string) string {
+	ap, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return addr
+	}
+	ip := ap.Addr().Unmap()
+	if ip.Is4() {
+		return ip.String()
+	}
+	network, err := ip.WithZone("").Prefix(64)
+	if err != nil {
+		return addr
+	}
+	return network.String()
+}
