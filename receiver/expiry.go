@@ -65,16 +65,16 @@ func (e *expiry) next(now time.Time) (due []storage.Ref, wait time.Duration, ok 
 	return due, wait, ok
 }
 
-// adopt finds the dumps that an earlier process left arriving, or undecided. Their senders
+// scheduleUnsealed finds the dumps that an earlier process left arriving, or undecided. Their senders
 // may come back from now on for as long as any other.
-func (s *Server) adopt(ctx context.Context) error {
-	left, err := s.left(ctx)
+func (s *Server) scheduleUnsealed(ctx context.Context) error {
+	list, err := s.unsealed(ctx)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for ref, ours := range left {
+	for ref, ours := range list {
 		if !ours || s.claims[ref] != nil {
 			continue // another part of the process has it, or its sender was quicker
 		}
@@ -85,24 +85,24 @@ func (s *Server) adopt(ctx context.Context) error {
 	return nil
 }
 
-// left returns the dumps that are arriving or have a challenger, and whether they are this Server's to seal.
-func (s *Server) left(ctx context.Context) (map[storage.Ref]bool, error) {
-	left := map[storage.Ref]bool{}
+// unsealed returns the dumps that are arriving or have a challenger, and whether they are this Server's to seal.
+func (s *Server) unsealed(ctx context.Context) (map[storage.Ref]bool, error) {
+	list := map[storage.Ref]bool{}
 	arriving, err := s.cfg.Store.List(ctx, storage.Filter{State: dumpdir.StateArriving})
 	if err != nil {
 		return nil, fmt.Errorf("receiver: list arriving dumps: %w", err)
 	}
 	for _, e := range arriving {
-		left[e.Ref] = s.cfg.Foreign == nil || !s.cfg.Foreign(e.Ref)
+		list[e.Ref] = s.cfg.Foreign == nil || !s.cfg.Foreign(e.Ref)
 	}
 	contested, err := s.cfg.Store.Challengers().List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("receiver: list challengers: %w", err)
 	}
 	for _, ref := range contested {
-		left[ref] = true
+		list[ref] = true
 	}
-	return left, nil
+	return list, nil
 }
 
 // expire seals dumps that are due until ctx is done.
@@ -113,7 +113,7 @@ func (s *Server) expire(ctx context.Context) {
 			if ctx.Err() != nil {
 				return // each seal takes fsyncs, and thousands may be due; the next start finds those that are left
 			}
-			s.sealLeft(ctx, ref)
+			s.sealExpired(ctx, ref)
 		}
 		if len(due) > 0 {
 			continue
@@ -141,9 +141,9 @@ func sleep(ctx context.Context, d time.Duration, timed bool, wake <-chan struct{
 	return true
 }
 
-// sealLeft seals a dump whose sender did not come back. A sender that comes back
+// sealExpired seals a dump whose sender did not come back. A sender that comes back
 // meanwhile interrupts it, or takes the sealed dump up again.
-func (s *Server) sealLeft(parent context.Context, ref storage.Ref) {
+func (s *Server) sealExpired(parent context.Context, ref storage.Ref) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
 	if s.claimed(ref) {

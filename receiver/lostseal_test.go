@@ -75,7 +75,7 @@ func TestExpiryLeavesASealedDumpThatLostItsSeal(t *testing.T) {
 	if state != dumpdir.StateDamaged {
 		t.Errorf("state %s", state)
 	}
-	r.server.sealLeft(t.Context(), ref)
+	r.server.sealExpired(t.Context(), ref)
 	p := r.begun(newDump(t, 93), 0, false)
 	p.cutOff(r, 0)
 	r.stop()
@@ -84,7 +84,7 @@ func TestExpiryLeavesASealedDumpThatLostItsSeal(t *testing.T) {
 		sealed, err := r.store.List(t.Context(), storage.Filter{State: dumpdir.StatePartial})
 		return err == nil && len(sealed) == 1
 	})
-	left, err := r.server.left(t.Context())
+	left, err := r.server.unsealed(t.Context())
 	if err != nil || len(left) != 0 {
 		t.Errorf("dumps that wait for their senders: %v, %v", left, err)
 	}

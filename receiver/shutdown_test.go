@@ -47,7 +47,7 @@ func TestShutdownBetweenDueSeals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := server.adopt(ctx); err != nil || len(server.expiry.due) != 5 {
+	if err := server.scheduleUnsealed(ctx); err != nil || len(server.expiry.due) != 5 {
 		t.Fatal(len(server.expiry.due), err)
 	}
 	server.expire(ctx)
