@@ -33,8 +33,8 @@ type imageState struct {
 	InPlace bool `json:"in_place,omitempty"`
 	// Marked tells that the end marker of a flattened stream came.
 	Marked bool `json:"marked,omitempty"`
-	// Settled tells that nothing is to be done with it any more.
-	Settled bool `json:"settled,omitempty"`
+	// Done tells that nothing is to be done with it any more.
+	Done bool `json:"settled,omitempty"`
 }
 
 // imageMap is N.map: which bytes of a dump have come.

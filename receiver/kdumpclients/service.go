@@ -87,7 +87,7 @@ func Open(cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("files of stock kdump clients: %w", err)
 	}
 	s := &Service{cfg: cfg, lock: lock, jobs: newJobs(), decoders: newDecoders(), hosts: map[string]*host{}}
-	if err := s.adopt(); err != nil {
+	if err := s.loadHosts(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return s, nil
@@ -96,8 +96,8 @@ func Open(cfg Config) (*Service, error) {
 // Close lets another process have the directory. No method may be called after it, and Run must have returned.
 func (s *Service) Close() error { return s.lock.Close() }
 
-// adopt opens the trees that an earlier process left.
-func (s *Service) adopt() error {
+// loadHosts opens the trees that an earlier process left.
+func (s *Service) loadHosts() error {
 	entries, err := os.ReadDir(s.cfg.Dir)
 	if err != nil {
 		return err
@@ -137,4 +137,22 @@ func (s *Service) host(name string) (*host, error) {
 	}
 	s.hosts[name] = h
 	return h, nil
+}
+
+// Owns reports whether a dump that is arriving is one that the Service is going to seal.
+func (s *Service) Owns(ref storage.Ref) bool {
+	s.mu.Lock()
+	h := s.hosts[ref.Host]
+	s.mu.Unlock()
+	if h == nil {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, d := range h.state.Dirs {
+		if d.Dump != nil && d.Dump.ID == ref.ID && !d.Dump.Sealed {
+			return true
+		}
+	}
+	return false
 }

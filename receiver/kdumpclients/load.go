@@ -18,7 +18,7 @@ func (h *host) load() error {
 	}
 	state, err := loadState(h.dir)
 	if h.state = state; err == nil {
-		err = h.adopt()
+		err = h.endUploads()
 	}
 	if errors.Is(err, errState) {
 		aside := filepath.Join(filepath.Dir(h.dir), fmt.Sprintf(".damaged-%s-%d", h.name, time.Now().Unix()))
@@ -36,32 +36,8 @@ func (h *host) load() error {
 	return h.sweep()
 }
 
-// sweep removes what tree.json does not know.
-func (h *host) sweep() error {
-	entries, err := os.ReadDir(h.dir)
-	if err != nil {
-		return err
-	}
-	known := map[uint64]bool{}
-	for _, d := range h.state.Dirs {
-		for _, f := range d.Files {
-			known[f.Num] = true
-		}
-		if d.Dump != nil && d.Dump.Image != nil {
-			known[d.Dump.Image.Num] = true
-		}
-	}
-	for _, e := range entries {
-		var num uint64
-		if _, err := fmt.Sscanf(e.Name(), "%d.", &num); err == nil && !known[num] {
-			h.remove(num)
-		}
-	}
-	return nil
-}
-
-// adopt takes over what an earlier process left: uploads that were under way have broken off.
-func (h *host) adopt() error {
+// endUploads checks what an earlier process left, and notes that uploads which were under way have broken off.
+func (h *host) endUploads() error {
 	for p, d := range h.state.Dirs {
 		if d == nil || !path.IsAbs(p) || path.Clean(p) != p {
 			return fmt.Errorf("%w: directory %q", errState, p)
@@ -94,44 +70,4 @@ func (h *host) adopt() error {
 		}
 	}
 	return nil
-}
-
-// expire removes directories and files that have had their time.
-func (h *host) expire() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	defer h.recount()
-	changed := false
-	for p, d := range h.state.Dirs {
-		age := time.Since(d.Used)
-		switch f := d.Files; {
-		case d.Dump != nil: // it is sealed first
-		case len(f) == 0 && d.Temp && age >= tempFor && !h.state.hasDirs(p):
-			delete(h.state.Dirs, p)
-			changed = true
-		case age >= statusFor && len(f) > 0 && onlyStatus(f):
-			for name, s := range f {
-				h.drop(s)
-				delete(f, name)
-			}
-			if p != "/" && !h.state.hasDirs(p) {
-				delete(h.state.Dirs, p)
-			}
-			changed = true
-		}
-	}
-	if changed {
-		if err := h.state.save(h.dir); err != nil {
-			h.svc.cfg.Log.Warn("cannot note that old files of a host are gone", "host", h.name, "error", err)
-		}
-	}
-}
-
-func onlyStatus(files map[string]*fileState) bool {
-	for name, f := range files {
-		if !isStatus(name) || f.Status == fileArriving {
-			return false
-		}
-	}
-	return true
 }

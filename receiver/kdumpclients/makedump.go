@@ -2,6 +2,8 @@ package kdumpclients
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -41,9 +43,9 @@ func (j *job) work(ctx context.Context) error {
 		}
 	}
 	j.h.mu.Lock()
-	settled := j.settled()
+	ended := j.clientEnded()
 	j.h.mu.Unlock()
-	if settled {
+	if ended {
 		return j.finish()
 	}
 	return nil
@@ -200,7 +202,7 @@ func (j *job) sealed(f *fileState) error {
 	return j.h.change(func(*hostState) error {
 		j.dir.Dump.Sealed, j.dir.Dump.Image = true, nil
 		if f != nil {
-			f.Image.Settled = true
+			f.Image.Done = true
 		}
 		return nil
 	})
@@ -268,7 +270,7 @@ func (j *job) describe(ctx context.Context, s *source, f *fileState, w *dumpdir.
 // sealRest seals a dump for which nothing more comes.
 func (j *job) sealRest(ctx context.Context) error {
 	j.h.mu.Lock()
-	rest := j.settled() && !j.dir.Dump.Sealed && j.dir.Dump.Image == nil
+	rest := j.clientEnded() && !j.dir.Dump.Sealed && j.dir.Dump.Image == nil
 	_, next := j.nextImage()
 	j.h.mu.Unlock()
 	if next != nil {
@@ -337,4 +339,33 @@ func (j *job) keepFile(ctx context.Context, name string, f *fileState) error {
 		return nil
 	}
 	return err
+}
+
+// dumpID names the dump that comes of a directory. The path has the client's address and time in it, and Born tells two
+// crashes apart at which the machine's clock stood the same.
+func (j *job) dumpID() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "stock\x00%s\x00%s\x00%d\x00%d", j.h.name, j.path, j.dir.Born.UnixNano(), j.dir.Dumps))
+	return hex.EncodeToString(sum[:16])
+}
+
+// finish takes what is done out of the tree. Status files stay.
+func (j *job) finish() error {
+	return j.h.change(func(s *hostState) error {
+		_, image := j.nextImage()
+		if s.Dirs[j.path] != j.dir || !j.clientEnded() || image != nil || j.nextKept() != "" {
+			return errAgain
+		}
+		for name, f := range j.dir.Files {
+			if !isStatus(name) {
+				delete(j.dir.Files, name)
+				j.h.drop(f)
+			}
+		}
+		j.dir.Dump = nil
+		j.dir.Dumps++
+		if len(j.dir.Files) == 0 && j.path != "/" && !s.hasDirs(j.path) {
+			delete(s.Dirs, j.path)
+		}
+		return nil
+	})
 }

@@ -1,0 +1,113 @@
+package kdumpclients
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// clientEnded reports whether nothing more comes for now: the client has ended or is gone. h.mu is held.
+func (j *job) clientEnded() bool {
+	for _, f := range j.dir.Files {
+		if f.Status == fileArriving {
+			return false
+		}
+	}
+	return time.Since(j.dir.Used) >= j.svc.cfg.Grace
+}
+
+// hasWork reports whether anything is to be done now. h.mu is held.
+func (j *job) hasWork() bool {
+	d := j.dir
+	if d.Dump != nil && d.Dump.Image != nil && !d.Dump.Sealed {
+		return true
+	}
+	if name, _ := j.nextLog(); name != "" {
+		return true
+	}
+	if name, _ := j.nextImage(); name != "" {
+		return true
+	}
+	if d.Dump != nil && d.Dump.Sealed && j.nextKept() != "" {
+		return true
+	}
+	return j.clientEnded() && (d.Dump != nil || j.clientFiles())
+}
+
+// clientFiles reports whether there are files other than of the test mode. h.mu is held.
+func (j *job) clientFiles() bool {
+	for name := range j.dir.Files {
+		if !isStatus(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// usable reports whether what has come of f is all that is going to come. h.mu is held.
+func (j *job) usable(f *fileState) bool {
+	return f.Status == fileWhole || f.Status == fileBroken && j.clientEnded()
+}
+
+// each calls fn for the files in the order in which they were begun, until it returns false. h.mu is held.
+func (d *dirState) each(fn func(name string, f *fileState) bool) {
+	names := slices.SortedFunc(maps.Keys(d.Files), func(a, b string) int { return int(d.Files[a].Num) - int(d.Files[b].Num) }) //nolint:gosec // numbers are small
+	for _, name := range names {
+		if !fn(name, d.Files[name]) {
+			return
+		}
+	}
+}
+
+// nextLog returns a log that is to be stored: of a dump that has none. h.mu is held.
+func (j *job) nextLog() (name string, f *fileState) {
+	if d := j.dir.Dump; d != nil && d.Sealed {
+		return "", nil
+	}
+	j.dir.each(func(n string, g *fileState) bool {
+		if isLog(n) && g.Image == nil && j.usable(g) && g.Size > 0 && (g.Status == fileWhole || f == nil || f.Status == fileBroken) {
+			name, f = n, g // a later one was read by a client that tried again
+		}
+		return true
+	})
+	if d := j.dir.Dump; d != nil && f != nil && (d.Log == f.Num || f.Kept) {
+		return "", nil
+	}
+	return name, f
+}
+
+// nextImage returns a dump that is to be imported: one that is whole, or when the client is gone the last of those that
+// are not, if none was whole. h.mu is held.
+func (j *job) nextImage() (name string, f *fileState) {
+	broken, done := "", false
+	j.dir.each(func(n string, g *fileState) bool {
+		switch {
+		case g.Image == nil:
+		case g.Image.Done:
+			done = done || g.Status == fileWhole
+		case g.Status == fileWhole:
+			name, f = n, g
+			return false
+		case j.usable(g):
+			broken = n
+		}
+		return true
+	})
+	if f == nil && broken != "" && !done {
+		return broken, j.dir.Files[broken]
+	}
+	return name, f
+}
+
+// nextKept returns a file that is to be kept beside the dump. h.mu is held.
+func (j *job) nextKept() (name string) {
+	j.dir.each(func(n string, f *fileState) bool {
+		if f.Image == nil && !f.Kept && !isStatus(n) && j.usable(f) && !j.isStoredLog(f) {
+			name = n
+		}
+		return name == ""
+	})
+	return name
+}
+
+func (j *job) isStoredLog(f *fileState) bool { return j.dir.Dump != nil && j.dir.Dump.Log == f.Num }

@@ -1,0 +1,119 @@
+package kdumpclients
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+)
+
+// revoke takes the file away. It does not wait for a write that is under way.
+func (u *upload) revoke() { go u.Abort(errRevoked) }
+
+// Close implements Upload.
+func (u *upload) Close() error { return u.end(nil) }
+
+// Abort implements Upload.
+func (u *upload) Abort(err error) {
+	if err == nil {
+		err = errGone
+	}
+	u.cancel(err)
+	_ = u.end(err) // it is what the caller knows already
+}
+
+// end makes durable what came. cause is why nothing more comes, nil when the client says that this is all.
+func (u *upload) end(cause error) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.done {
+		return nil
+	}
+	u.done = true
+	defer u.cancel(fs.ErrClosed)
+	broken, err := u.err, u.finish()
+	img := u.theImage()
+	switch marked := img != nil && img.state.Marked; {
+	case broken != nil:
+	case err != nil && cause != nil:
+		broken = fmt.Errorf("%w: %w", cause, err)
+	case err != nil:
+		broken = err
+	case !marked: // an end marker needs nobody's word
+		broken = cause
+	}
+	err = u.closeFiles(img)
+	if broken == nil {
+		broken = err
+	}
+	u.err = broken
+	return errors.Join(broken, u.h.ended(u, img, broken))
+}
+
+// finish ends the stream, and says why it is not whole.
+func (u *upload) finish() error {
+	if !u.decided && u.have.From(0) > 0 && u.err == nil {
+		if err := u.decide(); err != nil {
+			return err
+		}
+		if err := u.feed(); err != nil {
+			return err
+		}
+	}
+	if u.sink == nil {
+		return nil
+	}
+	err, img := u.sink.finish(), u.sink.image()
+	switch {
+	case img == nil:
+		u.sink = nil
+		if errors.Is(err, errNoDump) {
+			err = nil
+		}
+	case err == nil && u.have.End() > u.pos && !img.state.Marked:
+		err = fmt.Errorf("byte %d of the stream did not come", u.pos)
+	}
+	return err
+}
+
+// theImage returns the dump that the file holds, if any.
+func (u *upload) theImage() *image {
+	if u.sink != nil {
+		return u.sink.image()
+	}
+	return u.img
+}
+
+// closeFiles makes the bytes durable and closes the files.
+func (u *upload) closeFiles(img *image) error {
+	switch {
+	case img == nil:
+		return errors.Join(u.unroll(), u.raw.Sync(), u.raw.Close())
+	case img.state.InPlace:
+		return errors.Join(img.sync(), u.raw.Close())
+	}
+	// What lies in the client's form is not needed any more.
+	return errors.Join(img.sync(), img.f.Close(), u.raw.Truncate(0), u.raw.Close())
+}
+
+// ended notes what became of an upload.
+func (h *host) ended(u *upload, img *image, broken error) error {
+	err := h.change(func(*hostState) error {
+		if h.uploads[u.f.Num] != u {
+			h.remove(u.f.Num)
+			return nil
+		}
+		delete(h.uploads, u.f.Num)
+		u.f.Status, u.dir.Used = fileWhole, time.Now().UTC()
+		if broken != nil {
+			u.f.Status, u.f.Reason = fileBroken, broken.Error()
+		}
+		if img != nil {
+			u.f.Image = &img.state
+		}
+		return nil
+	})
+	h.unstage() // what was put aside, or belongs to nobody
+	h.svc.wake()
+	return err
+}
