@@ -9,7 +9,7 @@ import (
 )
 
 // Modern algorithms are those that x/crypto calls supported; legacy ones those that it calls
-// insecure. SSH settles on host key signature, key exchange, ciphers and MACs before a peer says
+// insecure. SSH negotiates host key signature, key exchange, ciphers and MACs before a peer says
 // which key it has, so a legacy algorithm that any key may use is offered to all, and
 // who ends up with one that its own key may not use is refused.
 

@@ -112,7 +112,7 @@ func (ch *channel) subsystem(req *ssh.Request) (serve func(context.Context), don
 
 // session is one of the protocol.
 func (ch *channel) session(ctx context.Context) {
-	conn := newConn(ch)
+	conn := newChannelConn(ch)
 	defer conn.end()
 	_ = ch.c.srv.cfg.Receiver.HandleConn(ctx, conn, ch.c.peer()) // it is in the log
 }

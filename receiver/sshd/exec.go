@@ -39,7 +39,7 @@ func (ch *channel) exec(ctx context.Context, line string) {
 		ch.noCommand(line, err)
 		return
 	}
-	conn := newConn(ch)
+	conn := newChannelConn(ch)
 	defer conn.end()
 	defer context.AfterFunc(ctx, func() { _ = conn.closeWith(exitFailure) })()
 	tree, err := ch.c.tree()
@@ -48,7 +48,7 @@ func (ch *channel) exec(ctx context.Context, line string) {
 		_ = conn.closeWith(exitFailure)
 		return
 	}
-	client := &patient{conn: conn, limit: ch.c.srv.cfg.ClientIdle}
+	client := &idleConn{channelConn: conn, limit: ch.c.srv.cfg.ClientIdle}
 	sh := &shell{tree: tree, in: client, out: client, errs: client.stderr(), alive: ch.alive, note: ch.c.failed}
 	start := time.Now()
 	status := sh.run(script)
@@ -295,10 +295,10 @@ func (s *shell) scp(op command.SCP) uint32 {
 	switch {
 	case op.Recursive:
 		err = &scpError{text: "directories are not copied here: leave out -r"}
-	case op.Take:
-		err = p.take(op.Path, op.Directory)
+	case op.Receive:
+		err = p.receive(op.Path, op.Directory)
 	default:
-		err = p.give(op.Path)
+		err = p.send(op.Path)
 	}
 	if err == nil {
 		return exitOK

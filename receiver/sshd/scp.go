@@ -51,8 +51,8 @@ func (p *scp) ok() error {
 	return err
 }
 
-// take receives files: into to if that is a directory, else as to.
-func (p *scp) take(to string, mustBeDir bool) error {
+// receive receives files: into to if that is a directory, else as to.
+func (p *scp) receive(to string, mustBeDir bool) error {
 	info, err := p.tree.Stat(to)
 	isDir := err == nil && info.IsDir()
 	if !isDir && (mustBeDir || strings.HasSuffix(to, "/")) {
@@ -183,8 +183,8 @@ func (p *scp) bytes(u *upload, size int64) error {
 	return err
 }
 
-// give sends a file.
-func (p *scp) give(from string) error {
+// send sends a file.
+func (p *scp) send(from string) error {
 	if err := p.answer(); err != nil {
 		return err
 	}

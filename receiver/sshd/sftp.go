@@ -20,7 +20,7 @@ const maxHandles = 32
 
 // sftp serves the subsystem of that name: scp since OpenSSH 9 speaks it, sftp, curl, lftp.
 func (ch *channel) sftp(ctx context.Context) {
-	conn := newConn(ch)
+	conn := newChannelConn(ch)
 	defer conn.end()
 	tree, err := ch.c.tree()
 	if err != nil {
@@ -28,7 +28,7 @@ func (ch *channel) sftp(ctx context.Context) {
 		_ = conn.closeWith(exitFailure)
 		return
 	}
-	client := &patient{conn: conn, limit: ch.c.srv.cfg.ClientIdle}
+	client := &idleConn{channelConn: conn, limit: ch.c.srv.cfg.ClientIdle}
 	stream := newLockstep(client)
 	client.owed = stream.owes
 	server := sftp.NewRequestServer(stream, newFiles(tree, ch.c.failed).handlers())
@@ -62,8 +62,8 @@ func (f *files) handlers() sftp.Handlers {
 	return sftp.Handlers{FileGet: f, FilePut: f, FileCmd: f, FileList: f}
 }
 
-// take counts a handle; give gives it back.
-func (f *files) take() error {
+// openHandle counts a handle; closeHandle gives it back.
+func (f *files) openHandle() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.open >= maxHandles {
@@ -73,7 +73,7 @@ func (f *files) take() error {
 	return nil
 }
 
-func (f *files) give(p *put) {
+func (f *files) closeHandle(p *put) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.open--
@@ -119,7 +119,7 @@ func (p *put) WriteAt(b []byte, off int64) (int, error) {
 // Close ends the file.
 func (p *put) Close() error {
 	err := p.upload.Close()
-	p.done.Do(func() { p.files.give(p) })
+	p.done.Do(func() { p.files.closeHandle(p) })
 	if err != nil {
 		p.files.note("an SFTP request failed", "request", "close", "path", clip(p.path), "error", clip(err.Error()))
 		return &endError{err}
@@ -132,12 +132,12 @@ func (f *files) Filewrite(r *sftp.Request) (io.WriterAt, error) {
 	if r.Pflags().Append {
 		return nil, f.refused("append", r.Filepath, sftp.ErrSSHFxOpUnsupported)
 	}
-	if err := f.take(); err != nil {
+	if err := f.openHandle(); err != nil {
 		return nil, f.refused("open", r.Filepath, err)
 	}
 	u, err := f.tree.Create(r.Filepath)
 	if err != nil {
-		f.give(nil)
+		f.closeHandle(nil)
 		return nil, f.refused("open", r.Filepath, err)
 	}
 	p := &put{upload: upload{Upload: u}, files: f, path: r.Filepath}
@@ -164,18 +164,18 @@ func (g *get) ReadAt(b []byte, off int64) (int, error) {
 
 // Close implements io.Closer.
 func (g *get) Close() error {
-	g.done.Do(func() { g.files.give(nil) })
+	g.done.Do(func() { g.files.closeHandle(nil) })
 	return g.Download.Close()
 }
 
 // Fileread opens a file for reading.
 func (f *files) Fileread(r *sftp.Request) (io.ReaderAt, error) {
-	if err := f.take(); err != nil {
+	if err := f.openHandle(); err != nil {
 		return nil, f.refused("open", r.Filepath, err)
 	}
 	d, err := f.tree.Open(r.Filepath)
 	if err != nil {
-		f.give(nil)
+		f.closeHandle(nil)
 		return nil, f.refused("open", r.Filepath, err)
 	}
 	return &get{Download: d, files: f}, nil
@@ -238,12 +238,12 @@ func (f *files) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
 
 // list opens a directory.
 func (f *files) list(path string) (sftp.ListerAt, error) {
-	if err := f.take(); err != nil {
+	if err := f.openHandle(); err != nil {
 		return nil, f.refused("list", path, err)
 	}
 	infos, err := f.tree.ReadDir(path)
 	if err != nil {
-		f.give(nil)
+		f.closeHandle(nil)
 		return nil, f.refused("list", path, err)
 	}
 	return &listing{entries: infos, files: f}, nil
@@ -258,7 +258,7 @@ type listing struct {
 
 // Close implements io.Closer.
 func (l *listing) Close() error {
-	l.done.Do(func() { l.files.give(nil) })
+	l.done.Do(func() { l.files.closeHandle(nil) })
 	return nil
 }
 

@@ -64,7 +64,7 @@ type (
 	// SCP is the remote end of the old scp protocol: it takes files (scp -t) or gives one (scp -f).
 	SCP struct {
 		Path      string
-		Take      bool
+		Receive   bool
 		Recursive bool // which is refused, in the words of the protocol
 		Times     bool // the sender is to tell times of files
 		Directory bool // Path has to be a directory

@@ -36,10 +36,10 @@ var known = map[string]Script{
 	// SUSE
 	"umask 077; mkdir -p /d && cat > /d/README.txt": {{Umask{}}, {Mkdir{Path: "/d", Parents: true}, Cat{"/d/README.txt"}}},
 	// scp
-	"scp -t /var/crash/":      {{SCP{Path: "/var/crash/", Take: true}}},
-	"scp -v -p -d -t -- -odd": {{SCP{Path: "-odd", Take: true, Times: true, Directory: true}}},
+	"scp -t /var/crash/":      {{SCP{Path: "/var/crash/", Receive: true}}},
+	"scp -v -p -d -t -- -odd": {{SCP{Path: "-odd", Receive: true, Times: true, Directory: true}}},
 	"scp -q -f \"/var/a b\"":  {{SCP{Path: "/var/a b"}}},
-	"scp -r -t x":             {{SCP{Path: "x", Take: true, Recursive: true}}},
+	"scp -r -t x":             {{SCP{Path: "x", Receive: true, Recursive: true}}},
 }
 
 // copyID is what ssh-copy-id of OpenSSH 9.2 sends.

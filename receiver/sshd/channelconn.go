@@ -12,10 +12,10 @@ import (
 // readBytes is how much one look at a channel may bring: an SSH packet has 32 KiB.
 const readBytes = 64 << 10
 
-// conn is a channel as a net.Conn. Its Read keeps to a deadline, which a channel's own cannot: another
+// channelConn is a channel as a net.Conn. Its Read keeps to a deadline, which a channel's own cannot: another
 // goroutine reads ahead of it, by one piece. There is no deadline for writing; Close
 // lets go whoever hangs in a Write.
-type conn struct {
+type channelConn struct {
 	*channel
 	data   chan []byte   // a piece from the reader
 	more   chan struct{} // the piece was used up
@@ -29,8 +29,8 @@ type conn struct {
 	deadline deadline
 }
 
-func newConn(ch *channel) *conn {
-	c := &conn{
+func newChannelConn(ch *channel) *channelConn {
+	c := &channelConn{
 		channel: ch, data: make(chan []byte), more: make(chan struct{}), closed: make(chan struct{}), ended: make(chan struct{}),
 		deadline: deadline{passed: make(chan struct{})},
 	}
@@ -38,7 +38,7 @@ func newConn(ch *channel) *conn {
 	return c
 }
 
-func (c *conn) readAhead() {
+func (c *channelConn) readAhead() {
 	defer close(c.ended)
 	buf := make([]byte, readBytes)
 	for {
@@ -62,7 +62,7 @@ func (c *conn) readAhead() {
 
 // Read returns os.ErrDeadlineExceeded when the deadline has passed, net.ErrClosed after Close, and
 // io.EOF when the peer has ended the stream or is gone.
-func (c *conn) Read(p []byte) (int, error) {
+func (c *channelConn) Read(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.rest) == 0 {
@@ -82,7 +82,7 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 // next waits for a piece.
-func (c *conn) next() error {
+func (c *channelConn) next() error {
 	passed := c.deadline.wait()
 	select {
 	case <-c.closed:
@@ -104,10 +104,10 @@ func (c *conn) next() error {
 }
 
 // Close closes the channel. What became of the dump was said in the stream.
-func (c *conn) Close() error { return c.closeWith(exitOK) }
+func (c *channelConn) Close() error { return c.closeWith(exitOK) }
 
 // closeWith closes the channel of a command that has ended with status. Only the first call counts.
-func (c *conn) closeWith(status uint32) error {
+func (c *channelConn) closeWith(status uint32) error {
 	first := false
 	c.once.Do(func() { close(c.closed); first = true })
 	if !first {
@@ -121,28 +121,28 @@ func (c *conn) closeWith(status uint32) error {
 }
 
 // end closes the connection and waits until nothing of it is left.
-func (c *conn) end() {
+func (c *channelConn) end() {
 	_ = c.Close() // the second time, mostly
 	<-c.ended
 }
 
 // LocalAddr is where the server listens.
-func (c *conn) LocalAddr() net.Addr { return c.c.ssh.LocalAddr() }
+func (c *channelConn) LocalAddr() net.Addr { return c.c.ssh.LocalAddr() }
 
 // RemoteAddr is where the peer connects from.
-func (c *conn) RemoteAddr() net.Addr { return c.c.ssh.RemoteAddr() }
+func (c *channelConn) RemoteAddr() net.Addr { return c.c.ssh.RemoteAddr() }
 
 // SetReadDeadline sets when Read stops waiting; the zero time is never.
-func (c *conn) SetReadDeadline(t time.Time) error {
+func (c *channelConn) SetReadDeadline(t time.Time) error {
 	c.deadline.set(t)
 	return nil
 }
 
 // SetWriteDeadline is not supported.
-func (c *conn) SetWriteDeadline(time.Time) error { return os.ErrNoDeadline }
+func (c *channelConn) SetWriteDeadline(time.Time) error { return os.ErrNoDeadline }
 
 // SetDeadline is not supported.
-func (c *conn) SetDeadline(time.Time) error { return os.ErrNoDeadline }
+func (c *channelConn) SetDeadline(time.Time) error { return os.ErrNoDeadline }
 
 // deadline is a time that may be moved while others wait for it.
 type deadline struct {

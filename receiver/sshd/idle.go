@@ -20,9 +20,9 @@ func (e *silentError) Error() string {
 	return fmt.Sprintf("nothing came for %v, so this is closed; what has come is kept", e.limit)
 }
 
-// patient is the channel of a client that is waited for so long and no longer: for its next bytes, and for it to take ours.
-type patient struct {
-	*conn
+// idleConn is the channel of a client that is waited for so long and no longer: for its next bytes, and for it to take ours.
+type idleConn struct {
+	*channelConn
 	limit time.Duration
 	// owed, if set, reports whether it is the client that waits.
 	owed func() bool
@@ -32,27 +32,27 @@ type patient struct {
 }
 
 // begin begins the client's time anew.
-func (p *patient) begin() {
+func (p *idleConn) begin() {
 	p.signMu.Lock()
 	defer p.signMu.Unlock()
 	p.sign = time.Now()
 }
 
 // over returns when the client's time is over.
-func (p *patient) over() time.Time {
+func (p *idleConn) over() time.Time {
 	p.signMu.Lock()
 	defer p.signMu.Unlock()
 	return p.sign.Add(p.limit)
 }
 
 // Read returns a *silentError when nothing came.
-func (p *patient) Read(b []byte) (int, error) {
+func (p *idleConn) Read(b []byte) (int, error) {
 	p.begin()
 	for {
 		if err := p.SetReadDeadline(p.over()); err != nil {
 			return 0, err
 		}
-		n, err := p.conn.Read(b)
+		n, err := p.channelConn.Read(b)
 		switch {
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return n, err
@@ -65,8 +65,8 @@ func (p *patient) Read(b []byte) (int, error) {
 }
 
 // Write closes the channel when the client takes nothing. What it was waiting for begins its time anew.
-func (p *patient) Write(b []byte) (int, error) {
-	n, err := p.guard(p.conn).Write(b)
+func (p *idleConn) Write(b []byte) (int, error) {
+	n, err := p.guard(p.channelConn).Write(b)
 	if err == nil {
 		p.begin()
 	}
@@ -74,9 +74,9 @@ func (p *patient) Write(b []byte) (int, error) {
 }
 
 // stderr writes to the client's standard error, as Write does.
-func (p *patient) stderr() io.Writer { return p.guard(p.Stderr()) }
+func (p *idleConn) stderr() io.Writer { return p.guard(p.Stderr()) }
 
-func (p *patient) guard(w io.Writer) io.Writer {
+func (p *idleConn) guard(w io.Writer) io.Writer {
 	return &guardedWriter{w: w, limit: p.limit, stop: func() { _ = p.closeWith(exitFailure) }}
 }
 

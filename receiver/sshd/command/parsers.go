@@ -122,7 +122,7 @@ func parseFree(args []string) Op {
 // parseSCP reads the flags that scp gives its remote end.
 func parseSCP(args []string) Op {
 	var op SCP
-	var give bool
+	var send bool
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		flag := args[0]
 		args = args[1:]
@@ -131,9 +131,9 @@ func parseSCP(args []string) Op {
 		}
 		switch flag {
 		case "-t":
-			op.Take = true
+			op.Receive = true
 		case "-f":
-			give = true
+			send = true
 		case "-p":
 			op.Times = true
 		case "-d":
@@ -146,7 +146,7 @@ func parseSCP(args []string) Op {
 			return nil
 		}
 	}
-	if op.Take == give || len(args) != 1 || args[0] == "" {
+	if op.Receive == send || len(args) != 1 || args[0] == "" {
 		return nil
 	}
 	op.Path = args[0]

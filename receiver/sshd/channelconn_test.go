@@ -57,7 +57,7 @@ func TestCloseUnblocks(t *testing.T) {
 }
 
 // pipe returns both ends of a channel. The client's is not served by anybody.
-func pipe(t *testing.T) (ssh.Channel, *conn) {
+func pipe(t *testing.T) (ssh.Channel, *channelConn) {
 	t.Helper()
 	var lc net.ListenConfig
 	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -69,7 +69,7 @@ func pipe(t *testing.T) (ssh.Channel, *conn) {
 	cfg := &ssh.ServerConfig{NoClientAuth: true}
 	cfg.AddHostKey(host)
 	type end struct {
-		conn *conn
+		conn *channelConn
 		err  error
 	}
 	got := make(chan end, 1)
@@ -95,7 +95,7 @@ func pipe(t *testing.T) (ssh.Channel, *conn) {
 			ssh.DiscardRequests(creqs)
 			close(ch.gone)
 		}()
-		got <- end{conn: newConn(ch)}
+		got <- end{conn: newChannelConn(ch)}
 	}()
 	client, err := ssh.Dial("tcp", l.Addr().String(), &ssh.ClientConfig{HostKeyCallback: ssh.InsecureIgnoreHostKey()})
 	if err != nil {

@@ -153,8 +153,8 @@ func (k *Keys) refresh() {
 func (k *Keys) Watch(ctx context.Context, changed func()) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
-	settled := stampOf(k.path)
-	last := settled
+	reported := stampOf(k.path)
+	last := reported
 	for {
 		select {
 		case <-tick.C:
@@ -162,8 +162,8 @@ func (k *Keys) Watch(ctx context.Context, changed func()) {
 			return
 		}
 		now := stampOf(k.path)
-		if now == last && now != settled {
-			settled = now
+		if now == last && now != reported {
+			reported = now
 			changed()
 		}
 		last = now

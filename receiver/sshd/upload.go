@@ -3,9 +3,7 @@ package sshd
 import (
 	"errors"
 	"io"
-	"io/fs"
 	"sync"
-	"syscall"
 
 	"github.com/corehaul/corehaul/receiver/kdumpclients"
 )
@@ -82,36 +80,3 @@ type writeError struct{ err error }
 
 func (e *writeError) Error() string { return reason(e.err) }
 func (e *writeError) Unwrap() error { return e.err }
-
-// reasons are what Unix programs say of errors. ENOTEMPTY is an fs.ErrExist too.
-var reasons = []struct {
-	err  error
-	text string
-}{
-	{syscall.ENOTEMPTY, "Directory not empty"},
-	{syscall.ENOTDIR, "Not a directory"},
-	{syscall.EISDIR, "Is a directory"},
-	{syscall.EFBIG, "File too large"},
-	{syscall.EMFILE, "Too many open files"},
-	{syscall.EBUSY, "Device or resource busy"},
-	{syscall.ENOSPC, "No space left on device"},
-	{fs.ErrNotExist, "No such file or directory"},
-	{fs.ErrExist, "File exists"},
-	{fs.ErrPermission, "Permission denied"},
-	{fs.ErrInvalid, "Invalid argument"},
-}
-
-// reason is what Unix programs say of an error. Texts of other errors may name what is not the
-// client's business.
-func reason(err error) string {
-	var silent *silentError
-	if errors.As(err, &silent) {
-		return silent.Error()
-	}
-	for _, r := range reasons {
-		if errors.Is(err, r.err) {
-			return r.text
-		}
-	}
-	return "Input/output error"
-}
