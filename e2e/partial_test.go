@@ -109,14 +109,14 @@ func partialSend(t *testing.T, elf string, chunks func(*protocol.PlanSum) uint64
 		t.Fatal(err)
 	}
 	n := chunks(&plan.Sum)
-	tally := new(sender.Tally)
+	meter := new(sender.Meter)
 	dial := sender.DialTLS(corehaultls.ClientConfig(id))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		_, _ = sender.Send(ctx, src, sender.Options{
-			To: []string{s.target}, Level: pages.DumpLevel(1), Workers: 1, Tally: tally,
+			To: []string{s.target}, Level: pages.DumpLevel(1), Workers: 1, Meter: meter,
 			Dial: func(ctx context.Context, target string) (net.Conn, error) {
 				c, err := dial(ctx, target)
 				if err != nil {
@@ -136,7 +136,7 @@ func partialSend(t *testing.T, elf string, chunks func(*protocol.PlanSum) uint64
 		_ = src.Close()
 	})
 	t.Cleanup(d.cut)
-	partialWait(t, "the chunks to be durable", func() bool { return tally.Progress().Pages == d.pages })
+	partialWait(t, "the chunks to be durable", func() bool { return meter.Progress().Pages == d.pages })
 	d.dir = judgesDir(t, s)
 	return d
 }

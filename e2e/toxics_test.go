@@ -34,7 +34,7 @@ const toxicsRate = 8_000
 type toxicsDump struct {
 	line   *line
 	data   string
-	tally  *sender.Tally
+	meter  *sender.Meter
 	done   chan struct{} // closed when the sender has ended
 	dialed atomic.Int64
 	// refuse is the part of the connections that are refused.
@@ -67,9 +67,9 @@ var toxicsFaults = []struct {
 		t.Helper()
 		d.await(t, 40)
 		up, down := d.line.toxic(t, "timeout", toReceiver, `{"timeout": 0}`), d.line.toxic(t, "timeout", toSender, `{"timeout": 0}`)
-		before := d.tally.Progress()
+		before := d.meter.Progress()
 		time.Sleep(30 * time.Second)
-		if p := d.tally.Progress(); p.Pages > before.Pages+toxicsInFlight {
+		if p := d.meter.Progress(); p.Pages > before.Pages+toxicsInFlight {
 			t.Errorf("%d pages became durable while the line was dead", p.Pages-before.Pages)
 		}
 		d.line.cure(t, up)
@@ -157,7 +157,7 @@ func TestToxics(t *testing.T) {
 func (d *toxicsDump) complete(t *testing.T, want lab.Pages) {
 	t.Helper()
 	<-d.done
-	p := d.tally.Progress()
+	p := d.meter.Progress()
 	t.Logf("%s, %d connections, %d of them refused, %.1f MB, %v", p.State, d.dialed.Load(), d.refused.Load(),
 		float64(p.BytesSent)/1e6, p.Elapsed.Round(time.Millisecond))
 	one := (&judgesStore{data: d.data}).one(t)
@@ -191,7 +191,7 @@ func toxicsFiles(t *testing.T) (files []string) {
 func toxicsStart(t *testing.T, elf string, refuse float64) *toxicsDump {
 	t.Helper()
 	dir := t.TempDir()
-	d := &toxicsDump{data: filepath.Join(dir, "data"), tally: new(sender.Tally), done: make(chan struct{}), refuse: refuse}
+	d := &toxicsDump{data: filepath.Join(dir, "data"), meter: new(sender.Meter), done: make(chan struct{}), refuse: refuse}
 	ca := filepath.Join(dir, "ca")
 	if _, err := corehaultls.InitCA(ca); err != nil {
 		t.Fatal(err)
@@ -216,7 +216,7 @@ func toxicsStart(t *testing.T, elf string, refuse float64) *toxicsDump {
 	go func() {
 		defer close(d.done)
 		_, sendErr = sender.Send(t.Context(), src, sender.Options{
-			To: []string{d.line.target()}, Dial: dial, Level: pages.DumpLevel(31), Patience: 2 * time.Minute, Workers: 2, Tally: d.tally,
+			To: []string{d.line.target()}, Dial: dial, Level: pages.DumpLevel(31), Patience: 2 * time.Minute, Workers: 2, Meter: d.meter,
 		})
 	}()
 	t.Cleanup(func() {
@@ -251,7 +251,7 @@ func (d *toxicsDump) dialer(dial sender.Dialer) sender.Dialer {
 func (d *toxicsDump) await(t *testing.T, percent uint64) {
 	t.Helper()
 	for {
-		p := d.tally.Progress()
+		p := d.meter.Progress()
 		if p.Planned > 0 && p.Pages*100 >= p.Planned*percent {
 			return
 		}

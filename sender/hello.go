@@ -16,7 +16,7 @@ import (
 // greet sends all that comes before the receiver is asked for anything: hello, notes,
 // RAM and the log.
 func (s *session) greet(ctx context.Context) error {
-	s.tally.setState("sending the log")
+	s.meter.setState("sending the log")
 	hello := s.hello
 	hello.Attempt = s.attempt
 	if d, ok := s.stop.Deadline(); ok {

@@ -72,7 +72,7 @@ func (j *job) waitPlan() {
 // pipeline returns the buffers, which all sessions share.
 func (j *job) pipeline(plan *Plan) *pipeline {
 	if j.pipe == nil {
-		j.pipe = newPipeline(j.src, plan, j.opts.Workers, j.tally)
+		j.pipe = newPipeline(j.src, plan, j.opts.Workers, j.meter)
 	}
 	return j.pipe
 }

@@ -101,7 +101,7 @@ type signs struct{ reads, steps, heard uint64 }
 
 func (j *job) signs(last signs) signs {
 	now := signs{reads: j.src.image.reads.Load(), heard: last.heard}
-	steps, heard := j.tally.signs()
+	steps, heard := j.meter.signs()
 	now.steps = steps
 	if j.owed.open() {
 		now.heard = heard

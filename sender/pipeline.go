@@ -27,7 +27,7 @@ type pipeline struct {
 	workers  int
 	slots    []*slot
 	encoders []*encoder
-	tally    *Tally
+	meter    *Meter
 }
 
 // localError is a failure on this side of the wire that no other connection would mend.
@@ -36,8 +36,8 @@ type localError struct{ err error }
 func (e *localError) Error() string { return e.err.Error() }
 func (e *localError) Unwrap() error { return e.err }
 
-func newPipeline(src *Source, plan *Plan, workers int, tally *Tally) *pipeline {
-	p := &pipeline{src: src, plan: plan, workers: workers, tally: tally}
+func newPipeline(src *Source, plan *Plan, workers int, meter *Meter) *pipeline {
+	p := &pipeline{src: src, plan: plan, workers: workers, meter: meter}
 	// One slot for each worker, one being written and one ready to be.
 	for range workers + 2 {
 		p.slots = append(p.slots, newSlot(plan.Params.PageSize))
@@ -167,7 +167,7 @@ func (r *run) write(ctx context.Context) error {
 			return nil
 		}
 		ready := time.Now()
-		r.tally.lose(s.chunk.Seq, s.lost)
+		r.meter.lose(s.chunk.Seq, s.lost)
 		if len(s.chunk.Extents) > 0 { // else every page of it is lost
 			if err := r.writeChunk(ctx, s); err != nil {
 				return err
@@ -192,6 +192,6 @@ func (r *run) writeChunk(ctx context.Context, s *slot) error {
 	if err := r.session.conn.Write(&s.chunk); err != nil {
 		return err
 	}
-	r.tally.sent(s.tier, s.data)
+	r.meter.sent(s.tier, s.data)
 	return nil
 }

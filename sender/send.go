@@ -54,8 +54,8 @@ type Options struct {
 	Tool string
 	// MachineID goes into the dump id, so that the dumps of two machines differ.
 	MachineID []byte
-	// Tally, when not nil, counts what is done.
-	Tally *Tally
+	// Meter, when not nil, counts what is done.
+	Meter *Meter
 	// Log, when not nil, takes lines for people; it must not block for long.
 	Log func(format string, args ...any)
 	// Alive, when not nil, is called at least every few seconds, by one goroutine, while the
@@ -71,7 +71,7 @@ type job struct {
 	ladder  []protocol.Encoding
 	hello   protocol.Hello
 	ram     []mem.Range
-	tally   *Tally
+	meter   *Meter
 	attempt uint64
 
 	targets targets
@@ -102,8 +102,8 @@ func Send(ctx context.Context, src *Source, opts Options) (*Result, error) {
 	if len(opts.To) == 0 {
 		return nil, errors.New("no target to send to")
 	}
-	if opts.Tally == nil {
-		opts.Tally = new(Tally)
+	if opts.Meter == nil {
+		opts.Meter = new(Meter)
 	}
 	if opts.Log == nil {
 		opts.Log = func(string, ...any) {}
@@ -113,12 +113,12 @@ func Send(ctx context.Context, src *Source, opts Options) (*Result, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	j := &job{
-		src: src, opts: opts, ladder: ladder, tally: opts.Tally, planCtx: ctx,
+		src: src, opts: opts, ladder: ladder, meter: opts.Meter, planCtx: ctx,
 		ram: mergeRAM(src.image.RAM()), logged: map[string]bool{}, planDone: make(chan struct{}),
 		targets: newTargets(opts.To),
 	}
 	j.hello = j.newHello()
-	j.tally.begin(func(l LostPage) { j.log("warning: %v; left out", l) })
+	j.meter.begin(func(l LostPage) { j.log("warning: %v; left out", l) })
 	var watch sync.WaitGroup
 	defer watch.Wait()
 	defer j.waitPlan()
@@ -189,7 +189,7 @@ func (j *job) next() *target {
 	if t == nil || j.late {
 		return t
 	}
-	end := j.tally.lastProgress().Add(j.opts.Patience)
+	end := j.meter.lastProgress().Add(j.opts.Patience)
 	if t.tries > 0 && (!time.Now().Before(end) || t.next.After(end.Add(maxOverrun))) {
 		return j.targets.untried()
 	}
@@ -243,7 +243,7 @@ func (j *job) ended(ctx context.Context) error {
 
 // pause waits until a time, or until the deadline comes for the first time.
 func (j *job) pause(ctx, stop context.Context, until time.Time) {
-	j.tally.setState("waiting to reconnect")
+	j.meter.setState("waiting to reconnect")
 	deadline := stop.Done()
 	if j.late {
 		deadline = nil
@@ -255,7 +255,7 @@ func (j *job) pause(ctx, stop context.Context, until time.Time) {
 		}
 		select {
 		case <-time.After(min(left, signEvery)):
-			j.tally.step() // patience is not a hang
+			j.meter.step() // patience is not a hang
 		case <-deadline:
 			return
 		case <-ctx.Done():
@@ -284,7 +284,7 @@ func (j *job) connect(ctx, stop context.Context, t *target) (net.Conn, *target, 
 }
 
 func (j *job) dial(ctx, stop context.Context, t *target, timeout time.Duration) (net.Conn, error) {
-	j.tally.setState("connecting to %s", t.addr)
+	j.meter.setState("connecting to %s", t.addr)
 	j.attempt++
 	t.tries++
 	t.asked = time.Now()
@@ -315,10 +315,10 @@ func (j *job) try(ctx, stop context.Context, t *target) (*Result, *target, error
 	if err != nil {
 		return nil, t, err
 	}
-	p := j.tally.Progress()
-	j.tally.setState("done")
+	p := j.meter.Progress()
+	j.meter.setState("done")
 	return &Result{
 		Sealed: *out.sealed, Reason: out.reason, Declined: out.declined, DeclinedWhy: out.why, Known: out.known, Target: t.addr,
-		Lost: p.Lost, LostNotes: j.tally.lostLines(), BytesSent: p.BytesSent, Sessions: j.attempt, Elapsed: p.Elapsed,
+		Lost: p.Lost, LostNotes: j.meter.lostLines(), BytesSent: p.BytesSent, Sessions: j.attempt, Elapsed: p.Elapsed,
 	}, t, nil
 }

@@ -383,9 +383,9 @@ func TestCancel(t *testing.T) {
 	f.neverAck, f.window = true, 1<<20
 	ctx, cancel := context.WithCancel(t.Context())
 	o := options(f)
-	o.Tally = new(Tally)
+	o.Meter = new(Meter)
 	go func() {
-		for o.Tally.Progress().RawBytes == 0 {
+		for o.Meter.Progress().RawBytes == 0 {
 			time.Sleep(time.Millisecond)
 		}
 		cancel()

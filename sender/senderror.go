@@ -114,7 +114,7 @@ func (e *SendError) Hints() []string {
 // failure makes an error of what has become of the targets that were tried.
 func (j *job) failure(deadline bool) *SendError {
 	e := &SendError{Sessions: j.attempt, Deadline: deadline}
-	planned := j.tally.Progress().Planned
+	planned := j.meter.Progress().Planned
 	for _, t := range j.targets {
 		if t.err != nil {
 			e.Failures = append(e.Failures, TargetError{

@@ -61,9 +61,9 @@ func (j *job) session(ctx, stop context.Context, nc net.Conn, t *target) (out *o
 		job: j, target: t, conn: protocol.NewConn(nc, protocol.Sender), stop: stop,
 		msgs: make(chan protocol.Message, 8), over: make(chan struct{}),
 	}
-	s.flow = newFlow(0, j.tally.durable)
-	j.tally.session(s.conn)
-	defer j.tally.sessionOver()
+	s.flow = newFlow(0, j.meter.durable)
+	j.meter.session(s.conn)
+	defer j.meter.sessionOver()
 
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -97,7 +97,7 @@ func (s *session) account() {
 	if !s.sending {
 		return
 	}
-	pages, gained := s.tally.stored()
+	pages, gained := s.meter.stored()
 	s.target.pages = pages
 	if gained > 0 {
 		s.target.gained(time.Now())
@@ -160,7 +160,7 @@ func (s *session) read(cancel context.CancelCauseFunc) {
 			s.flow.ack(m)
 			continue
 		case *protocol.Wait:
-			s.tally.waiting(m)
+			s.meter.waiting(m)
 			s.line.told(m)
 			s.noteWait(m)
 			continue
@@ -280,7 +280,7 @@ func (s *session) converse(ctx context.Context, pulse func(protocol.KeepAlive)) 
 	}
 	s.target.logStored = true
 	s.log("log stored (%d bytes)", stored.Bytes)
-	s.tally.setState("waiting for the receiver")
+	s.meter.setState("waiting for the receiver")
 	if s.welcome, sealed, err = expect[*protocol.Welcome](ctx, s, s.soon); err != nil || sealed != nil {
 		return sealed, err
 	}
@@ -292,7 +292,7 @@ func (s *session) converse(ctx context.Context, pulse func(protocol.KeepAlive)) 
 		s.reason = protocol.ReasonLogOnly
 		return nil, nil
 	}
-	s.tally.setState("planning")
+	s.meter.setState("planning")
 	plan, err := s.awaitPlan(ctx, s.stop)
 	if err != nil {
 		return nil, err
@@ -338,9 +338,9 @@ func (s *session) sendChunks(ctx context.Context, plan *Plan, ok *protocol.PlanO
 		s.log("receiver: %s", ok.Note)
 	}
 	planned, had := plan.pagesIn(tiers, nil), plan.pagesIn(tiers, &ok.Have)
-	s.tally.plan(planned, had)
+	s.meter.plan(planned, had)
 	s.sending = true
-	s.tally.setState("sending")
+	s.meter.setState("sending")
 	s.log("%d pages (%s) to send, the receiver has %d of them", planned, megabytes(planned*uint64(plan.Params.PageSize)), had)
 	s.flow.setWindow(s.welcome.WindowBytes)
 	r := &run{
@@ -376,12 +376,12 @@ func usable(ladder []protocol.Encoding, accepted protocol.Encodings) []protocol.
 // finish asks the receiver to seal what it has. The deadline does not hold here: what
 // is there is to be sealed.
 func (s *session) finish(ctx context.Context) (*protocol.Sealed, error) {
-	lost := s.tally.Progress().Lost
+	lost := s.meter.Progress().Lost
 	// All that was planned may have been sent and yet not be all that the file should hold.
 	if lacks := s.src.account.Reason(); s.reason == protocol.ReasonComplete && (lost > 0 || lacks != "") {
-		s.reason, s.text = protocol.ReasonUnreadable, strings.Trim(lacks+"; "+s.tally.lostText(), "; ")
+		s.reason, s.text = protocol.ReasonUnreadable, strings.Trim(lacks+"; "+s.meter.lostText(), "; ")
 	}
-	s.tally.setState("sealing")
+	s.meter.setState("sealing")
 	// SEALED that came of itself is waiting already.
 	select {
 	case m := <-s.msgs:

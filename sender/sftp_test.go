@@ -156,7 +156,7 @@ func TestSFTPCut(t *testing.T) {
 	s := sftpPeer(t, dir)
 	o := sftpOptions(t, s)
 	o.Level = 0
-	o.Tally = new(Tally)
+	o.Meter = new(Meter)
 	var once bool
 	var said strings.Builder
 	o.Log = func(format string, args ...any) {

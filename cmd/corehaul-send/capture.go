@@ -55,23 +55,23 @@ func captureDump(ctx context.Context, env pid1.Env) (*sender.Result, error) {
 	if err := env.Network(ctx); err != nil {
 		return nil, err
 	}
-	tally := new(sender.Tally)
+	meter := new(sender.Meter)
 	opts := sender.Options{
 		To: to, Dial: dial, Level: pages.DumpLevel(c.Level),
 		Encoding: c.Encoding, LogOnly: c.Collect == "log", Patience: time.Duration(c.Patience), Stall: time.Duration(c.Stall), Stubborn: true,
-		Workers: defaultWorkers(), Tool: tool(), MachineID: sender.MachineID(), Tally: tally, Log: env.Console.Printf,
+		Workers: defaultWorkers(), Tool: tool(), MachineID: sender.MachineID(), Meter: meter, Log: env.Console.Printf,
 		Alive: env.Alive,
 	}
 	if d := time.Duration(c.Deadline); d > 0 {
 		opts.Deadline = env.Start.Add(d)
 	}
-	stop := pace(env.Console, tally, time.Duration(c.Progress))
+	stop := pace(env.Console, meter, time.Duration(c.Progress))
 	defer stop()
 	return sender.Send(ctx, src, opts)
 }
 
 // pace prints the progress every so often until the function it returns is called.
-func pace(console *pid1.Console, tally *sender.Tally, every time.Duration) (stop func()) {
+func pace(console *pid1.Console, meter *sender.Meter, every time.Duration) (stop func()) {
 	if every <= 0 {
 		return func() {}
 	}
@@ -85,7 +85,7 @@ func pace(console *pid1.Console, tally *sender.Tally, every time.Duration) (stop
 			case <-quit:
 				return
 			case <-t.C:
-				console.Printf("%s", tally.Progress())
+				console.Printf("%s", meter.Progress())
 			}
 		}
 	}()

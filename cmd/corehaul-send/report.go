@@ -19,7 +19,7 @@ const liveEvery = 500 * time.Millisecond
 // and one more for every SIGUSR1.
 type reporter struct {
 	stdio cli.Stdio
-	tally *sender.Tally
+	meter *sender.Meter
 	every time.Duration
 	live  bool
 
@@ -29,8 +29,8 @@ type reporter struct {
 	done  chan struct{}
 }
 
-func newReporter(stdio cli.Stdio, tally *sender.Tally, every time.Duration) *reporter {
-	r := &reporter{stdio: stdio, tally: tally, every: every, quit: make(chan struct{}), done: make(chan struct{})}
+func newReporter(stdio cli.Stdio, meter *sender.Meter, every time.Duration) *reporter {
+	r := &reporter{stdio: stdio, meter: meter, every: every, quit: make(chan struct{}), done: make(chan struct{})}
 	r.live = every > 0 && cli.IsTerminal(stdio.Err)
 	return r
 }
@@ -55,7 +55,7 @@ func (r *reporter) show() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.clear()
-	_, _ = fmt.Fprint(r.stdio.Err, cli.Printable(r.tally.Progress().String()))
+	_, _ = fmt.Fprint(r.stdio.Err, cli.Printable(r.meter.Progress().String()))
 	r.shown = true
 }
 
@@ -76,12 +76,12 @@ func (r *reporter) start() {
 			case <-r.quit:
 				return
 			case <-usr1:
-				r.Printf("%s", r.tally.Progress())
+				r.Printf("%s", r.meter.Progress())
 			case <-tick:
 				if r.live {
 					r.show()
 				} else {
-					r.Printf("%s", r.tally.Progress())
+					r.Printf("%s", r.meter.Progress())
 				}
 			}
 		}

@@ -142,12 +142,12 @@ func (f *sendFlags) run(ctx context.Context, stdio cli.Stdio, path string) error
 		return err
 	}
 	defer func() { _ = src.Close() }()
-	tally := new(sender.Tally)
-	rep := newReporter(stdio, tally, f.progress)
+	meter := new(sender.Meter)
+	rep := newReporter(stdio, meter, f.progress)
 	opts := sender.Options{
 		To: f.to, Dial: dial, Level: pages.DumpLevel(f.level),
 		Encoding: f.encoding, LogOnly: f.logOnly, Patience: f.patience, Stall: f.stall, Workers: f.workers,
-		Tool: tool(), Tally: tally, Log: rep.Printf,
+		Tool: tool(), Meter: meter, Log: rep.Printf,
 	}
 	if f.deadline > 0 {
 		opts.Deadline = start.Add(f.deadline)

@@ -14,9 +14,9 @@ import (
 // maxLostNoted is how many lost pages are told one by one.
 const maxLostNoted = 16
 
-// A Tally counts what a Send has done so far. Its zero value is ready; any goroutine may
+// Meter counts what a Send has done so far. Its zero value is ready; any goroutine may
 // ask it at any time.
-type Tally struct {
+type Meter struct {
 	mu       sync.Mutex
 	started  time.Time
 	state    string
@@ -43,7 +43,7 @@ type lostPage struct {
 	LostPage
 }
 
-// Progress is a Tally at one moment.
+// Progress is a Meter at one moment.
 type Progress struct {
 	// State is what goes on, in a few words.
 	State string
@@ -87,137 +87,137 @@ func (p Progress) String() string {
 func megabytes(n uint64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
 
 // Progress returns the state of things.
-func (t *Tally) Progress() Progress {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+func (m *Meter) Progress() Progress {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	p := Progress{
-		State: t.state, Place: t.place, Of: t.of, Tier: t.tier, Planned: t.planned, Pages: t.had + t.acked,
-		Lost: t.lostPages(), BytesSent: t.wireBytes(), RawBytes: t.raw,
+		State: m.state, Place: m.place, Of: m.of, Tier: m.tier, Planned: m.planned, Pages: m.had + m.acked,
+		Lost: m.lostPages(), BytesSent: m.wireBytes(), RawBytes: m.raw,
 	}
-	if !t.started.IsZero() {
-		p.Elapsed = time.Since(t.started)
+	if !m.started.IsZero() {
+		p.Elapsed = time.Since(m.started)
 	}
 	return p
 }
 
-func (t *Tally) wireBytes() uint64 {
-	if t.conn != nil {
-		return t.wire + t.conn.BytesWritten()
+func (m *Meter) wireBytes() uint64 {
+	if m.conn != nil {
+		return m.wire + m.conn.BytesWritten()
 	}
-	return t.wire
+	return m.wire
 }
 
-func (t *Tally) lostPages() uint64 {
+func (m *Meter) lostPages() uint64 {
 	n := uint64(0)
-	for _, c := range t.lost {
+	for _, c := range m.lost {
 		n += uint64(c) //nolint:gosec // a length
 	}
 	return n
 }
 
-func (t *Tally) begin(onLost func(LostPage)) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.started, t.progress, t.onLost = time.Now(), time.Now(), onLost
-	t.lost = map[uint64]int{}
+func (m *Meter) begin(onLost func(LostPage)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.started, m.progress, m.onLost = time.Now(), time.Now(), onLost
+	m.lost = map[uint64]int{}
 }
 
-func (t *Tally) setState(format string, args ...any) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.state, t.place, t.of = fmt.Sprintf(format, args...), 0, 0
-	t.steps++
+func (m *Meter) setState(format string, args ...any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state, m.place, m.of = fmt.Sprintf(format, args...), 0, 0
+	m.steps++
 }
 
 // step notes that the job goes on.
-func (t *Tally) step() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.steps++
+func (m *Meter) step() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.steps++
 }
 
 // signs returns counters that change while the job goes on, and while the receiver is
 // heard.
-func (t *Tally) signs() (steps, heard uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.conn != nil {
-		heard = t.conn.BytesRead()
+func (m *Meter) signs() (steps, heard uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.conn != nil {
+		heard = m.conn.BytesRead()
 	}
-	return t.steps, heard
+	return m.steps, heard
 }
 
-func (t *Tally) waiting(w *protocol.Wait) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.state, t.place, t.of = "waiting for the receiver", w.Place, w.Of
-	t.steps++
-	t.progress = time.Now() // being told to wait is progress of a kind: the receiver lives and wants us
+func (m *Meter) waiting(w *protocol.Wait) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state, m.place, m.of = "waiting for the receiver", w.Place, w.Of
+	m.steps++
+	m.progress = time.Now() // being told to wait is progress of a kind: the receiver lives and wants us
 }
 
 // session begins to count the bytes of a connection.
-func (t *Tally) session(c *protocol.Conn) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.conn = c
+func (m *Meter) session(c *protocol.Conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.conn = c
 }
 
-func (t *Tally) sessionOver() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.wire = t.wireBytes()
-	t.conn = nil
+func (m *Meter) sessionOver() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.wire = m.wireBytes()
+	m.conn = nil
 }
 
 // plan notes how many pages are wanted and how many the receiver has of them.
-func (t *Tally) plan(planned, had uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.planned, t.had, t.acked = planned, had, 0
-	t.progress = time.Now()
+func (m *Meter) plan(planned, had uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.planned, m.had, m.acked = planned, had, 0
+	m.progress = time.Now()
 }
 
 // sent notes a chunk of a tier with so many bytes of pages before encoding.
-func (t *Tally) sent(tier uint8, raw uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.tier = tierNames[tier]
-	t.raw += raw
-	t.steps++
+func (m *Meter) sent(tier uint8, raw uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tier = tierNames[tier]
+	m.raw += raw
+	m.steps++
 }
 
 // durable notes pages that the receiver has acknowledged.
-func (t *Tally) durable(f flight) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.acked += f.pages
-	t.steps++
-	t.progress = time.Now()
+func (m *Meter) durable(f flight) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.acked += f.pages
+	m.steps++
+	m.progress = time.Now()
 }
 
 // stored returns how many pages of the plan the receiver has, and how many of them came
 // since plan was called.
-func (t *Tally) stored() (pages, gained uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.had + t.acked, t.acked
+func (m *Meter) stored() (pages, gained uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.had + m.acked, m.acked
 }
 
 // lose notes the pages of chunk seq that could not be read. A chunk that is read again
 // after a reconnection counts once.
-func (t *Tally) lose(seq uint64, pages []LostPage) {
-	t.mu.Lock()
-	_, known := t.lost[seq]
+func (m *Meter) lose(seq uint64, pages []LostPage) {
+	m.mu.Lock()
+	_, known := m.lost[seq]
 	if known || len(pages) == 0 {
-		t.mu.Unlock()
+		m.mu.Unlock()
 		return
 	}
-	t.lost[seq] = len(pages)
-	tell := pages[:min(len(pages), maxLostNoted-t.told)]
-	t.told += len(tell)
-	t.name(seq, pages)
-	onLost := t.onLost
-	t.mu.Unlock()
+	m.lost[seq] = len(pages)
+	tell := pages[:min(len(pages), maxLostNoted-m.told)]
+	m.told += len(tell)
+	m.name(seq, pages)
+	onLost := m.onLost
+	m.mu.Unlock()
 	for _, l := range tell {
 		if onLost != nil {
 			onLost(l)
@@ -227,32 +227,32 @@ func (t *Tally) lose(seq uint64, pages []LostPage) {
 
 // name keeps the pages that come first in the plan, whichever encoder was done first: the receiver
 // is to hear of the same pages each time.
-func (t *Tally) name(seq uint64, pages []LostPage) {
+func (m *Meter) name(seq uint64, pages []LostPage) {
 	for _, l := range pages {
-		t.named = append(t.named, lostPage{seq, l})
+		m.named = append(m.named, lostPage{seq, l})
 	}
-	slices.SortStableFunc(t.named, func(a, b lostPage) int { return cmp.Compare(a.seq, b.seq) })
-	t.named = t.named[:min(len(t.named), maxLostNoted)]
+	slices.SortStableFunc(m.named, func(a, b lostPage) int { return cmp.Compare(a.seq, b.seq) })
+	m.named = m.named[:min(len(m.named), maxLostNoted)]
 }
 
 // lastProgress returns when something last became durable, or the receiver last spoke
 // of its own accord.
-func (t *Tally) lastProgress() time.Time {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.progress
+func (m *Meter) lastProgress() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.progress
 }
 
 // lostLines tells of the first lost pages of the plan.
-func (t *Tally) lostLines() []string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	lines := make([]string, len(t.named))
-	for i := range t.named {
-		lines[i] = t.named[i].String()
+func (m *Meter) lostLines() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	lines := make([]string, len(m.named))
+	for i := range m.named {
+		lines[i] = m.named[i].String()
 	}
 	return lines
 }
 
 // lostText tells of them in one line.
-func (t *Tally) lostText() string { return strings.Join(t.lostLines(), "; ") }
+func (m *Meter) lostText() string { return strings.Join(m.lostLines(), "; ") }

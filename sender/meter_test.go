@@ -11,24 +11,24 @@ import (
 // Encoders are done in any order. The lost pages that the receiver hears of are the first ones of the
 // plan all the same, and a chunk that is read again counts once.
 func TestLostPagesAreNamedInTheOrderOfThePlan(t *testing.T) {
-	var tally Tally
+	var meter Meter
 	told := 0
-	tally.begin(func(LostPage) { told++ })
+	meter.begin(func(LostPage) { told++ })
 	const chunks, each = 5, 5
 	for _, seq := range []uint64{4, 2, 0, 3, 2, 1} {
 		var pages []LostPage
 		for i := range mem.PFN(each) {
 			pages = append(pages, LostPage{PFN: mem.PFN(seq)*256 + i, Err: io.ErrUnexpectedEOF})
 		}
-		tally.lose(seq, pages)
+		meter.lose(seq, pages)
 	}
-	if got := tally.Progress().Lost; got != chunks*each {
+	if got := meter.Progress().Lost; got != chunks*each {
 		t.Errorf("%d lost pages, want %d", got, chunks*each)
 	}
 	if told != maxLostNoted {
 		t.Errorf("told of %d pages, want %d", told, maxLostNoted)
 	}
-	lines := tally.lostLines()
+	lines := meter.lostLines()
 	if len(lines) != maxLostNoted {
 		t.Fatalf("%d lines, want %d: %q", len(lines), maxLostNoted, lines)
 	}
