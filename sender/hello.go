@@ -30,7 +30,7 @@ func (s *session) greet(ctx context.Context) error {
 	}
 	w := s.conn.NewLogWriter()
 	reason := ""
-	left, err := s.src.WriteLog(ctx, owedWriter{s, w})
+	left, err := s.src.WriteLog(ctx, waitingWriter{s, w})
 	switch {
 	case err != nil:
 		reason = "the kernel log cannot be read: " + err.Error()
@@ -40,27 +40,27 @@ func (s *session) greet(ctx context.Context) error {
 	if reason != "" {
 		s.logOnce(reason)
 	}
-	defer s.owed.begin(s.soon)()
+	defer s.stall.start(s.soon)()
 	return w.Close(reason)
 }
 
 func (s *session) writeFacts() error {
-	defer s.owed.begin(s.soon)()
+	defer s.stall.start(s.soon)()
 	if err := s.conn.WriteNotes(s.src.info.Notes); err != nil {
 		return err
 	}
 	return s.conn.WriteRAM(s.ram)
 }
 
-// owedWriter is a writer to the receiver: reading the log is this side's business, taking
+// waitingWriter is a writer to the receiver: reading the log is this side's business, taking
 // it the receiver's.
-type owedWriter struct {
+type waitingWriter struct {
 	s *session
 	w io.Writer
 }
 
-func (o owedWriter) Write(p []byte) (int, error) {
-	defer o.s.owed.begin(o.s.soon)()
+func (o waitingWriter) Write(p []byte) (int, error) {
+	defer o.s.stall.start(o.s.soon)()
 	return o.w.Write(p)
 }
 

@@ -75,7 +75,7 @@ type job struct {
 	attempt uint64
 
 	targets targets
-	owed    owed
+	stall   stallTimer
 	// logOnly is the result of the first receiver that took the log and no more.
 	logOnly *Result
 	// late is set when the deadline has come.
@@ -124,7 +124,7 @@ func Send(ctx context.Context, src *Source, opts Options) (*Result, error) {
 	defer j.waitPlan()
 	defer cancel()
 	if opts.Alive != nil {
-		watch.Go(func() { j.watchSigns(ctx) })
+		watch.Go(func() { j.watchAlive(ctx) })
 	}
 	res, err := j.send(ctx)
 	if err == nil {

@@ -154,7 +154,7 @@ func (s *session) read(cancel context.CancelCauseFunc) {
 			cancel(fmt.Errorf("connection to the receiver: %w", err))
 			return
 		}
-		s.owed.touch()
+		s.stall.restart()
 		switch m := m.(type) {
 		case *protocol.Ack:
 			s.flow.ack(m)
@@ -189,10 +189,10 @@ func (s *session) noteWait(w *protocol.Wait) {
 	}
 }
 
-// await returns the next message that is not ACK or WAIT, which the receiver owes within
+// await returns the next message that is not ACK or WAIT, which the receiver has to send within
 // a limit.
 func (s *session) await(ctx context.Context, stop <-chan struct{}, limit func() time.Duration) (protocol.Message, error) {
-	defer s.owed.begin(limit)()
+	defer s.stall.start(limit)()
 	select {
 	case m := <-s.msgs:
 		return m, nil
@@ -415,9 +415,9 @@ func (s *session) sealing() time.Duration {
 	return s.later()
 }
 
-// write sends a message, for which the receiver owes room on the line.
+// write sends a message, for which the connection must have room.
 func (s *session) write(m protocol.Message) error {
-	defer s.owed.begin(s.soon)()
+	defer s.stall.start(s.soon)()
 	return s.conn.Write(m)
 }
 
