@@ -60,13 +60,13 @@ func (q *quietImage) ReadPages(p []byte, pfn mem.PFN) error {
 }
 
 func TestGovernor(t *testing.T) {
-	feed := func(g *governor, line, encoder time.Duration, chunks int) protocol.Encoding {
+	feed := func(g *adaptiveEncoding, line, encoder time.Duration, chunks int) protocol.Encoding {
 		for range chunks {
 			g.note(line, encoder)
 		}
 		return g.encoding()
 	}
-	g := newGovernor(autoLadder)
+	g := newAdaptiveEncoding(autoLadder)
 	if got := g.encoding(); got != protocol.EncodingSnappyPage {
 		t.Errorf("begins with %s", got)
 	}
@@ -82,7 +82,7 @@ func TestGovernor(t *testing.T) {
 	if got := feed(g, time.Millisecond, 20*time.Millisecond, 10*decideChunks); got != protocol.EncodingSnappyPage {
 		t.Errorf("fast line: %s", got)
 	}
-	g = newGovernor([]protocol.Encoding{protocol.EncodingLZ4Block})
+	g = newAdaptiveEncoding([]protocol.Encoding{protocol.EncodingLZ4Block})
 	if got := feed(g, time.Second, 0, 100); got != protocol.EncodingLZ4Block {
 		t.Errorf("no choice: %s", got)
 	}

@@ -54,7 +54,7 @@ type run struct {
 	// session is the connection; its stop, when done, ends the production of chunks, and
 	// those on their way are still sent.
 	session          *session
-	gov              *governor
+	adaptive         *adaptiveEncoding
 	tiers            uint8           // how many of the plan's tiers are wanted
 	have             protocol.SeqSet // chunks that the receiver has
 	free, work, done chan *slot
@@ -145,7 +145,7 @@ func (r *run) encode(ctx context.Context, e *encoder) error {
 		}
 		raw := s.fill(r.src.image, e.pageSize)
 		s.data = uint64(len(raw))
-		if err := e.encode(&s.chunk, &s.encoded, raw, r.gov.encoding()); err != nil {
+		if err := e.encode(&s.chunk, &s.encoded, raw, r.adaptive.encoding()); err != nil {
 			return &localError{err}
 		}
 		r.done <- s
@@ -173,7 +173,7 @@ func (r *run) write(ctx context.Context) error {
 				return err
 			}
 		}
-		r.gov.note(time.Since(ready), ready.Sub(began))
+		r.adaptive.note(time.Since(ready), ready.Sub(began))
 		r.free <- s
 	}
 }
