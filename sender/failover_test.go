@@ -345,7 +345,7 @@ func TestLines(t *testing.T) {
 		min, max time.Duration
 	}{
 		{"it moves", func(a, _ *fakeHost) { a.waitFor, a.moves = 40*time.Minute, true }, "a", 40 * time.Minute, 41 * time.Minute},
-		{"it does not", func(a, _ *fakeHost) { a.waitFor = 3 * time.Hour }, "b", lineLook, lineLook + time.Minute},
+		{"it does not", func(a, _ *fakeHost) { a.waitFor = 3 * time.Hour }, "b", queueLook, queueLook + time.Minute},
 		{"the other is down", func(a, b *fakeHost) {
 			a.waitFor, b.away = 40*time.Minute, during(0, forever, errHole)
 		}, "a", 40 * time.Minute, 41 * time.Minute},

@@ -38,7 +38,7 @@ type session struct {
 	text    string
 	welcome *protocol.Welcome
 	waited  protocol.Wait // that was last told
-	line    line
+	queue   queuePlace
 	// sending is set once it is known what the receiver has of the plan.
 	sending bool
 	// keepAlive begins to keep the connection alive, until its result is called.
@@ -69,8 +69,8 @@ func (j *job) session(ctx, stop context.Context, nc net.Conn, t *target) (out *o
 	defer wg.Wait()
 	wg.Go(func() { s.read(cancel) })
 	wg.Go(func() { s.watchStall(ctx, cancel) })
-	patience := lineLimit(t)
-	wg.Go(func() { s.watchLine(ctx, cancel, patience) })
+	patience := queueLimit(t)
+	wg.Go(func() { s.watchQueue(ctx, cancel, patience) })
 	defer cancel(nil) // before the wait: the watchers end with ctx
 	s.keepAlive = func(k protocol.KeepAlive) context.CancelFunc {
 		ctx, stop := context.WithCancel(ctx)
@@ -114,7 +114,7 @@ func cancelled(ctx context.Context) error {
 	if stall, ok := errors.AsType[*stallError](cause); ok {
 		return protocol.Errorf(protocol.CodeTimeout, "nothing moved on for %v", stall.after.Round(time.Second))
 	}
-	if _, ok := errors.AsType[*lineError](cause); ok {
+	if _, ok := errors.AsType[*queueError](cause); ok {
 		return protocol.Errorf(protocol.CodeCancelled, "another receiver is asked, for want of room here")
 	}
 	return nil
@@ -136,7 +136,7 @@ func (s *session) cause(ctx context.Context, err error) error {
 	// What ended ctx has closed the connection as well.
 	cause := context.Cause(ctx)
 	_, stalled := errors.AsType[*stallError](cause)
-	_, queued := errors.AsType[*lineError](cause)
+	_, queued := errors.AsType[*queueError](cause)
 	if stalled || queued || errors.Is(err, context.Canceled) && cause != nil {
 		return cause
 	}
@@ -161,13 +161,13 @@ func (s *session) read(cancel context.CancelCauseFunc) {
 			continue
 		case *protocol.Wait:
 			s.meter.waiting(m)
-			s.line.told(m)
+			s.queue.waiting(m)
 			s.noteWait(m)
 			continue
 		case *protocol.Sealed:
 			s.flow.fail(errSealed)
 		}
-		s.line.left()
+		s.queue.answered()
 		s.msgs <- m // each of the others comes once: there is room
 	}
 }

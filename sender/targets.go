@@ -40,8 +40,8 @@ type target struct {
 	loyal time.Time
 	// dark means that the last try found nobody there.
 	dark bool
-	// leftLine means that its line was left, as it did not move.
-	leftLine bool
+	// leftQueue means that the sender left its queue, as it did not move.
+	leftQueue bool
 	// over means that it is not tried again.
 	over bool
 	err  error
@@ -130,8 +130,8 @@ func (t *target) gained(now time.Time) {
 func (t *target) fail(err error, now time.Time) {
 	t.tried, t.err = now, err
 	_, t.dark = errors.AsType[*dialError](err)
-	if _, ok := errors.AsType[*lineError](err); ok {
-		t.leftLine = true
+	if _, ok := errors.AsType[*queueError](err); ok {
+		t.leftQueue = true
 	}
 	limit := maxBackoff
 	if permanent(err) {
@@ -169,7 +169,7 @@ func passing(err error) bool {
 		return !errors.As(e.err, &ne) || !ne.Timeout()
 	}
 	_, stalled := errors.AsType[*stallError](err)
-	_, queued := errors.AsType[*lineError](err)
+	_, queued := errors.AsType[*queueError](err)
 	return !stalled && !queued && !permanent(err) && retryAfter(err) == 0
 }
 
