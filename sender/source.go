@@ -20,7 +20,7 @@ import (
 // A Source is a dump to be sent: an open dump file and what could be learnt of the
 // kernel in it.
 type Source struct {
-	image    *observed
+	image    *countingImage
 	info     *vmcore.Info
 	kernel   *kernel.Kernel // nil when the kernel could not be understood
 	pages    pageWalker     // nil when pages cannot be told apart
@@ -52,7 +52,7 @@ func Open(path string) (*Source, error) {
 // NewSource prepares an open dump, which from then on belongs to the Source. It fails
 // only for dumps that no receiver could store, and for files whose descriptors cannot be read.
 func NewSource(image vmcore.Image) (*Source, error) {
-	file := &observed{Image: image}
+	file := &countingImage{Image: image}
 	s := &Source{image: file, info: image.Info()}
 	s.logPages = sync.OnceValue(func() []mem.Extent { return findLogPages(file) })
 	if s.info.PageSize < protocol.MinPageSize || s.info.PageSize > protocol.MaxPageSize ||
