@@ -52,16 +52,16 @@ func (s *session) writeFacts() error {
 	return s.conn.WriteRAM(s.ram)
 }
 
-// waitingWriter is a writer to the receiver: reading the log is this side's business, taking
+// waitingWriter is a writer to the receiver whose stall timer runs while it writes: reading the log is this side's business, taking
 // it the receiver's.
 type waitingWriter struct {
 	s *session
 	w io.Writer
 }
 
-func (o waitingWriter) Write(p []byte) (int, error) {
-	defer o.s.stall.start(o.s.soon)()
-	return o.w.Write(p)
+func (w waitingWriter) Write(p []byte) (int, error) {
+	defer w.s.stall.start(w.s.soon)()
+	return w.w.Write(p)
 }
 
 // newHello says who crashed. What is not known stays out.

@@ -1,0 +1,162 @@
+package sender
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/corehaul/corehaul/protocol"
+	corehaultls "github.com/corehaul/corehaul/tls"
+)
+
+// Times of a connection.
+const (
+	dialTimeout  = 15 * time.Second
+	secondLook   = 5 * time.Second // what a dial may take while another connection is there
+	sealingGrace = time.Minute     // what sealing may take after the deadline
+	// maxOverrun is how long after the end of the patience a receiver may ask to be asked
+	// again; one that wants to be left alone longer is not waited for.
+	maxOverrun = time.Minute
+)
+
+// next returns the target to be tried now or in a while; nil when it is time to give up,
+// which is not before every target was asked once.
+func (j *job) next() *target {
+	t := j.targets.choose(time.Now())
+	if t == nil || j.late {
+		return t
+	}
+	end := j.meter.lastProgress().Add(j.opts.Patience)
+	if t.tries > 0 && (!time.Now().Before(end) || t.next.After(end.Add(maxOverrun))) {
+		return j.targets.untried()
+	}
+	return t
+}
+
+// attemptAt tries one target. Without a result and an error another try may be made.
+func (j *job) attemptAt(ctx, stop context.Context, t *target) (*Result, error) {
+	res, t, err := j.try(ctx, stop, t)
+	switch {
+	case err == nil && j.wantsMore(res):
+		t.over, t.err = true, &protocol.Error{Code: protocol.CodeDeclined, Text: "it took the log only" + because(res.DeclinedWhy), Remote: true}
+		if j.logOnly == nil {
+			j.logOnly = res
+		}
+		j.log("%s took the log only%s", t.addr, because(res.DeclinedWhy))
+		return nil, nil //nolint:nilnil // the next target may want more
+	case err == nil:
+		return res, nil
+	}
+	err = corehaultls.Explain(err)
+	t.fail(err, time.Now())
+	switch {
+	case ctx.Err() != nil:
+		return nil, nil //nolint:nilnil // send says why it ended
+	case errors.Is(err, protocol.CodeSuperseded):
+		// Another sender is at work on this dump; coming back would only chase it away.
+		return nil, j.failure(false)
+	case permanent(err) && !j.opts.Stubborn, j.late && t.pages == 0, j.opts.Patience == 0:
+		t.over = true
+		j.log("%s: %v; not tried again", t.addr, err)
+	default:
+		j.log("%s: %v; next try in %.1f s", t.addr, err, time.Until(t.next).Seconds())
+	}
+	return nil, nil //nolint:nilnil // try on
+}
+
+// wantsMore reports whether a receiver has taken the log and no more, of its own will: others
+// may take all.
+func (j *job) wantsMore(res *Result) bool {
+	return res.State == protocol.StateLogOnly && !j.opts.LogOnly && (res.Declined || res.Known)
+}
+
+// ended returns why the whole job ended: it was told to, or its time was up.
+func (j *job) ended(ctx context.Context) error {
+	if errors.Is(context.Cause(ctx), ErrDeadline) {
+		return j.failure(true)
+	}
+	return ctx.Err()
+}
+
+// pause waits until a time, or until the deadline comes for the first time.
+func (j *job) pause(ctx, stop context.Context, until time.Time) {
+	j.meter.setState("waiting to reconnect")
+	deadline := stop.Done()
+	if j.late {
+		deadline = nil
+	}
+	for {
+		left := time.Until(until)
+		if left <= 0 {
+			return
+		}
+		select {
+		case <-time.After(min(left, signEvery)):
+			j.meter.step() // patience is not a hang
+		case <-deadline:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// connect connects to t, or to a target that was not there when last looked for and has
+// more of the dump: what brought t back may have brought it back as well.
+func (j *job) connect(ctx, stop context.Context, t *target) (net.Conn, *target, error) {
+	nc, err := j.dial(ctx, stop, t, dialTimeout)
+	if err != nil {
+		return nil, t, err
+	}
+	better := j.targets.fuller(t, time.Now())
+	if better == nil {
+		return nc, t, nil
+	}
+	other, err := j.dial(ctx, stop, better, secondLook)
+	if err != nil {
+		return nc, t, nil //nolint:nilerr // it is still not there
+	}
+	_ = nc.Close()
+	return other, better, nil
+}
+
+func (j *job) dial(ctx, stop context.Context, t *target, timeout time.Duration) (net.Conn, error) {
+	j.meter.setState("connecting to %s", t.addr)
+	j.attempt++
+	t.tries++
+	t.asked = time.Now()
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if !j.late {
+		// When the deadline comes, the target with the most pages is what matters.
+		defer context.AfterFunc(stop, cancel)()
+	}
+	nc, err := j.opts.Dial(ctx, t.addr)
+	if err == nil {
+		return nc, nil
+	}
+	if _, ok := errors.AsType[*handshakeError](err); ok {
+		return nil, err
+	}
+	return nil, &dialError{err}
+}
+
+// try runs one session with one target, which it returns.
+func (j *job) try(ctx, stop context.Context, t *target) (*Result, *target, error) {
+	nc, t, err := j.connect(ctx, stop, t)
+	if err != nil {
+		return nil, t, err
+	}
+	j.log("connected to %s", t.addr)
+	out, err := j.session(ctx, stop, nc, t)
+	if err != nil {
+		return nil, t, err
+	}
+	p := j.meter.Progress()
+	j.meter.setState("done")
+	return &Result{
+		Sealed: *out.sealed, Reason: out.reason, Declined: out.declined, DeclinedWhy: out.why, Known: out.known, Target: t.addr,
+		Lost: p.Lost, LostNotes: j.meter.lostLines(), BytesSent: p.BytesSent, Sessions: j.attempt, Elapsed: p.Elapsed,
+	}, t, nil
+}
