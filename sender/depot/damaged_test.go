@@ -22,7 +22,7 @@ func TestSenderOfADamagedDumpWritesBesideIt(t *testing.T) {
 	} {
 		t.Run(harm, func(t *testing.T) {
 			root := t.TempDir()
-			s := &session{Config: Config{FS: dumpdir.OS{}, Root: root}, host: m.Meta.Host}
+			s := &depot{Config: Config{FS: dumpdir.OS{}, Root: root}, host: m.Meta.Host}
 			w, err := s.openOnce(m.Meta)
 			if err != nil {
 				t.Fatal(err)

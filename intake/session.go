@@ -1,0 +1,332 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/protocol"
+)
+
+// Session is the receiving side of one connection, from HELLO to SEALED, over one dumpdir.Writer. What is left open
+// is decided by a Policy, in whose methods the exported fields may be read.
+type Session struct {
+	cfg    Config
+	policy Policy
+	conn   net.Conn
+	wire   *protocol.Conn
+	in     *inbox
+
+	Began time.Time
+	Hello *protocol.Hello // from Policy.Open on
+	W     *dumpdir.Writer // set by Policy.Open and Policy.OtherPlan
+	// Outcome is what the dump is once it is sealed; else nil.
+	Outcome *Outcome
+
+	notes  []byte
+	ram    []mem.Range
+	warned []string
+}
+
+// NewSession returns a Session over conn, which it closes in Shutdown. It begins to read.
+func NewSession(conn net.Conn, cfg Config, policy Policy) *Session {
+	wire := protocol.NewConn(conn, protocol.Receiver)
+	return &Session{cfg: cfg, policy: policy, conn: conn, wire: wire, in: newInbox(wire), Began: time.Now()}
+}
+
+// Run goes through the session. When it returns, what came is durable and W is closed, but the connection is open for a last
+// word: see Shutdown. When ctx is done, Run returns its cause.
+func (s *Session) Run(ctx context.Context) error {
+	dead := s.keepAlive(ctx)
+	err := s.serveWithin(ctx)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx) // whatever failed, failed because of that
+	}
+	s.letGo(err)
+	if gone := dead(); gone != nil && err != nil && ctx.Err() == nil {
+		err = gone // it closed the connection, which is all that the session saw
+	}
+	return err
+}
+
+// Linger is how long the last word may take to reach the peer.
+const Linger = 2 * time.Second
+
+// Shutdown tells the sender of err, unless it is nil or io.EOF, and closes the connection.
+func (s *Session) Shutdown(err error) error {
+	s.in.stop()
+	err = s.wire.Shutdown(err, Linger)
+	<-s.in.ended
+	return err
+}
+
+// letGo makes durable what was put, and closes W.
+func (s *Session) letGo(cause error) {
+	s.notes, s.ram = nil, nil
+	if s.W == nil {
+		return
+	}
+	if s.Outcome == nil && !errors.Is(cause, protocol.CodeSuperseded) {
+		if _, err := s.W.Commit(); err != nil {
+			s.policy.Log().Debug("last commit failed", "error", err)
+		}
+	}
+	if err := s.W.Close(); err != nil {
+		s.policy.Log().Error("cannot close the dump", "error", err)
+	}
+}
+
+// letGoPatience is how long a session may take to stop. One whose peer is gone without
+// a word can hang in a write for as long as the peer has to be heard.
+const letGoPatience = time.Second
+
+// cutOff closes the connection when ctx is done and the session does not end by itself
+// soon: a sender that came back is not to wait for its own old connection. The
+// returned function calls it off.
+func (s *Session) cutOff(ctx context.Context) (release func()) {
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-done:
+			return
+		}
+		timer := time.NewTimer(letGoPatience)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			_ = s.conn.Close() // the session ends with an error and says so
+		case <-done:
+		}
+	})
+	return func() { close(done); wg.Wait() }
+}
+
+// keepAlive watches the connection until the returned function is called, which says
+// whether the peer was found dead.
+func (s *Session) keepAlive(ctx context.Context) (stop func() error) {
+	ctx, cancel := context.WithCancel(ctx)
+	dead := make(chan error, 1)
+	go func() { dead <- s.wire.KeepAlive(ctx, s.cfg.KeepAlive) }()
+	return func() error {
+		cancel()
+		return <-dead
+	}
+}
+
+func (s *Session) serveWithin(ctx context.Context) error {
+	defer s.cutOff(ctx)()
+	if s.cfg.HelloTimeout > 0 {
+		if err := s.conn.SetReadDeadline(s.Began.Add(s.cfg.HelloTimeout)); err != nil {
+			return err
+		}
+	}
+	return s.serve(ctx)
+}
+
+// serve goes through the states of the protocol.
+func (s *Session) serve(ctx context.Context) error {
+	if err := s.readHello(ctx); err != nil {
+		return err
+	}
+	if err := s.policy.Open(ctx); err != nil {
+		return err
+	}
+	if err := s.readLog(ctx); err != nil {
+		return err
+	}
+	if err := s.conn.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if s.Complete() {
+		return s.finish(ctx, &protocol.Finish{})
+	}
+	finish, err := s.readPages(ctx)
+	var declined *DeclinedError
+	if errors.As(err, &declined) {
+		return s.decline(ctx, declined)
+	}
+	if err != nil {
+		return err
+	}
+	return s.finish(ctx, finish)
+}
+
+func (s *Session) readHello(ctx context.Context) error {
+	msg, err := s.in.next(ctx)
+	if err != nil {
+		return err
+	}
+	var ok bool
+	if s.Hello, ok = msg.(*protocol.Hello); !ok {
+		return outOfOrder(msg, "HELLO")
+	}
+	return nil
+}
+
+// Complete reports whether the dump needs nothing more.
+func (s *Session) Complete() bool {
+	res, ok := s.W.Result()
+	return ok && res.State == dumpdir.StateComplete
+}
+
+// readPages is the part of a session in which pages come: from WELCOME to FINISH.
+func (s *Session) readPages(ctx context.Context) (*protocol.Finish, error) {
+	welcome := s.welcome()
+	if finish, err := s.policy.Admit(ctx, welcome); err != nil || finish != nil {
+		return finish, err
+	}
+	if err := s.Write(welcome); err != nil {
+		return nil, err
+	}
+	if welcome.Collect == protocol.CollectLog {
+		msg, err := s.in.nextWithin(ctx, s.cfg.StallTimeout)
+		return asFinish(msg, err, "FINISH")
+	}
+	s.policy.Enter(Planning)
+	ok := new(protocol.PlanOK)
+	if finish, err := s.readPlan(ctx, ok); err != nil || finish != nil {
+		return finish, err
+	}
+	ok.Have = Have(s.W)
+	if err := s.Write(ok); err != nil {
+		return nil, err
+	}
+	s.policy.Enter(Receiving)
+	return s.readChunks(ctx)
+}
+
+// welcome is what WELCOME says unless the policy changes it.
+func (s *Session) welcome() *protocol.Welcome {
+	m := &protocol.Welcome{
+		Tool: s.cfg.Tool, Collect: protocol.CollectAll, WindowBytes: uint64(s.cfg.Window), //nolint:gosec // positive
+		Encodings: Encodings.Common(s.Hello.Encodings), HaveChunks: s.W.Progress().Chunks,
+	}
+	if every := s.cfg.KeepAlive.Heartbeat; every > 0 {
+		m.HeartbeatSec = max(1, uint64(every/time.Second))
+	}
+	return m
+}
+
+// finish makes the dump final, and tells the sender what it is.
+func (s *Session) finish(ctx context.Context, f *protocol.Finish) error {
+	if err := s.seal(ctx, f); err != nil {
+		return err
+	}
+	return s.writeSealed("")
+}
+
+// decline makes the dump final of which no pages are wanted.
+func (s *Session) decline(ctx context.Context, why *DeclinedError) error {
+	if err := s.seal(ctx, &protocol.Finish{Reason: protocol.ReasonLogOnly}); err != nil {
+		return err
+	}
+	if why.Answer != nil {
+		return why.Answer
+	}
+	return s.writeSealed(why.Reason)
+}
+
+// seal makes the dump final. Reading it back may take long, and the sender hears from us meanwhile.
+func (s *Session) seal(ctx context.Context, f *protocol.Finish) error {
+	s.policy.Enter(Sealing)
+	return s.Busy(ctx, "the dump is sealed", func() error {
+		end, err := s.policy.Seal(ctx, f)
+		if err == nil {
+			s.Outcome = &end
+		}
+		return err
+	})
+}
+
+// writeSealed tells the sender what its dump is, and why no more of it is wanted if it did not end it.
+func (s *Session) writeSealed(reason string) error {
+	m := Sealed(s.Hello.DumpID, s.Outcome.Dir, &s.Outcome.Result)
+	m.Reason = reason
+	return s.Write(m)
+}
+
+// Busy runs f, which does not read from the sender, and tells the sender now and then
+// that it has to wait.
+func (s *Session) Busy(ctx context.Context, what string, f func() error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() {
+		tick := time.NewTicker(s.cfg.WaitEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			if s.Write(&protocol.Wait{Reason: what}) != nil {
+				return // the session finds out
+			}
+		}
+	})
+	return f()
+}
+
+// Write sends a message. It may be called from any goroutine.
+func (s *Session) Write(msg protocol.Message) error { return s.wire.Write(msg) }
+
+// Incoming returns where the sender's next message comes, for a Policy that waits. Finish has to be called with it.
+func (s *Session) Incoming(ctx context.Context) <-chan Incoming { return s.in.messages(ctx) }
+
+// Finish returns the FINISH of a sender that does not wait any longer, and an error for all else that it may say.
+func (s *Session) Finish(m Incoming) (*protocol.Finish, error) {
+	msg, err := s.in.got(m)
+	return asFinish(msg, err, "nothing before the wait is over")
+}
+
+// LogWarnings logs what the sender warns of, once each.
+func (s *Session) LogWarnings(warnings []string) {
+	for _, w := range warnings {
+		if !slices.Contains(s.warned, w) {
+			s.policy.Log().Warn("the sender warns", "text", w)
+			s.warned = append(s.warned, w)
+		}
+	}
+}
+
+// Meta is what the manifest says of a new dump of host.
+func (s *Session) Meta(host string) dumpdir.Meta {
+	meta := Meta(s.Hello)
+	meta.Host, meta.StartTime, meta.Transport, meta.Peer, meta.Receiver = host, s.Began, s.cfg.Transport, s.cfg.Peer, s.cfg.Tool
+	return meta
+}
+
+// UpdateMeta says in the manifest who sends now, and the panic line if it is known.
+func (s *Session) UpdateMeta(line string) error {
+	return s.W.UpdateMeta(func(m *dumpdir.Meta) {
+		if line != "" {
+			m.PanicLine = line
+		}
+		m.Peer, m.Sender, m.Receiver = s.cfg.Peer, s.Hello.Tool, s.cfg.Tool
+	})
+}
+
+// asFinish returns msg if it is the last of a sender, an error for any other one.
+func asFinish(msg protocol.Message, err error, want string) (*protocol.Finish, error) {
+	if err != nil {
+		return nil, err
+	}
+	finish, ok := msg.(*protocol.Finish)
+	if !ok {
+		return nil, outOfOrder(msg, want)
+	}
+	return finish, nil
+}
+
+func outOfOrder(msg protocol.Message, want string) error {
+	return protocol.Errorf(protocol.CodeOutOfOrder, "%s, expected %s", msg.Type(), want)
+}
