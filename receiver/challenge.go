@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/kernel/pages"
 	"github.com/corehaul/corehaul/storage"
 )
@@ -24,7 +25,7 @@ func (ss *session) openDump(ctx context.Context) (*dumpdir.Writer, error) {
 	resume := storage.ResumeOptions{Takeover: true, Reopen: true}
 	w, err := ss.cfg.Store.Resume(ctx, ss.ref, resume)
 	if errors.Is(err, storage.ErrNotFound) {
-		w, err = ss.cfg.Store.Create(ctx, ss.meta())
+		w, err = ss.cfg.Store.Create(ctx, ss.Meta(ss.ref.Host))
 	}
 	if errors.Is(err, storage.ErrExists) { // the dump was damaged and put away, and its challenger came in its place
 		w, err = ss.cfg.Store.Resume(ctx, ss.ref, resume)
@@ -40,7 +41,7 @@ func (ss *session) openDump(ctx context.Context) (*dumpdir.Writer, error) {
 func (ss *session) openBeside(ctx context.Context, resume storage.ResumeOptions, damage error) (*dumpdir.Writer, error) {
 	w, err := ss.cfg.Store.Challengers().Resume(ctx, ss.ref, resume)
 	if errors.Is(err, storage.ErrNotFound) {
-		w, err = ss.cfg.Store.Challengers().Create(ctx, ss.meta())
+		w, err = ss.cfg.Store.Challengers().Create(ctx, ss.Meta(ss.ref.Host))
 	}
 	if err != nil {
 		return nil, errors.Join(damage, err)
@@ -69,27 +70,14 @@ func kinds(level uint8) pages.DumpLevel {
 	return l
 }
 
-// findPlan makes ss.w the writer of the dump or challenger that has this plan, and reports whether there is one. If
-// not, ss.w has no plan at all.
-func (ss *session) findPlan(ctx context.Context, end dumpdir.PlanEnd) (known bool, err error) {
-	for {
-		stored, ok := ss.w.Plan()
-		switch {
-		case !ok:
-			return false, nil
-		case stored.Is(&end):
-			return true, nil
-		case ss.second:
-			// Nobody sends that plan any more, and it is not ahead of the dump, else it had become it.
-			ss.log.Warn("dropping a third plan", "pages", stored.Pages, "level", stored.DumpLevel, "present", ss.w.Progress().Present)
-			err = ss.challengeAnew(ctx)
-		default:
-			err = ss.challenge(ctx)
-		}
-		if err != nil {
-			return false, err
-		}
+// OtherPlan goes on with the challenger, or with a new one if W is that already.
+func (ss *session) OtherPlan(ctx context.Context, stored *dumpdir.PlanInfo) error {
+	if !ss.second {
+		return ss.challenge(ctx)
 	}
+	// Nobody sends that plan any more, and it is not ahead of the dump, else it had become it.
+	ss.log.Warn("dropping a third plan", "pages", stored.Pages, "level", stored.DumpLevel, "present", ss.W.Progress().Present)
+	return ss.challengeAnew(ctx)
 }
 
 // challenge leaves the dump as it is and goes on with its challenger.
@@ -108,7 +96,7 @@ func (ss *session) challenge(ctx context.Context) error {
 
 // challengeAnew is challenge with a new challenger in place of the one that may be there.
 func (ss *session) challengeAnew(ctx context.Context) error {
-	next, err := ss.cfg.Store.Challengers().Create(ctx, ss.meta())
+	next, err := ss.cfg.Store.Challengers().Create(ctx, ss.Meta(ss.ref.Host))
 	if err != nil {
 		return err
 	}
@@ -117,8 +105,8 @@ func (ss *session) challengeAnew(ctx context.Context) error {
 
 // take makes next, a challenger, the session's writer, and a whole dump: with the log, which came before the plan was known.
 func (ss *session) take(ctx context.Context, next *dumpdir.Writer) error {
-	old := ss.w
-	ss.w, ss.second, ss.contested = next, true, true
+	old := ss.W
+	ss.W, ss.second, ss.contested = next, true, true
 	ss.view.opened(next)
 	return errors.Join(old.Close(), ss.copyLog(ctx))
 }
@@ -131,23 +119,23 @@ func (ss *session) copyLog(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 	m := d.Manifest()
-	if have := ss.w.Manifest().Bytes.Log; have > 0 && have >= m.Bytes.Log {
-		return ss.updateMeta("")
+	if have := ss.W.Manifest().Bytes.Log; have > 0 && have >= m.Bytes.Log {
+		return ss.UpdateMeta("")
 	}
 	log, err := d.OpenLog()
 	if err == nil {
-		err = errors.Join(ss.w.StoreLog(log), log.Close())
+		err = errors.Join(ss.W.StoreLog(log), log.Close())
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return ss.updateMeta(m.PanicLine)
+	return ss.UpdateMeta(m.PanicLine)
 }
 
 // otherPlan tells the sender of the plan that is stored.
 func (ss *session) otherPlan() string {
-	stored, _ := ss.w.Plan()
-	p := ss.w.Progress()
+	stored, _ := ss.W.Plan()
+	p := ss.W.Progress()
 	if p.Missing() == 0 {
 		return fmt.Sprintf("a complete dump of another plan is stored (%d pages at level %d); it is kept until this one is complete, and has more",
 			stored.Pages, stored.DumpLevel)
@@ -219,8 +207,7 @@ func standingIn(ctx context.Context, ref storage.Ref, open func(context.Context,
 
 // settled is what became of a dump of which nothing more is expected.
 type settled struct {
-	dumpdir.Result
-	dir string
+	intake.Outcome
 	was bool // sealed before
 }
 
@@ -243,7 +230,7 @@ func (s *Server) settle(ctx context.Context, ref storage.Ref, reason string) (*s
 	if err != nil {
 		return nil, err
 	}
-	end := &settled{dir: w.Dir()}
+	end := &settled{Outcome: intake.Outcome{Dir: w.Dir()}}
 	_, end.was = w.Result()
 	end.Result, err = w.Seal(ctx, reason)
 	if err := errors.Join(err, w.Close()); err != nil {
@@ -271,15 +258,15 @@ func (s *Server) drop(ctx context.Context, ref storage.Ref) error {
 }
 
 // settle decides between the dump and its challenger, now that the sender has ended with one of them.
-func (ss *session) settle(ctx context.Context) error {
-	if err := ss.w.Close(); err != nil {
-		return err
+func (ss *session) settle(ctx context.Context) (intake.Outcome, error) {
+	if err := ss.W.Close(); err != nil {
+		return intake.Outcome{}, err
 	}
 	end, err := ss.srv.settle(ctx, ss.ref, reasonOther)
 	if err != nil {
-		return err
+		return intake.Outcome{}, err
 	}
-	ss.result, ss.dir, ss.contested = &end.Result, end.dir, false
+	ss.contested = false
 	ss.srv.sealed(end.State)
-	return nil
+	return end.Outcome, nil
 }

@@ -8,59 +8,45 @@ import (
 	"net"
 	"time"
 
+	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// letGo gives back all that the session holds. What arrived is made durable first.
-func (ss *session) letGo(cause error) {
-	sealed := ss.result != nil
-	if ss.w != nil {
-		if !sealed && !errors.Is(cause, protocol.CodeSuperseded) {
-			if _, err := ss.w.Commit(); err != nil {
-				ss.log.Debug("last commit failed", "error", err)
-			}
-		}
-		ss.progress = ss.w.Progress()
-		if err := ss.w.Close(); err != nil {
-			ss.log.Error("cannot close the dump", "error", err)
-		}
-	}
-	if ss.claim != nil && ss.srv.release(ss.ref, ss.claim) && (!sealed || ss.contested) {
+// letGo gives back all that the session holds, once the dump is closed.
+func (ss *session) letGo() {
+	if ss.claim != nil && ss.srv.release(ss.ref, ss.claim) && (ss.Outcome == nil || ss.contested) {
 		ss.srv.expiry.set(ss.ref, time.Now().Add(ss.cfg.ResumeGrace))
 	}
-	if ss.ticket != nil {
-		ss.ticket.Leave()
-	}
+	ss.leave()
 	ss.srv.hello.give(ss.held)
-	ss.held, ss.notes, ss.ram = 0, nil, nil
+	ss.held = 0
 }
-
-// lingerTime is how long the last word may take to reach the peer.
-const lingerTime = 2 * time.Second
 
 // tell says the last word to the log and to the peer, and closes the connection.
 func (ss *session) tell(cause error) {
-	ss.in.stop()
 	var last error
+	var p dumpdir.Progress
+	if ss.W != nil {
+		p = ss.W.Progress()
+	}
 	ss.count(cause)
 	switch {
-	case ss.result != nil && (cause == nil || isGone(cause)):
+	case ss.Outcome != nil && (cause == nil || isGone(cause)):
 		// A sender that went away once the dump was sealed has lost nothing.
-		ss.log.Info("session ended", "state", ss.result.State, "pages", ss.result.Progress.Present,
-			"missing", ss.result.Progress.Missing(), "bytes", ss.result.Progress.Bytes, "took", time.Since(ss.begin).Round(time.Millisecond))
+		ss.log.Info("session ended", "state", ss.Outcome.State, "pages", ss.Outcome.Progress.Present,
+			"missing", ss.Outcome.Progress.Missing(), "bytes", ss.Outcome.Progress.Bytes, "took", time.Since(ss.Began).Round(time.Millisecond))
 	case isGone(cause):
-		ss.log.Warn("session broke off", "pages", ss.progress.Present, "of", ss.progress.Planned, "error", cause)
+		ss.log.Warn("session broke off", "pages", p.Present, "of", p.Planned, "error", cause)
 		last = io.EOF // nobody is there to be told
 	default:
 		refusal := wireError(cause)
 		ss.log.Log(context.Background(), level(refusal.Code), "session ended early", "code", string(refusal.Code),
-			"pages", ss.progress.Present, "of", ss.progress.Planned, "error", cause)
+			"pages", p.Present, "of", p.Planned, "error", cause)
 		last = refusal
 	}
-	if err := ss.wire.Shutdown(last, lingerTime); err != nil && cause == nil {
+	if err := ss.Shutdown(last); err != nil && cause == nil {
 		ss.log.Debug("closing the connection", "error", err)
 	}
-	<-ss.in.ended
 }
 
 // level is how much an operator has to know of a session that ended early.

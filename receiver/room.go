@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/receiver/admission"
@@ -15,7 +16,7 @@ const freeTier = "free"
 
 // demand returns how many pages of a plan are to come, and what they ask of the disk.
 func (ss *session) demand(m *protocol.PlanEnd) (pages uint64, d admission.Demand) {
-	d = admission.Demand{Planned: m.Kept, MaxPFN: uint64(ss.hello.MaxPFN), PageSize: uint64(ss.hello.PageSize)}
+	d = admission.Demand{Planned: m.Kept, MaxPFN: uint64(ss.Hello.MaxPFN), PageSize: uint64(ss.Hello.PageSize)}
 	for _, t := range m.Tiers {
 		if ss.collect == protocol.CollectEssential && !t.Essential {
 			continue
@@ -32,7 +33,7 @@ func (ss *session) demand(m *protocol.PlanEnd) (pages uint64, d admission.Demand
 func (ss *session) size(m *protocol.PlanEnd) {
 	var d admission.Demand
 	ss.pages, d = ss.demand(m)
-	ss.need = d.Least(ss.w.Progress())
+	ss.need = d.Least(ss.W.Progress())
 	ss.view.plan(ss.pages)
 }
 
@@ -61,7 +62,7 @@ func (ss *session) narrow(m *protocol.PlanEnd, why string) {
 // requestRoom asks the queue for the room that the plan needs.
 func (ss *session) requestRoom(ctx context.Context, m *protocol.PlanEnd) {
 	_, d := ss.demand(m)
-	w := ss.w
+	w := ss.W
 	ss.ticket.RequestRoom(ss.need, ss.overShare(ctx), func() uint64 { return d.Likely(w.Progress()) })
 }
 
@@ -79,9 +80,9 @@ func (ss *session) overShare(ctx context.Context) (hold string) {
 	return hold
 }
 
-// checkReserve stops a dump whose next bytes would eat into the reserve.
-func (ss *session) checkReserve(ctx context.Context, need uint64) error {
-	return noSpace(ss.srv.room.CheckReserve(ctx, need))
+// RoomFor stops a dump whose next bytes would eat into the reserve. It runs in the workers.
+func (ss *session) RoomFor(ctx context.Context, chunk *dumpdir.Chunk) error {
+	return noSpace(ss.srv.room.CheckReserve(ctx, uint64(len(chunk.Data))))
 }
 
 // shareCheckEvery is how often a session looks what its host has stored: that takes a look at every one of its dumps.

@@ -106,7 +106,7 @@ func (s *Server) HandleConn(ctx context.Context, conn net.Conn, peer Peer) error
 func (s *Server) turnAway(conn net.Conn, peer Peer, refusal *protocol.Error) error {
 	s.logger(peer).Warn("refused a session", "code", string(refusal.Code), "error", refusal)
 	s.Refused(refusal.Code)
-	return errors.Join(refusal, protocol.NewConn(conn, protocol.Receiver).Shutdown(refusal, lingerTime))
+	return errors.Join(refusal, protocol.NewConn(conn, protocol.Receiver).Shutdown(refusal, intake.Linger))
 }
 
 // logger returns the log for one peer.

@@ -7,7 +7,7 @@ import (
 	"io"
 
 	"github.com/corehaul/corehaul/dumpdir"
-	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/intake"
 )
 
 // spool keeps the pieces of a plan as they come, on disk, until PLANEND tells whether the store has the
@@ -18,17 +18,18 @@ type spool struct {
 	err  error
 }
 
-func newSpool(ctx context.Context, store storage.Store) *spool {
+// Spool implements intake.Policy.
+func (ss *session) Spool(ctx context.Context) intake.Spool {
 	s := new(spool)
-	s.f, s.err = store.Scratch(ctx)
+	s.f, s.err = ss.cfg.Store.Scratch(ctx)
 	return s
 }
 
 // spoolHead is the length of what precedes each piece: its own length.
 const spoolHead = 4
 
-// add keeps a piece.
-func (s *spool) add(piece []byte) {
+// Add keeps a piece.
+func (s *spool) Add(piece []byte) {
 	if s.err != nil {
 		return
 	}
@@ -38,8 +39,8 @@ func (s *spool) add(piece []byte) {
 	}
 }
 
-// each calls fn with the pieces. They are valid during the call.
-func (s *spool) each(fn func(piece []byte) error) error {
+// Each calls fn with the pieces. They are valid during the call.
+func (s *spool) Each(fn func(piece []byte) error) error {
 	if s.err != nil {
 		return s.err
 	}
@@ -65,8 +66,8 @@ func (s *spool) each(fn func(piece []byte) error) error {
 	}
 }
 
-// close gives the disk space back.
-func (s *spool) close() error {
+// Close gives the disk space back.
+func (s *spool) Close() error {
 	if s.f == nil {
 		return nil
 	}

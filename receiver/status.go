@@ -130,7 +130,7 @@ func (s *Server) sealed(state dumpdir.State) {
 func (ss *session) count(cause error) {
 	s := ss.srv
 	switch {
-	case cause == nil, ss.result != nil && isGone(cause):
+	case cause == nil, ss.Outcome != nil && isGone(cause):
 	case isGone(cause):
 		s.mu.Lock()
 		s.totals.BrokenOff++
@@ -208,7 +208,7 @@ func (ss *session) status(now time.Time) SessionStatus {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	st := SessionStatus{
-		Host: ss.peer.Host, Peer: ss.peer.Addr, Transport: ss.peer.Transport, Started: ss.begin, State: v.state, Since: v.since,
+		Host: ss.peer.Host, Peer: ss.peer.Addr, Transport: ss.peer.Transport, Started: ss.Began, State: v.state, Since: v.since,
 		Planned: v.pages, Reason: v.reason,
 	}
 	if v.ticket != nil {

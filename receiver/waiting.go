@@ -53,9 +53,9 @@ func (ss *session) waitInLine(ctx context.Context) (*protocol.Finish, error) {
 
 // decide asks the rules about this dump, and logs an answer that is new.
 func (ss *session) decide(ctx context.Context, noRoom bool, notBefore time.Time) admission.Decision {
-	m := ss.w.Manifest()
+	m := ss.W.Manifest()
 	d := ss.srv.rules.Decide(ctx, &admission.Crash{
-		Ref: ss.ref, PanicLine: m.PanicLine, Began: m.StartTime, HasPages: ss.w.Progress().Present > 0, NoRoom: noRoom,
+		Ref: ss.ref, PanicLine: m.PanicLine, Began: m.StartTime, HasPages: ss.W.Progress().Present > 0, NoRoom: noRoom,
 	}, notBefore)
 	if d.Action != ss.decision.Action || d.Rule != ss.decision.Rule {
 		level := slog.LevelInfo
@@ -89,9 +89,8 @@ func (ss *session) stand(ctx context.Context, again func() error) (*protocol.Fin
 		case <-ss.ticket.Changed():
 		case <-tick.C:
 			ss.srv.queue.Review(ss.reviewEvery() / 2)
-		case r := <-ss.in.messages(ctx):
-			msg, err := ss.in.got(r)
-			return asFinish(msg, err, "nothing before the wait is over")
+		case m := <-ss.Incoming(ctx):
+			return ss.Finish(m)
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
@@ -119,7 +118,7 @@ func (ss *session) sendPlace(said *saying, place int, why admission.Obstacle) er
 	}
 	said.last, said.why, said.at = msg, why, time.Now()
 	ss.view.because(msg.Reason)
-	return ss.write(&msg)
+	return ss.Write(&msg)
 }
 
 // obstacle says in words why the session waits.
@@ -149,7 +148,7 @@ func (ss *session) makeRoom(ctx context.Context, m *protocol.PlanEnd) (*protocol
 		return nil, nil //nolint:nilnil // the sender goes on
 	}
 	// Its writer is in nobody's share meanwhile.
-	if err := ss.hold(writerBytes); err != nil {
+	if err := ss.Hold(writerBytes); err != nil {
 		return nil, noSpace(ss.shortage())
 	}
 	defer ss.unhold(writerBytes)
