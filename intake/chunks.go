@@ -20,7 +20,7 @@ type pipeline struct {
 	memory *semaphore.Weighted // bytes of chunk payloads
 	jobs   chan *protocol.Chunk
 
-	committer *Committer
+	committer *committer
 }
 
 // readChunks takes chunks until FINISH, and returns it when all of them are durable.
@@ -29,7 +29,7 @@ func (s *Session) readChunks(ctx context.Context) (*protocol.Finish, error) {
 	defer cancel(nil)
 	p := &pipeline{
 		s: s, ctx: ctx, cancel: cancel, memory: semaphore.NewWeighted(s.cfg.Window),
-		jobs: make(chan *protocol.Chunk), committer: NewCommitter(s.cfg.CommitBytes, s.cfg.CommitInterval),
+		jobs: make(chan *protocol.Chunk), committer: newCommitter(s.cfg.CommitBytes, s.cfg.CommitInterval),
 	}
 	var workers, committer sync.WaitGroup
 	for range s.cfg.Workers {

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// Committer says when what was put into a dump is to be made durable: when enough of it has
+// committer says when what was put into a dump is to be made durable: when enough of it has
 // come together, or the first of it has waited long enough. Note and End may be called from
 // any goroutine.
-type Committer struct {
+type committer struct {
 	bytes    int64
 	interval time.Duration
 	pending  atomic.Int64  // bytes put since the last commit began
@@ -16,13 +16,13 @@ type Committer struct {
 	ended    chan struct{}
 }
 
-// NewCommitter returns a Committer for so many bytes and so long a time.
-func NewCommitter(bytes int64, interval time.Duration) *Committer {
-	return &Committer{bytes: bytes, interval: interval, kick: make(chan struct{}, 1), ended: make(chan struct{})}
+// newCommitter returns a committer for so many bytes and so long a time.
+func newCommitter(bytes int64, interval time.Duration) *committer {
+	return &committer{bytes: bytes, interval: interval, kick: make(chan struct{}, 1), ended: make(chan struct{})}
 }
 
 // Note tells that a chunk with so many bytes was put.
-func (c *Committer) Note(size int64) {
+func (c *committer) Note(size int64) {
 	c.pending.Add(max(size, 1)) // a chunk of zero pages has no bytes, and wants its ack too
 	select {
 	case c.kick <- struct{}{}:
@@ -31,11 +31,11 @@ func (c *Committer) Note(size int64) {
 }
 
 // End tells that nothing more is put.
-func (c *Committer) End() { close(c.ended) }
+func (c *committer) End() { close(c.ended) }
 
 // Run calls commit whenever it is time, and once more after End if there is something left. It returns
 // then, or with the first error of commit.
-func (c *Committer) Run(commit func() error) error {
+func (c *committer) Run(commit func() error) error {
 	for more := true; more; {
 		more = c.gather()
 		if c.pending.Swap(0) == 0 {
@@ -50,7 +50,7 @@ func (c *Committer) Run(commit func() error) error {
 
 // gather waits until something was put, and then until it is enough or the time is over.
 // It returns false when nothing more comes.
-func (c *Committer) gather() bool {
+func (c *committer) gather() bool {
 	select {
 	case <-c.kick:
 	case <-c.ended:

@@ -1,47 +1,95 @@
 package intake
 
 import (
+	"context"
 	"errors"
 	"io"
+	"unsafe"
 
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// ErrKeepLog ends the reading of a log that is shorter than the one that is stored: a crash
-// has one log, so one that is shorter was read worse.
-var ErrKeepLog = errors.New("a longer log is stored already")
+// readLog takes notes, RAM ranges and the log, and makes the log durable. A dump
+// that is complete needs none of them again, and they are dropped.
+func (s *Session) readLog(ctx context.Context) error {
+	log := &logReader{s: s, ctx: ctx}
+	err := s.storeLog(log)
+	if log.err != nil && !errors.Is(log.err, io.EOF) {
+		return log.err // what the store makes of it says less
+	}
+	if err != nil {
+		return err
+	}
+	if log.problem != "" {
+		s.policy.Log().Warn("the sender could not send all of the log", "cause", log.problem, "bytes", log.bytes)
+	}
+	return s.Write(&protocol.LogStored{Bytes: log.bytes})
+}
 
-// LogReader is the log as it comes over the wire. It takes the notes and RAM ranges that come
+func (s *Session) storeLog(log *logReader) error {
+	if s.Complete() {
+		_, err := io.Copy(io.Discard, log)
+		return err
+	}
+	log.atLeast = uint64(max(0, s.W.Manifest().Bytes.Log))
+	err := s.W.StoreLog(log)
+	if errors.Is(log.err, errKeepLog) {
+		s.policy.Log().Warn("kept the log of an earlier session", "bytes", log.atLeast, "new", log.bytes)
+		log.err = nil
+		return s.UpdateMeta("")
+	}
+	if err != nil {
+		return err
+	}
+	return s.UpdateMeta(s.cfg.Title.Line())
+}
+
+func (s *Session) addNotes(p []byte) error {
+	if err := s.policy.Hold(2 * int64(len(p))); err != nil { // append may leave as much room again
+		return err
+	}
+	s.notes = append(s.notes, p...)
+	return nil
+}
+
+func (s *Session) addRAM(ranges []mem.Range) error {
+	if err := s.policy.Hold(2 * int64(len(ranges)) * int64(unsafe.Sizeof(mem.Range{}))); err != nil {
+		return err
+	}
+	s.ram = append(s.ram, ranges...)
+	return nil
+}
+
+// errKeepLog ends the reading of a log that is shorter than the one that is stored: a crash
+// has one log, so one that is shorter was read worse.
+var errKeepLog = errors.New("a longer log is stored already")
+
+// logReader is the log as it comes over the wire. It takes the notes and RAM ranges that come
 // before it on the way, and ends with io.EOF at LOGEND. The connection checks order, totals and
 // the checksum.
-type LogReader struct {
-	// Next returns the next message.
-	Next func() (protocol.Message, error)
-	// Notes and RAM take their pieces, which are not theirs to keep.
-	Notes func([]byte) error
-	RAM   func([]mem.Range) error
-	// Text gets the log as well.
-	Text io.Writer
-	// AtLeast is the length of the log that is stored.
-	AtLeast uint64
+type logReader struct {
+	s   *Session
+	ctx context.Context // of the session
+	// atLeast is the length of the log that is stored.
+	atLeast uint64
 
-	// Bytes is how much of the log has come, Problem why that is not all of it,
-	// and Err what ended it.
-	Bytes   uint64
-	Problem string
-	Err     error
+	// bytes is how much of the log has come, problem why that is not all of it,
+	// and err what ended it.
+	bytes   uint64
+	problem string
+	err     error
 
 	rest []byte // of the last piece
 }
 
 // Read implements io.Reader.
-func (l *LogReader) Read(p []byte) (int, error) {
-	for l.Err == nil && len(l.rest) == 0 {
-		l.Err = l.more()
+func (l *logReader) Read(p []byte) (int, error) {
+	for l.err == nil && len(l.rest) == 0 {
+		l.err = l.more()
 	}
-	if l.Err != nil {
-		return 0, l.Err
+	if l.err != nil {
+		return 0, l.err
 	}
 	n := copy(p, l.rest)
 	l.rest = l.rest[n:]
@@ -49,26 +97,26 @@ func (l *LogReader) Read(p []byte) (int, error) {
 }
 
 // more takes the next message.
-func (l *LogReader) more() error {
-	m, err := l.Next()
+func (l *logReader) more() error {
+	m, err := l.s.in.next(l.ctx)
 	if err != nil {
 		return err
 	}
 	switch m := m.(type) {
 	case *protocol.Notes:
-		return l.Notes(m.Data)
+		return l.s.addNotes(m.Data)
 	case *protocol.RAM:
-		return l.RAM(m.Ranges)
+		return l.s.addRAM(m.Ranges)
 	case *protocol.Log:
 		l.rest = m.Data
-		l.Bytes += uint64(len(m.Data))
-		_, err := l.Text.Write(m.Data)
+		l.bytes += uint64(len(m.Data))
+		_, err := l.s.cfg.Title.Write(m.Data)
 		return err
 	case *protocol.LogEnd:
-		if l.Problem = m.Error; l.Bytes < l.AtLeast {
-			return ErrKeepLog
+		if l.problem = m.Error; l.bytes < l.atLeast {
+			return errKeepLog
 		}
 		return io.EOF
 	}
-	return protocol.Errorf(protocol.CodeOutOfOrder, "%s, expected LOG or LOGEND", m.Type())
+	return outOfOrder(m, "LOG or LOGEND")
 }

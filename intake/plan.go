@@ -176,3 +176,10 @@ func (r *planReader) rebuild() error {
 		return runs.Decode(piece, func(run protocol.Run) error { return r.builder.Add(run.Extent) })
 	})
 }
+
+// facts is what the front of vmcore says of the machine.
+func (s *Session) facts() dumpdir.Facts {
+	f := Facts(s.Hello, s.Began, s.cfg.Codec)
+	f.Notes, f.RAM = s.notes, s.ram
+	return f
+}

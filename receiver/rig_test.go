@@ -210,6 +210,9 @@ func expect[M protocol.Message](p *peer) M {
 // refused reads until the receiver ends the session and checks the code it gives.
 func (p *peer) refused(want protocol.Code) {
 	p.t.Helper()
+	if err := p.raw.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		p.t.Fatal(err)
+	}
 	for {
 		_, err := p.wire.Read()
 		if err == nil {
