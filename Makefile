@@ -4,10 +4,10 @@
 export CGO_ENABLED = 0
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/corehaul/corehaul/cmd/internal/cli.version=$(VERSION)
-LINT    := go tool -modfile=tools/go.mod golangci-lint
+LINT    := go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
 
-# The packages that need no lab, and those of them that share memory between goroutines.
-FAST = $(shell go list ./... | grep -v /e2e)
+# The product and the lab (e2e) are two modules; commands of go and the linter see one at a time.
+# Packages that share memory between goroutines:
 RACE = ./dumpdir/... ./protocol/... ./receiver/... ./sender/... ./storage/... ./vmcore/...
 
 .PHONY: all build check unit lint fmt race test e2e demo bench fuzz deps clean
@@ -21,13 +21,15 @@ build: ## both programs, static, into bin/
 check: unit lint ## what to run all the time: unit tests, fuzz seeds, vet, lint
 
 unit:
-	go test $(FAST)
+	go test ./...
 
 lint:
 	$(LINT) run ./...
+	cd e2e && $(LINT) run ./...
 
 fmt: ## rewrites what the linter says of formatting
 	$(LINT) fmt ./...
+	cd e2e && $(LINT) fmt ./...
 
 race: deps ## the race detector needs a C compiler, the product does not
 	CGO_ENABLED=1 go test -race -timeout=30m $(RACE)
@@ -38,14 +40,14 @@ deps: ## the programs that tests and demo drive: QEMU, kexec, crash's libraries.
 test: deps check race e2e ## everything
 
 e2e: deps build
-	go test -count=1 -timeout=75m -parallel=4 ./e2e/...
+	go -C e2e test -count=1 -timeout=75m -parallel=4 ./...
 
 demo: deps build ## a kernel panics, its dump arrives over TLS, its log is read
 	e2e/demo.sh
 
 bench: deps build ## speed, always beside a peer, as a ratio
-	go test -run='^$$' -bench=. -benchmem $(FAST)
-	go test -run='^$$' -bench=. -benchmem ./e2e/...
+	go test -run='^$$' -bench=. -benchmem ./...
+	go -C e2e test -run='^$$' -bench=. -benchmem ./...
 
 fuzz: ## every fuzz target for FUZZTIME each
 	./fuzz.sh $(or $(FUZZTIME),30s)

@@ -53,7 +53,7 @@ func capturePackARM64(t *testing.T, s *judgesStore, kernel string) string {
 	}
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
-	captureCommand(t, "env", "CGO_ENABLED=0", "GOARCH=arm64", "go", "build", "-trimpath", "-ldflags=-s -w", "-o", in("send"), "../cmd/corehaul-send")
+	captureCommand(t, "env", "CGO_ENABLED=0", "GOARCH=arm64", "go", "-C", "..", "build", "-trimpath", "-ldflags=-s -w", "-o", in("send"), "./cmd/corehaul-send")
 	settings := fmt.Sprintf("to = [\"tls://%s:%s\"]\nidentity = %q\npatience = \"5m\"\n[network]\nmode = \"dhcp\"\n",
 		lab.HostFromGuest, capturePort(t, s.address(t)), s.issue(t, captureHost))
 	if err := os.WriteFile(in("send.toml"), []byte(settings), 0o600); err != nil {

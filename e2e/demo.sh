@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/bin:$PATH"
-dir=${COREHAUL_DEMO:-/var/tmp/corehaul-demo}
+dir=$(realpath -m "${COREHAUL_DEMO:-/var/tmp/corehaul-demo}")
 data=$dir/data
 mkdir -p "$dir"
 chmod 700 "$dir"
@@ -19,7 +19,7 @@ fail() {
 
 say "fetching a kernel (kept for the next time)"
 # Two steps, so that a failure of the first is not taken for an answer.
-kernel_line=$(go run ./e2e/cmd/lab kernels 6.1)
+kernel_line=$(go -C e2e run ./cmd/lab kernels 6.1)
 read -r _ _ modules <<<"$kernel_line"
 
 say "starting the receiver"
@@ -49,7 +49,7 @@ corehaul-send initrd --kernel-modules "$modules" --module virtio_net \
 
 say "booting a machine, which will panic"
 touch "$dir/started"
-go run ./e2e/cmd/lab send -kernel 6.1 "$dir/capture.img" | tee "$dir/console.log" |
+go -C e2e run ./cmd/lab send -kernel 6.1 "$dir/capture.img" | tee "$dir/console.log" |
   grep --line-buffered -aE 'Kernel panic|corehaul-send:' || fail "no word of corehaul-send on the console, see $dir/console.log"
 grep -aq 'corehaul-send: dump complete' "$dir/console.log" || fail "the dump did not complete, see $dir/console.log and $dir/serve.log"
 

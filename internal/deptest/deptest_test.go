@@ -119,6 +119,33 @@ func TestImportsPointDownward(t *testing.T) {
 	}
 }
 
+// testServers are modules of the lab, which has a go.mod of its own so that the product's names none of them.
+var testServers = []string{"github.com/Shopify/toxiproxy", "github.com/rs/zerolog", "github.com/gorilla/mux", "github.com/prometheus/client_golang"}
+
+func TestModuleRequiresNoTestServers(t *testing.T) {
+	if own := requirements(t, "../../e2e"); !strings.Contains(own, testServers[0]) {
+		t.Errorf("the lab does not require %s: this test looks at the wrong names", testServers[0])
+	}
+	product := requirements(t, "../..")
+	for _, server := range testServers {
+		if strings.Contains(product, server) {
+			t.Errorf("the product's go.mod requires %s: it is for tests", server)
+		}
+	}
+}
+
+// requirements lists all modules that the module in dir requires.
+func requirements(t *testing.T, dir string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-m", "all")
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list -m all in %s: %v", dir, err)
+	}
+	return string(out)
+}
+
 // deps lists all packages that the product files of root need.
 func deps(t *testing.T, root string) []string {
 	t.Helper()

@@ -1,7 +1,7 @@
 // Command lab crashes virtual machines and asks the judges, for people.
-// Tests use package e2e/lab instead. Run it from within the module:
+// Tests use package e2e/lab instead. Run it from within the module e2e:
 //
-//	go run ./e2e/cmd/lab capture -kernel 6.1 -cpu qemu64 -mem 1024 -kexec c [-busy]
+//	go -C e2e run ./cmd/lab capture -kernel 6.1 -cpu qemu64 -mem 1024 -kexec c [-busy]
 package main
 
 import (
