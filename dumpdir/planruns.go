@@ -93,11 +93,7 @@ type ramCursor struct {
 func newRAMCursor(f *Facts) ramCursor {
 	var c ramCursor
 	for e := range kdumpfile.RAMExtents(f.RAM, vmcore.PageShift(f.PageSize), f.MaxPFN) {
-		if n := len(c.left); n > 0 && c.left[n-1].End() == e.Start {
-			c.left[n-1].Count += e.Count
-			continue
-		}
-		c.left = append(c.left, e)
+		c.left = mem.AppendExtent(c.left, e)
 	}
 	return c
 }

@@ -186,8 +186,7 @@ func (v *verifier) presence() error {
 				return nil
 			}
 			n := min(have.Count, want.Count)
-			have = mem.Extent{Start: have.Start + mem.PFN(n), Count: have.Count - n}
-			want = mem.Extent{Start: want.Start + mem.PFN(n), Count: want.Count - n}
+			have, want = have.Drop(n), want.Drop(n)
 			if want.Count == 0 {
 				want, more = planned()
 			}

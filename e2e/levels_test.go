@@ -141,7 +141,7 @@ func levelsTails(ram []mem.Range) []mem.Extent {
 	var tails []mem.Extent
 	for _, r := range ram {
 		if pfn := r.End.PFN(pageShift); pfn.Addr(pageShift) != r.End {
-			tails = levelsAppend(tails, mem.Extent{Start: pfn, Count: 1})
+			tails = mem.AppendExtent(tails, mem.Extent{Start: pfn, Count: 1})
 		}
 	}
 	return tails
@@ -153,7 +153,7 @@ func (d *levelsDump) kept(ctx context.Context, level pages.DumpLevel) ([]mem.Ext
 	var kept []mem.Extent
 	err := d.pages.Walk(ctx, level, func(r pages.Run) error {
 		if !r.Excluded {
-			kept = levelsAppend(kept, r.Extent)
+			kept = mem.AppendExtent(kept, r.Extent)
 		}
 		return nil
 	})
@@ -294,7 +294,7 @@ func (d *levelsDump) matchesPageFlags(t *testing.T) {
 // classes are the frames of each class.
 func (d *levelsDump) classes(ctx context.Context) (classes [pages.NumClasses][]mem.Extent, err error) {
 	err = d.pages.Walk(ctx, pages.MaxLevel, func(r pages.Run) error {
-		classes[r.Class] = levelsAppend(classes[r.Class], r.Extent)
+		classes[r.Class] = mem.AppendExtent(classes[r.Class], r.Extent)
 		return nil
 	})
 	return classes, err
@@ -309,7 +309,7 @@ func levelsFlagged(flags []byte, ram []mem.Extent, mask uint64) []mem.Extent {
 	for _, e := range ram {
 		for pfn := e.Start; pfn < e.End() && uint64(pfn) < uint64(len(flags)/entry); pfn++ {
 			if f := binary.LittleEndian.Uint64(flags[pfn*entry:]); f&mask != 0 && f&levelsFlagSlab == 0 {
-				found = levelsAppend(found, mem.Extent{Start: pfn, Count: 1})
+				found = mem.AppendExtent(found, mem.Extent{Start: pfn, Count: 1})
 			}
 		}
 	}
@@ -424,36 +424,20 @@ func levelsCollect(seq iter.Seq2[mem.Extent, error]) ([]mem.Extent, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = levelsAppend(list, e)
+		list = mem.AppendExtent(list, e)
 	}
 	return list, nil
-}
-
-// levelsAppend appends an extent, which becomes part of the last one where they touch.
-func levelsAppend(list []mem.Extent, e mem.Extent) []mem.Extent {
-	if n := len(list); n > 0 && list[n-1].End() == e.Start {
-		list[n-1].Count += e.Count
-		return list
-	}
-	return append(list, e)
 }
 
 // levelsMinus are the frames of a that are not in b. Both ascend.
 func levelsMinus(a, b []mem.Extent) []mem.Extent {
 	var left []mem.Extent
+	taken := mem.NewSplitter(b)
 	for _, e := range a {
-		for len(b) > 0 && b[0].End() <= e.Start {
-			b = b[1:]
-		}
-		start := e.Start
-		for i := 0; i < len(b) && b[i].Start < e.End(); i++ {
-			if b[i].Start > start {
-				left = levelsAppend(left, mem.Extent{Start: start, Count: uint64(b[i].Start - start)})
+		for part, isTaken := range taken.Split(e) {
+			if !isTaken {
+				left = mem.AppendExtent(left, part)
 			}
-			start = max(start, b[i].End())
-		}
-		if start < e.End() {
-			left = levelsAppend(left, mem.Extent{Start: start, Count: uint64(e.End() - start)})
 		}
 	}
 	return left

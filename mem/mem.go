@@ -7,10 +7,7 @@
 // both use it without knowing each other. All types are plain values.
 package mem
 
-import (
-	"fmt"
-	"math/bits"
-)
+import "fmt"
 
 // PFN is a page frame number: a physical address divided by the page size.
 type PFN uint64
@@ -34,33 +31,6 @@ func (a PhysAddr) String() string { return fmt.Sprintf("%#x", uint64(a)) }
 
 // String formats v in hexadecimal without a prefix, as the kernel log does.
 func (v VirtAddr) String() string { return fmt.Sprintf("%016x", uint64(v)) }
-
-// Extent is a run of Count page frames from Start on. The zero Extent is empty.
-type Extent struct {
-	Start PFN
-	Count uint64
-}
-
-// End returns the frame after the last one of e.
-func (e Extent) End() PFN { return e.Start + PFN(e.Count) }
-
-// Contains reports whether frame n lies in e.
-func (e Extent) Contains(n PFN) bool { return n >= e.Start && uint64(n-e.Start) < e.Count }
-
-// Valid reports whether e is not empty and all of it lies below limit.
-// It is safe for hostile values: nothing wraps.
-func (e Extent) Valid(limit PFN) bool {
-	end, carry := bits.Add64(uint64(e.Start), e.Count, 0)
-	return e.Count > 0 && carry == 0 && end <= uint64(limit)
-}
-
-// String formats e as "pfn 16..31".
-func (e Extent) String() string {
-	if e.Count == 1 {
-		return fmt.Sprintf("pfn %d", uint64(e.Start))
-	}
-	return fmt.Sprintf("pfn %d..%d", uint64(e.Start), uint64(e.End())-1)
-}
 
 // Range is a half-open range of physical addresses, [Start, End).
 type Range struct {

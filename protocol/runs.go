@@ -283,9 +283,9 @@ func NewCutter(pageSize uint32, emit func(extents []mem.Extent) error) *Cutter {
 func (c *Cutter) Add(e mem.Extent) error {
 	for e.Count > 0 {
 		n := min(e.Count, c.pages-c.filled)
-		c.append(mem.Extent{Start: e.Start, Count: n})
-		e.Start += mem.PFN(n)
-		e.Count -= n
+		c.extents = mem.AppendExtent(c.extents, mem.Extent{Start: e.Start, Count: n})
+		c.filled += n
+		e = e.Drop(n)
 		if c.filled == c.pages {
 			if err := c.Flush(); err != nil {
 				return err
@@ -293,15 +293,6 @@ func (c *Cutter) Add(e mem.Extent) error {
 		}
 	}
 	return nil
-}
-
-func (c *Cutter) append(e mem.Extent) {
-	c.filled += e.Count
-	if i := len(c.extents) - 1; i >= 0 && c.extents[i].End() == e.Start {
-		c.extents[i].Count += e.Count
-		return
-	}
-	c.extents = append(c.extents, e)
 }
 
 // Flush passes on the last, short chunk of the tier, if there is one.

@@ -22,11 +22,7 @@ func newCoverage(ranges []mem.Range, shift uint) *coverage {
 		if first, end := (r.Start + 1<<shift - 1).PFN(shift), r.End.PFN(shift); first < end {
 			c.whole += uint64(end - first)
 		}
-		if n := len(c.ram) - 1; n >= 0 && e.Start <= c.ram[n].End() {
-			c.ram[n].Count = uint64(max(e.End(), c.ram[n].End()) - c.ram[n].Start)
-			continue
-		}
-		c.ram = append(c.ram, e)
+		c.ram = mem.AppendExtent(c.ram, e)
 	}
 	return c
 }

@@ -54,11 +54,7 @@ func (r *recorder) full() bool { return len(r.seen) >= r.most }
 func (r *recorder) extents() []mem.Extent {
 	var list []mem.Extent
 	for _, n := range slices.Sorted(maps.Keys(r.seen)) {
-		if i := len(list) - 1; i >= 0 && list[i].End() == n {
-			list[i].Count++
-			continue
-		}
-		list = append(list, mem.Extent{Start: n, Count: 1})
+		list = mem.AppendExtent(list, mem.Extent{Start: n, Count: 1})
 	}
 	return list
 }
@@ -135,35 +131,6 @@ func (r *recorder) touch(k *kernel.Kernel, a printk.Area) error {
 		if err := k.ReadVirt(b[:], mem.VirtAddr(at)); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// splitter tells marked page frames from others. Extents that it is asked to cut must ascend from
-// call to call.
-type splitter struct {
-	marked []mem.Extent // ascending; those that lie before what was asked for are dropped
-}
-
-// cut calls yield for the parts of e in order and says of each whether it is marked.
-func (s *splitter) cut(e mem.Extent, yield func(part mem.Extent, marked bool) error) error {
-	for e.Count > 0 {
-		for len(s.marked) > 0 && s.marked[0].End() <= e.Start {
-			s.marked = s.marked[1:]
-		}
-		end, marked := e.End(), false
-		if len(s.marked) > 0 {
-			if m := s.marked[0]; m.Start <= e.Start {
-				end, marked = min(end, m.End()), true
-			} else {
-				end = min(end, m.Start)
-			}
-		}
-		part := mem.Extent{Start: e.Start, Count: uint64(end - e.Start)}
-		if err := yield(part, marked); err != nil {
-			return err
-		}
-		e = mem.Extent{Start: end, Count: e.Count - part.Count}
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package sender
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -11,31 +10,6 @@ import (
 	"github.com/corehaul/corehaul/kernel/printk"
 	"github.com/corehaul/corehaul/mem"
 )
-
-func TestSplitter(t *testing.T) {
-	s := splitter{[]mem.Extent{{Start: 2, Count: 2}, {Start: 6, Count: 1}, {Start: 20, Count: 10}}}
-	var got []string
-	note := func(e mem.Extent, marked bool) error {
-		got = append(got, fmt.Sprint(e, " ", marked))
-		return nil
-	}
-	for _, e := range []mem.Extent{{Start: 0, Count: 3}, {Start: 3, Count: 4}, {Start: 8, Count: 1}, {Start: 22, Count: 12}, {Start: 40, Count: 1}} {
-		if err := s.cut(e, note); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want := []string{
-		"pfn 0..1 false", "pfn 2 true", "pfn 3 true", "pfn 4..5 false", "pfn 6 true", "pfn 8 false",
-		"pfn 22..29 true", "pfn 30..33 false", "pfn 40 false",
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	stop := errors.New("no more")
-	if err := s.cut(mem.Extent{Start: 50, Count: 1}, func(mem.Extent, bool) error { return stop }); !errors.Is(err, stop) {
-		t.Errorf("got %v", err)
-	}
-}
 
 // TestRecorder holds that the pages which were touched are enough to read the log.
 func TestRecorder(t *testing.T) {

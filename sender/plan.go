@@ -120,7 +120,7 @@ func (p *Plan) encode(ctx context.Context, count func(pages.Run, uint64), emit f
 	enc := protocol.NewRunEncoder(p.Params, emit)
 	here := newPresent(p.src.image)
 	defer here.stop()
-	log := splitter{p.src.logPages()}
+	log := mem.NewSplitter(p.src.logPages())
 	walk := p.src.walk
 	if p.all {
 		walk = func(ctx context.Context, _ pages.DumpLevel, yield func(pages.Run) error) error {
@@ -136,12 +136,16 @@ func (p *Plan) encode(ctx context.Context, count func(pages.Run, uint64), emit f
 		if !r.Excluded {
 			if err := here.cut(r.Extent, func(e mem.Extent) error {
 				kept += e.Count
-				return log.cut(e, func(e mem.Extent, isLog bool) error {
+				for part, isLog := range log.Split(e) {
+					tier := tierOf(r.Class)
 					if isLog {
-						return enc.Add(protocol.Run{Extent: e, Tier: tierLog})
+						tier = tierLog
 					}
-					return enc.Add(protocol.Run{Extent: e, Tier: tierOf(r.Class)})
-				})
+					if err := enc.Add(protocol.Run{Extent: part, Tier: tier}); err != nil {
+						return err
+					}
+				}
+				return nil
 			}); err != nil {
 				return err
 			}

@@ -204,14 +204,14 @@ func (p *present) cut(e mem.Extent, yield func(mem.Extent) error) error {
 			}
 			continue
 		}
-		start, end := max(e.Start, p.cur.Start), min(e.End(), p.cur.End())
-		if start >= end {
+		here := e.Intersect(p.cur)
+		if here.Count == 0 {
 			return nil
 		}
-		if err := yield(mem.Extent{Start: start, Count: uint64(end - start)}); err != nil {
+		if err := yield(here); err != nil {
 			return err
 		}
-		e = mem.Extent{Start: end, Count: uint64(e.End() - end)}
+		_, e = e.SplitAt(here.End())
 	}
 	return p.err
 }

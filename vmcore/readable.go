@@ -31,7 +31,7 @@ func OnlyReadable(ctx context.Context, img Image) (*Readable, error) {
 			switch err := img.ReadPage(page, pfn); {
 			case err == nil:
 			case errors.Is(err, ErrCorrupt), errors.Is(err, ErrTruncated), errors.Is(err, ErrIncomplete):
-				r.leaveOut(pfn)
+				r.lost = mem.AppendExtent(r.lost, mem.Extent{Start: pfn, Count: 1})
 			default:
 				return nil, err
 			}
@@ -48,38 +48,19 @@ func (r *Readable) LostPages() (n uint64) {
 	return n
 }
 
-// leaveOut leaves a page out that lies behind all others.
-func (r *Readable) leaveOut(pfn mem.PFN) {
-	if n := len(r.lost); n > 0 && r.lost[n-1].End() == pfn {
-		r.lost[n-1].Count++
-		return
-	}
-	r.lost = append(r.lost, mem.Extent{Start: pfn, Count: 1})
-}
-
 // HeldPages implements Holder.
 func (r *Readable) HeldPages() iter.Seq2[mem.Extent, error] {
 	return func(yield func(mem.Extent, error) bool) {
-		lost := r.lost
+		lost := mem.NewSplitter(r.lost)
 		for e, err := range HeldPages(r.Image) {
-			for err == nil && len(lost) > 0 && lost[0].Start < e.End() {
-				gap := lost[0]
-				lost = lost[1:]
-				before := mem.Extent{Start: e.Start, Count: uint64(gap.Start - e.Start)}
-				if before.Count > 0 && !yield(before, nil) {
+			if err != nil {
+				yield(e, err)
+				return
+			}
+			for part, isLost := range lost.Split(e) {
+				if !isLost && !yield(part, nil) {
 					return
 				}
-				end := e.End()
-				e = mem.Extent{Start: gap.End(), Count: 0}
-				if gap.End() < end {
-					e.Count = uint64(end - gap.End())
-				} else if gap.End() > end { // goes on in the next run, which touches this one
-					lost = append([]mem.Extent{{Start: end, Count: uint64(gap.End() - end)}}, lost...)
-					break
-				}
-			}
-			if (e.Count > 0 || err != nil) && !yield(e, err) {
-				return
 			}
 		}
 	}

@@ -95,10 +95,8 @@ func (r *recoder) run(ctx context.Context, header *kdumpfile.Header) (lost uint6
 	var group []*batch
 	for e := range r.pages(&pagesErr) {
 		for e.Count > 0 {
-			n := min(e.Count, batchPages)
 			b := batches[len(group)]
-			b.extent = mem.Extent{Start: e.Start, Count: n}
-			e.Start, e.Count = e.Start+mem.PFN(n), e.Count-n
+			b.extent, e = e.SplitAt(e.Start + batchPages)
 			if group = append(group, b); len(group) < len(batches) {
 				continue
 			}
@@ -232,7 +230,7 @@ func (r *recoder) put(b *batch) error {
 		for to < len(b.kinds) && b.kinds[to] == b.kinds[from] {
 			to++
 		}
-		e := mem.Extent{Start: b.extent.Start + mem.PFN(from), Count: uint64(to - from)} //nolint:gosec // indexes of a batch
+		e := mem.Between(b.extent.Start+mem.PFN(from), b.extent.Start+mem.PFN(to))
 		if err := r.putRun(e, b.kinds[from], b.descs[from:to]); err != nil {
 			return err
 		}

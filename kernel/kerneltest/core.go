@@ -18,11 +18,7 @@ func (m *Machine) WriteCore(w io.Writer) error {
 	pfns := slices.Sorted(maps.Keys(m.pages))
 	var runs []mem.Extent
 	for _, pfn := range pfns {
-		if n := len(runs); n > 0 && runs[n-1].End() == pfn {
-			runs[n-1].Count++
-			continue
-		}
-		runs = append(runs, mem.Extent{Start: pfn, Count: 1})
+		runs = mem.AppendExtent(runs, mem.Extent{Start: pfn, Count: 1})
 	}
 	note := vmcoreInfoNote(m.Text())
 	front := uint64(binary.Size(elf.Header64{})) + uint64(len(runs)+1)*uint64(binary.Size(elf.Prog64{})) //nolint:gosec // positive

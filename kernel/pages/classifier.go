@@ -121,12 +121,10 @@ func (c *Classifier) findSection(nr uint64, pfn mem.PFN) (mem.VirtAddr, bool) {
 func (c *Classifier) eachSection(f func(mem.Extent) bool) {
 	for _, e := range c.ram {
 		for e.Count > 0 {
-			end := min(e.End(), c.sections.start(c.sections.number(e.Start)+1))
-			part := mem.Extent{Start: e.Start, Count: uint64(end - e.Start)}
-			if !f(part) {
+			var part mem.Extent
+			if part, e = e.SplitAt(c.sections.start(c.sections.number(e.Start) + 1)); !f(part) {
 				return
 			}
-			e = mem.Extent{Start: end, Count: e.Count - part.Count}
 		}
 	}
 }

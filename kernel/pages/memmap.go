@@ -62,36 +62,7 @@ func (m *memmapExtents) normalise() {
 	slices.SortFunc(m.list, func(a, b mem.Extent) int { return cmp.Compare(a.Start, b.Start) })
 	joined := m.list[:0]
 	for _, e := range m.list {
-		joined = appendExtent(joined, e)
+		joined = mem.AppendExtent(joined, e)
 	}
 	m.list = joined
-}
-
-// splitter cuts ascending runs of kernel pages where the memory map lies.
-type splitter struct {
-	memmap []mem.Extent // what may still overlap a later run
-}
-
-// split calls yield for the parts of e, in order.
-func (s *splitter) split(e mem.Extent, yield func(e mem.Extent, class Class) error) error {
-	for e.Count > 0 {
-		for len(s.memmap) > 0 && s.memmap[0].End() <= e.Start {
-			s.memmap = s.memmap[1:]
-		}
-		part, class := e, Kernel
-		if len(s.memmap) > 0 {
-			switch next := s.memmap[0]; {
-			case next.Start <= e.Start:
-				class = Memmap
-				part.Count = min(e.Count, uint64(next.End()-e.Start))
-			case next.Start < e.End():
-				part.Count = uint64(next.Start - e.Start)
-			}
-		}
-		if err := yield(part, class); err != nil {
-			return err
-		}
-		e = mem.Extent{Start: part.End(), Count: e.Count - part.Count}
-	}
-	return nil
 }

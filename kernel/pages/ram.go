@@ -21,21 +21,8 @@ func ramFrames(ranges []mem.Range, pageShift uint) (frames []mem.Extent, headles
 		if start := e.Start.Addr(pageShift); r.Start != start && start >= covered {
 			headless = append(headless, e.Start)
 		}
-		frames = appendExtent(frames, e)
+		frames = mem.AppendExtent(frames, e)
 		covered = max(covered, r.End)
 	}
 	return frames, headless
-}
-
-// appendExtent adds e, which starts no earlier than the last of list, and joins
-// both where they touch or overlap.
-func appendExtent(list []mem.Extent, e mem.Extent) []mem.Extent {
-	if len(list) == 0 || list[len(list)-1].End() < e.Start {
-		return append(list, e)
-	}
-	last := &list[len(list)-1]
-	if e.End() > last.End() {
-		last.Count = uint64(e.End() - last.Start)
-	}
-	return list
 }

@@ -27,7 +27,7 @@ func (c *Classifier) Walk(ctx context.Context, level DumpLevel, yield func(Run) 
 	if level > MaxLevel {
 		return fmt.Errorf("dump level %d is not in 0..%d", level, MaxLevel)
 	}
-	w := &walker{c: c, level: level, yield: yield, splitter: splitter{memmap: c.memmap}, batch: firstBatch}
+	w := &walker{c: c, level: level, yield: yield, memmap: mem.NewSplitter(c.memmap), batch: firstBatch}
 	if c.sections == nil {
 		for _, e := range c.ram {
 			w.emit(e, Kernel, false)
@@ -60,8 +60,8 @@ type walker struct {
 	yield func(Run) error
 	err   error // the first one; nothing is yielded after it
 
-	run      Run // what will be yielded next, when nothing more joins it
-	splitter splitter
+	run    Run // what will be yielded next, when nothing more joins it
+	memmap *mem.Splitter
 
 	excluded span // frames before its end are excluded, whatever they say
 	covered  span // kept frames before its end have its class
@@ -84,12 +84,12 @@ func (w *walker) section(e mem.Extent) {
 	var skip mem.PFN // frames before it were excluded by one of this section
 	for pfn := e.Start; pfn < e.End() && w.err == nil; {
 		if pfn < skip {
-			n := uint64(min(skip, e.End()) - pfn)
-			w.emit(mem.Extent{Start: pfn, Count: n}, w.excluded.class, true)
-			pfn += mem.PFN(n)
+			skipped := mem.Between(pfn, min(skip, e.End()))
+			w.emit(skipped, w.excluded.class, true)
+			pfn = skipped.End()
 			continue
 		}
-		rest := mem.Extent{Start: pfn, Count: uint64(e.End() - pfn)}
+		_, rest := e.SplitAt(pfn)
 		at := va + mem.VirtAddr(uint64(pfn-e.Start)*w.c.sections.structPage)
 		if lost := w.fetch(rest, at); lost > 0 {
 			w.keep(mem.Extent{Start: pfn, Count: lost})
@@ -148,19 +148,16 @@ func (w *walker) frame(pfn mem.PFN) uint64 {
 // have excluded them, or have told their class.
 func (w *walker) keep(e mem.Extent) {
 	for e.Count > 0 {
-		part, class, excluded := e, Kernel, false
-		var until mem.PFN
+		class, excluded, until := Kernel, false, e.End()
 		switch {
 		case e.Start < w.excluded.until:
 			until, class, excluded = w.excluded.until, w.excluded.class, true
 		case e.Start < w.covered.until:
 			until, class = w.covered.until, w.covered.class
 		}
-		if until > e.Start && until < e.End() {
-			part.Count = uint64(until - e.Start)
-		}
+		var part mem.Extent
+		part, e = e.SplitAt(until)
 		w.emit(part, class, excluded)
-		e = mem.Extent{Start: part.End(), Count: e.Count - part.Count}
 	}
 }
 
@@ -219,9 +216,15 @@ func (w *walker) flush() {
 	switch {
 	case w.err != nil || run.Count == 0:
 	case run.Class == Kernel && !run.Excluded:
-		w.err = w.splitter.split(run.Extent, func(e mem.Extent, class Class) error {
-			return w.yield(Run{Extent: e, Class: class})
-		})
+		for part, isMemmap := range w.memmap.Split(run.Extent) {
+			class := Kernel
+			if isMemmap {
+				class = Memmap
+			}
+			if w.err = w.yield(Run{Extent: part, Class: class}); w.err != nil {
+				return
+			}
+		}
 	default:
 		w.err = w.yield(run)
 	}

@@ -33,10 +33,8 @@ func (h *heldPages) in(e mem.Extent) (mem.Extent, error) {
 	if h.err != nil {
 		return mem.Extent{}, h.err
 	}
-	start := max(e.Start, h.cur.Start)
-	end := min(e.End(), h.cur.End())
-	if !h.more || start >= end {
-		return mem.Extent{Start: e.End()}, nil
+	if held := e.Intersect(h.cur); h.more && held.Count > 0 {
+		return held, nil
 	}
-	return mem.Extent{Start: start, Count: uint64(end - start)}, nil
+	return mem.Extent{Start: e.End()}, nil
 }

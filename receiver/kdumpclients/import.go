@@ -133,7 +133,7 @@ func (im *importer) addRun(e mem.Extent) error {
 				return err
 			}
 		}
-		e = mem.Extent{Start: held.End(), Count: uint64(e.End() - held.End())}
+		_, e = e.SplitAt(held.End())
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/elfcore"
 	"github.com/corehaul/corehaul/vmcore/flattened"
@@ -231,44 +232,32 @@ func (s *source) walkPlan(fn func(mem.Extent) error) (dumpdir.PlanEnd, error) {
 		}
 		p.Pages += e.Count
 	}
-	per := s.chunkPages()
+	per := uint64(protocol.ChunkPages(uint32(s.img.Info().PageSize))) //nolint:gosec // at most 64 KiB, and 256 pages
 	p.Chunks = (p.Pages + per - 1) / per
 	copy(p.Hash[:], p.hash.Sum(nil)) // the first half: nobody resumes this plan but this program
 	return p.PlanEnd, nil
 }
 
-// chunkBytes is how many raw bytes a chunk has, as those of our own sender.
-const chunkBytes = 1 << 20
-
-func (s *source) chunkPages() uint64 { return chunkBytes / uint64(s.img.Info().PageSize) } //nolint:gosec // a page size is positive
-
 // chunks calls fn for the pages of each chunk that is not in have, in order. Chunk n has the n-th group of pages.
 func (s *source) chunks(have []chunk.SeqRange, fn func(seq uint64, extents []mem.Extent) error) error {
-	per, seq, n := s.chunkPages(), uint64(0), uint64(0)
-	var group []mem.Extent
-	emit := func() error {
-		defer func() { group, n, seq = group[:0], 0, seq+1 }()
-		if n == 0 || slices.ContainsFunc(have, func(r chunk.SeqRange) bool { return r.Contains(seq) }) {
+	next := uint64(0)
+	cut := protocol.NewCutter(uint32(s.img.Info().PageSize), func(extents []mem.Extent) error { //nolint:gosec // at most 64 KiB
+		seq := next
+		next++
+		if slices.ContainsFunc(have, func(r chunk.SeqRange) bool { return r.Contains(seq) }) {
 			return nil
 		}
-		return fn(seq, group)
-	}
+		return fn(seq, extents)
+	})
 	for e, err := range s.img.Pages() {
+		if err == nil {
+			err = cut.Add(e)
+		}
 		if err != nil {
 			return err
 		}
-		for e.Count > 0 {
-			take := min(e.Count, per-n)
-			group = append(group, mem.Extent{Start: e.Start, Count: take})
-			e.Start, e.Count, n = e.Start+mem.PFN(take), e.Count-take, n+take
-			if n == per {
-				if err := emit(); err != nil {
-					return err
-				}
-			}
-		}
 	}
-	return emit()
+	return cut.Flush()
 }
 
 // describe names what the dump came in, for people.

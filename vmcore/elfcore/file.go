@@ -164,11 +164,11 @@ func (f *File) Pages() iter.Seq2[mem.Extent, error] {
 		end := mem.PFN(0)
 		for _, r := range f.runs {
 			e := mem.Range{Start: r.start, End: r.end}.Pages(f.shift)
-			if start := max(e.Start, end); start < e.End() {
-				end = e.End()
-				if !yield(mem.Extent{Start: start, Count: uint64(end - start)}, nil) {
-					return
-				}
+			if _, e = e.SplitAt(end); e.Count == 0 {
+				continue
+			}
+			if end = e.End(); !yield(e, nil) {
+				return
 			}
 		}
 	}

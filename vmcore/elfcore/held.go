@@ -27,17 +27,14 @@ func (f *File) HeldPages() iter.Seq2[mem.Extent, error] {
 				for more && gap.End() <= e.Start {
 					gap, more = next()
 				}
-				end := e.End()
-				if more {
-					end = min(end, max(gap.Start, e.Start))
+				if !more {
+					gap = mem.Extent{Start: e.End()}
 				}
-				if e.Start < end && !yield(mem.Extent{Start: e.Start, Count: uint64(end - e.Start)}, nil) {
+				held, rest := e.SplitAt(gap.Start)
+				if held.Count > 0 && !yield(held, nil) {
 					return
 				}
-				if more && end < e.End() {
-					end = min(e.End(), gap.End())
-				}
-				e = mem.Extent{Start: end, Count: uint64(e.End() - end)}
+				_, e = rest.SplitAt(gap.End())
 			}
 		}
 	}

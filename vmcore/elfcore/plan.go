@@ -77,12 +77,12 @@ func (p *segPlanner) run(pages iter.Seq2[mem.Extent, error]) error {
 			return err
 		}
 		for e.Count > 0 && p.seek(e.Start) {
-			start, end := max(e.Start, p.cur.Start), min(e.End(), p.cur.End())
-			if start >= end {
+			here := e.Intersect(p.cur)
+			if here.Count == 0 {
 				break
 			}
-			p.put(start, end)
-			e = mem.Extent{Start: end, Count: uint64(e.End() - end)}
+			p.put(here.Start, here.End())
+			_, e = e.SplitAt(here.End())
 			if len(p.segs) > maxSegments {
 				return nil
 			}
@@ -110,13 +110,10 @@ func (p *segPlanner) nextRange() bool {
 	for len(p.ram) > 0 {
 		e := p.ram[0].Pages(p.shift)
 		p.ram = p.ram[1:]
-		start := max(e.Start, p.cur.End())
-		if start >= e.End() {
-			continue
+		if _, e = e.SplitAt(p.cur.End()); e.Count > 0 {
+			p.cur, p.at = e, e.Start
+			return true
 		}
-		p.cur = mem.Extent{Start: start, Count: uint64(e.End() - start)}
-		p.at = start
-		return true
 	}
 	p.cur = mem.Extent{Start: p.cur.End()}
 	return false
@@ -125,7 +122,7 @@ func (p *segPlanner) nextRange() bool {
 // put notes that pages start to end of cur have contents.
 func (p *segPlanner) put(start, end mem.PFN) {
 	gap := uint64(start - p.at)
-	if p.at == p.cur.Start || gap >= p.gap || gap > 0 && p.lacks(mem.Extent{Start: p.at, Count: gap}) {
+	if p.at == p.cur.Start || gap >= p.gap || gap > 0 && p.lacks(mem.Between(p.at, start)) {
 		// Memory before the first page with contents goes to a segment of
 		// its own without contents, so that it stays RAM.
 		p.extend(start)

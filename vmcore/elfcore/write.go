@@ -217,7 +217,7 @@ func (w *writer) pages(e mem.Extent) error {
 		if err := w.write(b); err != nil {
 			return err
 		}
-		e = mem.Extent{Start: e.Start + mem.PFN(n), Count: e.Count - n}
+		e = e.Drop(n)
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func flushBlock(n int64, b *bitBlock, fn func(int64, *bitBlock) error) error {
 func (b *bitBlock) fill(e mem.Extent) mem.Extent {
 	lo := uint64(e.Start % bitBlockPFN)
 	hi := min(lo+e.Count, bitBlockPFN)
-	rest := mem.Extent{Start: e.Start + mem.PFN(hi-lo), Count: e.Count - (hi - lo)}
+	rest := e.Drop(hi - lo)
 	for lo < hi && lo%8 != 0 {
 		b[lo/8] |= 1 << (lo % 8)
 		lo++
@@ -147,13 +147,11 @@ func RAMExtents(ram []mem.Range, pageShift uint, limit mem.PFN) iter.Seq[mem.Ext
 	return func(yield func(mem.Extent) bool) {
 		end := mem.PFN(0)
 		for _, r := range ram {
-			e := r.Pages(pageShift)
-			start, stop := max(e.Start, end), min(e.End(), limit)
-			if start >= stop {
+			e := r.Pages(pageShift).Intersect(mem.Between(end, limit))
+			if e.Count == 0 {
 				continue
 			}
-			end = stop
-			if !yield(mem.Extent{Start: start, Count: uint64(stop - start)}) {
+			if end = e.End(); !yield(e) {
 				return
 			}
 		}

@@ -112,7 +112,7 @@ func (k *Reader) PageCount() uint64 { return k.h.l.Planned }
 // Split returns the frames whose descriptors this file has when it is one piece of
 // a --split set.
 func (k *Reader) Split() (mem.Extent, bool) {
-	return mem.Extent{Start: k.h.start, Count: uint64(k.h.end - k.h.start)}, k.h.split
+	return mem.Between(k.h.start, k.h.end), k.h.split
 }
 
 // scanPages builds the rank index of the 2nd bitmap.
@@ -209,11 +209,7 @@ func clip(e mem.Extent, within *mem.Extent) mem.Extent {
 	if within == nil {
 		return e
 	}
-	start, end := max(e.Start, within.Start), min(e.End(), within.End())
-	if start >= end {
-		return mem.Extent{}
-	}
-	return mem.Extent{Start: start, Count: uint64(end - start)}
+	return e.Intersect(*within)
 }
 
 // Pages yields the runs of the 2nd bitmap, those of the piece for a split set.
