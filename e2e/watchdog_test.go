@@ -22,7 +22,7 @@ const (
 	watchdogRate = 200
 )
 
-var watchdogHung = regexp.MustCompile(`warning: nothing has moved for \d+ s \(loading \S+/netconsole\.ko\)`)
+var watchdogHung = regexp.MustCompile(`warning: no progress for \d+ s \(loading \S+/netconsole\.ko\)`)
 
 // watchdogRun is a machine with a watchdog that crashed.
 type watchdogRun struct {
@@ -43,7 +43,7 @@ func watchdogCrash(t *testing.T, s *judgesStore, address, captureAppend string, 
 		CaptureAppend: captureAppend, Devices: []string{watchdogDevice},
 		OnEvent: func(name string) { events = append(events, name) },
 		OnLine: func(line string) {
-			if !strings.Contains(line, "nothing has moved") {
+			if !strings.Contains(line, "no progress") {
 				last = time.Now()
 			}
 		},

@@ -33,7 +33,7 @@ func (c *coverage) add(e mem.Extent) error {
 		c.ram = c.ram[1:]
 	}
 	if e.Start < c.next || len(c.ram) == 0 || e.Start < c.ram[0].Start || e.End() > c.ram[0].End() {
-		return fmt.Errorf("it told of %v, which is not RAM or was told before", e)
+		return fmt.Errorf("it reported %v, which is not RAM or was reported before", e)
 	}
 	c.next, c.told = e.End(), c.told+e.Count
 	return nil
@@ -42,7 +42,7 @@ func (c *coverage) add(e mem.Extent) error {
 // end is called after the last run.
 func (c *coverage) end() error {
 	if c.told < c.whole {
-		return fmt.Errorf("it told of %d page frames, the machine has %d", c.told, c.whole)
+		return fmt.Errorf("it reported %d page frames; the machine has %d", c.told, c.whole)
 	}
 	return nil
 }

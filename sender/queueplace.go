@@ -24,7 +24,7 @@ type queueError struct {
 }
 
 func (e *queueError) Error() string {
-	return fmt.Sprintf("%v in line at place %d without coming nearer, and %s is there", e.after.Round(time.Second), e.place, e.to)
+	return fmt.Sprintf("place %d in the queue for %v without moving up; trying %s", e.place, e.after.Round(time.Second), e.to)
 }
 
 // queuePlace is the place in the receiver's queue; it is held from one WAIT with a place to the

@@ -11,7 +11,7 @@ import (
 
 // ErrDeadline means that the deadline came before any receiver could be asked to seal
 // the dump, or before it had done so.
-var ErrDeadline = errors.New("the deadline came and no receiver has sealed the dump")
+var ErrDeadline = errors.New("the deadline has passed and no receiver has sealed the dump")
 
 // A SendError says that no receiver took the dump.
 type SendError struct {

@@ -112,10 +112,10 @@ func cancelled(ctx context.Context) error {
 		return protocol.Errorf(protocol.CodeCancelled, "the sender was told to stop")
 	}
 	if stall, ok := errors.AsType[*stallError](cause); ok {
-		return protocol.Errorf(protocol.CodeTimeout, "nothing moved on for %v", stall.after.Round(time.Second))
+		return protocol.Errorf(protocol.CodeTimeout, "no progress for %v", stall.after.Round(time.Second))
 	}
 	if _, ok := errors.AsType[*queueError](cause); ok {
-		return protocol.Errorf(protocol.CodeCancelled, "another receiver is asked, for want of room here")
+		return protocol.Errorf(protocol.CodeCancelled, "the sender asks another receiver, because this one has no room")
 	}
 	return nil
 }
@@ -310,7 +310,7 @@ func (s *session) finish(ctx context.Context) (*protocol.Sealed, error) {
 	for {
 		m, err := s.await(ctx, nil, s.sealing)
 		if err != nil {
-			return nil, fmt.Errorf("it was asked to seal the dump and has not answered: %w", err)
+			return nil, fmt.Errorf("the receiver was asked to seal the dump and has not answered: %w", err)
 		}
 		// After a deadline, answers to what was asked before it may still come.
 		if sealed, ok := m.(*protocol.Sealed); ok {

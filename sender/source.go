@@ -94,7 +94,7 @@ func (s *Source) understand() {
 		return err
 	})()
 	if err != nil {
-		s.warn("pages cannot be told apart: %v; all are kept", err)
+		s.warn("cannot tell the kinds of pages apart: %v; all pages are kept", err)
 		return
 	}
 	s.pages = c

@@ -15,7 +15,7 @@ const answerFactor = 10
 type stallError struct{ after time.Duration }
 
 func (e *stallError) Error() string {
-	return fmt.Sprintf("the receiver has moved nothing on for %v", e.after.Round(time.Second))
+	return fmt.Sprintf("no progress from the receiver for %v", e.after.Round(time.Second))
 }
 
 // stallTimer runs while the sender waits for the receiver: for an answer, or for room for a chunk. The time

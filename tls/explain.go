@@ -38,7 +38,7 @@ func (e *RefusedError) Hints() []string {
 // alerts by the text that crypto/tls gives them: their type is not exported.
 var alerts = map[string]RefusedError{
 	"tls: unknown certificate authority": {
-		Reason: "this identity is of another CA",
+		Reason: "another CA issued this identity",
 		Hint:   "issue the identity from the CA directory that this receiver serves with",
 	},
 	"tls: bad certificate": {

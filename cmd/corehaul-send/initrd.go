@@ -40,10 +40,10 @@ The configuration (TOML) has these keys; all but to and what its targets need ma
   address = ["192.0.2.7/24"]            gateway = ["192.0.2.1"]
   dns = ["192.0.2.53"]                  mtu = 1500
 
-The receivers in to are asked in this order. One that fails or refuses is passed over and asked
-again later, for as long as the patience lasts; one that has a part of the dump goes first.
-/dev/watchdog, if there is one or a module brings it, resets the machine when nothing has
-moved for the time that watchdog says (auto: 3m).
+The program tries the receivers of to in this order. It skips one that fails or refuses, and tries
+it again later while the patience lasts; one that has a part of the dump goes first.
+/dev/watchdog, if there is one or a module brings it, resets the machine when there was no
+progress for the time that watchdog says (auto: 3m).
 
 On the kernel command line, corehaul.KEY=VALUE overrides to, level, encoding, collect,
 deadline, patience, stall, watchdog, after, console, progress, network (the mode), interface,
@@ -71,7 +71,7 @@ func packInitrd(stdio cli.Stdio, o initrd.Options, output string) error {
 	case o.Config == "":
 		return cli.WithHint(cli.Usagef("no configuration: --config is missing"), "'corehaul-send initrd --help' shows what it holds")
 	case output == "":
-		return cli.Usagef("where to? -o is missing")
+		return cli.Usagef("no output file: -o is missing")
 	case !slices.Contains(initrd.Compressions, o.Compression):
 		return cli.Usagef("--compress %q is none of %s", o.Compression, strings.Join(initrd.Compressions, ", "))
 	}
@@ -122,7 +122,7 @@ func printInitrd(stdio cli.Stdio, rep *initrd.Report, output string) error {
 		}
 	}
 	for _, m := range rep.NoFirmware {
-		if _, err := fmt.Fprintf(stdio.Err, "%s: warning: none of the firmware that %s may ask for is in /lib/firmware: some cards do not work without\n", name, cli.Printable(m)); err != nil {
+		if _, err := fmt.Fprintf(stdio.Err, "%s: warning: /lib/firmware has none of the firmware that %s may ask for: some cards do not work without it\n", name, cli.Printable(m)); err != nil {
 			return err
 		}
 	}

@@ -42,9 +42,9 @@ func newPlan(stdio cli.Stdio) *cobra.Command {
 	var level uint8
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "plan [flags] [VMCORE]", Short: "Say what would be sent: pages and bytes by kind",
-		Long: `Reads the memory map of VMCORE, by default /proc/vmcore, and says which pages would be sent
-at a dump level. Page contents are not read: pages of zeros count as kept.
+		Use: "plan [flags] [VMCORE]", Short: "Show what would be sent: pages and bytes by kind",
+		Long: `Reads the memory map of VMCORE, by default /proc/vmcore, and shows which pages would be sent
+at a dump level. It does not read page contents: pages of zeros count as kept.
 
 With --json it prints one document: level, page_size, pages (total, kept, free, cache,
 cache_private, user, hwpoison, offline), bytes (kept, before compression), warnings.`,

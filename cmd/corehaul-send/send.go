@@ -41,22 +41,22 @@ func newSend(stdio cli.Stdio) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "send --to TARGET [flags] [VMCORE]", Short: "Send a dump to a receiver",
 		Long: `Sends VMCORE, by default /proc/vmcore, to a receiver: the kernel log first, then the
-pages that the dump level keeps, the most useful ones first. When the connection breaks it
-is made again, and the dump goes on where it was.
+pages that the dump level keeps, the most useful ones first. When the connection breaks,
+the program connects again and goes on where it was.
 
-A receiver is reached at tls://HOST:PORT, with the --identity that it issued, or at
-ssh://USER@HOST[:PORT][/PATH], with a private key of SSH without a passphrase (--ssh-key) and
-the server's key in a known_hosts file (--known-hosts). A server whose key is not in that file
-is not believed. Where an SSH server has no receiver, the dump is written over SFTP into PATH
-(corehaul in the login directory).
+A receiver is at tls://HOST:PORT and needs the --identity that it issued, or at
+ssh://USER@HOST[:PORT][/PATH] and needs a private SSH key without a passphrase (--ssh-key) and
+the server's key in a known_hosts file (--known-hosts). The program refuses a server whose key
+is not in that file. If an SSH server has no receiver, the program writes the dump over SFTP
+into PATH (corehaul in the login directory).
 
-With several receivers, the first one that takes the dump gets it. One that fails or refuses
-is passed over, and asked again later while the patience lasts. One that already has a part
-is gone back to before the others, which would begin at nothing.
+With several receivers, the first one that takes the dump gets it. The program skips a receiver
+that fails or refuses, and tries it again later while the patience lasts. It returns to a
+receiver that already has a part of the dump before it tries the others, which have nothing.
 
-SIGUSR1 prints the progress, SIGHUP does nothing. SIGINT ends it; what the receiver has stays there, and the same
-command goes on with it. A page that cannot be read is left out and named, and the dump is
-then partial (exit code 3).`,
+SIGUSR1 prints the progress, SIGHUP does nothing. SIGINT ends the program; the receiver keeps
+what it has, and the same command goes on with it. The program leaves out a page that it cannot
+read, and names it; the dump is then partial (exit code 3).`,
 		Example: "  corehaul-send send --to tls://collector:7420 --identity web-17.pem\n" +
 			"  corehaul-send send --to ssh://dumps@collector:7422 --ssh-key web-17.key --known-hosts known_hosts\n" +
 			"  corehaul-send send --to tls://collector:7420 --identity web-17.pem --level 1 --encoding zstd /var/crash/vmcore",
@@ -75,12 +75,12 @@ func (f *sendFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.keys.sshKey, "ssh-key", "", "for ssh://, `FILE` with a private key, as ssh-keygen writes it")
 	flags.StringVar(&f.keys.knownHosts, "known-hosts", "", "for ssh://, `FILE` with the servers' keys, as ssh-keyscan writes it")
 	addLevel(flags, &f.level)
-	flags.StringVar(&f.encoding, "encoding", "auto", "auto, snappy, zstd, lz4 or none; auto chooses by what holds up the line")
+	flags.StringVar(&f.encoding, "encoding", "auto", "auto, snappy, zstd, lz4 or none; auto adapts to the speed of network and CPUs")
 	flags.BoolVar(&f.logOnly, "log-only", false, "send the kernel log and no pages")
-	flags.DurationVar(&f.deadline, "deadline", 0, "end early after this time and have what is there sealed; 0 is never")
-	flags.DurationVar(&f.patience, "patience", time.Minute, "how long to try while nothing gets through")
-	flags.DurationVar(&f.stall, "stall", time.Duration(config.DefaultStall), "leave a receiver that lives but takes nothing on for this time; 0 is never")
-	flags.IntVar(&f.workers, "workers", defaultWorkers(), "pages are read and compressed by so many at once")
+	flags.DurationVar(&f.deadline, "deadline", 0, "stop after this time and have the receiver seal what it has; 0 is never")
+	flags.DurationVar(&f.patience, "patience", time.Minute, "how long to try again without progress")
+	flags.DurationVar(&f.stall, "stall", time.Duration(config.DefaultStall), "leave a receiver that makes no progress for this time; 0 is never")
+	flags.IntVar(&f.workers, "workers", defaultWorkers(), "number of workers that read and compress pages")
 	flags.DurationVar(&f.progress, "progress", 10*time.Second, "time between two lines of progress; 0 is none. A terminal shows it live")
 }
 
@@ -100,11 +100,11 @@ func vmcoreArg(args []string) string {
 func (f *sendFlags) check() error {
 	switch {
 	case len(f.to) == 0:
-		return cli.WithHint(cli.Usagef("where to? --to is missing"), "name the receiver with --to tls://HOST:PORT or --to ssh://USER@HOST")
+		return cli.WithHint(cli.Usagef("no target: --to is missing"), "name the receiver with --to tls://HOST:PORT or --to ssh://USER@HOST")
 	case !slices.Contains(sender.EncodingNames, f.encoding):
 		return cli.Usagef("--encoding %q is none of %s", f.encoding, strings.Join(config.Encodings, ", "))
 	case f.deadline < 0 || f.patience < 0 || f.stall < 0 || f.progress < 0:
-		return cli.Usagef("a time is negative")
+		return cli.Usagef("no duration may be negative")
 	case f.workers < 1 || f.workers > 256:
 		return cli.Usagef("--workers %d is not between 1 and 256", f.workers)
 	}

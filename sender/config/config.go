@@ -298,7 +298,7 @@ func checkWatchdog(value string) error {
 		return fmt.Errorf("%q is neither auto nor off nor a duration (write 5m)", value)
 	}
 	if time.Duration(d) < minWatchdog {
-		return fmt.Errorf("%v is less than %v, and a receiver that fell silent is waited for nearly as long", d, minWatchdog)
+		return fmt.Errorf("%v is less than %v, and the sender waits nearly that long for a silent receiver", d, minWatchdog)
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func TestParseErrors(t *testing.T) {
 		{"target without port", "to = [\"tls://h\"]\n", 1, "to", "port"},
 		{"ssh without user", "to = [\"ssh://h\"]\n", 1, "to", "user or host is missing"},
 		{"ssh with a password", "to = [\"ssh://u:secret@h\"]\n", 1, "to", "ssh://u@h: a password cannot be used"},
-		{"ssh with a query", "to = [\"ssh://u@h?x\"]\n", 1, "to", "nothing may stand behind"},
+		{"ssh with a query", "to = [\"ssh://u@h?x\"]\n", 1, "to", "remove what follows"},
 		{"port out of range", "to = [\"ssh://u@h:65536\"]\n", 1, "to", "between 1 and 65535"},
 		{"static without address", "[network]\nmode = \"static\"\n", 0, "network.address", "needed"},
 		{"address without static", "[network]\naddress = [\"192.0.2.1/24\"]\n", 2, "network.address", "dhcp"},

@@ -26,7 +26,7 @@ func CheckTarget(to string) error {
 		return fmt.Errorf("target %q: port %s is not between 1 and 65535", to, u.Port())
 	}
 	if u.RawQuery != "" || u.Fragment != "" {
-		return fmt.Errorf("target %q: nothing may stand behind the address, write %s", to, targetForms)
+		return fmt.Errorf("target %q: remove what follows the address; write %s", to, targetForms)
 	}
 	switch u.Scheme {
 	case "tls":
@@ -42,7 +42,7 @@ func checkTLS(to string, u *url.URL) error {
 	case u.Hostname() == "" || u.Port() == "":
 		return fmt.Errorf("target %q: host or port is missing, write tls://HOST:PORT", to)
 	case u.User != nil || (u.Path != "" && u.Path != "/"):
-		return fmt.Errorf("target %q: nothing may stand around HOST:PORT", to)
+		return fmt.Errorf("target %q: remove what stands around HOST:PORT", to)
 	}
 	return nil
 }

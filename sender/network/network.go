@@ -79,7 +79,7 @@ func (m *Manager) Up(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		m.note("network: %v; trying on", err)
+		m.note("network: %v; trying again", err)
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("network: %w", err)

@@ -187,7 +187,7 @@ func (r *runner) bounded(ctx context.Context, env Env) Outcome {
 	case out := <-result:
 		return out
 	case <-late:
-		return failed(errors.New("the deadline is long over and the receiver has not sealed the dump"))
+		return failed(errors.New("the deadline passed long ago and the receiver has not sealed the dump"))
 	}
 }
 

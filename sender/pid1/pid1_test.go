@@ -168,7 +168,7 @@ func TestFailures(t *testing.T) {
 		{"job hangs past its deadline", func(f *fake) { f.files["/proc/cmdline"] = "corehaul.deadline=1m" }, func(ctx context.Context, _ Env) Outcome {
 			<-ctx.Done()
 			return Outcome{Line: "too late"}
-		}, "deadline is long over", "poweroff"},
+		}, "deadline passed long ago", "poweroff"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFake(goodConfig)

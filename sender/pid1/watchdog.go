@@ -64,7 +64,7 @@ func startWatchdog(dev device, limit time.Duration, log func(string, ...any), do
 	if w.timeout <= 0 {
 		w.timeout = shortTimeout // it does not tell: expect little
 	}
-	log("watchdog: %s, %v; it resets the machine when nothing moves for %v", dev.name(), w.timeout, max(limit, w.timeout))
+	log("watchdog: %s, %v; it resets the machine after %v without progress", dev.name(), w.timeout, max(limit, w.timeout))
 	go w.run()
 	return w
 }
@@ -101,7 +101,7 @@ func (w *watchdog) run() {
 			fed, starving = w.feed(now), false
 		case !starving:
 			starving = true
-			w.log("warning: nothing has moved for %.0f s (%s); the watchdog resets the machine in %.0f s unless something does",
+			w.log("warning: no progress for %.0f s (%s); without progress the watchdog resets the machine in %.0f s",
 				(now - moved).Seconds(), w.doing(), (fed + w.timeout - now).Seconds())
 		}
 	}

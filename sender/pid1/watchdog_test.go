@@ -112,7 +112,7 @@ func TestWatchdogWhileModulesLoad(t *testing.T) {
 	f := newFake(goodConfig)
 	f.dog, f.dogModule, f.hang = &fakeDog{after: 30 * time.Second}, "/lib/modules/a.ko", "/lib/modules/b.ko"
 	lines := boot(t, f, func(context.Context, Env) Outcome { return Outcome{Line: "dump complete"} })
-	if !strings.Contains(strings.Join(lines, "\n"), "nothing has moved for 155 s (loading /lib/modules/b.ko); the watchdog") {
+	if !strings.Contains(strings.Join(lines, "\n"), "no progress for 155 s (loading /lib/modules/b.ko); without progress the watchdog") {
 		t.Errorf("it does not say what hangs: %q", lines)
 	}
 	if limit := config.Default().WatchdogLimit(); f.dog.bit < limit-feedEvery || f.dog.bit > limit+feedEvery {

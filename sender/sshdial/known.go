@@ -84,7 +84,7 @@ func (k *knownHosts) check(addr string, remote net.Addr, key ssh.PublicKey) erro
 	}
 	shown := fmt.Sprintf("%s shows the %s key %s", knownhosts.Normalize(addr), key.Type(), ssh.FingerprintSHA256(key))
 	if _, ok := errors.AsType[*knownhosts.RevokedError](err); ok {
-		return refused(err, fmt.Sprintf("%s, which %s has as revoked", shown, k.file), "", "find out who answers at this address")
+		return refused(err, fmt.Sprintf("%s, which %s lists as revoked", shown, k.file), "", "find out who answers at this address")
 	}
 	if _, ok := errors.AsType[*knownhosts.KeyError](err); ok {
 		return refused(err, fmt.Sprintf("%s, which is not the one in %s", shown, k.file), "",

@@ -92,7 +92,7 @@ func Execute(ctx context.Context, stdio Stdio, root *cobra.Command, args []strin
 		if errors.As(err, &exit) {
 			return err
 		}
-		return WithHint(Usage(err), fmt.Sprintf("'%s --help' tells how it is used", cmd.CommandPath()))
+		return WithHint(Usage(err), fmt.Sprintf("'%s --help' shows how to use it", cmd.CommandPath()))
 	}
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return &ExitError{Code: ExitInterrupted, Err: errors.New("interrupted")}
@@ -156,7 +156,7 @@ func runner(cmd *cobra.Command) func(*cobra.Command, []string) error {
 		if len(args) > 0 {
 			return WithHint(Usage(fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())), hint)
 		}
-		return WithHint(Usage(errors.New("which command?")), hint)
+		return WithHint(Usage(errors.New("no command given")), hint)
 	}
 }
 

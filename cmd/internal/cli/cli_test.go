@@ -55,7 +55,7 @@ func TestExitCodes(t *testing.T) {
 		says string
 	}{
 		{"fine", fine, []string{"do", "x"}, ExitOK, ""},
-		{"no command", fine, nil, ExitUsage, "which command?"},
+		{"no command", fine, nil, ExitUsage, "no command given"},
 		{"unknown command", fine, []string{"dance"}, ExitUsage, "dance"},
 		{"unknown command of a group", fine, []string{"ca", "dance"}, ExitUsage, `unknown command "dance" for "corehaul ca"`},
 		{"missing argument", fine, []string{"do"}, ExitUsage, "hint: 'corehaul serve --help'"},

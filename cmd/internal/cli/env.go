@@ -127,8 +127,7 @@ func EnvTable(root *cobra.Command) []EnvVar {
 
 const envHelp = `A flag of this table that the command line does not set takes its value from the
 environment. No other flag does: what a command shows, changes or removes, and how
-much of a dump is sent, has to be typed. A variable that is ignored for that reason
-is warned of.`
+much of a dump is sent, has to be typed. The program warns of a variable that it ignores for that reason.`
 
 // environmentTopic is "help environment": the one table of all variables.
 func environmentTopic(root *cobra.Command) *cobra.Command {
