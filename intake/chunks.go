@@ -80,7 +80,7 @@ func (p *pipeline) weight(chunk *protocol.Chunk) int64 {
 // work decodes, checks and puts chunks. The first error ends the session; chunks
 // that are read after it are dropped.
 func (p *pipeline) work() {
-	conv, err := NewConverter(int(p.s.Hello.PageSize), p.s.cfg.Codec)
+	conv, err := newConverter(int(p.s.Hello.PageSize), p.s.cfg.Codec)
 	if err != nil {
 		p.cancel(err)
 	} else {
@@ -100,7 +100,7 @@ func (p *pipeline) work() {
 	}
 }
 
-func (p *pipeline) put(conv *Converter, chunk *protocol.Chunk) error {
+func (p *pipeline) put(conv *converter, chunk *protocol.Chunk) error {
 	stored, err := conv.Convert(chunk)
 	if err != nil {
 		return err
@@ -136,5 +136,5 @@ func (s *Session) Commit() error {
 	if err != nil {
 		return err
 	}
-	return Ack(done, func(a *protocol.Ack) error { return s.Write(a) })
+	return ack(done, func(a *protocol.Ack) error { return s.Write(a) })
 }

@@ -12,20 +12,20 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// Encodings is what a Converter understands, in the order of preference: page records are
+// encodings is what a converter understands, in the order of preference: page records are
 // stored untouched, blocks have to be compressed again.
-var Encodings = protocol.Encodings{
+var encodings = protocol.Encodings{
 	protocol.EncodingSnappyPage, protocol.EncodingZstdPage, protocol.EncodingLZ4Block, protocol.EncodingZstdBlock,
 }
 
 // errBlockLength is a block that decodes to another length than its pages have.
 var errBlockLength = errors.New("wrong length")
 
-// Converter turns a chunk as it came over the wire into the chunk that a dump
+// converter turns a chunk as it came over the wire into the chunk that a dump
 // directory stores, and proves on the way that its pages decode to what the sender
-// read. It owns its buffers: one Converter serves one goroutine. A result is valid
+// read. It owns its buffers: one converter serves one goroutine. A result is valid
 // until the next call, and as long as the chunk that it was made of.
-type Converter struct {
+type converter struct {
 	pageSize int
 	check    *dumpdir.PageDecoder
 	encoder  *kdumpfile.Encoder
@@ -37,13 +37,13 @@ type Converter struct {
 	chunk dumpdir.Chunk
 }
 
-// ConverterBytes is about what a Converter holds: a chunk of raw pages, and one of
+// ConverterBytes is about what a converter holds: a chunk of raw pages, and one of
 // page records that may all be incompressible.
 const ConverterBytes = 2*protocol.ChunkBytes + 512<<10
 
-// NewConverter returns a Converter for pages of pageSize bytes. What comes without a
+// newConverter returns a converter for pages of pageSize bytes. What comes without a
 // compressor of its own is compressed with codec.
-func NewConverter(pageSize int, codec kdumpfile.Codec) (*Converter, error) {
+func newConverter(pageSize int, codec kdumpfile.Codec) (*converter, error) {
 	encoder, err := kdumpfile.NewEncoder(codec, 1)
 	if err != nil {
 		return nil, err
@@ -53,17 +53,17 @@ func NewConverter(pageSize int, codec kdumpfile.Codec) (*Converter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Converter{
+	return &converter{
 		pageSize: pageSize, encoder: encoder, zstd: decoder,
 		check: dumpdir.NewPageDecoder(pageSize), page: make([]byte, 0, 2*pageSize),
 	}, nil
 }
 
-// Close ends the Converter.
-func (c *Converter) Close() { c.zstd.Close() }
+// Close ends the converter.
+func (c *converter) Close() { c.zstd.Close() }
 
 // Convert returns in as it is to be stored, after its checksum was compared.
-func (c *Converter) Convert(in *protocol.Chunk) (*dumpdir.Chunk, error) {
+func (c *converter) Convert(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 	c.begin(in)
 	if in.DataPages() == 0 {
 		return &c.chunk, nil
@@ -75,14 +75,14 @@ func (c *Converter) Convert(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 }
 
 // begin fills in what does not depend on the encoding.
-func (c *Converter) begin(in *protocol.Chunk) {
+func (c *converter) begin(in *protocol.Chunk) {
 	c.chunk.Seq, c.chunk.RawSum, c.chunk.Data = in.Seq, in.RawSum, nil
 	c.chunk.Extents, c.chunk.Pages = in.Extents, c.chunk.Pages[:0]
 }
 
 // pageRecords keeps the records as they came. They are decoded once, page by page,
 // for the checksum.
-func (c *Converter) pageRecords(in *protocol.Chunk) (*dumpdir.Chunk, error) {
+func (c *converter) pageRecords(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 	codec := dumpdir.PageSnappy
 	if in.Encoding == protocol.EncodingZstdPage {
 		codec = dumpdir.PageZstd
@@ -106,7 +106,7 @@ func (c *Converter) pageRecords(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 }
 
 // rawPages decodes a block, or takes the pages as they are, and makes page records.
-func (c *Converter) rawPages(in *protocol.Chunk) (*dumpdir.Chunk, error) {
+func (c *converter) rawPages(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 	raw, err := c.decodeBlock(in)
 	if err != nil {
 		return nil, protocol.Errorf(protocol.CodeBadEncoding, "chunk %d: %s: %w", in.Seq, in.Encoding, err)
@@ -127,7 +127,7 @@ func (c *Converter) rawPages(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 
 // decodeBlock returns the raw pages of a chunk that does not hold page records. No
 // decoder writes beyond the length that the chunk's extents give.
-func (c *Converter) decodeBlock(in *protocol.Chunk) ([]byte, error) {
+func (c *converter) decodeBlock(in *protocol.Chunk) ([]byte, error) {
 	want := in.DataPages() * c.pageSize
 	if in.Encoding == protocol.EncodingNone {
 		if len(in.Payload) != want {

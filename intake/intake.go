@@ -14,9 +14,9 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// Meta is what HELLO says of a dump. Host, times of arrival and the ways it took are the
+// meta is what HELLO says of a dump. Host, times of arrival and the ways it took are the
 // caller's.
-func Meta(h *protocol.Hello) dumpdir.Meta {
+func meta(h *protocol.Hello) dumpdir.Meta {
 	meta := dumpdir.Meta{
 		ID: h.DumpID, Release: h.Uts.Release, Nodename: h.Uts.Nodename, Machine: h.Machine, BuildID: h.BuildID, Sender: h.Tool,
 	}
@@ -26,9 +26,9 @@ func Meta(h *protocol.Hello) dumpdir.Meta {
 	return meta
 }
 
-// Facts is what the front of vmcore says of the machine, without notes and RAM. came stands
+// facts is what the front of vmcore says of the machine, without notes and RAM. came stands
 // for a time of the crash that is not known, codec for a compressor that HELLO does not name.
-func Facts(h *protocol.Hello, came time.Time, codec kdumpfile.Codec) dumpdir.Facts {
+func facts(h *protocol.Hello, came time.Time, codec kdumpfile.Codec) dumpdir.Facts {
 	f := dumpdir.Facts{
 		Utsname: dumpdir.Utsname(vmcore.Utsname(h.Uts).ForHeader()), Time: came, PageSize: int(h.PageSize), MaxPFN: h.MaxPFN, NrCPUs: h.NrCPUs,
 		DumpLevel: h.Level | h.FileLevel, Codecs: codecs(h, codec), BigEndian: h.BigEndian, ExcludedVmemmap: h.ExcludedVmemmap,
@@ -90,8 +90,8 @@ func PlanEnd(m *protocol.PlanEnd) dumpdir.PlanEnd {
 	}
 }
 
-// Have returns the durable chunks, or as many of them as a message may name.
-func Have(w *dumpdir.Writer) protocol.SeqSet {
+// have returns the durable chunks, or as many of them as a message may name.
+func have(w *dumpdir.Writer) protocol.SeqSet {
 	var set protocol.SeqSet
 	for _, r := range w.Have() {
 		if set.Add(r.First, r.Last) != nil {
@@ -101,8 +101,8 @@ func Have(w *dumpdir.Writer) protocol.SeqSet {
 	return set
 }
 
-// Ack says which chunks are durable, in as many messages as that takes.
-func Ack(done []chunk.SeqRange, write func(*protocol.Ack) error) error {
+// ack says which chunks are durable, in as many messages as that takes.
+func ack(done []chunk.SeqRange, write func(*protocol.Ack) error) error {
 	var set protocol.SeqSet
 	for _, r := range done {
 		err := set.Add(r.First, r.Last)
@@ -157,8 +157,8 @@ func Reason(f *protocol.Finish) string {
 	return reason
 }
 
-// Sealed tells what a seal left of dump id in dir.
-func Sealed(id, dir string, res *dumpdir.Result) *protocol.Sealed {
+// sealed tells what a seal left of dump id in dir.
+func sealed(id, dir string, res *dumpdir.Result) *protocol.Sealed {
 	state := map[dumpdir.State]protocol.State{
 		dumpdir.StateComplete: protocol.StateComplete, dumpdir.StateLogOnly: protocol.StateLogOnly,
 	}[res.State]

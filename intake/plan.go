@@ -179,7 +179,7 @@ func (r *planReader) rebuild() error {
 
 // facts is what the front of vmcore says of the machine.
 func (s *Session) facts() dumpdir.Facts {
-	f := Facts(s.Hello, s.Began, s.cfg.Codec)
+	f := facts(s.Hello, s.Began, s.cfg.Codec)
 	f.Notes, f.RAM = s.notes, s.ram
 	return f
 }

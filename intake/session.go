@@ -194,7 +194,7 @@ func (s *Session) readPages(ctx context.Context) (*protocol.Finish, error) {
 	if finish, err := s.readPlan(ctx, ok); err != nil || finish != nil {
 		return finish, err
 	}
-	ok.Have = Have(s.W)
+	ok.Have = have(s.W)
 	if err := s.Write(ok); err != nil {
 		return nil, err
 	}
@@ -206,7 +206,7 @@ func (s *Session) readPages(ctx context.Context) (*protocol.Finish, error) {
 func (s *Session) welcome() *protocol.Welcome {
 	m := &protocol.Welcome{
 		Tool: s.cfg.Tool, Collect: protocol.CollectAll, WindowBytes: uint64(s.cfg.Window), //nolint:gosec // positive
-		Encodings: Encodings.Common(s.Hello.Encodings), HaveChunks: s.W.Progress().Chunks,
+		Encodings: encodings.Common(s.Hello.Encodings), HaveChunks: s.W.Progress().Chunks,
 	}
 	if every := s.cfg.KeepAlive.Heartbeat; every > 0 {
 		m.HeartbeatSec = max(1, uint64(every/time.Second))
@@ -247,7 +247,7 @@ func (s *Session) seal(ctx context.Context, f *protocol.Finish) error {
 
 // writeSealed tells the sender what its dump is, and why no more of it is wanted if it did not end it.
 func (s *Session) writeSealed(reason string) error {
-	m := Sealed(s.Hello.DumpID, s.Outcome.Dir, &s.Outcome.Result)
+	m := sealed(s.Hello.DumpID, s.Outcome.Dir, &s.Outcome.Result)
 	m.Reason = reason
 	return s.Write(m)
 }
@@ -300,9 +300,9 @@ func (s *Session) LogWarnings(warnings []string) {
 
 // Meta is what the manifest says of a new dump of host.
 func (s *Session) Meta(host string) dumpdir.Meta {
-	meta := Meta(s.Hello)
-	meta.Host, meta.StartTime, meta.Transport, meta.Peer, meta.Receiver = host, s.Began, s.cfg.Transport, s.cfg.Peer, s.cfg.Tool
-	return meta
+	m := meta(s.Hello)
+	m.Host, m.StartTime, m.Transport, m.Peer, m.Receiver = host, s.Began, s.cfg.Transport, s.cfg.Peer, s.cfg.Tool
+	return m
 }
 
 // UpdateMeta says in the manifest who sends now, and the panic line if it is known.
