@@ -309,7 +309,17 @@ func TestUnknownPeersGetNothing(t *testing.T) {
 
 func TestNameThatIsNoDirectoryIsRefused(t *testing.T) {
 	r := newRig(t, nil)
-	r.peer(strings.Repeat("long", 17), newDump(t, 1)).refused(protocol.CodeIdentity)
+	ours, theirs := net.Pipe() // no CA of ours issues such a name
+	served := make(chan error, 1)
+	go func() {
+		served <- r.server.HandleConn(t.Context(), theirs, Peer{Host: strings.Repeat("long", 17), Addr: "pipe", Transport: "pipe"})
+	}()
+	if _, err := protocol.NewConn(ours, protocol.Sender).Read(); !errors.Is(err, protocol.CodeIdentity) {
+		t.Errorf("the peer hears %v", err)
+	}
+	if err := <-served; !errors.Is(err, protocol.CodeIdentity) {
+		t.Errorf("served: %v", err)
+	}
 	if log := r.log.String(); !strings.Contains(log, "cannot be a directory") {
 		t.Errorf("the log does not say so:\n%s", log)
 	}
