@@ -15,35 +15,6 @@ import (
 // this is room for some two million runs, which a machine of 256 GiB hardly has.
 const planBudget = 8 << 20
 
-// Tiers of a plan in the order in which they are sent. A dump that ends early should be
-// of use: with the first few hundred pages the log can be read out of its memory; crash needs the
-// kernel image and what the kernel allocated, and can do without the struct pages (the
-// memory map), which on a big idle machine are most of a dump at level 31.
-const (
-	tierLog    uint8 = iota // what leads to the kernel log, and the log: page tables, ring, texts
-	tierKernel              // kernel image and everything that the kernel allocated
-	tierMemmap              // the struct pages
-	tierUser                // page cache and user pages, if the level keeps them
-	tierFree                // free pages, if the level keeps them
-	numTiers
-
-	essentialTiers = tierKernel + 1
-)
-
-var tierNames = [numTiers]string{"log", "kernel", "memmap", "user", "free"}
-
-func tierOf(c pages.Class) uint8 {
-	switch c {
-	case pages.Memmap:
-		return tierMemmap
-	case pages.Cache, pages.CachePrivate, pages.User:
-		return tierUser
-	case pages.Free:
-		return tierFree
-	}
-	return tierKernel
-}
-
 // A Plan says which pages are sent and in which order. It is a pure function of the
 // dump and the level.
 type Plan struct {
