@@ -75,14 +75,14 @@ func TestFloorsNameEveryPackage(t *testing.T) {
 	if at < 0 {
 		t.Fatalf("%s has no table of floors", architecture)
 	}
-	named := map[string]bool{}
+	rows, named := map[string]bool{}, map[string]bool{}
 	for _, row := range blocks[at].lines {
 		cells := strings.Split(row, " | ")
 		for _, m := range quoted.FindAllStringSubmatch(cells[1], -1) {
-			if named[m[1]] {
+			if rows[m[1]] {
 				t.Errorf("%s: the floors have %s twice", architecture, m[1])
 			}
-			named[m[1]] = true
+			rows[m[1]], named[m[1]] = true, true
 		}
 		for _, m := range quoted.FindAllStringSubmatch(strings.Join(cells[2:], " "), -1) {
 			named[m[1]] = true
