@@ -21,8 +21,13 @@ import (
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
 
-// mutations is how many changes each format gets.
-const mutations = 300
+const (
+	// mutations is how many changes each format gets.
+	mutations = 300
+	// mutSendStep is the step of those that are sent over TLS, each with several processes; all else is done with every
+	// change.
+	mutSendStep = 4
+)
 
 // What a program may take for a file of 100 KiB, whatever it says of itself.
 const (
@@ -78,14 +83,12 @@ func TestMutations(t *testing.T) {
 			t.Parallel()
 			cases := f.cases(t)
 			mutOffline(t, cases)
-			every := func(n int) (some []*mutCase) {
-				for i := 0; i < len(cases); i += n {
-					some = append(some, cases[i])
-				}
-				return some
+			mutImported(t, cases, nil)
+			var sent []*mutCase
+			for i := 0; i < len(cases); i += mutSendStep {
+				sent = append(sent, cases[i])
 			}
-			mutSent(t, every(15))
-			mutImported(t, every(3), nil)
+			mutSent(t, sent)
 		})
 	}
 }
@@ -348,12 +351,9 @@ func mutOffline(t *testing.T, cases []*mutCase) {
 		if p := report.Progress; code == 0 && c.judged && !c.cut && (report.State != "complete" || p.Planned != len(c.there) || p.Present != len(c.there)) {
 			t.Errorf("%s\nverify says %+v; libkdumpfile reads %d pages", c.name, report, len(c.there))
 		}
-		switch i % 10 {
-		case 3:
-			mutRun(t, c, "corehaul", "log", c.path)
-		case 7:
-			mutRun(t, c, "corehaul-send", "plan", c.path)
-		}
+		mutRun(t, c, "corehaul", "log", c.path)
+		mutRun(t, c, "corehaul", "show", c.path)
+		mutRun(t, c, "corehaul-send", "plan", c.path)
 		if b, code := mutExport(t, c, mutExports[i%len(mutExports)]); b != nil {
 			made, of, whole = append(made, b), append(of, i), append(whole, code == 0)
 		}
