@@ -7,10 +7,23 @@ LDFLAGS := -s -w -X github.com/corehaul/corehaul/cmd/internal/cli.version=$(VERS
 LINT    := go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
 
 # The product and the lab (e2e) are two modules; commands of go and the linter see one at a time.
-# Packages that share memory between goroutines:
-RACE = ./dumpdir/... ./protocol/... ./receiver/... ./sender/... ./storage/... ./vmcore/...
 
-.PHONY: all build check unit lint fmt race test e2e demo bench fuzz deps clean
+# Packages that share memory between goroutines run under the race detector. It checks all that a plain run of theirs
+# would, unless a test asks internal/race whether it is there, to take longer strides or not to count allocations: `make
+# test` runs those packages plainly too (PLAIN), the others of RACE once. Programs that tests build are static in either run.
+RACE   = ./dumpdir/... ./intake/... ./protocol/... ./receiver/... ./sender/... ./storage/... ./vmcore/...
+RACED  = $(shell go list $(RACE))
+ASKING = $(shell go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep internal/race | cut -d' ' -f1)
+PLAIN  = $(filter-out $(filter-out $(ASKING),$(RACED)),$(shell go list ./...))
+
+# More tests of the lab than CPUs at a time, because many of them wait.
+E2E = -count=1 -timeout=75m -parallel=4 ./...
+
+# What the phases of `make test` took; see docs/testing.md.
+TIMES = $(CURDIR)/bin/times.jsonl
+TIMED = $(CURDIR)/bin/timed -to $(TIMES)
+
+.PHONY: all build check unit lint fmt race stress test test-fast test-lab test-captures times e2e demo bench fuzz deps clean
 
 all: build
 
@@ -37,10 +50,35 @@ race: deps ## the race detector needs a C compiler, the product does not
 deps: ## the programs that tests and demo drive: QEMU, kexec, crash's libraries...
 	e2e/install.sh
 
-test: deps check race e2e ## everything
+stress: deps ## the unit tests STRESS_COUNT times under the race detector, beside two busy loops
+	./stress.sh $(or $(STRESS_COUNT),20)
+
+# The lab waits for lines, guests and time limits a good part of its time: the unit tests run beside it.
+test: deps build bin/timed ## everything; ends with what took longest
+	rm -f $(TIMES)
+	$(MAKE) --no-print-directory --jobs=3 test-lab test-fast test-captures; code=$$?; bin/timed -report $(TIMES); exit $$code
+
+test-fast: bin/timed
+	$(TIMED) unit go test -json $(PLAIN)
+	$(TIMED) lint $(LINT) run ./...
+	cd e2e && $(TIMED) "lint e2e" $(LINT) run ./...
+	CGO_ENABLED=1 $(TIMED) race go test -json -race -timeout=30m $(RACE)
+
+test-lab: bin/timed
+	$(TIMED) e2e go -C e2e test -json $(E2E)
+
+# So that dumps are there when tests ask for them. The tests make what is missing, and tell why it cannot be made.
+test-captures: bin/timed
+	-$(TIMED) captures go -C e2e run ./cmd/lab matrix
+
+times: bin/timed ## puts what the last `make test` took into docs/testing.md
+	bin/timed -report $(TIMES) -doc docs/testing.md
+
+bin/timed: $(wildcard e2e/cmd/timed/*.go)
+	go -C e2e build -o $(CURDIR)/bin/timed ./cmd/timed
 
 e2e: deps build
-	go -C e2e test -count=1 -timeout=75m -parallel=4 ./...
+	go -C e2e test $(E2E)
 
 demo: deps build ## a kernel panics, its dump arrives over TLS, its log is read
 	e2e/demo.sh
