@@ -84,7 +84,7 @@ func benchSSH(b *testing.B, k *lab.Kernel, sshd *lab.SSHD, elf, level string) ti
 func benchSend(b *testing.B, s *judgesStore, elf, level string) time.Duration {
 	b.Helper()
 	start := time.Now()
-	dir := judgesSend(b, s, elf, level)
+	dir := s.send(b, elf, level)
 	took := time.Since(start)
 	m := judgesReadManifest(b, dir)
 	judgesRun(b, 0, "corehaul", "rm", "--data", s.data, m.ID)

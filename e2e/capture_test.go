@@ -49,7 +49,7 @@ func TestCapture(t *testing.T) {
 		t.Run(fmt.Sprintf("%dMiB", memMiB), func(t *testing.T) {
 			t.Parallel()
 			store := judgesServe(t)
-			initrd := captureInitrd(t, store, store.address(t), "6.1", "")
+			initrd := store.captureImage(t, store.address(t), "6.1", "")
 			ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
 			defer cancel()
 			run, err := lab.RunSender(ctx, lab.Scenario{Kernel: "6.1", MemMiB: memMiB}, initrd, lab.SenderOptions{})
@@ -59,7 +59,7 @@ func TestCapture(t *testing.T) {
 			said := captureSaid(run)
 			t.Logf("%s of QEMU; the capture kernel said\n%s", run.Duration.Round(time.Second), said)
 			captureCheckConsole(t, said)
-			captureCheckDump(t, store)
+			store.checkCaptured(t)
 		})
 	}
 }
@@ -87,9 +87,9 @@ func capturePort(tb testing.TB, address string) string {
 	return port
 }
 
-// captureInitrd packs the initramfs of a guest, with this kernel and these modules beside those of
+// captureImage packs the initramfs of a guest, with this kernel and these modules beside those of
 // its network, that sends to an address of this host. settings are lines of its configuration.
-func captureInitrd(t *testing.T, s *judgesStore, address, kernel, settings string, modules ...string) string {
+func (s *judgesStore) captureImage(t *testing.T, address, kernel, settings string, modules ...string) string {
 	t.Helper()
 	return capturePack(t, kernel, fmt.Sprintf("to = [\"tls://%s:%s\"]\nidentity = %q\npatience = \"5m\"\n%s",
 		lab.HostFromGuest, capturePort(t, address), s.issue(t, captureHost), settings), modules...)
@@ -146,8 +146,8 @@ func captureCheckConsole(t *testing.T, said string) {
 	}
 }
 
-// captureCheckDump checks that the one dump of a receiver is whole and tells of the panic.
-func captureCheckDump(t *testing.T, s *judgesStore) {
+// checkCaptured checks that the one dump of a receiver is whole and tells of the panic.
+func (s *judgesStore) checkCaptured(t *testing.T) {
 	t.Helper()
 	d := s.one(t)
 	m := d.Manifest

@@ -19,7 +19,7 @@ func TestWrongClock(t *testing.T) {
 		t.Run(year, func(t *testing.T) {
 			t.Parallel()
 			s := judgesServe(t)
-			initrd := captureInitrd(t, s, s.address(t), "6.1", "")
+			initrd := s.captureImage(t, s.address(t), "6.1", "")
 			ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
 			defer cancel()
 			start := time.Now()
@@ -35,7 +35,7 @@ func TestWrongClock(t *testing.T) {
 				t.Errorf("the capture kernel's clock says %q, want %s", clock, year)
 			}
 			captureCheckConsole(t, said)
-			captureCheckDump(t, s)
+			s.checkCaptured(t)
 			d := s.one(t)
 			for name, at := range map[string]time.Time{"crash": d.Manifest.CrashTime, "start": d.Manifest.StartTime, "end": d.Manifest.EndTime} {
 				if at.Before(start.Add(-time.Minute)) || at.After(time.Now().Add(time.Minute)) {

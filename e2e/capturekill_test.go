@@ -135,7 +135,7 @@ func captureKillRun(t *testing.T, c captureKill) {
 	said := captureKillSaid(run)
 	t.Logf("%v of QEMU; the capture kernel said\n%s", run.Duration.Round(time.Second), said)
 	captureKillCheck(t, said)
-	captureCheckDump(t, calm)
+	calm.checkCaptured(t)
 	one := c.dump()
 	if one.Manifest.State != "complete" {
 		t.Errorf("the dump is %s, want complete", one.Manifest.State)

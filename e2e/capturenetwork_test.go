@@ -32,7 +32,7 @@ func TestNetworkLoss(t *testing.T) {
 	s := judgesServe(t)
 	r := &netlossRun{killDump: &killDump{store: s, line: newLine(t, s.address(t))}, ended: make(chan struct{})}
 	r.line.slow(t, netlossRate)
-	initrd := captureInitrd(t, s, r.line.Listen, "6.1", "")
+	initrd := s.captureImage(t, r.line.Listen, "6.1", "")
 	started := make(chan struct{})
 	ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
 	defer cancel()
@@ -66,7 +66,7 @@ func TestNetworkLoss(t *testing.T) {
 	said := captureSaid(r.run)
 	t.Logf("%s of QEMU; the capture kernel said\n%s", r.run.Duration.Round(time.Second), said)
 	captureCheckConsole(t, said)
-	captureCheckDump(t, s)
+	s.checkCaptured(t)
 }
 
 // lose takes the network away when so many bytes of vmcore are there, and gives it back.

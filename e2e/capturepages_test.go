@@ -18,7 +18,7 @@ func TestCaptureLargePages(t *testing.T) {
 	const memMiB, pageSize = 1 << 10, 16 << 10
 	scenario := lab.Scenario{Kernel: "backports-arm64-16k", CPU: "max", MemMiB: memMiB}
 	store := judgesServe(t)
-	initrd := capturePackARM64(t, store, scenario.Kernel)
+	initrd := store.captureImageARM64(t, scenario.Kernel)
 	ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
 	defer cancel()
 	run, err := lab.RunSender(ctx, scenario, initrd, lab.SenderOptions{})
@@ -28,7 +28,7 @@ func TestCaptureLargePages(t *testing.T) {
 	said := captureSaid(run)
 	t.Logf("%s of QEMU; the capture kernel said\n%s", run.Duration, said)
 	captureCheckConsole(t, said)
-	captureCheckDump(t, store)
+	store.checkCaptured(t)
 	d := store.one(t)
 	r, err := kdumpfile.Open(filepath.Join(d.Path, "vmcore"))
 	if err != nil {
@@ -44,8 +44,8 @@ func TestCaptureLargePages(t *testing.T) {
 	}
 }
 
-// capturePackARM64 builds the sender for arm64 and packs it for a guest with that kernel.
-func capturePackARM64(t *testing.T, s *judgesStore, kernel string) string {
+// captureImageARM64 builds the sender for arm64 and packs it for a guest with that kernel.
+func (s *judgesStore) captureImageARM64(t *testing.T, kernel string) string {
 	t.Helper()
 	k, err := lab.GetKernel(t.Context(), kernel)
 	if err != nil {

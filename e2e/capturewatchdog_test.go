@@ -31,10 +31,10 @@ type watchdogRun struct {
 	quiet  time.Duration
 }
 
-// watchdogCrash lets a machine crash whose sender has these kernel modules and sends to an address of this host.
-func watchdogCrash(t *testing.T, s *judgesStore, address, captureAppend string, modules ...string) watchdogRun {
+// crashWatched lets a machine crash whose sender has these kernel modules and sends to an address of this host.
+func (s *judgesStore) crashWatched(t *testing.T, address, captureAppend string, modules ...string) watchdogRun {
 	t.Helper()
-	initrd := captureInitrd(t, s, address, watchdogKernel, watchdogConfig, append([]string{watchdogDevice}, modules...)...)
+	initrd := s.captureImage(t, address, watchdogKernel, watchdogConfig, append([]string{watchdogDevice}, modules...)...)
 	ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
 	defer cancel()
 	var events []string
@@ -67,7 +67,7 @@ func TestWatchdogPatient(t *testing.T) {
 	l := newLine(t, s.address(t))
 	l.slow(t, watchdogRate)
 	start := time.Now()
-	r := watchdogCrash(t, s, l.Listen, "")
+	r := s.crashWatched(t, l.Listen, "")
 	if r.bitten {
 		t.Error("the watchdog has reset the machine")
 	}
@@ -75,7 +75,7 @@ func TestWatchdogPatient(t *testing.T) {
 	if !strings.Contains(r.said, "corehaul-send: watchdog: off") {
 		t.Error("the watchdog was left on after a complete dump")
 	}
-	captureCheckDump(t, s)
+	s.checkCaptured(t)
 	t.Logf("took %v", time.Since(start).Round(time.Second))
 }
 
@@ -85,7 +85,7 @@ func TestWatchdogPatient(t *testing.T) {
 func TestWatchdogHang(t *testing.T) {
 	t.Parallel() // it waits more than it computes
 	s := judgesServe(t)
-	r := watchdogCrash(t, s, s.address(t), "netpoll.carrier_timeout=3600",
+	r := s.crashWatched(t, s.address(t), "netpoll.carrier_timeout=3600",
 		"bonding", "netconsole netconsole=@10.9.9.1/bond0,@10.9.9.2/")
 	if !r.bitten {
 		t.Error("the watchdog has not reset the machine")

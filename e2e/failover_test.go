@@ -28,7 +28,7 @@ func failoverELF(t *testing.T) string {
 func TestFailover(t *testing.T) {
 	t.Parallel() // it waits more than it computes
 	elf := failoverELF(t)
-	want := judgesPages(t, filepath.Join(judgesSend(t, judgesServe(t), elf, "31"), "vmcore"))
+	want := judgesPages(t, filepath.Join(judgesServe(t).send(t, elf, "31"), "vmcore"))
 	second := judgesServe(t)
 	first := judgesNew(t, "--resume-grace", "1s")
 	first.ca, first.identity = second.ca, second.identity // one identity is good for both
@@ -102,6 +102,6 @@ func TestIPv6(t *testing.T) {
 	if !strings.HasPrefix(s.target, "tls://[::1]:") {
 		t.Fatalf("the receiver listens on %s", s.target)
 	}
-	dir := judgesSend(t, s, failoverELF(t), "31")
+	dir := s.send(t, failoverELF(t), "31")
 	judgesRun(t, 0, "corehaul", "verify", "--data", s.data, judgesReadManifest(t, dir).ID)
 }

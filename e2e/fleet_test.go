@@ -26,14 +26,14 @@ func TestFleet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	small := filepath.Join(judgesSend(t, judgesServe(t), c.ELF, "31"), "vmcore")
+	small := filepath.Join(judgesServe(t).send(t, c.ELF, "31"), "vmcore")
 	s := judgesServe(t, "--max-active", fmt.Sprint(fleetActive), "--memory", fmt.Sprintf("%dMiB", fleetMemMiB), "--log-format", "json")
 	l := newLine(t, s.address(t))
 	slow := l.slow(t, fleetRate)
 	dir := t.TempDir()
-	senders := fleetCrash(t, s, l.target(), small, dir, 0, fleetActive)
+	senders := s.crashFleet(t, l.target(), small, dir, 0, fleetActive)
 	fleetSay(t, senders, " to send, the receiver has ")
-	others := fleetCrash(t, s, s.target, small, dir, fleetActive, fleetSize)
+	others := s.crashFleet(t, s.target, small, dir, fleetActive, fleetSize)
 	fleetSay(t, others, "waiting, place")
 	l.cure(t, slow)
 	senders = append(senders, others...)
@@ -59,8 +59,8 @@ func TestFleet(t *testing.T) {
 	}
 }
 
-// fleetCrash has the machines from the first to before the last send their dumps, copies of one, all at once.
-func fleetCrash(t *testing.T, s *judgesStore, target, dump, dir string, first, last int) (senders []*serveSender) {
+// crashFleet has the machines from the first to before the last send their dumps, copies of one, all at once.
+func (s *judgesStore) crashFleet(t *testing.T, target, dump, dir string, first, last int) (senders []*serveSender) {
 	t.Helper()
 	var args [][]string
 	for i := first; i < last; i++ {

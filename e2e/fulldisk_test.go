@@ -212,7 +212,7 @@ func TestFullDiskWaits(t *testing.T) {
 	elf := failoverELF(t)
 	calm := judgesServe(t)
 	small := filepath.Join(t.TempDir(), "small")
-	fulldiskCopy(t, filepath.Join(judgesSend(t, calm, elf, "31"), "vmcore"), small, 1)
+	fulldiskCopy(t, filepath.Join(calm.send(t, elf, "31"), "vmcore"), small, 1)
 	const mib = 1 << 20
 	s := fulldiskServe(t, 200*mib, "--max-active", "1", "--resume-grace", "5m", "--reserve", "4MiB") // logs fit into the reserve
 	other := s.issue(t, "web-18")

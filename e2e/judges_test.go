@@ -33,16 +33,16 @@ func judgesRun(tb testing.TB, code int, name string, args ...string) (stdout, st
 	return out.String(), errOut.String()
 }
 
-// judgesSend sends a dump and returns the directory that it is stored in.
-func judgesSend(tb testing.TB, s *judgesStore, elf, level string, flags ...string) string {
+// send sends a dump and returns the directory that it is stored in.
+func (s *judgesStore) send(tb testing.TB, elf, level string, flags ...string) string {
 	tb.Helper()
 	args := append([]string{"send", "--to", s.target, "--identity", s.identity, "--level", level}, flags...)
 	judgesRun(tb, 0, "corehaul-send", append(args, elf)...)
-	return judgesDir(tb, s)
+	return s.dir(tb)
 }
 
-// judgesDir finds the one dump in a store.
-func judgesDir(tb testing.TB, s *judgesStore) string {
+// dir finds the one dump in a store.
+func (s *judgesStore) dir(tb testing.TB) string {
 	tb.Helper()
 	var dirs []string
 	err := filepath.WalkDir(s.data, func(path string, d os.DirEntry, err error) error {
@@ -154,18 +154,18 @@ func TestJudges(t *testing.T) {
 			for _, level := range []string{"31", "1"} {
 				t.Run("level "+level, func(t *testing.T) {
 					s := judgesServe(t)
-					dir := judgesSend(t, s, c.ELF, level)
+					dir := s.send(t, c.ELF, level)
 					judgesSame(t, judgesCrash(t, vmlinux, filepath.Join(dir, "vmcore"), commands...), want)
-					judgesReadBack(t, s, k, dir, want["log"])
-					judgesFlip(t, s, dir)
+					s.checkReadBack(t, k, dir, want["log"])
+					s.checkFlipped(t, dir)
 				})
 			}
 		})
 	}
 }
 
-// judgesReadBack asks everybody but crash.
-func judgesReadBack(t *testing.T, s *judgesStore, k *lab.Kernel, dir, crashLog string) {
+// checkReadBack asks everybody but crash.
+func (s *judgesStore) checkReadBack(t *testing.T, k *lab.Kernel, dir, crashLog string) {
 	t.Helper()
 	sums := exec.CommandContext(t.Context(), "sha256sum", "-c", "--strict", "SHA256SUMS")
 	sums.Dir = dir
@@ -182,7 +182,7 @@ func judgesReadBack(t *testing.T, s *judgesStore, k *lab.Kernel, dir, crashLog s
 		judgesSame(t, map[string]string{"log": log}, map[string]string{"log": crashLog})
 	}
 	stored := judgesPages(t, filepath.Join(dir, "vmcore"))
-	judgesExport(t, s, k, m.ID, stored)
+	s.checkExports(t, k, m.ID, stored)
 }
 
 func judgesPages(t *testing.T, dump string) lab.Pages {
@@ -194,9 +194,9 @@ func judgesPages(t *testing.T, dump string) lab.Pages {
 	return *p
 }
 
-// judgesExport has makedumpfile filter an exported dump once more, which must keep what
+// checkExports has makedumpfile filter an exported dump once more, which must keep what
 // it would have kept itself.
-func judgesExport(t *testing.T, s *judgesStore, k *lab.Kernel, id string, want lab.Pages) {
+func (s *judgesStore) checkExports(t *testing.T, k *lab.Kernel, id string, want lab.Pages) {
 	t.Helper()
 	dir := t.TempDir()
 	zlib, again := filepath.Join(dir, "zlib"), filepath.Join(dir, "again")
@@ -226,7 +226,7 @@ func TestMakedumpfileFiltersStored(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			stored := filepath.Join(judgesSend(t, judgesServe(t), c.ELF, "1", "--encoding", "zstd"), "vmcore")
+			stored := filepath.Join(judgesServe(t).send(t, c.ELF, "1", "--encoding", "zstd"), "vmcore")
 			dir := t.TempDir()
 			got, want := filepath.Join(dir, "ours"), filepath.Join(dir, "theirs")
 			for out, in := range map[string]string{got: stored, want: c.ELF} {
@@ -245,8 +245,8 @@ func TestMakedumpfileFiltersStored(t *testing.T) {
 // judgesFinding is what verify has to say of one flipped bit in a page.
 var judgesFinding = regexp.MustCompile(`(?s)pfn.*chunk|chunk.*pfn`)
 
-// judgesFlip flips one bit of the last page of a stored dump, which verify must find.
-func judgesFlip(t *testing.T, s *judgesStore, dir string) {
+// checkFlipped flips one bit of the last page of a stored dump, which verify must find.
+func (s *judgesStore) checkFlipped(t *testing.T, dir string) {
 	t.Helper()
 	f, err := os.OpenFile(filepath.Join(dir, "vmcore"), os.O_RDWR, 0)
 	if err != nil {

@@ -70,7 +70,7 @@ func mutSent(t *testing.T, cases []*mutCase) {
 	var dumps []mutDump
 	kept := t.TempDir()
 	for i, c := range cases {
-		code, _, said := mutRun(t, c, "corehaul-send", "send", "--to", s.target, "--identity", s.identity, "--level", "0", "--patience", "5s", "--progress", "0", c.path)
+		code, _, said := c.run(t, "corehaul-send", "send", "--to", s.target, "--identity", s.identity, "--level", "0", "--patience", "5s", "--progress", "0", c.path)
 		list := s.list(t)
 		if len(list) > 1 || len(list) == 0 && code != 1 {
 			t.Errorf("%s\nsend: exit code %d and %d dumps", c.name, code, len(list))
@@ -121,7 +121,7 @@ func mutImported(t *testing.T, cases []*mutCase, streams [][]byte) {
 		by[host] = c
 	}
 	var dumps []mutDump
-	for _, e := range mutSealed(t, r, by) {
+	for _, e := range r.sealedAll(t, by) {
 		c := by[e.Host]
 		if state := e.Manifest.State; state == dumpdir.StateComplete && !told[e.Host] {
 			t.Errorf("%s\nimport: complete, but the client heard of an error", c.name)
@@ -131,8 +131,8 @@ func mutImported(t *testing.T, cases []*mutCase, streams [][]byte) {
 	mutStored(t, dumps)
 }
 
-// mutSealed lets the service work until the dump of every host is sealed. When the time of the whole test is up, it names those that are not.
-func mutSealed(t *testing.T, r *stockRig, by map[string]*mutCase) []storage.Entry {
+// sealedAll lets the service work until the dump of every host is sealed. When the time of the whole test is up, it names those that are not.
+func (r *stockRig) sealedAll(t *testing.T, by map[string]*mutCase) []storage.Entry {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -229,7 +229,7 @@ func mutPacked(t *testing.T, kind string, packed, flat []byte) {
 func TestMutationsDumpDirectory(t *testing.T) {
 	t.Parallel()
 	sample := vmcoretest.Sample(t, mutMade+"-zlib.kdump")
-	from := judgesSend(t, judgesServe(t), stockFile(t, "sample", string(sample)), "0")
+	from := judgesServe(t).send(t, stockFile(t, "sample", string(sample)), "0")
 	base := mutRead(t, [][]byte{sample}, nil)[0]
 	var made [][]byte
 	var of []*mutCase
@@ -239,12 +239,12 @@ func TestMutationsDumpDirectory(t *testing.T) {
 		c.mutTruth = base
 		c.whole = mutSums(t, filepath.Dir(c.path))
 		c.judged = c.whole // else pages may be lost
-		code, _, _ := mutRun(t, c, "corehaul", "verify", c.path)
+		code, _, _ := c.run(t, "corehaul", "verify", c.path)
 		if want := map[bool]int{true: 0, false: 5}[c.whole]; code != want {
 			t.Errorf("%s\nverify: exit code %d, want %d", c.name, code, want)
 		}
 		c.whole = true // the journal has what a page has to be: an export is complete whenever all of them are
-		if b, code := mutExport(t, c, []string{"--format", []string{"kdump", "flattened"}[n%2]}); b != nil {
+		if b, code := c.export(t, []string{"--format", []string{"kdump", "flattened"}[n%2]}); b != nil {
 			c.whole = code == 0
 			c.judged = c.whole
 			made, of = append(made, b), append(of, c)

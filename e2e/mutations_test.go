@@ -242,9 +242,9 @@ func mutTruthOf(f *mutFile, seen *lab.PagesOf) mutTruth {
 	return t
 }
 
-// mutRun runs one of our programs and returns its exit code. Whatever the input is, it ends in time, in bounded memory, with a
+// run runs one of our programs and returns its exit code. Whatever the input is, it ends in time, in bounded memory, with a
 // documented code, and a failure is one line.
-func mutRun(t *testing.T, c *mutCase, name string, args ...string) (code int, stdout, stderr string) {
+func (c *mutCase) run(t *testing.T, name string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), mutTimeLimit)
 	defer cancel()
@@ -337,7 +337,7 @@ func mutOffline(t *testing.T, cases []*mutCase) {
 	var of []int
 	var whole []bool
 	for i, c := range cases {
-		code, out, _ := mutRun(t, c, "corehaul", "verify", "--json", c.path)
+		code, out, _ := c.run(t, "corehaul", "verify", "--json", c.path)
 		c.claim(t, "verify", code == 0)
 		var report struct {
 			State    string
@@ -351,10 +351,10 @@ func mutOffline(t *testing.T, cases []*mutCase) {
 		if p := report.Progress; code == 0 && c.judged && !c.cut && (report.State != "complete" || p.Planned != len(c.there) || p.Present != len(c.there)) {
 			t.Errorf("%s\nverify says %+v; libkdumpfile reads %d pages", c.name, report, len(c.there))
 		}
-		mutRun(t, c, "corehaul", "log", c.path)
-		mutRun(t, c, "corehaul", "show", c.path)
-		mutRun(t, c, "corehaul-send", "plan", c.path)
-		if b, code := mutExport(t, c, mutExports[i%len(mutExports)]); b != nil {
+		c.run(t, "corehaul", "log", c.path)
+		c.run(t, "corehaul", "show", c.path)
+		c.run(t, "corehaul-send", "plan", c.path)
+		if b, code := c.export(t, mutExports[i%len(mutExports)]); b != nil {
 			made, of, whole = append(made, b), append(of, i), append(whole, code == 0)
 		}
 	}
@@ -365,11 +365,11 @@ func mutOffline(t *testing.T, cases []*mutCase) {
 	}
 }
 
-// mutExport exports a file and returns what comes of it, nil if nothing does.
-func mutExport(t *testing.T, c *mutCase, how []string) (made []byte, code int) {
+// export exports a file and returns what comes of it, nil if nothing does.
+func (c *mutCase) export(t *testing.T, how []string) (made []byte, code int) {
 	t.Helper()
 	out := c.path + ".out"
-	code, _, said := mutRun(t, c, "corehaul", slices.Concat([]string{"export", c.path, "-o", out}, how)...)
+	code, _, said := c.run(t, "corehaul", slices.Concat([]string{"export", c.path, "-o", out}, how)...)
 	c.claim(t, fmt.Sprintf("export %v", how), code == 0)
 	b, err := os.ReadFile(out)
 	if errors.Is(err, os.ErrNotExist) {
@@ -382,7 +382,7 @@ func mutExport(t *testing.T, c *mutCase, how []string) (made []byte, code int) {
 		t.Fatal(err)
 	}
 	if code == 3 || code == 5 {
-		if again, _, _ := mutRun(t, c, "corehaul", "verify", out); again == 0 {
+		if again, _, _ := c.run(t, "corehaul", "verify", out); again == 0 {
 			t.Errorf("%s\nexport %v: exit code %d, but what it wrote counts as complete", c.name, how, code)
 		}
 	}

@@ -149,7 +149,7 @@ func otherplanELF(t *testing.T, s *judgesStore) []byte {
 func otherplanSame(t *testing.T, s *judgesStore, elf, level string) {
 	t.Helper()
 	undisturbed := judgesServe(t)
-	judgesSend(t, undisturbed, elf, level)
+	undisturbed.send(t, elf, level)
 	want, got := otherplanELF(t, undisturbed), otherplanELF(t, s)
 	if string(got) != string(want) {
 		t.Errorf("%d bytes of ELF, an undisturbed dump has %d, and they differ", len(got), len(want))
@@ -214,7 +214,7 @@ func otherplanLeft(t *testing.T, elf string) {
 func otherplanMore(t *testing.T, elf string, limit int64) {
 	t.Helper()
 	s := judgesServe(t)
-	judgesSend(t, s, elf, "31")
+	s.send(t, elf, "31")
 	otherplanKill(t, s, elf, "1", limit)
 	if now := otherplanQuiet(t, s); now.Manifest.State != "complete" || now.Manifest.Plan.Level != 31 {
 		t.Errorf("the dump is %+v", now.Manifest)

@@ -137,7 +137,7 @@ func partialSend(t *testing.T, elf string, chunks func(*protocol.PlanSum) uint64
 	})
 	t.Cleanup(d.cut)
 	partialWait(t, "the chunks to be durable", func() bool { return meter.Progress().Pages == d.pages })
-	d.dir = judgesDir(t, s)
+	d.dir = s.dir(t)
 	return d
 }
 

@@ -140,7 +140,7 @@ func TestPartialEveryChunk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	whole := judgesSend(t, judgesServe(t), c.ELF, "31")
+	whole := judgesServe(t).send(t, c.ELF, "31")
 	want, err := os.ReadFile(filepath.Join(whole, dumpdir.LogName))
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ func BenchmarkSFTP(b *testing.B) {
 				judgesRun(b, 0, "corehaul-send", "send", "--to", "ssh://root@"+sshd.Addr+dir, "--ssh-key", sshd.UserKeys["ed25519"],
 					"--known-hosts", known, "--level", level, c.ELF)
 				ours += time.Since(start)
-				sftp += benchSFTP(b, sshd, known, filepath.Join(judgesDir(b, &judgesStore{data: dir}), "vmcore"))
+				sftp += benchSFTP(b, sshd, known, filepath.Join((&judgesStore{data: dir}).dir(b), "vmcore"))
 				ssh += benchSSH(b, k, sshd, c.ELF, level)
 				if err := os.RemoveAll(dir); err != nil {
 					b.Fatal(err)

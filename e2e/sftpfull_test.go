@@ -73,7 +73,7 @@ func TestSFTPFullDisk(t *testing.T) {
 func TestSFTPFullDiskWaits(t *testing.T) {
 	t.Parallel() // it waits more than it computes
 	elf := failoverELF(t)
-	want := judgesPages(t, filepath.Join(judgesSend(t, judgesServe(t), elf, "31", "--encoding", "snappy"), "vmcore"))
+	want := judgesPages(t, filepath.Join(judgesServe(t).send(t, elf, "31", "--encoding", "snappy"), "vmcore"))
 	const mib = 1 << 20
 	disk := fulldiskMount(t, 200*mib)
 	room := fulldiskBallast(t, disk, 18*mib)

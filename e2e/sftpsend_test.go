@@ -35,7 +35,7 @@ func sftpList(t *testing.T, dir string) []serveDump {
 // as over TLS, and what reads dumps reads it.
 func TestSFTPSend(t *testing.T) {
 	elf := failoverELF(t)
-	want := judgesPages(t, filepath.Join(judgesSend(t, judgesServe(t), elf, "1"), "vmcore"))
+	want := judgesPages(t, filepath.Join(judgesServe(t).send(t, elf, "1"), "vmcore"))
 	s := sshTargetServer(t)
 	dir := filepath.Join(t.TempDir(), "store")
 	args := append([]string{"send", "--level", "1"}, append(sftpArgs(t, s, dir), elf)...)
@@ -54,7 +54,7 @@ const sftpKills = 2
 func TestSFTPKill(t *testing.T) {
 	t.Parallel() // it waits more than it computes
 	elf := failoverELF(t)
-	peace := filepath.Join(judgesSend(t, judgesServe(t), elf, "1", "--encoding", "snappy"), "vmcore")
+	peace := filepath.Join(judgesServe(t).send(t, elf, "1", "--encoding", "snappy"), "vmcore")
 	fi, err := os.Stat(peace)
 	if err != nil {
 		t.Fatal(err)

@@ -42,7 +42,7 @@ func TestSSHSend(t *testing.T) {
 		t.Errorf("a dump of %s, %s, want one of web-18, complete", one.Host, one.Manifest.State)
 	}
 	judgesRun(t, 0, "corehaul", "verify", "--data", s.data, one.ID)
-	want := judgesPages(t, filepath.Join(judgesSend(t, judgesServe(t), elf, "1"), "vmcore"))
+	want := judgesPages(t, filepath.Join(judgesServe(t).send(t, elf, "1"), "vmcore"))
 	if got := judgesPages(t, filepath.Join(one.Path, "vmcore")); got != want {
 		t.Errorf("over SSH %+v, over TLS %+v", got, want)
 	}
@@ -53,7 +53,7 @@ func TestSSHSend(t *testing.T) {
 func TestSSHKill(t *testing.T) {
 	seed := killSeed(t)
 	elf := failoverELF(t)
-	want := filepath.Join(judgesSend(t, judgesServe(t), elf, "1", "--encoding", "snappy"), "vmcore")
+	want := filepath.Join(judgesServe(t).send(t, elf, "1", "--encoding", "snappy"), "vmcore")
 	fi, err := os.Stat(want)
 	if err != nil {
 		t.Fatal(err)
@@ -111,5 +111,5 @@ func TestSSHCapture(t *testing.T) {
 	said := captureSaid(run)
 	t.Logf("%s of QEMU; the capture kernel said\n%s", run.Duration.Round(time.Second), said)
 	captureCheckConsole(t, said)
-	captureCheckDump(t, s)
+	s.checkCaptured(t)
 }

@@ -65,13 +65,13 @@ func TestSSHServe(t *testing.T) {
 	for host := range sshServeHosts {
 		args := []string{"send", "--to", "ssh://kdump@" + s.sshURL(t).Host, "--ssh-key", s.keys[host], "--known-hosts", s.known, "--level", "31", elf}
 		judgesRun(t, 0, "corehaul-send", args...)
-		sshServeCheck(t, s.judgesStore, host)
+		s.judgesStore.checkServed(t, host)
 		judgesRun(t, 0, "corehaul", "rm", s.one(t).ID, "--data", s.data)
 	}
 }
 
-// sshServeCheck looks at the only dump.
-func sshServeCheck(t *testing.T, s *judgesStore, host string) {
+// checkServed looks at the only dump.
+func (s *judgesStore) checkServed(t *testing.T, host string) {
 	t.Helper()
 	dump := s.one(t)
 	if dump.Host != host || dump.Manifest.State != "complete" {
@@ -106,7 +106,7 @@ func TestReceiveStdio(t *testing.T) {
 		return said
 	}
 	send(0)
-	sshServeCheck(t, s, "web-17")
+	s.checkServed(t, "web-17")
 
 	keys := filepath.Join(filepath.Dir(server.UserKeys["rsa"]), "authorized_keys")
 	public, err := os.ReadFile(server.UserKeys["rsa"] + ".pub")
@@ -119,7 +119,7 @@ func TestReceiveStdio(t *testing.T) {
 	}
 	judgesRun(t, 0, "corehaul", "rm", s.one(t).ID, "--data", s.data)
 	send(0)
-	sshServeCheck(t, s, "web-18")
+	s.checkServed(t, "web-18")
 
 	s.end(t)
 	if said := send(1); !strings.Contains(said, "gives up") && !strings.Contains(said, "EOF") {

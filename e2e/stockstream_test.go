@@ -207,7 +207,7 @@ func stockCompare(t *testing.T, in, plain string) string {
 	} else if got, want := judgesPages(t, stored), judgesPages(t, plain); got != want {
 		t.Errorf("pages %+v, want %+v", got, want)
 	}
-	stockSound(t, r, e)
+	r.checkSound(t, e)
 	return stored
 }
 
@@ -234,8 +234,8 @@ func stockSame(t *testing.T, stored, plain string) {
 	}
 }
 
-// stockSound has the dump verified by all.
-func stockSound(t *testing.T, r *stockRig, e storage.Entry) {
+// checkSound has the dump verified by all.
+func (r *stockRig) checkSound(t *testing.T, e storage.Entry) {
 	t.Helper()
 	code := 0
 	if e.Manifest.State == dumpdir.StatePartial {
@@ -286,7 +286,7 @@ func stockCut(t *testing.T, flags []string) {
 			t.Errorf("%s with %d pages, %d before", e.Manifest.State, e.Manifest.Pages.Present, last)
 		}
 		last = e.Manifest.Pages.Present
-		stockSound(t, r, e)
+		r.checkSound(t, e)
 		stored := filepath.Join(e.Path, dumpdir.VMCoreName)
 		if got := judgesPages(t, stored); uint64(got.Count) != last {
 			t.Errorf("libkdumpfile finds %d pages of %d", got.Count, last)

@@ -125,7 +125,7 @@ func TestToxics(t *testing.T) {
 		t.Fatal(err)
 	}
 	calm := judgesServe(t)
-	want := judgesPages(t, filepath.Join(judgesSend(t, calm, c.ELF, "31"), "vmcore"))
+	want := judgesPages(t, filepath.Join(calm.send(t, c.ELF, "31"), "vmcore"))
 	l := newLine(t, calm.address(t)) // the runtime's own descriptors are there from now on
 	l.Stop()
 	goroutines, files := goleak.IgnoreCurrent(), toxicsFiles(t)
