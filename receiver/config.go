@@ -111,7 +111,7 @@ func (c *Config) check() error {
 	case c.Memory < MinMemory:
 		return fmt.Errorf("receiver: memory of %d bytes is less than %d", c.Memory, MinMemory)
 	case c.MaxActive < 0 || c.MaxHostSessions < 0 || c.MaxConnections < 0:
-		return fmt.Errorf("receiver: the limits on active sessions (%d), a host's sessions (%d) or connections (%d) include a negative one",
+		return fmt.Errorf("receiver: a limit is negative: active sessions %d, sessions of a host %d, connections %d",
 			c.MaxActive, c.MaxHostSessions, c.MaxConnections)
 	case c.ResumeGrace < 0 || c.IdleTimeout < 0 || c.StallTimeout < 0 || c.CommitInterval < 0:
 		return errors.New("receiver: a duration is negative")

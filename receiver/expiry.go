@@ -163,9 +163,9 @@ func (s *Server) sealExpired(parent context.Context, ref storage.Ref) {
 	switch {
 	case err == nil || !stillMine || parent.Err() != nil || errors.Is(err, storage.ErrNotFound):
 	case errors.As(err, &damage):
-		log.Error("cannot seal a dump that is damaged; it stays as it is", "error", err)
+		log.Error("cannot seal a damaged dump; it is left unchanged", "error", err)
 	default:
-		log.Error("cannot seal a dump whose sender broke off; trying again", "after", retrySeal, "error", err)
+		log.Error("cannot seal a dump whose sender broke off; will try again", "after", retrySeal, "error", err)
 		s.expiry.set(ref, time.Now().Add(retrySeal))
 	}
 }

@@ -40,7 +40,7 @@ func (s *Server) Handshake(addr, transport string, handshake func() error) bool 
 // limitHandshakes runs handshake unless too many run with from already.
 func (s *Server) limitHandshakes(from string, handshake func() error) error {
 	if !s.handshakes.Acquire(from) {
-		return protocol.Errorf(protocol.CodeBusy, "%d connections from %s have not said who they are", s.handshakes.Limit(), from)
+		return protocol.Errorf(protocol.CodeBusy, "%d connections from %s have not completed their handshake", s.handshakes.Limit(), from)
 	}
 	defer s.handshakes.Release(from)
 	return handshake()

@@ -75,7 +75,7 @@ func (ss *session) shortage() error {
 func (ss *session) overShare(ctx context.Context) (hold string) {
 	hold, err := ss.srv.room.HostHold(ctx, ss.ref.Host, ss.srv.queue.Reserved(ss.ref.Host, ss.ticket), ss.need)
 	if err != nil {
-		ss.log.Warn("cannot tell how much the host has stored", "error", err)
+		ss.log.Warn("cannot find out how much the host has stored", "error", err)
 	}
 	return hold
 }
@@ -104,6 +104,6 @@ func noSpace(err error) error {
 		return err
 	}
 	told := protocol.Errorf(protocol.CodeNoSpace, "%w", room)
-	told.Hint, told.RetryAfter = "somebody has to make room on the receiver", intake.SpaceRetryAfter
+	told.Hint, told.RetryAfter = "free some space on the receiver", intake.SpaceRetryAfter
 	return told
 }

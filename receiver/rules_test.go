@@ -23,7 +23,7 @@ func TestRuleTakesTheLogOnly(t *testing.T) {
 	// Another crash of the same kind: the number in its panic line does not count.
 	p := r.peer("web1", newDump(t, 2))
 	p.hello()
-	if w := expect[*protocol.Welcome](p); w.Collect != protocol.CollectLog || !strings.Contains(w.Reason, "the same panic came 1 times before") {
+	if w := expect[*protocol.Welcome](p); w.Collect != protocol.CollectLog || !strings.Contains(w.Reason, "the same panic occurred 1 times before") {
 		t.Errorf("asked for %s because %q", w.Collect, w.Reason)
 	}
 	if sealed := p.finish(protocol.ReasonLogOnly); sealed.State != protocol.StateLogOnly {
@@ -139,7 +139,7 @@ func TestHostsPassOneThatHasItsShare(t *testing.T) {
 	first.plan()
 	second := r.peer("web1", newDump(t, 2))
 	second.hello()
-	second.waits("host web1 sends 1 dumps at a time")
+	second.waits("host web1 may send only 1 dumps at a time")
 	if sealed := r.peer("web2", newDump(t, 3)).whole(); sealed.State != protocol.StateComplete {
 		t.Errorf("sealed as %s", sealed.State)
 	}

@@ -127,11 +127,11 @@ func (ss *session) obstacle(why admission.Obstacle) string {
 	case admission.ObstacleHold:
 		return ss.ticket.Hold()
 	case admission.ObstacleHost:
-		return fmt.Sprintf("host %s sends %d dumps at a time, and no more", ss.ref.Host, ss.cfg.MaxHostSessions)
+		return fmt.Sprintf("host %s may send only %d dumps at a time", ss.ref.Host, ss.cfg.MaxHostSessions)
 	case admission.ObstacleRoom:
 		return ss.shortage().Error()
 	case admission.ObstacleReserved:
-		return "the room there is is kept for a dump that has waited longer"
+		return "free space is reserved for a dump that has waited longer"
 	}
 	return "other dumps come first"
 }

@@ -44,7 +44,7 @@ func (r *Room) Free(ctx context.Context) (free uint64, bounded bool, err error) 
 func (r *Room) FreeOrUnbounded() (free uint64, bounded bool) {
 	free, bounded, err := r.Free(context.Background()) // statfs does not wait; the queue belongs to no session
 	if err != nil {
-		r.log.Warn("cannot tell how much room there is", "error", err)
+		r.log.Warn("cannot find out how much space is free", "error", err)
 	}
 	return free, bounded && err == nil
 }
@@ -66,7 +66,7 @@ func (r *Room) CheckReserve(ctx context.Context, need uint64) error {
 	if err != nil || space.Total == 0 || space.Free >= r.reserve+need {
 		return err
 	}
-	return noRoom("%s free, %s are reserved, a chunk needs %s", size(space.Free), size(r.reserve), size(need))
+	return noRoom("%s are free, %s are reserved, the next chunk needs %s", size(space.Free), size(r.reserve), size(need))
 }
 
 // CheckCapacity returns a *NoRoomError when a dump that needs so many bytes could not even be stored alone.
@@ -77,12 +77,12 @@ func (r *Room) CheckCapacity(ctx context.Context, host string, need uint64) erro
 	}
 	most, whose := r.hostLimit, "host "+host+" may store"
 	if capacity := space.Total - min(space.Total, r.reserve); space.Total > 0 && (most == 0 || capacity < most) {
-		most, whose = capacity, "the store holds, beside its reserve,"
+		most, whose = capacity, "the store without its reserve holds"
 	}
 	if most == 0 || need <= most {
 		return nil
 	}
-	return noRoom("%s %s, and the plan needs at least %s", whose, size(most), size(need))
+	return noRoom("%s %s; the plan needs at least %s", whose, size(most), size(need))
 }
 
 // HostHold says why host may not store need bytes more now, beside those reserved for its dumps under way; empty if it may.
@@ -94,7 +94,7 @@ func (r *Room) HostHold(ctx context.Context, host string, reserved, need uint64)
 	if has += reserved; err != nil || has+need <= r.hostLimit {
 		return "", err
 	}
-	return fmt.Sprintf("host %s may store %s and has %s; this dump needs at least %s", host, size(r.hostLimit), size(has), size(need)), nil
+	return fmt.Sprintf("host %s may store %s and has stored %s; this dump needs at least %s", host, size(r.hostLimit), size(has), size(need)), nil
 }
 
 // CheckHost returns a *NoRoomError when more is stored of host than its share. It looks at every one of its dumps.
@@ -106,7 +106,7 @@ func (r *Room) CheckHost(ctx context.Context, host string) error {
 	if err != nil || has <= r.hostLimit {
 		return err
 	}
-	return noRoom("host %s may store %s and has %s", host, size(r.hostLimit), size(has))
+	return noRoom("host %s may store %s and has stored %s", host, size(r.hostLimit), size(has))
 }
 
 // HostBytes returns what is stored of a host, arriving dumps and challengers included.

@@ -63,15 +63,15 @@ func (r *Rule) Check() error {
 	_, glob := path.Match(r.Host, "")
 	switch {
 	case !slices.Contains(actions, r.Then):
-		return fmt.Errorf("then is %q, and not one of %q", r.Then, actions)
+		return fmt.Errorf("then is %q; it must be one of %q", r.Then, actions)
 	case r.SamePanicFrom != "" && r.SamePanicFrom != ScopeHost && r.SamePanicFrom != ScopeFleet:
-		return fmt.Errorf("same_panic_from is %q, and neither %q nor %q", r.SamePanicFrom, ScopeHost, ScopeFleet)
+		return fmt.Errorf("same_panic_from is %q; it must be %q or %q", r.SamePanicFrom, ScopeHost, ScopeFleet)
 	case glob != nil:
-		return fmt.Errorf("host %q is no pattern: %w", r.Host, glob)
+		return fmt.Errorf("host %q is not a valid pattern: %w", r.Host, glob)
 	case r.SamePanic < 0 || r.Within < 0:
 		return errors.New("same_panic and within cannot be negative")
 	case r.SamePanic == 0 && (r.SamePanicFrom != "" || r.Within != 0):
-		return errors.New("same_panic_from and within say nothing without same_panic")
+		return errors.New("same_panic_from and within need same_panic")
 	}
 	return nil
 }
@@ -126,7 +126,7 @@ func (rs *Rules) Decide(ctx context.Context, c *Crash, notBefore time.Time) Deci
 		}
 		why, ok, err := rs.match(ctx, r, c, notBefore)
 		if err != nil {
-			rs.log.Warn("cannot tell whether a rule matches; it is passed over", "host", c.Ref.Host, "dump", c.Ref.ID, "rule", r.Name, "error", err)
+			rs.log.Warn("cannot evaluate a rule; it is skipped", "host", c.Ref.Host, "dump", c.Ref.ID, "rule", r.Name, "error", err)
 		}
 		if ok && err == nil {
 			return Decision{Action: r.Then, Rule: r.Name, Reason: fmt.Sprintf("%s (%s)", why, r.Name)}
@@ -156,7 +156,7 @@ func (rs *Rules) match(ctx context.Context, r *Rule, c *Crash, notBefore time.Ti
 		if err != nil || n < r.SamePanic {
 			return "", false, err
 		}
-		facts = append(facts, fmt.Sprintf("the same panic came %d times before: %s", n, c.PanicLine))
+		facts = append(facts, fmt.Sprintf("the same panic occurred %d times before: %s", n, c.PanicLine))
 	}
 	if len(facts) == 0 {
 		facts = append(facts, "host "+c.Ref.Host)

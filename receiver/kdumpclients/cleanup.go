@@ -56,7 +56,7 @@ func (h *host) expire() {
 	}
 	if changed {
 		if err := h.state.save(h.dir); err != nil {
-			h.svc.cfg.Log.Warn("cannot note that old files of a host are gone", "host", h.name, "error", err)
+			h.svc.cfg.Log.Warn("cannot record that old files of a host were removed", "host", h.name, "error", err)
 		}
 	}
 }

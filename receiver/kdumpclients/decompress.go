@@ -186,7 +186,7 @@ func (g *xzGuard) blockHeader(b []byte) error {
 	return nil
 }
 
-var errXZ = fmt.Errorf("xz stream that is not taken")
+var errXZ = fmt.Errorf("unsupported xz stream")
 
 // chunk takes the control byte of an LZMA2 chunk.
 func (g *xzGuard) chunk(b []byte) error {

@@ -57,7 +57,7 @@ type image struct {
 // WriteAt implements io.WriterAt. Whoever calls it keeps track of what have is.
 func (i *image) WriteAt(p []byte, off int64) (int, error) {
 	if off < 0 || off > maxImage-int64(len(p)) {
-		return 0, fmt.Errorf("%w: a dump may have %d bytes", syscall.EFBIG, int64(maxImage))
+		return 0, fmt.Errorf("%w: a dump may have at most %d bytes", syscall.EFBIG, int64(maxImage))
 	}
 	if err := i.h.room(int64(len(p))); err != nil {
 		return 0, err
@@ -106,7 +106,7 @@ func (h *host) loadMap(num uint64) *imageMap {
 	}
 	if err != nil || m.Coverage == nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			h.svc.cfg.Log.Warn("cannot tell what has come of a dump", "host", h.name, "error", err)
+			h.svc.cfg.Log.Warn("cannot read which bytes of a dump have arrived", "host", h.name, "error", err)
 		}
 		return nil
 	}

@@ -49,7 +49,7 @@ func (j *job) pagesOf(ctx context.Context, s *source, w *dumpdir.Writer) (*impor
 }
 
 // errOtherPlan is why a copy cannot go on: it was begun by a version of this program that counted the pages in another way.
-var errOtherPlan = fmt.Errorf("%w: the staged dump does not have the pages with which its import was begun", dumpdir.ErrBadPlan)
+var errOtherPlan = fmt.Errorf("%w: the staged dump does not have the pages with which its import began", dumpdir.ErrBadPlan)
 
 // plan stores the plan, unless it is there.
 func (im *importer) plan() error {
@@ -188,7 +188,7 @@ func zero(p []byte) bool {
 func (im *importer) lacks() string {
 	switch {
 	case im.missing > im.s.account.Missing():
-		bad := fmt.Sprintf("%d pages cannot be read in what the client sent, the first: %v", im.missing, im.first)
+		bad := fmt.Sprintf("%d pages of the client's file cannot be read, the first: %v", im.missing, im.first)
 		return strings.TrimPrefix(im.s.lack+"; "+bad, "; ")
 	}
 	return im.s.lack

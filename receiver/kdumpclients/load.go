@@ -22,7 +22,7 @@ func (h *host) load() error {
 	}
 	if errors.Is(err, errState) {
 		aside := filepath.Join(filepath.Dir(h.dir), fmt.Sprintf(".damaged-%s-%d", h.name, time.Now().Unix()))
-		h.svc.cfg.Log.Error("cannot tell what a host has sent; it is put aside for people to look at", "host", h.name, "to", aside, "error", err)
+		h.svc.cfg.Log.Error("cannot read the files of a host; they were moved aside", "host", h.name, "to", aside, "error", err)
 		h.state = newHostState()
 		if err := os.Rename(h.dir, aside); err != nil {
 			return err

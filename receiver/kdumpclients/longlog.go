@@ -71,7 +71,7 @@ func (u *upload) unroll() error {
 	}
 	most, head := u.log.most, logHead(u.log.most)
 	if !u.have.Has(0, most) {
-		return fmt.Errorf("%w: bytes of a log of %d did not come", fs.ErrInvalid, u.size)
+		return fmt.Errorf("%w: parts of a log of %d bytes did not arrive", fs.ErrInvalid, u.size)
 	}
 	if err := u.h.room(most); err != nil { // given back when the files of the host are counted
 		return err

@@ -153,7 +153,7 @@ func (s *Service) run(ctx context.Context, j *job) {
 		s.wake() // others may have waited for the place
 		return
 	}
-	s.cfg.Log.Error("cannot make a dump of what a host sent; trying again", "host", j.h.name, "directory", j.path, "after", retryAfter, "error", err)
+	s.cfg.Log.Error("cannot make a dump of what a host sent; will try again", "host", j.h.name, "directory", j.path, "after", retryAfter, "error", err)
 }
 
 // errLater ends a piece of work that waits for another dump to be copied.

@@ -26,7 +26,7 @@ const (
 
 var (
 	// errRevoked ends an upload whose file was begun anew.
-	errRevoked = errors.New("the file was begun anew by another upload")
+	errRevoked = errors.New("another upload replaced the file")
 	errGone    = errors.New("the connection broke off")
 )
 
@@ -155,7 +155,7 @@ func (u *upload) keep(p []byte, off int64) error {
 		return u.keepLog(p, off)
 	}
 	if off > u.h.svc.cfg.small-int64(len(p)) {
-		return fmt.Errorf("%w: a file that is no dump may have %d MiB", syscall.EFBIG, u.h.svc.cfg.small>>20)
+		return fmt.Errorf("%w: a file that is not a dump may have at most %d MiB", syscall.EFBIG, u.h.svc.cfg.small>>20)
 	}
 	return u.put(p, off)
 }

@@ -71,7 +71,7 @@ func (u *upload) finish() error {
 			err = nil
 		}
 	case err == nil && u.have.End() > u.pos && !img.state.Marked:
-		err = fmt.Errorf("byte %d of the stream did not come", u.pos)
+		err = fmt.Errorf("byte %d of the stream did not arrive", u.pos)
 	}
 	return err
 }

@@ -86,7 +86,7 @@ func readKeys(path string) (map[string]*Entry, []*LineError, error) {
 	case err != nil:
 		return nil, nil, err
 	case info.Mode().Perm()&0o002 != 0:
-		return nil, nil, fmt.Errorf("%s may be written by everybody, who could let himself in", path)
+		return nil, nil, fmt.Errorf("%s is writable by everybody: anybody could add a key", path)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxKeysBytes+1))
 	if err != nil {
@@ -135,17 +135,17 @@ func (k *Keys) refresh() {
 	k.seen = now
 	table, bad, err := readKeys(k.path)
 	if err != nil {
-		k.log.Error("authorized keys cannot be read: nobody is let in over SSH", "error", err)
+		k.log.Error("cannot read the authorized keys: nobody can log in over SSH", "error", err)
 	}
 	for i, line := range bad {
 		if i == badLinesLogged {
 			k.log.Error("authorized keys: there are more bad lines", "file", k.path, "lines", len(bad))
 			break
 		}
-		k.log.Error("authorized keys: a line lets nobody in", "error", line, "hint", line.Hint)
+		k.log.Error("authorized keys: ignored a bad line", "error", line, "hint", line.Hint)
 	}
 	k.table = table
-	k.log.Info("authorized keys were read again", "file", k.path, "keys", len(table))
+	k.log.Info("reloaded the authorized keys", "file", k.path, "keys", len(table))
 }
 
 // Watch calls changed whenever the file has changed and then not again for a while: an editor may

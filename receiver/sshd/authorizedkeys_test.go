@@ -45,18 +45,18 @@ func TestKeyLine(t *testing.T) {
 		}
 	}
 	for line, want := range map[string]string{
-		key:                            `"" is no name of a host`,
-		key + " root@web-17":           `"root@web-17" is no name of a host`,
-		key + " ..":                    `".." is no name`,
-		`host="../x" ` + key + " a":    `host="../x" is no name`,
+		key:                            `"" is not a valid host name`,
+		key + " root@web-17":           `"root@web-17" is not a valid host name`,
+		key + " ..":                    `".." is not a valid`,
+		`host="../x" ` + key + " a":    `host="../x" is not a valid`,
 		`host=web ` + key:              "not quoted",
 		`command="id" ` + key + " a":   `command`,
 		`from="10.0.0.1" ` + key:       `from`,
 		`pty,host="a" ` + key:          `option "pty"`,
-		`legacy="rot13" ` + key + " a": `"rot13" is no algorithm`,
-		"ssh-ed25519 AAAA web":         "no key",
-		"ssh-rsa " + strings.Fields(key)[1] + " web": "no key",
-		"gibberish": "no key",
+		`legacy="rot13" ` + key + " a": `"rot13" is not a legacy algorithm`,
+		"ssh-ed25519 AAAA web":         "not a public key",
+		"ssh-rsa " + strings.Fields(key)[1] + " web": "not a public key",
+		"gibberish": "not a public key",
 	} {
 		if e, problem, _ := parseKeyLine([]byte(line)); e != nil || !strings.Contains(problem, want) {
 			t.Errorf("%q: got %+v, %q, want %q", line, e, problem, want)

@@ -69,7 +69,7 @@ func (ch *channel) purpose() (serve func(context.Context)) {
 				return serve
 			}
 		case <-timer.C:
-			ch.c.refuse("closed a channel", protocol.CodeTimeout, "error", "it asked for nothing")
+			ch.c.refuse("closed a channel", protocol.CodeTimeout, "error", "the client requested nothing")
 			return nil
 		}
 	}

@@ -68,14 +68,14 @@ func (c *connection) tree() (kdumpclients.Tree, error) {
 }
 
 // enrolHint is what whoever tries to put a key here has to know.
-const enrolHint = "keys are not enrolled from here: give the public key to the operator of this server, who adds it to the authorized keys with host=\"NAME\""
+const enrolHint = "keys cannot be enrolled over SSH: give the public key to the operator of this server, who adds it to the authorized keys with host=\"NAME\""
 
 // noCommand says that a command is none that is known here.
 func (ch *channel) noCommand(line string, err error) {
 	text := "this server runs no commands"
 	switch {
 	case line == "":
-		text = "no shell here"
+		text = "this server has no shell"
 	case strings.Contains(line, "authorized_keys"):
 		text = enrolHint // ssh-copy-id
 	case err != nil:
@@ -294,7 +294,7 @@ func (s *shell) scp(op command.SCP) uint32 {
 	var err error
 	switch {
 	case op.Recursive:
-		err = &scpError{text: "directories are not copied here: leave out -r"}
+		err = &scpError{text: "directories cannot be copied: leave out -r"}
 	case op.Receive:
 		err = p.receive(op.Path, op.Directory)
 	default:

@@ -78,7 +78,7 @@ func loadHostKey(path, algo string) (ssh.Signer, error) {
 	damaged := func(problem string, err error) error {
 		return &corehaultls.FileError{
 			Path: path, Problem: problem, Err: err,
-			Hint: "bring it back from a backup; a new one is made when the file is gone, but senders that know the old one do not connect to it",
+			Hint: "restore it from a backup; if you delete it, a new key is made, and senders that know the old one refuse to connect",
 		}
 	}
 	text, err := corehaultls.ReadSecret(path)

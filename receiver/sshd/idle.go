@@ -17,7 +17,7 @@ const DefaultClientIdle = time.Hour
 type silentError struct{ limit time.Duration }
 
 func (e *silentError) Error() string {
-	return fmt.Sprintf("nothing came for %v, so this is closed; what has come is kept", e.limit)
+	return fmt.Sprintf("no data for %v: the connection is closed; what arrived is kept", e.limit)
 }
 
 // idleConn is the channel of a client that is waited for so long and no longer: for its next bytes, and for it to take ours.

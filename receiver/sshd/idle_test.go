@@ -59,7 +59,7 @@ func TestSilentClients(t *testing.T) {
 	r := patientRig(t, tree)
 	c := r.client()
 	var all sync.WaitGroup
-	const word = "nothing came for 4s"
+	const word = "no data for 4s"
 	for line, in := range map[string]string{"cat > /cat": "half", "dd of=/dd": "half", "scp -t /scp": "C0644 9 scp\nhalf", "scp -f /scp": ""} {
 		ch, reqs := r.open(c, "exec", line)
 		if _, err := io.WriteString(ch, in); err != nil {
@@ -102,7 +102,7 @@ func TestSilentSFTP(t *testing.T) {
 	if _, err := ch.Write(append(hello, hello[:6]...)); err != nil {
 		t.Fatal(err)
 	}
-	if _, errs, status := ended(t, ch, reqs); status != exitFailure || !strings.HasPrefix(errs, "corehaul: nothing came for 4s") {
+	if _, errs, status := ended(t, ch, reqs); status != exitFailure || !strings.HasPrefix(errs, "corehaul: no data for 4s") {
 		t.Errorf("status %d, %q", status, errs)
 	}
 }

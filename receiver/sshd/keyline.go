@@ -67,7 +67,7 @@ func parseKeys(path string, text []byte) (table map[string]*Entry, bad []*LineEr
 		entry.Line = n + 1
 		id := string(entry.Key.Marshal())
 		if first, twice := table[id]; twice {
-			bad = append(bad, &LineError{Path: path, Line: n + 1, Problem: fmt.Sprintf("the key of line %d once more", first.Line), Hint: "a key stands for one host"})
+			bad = append(bad, &LineError{Path: path, Line: n + 1, Problem: fmt.Sprintf("duplicate of the key on line %d", first.Line), Hint: "each key belongs to one host"})
 			first.Host = ""
 			continue
 		}
@@ -87,10 +87,10 @@ const hostHint = `put host="NAME" before the key; ` + hostname.Rule
 func parseKeyLine(line []byte) (e *Entry, problem, hint string) {
 	key, comment, options, _, err := ssh.ParseAuthorizedKey(line)
 	if err != nil {
-		return nil, "no key in the form of OpenSSH", "a line is: [options] type base64 host; ssh-keygen makes it, in the file that ends in .pub"
+		return nil, "not a public key in OpenSSH's format", "a line is: [options] type base64 host; ssh-keygen makes it, in the file that ends in .pub"
 	}
 	if _, cert := key.(*ssh.Certificate); cert || strings.Contains(key.Type(), "-cert-") {
-		return nil, "a certificate, not a key", "name the key itself"
+		return nil, "a certificate, not a key", "put the public key itself here"
 	}
 	e = &Entry{Key: key, Host: comment}
 	for _, o := range options {
@@ -99,7 +99,7 @@ func parseKeyLine(line []byte) (e *Entry, problem, hint string) {
 		}
 	}
 	if err := hostname.Check(e.Host); err != nil {
-		return nil, fmt.Sprintf("%.80q is no name of a host", e.Host), hostHint
+		return nil, fmt.Sprintf("%.80q is not a valid host name", e.Host), hostHint
 	}
 	return e, "", ""
 }
@@ -120,19 +120,19 @@ func (e *Entry) option(text string) (problem, hint string) {
 	switch {
 	case name == "host" && hasValue:
 		if hostname.Check(value) != nil {
-			return fmt.Sprintf("host=%.80q is no name of a host", value), hostHint
+			return fmt.Sprintf("host=%.80q is not a valid host name", value), hostHint
 		}
 		e.Host = value
 	case name == "legacy" && hasValue:
 		e.Legacy = strings.Split(value, ",")
 		for _, algo := range e.Legacy {
 			if !isLegacy(algo) {
-				return fmt.Sprintf("legacy: %.40q is no algorithm that has to be allowed", algo), "those are " + strings.Join(legacyNames(), ", ")
+				return fmt.Sprintf("legacy: %.40q is not a legacy algorithm", algo), "legacy algorithms are " + strings.Join(legacyNames(), ", ")
 			}
 		}
 	case slices.Contains(harmless, name) && !hasValue:
 	default:
-		return fmt.Sprintf("option %.40q means nothing here", name), `options are host="NAME" and legacy="ALGORITHM,..."; without them, a key may do no more than send dumps`
+		return fmt.Sprintf("unknown option %.40q", name), `options are host="NAME" and legacy="ALGORITHM,..."; without them, a key may do no more than send dumps`
 	}
 	return "", ""
 }

@@ -112,7 +112,7 @@ func (p *scp) message(line, to string, isDir bool) error {
 		}
 		return p.file(to, size)
 	case 'D', 'E':
-		return &scpError{text: "directories are not copied here"}
+		return &scpError{text: "directories cannot be copied"}
 	case 1: // the client could not read a file and goes on
 		p.note("scp: the client warns", "text", clip(line[1:]))
 		return nil
@@ -238,7 +238,7 @@ func (p *scp) answer() error {
 	}
 	if c != 0 {
 		text, _ := p.line()
-		return &scpError{text: "the client does not want it", err: errors.New(clip(text))}
+		return &scpError{text: "the client refused the file", err: errors.New(clip(text))}
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ func TestSCP(t *testing.T) {
 		{"scp -t /none/", "", 1, "\x02scp: /none/: Not a directory\n"},
 		{"scp -d -t /new", "", 1, "\x02scp: /new: Not a directory\n"},
 		{"scp -t /none/x", "C0644 2 x\n", 1, "\x00\x02scp: /none/x: No such file or directory\n"},
-		{"scp -r -t /d", "D0755 0 sub\n", 1, "\x02scp: directories are not copied here"},
+		{"scp -r -t /d", "D0755 0 sub\n", 1, "\x02scp: directories cannot be copied"},
 		{"scp -t /d", "D0755 0 sub\n", 1, "\x00\x02scp: directories"},
 		{"scp -t /d", "C0644 1 ../x\n", 1, "\x00\x02scp: protocol error"},
 		{"scp -t /d", "C0644 -1 x\n", 1, "\x00\x02scp: protocol error"},
@@ -32,7 +32,7 @@ func TestSCP(t *testing.T) {
 		{"scp -p -f /d/name", "\x00\x00\x00\x00", 0, "T1700000000 0 1700000000 0\nC0600 5 name\nhello\x00"},
 		{"scp -f /none", "\x00", 1, "\x02scp: /none: No such file or directory\n"},
 		{"scp -f /d", "\x00", 1, "\x02scp: /d: not a regular file\n"},
-		{"scp -r -f /d", "\x00", 1, "\x02scp: directories are not copied here"},
+		{"scp -r -f /d", "\x00", 1, "\x02scp: directories cannot be copied"},
 	} {
 		status, out, _ := testShell(t, tree, tc.line, tc.in, nil)
 		if status != tc.status || !strings.HasPrefix(out, tc.out) {

@@ -141,7 +141,7 @@ func (s *Server) handshake(ctx context.Context, raw net.Conn) (*connection, erro
 	}
 	entry, ok := conn.Permissions.ExtraData[entryKey{}].(*Entry)
 	if !ok {
-		return nil, errors.Join(errors.New("SSH handshake: nobody knows whose key it was"), conn.Close())
+		return nil, errors.Join(errors.New("SSH handshake: no host is known for the key"), conn.Close())
 	}
 	log := s.cfg.Log.With("peer", raw.RemoteAddr().String(), "host", entry.Host, "transport", Transport, "key", entry.Fingerprint())
 	return &connection{srv: s, ssh: conn, chans: chans, reqs: reqs, entry: entry, log: log, ended: make(chan struct{})}, nil
@@ -201,7 +201,7 @@ func verified(conn ssh.ConnMetadata, key ssh.PublicKey, p *ssh.Permissions, sign
 }
 
 // errNoKey: the peer went on without a key.
-var errNoKey = errors.New("only keys are let in")
+var errNoKey = errors.New("only public keys are accepted")
 
 // explain leaves out what says nothing: every client asks first what it may try.
 func explain(err error) error {
@@ -216,13 +216,13 @@ func explain(err error) error {
 		}
 	}
 	if len(texts) == 0 {
-		return errors.New("the client showed no key")
+		return errors.New("the client offered no key")
 	}
 	return errors.New(strings.Join(texts, "; "))
 }
 
 // errRevoked ends what a key that is gone from the authorized keys has begun.
-var errRevoked = errors.New("its key was taken out of the authorized keys")
+var errRevoked = errors.New("its key was removed from the authorized keys")
 
 // endRevoked cuts off those that would not be let in any more.
 func (s *Server) endRevoked() {

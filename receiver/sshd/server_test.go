@@ -492,5 +492,5 @@ func TestRevoked(t *testing.T) {
 		t.Errorf("a new key: %v", err)
 	}
 	_ = c.Wait() // the test would time out
-	r.logged("taken out of the authorized keys")
+	r.logged("removed from the authorized keys")
 }

@@ -87,7 +87,7 @@ func (SCP) op()    {}
 func (Exit) op()   {}
 
 // ErrUnknown is matched by the error of a line that asks for anything else. Its text is for the client, on one line.
-var ErrUnknown = errors.New("only what kdump clients ask for is done here")
+var ErrUnknown = errors.New("this server runs only the commands of kdump clients")
 
 // Parse reads a command line. The error matches ErrUnknown, and the script is nil then.
 func Parse(line string) (Script, error) {
