@@ -34,7 +34,7 @@ func newStockRig(t *testing.T, grace time.Duration) *stockRig {
 	t.Helper()
 	r := &stockRig{data: t.TempDir()}
 	var err error
-	if r.store, err = local.Open(t.Context(), r.data, local.Options{}); err != nil {
+	if r.store, err = local.Open(t.Context(), r.data, storage.OpenOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.store.Close() })

@@ -23,6 +23,7 @@ import (
 	"github.com/corehaul/corehaul/kernel/pages"
 	"github.com/corehaul/corehaul/receiver"
 	"github.com/corehaul/corehaul/sender"
+	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/local"
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
@@ -269,7 +270,7 @@ func (d *toxicsDump) await(t *testing.T, percent uint64) {
 // toxicsReceive runs a receiver until the test ends and returns its address.
 func toxicsReceive(t *testing.T, data, ca string) string {
 	t.Helper()
-	store, err := local.Open(t.Context(), data, local.Options{Log: slog.New(slog.DiscardHandler)})
+	store, err := local.Open(t.Context(), data, storage.OpenOptions{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

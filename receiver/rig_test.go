@@ -56,7 +56,7 @@ func (l *logBuffer) String() string {
 }
 
 func openStore(ctx context.Context, dir string) (storage.Store, error) {
-	return local.Open(ctx, dir, local.Options{})
+	return local.Open(ctx, dir, storage.OpenOptions{})
 }
 
 // rig is a server on a store of its own, and what senders need to talk to it.

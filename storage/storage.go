@@ -1,15 +1,16 @@
 // Package storage is the store of many dumps: the interface that every store
 // implements, and what its users need to name, filter and list dumps.
 //
-// storage/local keeps dumps in directories of a local disk with an index in
-// SQLite; storage/index is that index; storage/storagetest holds every store to
-// the contract written here. Nothing in this package touches a disk.
+// storage/stores opens a store by its URL and knows every implementation; storage/local
+// keeps dumps in directories of a local disk; storage/index is the index over them; storage/storagetest holds
+// every store to the contract written here. Nothing in this package touches a disk.
 package storage
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -181,6 +182,17 @@ type Store interface {
 
 	// Close closes the store. Writers and dumps that came from it stay usable.
 	Close() error
+}
+
+// OpenOptions say how a store is opened. The zero value opens it for reading and writing, and makes it when it is missing.
+type OpenOptions struct {
+	// ReadOnly makes no directory and no index, and fails when there is no store: for commands that look, or do
+	// something to a dump that is there.
+	ReadOnly bool
+	// Existing fails when there is no store, as ReadOnly does.
+	Existing bool
+	// Log takes what goes wrong with the index, which is no reason to fail. Nil means slog.Default().
+	Log *slog.Logger
 }
 
 // ResumeOptions of Store.Resume.

@@ -21,6 +21,7 @@ import (
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/receiver"
+	"github.com/corehaul/corehaul/storage/stores"
 )
 
 // socketName is the server's local socket in the data directory. Whoever may open it may
@@ -43,16 +44,18 @@ type control struct {
 	failed   error
 }
 
-func (a *app) socketPath(flag string) string {
+// socketPath returns the path of the server's socket, which a flag may name.
+func (a *app) socketPath(flag string) (string, error) {
 	if flag != "" {
-		return flag
+		return flag, nil
 	}
-	return filepath.Join(a.data, socketName)
+	dir, err := stores.Dir(a.data)
+	return filepath.Join(dir, socketName), err
 }
 
-// openControl begins to answer.
-func (a *app) openControl(ctx context.Context, flag string, server *receiver.Server, log *slog.Logger) (*control, error) {
-	l, err := listenControl(ctx, a.socketPath(flag))
+// openControl begins to answer on the socket at path.
+func openControl(ctx context.Context, path string, server *receiver.Server, log *slog.Logger) (*control, error) {
+	l, err := listenControl(ctx, path)
 	if err != nil {
 		return nil, err
 	}

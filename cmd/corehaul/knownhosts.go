@@ -14,6 +14,7 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/receiver/sshd"
+	"github.com/corehaul/corehaul/storage/stores"
 )
 
 func newKnownHosts(a *app) *cobra.Command {
@@ -55,7 +56,11 @@ func (a *app) knownHosts(names []string) error {
 			return cli.WithHint(cli.Usage(err), "name the server as clients do: collector.example.net:7422, 192.0.2.1, [2001:db8::1]:7422")
 		}
 	}
-	keys, err := sshd.LoadHostKeys(a.data)
+	dir, err := stores.Dir(a.data)
+	if err != nil {
+		return err
+	}
+	keys, err := sshd.LoadHostKeys(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return cli.WithHint(err, "'corehaul serve --ssh' makes the host keys when it is first started; --data DIR says where")
 	}

@@ -47,7 +47,7 @@ func (f *serveFlags) trusted(log *slog.Logger) (t trust, err error) {
 }
 
 // listeners opens all listeners or none.
-func (a *app) listeners(ctx context.Context, f *serveFlags, t trust, server *receiver.Server, files *kdumpclients.Service, log *slog.Logger) (all []listener, err error) {
+func listeners(ctx context.Context, f *serveFlags, t trust, server *receiver.Server, files *kdumpclients.Service, log *slog.Logger) (all []listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range all {
@@ -59,7 +59,7 @@ func (a *app) listeners(ctx context.Context, f *serveFlags, t trust, server *rec
 	if all, err = listen(ctx, all, f.tls, listener{scheme: "tls", serve: overTLS}); err != nil || len(f.ssh) == 0 {
 		return all, err
 	}
-	hostKeys, err := a.hostKeys(log)
+	hostKeys, err := loadHostKeys(f.dir, log)
 	if err != nil {
 		return all, err
 	}
@@ -83,12 +83,12 @@ func listen(ctx context.Context, all []listener, addrs []string, kind listener) 
 	return all, nil
 }
 
-// hostKeys returns the SSH host keys, which are made at the first start.
-func (a *app) hostKeys(log *slog.Logger) ([]ssh.Signer, error) {
-	if err := sshd.MakeHostKeys(a.data); err != nil {
+// loadHostKeys returns the SSH host keys in the data directory, which are made at the first start.
+func loadHostKeys(dir string, log *slog.Logger) ([]ssh.Signer, error) {
+	if err := sshd.MakeHostKeys(dir); err != nil {
 		return nil, err
 	}
-	keys, err := sshd.LoadHostKeys(a.data)
+	keys, err := sshd.LoadHostKeys(dir)
 	for _, key := range keys {
 		log.Info("SSH host key", "type", key.PublicKey().Type(), "fingerprint", ssh.FingerprintSHA256(key.PublicKey()))
 	}
@@ -99,7 +99,7 @@ func (a *app) hostKeys(log *slog.Logger) ([]ssh.Signer, error) {
 func (a *app) ready(listeners []listener, socket string) error {
 	line := "ready"
 	if len(listeners) == 0 {
-		line += " unix://" + a.socketPath(socket)
+		line += " unix://" + socket
 	}
 	for _, l := range listeners {
 		line += " " + l.scheme + "://" + l.Addr().String()

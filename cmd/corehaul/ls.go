@@ -13,7 +13,6 @@ import (
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/storage"
-	"github.com/corehaul/corehaul/storage/local"
 )
 
 // shownID is how much of an id a table shows: enough to be unique.
@@ -89,7 +88,7 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 }
 
 func (a *app) ls(ctx context.Context, f storage.Filter) error {
-	store, err := a.open(ctx, local.Options{ReadOnly: true})
+	store, err := a.open(ctx, storage.OpenOptions{ReadOnly: true})
 	if err != nil {
 		return err
 	}

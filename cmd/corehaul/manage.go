@@ -11,7 +11,6 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/storage"
-	"github.com/corehaul/corehaul/storage/local"
 )
 
 func newRm(a *app) *cobra.Command {
@@ -20,7 +19,7 @@ func newRm(a *app) *cobra.Command {
 		Use: "rm ID...", GroupID: groupDumps, Args: cobra.MinimumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Remove dumps from the store",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.eachDump(cmd.Context(), args, "removed", func(s *local.Store, ref storage.Ref) error {
+			return a.eachDump(cmd.Context(), args, "removed", func(s storage.Store, ref storage.Ref) error {
 				return removeError(s.Remove(cmd.Context(), ref, storage.RemoveOptions{Force: force}))
 			})
 		},
@@ -52,7 +51,7 @@ func newReindex(a *app) *cobra.Command {
 }
 
 func (a *app) reindex(ctx context.Context) error {
-	store, err := a.open(ctx, local.Options{Existing: true})
+	store, err := a.open(ctx, storage.OpenOptions{Existing: true})
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/storage"
-	"github.com/corehaul/corehaul/storage/local"
 )
 
 func newPin(a *app) *cobra.Command {
@@ -22,7 +21,7 @@ func newPin(a *app) *cobra.Command {
 The pin lies in the dump's directory and goes with it. Pinned again, a dump has
 the new time and reason.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.eachDump(cmd.Context(), args, "pinned", func(s *local.Store, ref storage.Ref) error {
+			return a.eachDump(cmd.Context(), args, "pinned", func(s storage.Store, ref storage.Ref) error {
 				return s.Pin(cmd.Context(), ref, reason)
 			})
 		},
@@ -37,7 +36,7 @@ func newUnpin(a *app) *cobra.Command {
 		Use: "unpin ID...", GroupID: groupDumps, Args: cobra.MinimumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Let pinned dumps go again",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.eachDump(cmd.Context(), args, "unpinned", func(s *local.Store, ref storage.Ref) error {
+			return a.eachDump(cmd.Context(), args, "unpinned", func(s storage.Store, ref storage.Ref) error {
 				return s.Unpin(cmd.Context(), ref)
 			})
 		},
@@ -48,8 +47,8 @@ func newUnpin(a *app) *cobra.Command {
 
 // eachDump does something to dumps of the store and prints what was done. All names are resolved before
 // anything is done.
-func (a *app) eachDump(ctx context.Context, names []string, done string, do func(*local.Store, storage.Ref) error) error {
-	store, err := a.open(ctx, local.Options{ReadOnly: true})
+func (a *app) eachDump(ctx context.Context, names []string, done string, do func(storage.Store, storage.Ref) error) error {
+	store, err := a.open(ctx, storage.OpenOptions{ReadOnly: true})
 	if err != nil {
 		return err
 	}

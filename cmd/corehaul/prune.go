@@ -15,7 +15,6 @@ import (
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/kernel/printk"
 	"github.com/corehaul/corehaul/storage"
-	"github.com/corehaul/corehaul/storage/local"
 	"github.com/corehaul/corehaul/storage/retention"
 )
 
@@ -169,7 +168,7 @@ func pruned(e *storage.Entry, why, by string) prunedDump {
 }
 
 func (a *app) prune(ctx context.Context, p retention.Policy, dry bool, clock retention.Clock) error {
-	store, err := a.open(ctx, local.Options{ReadOnly: true})
+	store, err := a.open(ctx, storage.OpenOptions{ReadOnly: true})
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,11 @@ The command wins over the subsystem's, so a key can send dumps of its host and n
 			if err := hostname.Check(host); err != nil {
 				return cli.Usage(err)
 			}
-			return a.receive(cmd.Context(), a.socketPath(socket), host)
+			path, err := a.socketPath(socket)
+			if err != nil {
+				return err
+			}
+			return a.receive(cmd.Context(), path, host)
 		},
 	}
 	a.dataFlag(cmd)

@@ -13,7 +13,7 @@ import (
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/storage"
-	"github.com/corehaul/corehaul/storage/local"
+	"github.com/corehaul/corehaul/storage/stores"
 )
 
 // defaultData is where dumps are kept.
@@ -22,7 +22,7 @@ const defaultData = "/var/lib/corehaul"
 // app is what all commands share: the streams and the flags that most of them have.
 type app struct {
 	stdio cli.Stdio
-	data  string
+	data  string // path or URL of the store
 	json  bool
 }
 
@@ -53,16 +53,16 @@ const (
 
 // dataFlag and jsonFlag add the flags that most commands have.
 func (a *app) dataFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&a.data, "data", defaultData, "directory of the dumps")
+	cmd.Flags().StringVar(&a.data, "data", defaultData, "directory of the dumps, or URL of the store")
 }
 
 func (a *app) jsonFlag(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON (see docs/operating.md)")
 }
 
-// open opens the store; commands that only look do not make one.
-func (a *app) open(ctx context.Context, opts local.Options) (*local.Store, error) {
-	store, err := local.Open(ctx, a.data, opts)
+// open opens the store. Only "serve" makes one that is missing.
+func (a *app) open(ctx context.Context, opts storage.OpenOptions) (storage.Store, error) {
+	store, err := stores.Open(ctx, a.data, opts)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, cli.WithHint(fmt.Errorf("no dumps: %w", err), "--data DIR or $COREHAUL_DATA says where the dumps are")
 	}
@@ -71,7 +71,7 @@ func (a *app) open(ctx context.Context, opts local.Options) (*local.Store, error
 
 // target is what a command was given: a dump of the store, a dump directory by its path, or a file.
 type target struct {
-	store *local.Store  // nil for what was given by its path
+	store storage.Store // nil for what was given by its path
 	entry storage.Entry // of the store
 	path  string        // as it was given
 	dir   string        // of the dump that path is, or is a file of; empty for any other file
@@ -141,7 +141,7 @@ func (a *app) findFile(path string) (*target, error) {
 }
 
 func (a *app) findDump(ctx context.Context, name string) (*target, error) {
-	store, err := a.open(ctx, local.Options{ReadOnly: true})
+	store, err := a.open(ctx, storage.OpenOptions{ReadOnly: true})
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +174,7 @@ func (a *app) completeDump(cmd *cobra.Command, args []string, prefix string) ([]
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	store, err := a.open(cmd.Context(), local.Options{ReadOnly: true})
+	store, err := a.open(cmd.Context(), storage.OpenOptions{ReadOnly: true})
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveDefault
 	}

@@ -22,7 +22,8 @@ import (
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/mem"
-	"github.com/corehaul/corehaul/storage/local"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/stores"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
@@ -142,7 +143,7 @@ func testPageData(pfn int) []byte {
 }
 
 func makeStore(ctx context.Context, data string) error {
-	store, err := local.Open(ctx, data, local.Options{})
+	store, err := stores.Open(ctx, data, storage.OpenOptions{})
 	if err != nil {
 		return err
 	}
@@ -161,7 +162,7 @@ func makeStore(ctx context.Context, data string) error {
 	return store.Close()
 }
 
-func makeDump(ctx context.Context, store *local.Store, meta dumpdir.Meta, chunks int) error {
+func makeDump(ctx context.Context, store storage.Store, meta dumpdir.Meta, chunks int) error {
 	w, err := store.Create(ctx, meta)
 	if err != nil {
 		return err

@@ -21,7 +21,8 @@ import (
 	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/receiver/kdumpclients"
 	"github.com/corehaul/corehaul/receiver/sshd"
-	"github.com/corehaul/corehaul/storage/local"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/stores"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
@@ -51,6 +52,7 @@ type serveFlags struct {
 	logFormat      string
 	logLevel       slog.Level
 	rules          []admission.Rule // from the configuration file
+	dir            string           // where the server keeps what is its own: the directory of the store
 }
 
 func newServe(a *app) *cobra.Command {
@@ -174,7 +176,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	store, err := local.Open(ctx, a.data, local.Options{})
+	store, err := stores.Open(ctx, a.data, storage.OpenOptions{})
 	if err != nil {
 		return err
 	}
@@ -182,9 +184,15 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	if err := writable(ctx, store); err != nil {
 		return err
 	}
-	warnOpen(a.data, log)
+	if f.dir, err = stores.Dir(a.data); err != nil {
+		return err
+	}
+	if f.socket, err = a.socketPath(f.socket); err != nil {
+		return err
+	}
+	warnOpen(f.dir, log)
 	cfg.Store = store
-	files, err := a.stock(f, &cfg)
+	files, err := f.stock(&cfg)
 	if err != nil {
 		return err
 	}
@@ -196,12 +204,12 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	}
 	// The budget counts what the sessions hold; garbage on top of it is collected in time.
 	debug.SetMemoryLimit(int64(min(uint64(f.memory), 1<<50)) + overheadBytes)
-	control, err := a.openControl(ctx, f.socket, server, log)
+	control, err := openControl(ctx, f.socket, server, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, control.close()) }()
-	listeners, err := a.listeners(ctx, f, trusted, server, files, log)
+	listeners, err := listeners(ctx, f, trusted, server, files, log)
 	if err != nil {
 		return err
 	}
@@ -248,13 +256,13 @@ func hangups(log *slog.Logger) (stop func()) {
 const stockDir = "stock"
 
 // stock opens what takes the files of stock kdump clients.
-func (a *app) stock(f *serveFlags, cfg *receiver.Config) (*kdumpclients.Service, error) {
+func (f *serveFlags) stock(cfg *receiver.Config) (*kdumpclients.Service, error) {
 	files, err := kdumpclients.Open(kdumpclients.Config{
-		Dir: filepath.Join(a.data, stockDir), Store: cfg.Store, Log: cfg.Log, Tool: cfg.Tool, Reserve: uint64(f.reserve),
+		Dir: filepath.Join(f.dir, stockDir), Store: cfg.Store, Log: cfg.Log, Tool: cfg.Tool, Reserve: uint64(f.reserve),
 		MaxHostBytes: cfg.MaxHostBytes, Grace: cfg.ResumeGrace, Codec: cfg.Codec,
 	})
 	if errors.Is(err, dumpdir.ErrLocked) {
-		return nil, cli.WithHint(fmt.Errorf("another server has the data directory %s", a.data), "stop it, or give this one a --data of its own")
+		return nil, cli.WithHint(fmt.Errorf("another server has the data directory %s", f.dir), "stop it, or give this one a --data of its own")
 	}
 	return files, err
 }

@@ -30,7 +30,11 @@ sessions, those that wait and why, the room on the disk, and counts since it was
 }
 
 func (a *app) status(ctx context.Context, socket string) error {
-	st, err := askStatus(ctx, a.socketPath(socket))
+	path, err := a.socketPath(socket)
+	if err != nil {
+		return err
+	}
+	st, err := askStatus(ctx, path)
 	if err != nil {
 		return err
 	}

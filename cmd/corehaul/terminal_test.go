@@ -20,7 +20,8 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/internal/printable"
 	"github.com/corehaul/corehaul/mem"
-	"github.com/corehaul/corehaul/storage/local"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/stores"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
@@ -65,7 +66,7 @@ func terminal(t *testing.T) (tty *os.File, text func() string) {
 // hostileStore has a dump whose texts, and whose log, try to steer terminals, and one whose damage does.
 func hostileStore(t *testing.T, data string) {
 	t.Helper()
-	store, err := local.Open(t.Context(), data, local.Options{})
+	store, err := stores.Open(t.Context(), data, storage.OpenOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

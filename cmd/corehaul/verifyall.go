@@ -8,7 +8,6 @@ import (
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/storage"
-	"github.com/corehaul/corehaul/storage/local"
 	"github.com/corehaul/corehaul/storage/scrub"
 )
 
@@ -29,7 +28,7 @@ const (
 
 // verifyAll verifies all sealed dumps, one after another.
 func (a *app) verifyAll(ctx context.Context) error {
-	store, err := a.open(ctx, local.Options{ReadOnly: true})
+	store, err := a.open(ctx, storage.OpenOptions{ReadOnly: true})
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func open(t *testing.T, dir string) *Service {
 // openSmall is open with another bound of small files.
 func openSmall(t *testing.T, dir string, small int64) *Service {
 	t.Helper()
-	store, err := local.Open(context.Background(), dir, local.Options{})
+	store, err := local.Open(context.Background(), dir, storage.OpenOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ func newRig(t *testing.T) *rig {
 	r.signer, r.line = testKey(t)
 	r.allow(r.line + " web-17\n")
 	log := slog.New(slog.NewTextHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	store, err := local.Open(t.Context(), filepath.Join(t.TempDir(), "data"), local.Options{})
+	store, err := local.Open(t.Context(), filepath.Join(t.TempDir(), "data"), storage.OpenOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,7 +47,7 @@ func (k *killFS) SyncDir(name string) error { return k.do(func() error { return 
 // contest makes a store with a dump of one plan and its challenger of another, and nobody who writes them.
 func contest(t *testing.T, dir string) (s *local.Store, ref storage.Ref, first, next *dumpdirtest.Machine) {
 	t.Helper()
-	s = open(t, dir, local.Options{})
+	s = open(t, dir, storage.OpenOptions{})
 	first, next = dumpdirtest.NewMachine(3, 40, 16), dumpdirtest.NewMachine(4, 60, 16)
 	next.Meta.ID = first.Meta.ID
 	begin(t, first, s.Create)
@@ -144,7 +144,7 @@ func TestPromotionKilled(t *testing.T) {
 			}
 			s.SetFS(dumpdir.OS{})
 			if tc.again {
-				s = open(t, dir, local.Options{})
+				s = open(t, dir, storage.OpenOptions{})
 			}
 			w, err := s.Resume(t.Context(), ref, storage.ResumeOptions{})
 			if err != nil {
@@ -179,14 +179,14 @@ func TestPromotionKilled(t *testing.T) {
 func TestPromotionKilledIsListed(t *testing.T) {
 	for n, done := 0, false; !done; n++ {
 		dir := t.TempDir()
-		s := open(t, dir, local.Options{})
+		s := open(t, dir, storage.OpenOptions{})
 		ref := receive(t, s, 3)
 		old, next := dumpdirtest.NewMachine(3, 40, 16), dumpdirtest.NewMachine(4, 60, 16)
 		next.Meta.ID = ref.ID
 		bring(t, next, s.Challengers().Create)
 		s.SetFS(&killFS{FS: dumpdir.OS{}, left: n})
 		done = s.Challengers().Promote(t.Context(), ref) == nil
-		s = open(t, dir, local.Options{})
+		s = open(t, dir, storage.OpenOptions{})
 		if got, err := s.List(t.Context(), storage.Filter{State: dumpdir.StateArriving}); err != nil || len(got) != 0 {
 			t.Errorf("killed before step %d: %d dumps are arriving, %v", n, len(got), err)
 		}
@@ -210,7 +210,7 @@ func TestRemoveKilled(t *testing.T) {
 		if done = err == nil; !done && !errors.Is(err, errKilled) {
 			t.Fatal(err)
 		}
-		s = open(t, dir, local.Options{})
+		s = open(t, dir, storage.OpenOptions{})
 		if done {
 			wantListed(t, s, 0)
 			continue
@@ -275,7 +275,7 @@ func TestDumpIsPutAside(t *testing.T) {
 	}{{"complete", true, false, 1}, {"pinned", false, true, 1}, {"both", true, true, 1}, {"neither", false, false, 0}} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
-			s := open(t, dir, local.Options{})
+			s := open(t, dir, storage.OpenOptions{})
 			old, next := dumpdirtest.NewMachine(3, 40, 16), dumpdirtest.NewMachine(4, 60, 16)
 			next.Meta.ID = old.Meta.ID
 			ref := storage.Ref{Host: old.Meta.Host, ID: old.Meta.ID}

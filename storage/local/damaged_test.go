@@ -61,7 +61,7 @@ func TestSealedDumpThatLostItsSealIsListedAsDamaged(t *testing.T) {
 		for _, index := range []string{"old index", "no index", "index made again", "read only"} {
 			t.Run(harm+", "+index, func(t *testing.T) {
 				dir := t.TempDir()
-				s := open(t, dir, local.Options{})
+				s := open(t, dir, storage.OpenOptions{})
 				ref := receive(t, s, 7)
 				path := wantListed(t, s, 1)[0].Path
 				if err := do(filepath.Join(path, dumpdir.JournalName)); err != nil {
@@ -73,14 +73,14 @@ func TestSealedDumpThatLostItsSealIsListedAsDamaged(t *testing.T) {
 					if err := errors.Join(s.Close(), os.Remove(filepath.Join(dir, "index.db"))); err != nil {
 						t.Fatal(err)
 					}
-					s = open(t, dir, local.Options{ReadOnly: true})
+					s = open(t, dir, storage.OpenOptions{ReadOnly: true})
 				case "index made again":
 					rep, err := s.Reindex(t.Context())
 					if err != nil || rep.Dumps != 1 || rep.Damaged != 1 || len(rep.Ignored) != 0 {
 						t.Errorf("reindex: %+v, %v", rep, err)
 					}
 				case "read only":
-					s = open(t, dir, local.Options{ReadOnly: true})
+					s = open(t, dir, storage.OpenOptions{ReadOnly: true})
 				}
 				wantDamaged(t, s, ref)
 				wantUnwritten(t, s, ref)
@@ -166,7 +166,7 @@ func wantRecorded(t *testing.T, s *local.Store, ref storage.Ref) {
 // TestDumpWithoutJournalAndManifestIsListed has only the names of its directories left.
 func TestDumpWithoutJournalAndManifestIsListed(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, local.Options{})
+	s := open(t, dir, storage.OpenOptions{})
 	receive(t, s, 8)
 	path := wantListed(t, s, 1)[0].Path
 	if err := errors.Join(os.Remove(filepath.Join(path, dumpdir.JournalName)), os.Remove(filepath.Join(path, dumpdir.ManifestName))); err != nil {
@@ -192,7 +192,7 @@ func TestDumpWithoutJournalAndManifestIsListed(t *testing.T) {
 // TestDamagedChallengerMakesRoom is in no list, and was sealed: its sender begins anew in its place.
 func TestDamagedChallengerMakesRoom(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, local.Options{})
+	s := open(t, dir, storage.OpenOptions{})
 	ref := receive(t, s, 9)
 	m := dumpdirtest.NewMachine(9, 40, 16)
 	bring(t, m, s.Challengers().Create)

@@ -20,7 +20,7 @@ import (
 // and without one, and also once the process works elsewhere.
 func TestRelativeDataDirectory(t *testing.T) {
 	top := t.TempDir()
-	s := open(t, filepath.Join(top, "data"), local.Options{})
+	s := open(t, filepath.Join(top, "data"), storage.OpenOptions{})
 	ref := receive(t, s, 1)
 	if err := errors.Join(s.Close(), os.Symlink("data", filepath.Join(top, "link"))); err != nil {
 		t.Fatal(err)
@@ -33,7 +33,7 @@ func TestRelativeDataDirectory(t *testing.T) {
 				}
 			}
 			t.Chdir(top)
-			for _, opts := range []local.Options{{ReadOnly: true}, {}} {
+			for _, opts := range []storage.OpenOptions{{ReadOnly: true}, {}} {
 				s := open(t, name, opts)
 				e := wantListed(t, s, 1)[0]
 				if _, err := os.Stat(e.Path); err != nil || !filepath.IsAbs(e.Path) {
@@ -50,10 +50,10 @@ func TestRelativeDataDirectory(t *testing.T) {
 			}
 		}
 	}
-	if rep, err := open(t, "link/", local.Options{Existing: true}).Reindex(t.Context()); err != nil || rep.Dumps != 1 {
+	if rep, err := open(t, "link/", storage.OpenOptions{Existing: true}).Reindex(t.Context()); err != nil || rep.Dumps != 1 {
 		t.Errorf("reindex %+v, %v", rep, err)
 	}
-	if _, err := local.Open(t.Context(), "nowhere", local.Options{Existing: true}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := local.Open(t.Context(), "nowhere", storage.OpenOptions{Existing: true}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no such directory: %v", err)
 	}
 }
@@ -111,7 +111,7 @@ func TestUnusableIndexIsPutAside(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("%s, name taken %v", name, aside), func(t *testing.T) {
 				dir := t.TempDir()
-				s := open(t, dir, local.Options{})
+				s := open(t, dir, storage.OpenOptions{})
 				receive(t, s, 1)
 				ref := receive(t, s, 2)
 				if err := s.Close(); err != nil {
@@ -123,7 +123,7 @@ func TestUnusableIndexIsPutAside(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				ro := open(t, dir, local.Options{ReadOnly: true})
+				ro := open(t, dir, storage.OpenOptions{ReadOnly: true})
 				wantListed(t, ro, 2)
 				if _, err := ro.Find(t.Context(), ref.ID); err != nil {
 					t.Error(err)
@@ -131,10 +131,10 @@ func TestUnusableIndexIsPutAside(t *testing.T) {
 				if _, err := os.Stat(filepath.Join(dir, "index.db.damaged")); !aside && err == nil {
 					t.Error("who may only look put it aside")
 				}
-				if rep, err := open(t, dir, local.Options{Existing: true}).Reindex(t.Context()); err != nil || rep.Dumps != 2 {
+				if rep, err := open(t, dir, storage.OpenOptions{Existing: true}).Reindex(t.Context()); err != nil || rep.Dumps != 2 {
 					t.Errorf("reindex %+v, %v", rep, err)
 				}
-				again := open(t, dir, local.Options{})
+				again := open(t, dir, storage.OpenOptions{})
 				receive(t, again, 3)
 				if got, err := again.List(t.Context(), storage.Filter{Host: ref.Host, Limit: 9}); err != nil || len(got) != 3 {
 					t.Errorf("%d listed, %v", len(got), err)

@@ -50,7 +50,7 @@ const (
 // Store is the store under one data directory.
 type Store struct {
 	dir  string
-	opts Options
+	opts storage.OpenOptions
 	fs   dumpdir.FS
 
 	ix indexHolder
@@ -76,20 +76,9 @@ func (sl *slot) idle() bool { return closed(sl.w) && closed(sl.next) }
 
 func closed(w *dumpdir.Writer) bool { return w == nil || w.Closed() }
 
-// Options of Open. The zero value is right.
-type Options struct {
-	// ReadOnly makes no directory and no index, and fails when there is no store: for commands that look, or do
-	// something to a dump that is there.
-	ReadOnly bool
-	// Existing fails when there is no store, as ReadOnly does.
-	Existing bool
-	// Log takes what goes wrong with the index, which is no reason to fail. Nil means slog.Default().
-	Log *slog.Logger
-}
-
 // Open opens the store under dir, which it makes when missing; the working directory may change later. The error matches
 // fs.ErrNotExist when opts.ReadOnly or opts.Existing is set and there is none.
-func Open(ctx context.Context, dir string, opts Options) (*Store, error) {
+func Open(ctx context.Context, dir string, opts storage.OpenOptions) (*Store, error) {
 	if opts.Log == nil {
 		opts.Log = slog.Default()
 	}

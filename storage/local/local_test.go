@@ -17,7 +17,7 @@ import (
 	"github.com/corehaul/corehaul/storage/storagetest"
 )
 
-func open(t *testing.T, dir string, opts local.Options) *local.Store {
+func open(t *testing.T, dir string, opts storage.OpenOptions) *local.Store {
 	t.Helper()
 	opts.Log = slog.New(slog.DiscardHandler)
 	s, err := local.Open(t.Context(), dir, opts)
@@ -32,7 +32,7 @@ func TestConformance(t *testing.T) {
 	storagetest.Run(t, func(t *testing.T) func() storage.Store {
 		t.Helper()
 		dir := t.TempDir()
-		return func() storage.Store { return open(t, dir, local.Options{}) }
+		return func() storage.Store { return open(t, dir, storage.OpenOptions{}) }
 	})
 }
 
@@ -59,7 +59,7 @@ func wantListed(t *testing.T, s *local.Store, n int) []storage.Entry {
 
 func TestDirectoryName(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, local.Options{})
+	s := open(t, dir, storage.OpenOptions{})
 	receive(t, s, 1)
 	want := filepath.Join(dir, "dumps", "node1", "20231114T231320Z-00000000")
 	if got := wantListed(t, s, 1)[0].Path; got != want {
@@ -119,14 +119,14 @@ func TestIndexIsMadeAgain(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := t.TempDir()
-			s := open(t, dir, local.Options{})
+			s := open(t, dir, storage.OpenOptions{})
 			receive(t, s, 1)
 			receive(t, s, 2)
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
 			tc.spoil(t, filepath.Join(dir, "index.db"))
-			s = open(t, dir, local.Options{})
+			s = open(t, dir, storage.OpenOptions{})
 			wantListed(t, s, 2)
 			receive(t, s, 3)
 			wantListed(t, s, 3)
@@ -136,7 +136,7 @@ func TestIndexIsMadeAgain(t *testing.T) {
 
 func TestIndexDeletedUnderARunningStore(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, local.Options{})
+	s := open(t, dir, storage.OpenOptions{})
 	receive(t, s, 1)
 	for _, name := range []string{"index.db", "index.db-wal", "index.db-shm"} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -145,12 +145,12 @@ func TestIndexDeletedUnderARunningStore(t *testing.T) {
 	}
 	receive(t, s, 2)
 	wantListed(t, s, 2)
-	wantListed(t, open(t, dir, local.Options{}), 2)
+	wantListed(t, open(t, dir, storage.OpenOptions{}), 2)
 }
 
 func TestDataDirectoryMoved(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a")
-	s := open(t, dir, local.Options{})
+	s := open(t, dir, storage.OpenOptions{})
 	ref := receive(t, s, 1)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -158,7 +158,7 @@ func TestDataDirectoryMoved(t *testing.T) {
 	if err := os.Rename(dir, dir+"b"); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, dir+"b", local.Options{})
+	s = open(t, dir+"b", storage.OpenOptions{})
 	if e, err := s.Find(t.Context(), ref.ID); err != nil || !strings.HasPrefix(e.Path, dir+"b/dumps/") {
 		t.Errorf("found %+v, %v", e, err)
 	}
@@ -166,10 +166,10 @@ func TestDataDirectoryMoved(t *testing.T) {
 
 func TestReadOnly(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := local.Open(t.Context(), dir, local.Options{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := local.Open(t.Context(), dir, storage.OpenOptions{ReadOnly: true}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no store: %v", err)
 	}
-	s := open(t, dir, local.Options{})
+	s := open(t, dir, storage.OpenOptions{})
 	ref := receive(t, s, 1)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -177,7 +177,7 @@ func TestReadOnly(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "index.db")); err != nil {
 		t.Fatal(err)
 	}
-	ro := open(t, dir, local.Options{ReadOnly: true})
+	ro := open(t, dir, storage.OpenOptions{ReadOnly: true})
 	wantListed(t, ro, 1)
 	if _, err := ro.Find(t.Context(), ref.ID[:20]); err == nil {
 		t.Log("found by prefix")
@@ -191,7 +191,7 @@ func TestReadOnly(t *testing.T) {
 
 func TestRemovedByHandAndTrash(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, local.Options{})
+	s := open(t, dir, storage.OpenOptions{})
 	receive(t, s, 1)
 	receive(t, s, 2)
 	if err := os.RemoveAll(wantListed(t, s, 2)[0].Path); err != nil {
@@ -217,7 +217,7 @@ func TestRemovedByHandAndTrash(t *testing.T) {
 
 func TestReindexNamesDamage(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, local.Options{})
+	s := open(t, dir, storage.OpenOptions{})
 	receive(t, s, 1)
 	receive(t, s, 2)
 	e := wantListed(t, s, 2)[0]
@@ -237,7 +237,7 @@ func TestReindexNamesDamage(t *testing.T) {
 
 func TestDamagedDumpGivesWayToANewOne(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, local.Options{})
+	s := open(t, dir, storage.OpenOptions{})
 	m := dumpdirtest.NewMachine(3, 40, 16)
 	ref := storage.Ref{Host: m.Meta.Host, ID: m.Meta.ID}
 	w, err := s.Create(t.Context(), m.Meta)

@@ -16,20 +16,20 @@ import (
 // TestDumpInMisnamedDirectory moves a dump where no list has it. Lists and reindex say so; a directory without a dump is nobody's business.
 func TestDumpInMisnamedDirectory(t *testing.T) {
 	dir := t.TempDir()
-	ref := receive(t, open(t, dir, local.Options{}), 1)
-	kept := receive(t, open(t, dir, local.Options{}), 2)
+	ref := receive(t, open(t, dir, storage.OpenOptions{}), 1)
+	kept := receive(t, open(t, dir, storage.OpenOptions{}), 2)
 	dumps := filepath.Join(dir, "dumps")
 	for _, sub := range []string{"lost+found", "+odd"} {
 		if err := os.Mkdir(filepath.Join(dumps, sub), 0o750); err != nil {
 			t.Fatal(err)
 		}
 	}
-	name := filepath.Base(wantListed(t, open(t, dir, local.Options{}), 2)[1].Path)
+	name := filepath.Base(wantListed(t, open(t, dir, storage.OpenOptions{}), 2)[1].Path)
 	if err := os.Rename(filepath.Join(dumps, ref.Host, name), filepath.Join(dumps, "+odd", name)); err != nil {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	s, err := local.Open(t.Context(), dir, local.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	s, err := local.Open(t.Context(), dir, storage.OpenOptions{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

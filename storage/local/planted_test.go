@@ -13,7 +13,6 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
 	"github.com/corehaul/corehaul/storage"
-	"github.com/corehaul/corehaul/storage/local"
 	"github.com/corehaul/corehaul/storage/storagetest"
 )
 
@@ -38,7 +37,7 @@ func TestPlantedLinksAreNotFollowed(t *testing.T) {
 	if err := os.WriteFile(precious, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := open(t, dir, local.Options{})
+	s := open(t, dir, storage.OpenOptions{})
 	m := dumpdirtest.NewMachine(7, 40, 16)
 	storagetest.Receive(t, s, m, true)
 	e := wantListed(t, s, 1)[0]
@@ -78,7 +77,7 @@ func TestFIFOsInADump(t *testing.T) {
 		} {
 			t.Run(name+" "+kind, func(t *testing.T) {
 				dir := t.TempDir()
-				s := open(t, dir, local.Options{})
+				s := open(t, dir, storage.OpenOptions{})
 				m := dumpdirtest.NewMachine(7, 40, 16)
 				storagetest.Receive(t, s, m, true)
 				e := wantListed(t, s, 1)[0]
@@ -105,7 +104,7 @@ func TestFIFOsInADump(t *testing.T) {
 				if side := name == "pin.json" || name == "verify.json"; err != nil || rep.OK() != side {
 					t.Errorf("verified: %+v, %v", rep, err)
 				}
-				wantListed(t, open(t, dir, local.Options{ReadOnly: true}), 1)
+				wantListed(t, open(t, dir, storage.OpenOptions{ReadOnly: true}), 1)
 			})
 		}
 	}
@@ -118,7 +117,7 @@ func TestTrashThatLeadsElsewhere(t *testing.T) {
 	if err := errors.Join(os.WriteFile(precious, []byte("precious"), 0o600), os.Symlink(elsewhere, filepath.Join(dir, "trash"))); err != nil {
 		t.Fatal(err)
 	}
-	s := open(t, dir, local.Options{})
+	s := open(t, dir, storage.OpenOptions{})
 	if _, err := s.Reindex(t.Context()); err == nil {
 		t.Error("reindex says nothing of it")
 	}

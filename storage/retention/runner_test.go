@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 // store has so many partial dumps of one crash, and their machines.
 func store(t *testing.T, n int) (*local.Store, []*dumpdirtest.Machine) {
 	t.Helper()
-	s, err := local.Open(t.Context(), t.TempDir(), local.Options{Log: slog.New(slog.DiscardHandler)})
+	s, err := local.Open(t.Context(), t.TempDir(), storage.OpenOptions{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

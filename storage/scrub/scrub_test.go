@@ -50,7 +50,7 @@ func (r *recorder) SaveVerification(ctx context.Context, as *dumpdir.Manifest, v
 // store has n sealed dumps, every second of them partial.
 func store(t *testing.T, n int) (*recorder, []*dumpdirtest.Machine) {
 	t.Helper()
-	s, err := local.Open(t.Context(), t.TempDir(), local.Options{Log: slog.New(slog.DiscardHandler)})
+	s, err := local.Open(t.Context(), t.TempDir(), storage.OpenOptions{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
