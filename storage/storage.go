@@ -66,38 +66,6 @@ type Ref struct {
 // String formats r as host/id, which Find takes.
 func (r Ref) String() string { return r.Host + "/" + r.ID }
 
-// Entry is a dump in a list.
-type Entry struct {
-	Ref
-	Path     string           `json:"path"` // directory; a URL for a store that is not local
-	Manifest dumpdir.Manifest `json:"manifest"`
-
-	Pin          *dumpdir.Pin          `json:"pin,omitempty"`          // nil: not pinned
-	Verification *dumpdir.Verification `json:"verification,omitempty"` // the last one of this seal; nil: none yet
-	KeptBytes    uint64                `json:"kept_bytes,omitempty"`   // of the files beside the dump
-}
-
-// State returns the state of the dump: that of its manifest, unless damage is known.
-func (e *Entry) State() dumpdir.State {
-	if e.Verification != nil && e.Verification.Damaged > 0 {
-		return dumpdir.StateDamaged
-	}
-	return e.Manifest.State
-}
-
-// Bytes returns how many bytes the dump takes: of its vmcore, its log and the files beside it.
-func (e *Entry) Bytes() uint64 {
-	return uint64(max(0, e.Manifest.Bytes.VMCore)) + uint64(max(0, e.Manifest.Bytes.Log)) + e.KeptBytes
-}
-
-// When returns the time that dumps are sorted by: of the crash, or of arrival when that is not known.
-func (e *Entry) When() time.Time {
-	if e.Manifest.CrashTime != nil {
-		return *e.Manifest.CrashTime
-	}
-	return e.Manifest.StartTime
-}
-
 // Filter chooses dumps. Zero fields choose all.
 type Filter struct {
 	Host         string

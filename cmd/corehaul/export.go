@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -13,18 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/export"
 	"github.com/corehaul/corehaul/internal/plainfile"
-	"github.com/corehaul/corehaul/vmcore"
-	"github.com/corehaul/corehaul/vmcore/elfcore"
-	"github.com/corehaul/corehaul/vmcore/flattened"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
-)
-
-// Formats of --format.
-const (
-	formatELF       = "elf"
-	formatKdump     = "kdump"
-	formatFlattened = "flattened"
 )
 
 // exportFlags is what "export" was asked for.
@@ -55,7 +45,7 @@ named, and missing in the output.`,
 	}
 	a.dataFlag(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.format, "format", formatKdump, "format of the output: elf, kdump, flattened")
+	flags.StringVar(&f.format, "format", export.FormatKdump, "format of the output: elf, kdump, flattened")
 	flags.StringVar(&f.compress, "compress", "", "compressor of kdump and flattened: zlib, snappy, zstd, none (default: as they are)")
 	flags.StringVarP(&f.output, "output", "o", "-", "file to write; - for standard output")
 	return cmd
@@ -63,12 +53,12 @@ named, and missing in the output.`,
 
 func (f *exportFlags) check(stdout io.Writer) error {
 	switch f.format {
-	case formatELF, formatKdump, formatFlattened:
+	case export.FormatELF, export.FormatKdump, export.FormatFlattened:
 	default:
 		return cli.Usagef("no format is called %q", f.format)
 	}
 	if f.compress != "" {
-		if f.format == formatELF {
+		if f.format == export.FormatELF {
 			return cli.Usagef("an ELF core is not compressed")
 		}
 		if c, err := kdumpfile.ParseCodec(f.compress); err != nil || c == kdumpfile.LZO {
@@ -78,7 +68,7 @@ func (f *exportFlags) check(stdout io.Writer) error {
 	if f.output != "-" {
 		return nil
 	}
-	if f.format == formatKdump {
+	if f.format == export.FormatKdump {
 		return cli.WithHint(cli.Usagef("a kdump-compressed file cannot be written to a pipe"), "name a file with -o FILE, or choose --format flattened")
 	}
 	return cli.RefuseTerminal(stdout, "a dump")
@@ -100,50 +90,26 @@ func (a *app) export(ctx context.Context, t *target, f exportFlags) (err error) 
 		return damaged(err)
 	}
 	if places > 0 {
-		return cli.VerifyFailed(fmt.Errorf("%s: damaged in %d place(s), which are named above; %d pages are left out", t.name(), places, lost+src.left))
+		return cli.VerifyFailed(fmt.Errorf("%s: damaged in %d place(s), which are named above; %d pages are left out", t.name(), places, lost+src.Left))
 	}
 	return exportState(t.name(), src, lost)
 }
 
-// exportSource is the memory that is to be written.
-type exportSource struct {
-	vmcore.Image
-	// path is the file to copy where that is as good; empty when it is that of a stored dump and has changed since the seal.
-	path string
-	has  *vmcore.Account // what the file holds of what it should
-	left uint64          // pages of it that Image leaves out because they cannot be read
-}
-
-// Unwrap returns the image that reads the file.
-func (s exportSource) Unwrap() vmcore.Image { return s.Image }
-
-// forExport returns what is to be written of a memory: all of it, or what can be read of it for a format that lays its pages out
-// before it has read them, and for a file that would be copied.
-func (m *memory) forExport(ctx context.Context, f exportFlags) (src exportSource, err error) {
-	src = exportSource{Image: m.Image, path: m.path}
+// forExport returns what is to be written of a memory.
+func (m *memory) forExport(ctx context.Context, f exportFlags) (export.Source, error) {
+	path, err := m.path, error(nil)
 	if m.stored != nil {
-		if src.path, err = m.pathToCopy(ctx, f); err != nil {
-			return src, err
+		if path, err = m.pathToCopy(ctx, f); err != nil {
+			return export.Source{}, err
 		}
 	}
-	if src.has, err = vmcore.AccountOf(ctx, m.Image); err != nil {
-		return src, fmt.Errorf("%s: %w", m.path, err)
-	}
-	checked := m.stored != nil && src.path != ""
-	if checked || f.format != formatELF && !asItIs(src, f.compress) {
-		return src, nil
-	}
-	rest, err := vmcore.OnlyReadable(ctx, m.Image)
+	src, err := export.NewSource(ctx, m.Image, path, export.Options{
+		Format: f.format, Compress: f.compress, Intact: m.stored != nil && path != "",
+	})
 	if err != nil {
-		return src, err
+		err = fmt.Errorf("%s: %w", m.path, err)
 	}
-	switch {
-	case f.format == formatELF:
-		src.Image, src.left = rest, rest.LostPages()
-	case rest.LostPages() > 0:
-		src.path = "" // its damage would be copied
-	}
-	return src, nil
+	return src, err
 }
 
 // pathToCopy returns the file of a stored dump when it can be taken as it is: the SHA-256 of its seal is that of the file.
@@ -159,12 +125,12 @@ func (m *memory) pathToCopy(ctx context.Context, f exportFlags) (string, error) 
 }
 
 // exportState tells whether all that the dump called name should hold was written; lost pages could not be read.
-func exportState(name string, src exportSource, lost uint64) error {
+func exportState(name string, src export.Source, lost uint64) error {
 	var why []string
-	if !src.has.Complete() {
-		why = append(why, src.has.Reason())
+	if !src.Has.Complete() {
+		why = append(why, src.Has.Reason())
 	}
-	if lost += src.left; lost > 0 {
+	if lost += src.Left; lost > 0 {
 		why = append(why, fmt.Sprintf("%d pages could not be read and are missing", lost))
 	}
 	if len(why) == 0 {
@@ -173,50 +139,39 @@ func exportState(name string, src exportSource, lost uint64) error {
 	return cli.Partial(fmt.Errorf("%s: partial: %s", name, strings.Join(why, "; ")))
 }
 
-func (a *app) writeExport(ctx context.Context, img exportSource, f exportFlags) (lost uint64, err error) {
+func (a *app) writeExport(ctx context.Context, src export.Source, f exportFlags) (lost uint64, err error) {
 	switch f.format {
-	case formatELF:
+	case export.FormatELF:
 		err = a.stream(f.output, func(w io.Writer) error {
-			lost, err = exportELF(ctx, w, img)
+			lost, err = export.ELF(ctx, w, src)
 			return err
 		})
 		return lost, err
-	case formatFlattened:
-		return a.exportFlattened(ctx, img, f)
+	case export.FormatFlattened:
+		return a.exportFlattened(ctx, src, f)
 	}
 	return lost, toFile(f.output, func(out *os.File) error {
-		lost, err = exportKdump(ctx, out, img, f.compress)
+		lost, err = export.Kdump(ctx, out, src, f.compress)
 		return err
 	})
 }
 
-func exportELF(ctx context.Context, w io.Writer, img exportSource) (lost uint64, err error) {
-	buffered := bufio.NewWriterSize(w, 1<<20)
-	opt := elfOptions(img)
-	opt.Incomplete = !img.has.Complete() || img.left > 0
-	stats, err := elfcore.Write(ctx, buffered, img, opt)
-	if err == nil {
-		err = buffered.Flush()
-	}
-	return stats.Lost, err
-}
-
 // exportFlattened wraps a kdump-compressed file, which has to be made first when the
 // dump is not one that can be taken as it is.
-func (a *app) exportFlattened(ctx context.Context, img exportSource, f exportFlags) (lost uint64, err error) {
-	src := img.path
-	if !asItIs(img, f.compress) {
+func (a *app) exportFlattened(ctx context.Context, src export.Source, f exportFlags) (lost uint64, err error) {
+	path := src.Path
+	if !src.AsItIs(f.compress) {
 		tmp, err := plainfile.CreatePending(tempName(f.output))
 		if err != nil {
 			return 0, err
 		}
 		defer tmp.Abort() // only read by flatten
-		if lost, err = exportKdump(ctx, tmp.File, img, f.compress); err != nil {
+		if lost, err = export.Kdump(ctx, tmp.File, src, f.compress); err != nil {
 			return lost, err
 		}
-		src = tmp.Path()
+		path = tmp.Path()
 	}
-	return lost, a.stream(f.output, func(w io.Writer) error { return flatten(ctx, w, src) })
+	return lost, a.stream(f.output, func(w io.Writer) error { return export.Flatten(ctx, w, path) })
 }
 
 // tempName is what a temporary file of the output's size is called, and beside which it lies: the output, where that is a file.
@@ -226,41 +181,6 @@ func tempName(output string) string {
 		return filepath.Join(os.TempDir(), "corehaul-export")
 	}
 	return output
-}
-
-// flattenBytes is the payload of a flattened record, as makedumpfile has it.
-const flattenBytes = 64 << 10
-
-// flatten writes the file at path as a flattened stream.
-func flatten(ctx context.Context, w io.Writer, path string) error {
-	in, err := plainfile.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = in.Close() }() // only read
-	buffered := bufio.NewWriterSize(w, 1<<20)
-	out, err := flattened.NewWriter(buffered)
-	if err != nil {
-		return err
-	}
-	buf := make([]byte, flattenBytes)
-	for off := int64(0); ; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := io.ReadFull(in, buf)
-		if _, werr := out.WriteAt(buf[:n], off); werr != nil {
-			return werr
-		}
-		off += int64(n)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return errors.Join(out.Close(), buffered.Flush())
 }
 
 // stream lets write write to standard output, to a file that is no regular one, or to

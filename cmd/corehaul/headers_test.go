@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/corehaul/corehaul/export"
+	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
@@ -39,7 +41,7 @@ func exported(t *testing.T, path, format string) vmcore.Image {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out")
 	args := []string{"export", path, "--format", format, "-o", out}
-	if format != formatELF {
+	if format != export.FormatELF {
 		args = append(args, "--compress", "zlib")
 	}
 	corehaul(t, args...)
@@ -64,11 +66,11 @@ func TestExportKeepsHeaders(t *testing.T) {
 					if err := os.WriteFile(path, k.Bytes(), 0o600); err != nil {
 						t.Fatal(err)
 					}
-					for _, format := range []string{formatKdump, formatFlattened, formatELF} {
+					for _, format := range []string{export.FormatKdump, export.FormatFlattened, export.FormatELF} {
 						img := exported(t, path, format)
 						wantNotes(t, format, img.Info(), k)
 						wantPages(t, img, k)
-						if format != formatELF {
+						if format != export.FormatELF {
 							wantHeader(t, format, img.Info())
 						}
 					}
@@ -131,7 +133,7 @@ func TestExportELFNamesMachines(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := vmcore.Utsname{Sysname: "Linux", Release: vmcore.UnknownField, Version: vmcore.UnknownField, Machine: name}
-			if i := exported(t, path, formatFlattened).Info(); i.Utsname != want || i.ByteOrder.String() != o.String() {
+			if i := exported(t, path, export.FormatFlattened).Info(); i.Utsname != want || i.ByteOrder.String() != o.String() {
 				t.Errorf("%+v, %v", i.Utsname, i.ByteOrder)
 			}
 		})
@@ -147,7 +149,7 @@ func TestShowTellsErasedData(t *testing.T) {
 	if out := corehaul(t, "show", path); !strings.Contains(out, "erase jiffies size 8") {
 		t.Errorf("got %s", out)
 	}
-	var f fileFacts
+	var f machine.Description
 	if err := json.Unmarshal([]byte(corehaul(t, "show", "--json", path)), &f); err != nil {
 		t.Fatal(err)
 	}

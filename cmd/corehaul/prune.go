@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -146,27 +145,6 @@ func take[T any](flags *pflag.FlagSet, name string, to *T, value T) {
 	}
 }
 
-// pruneReport is the document of "prune --json".
-type pruneReport struct {
-	DryRun  bool         `json:"dry_run"`
-	Removed []prunedDump `json:"removed"` // with dry_run: to be removed
-	Kept    []prunedDump `json:"kept"`    // would have to go, and stay
-	Unmet   []string     `json:"unmet"`   // limits that are not met
-}
-
-// prunedDump is one dump of a pruneReport.
-type prunedDump struct {
-	storage.Ref
-	Bytes uint64 `json:"bytes"`
-	Panic string `json:"panic"`
-	Why   string `json:"why"`
-	By    string `json:"by,omitempty"` // what keeps it
-}
-
-func pruned(e *storage.Entry, why, by string) prunedDump {
-	return prunedDump{Ref: e.Ref, Bytes: e.Bytes(), Panic: e.Manifest.PanicLine, Why: why, By: by}
-}
-
 func (a *app) prune(ctx context.Context, p retention.Policy, dry bool, clock retention.Clock) error {
 	store, err := a.open(ctx, storage.OpenOptions{ReadOnly: true})
 	if err != nil {
@@ -176,47 +154,11 @@ func (a *app) prune(ctx context.Context, p retention.Policy, dry bool, clock ret
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}
-	rep, err := carryOut(ctx, store, plan, dry)
-	return errors.Join(err, store.Close(), a.printPrune(rep))
+	rep, err := retention.CarryOut(ctx, store, plan, dry)
+	return errors.Join(denied(err), store.Close(), a.printPrune(rep))
 }
 
-// carryOut removes what the plan says, unless it is only to be looked at. The error is for dumps that could not be removed
-// although they should.
-func carryOut(ctx context.Context, store storage.Store, plan retention.Plan, dry bool) (*pruneReport, error) {
-	rep := &pruneReport{DryRun: dry, Removed: []prunedDump{}, Kept: []prunedDump{}, Unmet: append([]string{}, plan.Unmet...)}
-	for i := range plan.Held {
-		h := &plan.Held[i]
-		rep.Kept = append(rep.Kept, pruned(&h.Entry, h.Why, h.By))
-	}
-	var failed error
-	failures := 0
-	tell := func(x retention.Removal, err error) {
-		switch {
-		case err == nil:
-			rep.Removed = append(rep.Removed, pruned(&x.Entry, x.Why, ""))
-		case retention.Kept(err):
-			rep.Kept = append(rep.Kept, pruned(&x.Entry, x.Why, err.Error()))
-		default:
-			failures++
-			failed = cmp.Or(failed, err)
-		}
-	}
-	if dry {
-		for _, x := range plan.Remove {
-			tell(x, nil)
-		}
-		return rep, nil
-	}
-	if err := retention.Apply(ctx, store, plan, tell); err != nil {
-		return rep, err
-	}
-	if failed != nil {
-		return rep, denied(fmt.Errorf("%d dumps could not be removed, the first: %w", failures, failed))
-	}
-	return rep, nil
-}
-
-func (a *app) printPrune(rep *pruneReport) error {
+func (a *app) printPrune(rep *retention.Report) error {
 	if a.json {
 		return cli.JSON(a.stdio.Out, rep)
 	}

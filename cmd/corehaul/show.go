@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +16,6 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/storage"
-	"github.com/corehaul/corehaul/vmcore"
 )
 
 func newShow(a *app) *cobra.Command {
@@ -33,13 +31,6 @@ func newShow(a *app) *cobra.Command {
 	return cmd
 }
 
-// shown is a dump as --json prints it.
-type shown struct {
-	storage.Entry
-	Files  []dumpdir.KeptFile `json:"files,omitempty"`  // kept beside it
-	Erased []string           `json:"erased,omitempty"` // what makedumpfile erased from it, as it says so
-}
-
 func (a *app) show(ctx context.Context, t *target) error {
 	if !t.isDump() || t.isVMCore() {
 		return a.showFile(ctx, t)
@@ -47,12 +38,12 @@ func (a *app) show(ctx context.Context, t *target) error {
 	if err := t.describe(ctx); err != nil {
 		return err
 	}
-	files, erased, err := aside(ctx, t)
+	details, err := t.details(ctx)
 	if err != nil {
 		return err
 	}
 	if a.json {
-		return cli.JSON(a.stdio.Out, shown{t.entry, files, erased})
+		return cli.JSON(a.stdio.Out, details)
 	}
 	m := &t.entry.Manifest
 	rows := facts{
@@ -91,10 +82,10 @@ func (a *app) show(ctx context.Context, t *target) error {
 			{"pages of RAM", counts(p.Classes)},
 		}...)
 	}
-	for _, line := range erased {
+	for _, line := range details.Erased {
 		rows = append(rows, [2]string{"erased", line})
 	}
-	for _, f := range files {
+	for _, f := range details.Files {
 		rows = append(rows, [2]string{"file", fmt.Sprintf("%s (%s)", f.Name, cli.Bytes(uint64(max(f.Size, 0))))})
 	}
 	if v := t.entry.Verification; v != nil {
@@ -105,23 +96,17 @@ func (a *app) show(ctx context.Context, t *target) error {
 	return rows.print(a)
 }
 
-// aside returns what the directory of a dump tells beside its manifest: the files kept with
-// it, and what was erased from it. Damage is what verify tells of.
-func aside(ctx context.Context, t *target) (files []dumpdir.KeptFile, erased []string, err error) {
-	var damage *dumpdir.DamageError
+// details returns what the dump of a target tells beside its manifest. Damage is what verify tells of.
+func (t *target) details(ctx context.Context) (storage.Details, error) {
 	d, err := t.dump(ctx)
-	if errors.As(err, &damage) {
-		return nil, nil, nil
+	if _, ok := errors.AsType[*dumpdir.DamageError](err); ok {
+		return storage.Details{Entry: t.entry}, nil
 	}
 	if err != nil {
-		return nil, nil, err
+		return storage.Details{}, err
 	}
 	defer func() { _ = d.Close() }() // only read
-	files, err = d.Kept()
-	if errors.As(err, &damage) {
-		files, err = nil, nil
-	}
-	return files, d.Erased(), err
+	return storage.DetailsOf(t.entry, d)
 }
 
 // describe fills in the entry of a dump that was given by its path.
@@ -138,12 +123,7 @@ func (t *target) describe(ctx context.Context) error {
 		m.State = dumpdir.StateDamaged
 	}
 	t.entry = storage.Entry{Ref: storage.Ref{Host: m.Host, ID: m.ID}, Path: t.dir, Manifest: *m}
-	if t.entry.Pin, err = dumpdir.ReadPin(dumpdir.OS{}, t.dir); err != nil {
-		t.entry.Pin = &dumpdir.Pin{Version: dumpdir.SideFileVersion, Reason: "the pin cannot be read: " + err.Error()}
-	}
-	if v, err := dumpdir.ReadVerification(dumpdir.OS{}, t.dir); err == nil && v != nil && v.Of(m) {
-		t.entry.Verification = v
-	}
+	t.entry.ReadSides(dumpdir.OS{})
 	return d.Close()
 }
 
@@ -209,33 +189,12 @@ func counts(m map[string]uint64) string {
 	return strings.Join(parts, ", ")
 }
 
-// fileFacts is the document of "show --json" for a file.
-type fileFacts struct {
-	Path       string    `json:"path"`
-	Format     string    `json:"format"`
-	Inner      string    `json:"inner,omitempty"` // format inside a flattened file
-	Machine    string    `json:"machine"`
-	Release    string    `json:"release,omitempty"`
-	Nodename   string    `json:"nodename,omitempty"`
-	BuildID    string    `json:"build_id,omitempty"`
-	PageSize   int       `json:"page_size"`
-	MaxPFN     uint64    `json:"max_pfn"`
-	RAMBytes   uint64    `json:"ram_bytes"`
-	Pages      uint64    `json:"pages"`
-	CPUs       int       `json:"cpus"`
-	Erased     []string  `json:"erased,omitempty"` // what makedumpfile erased from it, as it says so
-	DumpLevel  *int      `json:"dump_level,omitempty"`
-	Incomplete bool      `json:"incomplete"`
-	CrashTime  time.Time `json:"crash_time,omitzero"`
-	Warnings   []string  `json:"warnings,omitempty"`
-}
-
 func (a *app) showFile(ctx context.Context, t *target) error {
 	m, err := t.memory(ctx)
 	if err != nil {
 		return err
 	}
-	f, err := gather(t.path, m)
+	f, err := machine.Describe(t.path, m)
 	if closeErr := m.Close(); err == nil {
 		err = closeErr
 	}
@@ -245,45 +204,10 @@ func (a *app) showFile(ctx context.Context, t *target) error {
 	if a.json {
 		return cli.JSON(a.stdio.Out, f)
 	}
-	return f.rows().print(a)
+	return fileRows(f).print(a)
 }
 
-func gather(path string, img vmcore.Image) (*fileFacts, error) {
-	info := img.Info()
-	k, err := machine.Kernel(img, info)
-	if err != nil {
-		k = nil // then its memory tells nothing
-	}
-	uts := machine.Utsname(info, k)
-	f := &fileFacts{
-		Path: path, Format: info.Format, Machine: uts.Machine, Release: uts.Release, Nodename: uts.Nodename,
-		PageSize: info.PageSize, MaxPFN: uint64(info.MaxPFN), CPUs: cmp.Or(info.NrCPUs, len(info.CPUs)), Incomplete: info.Incomplete, Warnings: info.Warnings,
-		Erased: info.Erased(),
-	}
-	if f.Machine == "" { // none that kdump exists for
-		f.Machine = strings.ToLower(strings.TrimPrefix(info.Machine.String(), "EM_"))
-	}
-	if info.Inner != info.Format {
-		f.Inner = info.Inner
-	}
-	if info.DumpLevel >= 0 {
-		f.DumpLevel = &info.DumpLevel
-	}
-	f.BuildID, _ = info.VMCOREINFO.String("BUILD-ID")
-	f.CrashTime, _ = info.VMCOREINFO.CrashTime()
-	for _, r := range img.RAM() {
-		f.RAMBytes += r.Len()
-	}
-	for e, err := range img.Pages() {
-		if err != nil {
-			return nil, err
-		}
-		f.Pages += e.Count
-	}
-	return f, nil
-}
-
-func (f *fileFacts) rows() facts {
+func fileRows(f *machine.Description) facts {
 	format := f.Format
 	if f.Inner != "" {
 		format += " (" + f.Inner + " inside)"

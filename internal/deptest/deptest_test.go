@@ -58,6 +58,11 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/dumpdir":  "points upward",
 		"github.com/corehaul/corehaul/storage":  "points upward",
 	}},
+	{"export", map[string]string{
+		"github.com/corehaul/corehaul/protocol": "it writes the memory of one dump from wherever it is",
+		"github.com/corehaul/corehaul/dumpdir":  "it writes the memory of one dump from wherever it is",
+		"github.com/corehaul/corehaul/storage":  "points upward",
+	}},
 	{"protocol", map[string]string{
 		"github.com/corehaul/corehaul/vmcore":  "the wire knows no dump format",
 		"github.com/corehaul/corehaul/vmcore/": "the wire knows no dump format",

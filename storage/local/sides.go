@@ -113,14 +113,7 @@ func (s *Store) pinned(dir string) error {
 
 // readSides adds what the side files say to an entry.
 func (s *Store) readSides(e *storage.Entry) {
-	var err error
-	if e.Pin, err = dumpdir.ReadPin(s.fs, e.Path); err != nil {
-		e.Pin = &dumpdir.Pin{Version: dumpdir.SideFileVersion, Reason: "the pin cannot be read: " + err.Error()}
-	}
-	v, err := dumpdir.ReadVerification(s.fs, e.Path)
-	if err == nil && v != nil && v.Of(&e.Manifest) && e.Manifest.State != dumpdir.StateArriving {
-		e.Verification = v
-	}
+	e.ReadSides(s.fs)
 	e.KeptBytes, _ = dumpdir.KeptBytes(s.fs, e.Path) // a list that is damaged is for verify to tell
 }
 

@@ -77,7 +77,7 @@ func (s Stdio) Warn(name, format string, args ...any) {
 // control characters, so that nothing in it can steer a terminal.
 func oneLine(s string) string { return Printable(strings.TrimRight(s, "\n")) }
 
-// Execute prepares root (see Prepare) and runs it with args. Whatever cobra
+// Execute prepares root (see prepare) and runs it with args. Whatever cobra
 // refuses before a command's own code runs is a usage error.
 func Execute(ctx context.Context, stdio Stdio, root *cobra.Command, args []string) error {
 	ran := false
@@ -100,29 +100,17 @@ func Execute(ctx context.Context, stdio Stdio, root *cobra.Command, args []strin
 	return err
 }
 
-// Prepare gives every command below root the habits that all commands share:
+// prepare gives every command below root the habits that all commands share:
 // errors are reported by Report and not by cobra, flags that may (see env.go) take their value
 // from the environment when the command line does not set it, help ends with the exit
-// codes, and a command that only groups others asks for one of them. Execute
-// calls it; a generator of manual pages calls it too.
-func Prepare(root *cobra.Command) {
-	ran := false
-	prepare(root, &ran)
-}
-
+// codes, and a command that only groups others asks for one of them. *ran tells whether a command's own code was reached.
 func prepare(root *cobra.Command, ran *bool) {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.InitDefaultHelpCmd()
-	if root.Annotations[preparedKey] == "" {
-		annotate(root, preparedKey, "yes")
-		root.AddCommand(environmentTopic(root))
-	}
+	root.AddCommand(environmentTopic(root))
 	walk(root, func(cmd *cobra.Command) { prepareCommand(cmd, ran) })
 }
-
-// Keys of the annotations that keep Prepare from doing its work twice.
-const preparedKey = "corehaul.prepared"
 
 func prepareCommand(cmd *cobra.Command, ran *bool) {
 	if cmd.IsAdditionalHelpTopicCommand() && cmd.Run == nil && cmd.RunE == nil && !cmd.HasSubCommands() {

@@ -1,4 +1,4 @@
-package main
+package export
 
 import (
 	"bytes"
@@ -14,21 +14,14 @@ import (
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
-	"github.com/corehaul/corehaul/vmcore/elfcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// asItIs reports whether the file of img can be taken as it is: a whole
-// kdump-compressed file of which no other compressor is asked for.
-func asItIs(img exportSource, compress string) bool {
-	return img.path != "" && compress == "" && img.Info().Format == vmcore.FormatKdump && img.has.Complete()
-}
-
-// exportKdump writes img to out as a kdump-compressed
-// file. Pages that cannot be read are counted and left out.
-func exportKdump(ctx context.Context, out *os.File, img exportSource, compress string) (lost uint64, err error) {
-	if asItIs(img, compress) {
-		in, err := plainfile.Open(img.path)
+// Kdump writes src to out, an empty file, as a kdump-compressed file whose pages have the compressor of that name; an empty
+// one leaves them as they are where it can, and means snappy otherwise. Pages that cannot be read are counted and left out.
+func Kdump(ctx context.Context, out *os.File, src Source, compress string) (lost uint64, err error) {
+	if src.AsItIs(compress) {
+		in, err := plainfile.Open(src.Path)
 		if err != nil {
 			return 0, err
 		}
@@ -41,8 +34,8 @@ func exportKdump(ctx context.Context, out *os.File, img exportSource, compress s
 			return 0, err
 		}
 	}
-	r := &recoder{img: img, out: out, codec: codec, size: img.Info().PageSize}
-	return r.run(ctx, headerOf(img, codec))
+	r := &recoder{src: src, out: out, codec: codec, size: src.Info().PageSize}
+	return r.run(ctx, headerOf(src, codec))
 }
 
 // headerOf returns what the headers of a kdump-compressed file of img say: those of img
@@ -73,7 +66,7 @@ func headerOf(img vmcore.Image, codec kdumpfile.Codec) *kdumpfile.Header {
 
 // recoder writes the pages of an image again.
 type recoder struct {
-	img   exportSource
+	src   Source
 	out   *os.File
 	codec kdumpfile.Codec
 	size  int // of a page
@@ -109,7 +102,7 @@ func (r *recoder) run(ctx context.Context, header *kdumpfile.Header) (lost uint6
 	if err := errors.Join(pagesErr, r.write(group)); err != nil {
 		return r.lost, err
 	}
-	if !r.img.has.Complete() || r.w.Missing() > 0 {
+	if !r.src.Has.Complete() || r.w.Missing() > 0 {
 		return r.lost, r.w.SealPartial()
 	}
 	return r.lost, r.w.SealComplete()
@@ -118,7 +111,7 @@ func (r *recoder) run(ctx context.Context, header *kdumpfile.Header) (lost uint6
 // pages yields the pages that the file of the image holds; *err is set when that breaks off.
 func (r *recoder) pages(err *error) iter.Seq[mem.Extent] {
 	return func(yield func(mem.Extent) bool) {
-		for e, pageErr := range vmcore.HeldPages(r.img) {
+		for e, pageErr := range vmcore.HeldPages(r.src) {
 			if pageErr != nil {
 				*err = pageErr
 				return
@@ -195,7 +188,7 @@ func (b *batch) encode() {
 func (b *batch) encodePage(pfn mem.PFN) {
 	var desc kdumpfile.PageDesc
 	kind := pageData
-	err := b.r.img.ReadPage(b.page, pfn)
+	err := b.r.src.ReadPage(b.page, pfn)
 	switch {
 	case errors.Is(err, vmcore.ErrIncomplete), errors.Is(err, vmcore.ErrCorrupt), errors.Is(err, vmcore.ErrTruncated):
 		kind = pageLost
@@ -249,18 +242,3 @@ func (r *recoder) putRun(e mem.Extent, kind pageKind, descs []kdumpfile.PageDesc
 	}
 	return r.w.PutPages(e, descs)
 }
-
-// elfOptions tells where the kernel image is mapped, which readers of ELF cores look
-// for when VMCOREINFO leaves it open.
-func elfOptions(img vmcore.Image) elfcore.WriteOptions {
-	var opt elfcore.WriteOptions
-	for _, s := range img.Info().Segments {
-		if s.Vaddr >= kernelImage && s.Paddr != vmcore.NoPaddr {
-			opt.Text = s
-		}
-	}
-	return opt
-}
-
-// kernelImage is where x86_64 maps its image (__START_KERNEL_map).
-const kernelImage = mem.VirtAddr(0xffffffff80000000)

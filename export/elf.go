@@ -1,0 +1,38 @@
+package export
+
+import (
+	"bufio"
+	"context"
+	"io"
+
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/elfcore"
+)
+
+// ELF writes src to w as an ELF core. Pages that cannot be read are counted and left out.
+func ELF(ctx context.Context, w io.Writer, src Source) (lost uint64, err error) {
+	buffered := bufio.NewWriterSize(w, 1<<20)
+	opt := elfOptions(src)
+	opt.Incomplete = !src.Has.Complete() || src.Left > 0
+	stats, err := elfcore.Write(ctx, buffered, src, opt)
+	if err == nil {
+		err = buffered.Flush()
+	}
+	return stats.Lost, err
+}
+
+// elfOptions tells where the kernel image is mapped, which readers of ELF cores look
+// for when VMCOREINFO leaves it open.
+func elfOptions(img vmcore.Image) elfcore.WriteOptions {
+	var opt elfcore.WriteOptions
+	for _, s := range img.Info().Segments {
+		if s.Vaddr >= kernelImage && s.Paddr != vmcore.NoPaddr {
+			opt.Text = s
+		}
+	}
+	return opt
+}
+
+// kernelImage is where x86_64 maps its image (__START_KERNEL_map).
+const kernelImage = mem.VirtAddr(0xffffffff80000000)

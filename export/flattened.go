@@ -1,0 +1,46 @@
+package export
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+
+	"github.com/corehaul/corehaul/internal/plainfile"
+	"github.com/corehaul/corehaul/vmcore/flattened"
+)
+
+// flattenBytes is the payload of a flattened record, as makedumpfile has it.
+const flattenBytes = 64 << 10
+
+// Flatten writes the file at path to w as a flattened stream.
+func Flatten(ctx context.Context, w io.Writer, path string) error {
+	in, err := plainfile.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }() // only read
+	buffered := bufio.NewWriterSize(w, 1<<20)
+	out, err := flattened.NewWriter(buffered)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, flattenBytes)
+	for off := int64(0); ; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := io.ReadFull(in, buf)
+		if _, werr := out.WriteAt(buf[:n], off); werr != nil {
+			return werr
+		}
+		off += int64(n)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return errors.Join(out.Close(), buffered.Flush())
+}

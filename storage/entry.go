@@ -1,0 +1,69 @@
+package storage
+
+import (
+	"errors"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+)
+
+// Entry is a dump in a list.
+type Entry struct {
+	Ref
+	Path     string           `json:"path"` // directory; a URL for a store that is not local
+	Manifest dumpdir.Manifest `json:"manifest"`
+
+	Pin          *dumpdir.Pin          `json:"pin,omitempty"`          // nil: not pinned
+	Verification *dumpdir.Verification `json:"verification,omitempty"` // the last one of this seal; nil: none yet
+	KeptBytes    uint64                `json:"kept_bytes,omitempty"`   // of the files beside the dump
+}
+
+// State returns the state of the dump: that of its manifest, unless damage is known.
+func (e *Entry) State() dumpdir.State {
+	if e.Verification != nil && e.Verification.Damaged > 0 {
+		return dumpdir.StateDamaged
+	}
+	return e.Manifest.State
+}
+
+// Bytes returns how many bytes the dump takes: of its vmcore, its log and the files beside it.
+func (e *Entry) Bytes() uint64 {
+	return uint64(max(0, e.Manifest.Bytes.VMCore)) + uint64(max(0, e.Manifest.Bytes.Log)) + e.KeptBytes
+}
+
+// When returns the time that dumps are sorted by: of the crash, or of arrival when that is not known.
+func (e *Entry) When() time.Time {
+	if e.Manifest.CrashTime != nil {
+		return *e.Manifest.CrashTime
+	}
+	return e.Manifest.StartTime
+}
+
+// ReadSides fills in what the side files in the directory at e.Path say. A pin that cannot be read is one.
+func (e *Entry) ReadSides(fsys dumpdir.FS) {
+	var err error
+	if e.Pin, err = dumpdir.ReadPin(fsys, e.Path); err != nil {
+		e.Pin = &dumpdir.Pin{Version: dumpdir.SideFileVersion, Reason: "the pin cannot be read: " + err.Error()}
+	}
+	v, err := dumpdir.ReadVerification(fsys, e.Path)
+	if err == nil && v != nil && v.Of(&e.Manifest) && e.Manifest.State != dumpdir.StateArriving {
+		e.Verification = v
+	}
+}
+
+// Details is a dump with what its directory tells beside the manifest; "corehaul show --json" prints it.
+type Details struct {
+	Entry
+	Files  []dumpdir.KeptFile `json:"files,omitempty"`  // kept beside it
+	Erased []string           `json:"erased,omitempty"` // what makedumpfile erased from it, as it says so
+}
+
+// DetailsOf returns the details of the dump d, whose entry is e. A list of files that is damaged is left out: verify tells
+// of it.
+func DetailsOf(e Entry, d *dumpdir.Dump) (Details, error) {
+	files, err := d.Kept()
+	if _, ok := errors.AsType[*dumpdir.DamageError](err); ok {
+		files, err = nil, nil
+	}
+	return Details{Entry: e, Files: files, Erased: d.Erased()}, err
+}
