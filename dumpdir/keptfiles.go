@@ -37,6 +37,17 @@ type keptList struct {
 	Files   []KeptFile `json:"files"`
 }
 
+// SideName implements SideFile.
+func (*keptList) SideName() string { return KeptListName }
+
+// Valid implements SideFile.
+func (l *keptList) Valid() bool {
+	return l.Version == SideFileVersion && len(l.Files) <= MaxKept && !slices.ContainsFunc(l.Files, func(f KeptFile) bool {
+		sum, err := hex.DecodeString(f.SHA256)
+		return !ValidKeptName(f.Name) || f.Size < 0 || err != nil || len(sum) != sha256.Size || !writable(f.Time)
+	})
+}
+
 // path returns the name of the file in the dump's directory, as SHA256SUMS has it.
 func (f *KeptFile) path() string { return KeptDirName + "/" + f.Name }
 
@@ -60,14 +71,8 @@ func KeptBytes(fsys FS, dir string) (sum uint64, err error) {
 
 // readKept reads files.json; without one there are no files. Errors are a *DamageError or match ErrUnsupported, or are the file system's.
 func readKept(fsys FS, dir string) ([]KeptFile, error) {
-	var l keptList
-	ok, err := readSideFile(fsys, dir, KeptListName, &l, func() bool {
-		return l.Version == SideFileVersion && len(l.Files) <= MaxKept && !slices.ContainsFunc(l.Files, func(f KeptFile) bool {
-			sum, err := hex.DecodeString(f.SHA256)
-			return !ValidKeptName(f.Name) || f.Size < 0 || err != nil || len(sum) != sha256.Size || !writable(f.Time)
-		})
-	})
-	if err != nil || !ok {
+	l, err := ReadSideFile[keptList](fsys, dir)
+	if err != nil || l == nil {
 		return nil, err
 	}
 	return l.Files, nil
@@ -105,7 +110,7 @@ func (w *Writer) Keep(name string, r io.Reader) error {
 	} else {
 		kept[at] = f
 	}
-	if err := saveSideFile(c.fs, c.dir, KeptListName, keptList{Version: SideFileVersion, Files: kept}); err != nil {
+	if err := SaveSideFile(c.fs, c.dir, &keptList{Version: SideFileVersion, Files: kept}); err != nil {
 		return err
 	}
 	if c.seal == nil {

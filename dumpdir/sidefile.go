@@ -30,39 +30,92 @@ const (
 	MaxRecordedFindings = 20
 )
 
-// Pin is pin.json: somebody wants the dump kept.
+// SideFile is what a side file says: a pointer to what is encoded as its one JSON object.
+type SideFile interface {
+	// SideName is the name of the file in the directory of the dump.
+	SideName() string
+	// Valid reports whether a reader may take what was decoded: the version is known and every value is in its range.
+	Valid() bool
+}
+
+// ReadSideFile reads the side file of the type T of the dump in dir, strictly; nil when there is none. What cannot be read
+// is a *DamageError.
+func ReadSideFile[T any, P interface {
+	*T
+	SideFile
+}](fsys FS, dir string) (*T, error) {
+	v := P(new(T))
+	b, err := readSmall(fsys, path.Join(dir, v.SideName()), maxSideFileLen)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	if err != nil {
+		return nil, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return nil, &DamageError{File: v.SideName(), Offset: -1, Text: err.Error()}
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) || !v.Valid() {
+		return nil, &DamageError{File: v.SideName(), Offset: -1, Text: "unknown version, or a value out of range"}
+	}
+	return v, nil
+}
+
+// saveTries bounds how often a side file is written anew because a writer of the dump, which removes all
+// temporary files when it begins, took it for a leftover.
+const saveTries = 100
+
+// SaveSideFile makes or replaces a side file of the dump in dir, durably. The error matches ErrNotExist when no dump is there.
+func SaveSideFile(fsys FS, dir string, f SideFile) error {
+	b, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return err
+	}
+	name := f.SideName()
+	for range saveTries {
+		if err = SaveFile(fsys, dir, name, append(b, '\n')); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if _, derr := fsys.ReadDir(dir); derr != nil {
+			return notExist(dir, err)
+		}
+	}
+	if err != nil {
+		_ = fsys.Remove(path.Join(dir, name+tmpSuffix)) // on a full disk every byte counts; the error is what matters
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+// RemoveSideFile takes a side file away, durably. Without one it does nothing.
+func RemoveSideFile(fsys FS, dir, name string) error {
+	if err := ignoreNotExist(fsys.Remove(path.Join(dir, name))); err != nil {
+		return err
+	}
+	return notExist(dir, fsys.SyncDir(dir))
+}
+
+// Pin is pin.json: somebody wants the dump kept. One that cannot be read counts as a pin: that is no reason to let the dump
+// go.
 type Pin struct {
 	Version int       `json:"version"`
 	Time    time.Time `json:"time"`
 	Reason  string    `json:"reason,omitempty"`
 }
 
-// ReadPin reads the pin of the dump in dir, nil when there is none. With a *DamageError, or any other error, there is
-// one: what cannot be read is no reason to let the dump go.
-func ReadPin(fsys FS, dir string) (*Pin, error) {
-	p := new(Pin)
-	ok, err := readSideFile(fsys, dir, PinName, p, func() bool {
-		return p.Version == SideFileVersion && writable(p.Time) && p.Reason == clean(p.Reason, maxText)
-	})
-	if err != nil || !ok {
-		return nil, err
-	}
-	return p, nil
+// NewPin returns a pin of now. The reason is cut to size and cleaned.
+func NewPin(now time.Time, reason string) *Pin {
+	return &Pin{Version: SideFileVersion, Time: now.UTC().Truncate(time.Second), Reason: clean(reason, maxText)}
 }
 
-// SavePin pins the dump in dir, durably. The reason is cut to size and cleaned. The error matches ErrNotExist
-// when no dump is there.
-func SavePin(fsys FS, dir string, p Pin) error {
-	p.Version, p.Time, p.Reason = SideFileVersion, p.Time.UTC().Truncate(time.Second), clean(p.Reason, maxText)
-	return saveSideFile(fsys, dir, PinName, p)
-}
+// SideName implements SideFile.
+func (*Pin) SideName() string { return PinName }
 
-// RemovePin takes the pin away, durably. Without one it does nothing.
-func RemovePin(fsys FS, dir string) error {
-	if err := ignoreNotExist(fsys.Remove(path.Join(dir, PinName))); err != nil {
-		return err
-	}
-	return notExist(dir, fsys.SyncDir(dir))
+// Valid implements SideFile.
+func (p *Pin) Valid() bool {
+	return p.Version == SideFileVersion && writable(p.Time) && p.Reason == clean(p.Reason, maxText)
 }
 
 // Verification is verify.json: what the last verification of a sealed dump found. It counts only for the seal
@@ -80,7 +133,9 @@ type Verification struct {
 // NewVerification returns what to record of a report on the dump that m is the manifest of.
 func NewVerification(m *Manifest, rep *Report, now time.Time) *Verification {
 	v := &Verification{Version: SideFileVersion, Time: now.UTC().Truncate(time.Second), Sealed: m.EndTime, SHA256: m.SHA256, Damaged: rep.Damaged}
-	v.Findings = slices.Clone(rep.Findings[:min(len(rep.Findings), MaxRecordedFindings)])
+	for _, f := range rep.Findings[:min(len(rep.Findings), MaxRecordedFindings)] {
+		v.Findings = append(v.Findings, cleanFinding(f))
+	}
 	return v
 }
 
@@ -92,28 +147,14 @@ func (v *Verification) Of(m *Manifest) bool {
 	return v.Sealed == nil || v.Sealed.Equal(*m.EndTime)
 }
 
-// ReadVerification reads verify.json of the dump in dir, nil when there is none.
-func ReadVerification(fsys FS, dir string) (*Verification, error) {
-	v := new(Verification)
-	ok, err := readSideFile(fsys, dir, VerificationName, v, func() bool {
-		return v.Version == SideFileVersion && writable(v.Time) && (v.Sealed == nil || writable(*v.Sealed)) &&
-			v.SHA256 == clean(v.SHA256, maxText) && len(v.Findings) <= MaxRecordedFindings && uint64(len(v.Findings)) <= v.Damaged &&
-			!slices.ContainsFunc(v.Findings, func(f Finding) bool { return f != cleanFinding(f) })
-	})
-	if err != nil || !ok {
-		return nil, err
-	}
-	return v, nil
-}
+// SideName implements SideFile.
+func (*Verification) SideName() string { return VerificationName }
 
-// SaveVerification records v, durably. The error matches ErrNotExist when no dump is there.
-func SaveVerification(fsys FS, dir string, v *Verification) error {
-	c := *v
-	c.Findings = nil
-	for _, f := range v.Findings {
-		c.Findings = append(c.Findings, cleanFinding(f))
-	}
-	return saveSideFile(fsys, dir, VerificationName, &c)
+// Valid implements SideFile.
+func (v *Verification) Valid() bool {
+	return v.Version == SideFileVersion && writable(v.Time) && (v.Sealed == nil || writable(*v.Sealed)) &&
+		v.SHA256 == clean(v.SHA256, maxText) && len(v.Findings) <= MaxRecordedFindings && uint64(len(v.Findings)) <= v.Damaged &&
+		!slices.ContainsFunc(v.Findings, func(f Finding) bool { return f != cleanFinding(f) })
 }
 
 // cleanFinding returns f with texts that are safe to print.
@@ -128,49 +169,4 @@ func cleanFinding(f Finding) Finding {
 func writable(t time.Time) bool {
 	y := t.UTC().Year()
 	return !t.IsZero() && y >= 1970 && y <= maxYear
-}
-
-// readSideFile decodes a side file strictly. ok is false when there is none.
-func readSideFile(fsys FS, dir, name string, v any, valid func() bool) (ok bool, err error) {
-	b, err := readSmall(fsys, path.Join(dir, name), maxSideFileLen)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return false, &DamageError{File: name, Offset: -1, Text: err.Error()}
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) || !valid() {
-		return false, &DamageError{File: name, Offset: -1, Text: "unknown version, or a value out of range"}
-	}
-	return true, nil
-}
-
-// saveTries bounds how often a side file is written anew because a writer of the dump, which removes all
-// temporary files when it begins, took it for a leftover.
-const saveTries = 100
-
-// saveSideFile makes or replaces a side file durably.
-func saveSideFile(fsys FS, dir, name string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	for range saveTries {
-		if err = SaveFile(fsys, dir, name, append(b, '\n')); !errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		if _, derr := fsys.ReadDir(dir); derr != nil {
-			return notExist(dir, err)
-		}
-	}
-	if err != nil {
-		_ = fsys.Remove(path.Join(dir, name+tmpSuffix)) // on a full disk every byte counts; the error is what matters
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return nil
 }

@@ -44,15 +44,15 @@ func someVerification(damaged uint64) *dumpdir.Verification {
 func (from sides) save(fsys dumpdir.FS, to sides) (acked sides, err error) {
 	acked = from
 	if to.pin == nil {
-		err = dumpdir.RemovePin(fsys, dir)
+		err = dumpdir.RemoveSideFile(fsys, dir, dumpdir.PinName)
 	} else {
-		err = dumpdir.SavePin(fsys, dir, *to.pin)
+		err = dumpdir.SaveSideFile(fsys, dir, to.pin)
 	}
 	if err != nil {
 		return acked, err
 	}
 	acked.pin = to.pin
-	if err := dumpdir.SaveVerification(fsys, dir, to.ver); err != nil {
+	if err := dumpdir.SaveSideFile(fsys, dir, to.ver); err != nil {
 		return acked, err
 	}
 	return to, nil
@@ -60,8 +60,8 @@ func (from sides) save(fsys dumpdir.FS, to sides) (acked sides, err error) {
 
 func readSides(fsys dumpdir.FS) (s sides, err error) {
 	var perr error
-	s.pin, perr = dumpdir.ReadPin(fsys, dir)
-	s.ver, err = dumpdir.ReadVerification(fsys, dir)
+	s.pin, perr = dumpdir.ReadSideFile[dumpdir.Pin](fsys, dir)
+	s.ver, err = dumpdir.ReadSideFile[dumpdir.Verification](fsys, dir)
 	return s, errors.Join(perr, err)
 }
 
@@ -163,10 +163,10 @@ func TestPinBesideAWriter(t *testing.T) {
 				t.Fatal(err)
 			}
 		}}
-		if err := dumpdir.SavePin(fs, dir, *somePin("x")); err != nil {
+		if err := dumpdir.SaveSideFile(fs, dir, somePin("x")); err != nil {
 			t.Fatalf("a writer began before operation %d: %v", n, err)
 		}
-		if got, err := dumpdir.ReadPin(fsys, dir); err != nil || !cmp.Equal(got, somePin("x")) {
+		if got, err := dumpdir.ReadSideFile[dumpdir.Pin](fsys, dir); err != nil || !cmp.Equal(got, somePin("x")) {
 			t.Errorf("a writer began before operation %d: %+v, %v", n, got, err)
 		}
 		if n <= 3 && resumes == 0 {
@@ -192,17 +192,17 @@ func TestSideFilesOnAFullDisk(t *testing.T) {
 	fsys := dumpdirtest.NewFS()
 	complete(t, fsys, dir, dumpdirtest.NewMachine(32, 20, 8))
 	fsys.SetRoom(fsys.Used() + 10)
-	err := dumpdir.SavePin(fsys, dir, *somePin("a long reason"))
+	err := dumpdir.SaveSideFile(fsys, dir, somePin("a long reason"))
 	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), dumpdir.PinName) {
 		t.Errorf("got %v", err)
 	}
 	if _, ok := fsys.Bytes(path.Join(dir, dumpdir.PinName+".tmp")); ok {
 		t.Error("a temporary file takes what little room there is")
 	}
-	if p, err := dumpdir.ReadPin(fsys, dir); p != nil || err != nil {
+	if p, err := dumpdir.ReadSideFile[dumpdir.Pin](fsys, dir); p != nil || err != nil {
 		t.Errorf("got %+v, %v", p, err)
 	}
-	if err := dumpdir.SavePin(fsys, "/dumps/none", *somePin("")); !errors.Is(err, dumpdir.ErrNotExist) {
+	if err := dumpdir.SaveSideFile(fsys, "/dumps/none", somePin("")); !errors.Is(err, dumpdir.ErrNotExist) {
 		t.Errorf("pin of nothing: %v", err)
 	}
 }
@@ -261,22 +261,22 @@ func FuzzSideFiles(f *testing.F) {
 		for _, name := range []string{dumpdir.PinName, dumpdir.VerificationName} {
 			fsys.SetBytes(path.Join(dir, name), bytes.Clone(b))
 		}
-		if p, err := dumpdir.ReadPin(fsys, dir); err != nil {
+		if p, err := dumpdir.ReadSideFile[dumpdir.Pin](fsys, dir); err != nil {
 			wantKnown(t, err)
-		} else if strings.ContainsAny(p.Reason, "\x1b\n") || dumpdir.SavePin(fsys, dir, *p) != nil {
+		} else if strings.ContainsAny(p.Reason, "\x1b\n") || dumpdir.SaveSideFile(fsys, dir, p) != nil {
 			t.Errorf("accepted %+v", p)
-		} else if q, err := dumpdir.ReadPin(fsys, dir); err != nil || q.Reason != p.Reason {
+		} else if q, err := dumpdir.ReadSideFile[dumpdir.Pin](fsys, dir); err != nil || q.Reason != p.Reason {
 			t.Errorf("%+v is read again as %+v, %v", p, q, err)
 		}
-		v, err := dumpdir.ReadVerification(fsys, dir)
+		v, err := dumpdir.ReadSideFile[dumpdir.Verification](fsys, dir)
 		if err != nil {
 			wantKnown(t, err)
 			return
 		}
-		if err := dumpdir.SaveVerification(fsys, dir, v); err != nil {
+		if err := dumpdir.SaveSideFile(fsys, dir, v); err != nil {
 			return // longer than what is read, indented
 		}
-		if w, err := dumpdir.ReadVerification(fsys, dir); err == nil && !cmp.Equal(v, w, cmpopts.EquateEmpty()) {
+		if w, err := dumpdir.ReadSideFile[dumpdir.Verification](fsys, dir); err == nil && !cmp.Equal(v, w, cmpopts.EquateEmpty()) {
 			t.Errorf("read again: %s", cmp.Diff(v, w))
 		}
 	})

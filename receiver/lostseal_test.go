@@ -53,7 +53,7 @@ func lostSeal(t *testing.T, seed uint64) (r *rig, d *testDump, ref storage.Ref) 
 		t.Fatal(err)
 	}
 	ref = all[0].Ref
-	if err := r.store.Pin(t.Context(), ref, "evidence"); err != nil {
+	if err := r.store.SaveSide(t.Context(), ref, dumpdir.NewPin(time.Now(), "evidence"), nil); err != nil {
 		t.Fatal(err)
 	}
 	journal := filepath.Join(dir, dumpdir.JournalName)

@@ -42,10 +42,10 @@ func (e *Entry) When() time.Time {
 // ReadSides fills in what the side files in the directory at e.Path say. A pin that cannot be read is one.
 func (e *Entry) ReadSides(fsys dumpdir.FS) {
 	var err error
-	if e.Pin, err = dumpdir.ReadPin(fsys, e.Path); err != nil {
+	if e.Pin, err = dumpdir.ReadSideFile[dumpdir.Pin](fsys, e.Path); err != nil {
 		e.Pin = &dumpdir.Pin{Version: dumpdir.SideFileVersion, Reason: "the pin cannot be read: " + err.Error()}
 	}
-	v, err := dumpdir.ReadVerification(fsys, e.Path)
+	v, err := dumpdir.ReadSideFile[dumpdir.Verification](fsys, e.Path)
 	if err == nil && v != nil && v.Of(&e.Manifest) && e.Manifest.State != dumpdir.StateArriving {
 		e.Verification = v
 	}

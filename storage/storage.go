@@ -123,17 +123,14 @@ type Store interface {
 	// A pinned dump is never removed: ErrPinned.
 	Remove(ctx context.Context, ref Ref, opts RemoveOptions) error
 
-	// Pin keeps a dump, in any state, from Remove. It is durable on return; pinned again, time and reason are the new ones. The error
-	// matches ErrNotFound.
-	Pin(ctx context.Context, ref Ref, reason string) error
+	// SaveSide writes a side file of a dump, in any state, in place of the one that is there: a *dumpdir.Pin, which
+	// keeps the dump from Remove, or a *dumpdir.Verification. It is durable on return. as, when set, is the sealed dump that the
+	// file says something of: when its sender has come back since, or it was sealed anew, nothing is written and the
+	// error matches ErrChanged. It matches ErrNotFound when the dump is gone.
+	SaveSide(ctx context.Context, ref Ref, f dumpdir.SideFile, as *dumpdir.Manifest) error
 
-	// Unpin takes the pin away. A dump without one is left as it is. The error matches ErrNotFound.
-	Unpin(ctx context.Context, ref Ref) error
-
-	// SaveVerification records durably what a verification of a sealed dump found; as is the dump as it was opened for
-	// it. The error matches ErrNotFound when it is gone and ErrChanged when its sender has come back since: what
-	// was found then says nothing.
-	SaveVerification(ctx context.Context, as *dumpdir.Manifest, v *dumpdir.Verification) error
+	// RemoveSide takes the side file of that name away. A dump without one is left as it is. The error matches ErrNotFound.
+	RemoveSide(ctx context.Context, ref Ref, name string) error
 
 	// Challengers returns the second place that each dump has: see there.
 	Challengers() Challengers

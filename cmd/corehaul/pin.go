@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/storage"
 )
 
@@ -22,7 +24,7 @@ The pin lies in the dump's directory and goes with it. Pinned again, a dump has
 the new time and reason.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.eachDump(cmd.Context(), args, "pinned", func(s storage.Store, ref storage.Ref) error {
-				return s.Pin(cmd.Context(), ref, reason)
+				return s.SaveSide(cmd.Context(), ref, dumpdir.NewPin(time.Now(), reason), nil)
 			})
 		},
 	}
@@ -37,7 +39,7 @@ func newUnpin(a *app) *cobra.Command {
 		Short: "Let pinned dumps go again",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.eachDump(cmd.Context(), args, "unpinned", func(s storage.Store, ref storage.Ref) error {
-				return s.Unpin(cmd.Context(), ref)
+				return s.RemoveSide(cmd.Context(), ref, dumpdir.PinName)
 			})
 		},
 	}

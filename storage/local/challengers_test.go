@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
@@ -286,7 +287,7 @@ func TestDumpIsPutAside(t *testing.T) {
 			}
 			begin(t, next, s.Challengers().Create)
 			if tc.pinned {
-				if err := s.Pin(t.Context(), ref, "evidence"); err != nil {
+				if err := s.SaveSide(t.Context(), ref, dumpdir.NewPin(time.Now(), "evidence"), nil); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -151,13 +151,13 @@ func wantRecorded(t *testing.T, s *local.Store, ref storage.Ref) {
 	if e = wantListed(t, s, 1)[0]; e.Verification == nil || e.Verification.Damaged == 0 {
 		t.Errorf("recorded: %+v", e.Verification)
 	}
-	if err := s.Pin(t.Context(), ref, "look at it"); err != nil {
+	if err := s.SaveSide(t.Context(), ref, dumpdir.NewPin(time.Now(), "look at it"), nil); err != nil {
 		t.Errorf("pin: %v", err)
 	}
 	if err := s.Remove(t.Context(), ref, storage.RemoveOptions{Force: true}); !errors.Is(err, storage.ErrPinned) {
 		t.Errorf("remove, pinned: %v", err)
 	}
-	if err := errors.Join(s.Unpin(t.Context(), ref), s.Remove(t.Context(), ref, storage.RemoveOptions{})); err != nil {
+	if err := errors.Join(s.RemoveSide(t.Context(), ref, dumpdir.PinName), s.Remove(t.Context(), ref, storage.RemoveOptions{})); err != nil {
 		t.Errorf("unpin and remove: %v", err)
 	}
 	wantListed(t, s, 0)

@@ -42,9 +42,9 @@ func TestPlantedLinksAreNotFollowed(t *testing.T) {
 	storagetest.Receive(t, s, m, true)
 	e := wantListed(t, s, 1)[0]
 	for name, do := range map[string]func() error{
-		"pin": func() error { return s.Pin(t.Context(), e.Ref, "why") },
+		"pin": func() error { return s.SaveSide(t.Context(), e.Ref, dumpdir.NewPin(time.Now(), "why"), nil) },
 		"verification": func() error {
-			return s.SaveVerification(t.Context(), &e.Manifest, &dumpdir.Verification{Time: time.Now()})
+			return s.SaveSide(t.Context(), e.Ref, &dumpdir.Verification{Time: time.Now()}, &e.Manifest)
 		},
 		"resume and seal": func() error {
 			w, err := s.Resume(t.Context(), e.Ref, storage.ResumeOptions{Reopen: true})

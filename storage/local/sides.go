@@ -47,26 +47,21 @@ func (s *Store) withSides(ref storage.Ref, fn func(dir string) error) error {
 	return err
 }
 
-// Pin implements storage.Store.
-func (s *Store) Pin(_ context.Context, ref storage.Ref, reason string) error {
+// SaveSide implements storage.Store.
+func (s *Store) SaveSide(_ context.Context, ref storage.Ref, f dumpdir.SideFile, as *dumpdir.Manifest) error {
 	return s.withSides(ref, func(dir string) error {
-		return dumpdir.SavePin(s.fs, dir, dumpdir.Pin{Time: time.Now(), Reason: reason})
-	})
-}
-
-// Unpin implements storage.Store.
-func (s *Store) Unpin(_ context.Context, ref storage.Ref) error {
-	return s.withSides(ref, func(dir string) error { return dumpdir.RemovePin(s.fs, dir) })
-}
-
-// SaveVerification implements storage.Store.
-func (s *Store) SaveVerification(_ context.Context, as *dumpdir.Manifest, v *dumpdir.Verification) error {
-	return s.withSides(storage.Ref{Host: as.Host, ID: as.ID}, func(dir string) error {
-		if err := s.unwritten(dir, as); err != nil {
-			return err
+		if as != nil {
+			if err := s.unwritten(dir, as); err != nil {
+				return err
+			}
 		}
-		return dumpdir.SaveVerification(s.fs, dir, v)
+		return dumpdir.SaveSideFile(s.fs, dir, f)
 	})
+}
+
+// RemoveSide implements storage.Store.
+func (s *Store) RemoveSide(_ context.Context, ref storage.Ref, name string) error {
+	return s.withSides(ref, func(dir string) error { return dumpdir.RemoveSideFile(s.fs, dir, name) })
 }
 
 // unwritten returns ErrChanged when a writer has the dump, or it is not sealed as it was. It takes the writer's lock for
@@ -99,7 +94,7 @@ func (s *Store) sealedAs(dir string, as *dumpdir.Manifest) error {
 
 // pinned returns ErrPinned for a dump that is. A pin that cannot be read is one.
 func (s *Store) pinned(dir string) error {
-	pin, err := dumpdir.ReadPin(s.fs, dir)
+	pin, err := dumpdir.ReadSideFile[dumpdir.Pin](s.fs, dir)
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", storage.ErrPinned, err)
@@ -119,12 +114,12 @@ func (s *Store) readSides(e *storage.Entry) {
 
 // inheritPin pins the dump in to as the one in from is.
 func (s *Store) inheritPin(from, to string) error {
-	pin, err := dumpdir.ReadPin(s.fs, from)
+	pin, err := dumpdir.ReadSideFile[dumpdir.Pin](s.fs, from)
 	if err != nil {
-		pin = &dumpdir.Pin{Time: time.Now(), Reason: "as the dump before, whose pin could not be read"}
+		pin = dumpdir.NewPin(time.Now(), "as the dump before, whose pin could not be read")
 	}
 	if pin == nil {
 		return nil
 	}
-	return dumpdir.SavePin(s.fs, to, *pin)
+	return dumpdir.SaveSideFile(s.fs, to, pin)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/local"
@@ -74,7 +75,7 @@ func TestApply(t *testing.T) {
 	if _, err := w.Seal(t.Context(), "cut again"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Pin(t.Context(), plan.Remove[2].Entry.Ref, ""); err != nil {
+	if err := s.SaveSide(t.Context(), plan.Remove[2].Entry.Ref, dumpdir.NewPin(time.Now(), ""), nil); err != nil {
 		t.Fatal(err)
 	}
 	var got []string

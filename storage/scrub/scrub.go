@@ -198,7 +198,7 @@ func Check(ctx context.Context, store storage.Store, e *storage.Entry, opts dump
 	if err != nil {
 		return nil, err
 	}
-	err = store.SaveVerification(ctx, m, dumpdir.NewVerification(m, rep, time.Now()))
+	err = store.SaveSide(ctx, storage.Ref{Host: m.Host, ID: m.ID}, dumpdir.NewVerification(m, rep, time.Now()), m)
 	if Moved(err) {
 		return nil, err
 	}

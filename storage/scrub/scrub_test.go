@@ -41,8 +41,8 @@ func (r *recorder) Open(ctx context.Context, ref storage.Ref) (*dumpdir.Dump, er
 	return r.Store.Open(ctx, ref)
 }
 
-func (r *recorder) SaveVerification(ctx context.Context, as *dumpdir.Manifest, v *dumpdir.Verification) error {
-	err := r.Store.SaveVerification(ctx, as, v)
+func (r *recorder) SaveSide(ctx context.Context, ref storage.Ref, f dumpdir.SideFile, as *dumpdir.Manifest) error {
+	err := r.Store.SaveSide(ctx, ref, f, as)
 	r.saved <- err
 	return err
 }

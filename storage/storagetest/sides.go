@@ -14,6 +14,10 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
+func pin(ctx context.Context, s storage.Store, ref storage.Ref, reason string) error {
+	return s.SaveSide(ctx, ref, dumpdir.NewPin(time.Now(), reason), nil)
+}
+
 func wantPinned(t *testing.T, s storage.Store, want ...string) {
 	t.Helper()
 	if diff := cmp.Diff(append([]string{}, want...), refs(list(t, s, storage.Filter{Pinned: true}))); diff != "" {
@@ -59,7 +63,7 @@ func testPin(t *testing.T, open func() storage.Store) {
 	w := begin(t, s, m)
 	other := open() // as another process
 	for _, ref := range []storage.Ref{sealed, arriving} {
-		if err := other.Pin(t.Context(), ref, "ticket\x1b 7"); err != nil {
+		if err := pin(t.Context(), other, ref, "ticket\x1b 7"); err != nil {
 			t.Fatal(err)
 		}
 		for _, s := range []storage.Store{s, other} {
@@ -86,7 +90,7 @@ func testPin(t *testing.T, open func() storage.Store) {
 		checkVerifies(t, s, sealed)
 	}
 	for range 2 {
-		if err := s.Unpin(t.Context(), sealed); err != nil {
+		if err := s.RemoveSide(t.Context(), sealed, dumpdir.PinName); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -95,7 +99,8 @@ func testPin(t *testing.T, open func() storage.Store) {
 		t.Errorf("remove: %v", err)
 	}
 	for _, f := range []func(context.Context, storage.Ref) error{
-		s.Unpin, func(ctx context.Context, ref storage.Ref) error { return s.Pin(ctx, ref, "") },
+		func(ctx context.Context, ref storage.Ref) error { return s.RemoveSide(ctx, ref, dumpdir.PinName) },
+		func(ctx context.Context, ref storage.Ref) error { return pin(ctx, s, ref, "") },
 	} {
 		if err := f(t.Context(), sealed); !errors.Is(err, storage.ErrNotFound) {
 			t.Errorf("pin of nothing: %v", err)
@@ -121,7 +126,7 @@ func testPinPromoted(t *testing.T, open func() storage.Store) {
 	s := open()
 	m := machine("node1", id("a"), day)
 	ref := Receive(t, s, m, true)
-	if err := s.Pin(t.Context(), ref, "keep"); err != nil {
+	if err := pin(t.Context(), s, ref, "keep"); err != nil {
 		t.Fatal(err)
 	}
 	if err := challenge(t, s, otherPlan(m), 2).Close(); err != nil {
@@ -153,7 +158,7 @@ func testVerification(t *testing.T, open func() storage.Store) {
 	pfn, chunk := mem.PFN(5), uint64(0)
 	bad := &dumpdir.Report{Damaged: 2, Findings: []dumpdir.Finding{{File: "vmcore", Offset: 7, Where: "page", PFN: &pfn, Chunk: &chunk, Text: "CRC"}}}
 	save := func(rep *dumpdir.Report) error {
-		return open().SaveVerification(t.Context(), as, dumpdir.NewVerification(as, rep, time.Now()))
+		return open().SaveSide(t.Context(), ref, dumpdir.NewVerification(as, rep, time.Now()), as)
 	}
 	for _, tc := range []struct {
 		rep         *dumpdir.Report
