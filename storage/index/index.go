@@ -1,240 +1,47 @@
-// Package index is an index of dumps in SQLite: a cache of what the dumps' own
-// manifests say, which its store fills again whenever it is gone.
+// Package index is what a store lists and finds its dumps by: a cache of what the dumps' own manifests say, which the
+// store fills again whenever it is gone.
 //
-// It leaves behind index.db and, while open, index.db-wal and index.db-shm. The
-// database is in WAL mode with a busy timeout, so several processes may use it at once. Its
-// schema is brought up to date when it is opened, by the migrations in this package;
-// a store that may race with another process at that holds a lock around Open.
-//
-// An Index is safe for concurrent use.
+// storage/index/sqlite keeps one in a local file; storage/index/indextest holds every implementation to the contract written
+// here.
 package index
 
 import (
 	"context"
-	"database/sql"
-	"embed"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
-	"net/url"
-	"os"
-	"strings"
 	"time"
 
-	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
-
-	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/storage"
 )
 
-//go:embed migrations/*.sql
-var migrations embed.FS
-
-// busyTimeout is how long a statement waits for another process's transaction.
-const busyTimeout = 15 * time.Second
-
-// Index is an open index.
-type Index struct {
-	db *sql.DB
-}
-
-// ErrUnusable is in errors that say that the file is of no use to this program, and a new one would be: it is no regular
-// file, or its schema is of a later version or otherwise not the one of the migrations.
+// ErrUnusable is matched by errors that say that the index itself is at fault, so that a new one in its place would do: it is
+// damaged, or of a version that this program does not know. It is not when somebody has it locked, when the disk is full or
+// rights are missing: a new one would fare no better.
 var ErrUnusable = errors.New("not an index that this version of the program can use")
 
-// Open opens the index at path, makes it when there is none, and brings its schema up to date.
-// A file that is no index, a damaged one, or one of a later version gives an error that Unusable knows.
-func Open(ctx context.Context, path string) (*Index, error) {
-	if st, err := os.Lstat(path); err == nil && !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%w: %s is no regular file (%s)", ErrUnusable, path, st.Mode()) // SQLite would wait for a FIFO
-	}
-	q := url.Values{"_txlock": {"immediate"}}
-	for _, p := range []string{
-		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "journal_mode(WAL)", "synchronous(NORMAL)",
-	} {
-		q.Add("_pragma", p)
-	}
-	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
-	if err != nil {
-		return nil, err
-	}
-	ix := &Index{db: db}
-	if err := ix.migrate(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), db.Close())
-	}
-	return ix, nil
-}
+// Index notes dumps. Several processes may use it at once, and all methods may be called at the same time. What one of them
+// has changed, every later call sees.
+type Index interface {
+	// Put notes a dump as it was read at a time, without what its side files say. The path is kept as it is given. An older
+	// reading than the one that is noted changes nothing.
+	Put(ctx context.Context, e *storage.Entry, read time.Time) error
 
-func (ix *Index) migrate(ctx context.Context) error {
-	if err := ix.db.PingContext(ctx); err != nil {
-		return err
-	}
-	sub, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, ix.db, sub, goose.WithLogger(goose.NopLogger()))
-	if err != nil {
-		return err
-	}
-	has, known, err := p.GetVersions(ctx)
-	if err != nil {
-		return err
-	}
-	if has > known {
-		return fmt.Errorf("%w: it has schema version %d, this program knows up to %d", ErrUnusable, has, known)
-	}
-	_, err = p.Up(ctx)
-	return err
-}
+	// Delete forgets a dump. One that is not noted is no error.
+	Delete(ctx context.Context, ref storage.Ref) error
 
-// Close closes the index.
-func (ix *Index) Close() error { return ix.db.Close() }
+	// Built reports whether the index was ever filled by Rebuild. One that was not may lack dumps.
+	Built(ctx context.Context) (bool, error)
 
-// Unusable reports whether err says that the file itself is at fault, so that a new one in its place would do. It is not
-// when another process has it locked, or when the disk is full or the rights are missing: a new one would fare no better.
-func Unusable(err error) bool {
-	if errors.Is(err, ErrUnusable) {
-		return true
-	}
-	e, ok := errors.AsType[*sqlite.Error](err)
-	if !ok {
-		return false
-	}
-	switch e.Code() & 0xff { // the primary code
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_FULL, sqlite3.SQLITE_PERM,
-		sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
-		return false
-	}
-	return true
-}
+	// Rebuild makes the index hold exactly these dumps, read at the time read or later, all at once or not at all. Dumps that
+	// are not among them stay only if they were noted after read: they came meanwhile.
+	Rebuild(ctx context.Context, entries []storage.Entry, read time.Time) error
 
-// execer is a database or a transaction.
-type execer interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-}
+	// List returns the dumps that f chooses, newest first (by When, then by Ref). It does not know pins: f.Pinned says nothing.
+	// The state is that of the manifest.
+	List(ctx context.Context, f storage.Filter) ([]storage.Entry, error)
 
-// Put notes a dump as it was read at a time. Path is kept as it is given. An older reading than the one
-// that is noted changes nothing.
-func (ix *Index) Put(ctx context.Context, e *storage.Entry, read time.Time) error {
-	return put(ctx, ix.db, e, read)
-}
+	// Prefix returns at most limit dumps whose id begins with prefix, of one host unless host is empty, sorted by host and id.
+	Prefix(ctx context.Context, host, prefix string, limit int) ([]storage.Entry, error)
 
-func put(ctx context.Context, db execer, e *storage.Entry, read time.Time) error {
-	m, err := json.Marshal(&e.Manifest)
-	if err != nil {
-		return err
-	}
-	_, err = db.ExecContext(ctx, `INSERT INTO dump (host, id, path, state, release, panic_line, at_ms, read_ns, manifest)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (host, id) DO UPDATE SET path = excluded.path, state = excluded.state, release = excluded.release,
-			panic_line = excluded.panic_line, at_ms = excluded.at_ms, read_ns = excluded.read_ns, manifest = excluded.manifest
-		WHERE excluded.read_ns >= dump.read_ns`,
-		e.Host, e.ID, e.Path, string(e.Manifest.State), e.Manifest.Release, e.Manifest.PanicLine, e.When().UnixMilli(), read.UnixNano(), string(m))
-	return err
-}
-
-// Delete forgets a dump.
-func (ix *Index) Delete(ctx context.Context, ref storage.Ref) error {
-	_, err := ix.db.ExecContext(ctx, `DELETE FROM dump WHERE host = ? AND id = ?`, ref.Host, ref.ID)
-	return err
-}
-
-// Built reports whether the index was ever filled by Rebuild. One that was not may lack dumps.
-func (ix *Index) Built(ctx context.Context) (bool, error) {
-	var n int
-	err := ix.db.QueryRowContext(ctx, `SELECT count(*) FROM built`).Scan(&n)
-	return n > 0, err
-}
-
-// Rebuild makes the index hold exactly these dumps, read at the time read or later, in one transaction. Dumps that
-// are not among them stay only if they were noted after read: they came meanwhile.
-func (ix *Index) Rebuild(ctx context.Context, entries []storage.Entry, read time.Time) error {
-	tx, err := ix.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }() // does nothing after the commit
-	if _, err := tx.ExecContext(ctx, `DELETE FROM dump WHERE read_ns < ?`, read.UnixNano()); err != nil {
-		return err
-	}
-	for i := range entries {
-		if err := put(ctx, tx, &entries[i], read); err != nil {
-			return err
-		}
-	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM built`); err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, `INSERT INTO built (at_ms) VALUES (?)`, read.UnixMilli()); err != nil {
-		return err
-	}
-	return tx.Commit()
-}
-
-// List returns the dumps that f chooses, newest first.
-func (ix *Index) List(ctx context.Context, f storage.Filter) ([]storage.Entry, error) {
-	where, args := conditions(f)
-	query := `SELECT host, id, path, manifest FROM dump` + where + ` ORDER BY at_ms DESC, host, id`
-	if f.Limit > 0 {
-		query += fmt.Sprintf(" LIMIT %d", f.Limit)
-	}
-	return ix.query(ctx, query, args...)
-}
-
-func conditions(f storage.Filter) (where string, args []any) {
-	var conds []string
-	add := func(cond string, arg any) { conds, args = append(conds, cond), append(args, arg) }
-	if f.Host != "" {
-		add("host = ?", f.Host)
-	}
-	if f.State != "" {
-		add("state = ?", string(f.State))
-	}
-	if !f.Since.IsZero() {
-		add("at_ms >= ?", f.Since.UnixMilli())
-	}
-	if !f.Until.IsZero() {
-		add("at_ms < ?", f.Until.UnixMilli())
-	}
-	if f.Release != "" {
-		add("instr(release, ?) > 0", f.Release)
-	}
-	if f.Panic != "" {
-		add("instr(lower(panic_line), lower(?)) > 0", f.Panic)
-	}
-	if len(conds) == 0 {
-		return "", nil
-	}
-	return " WHERE " + strings.Join(conds, " AND "), args
-}
-
-// Prefix returns at most limit dumps whose id begins with prefix, of one host unless host is
-// empty, sorted by host and id.
-func (ix *Index) Prefix(ctx context.Context, host, prefix string, limit int) ([]storage.Entry, error) {
-	return ix.query(ctx, `SELECT host, id, path, manifest FROM dump
-		WHERE substr(id, 1, length(?1)) = ?1 AND (?2 = '' OR host = ?2) ORDER BY host, id LIMIT ?3`, prefix, host, limit)
-}
-
-func (ix *Index) query(ctx context.Context, query string, args ...any) (entries []storage.Entry, err error) {
-	rows, err := ix.db.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var e storage.Entry
-		var m string
-		if err := rows.Scan(&e.Host, &e.ID, &e.Path, &m); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrUnusable, err)
-		}
-		if err := json.Unmarshal([]byte(m), &e.Manifest); err != nil {
-			e.Manifest = dumpdir.Manifest{ID: e.ID, Host: e.Host, State: dumpdir.StateDamaged}
-		}
-		entries = append(entries, e)
-	}
-	return entries, rows.Err()
+	// Close closes the index.
+	Close() error
 }

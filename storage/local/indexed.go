@@ -14,6 +14,7 @@ import (
 	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/index"
+	"github.com/corehaul/corehaul/storage/index/sqlite"
 )
 
 const (
@@ -22,15 +23,12 @@ const (
 	damagedSuffix = ".damaged"
 )
 
-// sqliteSuffixes are what SQLite adds to a database's name for the files beside it.
-var sqliteSuffixes = []string{"-wal", "-shm", "-journal"}
-
 // errNoIndex: there is none and none can or may be made. Callers read the directories.
 var errNoIndex = errors.New("no index")
 
 // indexHandle is an open index and the file that it is.
 type indexHandle struct {
-	*index.Index
+	index.Index
 	file os.FileInfo
 }
 
@@ -73,7 +71,7 @@ func (s *Store) withIndex(ctx context.Context, fn func(*indexHandle) error) erro
 		}
 		err = fn(ix)
 		stale := !s.ix.current(ix) // it was closed under fn, by a call that found it replaced
-		unusable := index.Unusable(err) && !s.opts.ReadOnly
+		unusable := errors.Is(err, index.ErrUnusable) && !s.opts.ReadOnly
 		if err == nil || ctx.Err() != nil || try > 0 || !stale && !unusable {
 			return err
 		}
@@ -109,7 +107,7 @@ func (s *Store) openIndex(ctx context.Context, replace bool) (*indexHandle, erro
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if !s.opts.ReadOnly || index.Unusable(err) { // who may only read has no rights to make one
+		if !s.opts.ReadOnly || errors.Is(err, index.ErrUnusable) { // who may only read has no rights to make one
 			s.opts.Log.Warn("no index: lists are read from the dumps; 'corehaul reindex' makes a new one", "path", s.indexPath(), "error", err)
 		}
 		return nil, fmt.Errorf("%w: %w", errNoIndex, err)
@@ -134,7 +132,7 @@ func (s *Store) makeIndex(ctx context.Context, replace bool, old *indexHandle) (
 		}
 	}
 	h, err := s.openFilled(ctx)
-	if index.Unusable(err) && !s.opts.ReadOnly {
+	if errors.Is(err, index.ErrUnusable) && !s.opts.ReadOnly {
 		s.opts.Log.Warn("index is of no use: it is put aside and made again from the dumps", "path", s.indexPath(), "aside", s.indexPath()+damagedSuffix, "error", err)
 		if err := s.dropIndex(); err != nil {
 			return nil, err
@@ -145,10 +143,7 @@ func (s *Store) makeIndex(ctx context.Context, replace bool, old *indexHandle) (
 }
 
 func (s *Store) openFilled(ctx context.Context) (*indexHandle, error) {
-	if err := s.sideFilesRegular(); err != nil {
-		return nil, err
-	}
-	ix, err := index.Open(ctx, s.indexPath())
+	ix, err := sqlite.Open(ctx, s.indexPath())
 	if err != nil {
 		return nil, err
 	}
@@ -159,17 +154,6 @@ func (s *Store) openFilled(ctx context.Context) (*indexHandle, error) {
 	return h, nil
 }
 
-// sideFilesRegular keeps SQLite from what somebody put in the place of its own files: it would follow a link, and wait for
-// a FIFO.
-func (s *Store) sideFilesRegular() error {
-	for _, suffix := range sqliteSuffixes {
-		if st, err := os.Lstat(s.indexPath() + suffix); err == nil && !st.Mode().IsRegular() {
-			return fmt.Errorf("%w: %s is no regular file (%s)", index.ErrUnusable, s.indexPath()+suffix, st.Mode())
-		}
-	}
-	return nil
-}
-
 // unchanged reports whether the index at the path is still the one that was found damaged: another process may
 // have replaced it meanwhile.
 func (s *Store) unchanged(old *indexHandle) bool {
@@ -177,7 +161,7 @@ func (s *Store) unchanged(old *indexHandle) bool {
 	return err == nil && (old == nil || os.SameFile(st, old.file))
 }
 
-func (s *Store) fillIndex(ctx context.Context, ix *index.Index) (*indexHandle, error) {
+func (s *Store) fillIndex(ctx context.Context, ix index.Index) (*indexHandle, error) {
 	st, err := os.Stat(s.indexPath())
 	if err != nil {
 		return nil, err
@@ -198,7 +182,7 @@ func (s *Store) fillIndex(ctx context.Context, ix *index.Index) (*indexHandle, e
 }
 
 // rebuild fills the index with entries that were scanned from the time read on.
-func (s *Store) rebuild(ctx context.Context, ix *index.Index, entries []storage.Entry, read time.Time) error {
+func (s *Store) rebuild(ctx context.Context, ix index.Index, entries []storage.Entry, read time.Time) error {
 	for i := range entries {
 		entries[i].Path = s.relative(entries[i].Path)
 	}
@@ -206,22 +190,7 @@ func (s *Store) rebuild(ctx context.Context, ix *index.Index, entries []storage.
 }
 
 // dropIndex puts an index that is of no use aside, under a name that the next one replaces, whatever it is.
-func (s *Store) dropIndex() error {
-	aside := s.indexPath() + damagedSuffix
-	err := os.Rename(s.indexPath(), aside)
-	if err != nil && !errors.Is(err, os.ErrNotExist) { // a directory replaces no file, nor a file a directory
-		err = os.Rename(s.indexPath(), fmt.Sprintf("%s.%d", aside, time.Now().UnixNano()))
-	}
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil
-	}
-	for _, suffix := range sqliteSuffixes {
-		if rerr := os.RemoveAll(s.indexPath() + suffix); rerr != nil {
-			err = errors.Join(err, rerr)
-		}
-	}
-	return err
-}
+func (s *Store) dropIndex() error { return sqlite.PutAside(s.indexPath(), s.indexPath()+damagedSuffix) }
 
 // discardIndex puts the index aside, whatever its state. Whoever has it open sees that it is gone, and makes a new one.
 func (s *Store) discardIndex() error {

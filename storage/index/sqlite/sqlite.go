@@ -1,0 +1,249 @@
+// Package sqlite keeps an index of dumps in a SQLite database.
+//
+// It leaves behind the file and, while open, others with -wal, -shm and -journal behind its name. The
+// database is in WAL mode with a busy timeout, so several processes may use it at once. Its
+// schema is brought up to date when it is opened, by the migrations in this package;
+// a store that may race with another process at that holds a lock around Open.
+//
+// An Index is safe for concurrent use.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/index"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// busyTimeout is how long a statement waits for another process's transaction.
+const busyTimeout = 15 * time.Second
+
+// Index is an open index.
+type Index struct {
+	db *sql.DB
+}
+
+var _ index.Index = (*Index)(nil)
+
+// Open opens the index at path, makes it when there is none, and brings its schema up to date. The error matches
+// index.ErrUnusable for a file that is no index, or that is damaged, or whose schema is of a later version.
+func Open(ctx context.Context, path string) (*Index, error) {
+	if err := checkFiles(path); err != nil {
+		return nil, err
+	}
+	q := url.Values{"_txlock": {"immediate"}}
+	for _, p := range []string{
+		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "journal_mode(WAL)", "synchronous(NORMAL)",
+	} {
+		q.Add("_pragma", p)
+	}
+	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
+	if err != nil {
+		return nil, err
+	}
+	ix := &Index{db: db}
+	if err := ix.migrate(ctx); err != nil {
+		return nil, mark(errors.Join(fmt.Errorf("%s: %w", path, err), db.Close()))
+	}
+	return ix, nil
+}
+
+func (ix *Index) migrate(ctx context.Context) error {
+	if err := ix.db.PingContext(ctx); err != nil {
+		return err
+	}
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, ix.db, sub, goose.WithLogger(goose.NopLogger()))
+	if err != nil {
+		return err
+	}
+	has, known, err := p.GetVersions(ctx)
+	if err != nil {
+		return err
+	}
+	if has > known {
+		return fmt.Errorf("%w: it has schema version %d, this program knows up to %d", index.ErrUnusable, has, known)
+	}
+	_, err = p.Up(ctx)
+	return err
+}
+
+// Close closes the index.
+func (ix *Index) Close() error { return ix.db.Close() }
+
+// unusable is an error of SQLite that matches index.ErrUnusable.
+type unusable struct{ error }
+
+func (u unusable) Unwrap() error { return u.error }
+
+func (unusable) Is(target error) bool { return target == index.ErrUnusable }
+
+// mark makes an error of SQLite match index.ErrUnusable if the file itself is at fault.
+func mark(err error) error {
+	if atFault(err) {
+		return unusable{err}
+	}
+	return err
+}
+
+func atFault(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return false
+	}
+	switch e.Code() & 0xff { // the primary code
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_FULL, sqlite3.SQLITE_PERM,
+		sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT:
+		return false
+	}
+	return true
+}
+
+// execer is a database or a transaction.
+type execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// Put implements index.Index.
+func (ix *Index) Put(ctx context.Context, e *storage.Entry, read time.Time) error {
+	return mark(put(ctx, ix.db, e, read))
+}
+
+func put(ctx context.Context, db execer, e *storage.Entry, read time.Time) error {
+	m, err := json.Marshal(&e.Manifest)
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, `INSERT INTO dump (host, id, path, state, release, panic_line, at_ms, read_ns, manifest)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (host, id) DO UPDATE SET path = excluded.path, state = excluded.state, release = excluded.release,
+			panic_line = excluded.panic_line, at_ms = excluded.at_ms, read_ns = excluded.read_ns, manifest = excluded.manifest
+		WHERE excluded.read_ns >= dump.read_ns`,
+		e.Host, e.ID, e.Path, string(e.Manifest.State), e.Manifest.Release, e.Manifest.PanicLine, e.When().UnixMilli(), read.UnixNano(), string(m))
+	return err
+}
+
+// Delete implements index.Index.
+func (ix *Index) Delete(ctx context.Context, ref storage.Ref) error {
+	_, err := ix.db.ExecContext(ctx, `DELETE FROM dump WHERE host = ? AND id = ?`, ref.Host, ref.ID)
+	return mark(err)
+}
+
+// Built implements index.Index.
+func (ix *Index) Built(ctx context.Context) (bool, error) {
+	var n int
+	err := ix.db.QueryRowContext(ctx, `SELECT count(*) FROM built`).Scan(&n)
+	return n > 0, mark(err)
+}
+
+// Rebuild implements index.Index.
+func (ix *Index) Rebuild(ctx context.Context, entries []storage.Entry, read time.Time) error {
+	return mark(ix.rebuild(ctx, entries, read))
+}
+
+// rebuild does it in one transaction.
+func (ix *Index) rebuild(ctx context.Context, entries []storage.Entry, read time.Time) error {
+	tx, err := ix.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // does nothing after the commit
+	if _, err := tx.ExecContext(ctx, `DELETE FROM dump WHERE read_ns < ?`, read.UnixNano()); err != nil {
+		return err
+	}
+	for i := range entries {
+		if err := put(ctx, tx, &entries[i], read); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM built`); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `INSERT INTO built (at_ms) VALUES (?)`, read.UnixMilli()); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// List implements index.Index.
+func (ix *Index) List(ctx context.Context, f storage.Filter) ([]storage.Entry, error) {
+	where, args := conditions(f)
+	query := `SELECT host, id, path, manifest FROM dump` + where + ` ORDER BY at_ms DESC, host, id`
+	if f.Limit > 0 {
+		query += fmt.Sprintf(" LIMIT %d", f.Limit)
+	}
+	return ix.query(ctx, query, args...)
+}
+
+func conditions(f storage.Filter) (where string, args []any) {
+	var conds []string
+	add := func(cond string, arg any) { conds, args = append(conds, cond), append(args, arg) }
+	if f.Host != "" {
+		add("host = ?", f.Host)
+	}
+	if f.State != "" {
+		add("state = ?", string(f.State))
+	}
+	if !f.Since.IsZero() {
+		add("at_ms >= ?", f.Since.UnixMilli())
+	}
+	if !f.Until.IsZero() {
+		add("at_ms < ?", f.Until.UnixMilli())
+	}
+	if f.Release != "" {
+		add("instr(release, ?) > 0", f.Release)
+	}
+	if f.Panic != "" {
+		add("instr(lower(panic_line), lower(?)) > 0", f.Panic)
+	}
+	if len(conds) == 0 {
+		return "", nil
+	}
+	return " WHERE " + strings.Join(conds, " AND "), args
+}
+
+// Prefix implements index.Index.
+func (ix *Index) Prefix(ctx context.Context, host, prefix string, limit int) ([]storage.Entry, error) {
+	return ix.query(ctx, `SELECT host, id, path, manifest FROM dump
+		WHERE substr(id, 1, length(?1)) = ?1 AND (?2 = '' OR host = ?2) ORDER BY host, id LIMIT ?3`, prefix, host, limit)
+}
+
+func (ix *Index) query(ctx context.Context, query string, args ...any) (entries []storage.Entry, err error) {
+	rows, err := ix.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, mark(err)
+	}
+	defer func() { err = mark(errors.Join(err, rows.Close())) }()
+	for rows.Next() {
+		var e storage.Entry
+		var m string
+		if err := rows.Scan(&e.Host, &e.ID, &e.Path, &m); err != nil {
+			return nil, fmt.Errorf("%w: %w", index.ErrUnusable, err)
+		}
+		if err := json.Unmarshal([]byte(m), &e.Manifest); err != nil {
+			e.Manifest = dumpdir.Manifest{ID: e.ID, Host: e.Host, State: dumpdir.StateDamaged}
+		}
+		entries = append(entries, e)
+	}
+	return entries, rows.Err()
+}
