@@ -139,6 +139,11 @@ type Store interface {
 	// closed, and when the process ends.
 	Scratch(ctx context.Context) (dumpdir.File, error)
 
+	// Subscribe returns the dumps of which an event is told, from now until cancel is called. They are hints: of what
+	// other processes do there is none, one may come twice, and those that a subscriber does not take in time are lost. So
+	// who needs all dumps looks through List at times, and always when it starts. Writers never wait for a subscriber.
+	Subscribe(to Event) (dumps <-chan Ref, cancel func())
+
 	// Space tells how much room there is.
 	Space(ctx context.Context) (Space, error)
 

@@ -55,6 +55,8 @@ type Store struct {
 
 	ix indexHolder
 
+	storage.Hints
+
 	scratches atomic.Uint64 // makes the names of scratch files differ
 	misnamed  sync.Once     // tells of them
 
@@ -244,11 +246,18 @@ func busy(err error) error {
 	return err
 }
 
-// options returns the options of a writer in dir, whose manifest goes to the index.
+// options returns the options of a writer in dir. Its manifest goes to the index before subscribers hear of it.
 func (s *Store) options(dir string, reopen bool) dumpdir.Options {
 	return dumpdir.Options{Reopen: reopen, Changed: func(m *dumpdir.Manifest) {
 		// The writer has no context to give, and must not wait for the index longer than its busy timeout.
-		s.note(context.Background(), &storage.Entry{Ref: storage.Ref{Host: m.Host, ID: m.ID}, Path: dir, Manifest: *m})
+		ref := storage.Ref{Host: m.Host, ID: m.ID}
+		s.note(context.Background(), &storage.Entry{Ref: ref, Path: dir, Manifest: *m})
+		switch {
+		case m.State != dumpdir.StateArriving:
+			s.Give(storage.Sealed, ref)
+		case m.Bytes.Log > 0:
+			s.Give(storage.LogStored, ref)
+		}
 	}}
 }
 

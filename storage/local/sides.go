@@ -49,6 +49,11 @@ func (s *Store) withSides(ref storage.Ref, fn func(dir string) error) error {
 
 // SaveSide implements storage.Store.
 func (s *Store) SaveSide(_ context.Context, ref storage.Ref, f dumpdir.SideFile, as *dumpdir.Manifest) error {
+	if as != nil { // who comes back to the dump waits, and does not find it busy
+		sl := s.slot(ref)
+		sl.mu.Lock()
+		defer sl.mu.Unlock()
+	}
 	return s.withSides(ref, func(dir string) error {
 		if as != nil {
 			if err := s.unwritten(dir, as); err != nil {

@@ -33,6 +33,9 @@ const (
 	idle = 10 * time.Minute
 	// retry is how long a dump is left alone that could not be verified.
 	retry = time.Hour
+	// quiet is how long after a seal a new dump is verified, if no other one is sealed meanwhile: senders come back, and
+	// people look at it and remove it.
+	quiet = time.Minute
 	// maxBurst is the most that is read at once.
 	maxBurst = 1 << 20
 )
@@ -52,6 +55,8 @@ type Scrubber struct {
 func (s *Scrubber) Run(ctx context.Context) {
 	burst := int(min(max(s.Rate/4, 4096), maxBurst))
 	s.limiter, s.later = rate.NewLimiter(rate.Limit(s.Rate), burst), map[storage.Ref]time.Time{}
+	sealed, cancel := s.Store.Subscribe(storage.Sealed)
+	defer cancel()
 	for ctx.Err() == nil {
 		due, wait, err := s.next(ctx, time.Now())
 		s.all(ctx, due)
@@ -62,12 +67,24 @@ func (s *Scrubber) Run(ctx context.Context) {
 			s.Log.Error("scrub: cannot list the dumps; trying again", "after", idle, "error", err)
 			wait = idle
 		}
-		t := time.NewTimer(wait)
+		pause(ctx, wait, sealed)
+	}
+}
+
+// pause waits, and no longer than quiet after the last seal that it hears of.
+func pause(ctx context.Context, wait time.Duration, sealed <-chan storage.Ref) {
+	end := time.Now().Add(wait)
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	for {
 		select {
+		case <-sealed:
+			t.Reset(min(time.Until(end), quiet))
 		case <-t.C:
+			return
 		case <-ctx.Done():
+			return
 		}
-		t.Stop()
 	}
 }
 

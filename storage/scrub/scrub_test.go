@@ -8,9 +8,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -286,4 +288,50 @@ func TestDue(t *testing.T) {
 			t.Errorf("%s: %q after %v", tc.name, got, wait)
 		}
 	}
+}
+
+// lookedAt is an empty store that tells when it was looked through.
+type lookedAt struct {
+	storage.Store
+	storage.Hints
+	times []time.Duration
+	begin time.Time
+}
+
+func (l *lookedAt) Subscribe(to storage.Event) (<-chan storage.Ref, func()) {
+	return l.Hints.Subscribe(to)
+}
+
+func (l *lookedAt) List(context.Context, storage.Filter) ([]storage.Entry, error) {
+	l.times = append(l.times, time.Since(l.begin).Round(time.Second))
+	return nil, nil
+}
+
+// TestSealWakes looks for new dumps every ten minutes, and a minute after the last of some seals; seals that go on and on do
+// not keep it from looking.
+func TestSealWakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &lookedAt{begin: time.Now()}
+		sc := &scrub.Scrubber{Store: s, Log: slog.New(slog.DiscardHandler), Rate: 1 << 20, Every: time.Hour}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { sc.Run(ctx) })
+		time.Sleep(11 * time.Minute)
+		s.Give(storage.LogStored, storage.Ref{})
+		s.Give(storage.Sealed, storage.Ref{})
+		time.Sleep(30 * time.Second)
+		s.Give(storage.Sealed, storage.Ref{})
+		for range 100 { // from 13 minutes on
+			time.Sleep(10 * time.Second)
+			if time.Since(s.begin) > 13*time.Minute {
+				s.Give(storage.Sealed, storage.Ref{})
+			}
+		}
+		cancel()
+		wg.Wait()
+		want := []time.Duration{0, 10 * time.Minute, 12*time.Minute + 30*time.Second, 22*time.Minute + 30*time.Second}
+		if !slices.Equal(s.times, want) {
+			t.Errorf("looked at %v, want %v", s.times, want)
+		}
+	})
 }

@@ -36,6 +36,7 @@ func Run(t *testing.T, newStore func(t *testing.T) (open func() storage.Store)) 
 		"Takeover":      testTakeover,
 		"Remove":        testRemove,
 		"Reindex":       testReindex,
+		"Subscribe":     testSubscribe,
 		"SameID":        testSameID,
 		"Sessions":      testSessions,
 		"Pin":           testPin,
@@ -384,6 +385,42 @@ func testReindex(t *testing.T, open func() storage.Store) {
 	}
 	if diff := cmp.Diff(before, list(t, s, storage.Filter{})); diff != "" {
 		t.Errorf("after reindex (-want +got):\n%s", diff)
+	}
+}
+
+// testSubscribe hears of a log, of each seal, and of nothing more once it does not want to. What it hears of is listed.
+func testSubscribe(t *testing.T, open func() storage.Store) {
+	t.Helper()
+	s := open()
+	logs, cancelLogs := s.Subscribe(storage.LogStored)
+	defer cancelLogs()
+	sealed, cancel := s.Subscribe(storage.Sealed)
+	m := machine("node1", id("a"), day)
+	w := begin(t, s, m)
+	want := storage.Ref{Host: "node1", ID: id("a")}
+	if ref := <-logs; ref != want || len(sealed) != 0 {
+		t.Errorf("log of %v, %d seals", ref, len(sealed))
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w, err := s.Resume(t.Context(), want, storage.ResumeOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Seal(t.Context(), "cut"); err != nil {
+		t.Fatal(err)
+	}
+	if ref := <-sealed; ref != want {
+		t.Errorf("seal of %v", ref)
+	}
+	if got := list(t, s, storage.Filter{State: dumpdir.StatePartial}); len(got) != 1 {
+		t.Errorf("listed as %v", refs(got))
+	}
+	cancel()
+	Receive(t, s, machine("node1", id("b"), day), false)
+	if ref := <-logs; len(sealed) != 0 {
+		t.Errorf("%d seals after cancel; log of %v", len(sealed), ref)
 	}
 }
 

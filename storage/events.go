@@ -1,0 +1,52 @@
+package storage
+
+import "sync"
+
+// Event is what a store tells its subscribers of a dump.
+type Event int
+
+// Events of Store.Subscribe.
+const (
+	LogStored Event = iota // the log is durable; pages may follow
+	Sealed                 // complete or not
+)
+
+// maxHints bounds the hints that wait for one subscriber.
+const maxHints = 64
+
+// Hints hands hints out to the subscribers of a store. The zero value is right; it is safe for concurrent use.
+type Hints struct {
+	mu   sync.Mutex
+	subs map[chan Ref]Event
+}
+
+// Subscribe does what Store.Subscribe says.
+func (h *Hints) Subscribe(to Event) (dumps <-chan Ref, cancel func()) {
+	c := make(chan Ref, maxHints)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.subs == nil {
+		h.subs = make(map[chan Ref]Event)
+	}
+	h.subs[c] = to
+	return c, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.subs, c)
+	}
+}
+
+// Give tells the subscribers of an event. It never waits: a subscriber that has too many hints loses this one.
+func (h *Hints) Give(ev Event, ref Ref) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c, of := range h.subs {
+		if of != ev {
+			continue
+		}
+		select {
+		case c <- ref:
+		default:
+		}
+	}
+}
