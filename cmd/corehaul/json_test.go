@@ -53,7 +53,10 @@ func TestJSONMembers(t *testing.T) {
 		{"show " + file, "cpus crash_time dump_level format incomplete machine max_pfn nodename page_size pages path ram_bytes release"},
 		{"ls --host web1", "dumps[]." + strings.ReplaceAll(entry, " ", " dumps[].")},
 		{"prune --dry-run --max-total 1K", "dry_run kept[].by kept[].bytes kept[].host kept[].id kept[].panic kept[].why removed[] unmet[]"},
-		{"prune --dry-run --max-total 300K", "dry_run kept[] removed[].bytes removed[].host removed[].id removed[].panic removed[].why unmet[]"},
+		{
+			"prune --dry-run --max-age 1ns --trust-clock",
+			"dry_run kept[].by kept[].bytes kept[].host kept[].id kept[].panic kept[].why removed[].bytes removed[].host removed[].id removed[].panic removed[].why unmet[]",
+		},
 		{"verify a", report},
 		{"verify --all", "host id report." + strings.ReplaceAll(report, " ", " report.") + " result"},
 		{"reindex", "damaged dumps"},
