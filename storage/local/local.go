@@ -9,6 +9,7 @@
 //	damaged/                              dumps that could not be resumed, for people to look at: see Resume
 //	index.db, index.db-wal, index.db-shm  the index: a cache of the manifests
 //	index.lock                            held while the index is made or replaced
+//	state/                                reserved for what no dump can rebuild; neither made nor touched here
 //
 // The directories are the truth. An index that is missing, damaged, of a later version or deleted under a running
 // process is put aside as index.db.damaged and made again from them; without the right to write one, lists are
