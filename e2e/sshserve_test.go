@@ -126,7 +126,7 @@ func TestReceiveStdio(t *testing.T) {
 		t.Errorf("without a receiver the sender says %q", said)
 	}
 	_, said := judgesRun(t, 1, "corehaul", "receive", "--stdio", "--data", s.data, "--host", "web-17")
-	if !strings.Contains(said, "no server runs here") || !strings.Contains(said, "hint:") {
+	if !strings.Contains(said, "no server is running") || !strings.Contains(said, "hint:") {
 		t.Errorf("without a receiver it says %q", said)
 	}
 }

@@ -100,7 +100,7 @@ func listenControl(ctx context.Context, path string) (net.Listener, error) {
 	lc := net.ListenConfig{Control: private}
 	l, err := lc.Listen(ctx, "unix", path)
 	if errors.Is(err, syscall.EINVAL) {
-		err = cli.WithHint(err, "the path of a socket has at most 107 bytes; --socket PATH names a shorter one")
+		err = cli.WithHint(err, "a socket path can have at most 107 bytes; choose a shorter one with --socket PATH")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
@@ -136,17 +136,17 @@ func removeStale(ctx context.Context, path string) error {
 	case err != nil:
 		return fmt.Errorf("control socket: %w", err)
 	case info.Mode().Type() != fs.ModeSocket:
-		return cli.WithHint(fmt.Errorf("control socket: %s is there and is no socket", path), "--socket PATH names another one")
+		return cli.WithHint(fmt.Errorf("control socket: %s exists and is not a socket", path), "choose another path with --socket PATH")
 	}
 	d := net.Dialer{Timeout: dialTimeout}
 	conn, err := d.DialContext(ctx, "unix", path)
 	if err == nil {
 		_ = conn.Close() // it lives, which is all we wanted to know
-		return cli.WithHint(fmt.Errorf("another server has the control socket %s", path),
-			"stop it, or give this one a --data or a --socket of its own")
+		return cli.WithHint(fmt.Errorf("another server uses the control socket %s", path),
+			"stop it, or start this server with another --data or --socket")
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("control socket: does a server live there? %w", err)
+		return fmt.Errorf("control socket: cannot tell whether a server listens there: %w", err)
 	}
 	if err := os.Remove(path); err != nil {
 		return fmt.Errorf("control socket: %w", err)
@@ -188,10 +188,10 @@ func askStatus(ctx context.Context, path string) (*receiver.Status, error) {
 func noServer(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return cli.WithHint(fmt.Errorf("no server runs here: nobody listens on %s", path),
-			"start it with 'corehaul serve', or say with --data DIR or --socket PATH where it runs")
+		return cli.WithHint(fmt.Errorf("no server is running: no process listens on %s", path),
+			"start it with 'corehaul serve', or name its data directory with --data DIR or its socket with --socket PATH")
 	case errors.Is(err, fs.ErrPermission):
-		return cli.WithHint(err, "the socket is for the server's own user and root")
+		return cli.WithHint(err, "only the server's user and root may use the socket")
 	}
 	return err
 }

@@ -30,12 +30,12 @@ func newExport(a *app) *cobra.Command {
 		Use: "export ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Write a dump in another format or with another compressor",
 		Long: `Write a dump as an ELF core, as a kdump-compressed file, or as the flattened form
-of one. Without --compress the pages of a kdump-compressed dump keep theirs; zlib
-is what every build of crash can read. The output is written under a temporary
-name and renamed when it is whole. ELF and flattened may go to a pipe (-o -).
-Exit code 3: the dump is partial, or some pages could not be read and are missing
-in the output; 5: some pages of a stored dump are not what its sender sent: they are
-named, and missing in the output.`,
+of one. Without --compress, the pages of a kdump-compressed dump keep their
+compressor. Every build of crash can read zlib. The output has a temporary name until
+it is whole. ELF and flattened can be written to a pipe (-o -). Exit code 3: the dump
+is partial, or some pages could not be read and are missing in the output; 5: some
+pages of a stored dump differ from what its sender sent; they are named, and missing
+in the output.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(a.stdio.Out); err != nil {
 				return err
@@ -55,7 +55,7 @@ func (f *exportFlags) check(stdout io.Writer) error {
 	switch f.format {
 	case export.FormatELF, export.FormatKdump, export.FormatFlattened:
 	default:
-		return cli.Usagef("no format is called %q", f.format)
+		return cli.Usagef("unknown format %q", f.format)
 	}
 	if f.compress != "" {
 		if f.format == export.FormatELF {
@@ -69,7 +69,7 @@ func (f *exportFlags) check(stdout io.Writer) error {
 		return nil
 	}
 	if f.format == export.FormatKdump {
-		return cli.WithHint(cli.Usagef("a kdump-compressed file cannot be written to a pipe"), "name a file with -o FILE, or choose --format flattened")
+		return cli.WithHint(cli.Usagef("a kdump-compressed file cannot be written to a pipe"), "name a file with -o FILE, or use --format flattened")
 	}
 	return cli.RefuseTerminal(stdout, "a dump")
 }
@@ -90,7 +90,7 @@ func (a *app) export(ctx context.Context, t *target, f exportFlags) (err error) 
 		return damaged(err)
 	}
 	if places > 0 {
-		return cli.VerifyFailed(fmt.Errorf("%s: damaged in %d place(s), which are named above; %d pages are left out", t.name(), places, lost+src.Left))
+		return cli.VerifyFailed(fmt.Errorf("%s: damaged in %d place(s), named above; %d pages are left out", t.name(), places, lost+src.Left))
 	}
 	return exportState(t.name(), src, lost)
 }

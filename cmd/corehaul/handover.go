@@ -90,16 +90,16 @@ func (h *handover) take(log *slog.Logger) http.HandlerFunc {
 		peer := receiver.Peer{Host: r.Header.Get(hostHeader), Addr: r.Header.Get(peerHeader), Transport: sshd.Transport}
 		hijacker, ok := w.(http.Hijacker)
 		if !ok || len(peer.Addr) > maxPeerBytes || hostname.Check(peer.Host) != nil || r.Header.Get("Upgrade") != protocol.Subsystem {
-			http.Error(w, "no connection of a host", http.StatusBadRequest)
+			http.Error(w, "the request does not hand over a connection of a host", http.StatusBadRequest)
 			return
 		}
 		raw, buf, err := hijacker.Hijack()
 		if err != nil {
-			log.Warn("cannot take a connection over", "peer", peer.Addr, "host", peer.Host, "error", err)
+			log.Warn("cannot take over a connection", "peer", peer.Addr, "host", peer.Host, "error", err)
 			return
 		}
 		if err := h.pass(raw, buf, peer); err != nil {
-			log.Warn("cannot take a connection over", "peer", peer.Addr, "host", peer.Host, "error", err)
+			log.Warn("cannot take over a connection", "peer", peer.Addr, "host", peer.Host, "error", err)
 			_ = raw.Close() // the process finds out
 		}
 	}
@@ -109,7 +109,7 @@ func (h *handover) take(log *slog.Logger) http.HandlerFunc {
 func (h *handover) pass(raw net.Conn, buf *bufio.ReadWriter, peer receiver.Peer) error {
 	conn, ok := raw.(*net.UnixConn)
 	if !ok || buf.Reader.Buffered() > 0 {
-		return errors.New("something came before the answer")
+		return errors.New("data came before the answer")
 	}
 	if err := conn.SetDeadline(time.Time{}); err != nil { // those of HTTP
 		return err
@@ -136,7 +136,7 @@ func handOver(ctx context.Context, path, host, peer string) (*net.UnixConn, io.R
 	}
 	unix, ok := conn.(*net.UnixConn)
 	if !ok {
-		return nil, nil, errors.Join(fmt.Errorf("%s is no socket", path), conn.Close())
+		return nil, nil, errors.Join(fmt.Errorf("%s is not a socket", path), conn.Close())
 	}
 	in, err := upgrade(ctx, unix, host, peer)
 	if err != nil {
@@ -167,7 +167,7 @@ func upgrade(ctx context.Context, conn *net.UnixConn, host, peer string) (io.Rea
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		defer func() { _ = resp.Body.Close() }() // only read
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxPeerBytes))
-		return nil, fmt.Errorf("it takes no connections: %s: %s", resp.Status, strings.TrimSpace(cli.Printable(string(text))))
+		return nil, fmt.Errorf("it accepts no connections: %s: %s", resp.Status, strings.TrimSpace(cli.Printable(string(text))))
 	}
 	return in, conn.SetDeadline(time.Time{})
 }

@@ -26,7 +26,7 @@ type keepFlags struct {
 
 func (k *keepFlags) add(flags *pflag.FlagSet) {
 	k.scrubRate, k.scrubEvery = scrub.DefaultRate, ageValue(scrub.DefaultEvery)
-	flags.Var(&k.scrubRate, "scrub-rate", "bytes a second at which stored dumps are verified again; 0 for not at all")
+	flags.Var(&k.scrubRate, "scrub-rate", "bytes per second at which stored dumps are verified again; 0 turns it off")
 	flags.Var(&k.scrubEvery, "scrub-every", "how often each stored dump is verified again")
 }
 
@@ -44,7 +44,7 @@ func (c *serveFile) keepValues() map[string]string {
 // load takes over what only the file has, when there is one, and checks all.
 func (k *keepFlags) load(file *serveFile) (err error) {
 	if k.scrubRate > 0 && k.scrubEvery == 0 {
-		return errors.New("scrub-every is 0: to verify nothing, set scrub-rate to 0")
+		return errors.New("scrub-every is 0; set scrub-rate to 0 to verify nothing")
 	}
 	if file != nil {
 		k.policy, err = file.Retention.policy()
@@ -80,5 +80,5 @@ func writable(ctx context.Context, store storage.Store) error {
 	if err == nil || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return nil
 	}
-	return cli.WithHint(fmt.Errorf("the data directory cannot be written: %w", err), "give it to the user that 'serve' runs as, or mount it read-write")
+	return cli.WithHint(fmt.Errorf("the data directory cannot be written: %w", err), "make it writable for the user that 'serve' runs as, or mount it read-write")
 }

@@ -21,10 +21,10 @@ func newKnownHosts(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "known-hosts HOST[:PORT]...", GroupID: groupServer, Args: cobra.MinimumNArgs(1),
 		Short: "Print the known_hosts lines of the SSH host keys",
-		Long: `Print the lines of a known_hosts file by which SSH clients know this server: one for
-each of its host keys, with all the names and addresses given, which are those that
-clients are told to connect to. The keys are in the data directory once "serve --ssh"
-was started there; run it as the user of the service or as root.`,
+		Long: `Print the known_hosts lines by which SSH clients recognise this server: one for each
+of its host keys, with all names and addresses that are given. Give those that clients
+connect to. The first start of "serve --ssh" creates the keys in the data directory.
+Run the command as the user of the service or as root.`,
 		RunE: func(_ *cobra.Command, args []string) error { return a.knownHosts(args) },
 	}
 	a.dataFlag(cmd)
@@ -43,9 +43,9 @@ func checkAddress(name string) error {
 	strange := func(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`:,*?!|@#/[]"'`, r) }
 	switch {
 	case host == "" || notIP != nil && strings.ContainsFunc(host, strange):
-		return fmt.Errorf("%q names no host", name)
+		return fmt.Errorf("%q does not name a host", name)
 	case notPort != nil || n == 0:
-		return fmt.Errorf("%q: %q is no port", name, port)
+		return fmt.Errorf("%q: %q is not a port", name, port)
 	}
 	return nil
 }
@@ -53,7 +53,7 @@ func checkAddress(name string) error {
 func (a *app) knownHosts(names []string) error {
 	for _, name := range names {
 		if err := checkAddress(name); err != nil {
-			return cli.WithHint(cli.Usage(err), "name the server as clients do: collector.example.net:7422, 192.0.2.1, [2001:db8::1]:7422")
+			return cli.WithHint(cli.Usage(err), "name the server as its clients do, for example: collector.example.net:7422, 192.0.2.1, [2001:db8::1]:7422")
 		}
 	}
 	dir, err := stores.Dir(a.data)
@@ -62,7 +62,7 @@ func (a *app) knownHosts(names []string) error {
 	}
 	keys, err := sshd.LoadHostKeys(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return cli.WithHint(err, "'corehaul serve --ssh' makes the host keys when it is first started; --data DIR says where")
+		return cli.WithHint(err, "'corehaul serve --ssh' creates the host keys at its first start; name its data directory with --data DIR")
 	}
 	if err != nil {
 		return denied(err)

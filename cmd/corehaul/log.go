@@ -21,13 +21,13 @@ func newLog(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "log ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Print the kernel log of a crashed system",
-		Long: `Print the kernel log of a crashed system: of a stored dump the text that its
-sender sent, of a vmcore file what lies in its memory. Where that memory is too
-incomplete to hold a log, the text beside the file (vmcore-dmesg.txt) is printed,
-with a warning. A stored text that was longer than 64 MiB says where its middle was
-left out; the vmcore file has all of it. To a terminal, what could steer it is
-escaped: control characters, bidirectional marks, invisible characters, bytes that
-are no UTF-8. To a pipe or a file every byte goes as it is.`,
+		Long: `Print the kernel log of a crashed system. For a stored dump, that is the text that
+its sender sent. For a vmcore file, the log is read from its memory; if that is too
+incomplete, the text beside the file (vmcore-dmesg.txt) is printed, with a warning.
+A stored text that was longer than 64 MiB says where its middle was left out; the
+vmcore file has all of it. On a terminal, the output escapes what could control it:
+control characters, bidirectional marks, invisible characters, and bytes that are not
+UTF-8. A pipe or a file gets every byte unchanged.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.log(cmd.Context(), t) })
 		},
@@ -57,7 +57,7 @@ func (a *app) log(ctx context.Context, t *target) (err error) {
 		return nil
 	}
 	if places > 0 {
-		return cli.VerifyFailed(errors.Join(err, fmt.Errorf("%s: damaged in %d place(s), which the log may lack", t.name(), places)))
+		return cli.VerifyFailed(errors.Join(err, fmt.Errorf("%s: damaged in %d place(s); the log may be incomplete", t.name(), places)))
 	}
 	return err
 }
@@ -89,7 +89,7 @@ func (a *app) logBeside(path string, out io.Writer, why error) bool {
 		return false
 	}
 	defer func() { _ = log.Close() }() // only read
-	a.stdio.Warn("corehaul", "%v; what follows is %s", why, beside)
+	a.stdio.Warn("corehaul", "%v; printing %s instead", why, beside)
 	_, err = io.Copy(out, log)
 	return err == nil
 }
@@ -111,7 +111,7 @@ func copyLog(ctx context.Context, t *target, out io.Writer) error {
 	}
 	intact, err := d.LogIntact(ctx)
 	if err == nil && !intact {
-		err = cli.VerifyFailed(fmt.Errorf("%s: %s is damaged: its SHA-256 is not the one in the journal", t.name(), dumpdir.LogName))
+		err = cli.VerifyFailed(fmt.Errorf("%s: %s is damaged: its SHA-256 differs from the one in the journal", t.name(), dumpdir.LogName))
 	}
 	return err
 }

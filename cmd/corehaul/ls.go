@@ -41,12 +41,12 @@ func newLs(a *app) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.Host, "host", "", "only dumps of this host")
 	flags.StringVar(&state, "state", "", "only dumps in this state: arriving, complete, partial, log-only, damaged")
-	flags.StringVar(&since, "since", "", "only crashes since: a date, a time (RFC 3339), or how long ago (36h, 7d)")
-	flags.StringVar(&until, "until", "", "only crashes before: as --since")
+	flags.StringVar(&since, "since", "", "only crashes since a date, a time (RFC 3339) or an age (36h, 7d)")
+	flags.StringVar(&until, "until", "", "only crashes before; same forms as --since")
 	flags.StringVar(&f.Release, "release", "", "only kernels whose release contains this")
 	flags.StringVar(&f.Panic, "panic", "", "only crashes whose panic line contains this")
 	flags.BoolVar(&f.Pinned, "pinned", false, "only pinned dumps")
-	flags.IntVarP(&f.Limit, "limit", "n", 0, "at most so many, the newest; 0 for all")
+	flags.IntVarP(&f.Limit, "limit", "n", 0, "show at most this many, the newest; 0 shows all")
 	return cmd
 }
 
@@ -56,7 +56,7 @@ func completeFilter(f *storage.Filter, state, since, until string, now time.Time
 	switch f.State {
 	case "", dumpdir.StateArriving, dumpdir.StateComplete, dumpdir.StatePartial, dumpdir.StateLogOnly, dumpdir.StateDamaged:
 	default:
-		return fmt.Errorf("no dump is ever in state %q", state)
+		return fmt.Errorf("%q is not a state of a dump", state)
 	}
 	var err error
 	if f.Since, err = parseTime(since, now); err != nil {
@@ -84,7 +84,7 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
 		return now.Add(-d), nil
 	}
-	return time.Time{}, fmt.Errorf("%q is neither a date, nor a time, nor an age", s)
+	return time.Time{}, fmt.Errorf("%q is not a date, a time or an age", s)
 }
 
 func (a *app) ls(ctx context.Context, f storage.Filter) error {

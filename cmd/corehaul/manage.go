@@ -25,16 +25,16 @@ func newRm(a *app) *cobra.Command {
 		},
 	}
 	a.dataFlag(cmd)
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "also a dump that is still arriving; never a pinned one")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "also remove dumps that are still arriving; pinned dumps are never removed")
 	return cmd
 }
 
 func removeError(err error) error {
 	if errors.Is(err, storage.ErrArriving) {
-		return cli.WithHint(err, "--force removes it all the same")
+		return cli.WithHint(err, "use --force to remove it anyway")
 	}
 	if errors.Is(err, storage.ErrPinned) {
-		return cli.WithHint(err, "'corehaul unpin' lets it go; --force does not")
+		return cli.WithHint(err, "remove the pin with 'corehaul unpin'; --force does not override it")
 	}
 	return err
 }
@@ -63,7 +63,7 @@ func (a *app) reindex(ctx context.Context) error {
 		return cli.JSON(a.stdio.Out, report)
 	}
 	for _, dir := range report.Ignored {
-		a.stdio.Warn("corehaul", "%s is no dump", dir)
+		a.stdio.Warn("corehaul", "%s is not a dump", dir)
 	}
 	_, err = fmt.Fprintf(a.stdio.Out, "%d dumps, %d of them damaged\n", report.Dumps, report.Damaged)
 	return err

@@ -19,9 +19,9 @@ func newPin(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "pin ID...", GroupID: groupDumps, Args: cobra.MinimumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Keep dumps from rm and from retention",
-		Long: `Keep dumps, also arriving ones, from rm and from retention until they are unpinned.
-The pin lies in the dump's directory and goes with it. Pinned again, a dump has
-the new time and reason.`,
+		Long: `Keep dumps from rm and from retention until they are unpinned. Arriving dumps can be
+pinned, too. The pin is a file in the directory of the dump and moves with it. A second
+pin replaces the time and reason of the first.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.eachDump(cmd.Context(), args, "pinned", func(s storage.Store, ref storage.Ref) error {
 				return s.SaveSide(cmd.Context(), ref, dumpdir.NewPin(time.Now(), reason), nil)
@@ -29,14 +29,14 @@ the new time and reason.`,
 		},
 	}
 	a.dataFlag(cmd)
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for those who find the pin")
+	cmd.Flags().StringVar(&reason, "reason", "", "why the dumps are kept; shown with the pin")
 	return cmd
 }
 
 func newUnpin(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "unpin ID...", GroupID: groupDumps, Args: cobra.MinimumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
-		Short: "Let pinned dumps go again",
+		Short: "Remove the pins of dumps",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.eachDump(cmd.Context(), args, "unpinned", func(s storage.Store, ref storage.Ref) error {
 				return s.RemoveSide(cmd.Context(), ref, dumpdir.PinName)

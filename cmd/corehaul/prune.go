@@ -30,7 +30,7 @@ type retentionFile struct {
 // policy checks r and returns it as the store takes it.
 func (r *retentionFile) policy() (retention.Policy, error) {
 	if r.MaxPerHost < 0 || r.MaxPerPanic < 0 {
-		return retention.Policy{}, errors.New("retention: a limit is negative")
+		return retention.Policy{}, errors.New("retention: a limit must not be negative")
 	}
 	return retention.Policy{
 		MaxAge: time.Duration(r.MaxAge), MaxPerHost: r.MaxPerHost, MaxPerPanic: r.MaxPerPanic,
@@ -58,7 +58,7 @@ func (a *ageValue) Set(s string) error {
 		d = time.Duration(n) * 24 * time.Hour
 	}
 	if err != nil || d < 0 {
-		return fmt.Errorf("%q is no length of time, as 90d or 36h", s)
+		return fmt.Errorf("%q is not a duration; examples are 90d and 36h", s)
 	}
 	*a = ageValue(d)
 	return nil
@@ -77,13 +77,14 @@ func newPrune(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "prune", GroupID: groupDumps, Args: cobra.NoArgs,
 		Short: "Remove dumps that are too old or too many",
-		Long: `Remove dumps until every limit that is given is met, and say why each one goes.
+		Long: `Remove dumps until every given limit is met, and print why each one is removed.
 Pinned and arriving dumps are never removed. Age counts from the seal, by the
-clock of the receiver. Of dumps with the same panic title, CPU numbers, pids and
-addresses left aside, the repetitions go first, and the newest that has pages
-goes last. 'serve' does the same in the background with the table [retention] of its
-configuration, and --config FILE takes limits and data directory from there; flags win.
-A limit that no removal would meet takes repetitions only, and is said to be unmet.`,
+clock of the receiver. Dumps with the same panic title are repetitions of one crash;
+CPU numbers, pids and addresses do not matter. Repetitions are removed first; the
+newest dump that has pages is removed last. 'serve' does the same in the background,
+with the table [retention] of its configuration. --config FILE takes the limits and the
+data directory from there; flags override it. If no removal can meet a limit, only
+repetitions are removed for it, and a warning says that the limit is not met.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p, err := a.pruneLimits(cmd.Flags(), &r, config)
 			if err != nil {
@@ -96,13 +97,13 @@ A limit that no removal would meet takes repetitions only, and is said to be unm
 	a.jsonFlag(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&config, "config", "", "take limits and data directory from this configuration of 'serve'")
-	flags.Var(&r.MaxAge, "max-age", "longest time that a dump is kept, as 90d or 36h")
-	flags.IntVar(&r.MaxPerHost, "max-per-host", 0, "most dumps of a host")
-	flags.IntVar(&r.MaxPerPanic, "max-per-panic", 0, "most dumps of a panic title")
-	flags.Var(&r.MaxTotal, "max-total", "most bytes of all dumps together")
-	flags.Var(&r.KeepFree, "keep-free", "bytes that are to be free on the disk")
-	flags.BoolVar(&dry, "dry-run", false, "only print what would go and why")
-	flags.BoolVar(&trust, "trust-clock", false, "remove for age although nothing vouches for the clock")
+	flags.Var(&r.MaxAge, "max-age", "how long a dump is kept, for example 90d or 36h")
+	flags.IntVar(&r.MaxPerHost, "max-per-host", 0, "most dumps that are kept of a host")
+	flags.IntVar(&r.MaxPerPanic, "max-per-panic", 0, "most dumps that are kept of a panic title")
+	flags.Var(&r.MaxTotal, "max-total", "most bytes that all dumps may use together")
+	flags.Var(&r.KeepFree, "keep-free", "bytes that must stay free on the disk")
+	flags.BoolVar(&dry, "dry-run", false, "only print which dumps would be removed, and why")
+	flags.BoolVar(&trust, "trust-clock", false, "remove old dumps even if nothing confirms the clock")
 	return cmd
 }
 
@@ -127,7 +128,7 @@ func (a *app) pruneLimits(flags *pflag.FlagSet, r *retentionFile, config string)
 		a.stdio.Warn("corehaul", "configuration %s has no limits in [retention]: 'serve' removes nothing", config)
 		return p, nil
 	}
-	return p, errors.New("no limit is given: --max-age, --max-per-host, --max-per-panic, --max-total, --keep-free, or --config with a table [retention]")
+	return p, errors.New("give at least one limit: --max-age, --max-per-host, --max-per-panic, --max-total, --keep-free, or --config with a table [retention]")
 }
 
 // complete takes from file what the flags leave open.

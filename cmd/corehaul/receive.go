@@ -20,9 +20,9 @@ func newReceive(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "receive --stdio --host NAME", GroupID: groupServer, Args: cobra.NoArgs,
 		Short: "Hand a connection of OpenSSH's server to the running server",
-		Long: `Hand standard input and output, the connection of one sender, to the server of the
-data directory over its local socket. It is for sites where OpenSSH's server is the only
-way in; with "serve --ssh" nobody needs it. In sshd_config
+		Long: `Hand over standard input and output, the connection of one sender, to the server of
+the data directory through its local socket. Use it where OpenSSH's server is the only
+way in; "serve --ssh" does not need it. In sshd_config
 
     Subsystem corehaul /usr/bin/corehaul receive --stdio
 
@@ -30,14 +30,14 @@ and in ~/.ssh/authorized_keys of the user that the server runs as, one line a ho
 
     restrict,command="/usr/bin/corehaul receive --stdio --host web-17" ssh-ed25519 AAAA...
 
-The command wins over the subsystem's, so a key can send dumps of its host and nothing else.
---host is believed, as only that user and root can open the socket.`,
+The key's command overrides the subsystem's, so a key can only send dumps of its host.
+The server trusts --host, because only that user and root can open the socket.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case !stdio:
-				return cli.Usagef("standard input and output are all it can receive from: --stdio")
+				return cli.Usagef("--stdio is required: the connection comes over standard input and output")
 			case host == "":
-				return cli.WithHint(cli.Usagef("nobody says which host this is: --host NAME"),
+				return cli.WithHint(cli.Usagef("--host NAME is required: it names the sending host"),
 					`give the key a command="corehaul receive --stdio --host NAME" in authorized_keys`)
 			}
 			if err := hostname.Check(host); err != nil {
@@ -60,7 +60,7 @@ The command wins over the subsystem's, so a key can send dumps of its host and n
 // receive goes on until the server has closed its end.
 func (a *app) receive(ctx context.Context, socket, host string) error {
 	if cli.IsTerminal(a.stdio.In) {
-		return cli.Usagef("this is a terminal, not a sender")
+		return cli.Usagef("standard input is a terminal, not the connection of a sender")
 	}
 	conn, in, err := handOver(ctx, socket, host, sshPeer(os.Getenv("SSH_CONNECTION")))
 	if err != nil {

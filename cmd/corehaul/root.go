@@ -112,7 +112,7 @@ func (a *app) find(ctx context.Context, arg string) (*target, error) {
 		return file, nil
 	}
 	if errors.Is(err, storage.ErrNotFound) && !errors.As(err, &several) {
-		err = fmt.Errorf("%w, and no such file", err)
+		err = fmt.Errorf("%w, and no file of that name", err)
 	}
 	return nil, noSuchDump(err)
 }

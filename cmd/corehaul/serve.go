@@ -62,12 +62,13 @@ func newServe(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "serve", GroupID: groupServer, Args: cobra.NoArgs,
 		Short: "Receive dumps",
-		Long: `Receive dumps until SIGTERM or SIGINT; SIGHUP changes nothing. When it listens, one line "ready" with the
-addresses goes to standard output; the log goes to standard error. --config names
-a TOML file whose keys are the flags with underscores; flags and environment win
-over it. Rules on what to take of which dump are in that file only.
---ssh takes dumps over SSH: of corehaul-send, and of stock kdump clients with their ssh,
-scp and sftp. "corehaul status" shows what the server does.`,
+		Long: `Receive dumps until SIGTERM or SIGINT. SIGHUP changes nothing. When the server
+listens, it prints one line "ready" with its addresses to standard output. It logs
+to standard error. --config names a TOML file whose keys are the flags with
+underscores; flags and environment variables override it. Rules on what to take of
+which dump can only be set in that file. --ssh accepts dumps over SSH: from
+corehaul-send, and from stock kdump clients with their ssh, scp and sftp.
+"corehaul status" shows what the server does.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.load(cmd); err != nil {
 				return cli.Usage(err)
@@ -82,24 +83,24 @@ scp and sftp. "corehaul status" shows what the server does.`,
 	flags.StringSliceVar(&f.tls, "tls", nil, "address to listen on, HOST:PORT; may be repeated; port 0 takes a free one")
 	flags.StringVar(&f.ca, "ca", "", "directory of the CA and the receiver's key, see 'ca init'")
 	flags.StringSliceVar(&f.ssh, "ssh", nil, "address to listen on for SSH, as --tls")
-	flags.StringVar(&f.authorizedKeys, "authorized-keys", "", "file of the keys that are let in over SSH, each with the host it stands for")
-	flags.BoolVar(&f.localOnly, "local-only", false, "listen on no address, only on the socket: OpenSSH's server hands connections over, see 'receive'")
+	flags.StringVar(&f.authorizedKeys, "authorized-keys", "", "file of the accepted SSH keys, each with the name of its host")
+	flags.BoolVar(&f.localOnly, "local-only", false, "listen only on the local socket; OpenSSH's server hands over connections (see 'receive')")
 	flags.Var(&f.memory, "memory", "memory for all sessions together")
-	flags.IntVar(&f.maxActive, "max-active", receiver.DefaultMaxActive, "senders that send pages at a time; others wait in line")
-	flags.IntVar(&f.maxHost, "max-host-sessions", 0, "of those, senders of one host; 0 for no limit")
-	flags.Var(&f.maxHostBytes, "max-host-bytes", "what may be stored of one host; 0 for no limit")
-	flags.IntVar(&f.maxConnections, "max-connections", receiver.DefaultMaxConnections, "open connections")
+	flags.IntVar(&f.maxActive, "max-active", receiver.DefaultMaxActive, "how many senders may send pages at the same time; others wait in the queue")
+	flags.IntVar(&f.maxHost, "max-host-sessions", 0, "how many of them may be of one host; 0 means no limit")
+	flags.Var(&f.maxHostBytes, "max-host-bytes", "most bytes that may be stored for one host; 0 means no limit")
+	flags.IntVar(&f.maxConnections, "max-connections", receiver.DefaultMaxConnections, "most connections that may be open")
 	flags.Var(&f.reserve, "reserve", "free disk space that dumps must leave")
-	flags.DurationVar(&f.resumeGrace, "resume-grace", receiver.DefaultResumeGrace, "how long a dump waits for a sender that broke off")
+	flags.DurationVar(&f.resumeGrace, "resume-grace", receiver.DefaultResumeGrace, "how long an unfinished dump waits for its sender to come back")
 	flags.DurationVar(&f.idleTimeout, "idle-timeout", receiver.DefaultIdleTimeout, "silence after which a sender counts as gone")
-	flags.DurationVar(&f.stallTimeout, "stall-timeout", receiver.DefaultStallTimeout, "how long a sender that was let in may live and send nothing")
-	flags.DurationVar(&f.stockIdle, "stock-idle-timeout", sshd.DefaultClientIdle, "silence after which a stock kdump client over SSH is cut off")
+	flags.DurationVar(&f.stallTimeout, "stall-timeout", receiver.DefaultStallTimeout, "how long an accepted sender may send nothing before it loses its place")
+	flags.DurationVar(&f.stockIdle, "stock-idle-timeout", sshd.DefaultClientIdle, "silence after which a stock kdump client over SSH is disconnected")
 	flags.DurationVar(&f.commitInterval, "commit-interval", receiver.DefaultCommitInterval, "longest time between two fsyncs of a session")
 	flags.Var(&f.commitBytes, "commit-bytes", "page data after which a session fsyncs")
-	flags.StringVar(&f.compressor, "compressor", receiver.DefaultCodec.String(), "compressor of pages that come as blocks: snappy, zstd")
+	flags.StringVar(&f.compressor, "compressor", receiver.DefaultCodec.String(), "compressor of pages that arrive in blocks: snappy, zstd")
 	f.keep.add(flags)
 	flags.StringVar(&f.logFormat, "log-format", "text", "format of the log: text, json")
-	flags.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "least level of the log: debug, info, warn, error")
+	flags.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "lowest level that is logged: debug, info, warn, error")
 	return cmd
 }
 
@@ -127,17 +128,17 @@ func (f *serveFlags) check() error {
 	switch {
 	case len(f.tls)+len(f.ssh) == 0 && !f.localOnly:
 		return cli.WithHint(errors.New("no address to listen on: --tls HOST:PORT, --ssh HOST:PORT"),
-			"if OpenSSH's server is to be the only way in ('corehaul receive'), say so with --local-only")
+			"use --local-only if all connections come through OpenSSH's server ('corehaul receive')")
 	case len(f.tls)+len(f.ssh) > 0 && f.localOnly:
-		return errors.New("--local-only and an address to listen on (--tls, --ssh) exclude each other")
+		return errors.New("--local-only cannot be used with an address to listen on (--tls, --ssh)")
 	case f.ca == "" && len(f.tls) > 0:
-		return errors.New("no directory of keys: --ca DIR")
+		return errors.New("--tls needs --ca DIR, the directory of the CA")
 	case (f.authorizedKeys == "") != (len(f.ssh) == 0):
-		return errors.New("--ssh HOST:PORT and --authorized-keys FILE need each other")
+		return errors.New("--ssh HOST:PORT and --authorized-keys FILE must be given together")
 	case f.stockIdle <= 0:
-		return errors.New("--stock-idle-timeout would cut everybody off at once: it takes a time such as 1h")
+		return errors.New("--stock-idle-timeout must be above zero, for example 1h")
 	case f.logFormat != "text" && f.logFormat != "json":
-		return fmt.Errorf("no log format is called %q", f.logFormat)
+		return fmt.Errorf("unknown log format %q", f.logFormat)
 	}
 	return nil
 }
@@ -154,7 +155,7 @@ func (f *serveFlags) logger(a *app) *slog.Logger {
 func (f *serveFlags) receiver(log *slog.Logger) (receiver.Config, error) {
 	codec, err := kdumpfile.ParseCodec(f.compressor)
 	if err != nil || codec == kdumpfile.Raw {
-		return receiver.Config{}, cli.Usagef("received pages cannot be compressed with %q", f.compressor)
+		return receiver.Config{}, cli.Usagef("the receiver cannot compress pages with %q", f.compressor)
 	}
 	return receiver.Config{
 		Log: log, Tool: "corehaul " + cli.Version(), Memory: uint64(f.memory), MaxActive: f.maxActive, MaxConnections: f.maxConnections,
@@ -262,7 +263,7 @@ func (f *serveFlags) stock(cfg *receiver.Config) (*kdumpclients.Service, error) 
 		MaxHostBytes: cfg.MaxHostBytes, Grace: cfg.ResumeGrace, Codec: cfg.Codec,
 	})
 	if errors.Is(err, dumpdir.ErrLocked) {
-		return nil, cli.WithHint(fmt.Errorf("another server has the data directory %s", f.dir), "stop it, or give this one a --data of its own")
+		return nil, cli.WithHint(fmt.Errorf("another server uses the data directory %s", f.dir), "stop it, or start this server with another --data")
 	}
 	return files, err
 }

@@ -165,14 +165,14 @@ func checkStatus(t *testing.T, ca, data string) {
 		}
 	}
 	err = run(t.Context(), cli.Stdio{Out: io.Discard, Err: io.Discard}, []string{"serve", "--data", data, "--ca", ca, "--tls", "127.0.0.1:0"})
-	if err == nil || !strings.Contains(err.Error(), "another server has the data directory") {
+	if err == nil || !strings.Contains(err.Error(), "another server uses the data directory") {
 		t.Errorf("a second server: %v", err)
 	}
 	// One with other data and the same socket.
 	err = run(t.Context(), cli.Stdio{Out: io.Discard, Err: io.Discard}, []string{
 		"serve", "--data", t.TempDir(), "--socket", filepath.Join(data, socketName), "--ca", ca, "--tls", "127.0.0.1:0",
 	})
-	if err == nil || !strings.Contains(err.Error(), "another server has the control socket") {
+	if err == nil || !strings.Contains(err.Error(), "another server uses the control socket") {
 		t.Errorf("a second server on the socket: %v", err)
 	}
 }

@@ -19,8 +19,8 @@ func newStatus(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status", GroupID: groupServer, Args: cobra.NoArgs,
 		Short: "Show what the running server does: sessions, queue, room",
-		Long: `Ask the server of the data directory over its local socket, and print its
-sessions, those that wait and why, the room on the disk, and counts since it was started.`,
+		Long: `Ask the server of the data directory over its local socket. Print its sessions, which
+of them wait and why, the free disk space, and counts since the server was started.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context(), socket) },
 	}
 	a.dataFlag(cmd)

@@ -22,21 +22,21 @@ func newVerify(a *app) *cobra.Command {
 		Use: "verify {ID|PATH | --all}", GroupID: groupDumps, Args: cobra.MaximumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Read every byte of a dump again and compare it with what was sent",
 		Long: `Read every byte of a dump again. A stored dump is compared with the checksums
-that the sender made of the pages as it read them, and damage is named: header
-field, page_desc or page, with pfn, chunk and offset; the result is recorded, and
-'ls' and 'show' tell of it. PATH may be the directory of a dump or a file in it: that
-is the dump then, and nothing is recorded. Of any other vmcore file every page is read and decoded, and the
-file is compared with a SHA256SUMS beside it that has a line for it; without one, damage
-that still decodes does not show, and the output says so. Exit code 0: no damage was
-found, and the dump is complete; 3: no damage was found, but pages are missing; 5:
-damage was found.
+that the sender made of the pages as it read them. Each damaged place is named:
+header field, page_desc or page, with pfn, chunk and offset. The result is recorded;
+'ls' and 'show' print it. PATH may be the directory of a dump or a file in it: then
+that dump is verified, and nothing is recorded. Of any other vmcore file every page is
+read and decoded. If a SHA256SUMS beside the file has a line for it, the file is
+compared with that, too. Without such a line, damage that still decodes is not found,
+and the output says so. Exit code 0: no damage was found, and the dump is complete;
+3: no damage was found, but pages are missing; 5: damage was found.
 
-With --all every sealed dump is verified. Exit code 0: nothing is damaged, whether
-dumps are complete or not; 5: at least one is damaged; 1: none was found damaged, but
-one could not be verified, or there was none to verify.`,
+--all verifies every sealed dump. Exit code 0: no dump is damaged, whether complete
+or not; 5: at least one is damaged; 1: none was found damaged, but one could not be
+verified, or there was none to verify.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all == (len(args) == 1) {
-				return cli.Usagef("either one dump or --all")
+				return cli.Usagef("give either one dump or --all")
 			}
 			if all {
 				return a.verifyAll(cmd.Context())
@@ -46,7 +46,7 @@ one could not be verified, or there was none to verify.`,
 	}
 	a.dataFlag(cmd)
 	a.jsonFlag(cmd)
-	cmd.Flags().BoolVar(&all, "all", false, "every sealed dump of the store; with --json one line each")
+	cmd.Flags().BoolVar(&all, "all", false, "verify every sealed dump of the store; --json prints one line for each")
 	return cmd
 }
 

@@ -62,7 +62,7 @@ func (a *app) printVerified(line *scrub.Outcome) error {
 	if a.json {
 		return cli.JSONLine(a.stdio.Out, line)
 	}
-	text := "arriving or gone: not verified"
+	text := "not verified: the dump is arriving or gone"
 	switch line.Result {
 	case scrub.ResultOK:
 		text = fmt.Sprintf("%s, no damage found", line.Report.State)

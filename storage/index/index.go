@@ -16,7 +16,7 @@ import (
 // ErrUnusable is matched by errors that say that the index itself is at fault, so that a new one in its place would do: it is
 // damaged, or of a version that this program does not know. It is not when somebody has it locked, when the disk is full or
 // rights are missing: a new one would fare no better.
-var ErrUnusable = errors.New("not an index that this version of the program can use")
+var ErrUnusable = errors.New("this version of the program cannot use the index")
 
 // Index notes dumps. Several processes may use it at once, and all methods may be called at the same time. What one of them
 // has changed, every later call sees.

@@ -236,7 +236,7 @@ func (s *Store) move(dir, to string) error {
 func (s *Store) noteDir(ctx context.Context, dir string) {
 	e, err := s.read(dir)
 	if err != nil {
-		s.opts.Log.Warn("index was not brought up to date", "path", dir, "error", err)
+		s.opts.Log.Warn("the index was not updated", "path", dir, "error", err)
 		return
 	}
 	s.note(ctx, &e)

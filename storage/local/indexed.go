@@ -82,7 +82,7 @@ func (s *Store) withIndex(ctx context.Context, fn func(*indexHandle) error) erro
 // indexFailed says what comes of an index that could not be read.
 func (s *Store) indexFailed(err error) {
 	if !errors.Is(err, errNoIndex) {
-		s.opts.Log.Warn("the index cannot be read: lists are read from the dumps", "path", s.indexPath(), "error", err)
+		s.opts.Log.Warn("the index cannot be read; reading lists from the dumps", "path", s.indexPath(), "error", err)
 	}
 }
 
@@ -108,7 +108,7 @@ func (s *Store) openIndex(ctx context.Context, replace bool) (*indexHandle, erro
 			return nil, ctx.Err()
 		}
 		if !s.opts.ReadOnly || errors.Is(err, index.ErrUnusable) { // who may only read has no rights to make one
-			s.opts.Log.Warn("no index: lists are read from the dumps; 'corehaul reindex' makes a new one", "path", s.indexPath(), "error", err)
+			s.opts.Log.Warn("no index; reading lists from the dumps; 'corehaul reindex' makes a new one", "path", s.indexPath(), "error", err)
 		}
 		return nil, fmt.Errorf("%w: %w", errNoIndex, err)
 	}
@@ -126,14 +126,14 @@ func (s *Store) makeIndex(ctx context.Context, replace bool, old *indexHandle) (
 	_, err = os.Lstat(s.indexPath())
 	gone := errors.Is(err, os.ErrNotExist) // what is left of it would spoil a new one
 	if (gone || replace && s.unchanged(old)) && !s.opts.ReadOnly {
-		s.opts.Log.Info("index is missing or damaged, and is made from the dumps", "path", s.indexPath())
+		s.opts.Log.Info("the index is missing or damaged; making a new one from the dumps", "path", s.indexPath())
 		if err := s.dropIndex(); err != nil {
 			return nil, err
 		}
 	}
 	h, err := s.openFilled(ctx)
 	if errors.Is(err, index.ErrUnusable) && !s.opts.ReadOnly {
-		s.opts.Log.Warn("index is of no use: it is put aside and made again from the dumps", "path", s.indexPath(), "aside", s.indexPath()+damagedSuffix, "error", err)
+		s.opts.Log.Warn("the index cannot be used; moving it aside and making a new one from the dumps", "path", s.indexPath(), "aside", s.indexPath()+damagedSuffix, "error", err)
 		if err := s.dropIndex(); err != nil {
 			return nil, err
 		}
@@ -227,9 +227,9 @@ func (s *Store) note(ctx context.Context, e *storage.Entry) {
 	e.Path = s.relative(e.Path)
 	err := s.withIndex(ctx, func(ix *indexHandle) error { return ix.Put(ctx, e, now) })
 	if err != nil && !errors.Is(err, errNoIndex) && ctx.Err() == nil {
-		s.opts.Log.Warn("index was not brought up to date, and is put aside", "host", e.Host, "dump", e.ID, "error", err)
+		s.opts.Log.Warn("the index was not updated; moving it aside", "host", e.Host, "dump", e.ID, "error", err)
 		if err := s.discardIndex(); err != nil { // an index that lacks a dump would hide it
-			s.opts.Log.Error("the index lacks a dump and cannot be put aside: run 'corehaul reindex'", "path", s.indexPath(), "error", err)
+			s.opts.Log.Error("the index lacks a dump and cannot be moved aside; run 'corehaul reindex'", "path", s.indexPath(), "error", err)
 		}
 	}
 }

@@ -100,7 +100,7 @@ func (s *Store) refresh(ctx context.Context, e *storage.Entry) bool {
 func (s *Store) forget(ctx context.Context, ref storage.Ref) {
 	err := s.withIndex(ctx, func(ix *indexHandle) error { return ix.Delete(ctx, ref) })
 	if err != nil && !errors.Is(err, errNoIndex) {
-		s.opts.Log.Warn("index was not brought up to date", "host", ref.Host, "dump", ref.ID, "error", err)
+		s.opts.Log.Warn("the index was not updated", "host", ref.Host, "dump", ref.ID, "error", err)
 	}
 }
 
@@ -275,7 +275,7 @@ func (s *Store) Reindex(ctx context.Context) (storage.ReindexReport, error) {
 	fill := func(ix *indexHandle) error { return s.rebuild(ctx, ix.Index, slices.Clone(entries), read) }
 	err = s.withIndex(ctx, fill)
 	if err != nil && ctx.Err() == nil { // for example held by a process that hangs
-		s.opts.Log.Warn("the index cannot be written, and a new one is made", "path", s.indexPath(), "error", err)
+		s.opts.Log.Warn("the index cannot be written; making a new one", "path", s.indexPath(), "error", err)
 		if err = s.discardIndex(); err == nil {
 			err = s.withIndex(ctx, fill)
 		}

@@ -45,9 +45,9 @@ func (c Clock) doubt(dumps []*dump, limit time.Duration) string {
 	case c.Steady >= steadyEnough:
 		return ""
 	case c.Jumped:
-		return "the clock has jumped, and has to run steadily for a day"
+		return "the clock has jumped, and must run steadily for a day"
 	case sealed && !vouched:
-		return "every dump is older than the limit, and nothing else vouches for the clock yet"
+		return "every dump is older than the limit, and nothing else confirms the clock yet"
 	}
 	return ""
 }

@@ -184,12 +184,12 @@ func (d *decision) left() []*dump {
 // age takes what is too old, the oldest first.
 func (d *decision) age(limit time.Duration, clock Clock) {
 	if doubt := clock.doubt(d.dumps, limit); doubt != "" {
-		d.unmet("nothing is removed for its age: %s", doubt)
+		d.unmet("no dump is removed for its age: %s", doubt)
 		return
 	}
 	for _, x := range slices.Backward(d.dumps) {
 		if at := x.Manifest.EndTime; at != nil && clock.Now.Sub(*at) > limit {
-			d.take(x, "sealed %s ago, more than %s", days(clock.Now.Sub(*at)), days(limit))
+			d.take(x, "it was sealed %s ago; the limit is %s", days(clock.Now.Sub(*at)), days(limit))
 		}
 	}
 }
@@ -198,7 +198,7 @@ func (d *decision) age(limit time.Duration, clock Clock) {
 func (d *decision) perPanic(limit int) {
 	for _, x := range byWorth(d.left()) {
 		if x.rank >= limit {
-			d.take(x, "number %d of its panic title, more than %d", x.rank+1, limit)
+			d.take(x, "it is number %d of its panic title; the limit is %d", x.rank+1, limit)
 		}
 	}
 }
@@ -217,14 +217,14 @@ func (d *decision) perHost(limit int) {
 		if n <= limit || kept[x.Host] > limit && x.keeper() == "" && !x.repeats {
 			continue
 		}
-		d.take(x, "its host has %d dumps, more than %d", n, limit)
+		d.take(x, "its host has %d dumps; the limit is %d", n, limit)
 		if x.gone {
 			hosts[x.Host]--
 		}
 	}
 	for _, host := range slices.Sorted(maps.Keys(kept)) {
 		if kept[host] > limit {
-			d.unmet("host %s has %d dumps that are pinned or arriving, more than the %d it may have; %s", host, kept[host], limit, onlyRepetitions)
+			d.unmet("host %s has %d pinned or arriving dumps; the limit is %d; %s", host, kept[host], limit, onlyRepetitions)
 		}
 	}
 }
@@ -233,9 +233,9 @@ func (d *decision) perHost(limit int) {
 func (d *decision) total(limit uint64) {
 	sum := size(d.left())
 	over := sum - min(sum, limit)
-	missing := d.release(over, func(x *dump) { d.take(x, "all dumps together have %d bytes, more than %d", sum, limit) })
+	missing := d.release(over, func(x *dump) { d.take(x, "all dumps together have %d bytes; the limit is %d", sum, limit) })
 	if missing > 0 {
-		d.unmet("dumps may have %s together: pinned and arriving dumps and logs alone have %s more; %s", bytesOf(limit), bytesOf(missing), onlyRepetitions)
+		d.unmet("max_total is %s: pinned and arriving dumps and logs alone have %s more; %s", bytesOf(limit), bytesOf(missing), onlyRepetitions)
 	}
 }
 
@@ -247,16 +247,16 @@ func (d *decision) free(limit uint64, space storage.Space) {
 		dumps += r.Entry.Bytes()
 	}
 	lack := limit - min(limit, have)
-	missing := d.release(lack, func(x *dump) { d.take(x, "%d bytes are free, less than %d", have, limit) })
+	missing := d.release(lack, func(x *dump) { d.take(x, "%d bytes are free; keep_free is %d", have, limit) })
 	if missing > 0 {
 		used := space.Total - min(space.Total, space.Free)
-		d.unmet("%s shall be free: without all dumps that may go %s would still be missing, for the disk has %s, of which dumps use %s, all else %s; %s",
+		d.unmet("keep_free is %s: it needs %s more than the removal of all removable dumps frees; the disk has %s, dumps use %s, other files use %s; %s",
 			bytesOf(limit), bytesOf(missing), bytesOf(space.Total), bytesOf(dumps), bytesOf(used-min(used, dumps)), onlyRepetitions)
 	}
 }
 
 // onlyRepetitions ends what is said of a goal that cannot be reached: what removal cannot mend costs no crash its last dump.
-const onlyRepetitions = "nothing but repetitions is removed for it"
+const onlyRepetitions = "only repetitions of a crash are removed for it"
 
 // unmet notes a limit that cannot be met, for people.
 func (d *decision) unmet(format string, args ...any) {

@@ -224,11 +224,11 @@ func TestGoalOutOfReachTakesRepetitionsOnly(t *testing.T) {
 		{
 			name: "free: others have the disk", entries: entries(), p: Policy{KeepFree: 5000},
 			space: storage.Space{Total: 10000, Free: 100}, want: []string{"x3", "badder", "x2"},
-			unmet: "4.9 KiB (5000 bytes) shall be free: without all dumps that may go 4.1 KiB (4200 bytes) would still be missing, for the disk has 9.8 KiB (10000 bytes), of which dumps use 710 bytes, all else 9.0 KiB (9190 bytes); nothing but repetitions is removed for it",
+			unmet: "keep_free is 4.9 KiB (5000 bytes): it needs 4.1 KiB (4200 bytes) more than the removal of all removable dumps frees; the disk has 9.8 KiB (10000 bytes), dumps use 710 bytes, other files use 9.0 KiB (9190 bytes); only repetitions of a crash are removed for it",
 		},
 		{
 			name: "free: one byte out of reach", entries: entries(), p: Policy{KeepFree: 801},
-			space: storage.Space{Total: 10000, Free: 100}, want: []string{"x3", "badder", "x2"}, unmet: "1 bytes would still be missing",
+			space: storage.Space{Total: 10000, Free: 100}, want: []string{"x3", "badder", "x2"}, unmet: "it needs 1 bytes more",
 		},
 		{
 			name: "free: just in reach", entries: entries(), p: Policy{KeepFree: 800},
@@ -236,7 +236,7 @@ func TestGoalOutOfReachTakesRepetitionsOnly(t *testing.T) {
 		},
 		{
 			name: "free: more than the disk is large", entries: entries(), p: Policy{KeepFree: 1 << 40},
-			space: storage.Space{Total: 10000, Free: 9000}, want: []string{"x3", "badder", "x2"}, unmet: "1.0 TiB (1099511627776 bytes) shall be free",
+			space: storage.Space{Total: 10000, Free: 9000}, want: []string{"x3", "badder", "x2"}, unmet: "keep_free is 1.0 TiB (1099511627776 bytes)",
 		},
 		{
 			name: "free: the only pages of a crash are no repetition of a log, nor of a dump that arrives", p: Policy{KeepFree: 5000}, space: storage.Space{Total: 10000, Free: 100},
@@ -244,19 +244,19 @@ func TestGoalOutOfReachTakesRepetitionsOnly(t *testing.T) {
 				ago("log", "h", "z", 1, logOnly), ago("bad", "h", "z", 2, damaged), ago("badder", "h", "z", 3, damaged),
 				ago("coming", "h", "y", 1, arriving), ago("scratched", "h", "y", 2, damaged),
 			},
-			want: []string{"badder", "arriving coming"}, unmet: "4600 bytes) would",
+			want: []string{"badder", "arriving coming"}, unmet: "4600 bytes) more",
 		},
 		{
 			name: "free: another limit takes an example, this one does not", entries: entries(), p: Policy{MaxAge: 150 * time.Hour, KeepFree: 5000},
-			space: storage.Space{Total: 10000, Free: 100}, want: []string{"log", "unnamed", "x3", "badder", "x2"}, unmet: "4190 bytes) would",
+			space: storage.Space{Total: 10000, Free: 100}, want: []string{"log", "unnamed", "x3", "badder", "x2"}, unmet: "4190 bytes) more",
 		},
 		{
 			name: "total: pins alone are too much", entries: with(ago("p", "h", "p", 1, pinned), ago("q", "h", "q", 1, pinned)), p: Policy{MaxTotal: 150},
-			want: []string{"x3", "badder", "x2", "pinned q", "pinned p"}, unmet: "dumps may have 150 bytes together: pinned and arriving dumps and logs alone have 60 bytes more",
+			want: []string{"x3", "badder", "x2", "pinned q", "pinned p"}, unmet: "max_total is 150 bytes: pinned and arriving dumps and logs alone have 60 bytes more",
 		},
 		{
 			name: "per host: pins alone are too many", entries: with(ago("p", "h", "p", 1, pinned), ago("q", "h", "q", 1, pinned)), p: Policy{MaxPerHost: 1},
-			want: []string{"badder", "x2", "pinned q", "pinned p"}, unmet: "host h has 2 dumps that are pinned or arriving, more than the 1",
+			want: []string{"badder", "x2", "pinned q", "pinned p"}, unmet: "host h has 2 pinned or arriving dumps; the limit is 1",
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

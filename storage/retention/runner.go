@@ -64,7 +64,7 @@ func (r *Runner) prune(ctx context.Context, clock Clock) (Plan, error) {
 		case err == nil:
 			log.Info("retention removed a dump", "panic", x.Entry.Manifest.PanicLine, "bytes", x.Entry.Bytes())
 		case Kept(err):
-			log.Info("retention left a dump alone", "because", err)
+			log.Info("retention kept a dump", "because", err)
 		default:
 			log.Error("retention could not remove a dump", "error", err)
 		}

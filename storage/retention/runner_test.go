@@ -137,7 +137,7 @@ func TestRun(t *testing.T) {
 	stop()
 	wg.Wait()
 	if got := log.String(); !strings.Contains(got, "retention removed a dump") || !strings.Contains(got, "host=node1 dump=0000") ||
-		!strings.Contains(got, `why="its host has 3 dumps, more than 2"`) {
+		!strings.Contains(got, `why="its host has 3 dumps; the limit is 2"`) {
 		t.Errorf("log: %s", got)
 	}
 	if left := ids(t, s); len(left) != 2 {
