@@ -212,7 +212,7 @@ func TestPlanWithoutRoomWaits(t *testing.T) {
 		t.Errorf("sealed as %s", sealed.State)
 	}
 	r.samePages("web1", d, 0, 1, 2, 3, 4)
-	if free := r.server.hello.left(); free != r.server.shares.hello {
+	if free := r.server.hello.available(); free != r.server.shares.hello {
 		t.Errorf("%d bytes were not given back", r.server.shares.hello-free)
 	}
 }

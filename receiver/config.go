@@ -22,8 +22,8 @@ type Config struct {
 
 	// Memory bounds what all sessions together hold, in bytes; at least MinMemory.
 	Memory uint64
-	// MaxActive is how many sessions may send pages at a time; the others wait in line.
-	// Less are let in when Memory is short.
+	// MaxActive is how many sessions may send pages at a time; the others wait in the queue.
+	// Fewer are admitted when Memory is short.
 	MaxActive int
 	// MaxHostSessions is how many of them may be of one host; 0 for no limit. Dumps of other
 	// hosts pass those that wait for it.

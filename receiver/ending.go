@@ -18,7 +18,7 @@ func (ss *session) letGo() {
 		ss.srv.expiry.set(ss.ref, time.Now().Add(ss.cfg.ResumeGrace))
 	}
 	ss.leave()
-	ss.srv.hello.give(ss.held)
+	ss.srv.hello.release(ss.held)
 	ss.held = 0
 }
 

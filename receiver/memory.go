@@ -27,8 +27,8 @@ const (
 
 // shares is how Config.Memory is split.
 type shares struct {
-	hello   int64 // for all sessions that are not let in
-	slots   int   // sessions let in at a time
+	hello   int64 // for all sessions that are not admitted
+	slots   int   // sessions admitted at a time
 	workers int   // converters of each of them
 	window  int64 // chunk payloads that each may have in memory
 }
@@ -46,14 +46,14 @@ func (c *Config) split() shares {
 	return s
 }
 
-// budget hands out bytes to sessions that are not let in. Nobody waits for it: those
+// budget hands out bytes to sessions that are not admitted. Nobody waits for it: those
 // who hold some could then wait for each other.
 type budget struct {
 	mu   sync.Mutex
 	free int64
 }
 
-func (b *budget) take(n int64) error {
+func (b *budget) acquire(n int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.free < n {
@@ -65,13 +65,13 @@ func (b *budget) take(n int64) error {
 	return nil
 }
 
-func (b *budget) left() int64 {
+func (b *budget) available() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.free
 }
 
-func (b *budget) give(n int64) {
+func (b *budget) release(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.free += n

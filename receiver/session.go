@@ -163,7 +163,7 @@ func (ss *session) Enter(stage intake.Stage) {
 
 // Hold takes n bytes of the memory for sessions that are not let in.
 func (ss *session) Hold(n int64) error {
-	if err := ss.srv.hello.take(n); err != nil {
+	if err := ss.srv.hello.acquire(n); err != nil {
 		return err
 	}
 	ss.held += n
@@ -172,13 +172,13 @@ func (ss *session) Hold(n int64) error {
 
 // unhold gives n of them back.
 func (ss *session) unhold(n int64) {
-	ss.srv.hello.give(n)
+	ss.srv.hello.release(n)
 	ss.held -= n
 }
 
 // Admit has the session wait in the queue, if a rule wants pages of the dump.
 func (ss *session) Admit(ctx context.Context, m *protocol.Welcome) (*protocol.Finish, error) {
-	finish, err := ss.waitInLine(ctx)
+	finish, err := ss.waitForSlot(ctx)
 	ss.collect = protocol.CollectAll
 	var declined *declinedError
 	switch {

@@ -191,7 +191,7 @@ func (s *Server) memoryStatus() MemoryStatus {
 	hello := s.shares.hello
 	//nolint:gosec // shares are positive
 	return MemoryStatus{
-		Limit: s.cfg.Memory, Hello: uint64(hello), HelloUsed: uint64(max(0, hello-s.hello.left())), Window: uint64(s.shares.window),
+		Limit: s.cfg.Memory, Hello: uint64(hello), HelloUsed: uint64(max(0, hello-s.hello.available())), Window: uint64(s.shares.window),
 	}
 }
 

@@ -11,9 +11,9 @@ import (
 // States of a session, as Status shows them.
 const (
 	stateHello     = "hello"            // says who crashed, sends its log
-	stateWaiting   = "waiting"          // in line
+	stateWaiting   = "waiting"          // in the queue
 	statePlanning  = "planning"         // let in, makes or sends its plan
-	stateNoRoom    = "waiting for room" // in line, with its plan
+	stateNoRoom    = "waiting for room" // in the queue, with its plan
 	stateReceiving = "receiving"        // sends pages
 	stateSealing   = "sealing"          // the dump is read back and made final
 )

@@ -30,10 +30,10 @@ const (
 	panicsAge = 15 * time.Second
 )
 
-// waitInLine waits until the session is let in and tells the sender its place. A
+// waitForSlot waits until the session is admitted and tells the sender its place. A
 // sender that does not want to wait any longer sends FINISH, which is returned. The
 // error is a *declinedError when a rule wants no pages.
-func (ss *session) waitInLine(ctx context.Context) (*protocol.Finish, error) {
+func (ss *session) waitForSlot(ctx context.Context) (*protocol.Finish, error) {
 	ss.view.enter(stateWaiting)
 	d := ss.decide(ctx, false, time.Now())
 	if d.Declines() {
@@ -41,7 +41,7 @@ func (ss *session) waitInLine(ctx context.Context) (*protocol.Finish, error) {
 	}
 	ss.ticket = ss.srv.queue.Join(ss.ref.Host, d.Hold())
 	ss.view.queued(ss.ticket)
-	return ss.stand(ctx, func() error {
+	return ss.waitUntilAdmitted(ctx, func() error {
 		d := ss.decide(ctx, false, time.Now().Add(-panicsAge))
 		if d.Declines() {
 			return &declinedError{d}
@@ -68,14 +68,14 @@ func (ss *session) decide(ctx context.Context, noRoom bool, notBefore time.Time)
 	return d
 }
 
-// stand waits until the ticket is in. again is called at first, and whenever something
+// waitUntilAdmitted waits until the ticket has a slot. review is called at first, and whenever something
 // may have changed; an error of it ends the waiting.
-func (ss *session) stand(ctx context.Context, again func() error) (*protocol.Finish, error) {
+func (ss *session) waitUntilAdmitted(ctx context.Context, review func() error) (*protocol.Finish, error) {
 	tick := time.NewTicker(ss.reviewEvery())
 	defer tick.Stop()
 	said := saying{every: ss.heartbeat()}
 	for {
-		if err := again(); err != nil {
+		if err := review(); err != nil {
 			return nil, err
 		}
 		place, why := ss.ticket.Position()
@@ -153,11 +153,11 @@ func (ss *session) makeRoom(ctx context.Context, m *protocol.PlanEnd) (*protocol
 	}
 	defer ss.unhold(writerBytes)
 	ss.view.enter(stateNoRoom)
-	return ss.stand(ctx, func() error { return ss.again(ctx, m) })
+	return ss.waitUntilAdmitted(ctx, func() error { return ss.reviewPlan(ctx, m) })
 }
 
-// again looks anew at a plan that has no room.
-func (ss *session) again(ctx context.Context, m *protocol.PlanEnd) error {
+// reviewPlan looks anew at a plan that has no room.
+func (ss *session) reviewPlan(ctx context.Context, m *protocol.PlanEnd) error {
 	place, why := ss.ticket.Position()
 	if place == 0 || why != admission.ObstacleRoom && why != admission.ObstacleReserved && why != admission.ObstacleHold {
 		return nil
