@@ -8,12 +8,16 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// planReader takes a plan from the wire and gives it to the writer, unless it has it already.
+// planReader takes a plan from the wire and gives it to the writer, unless it has it already. A sender that was told
+// in WELCOME of the plan that it has leaves the runs out. Runs that come all the same are of another plan, or of a
+// sender that does not care, or the journal has too little of the hash to name it: they are kept until PLANEND tells.
 type planReader struct {
 	s       *Session
 	runs    *protocol.RunDecoder
-	builder *dumpdir.PlanBuilder // nil when a plan is stored already
-	spool   Spool                // then, should it turn out to be another one; else nil
+	came    bool                 // runs have come
+	builder *dumpdir.PlanBuilder // where they go
+	beside  bool                 // W has a plan: the builder's has no place yet
+	lost    error                // why the runs beside it were not kept; of interest only if the plan is new
 	plan    dumpdir.PlanEnd
 }
 
@@ -33,7 +37,7 @@ func (s *Session) readPlan(ctx context.Context, ok *protocol.PlanOK) (*protocol.
 		}
 		switch m := msg.(type) {
 		case *protocol.Plan:
-			err = r.add(ctx, m.Data)
+			err = r.add(m.Data)
 		case *protocol.PlanEnd:
 			return r.last(ctx, m, ok)
 		default:
@@ -45,48 +49,46 @@ func (s *Session) readPlan(ctx context.Context, ok *protocol.PlanOK) (*protocol.
 	}
 }
 
-// begin starts a new plan, or a spool when there is one that may be the same.
-func (r *planReader) begin(ctx context.Context) error {
-	if r.builder != nil || r.spool != nil {
-		return nil
+// begin starts to store the runs. What PLANEND will say of the codec is not known yet, so the header names the one that
+// the sender likes best.
+func (r *planReader) begin() (err error) {
+	_, r.beside = r.s.W.Plan()
+	switch {
+	case !r.beside:
+		r.builder, err = r.s.W.StartPlan(r.s.facts())
+	case r.s.cfg.OtherPlans:
+		r.builder, r.lost = r.s.W.StartOtherPlan(r.s.facts())
+	default:
+		r.lost = errNotKept
 	}
-	if _, ok := r.s.W.Plan(); ok {
-		r.spool = r.s.policy.Spool(ctx)
-		return nil
-	}
-	return r.build()
-}
-
-// build starts a new plan. What PLANEND will say of the codec is not
-// known yet, so the header names the one that the sender likes best.
-func (r *planReader) build() (err error) {
-	r.builder, err = r.s.W.StartPlan(r.s.facts())
 	return err
 }
 
-func (r *planReader) add(ctx context.Context, piece []byte) error {
-	if err := r.begin(ctx); err != nil {
-		return err
-	}
-	if r.spool != nil {
-		r.spool.Add(piece)
+// errNotKept is a mistake of a Policy that takes another plan and keeps no runs.
+var errNotKept = errors.New("the runs of the plan were not kept")
+
+func (r *planReader) add(piece []byte) error {
+	if !r.came {
+		r.came = true
+		if err := r.begin(); err != nil {
+			return err
+		}
 	}
 	return r.runs.Decode(piece, func(run protocol.Run) error {
-		if r.builder == nil {
+		if r.lost != nil {
 			return nil
 		}
-		return r.builder.Add(run.Extent)
+		err := r.builder.Add(run.Extent)
+		if r.beside {
+			r.lost, err = err, nil
+		}
+		return err
 	})
 }
 
 func (r *planReader) abort() {
 	if r.builder != nil {
 		r.builder.Abort() // which does nothing after Finish
-	}
-	if r.spool != nil {
-		if err := r.spool.Close(); err != nil {
-			r.s.policy.Log().Warn("closing a scratch file", "error", err)
-		}
 	}
 }
 
@@ -108,23 +110,46 @@ func (r *planReader) last(ctx context.Context, m *protocol.PlanEnd, ok *protocol
 
 // choose checks the plan and finds out whether it is stored. If so, the session goes on with what is there.
 func (r *planReader) choose(ctx context.Context, m *protocol.PlanEnd) (known bool, err error) {
-	if m.Omitted {
-		return false, protocol.Errorf(protocol.CodePlanMismatch, "PLANEND leaves out a plan that WELCOME did not name")
-	}
-	sum := r.runs.Sum()
-	if err := sum.Check(m); err != nil {
+	r.plan = PlanEnd(m)
+	if err := r.check(m); err != nil {
 		return false, err
 	}
 	r.s.LogWarnings(m.Warnings)
 	if err := CheckPlan(m, r.s.ram); err != nil {
 		return false, err
 	}
-	r.plan = PlanEnd(m)
 	if known, err = r.find(ctx); known {
 		p := r.s.W.Progress()
 		r.s.policy.Log().Info("goes on", "pages", p.Present, "of", p.Planned)
 	}
 	return known, err
+}
+
+// check compares PLANEND with the runs, or with the plan that WELCOME named if they were left out.
+func (r *planReader) check(m *protocol.PlanEnd) error {
+	if !m.Omitted {
+		sum := r.runs.Sum()
+		return sum.Check(m)
+	}
+	named := r.s.namedPlan()
+	if r.came || named == nil || *named != m.Hash {
+		return protocol.Errorf(protocol.CodePlanMismatch, "PLANEND leaves out a plan that WELCOME did not name")
+	}
+	if stored, _ := r.s.W.Plan(); !stored.Is(&r.plan) {
+		return protocol.Errorf(protocol.CodePlanMismatch, "PLANEND says %d pages in %d chunks, the plan that WELCOME named has %d in %d",
+			m.Kept, m.Chunks, stored.Pages, stored.Chunks)
+	}
+	return nil
+}
+
+// namedPlan is what WELCOME says of the plan that W has: nil when it has none, or a journal of which half of the hash is missing.
+func (s *Session) namedPlan() *protocol.PlanHash {
+	stored, ok := s.W.Plan()
+	if !ok || !stored.Hash.Whole() {
+		return nil
+	}
+	hash := protocol.PlanHash(stored.Hash)
+	return &hash
 }
 
 // find makes W the writer of a dump that has this plan, and reports whether there is one. If not, W has no plan at all.
@@ -144,37 +169,22 @@ func (r *planReader) find(ctx context.Context) (known bool, err error) {
 }
 
 // end makes a plan durable that is new.
-func (r *planReader) end(m *protocol.PlanEnd) error {
-	if r.builder == nil {
-		if err := r.rebuild(); err != nil {
-			return err
-		}
+func (r *planReader) end(m *protocol.PlanEnd) (err error) {
+	switch {
+	case !r.came: // a plan of no pages
+		err = r.begin()
+	case r.lost != nil:
+		err = r.lost
+	case r.beside:
+		err = r.builder.MoveTo(r.s.W)
 	}
-	if err := r.builder.Finish(r.plan); err != nil {
-		return err
+	if err == nil {
+		err = r.builder.Finish(r.plan)
 	}
-	r.s.policy.Log().Info("plan", "pages", m.Kept, "chunks", m.Chunks, "raw_bytes", m.Kept*uint64(r.s.Hello.PageSize))
-	return nil
-}
-
-// errNoSpool is a mistake of a Policy that takes another plan and keeps no runs.
-var errNoSpool = errors.New("the runs of the plan were not kept")
-
-// rebuild starts a new plan with the runs that came before it was known to be one. A plan of no pages has none.
-func (r *planReader) rebuild() error {
-	if err := r.build(); err != nil {
-		return err
+	if err == nil {
+		r.s.policy.Log().Info("plan", "pages", m.Kept, "chunks", m.Chunks, "raw_bytes", m.Kept*uint64(r.s.Hello.PageSize))
 	}
-	if r.spool == nil {
-		if r.plan.Pages > 0 {
-			return errNoSpool
-		}
-		return nil
-	}
-	runs := protocol.NewRunDecoder(r.s.Hello.Params())
-	return r.spool.Each(func(piece []byte) error {
-		return runs.Decode(piece, func(run protocol.Run) error { return r.builder.Add(run.Extent) })
-	})
+	return err
 }
 
 // facts is what the front of vmcore says of the machine.

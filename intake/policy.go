@@ -28,6 +28,8 @@ type Config struct {
 	// CommitBytes is about the most page data, and CommitInterval the longest time, between two commits.
 	CommitBytes    int64
 	CommitInterval time.Duration
+	// OtherPlans is set where Policy.OtherPlan has a place for another plan than that of W.
+	OtherPlans bool
 	// WaitEvery is the time between two WAIT while something takes its time.
 	WaitEvery time.Duration
 	// KeepAlive says when the sender counts as gone. Its heartbeat is asked of the sender as well, unless it is 0.
@@ -60,8 +62,6 @@ type Policy interface {
 	// Admit returns when pages may come, with the rest of WELCOME filled in. If the sender gives up before, it returns
 	// its FINISH. A *DeclinedError says that no pages are wanted.
 	Admit(ctx context.Context, m *protocol.Welcome) (*protocol.Finish, error)
-	// Spool keeps the runs that come while W has a plan, which may be another one; nil when OtherPlan takes no other.
-	Spool(ctx context.Context) Spool
 	// OtherPlan is for a sender whose plan is not the one of W. It sets W to a writer with another plan, or none.
 	OtherPlan(ctx context.Context, stored *dumpdir.PlanInfo) error
 	// MakeRoom returns when there is room for the plan, with the rest of PLANOK filled in; else as Admit.
@@ -84,15 +84,6 @@ type Logger interface {
 	Info(msg string, args ...any)
 	Warn(msg string, args ...any)
 	Error(msg string, args ...any)
-}
-
-// Spool keeps pieces of a plan, in constant memory, until PLANEND tells whether they are needed.
-type Spool interface {
-	// Add keeps a piece. An error is returned by Each.
-	Add(piece []byte)
-	// Each calls fn with the pieces, which are valid during the call.
-	Each(fn func(piece []byte) error) error
-	Close() error
 }
 
 // Outcome is what a seal left.

@@ -206,7 +206,7 @@ func (s *Session) readPages(ctx context.Context) (*protocol.Finish, error) {
 func (s *Session) welcome() *protocol.Welcome {
 	m := &protocol.Welcome{
 		Tool: s.cfg.Tool, Collect: protocol.CollectAll, WindowBytes: uint64(s.cfg.Window), //nolint:gosec // positive
-		Encodings: encodings.Common(s.Hello.Encodings), HaveChunks: s.W.Progress().Chunks,
+		Encodings: encodings.Common(s.Hello.Encodings), Plan: s.namedPlan(), HaveChunks: s.W.Progress().Chunks,
 	}
 	if every := s.cfg.KeepAlive.Heartbeat; every > 0 {
 		m.HeartbeatSec = max(1, uint64(every/time.Second))

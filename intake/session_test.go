@@ -72,8 +72,6 @@ func (p *policy) Admit(_ context.Context, m *protocol.Welcome) (*protocol.Finish
 	return nil, nil
 }
 
-func (p *policy) Spool(context.Context) intake.Spool { return nil }
-
 func (p *policy) OtherPlan(context.Context, *dumpdir.PlanInfo) error { return call(p.other) }
 
 func (p *policy) MakeRoom(context.Context, *protocol.PlanEnd, *protocol.PlanOK) (*protocol.Finish, error) {

@@ -392,14 +392,21 @@ func TestTakeoverBetweenPlans(t *testing.T) {
 	r.wantDump(first, dumpdir.StateComplete, false, first.all()...)
 }
 
-// noScratch is a store whose disk has no room for scratch files.
-type noScratch struct{ storage.Store }
+// noRoom is a store whose disk has no room for another dump of the same crash.
+type noRoom struct{ storage.Store }
 
-func (noScratch) Scratch(context.Context) (dumpdir.File, error) { return nil, syscall.ENOSPC }
+func (s noRoom) Challengers() storage.Challengers { return noRoomBeside{s.Store.Challengers()} }
 
-// TestNoScratch sees that only a plan that is new needs room for itself.
-func TestNoScratch(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.Store = noScratch{c.Store} })
+type noRoomBeside struct{ storage.Challengers }
+
+func (noRoomBeside) Create(context.Context, dumpdir.Meta) (*dumpdir.Writer, error) {
+	return nil, syscall.ENOSPC
+}
+
+// TestNoRoomForRuns sees that only a plan that is new needs room for itself. The sender sends its runs although WELCOME named the
+// plan.
+func TestNoRoomForRuns(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Store = noRoom{c.Store} })
 	first, other := newDump(t, 1), atLevel(t, 1, 1)
 	r.begun(first, 0, false).cutOff(r, 0)
 	p := r.peer("web1", other)
@@ -408,7 +415,20 @@ func TestNoScratch(t *testing.T) {
 	p.sendPlan()
 	p.refused(protocol.CodeNoSpace)
 	p.gone(r)
-	p = r.begun(first, 1, false)
+	e, err := r.store.Find(t.Context(), first.hello.DumpID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = r.open(first, 1, first)
+	runs := filepath.Join(e.Path, "otherplan.tmp")
+	if err := os.MkdirAll(filepath.Join(runs, "in the way"), 0o700); err != nil { // no file can be made for the runs
+		t.Fatal(err)
+	}
+	p.sendPlan()
+	p.begins(1)
+	if err := os.RemoveAll(runs); err != nil {
+		t.Error(err)
+	}
 	for _, seq := range first.all()[1:] {
 		p.chunk(seq)
 	}

@@ -175,9 +175,6 @@ func (d *depot) Admit(_ context.Context, m *protocol.Welcome) (*protocol.Finish,
 	return nil, nil //nolint:nilnil // the sender goes on
 }
 
-// Spool keeps nothing: another plan is refused.
-func (d *depot) Spool(context.Context) intake.Spool { return nil }
-
 // OtherPlan refuses another plan than the one that is stored.
 func (d *depot) OtherPlan(_ context.Context, stored *dumpdir.PlanInfo) error {
 	e := protocol.Errorf(protocol.CodePlanMismatch, "%s has another plan, of %d pages at level %d", d.W.Dir(), stored.Pages, stored.DumpLevel)
