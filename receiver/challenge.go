@@ -73,38 +73,38 @@ func kinds(level uint8) pages.DumpLevel {
 // OtherPlan goes on with the challenger, or with a new one if W is that already.
 func (ss *session) OtherPlan(ctx context.Context, stored *dumpdir.PlanInfo) error {
 	if !ss.second {
-		return ss.challenge(ctx)
+		return ss.openChallenger(ctx)
 	}
 	// Nobody sends that plan any more, and it is not ahead of the dump, else it had become it.
 	ss.log.Warn("dropping a third plan", "pages", stored.Pages, "level", stored.DumpLevel, "present", ss.W.Progress().Present)
-	return ss.challengeAnew(ctx)
+	return ss.newChallenger(ctx)
 }
 
-// challenge leaves the dump as it is and goes on with its challenger.
-func (ss *session) challenge(ctx context.Context) error {
+// openChallenger leaves the dump as it is and goes on with its challenger.
+func (ss *session) openChallenger(ctx context.Context) error {
 	ss.other = ss.otherPlan()
 	ss.log.Warn("another plan comes of a dump", "note", ss.other)
 	next, err := ss.cfg.Store.Challengers().Resume(ctx, ss.ref, storage.ResumeOptions{Takeover: true, Reopen: true})
 	if errors.Is(err, storage.ErrNotFound) {
-		return ss.challengeAnew(ctx)
+		return ss.newChallenger(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	return ss.take(ctx, next)
+	return ss.goOnWith(ctx, next)
 }
 
-// challengeAnew is challenge with a new challenger in place of the one that may be there.
-func (ss *session) challengeAnew(ctx context.Context) error {
+// newChallenger is openChallenger with a new challenger in place of the one that may be there.
+func (ss *session) newChallenger(ctx context.Context) error {
 	next, err := ss.cfg.Store.Challengers().Create(ctx, ss.Meta(ss.ref.Host))
 	if err != nil {
 		return err
 	}
-	return ss.take(ctx, next)
+	return ss.goOnWith(ctx, next)
 }
 
-// take makes next, a challenger, the session's writer, and a whole dump: with the log, which came before the plan was known.
-func (ss *session) take(ctx context.Context, next *dumpdir.Writer) error {
+// goOnWith makes next, a challenger, the session's writer, and a whole dump: with the log, which came before the plan was known.
+func (ss *session) goOnWith(ctx context.Context, next *dumpdir.Writer) error {
 	old := ss.W
 	ss.W, ss.second, ss.contested = next, true, true
 	ss.view.opened(next)
@@ -205,15 +205,15 @@ func standingIn(ctx context.Context, ref storage.Ref, open func(context.Context,
 	return standingOf(d), true, d.Close()
 }
 
-// settled is what became of a dump of which nothing more is expected.
-type settled struct {
+// sealedDump is what became of a dump of which nothing more is expected.
+type sealedDump struct {
 	intake.Outcome
 	was bool // sealed before
 }
 
-// settle seals a dump that is not, for a reason, if pages are missing. If it has a challenger, the better of the two
+// sealBest seals a dump that is not, for a reason, if pages are missing. If it has a challenger, the better of the two
 // is sealed and the other one deleted. Nobody else may write either.
-func (s *Server) settle(ctx context.Context, ref storage.Ref, reason string) (*settled, error) {
+func (s *Server) sealBest(ctx context.Context, ref storage.Ref, reason string) (*sealedDump, error) {
 	contested, err := s.promoteAhead(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -230,20 +230,20 @@ func (s *Server) settle(ctx context.Context, ref storage.Ref, reason string) (*s
 	if err != nil {
 		return nil, err
 	}
-	end := &settled{Outcome: intake.Outcome{Dir: w.Dir()}}
+	end := &sealedDump{Outcome: intake.Outcome{Dir: w.Dir()}}
 	_, end.was = w.Result()
 	end.Result, err = w.Seal(ctx, reason)
 	if err := errors.Join(err, w.Close()); err != nil {
 		return nil, err
 	}
 	if contested {
-		err = s.drop(ctx, ref)
+		err = s.dropChallenger(ctx, ref)
 	}
 	return end, err
 }
 
-// drop deletes a challenger that is behind.
-func (s *Server) drop(ctx context.Context, ref storage.Ref) error {
+// dropChallenger deletes a challenger that is behind.
+func (s *Server) dropChallenger(ctx context.Context, ref storage.Ref) error {
 	st, _, err := standingIn(ctx, ref, s.cfg.Store.Challengers().Open)
 	if err == nil {
 		err = s.cfg.Store.Challengers().Drop(ctx, ref)
@@ -257,12 +257,12 @@ func (s *Server) drop(ctx context.Context, ref storage.Ref) error {
 	return err
 }
 
-// settle decides between the dump and its challenger, now that the sender has ended with one of them.
-func (ss *session) settle(ctx context.Context) (intake.Outcome, error) {
+// sealBest decides between the dump and its challenger, now that the sender has ended with one of them.
+func (ss *session) sealBest(ctx context.Context) (intake.Outcome, error) {
 	if err := ss.W.Close(); err != nil {
 		return intake.Outcome{}, err
 	}
-	end, err := ss.srv.settle(ctx, ss.ref, reasonOther)
+	end, err := ss.srv.sealBest(ctx, ss.ref, reasonOther)
 	if err != nil {
 		return intake.Outcome{}, err
 	}

@@ -171,7 +171,7 @@ func (s *Server) sealExpired(parent context.Context, ref storage.Ref) {
 }
 
 func (s *Server) sealNow(ctx context.Context, ref storage.Ref) error {
-	end, err := s.settle(ctx, ref, reasonGone)
+	end, err := s.sealBest(ctx, ref, reasonGone)
 	if err != nil || end.was {
 		return err // sealed before: its sender came back for nothing more than to hear that
 	}

@@ -99,7 +99,7 @@ func (ss *session) Open(ctx context.Context) (err error) {
 	}
 	ss.view.opened(ss.W)
 	if stored, ok := ss.W.Plan(); ok && ss.Complete() && asksForMore(ss.Hello.Level|ss.Hello.FileLevel, stored.DumpLevel) {
-		return ss.challenge(ctx)
+		return ss.openChallenger(ctx)
 	}
 	return nil
 }
@@ -260,7 +260,7 @@ func (ss *session) Seal(ctx context.Context, finish *protocol.Finish) (end intak
 	}
 	// A dump that was complete before leaves its challenger to the sender of that one.
 	if ss.contested && (ss.second || !again) {
-		return ss.settle(ctx)
+		return ss.sealBest(ctx)
 	}
 	if !again {
 		ss.srv.sealed(end.State)
