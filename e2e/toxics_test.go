@@ -204,7 +204,11 @@ func toxicsStart(t *testing.T, elf string, refuse float64) *toxicsDump {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := corehaultls.ParseIdentity(pem)
+	file := filepath.Join(t.TempDir(), "identity.pem")
+	if err := corehaultls.WriteIdentity(file, pem); err != nil {
+		t.Fatal(err)
+	}
+	id, err := corehaultls.LoadIdentity(file)
 	if err != nil {
 		t.Fatal(err)
 	}

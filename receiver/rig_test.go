@@ -142,7 +142,11 @@ func (r *rig) identity(host string) *corehaultls.Identity {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	id, err := corehaultls.ParseIdentity(pem)
+	file := filepath.Join(r.t.TempDir(), "identity.pem")
+	if err := corehaultls.WriteIdentity(file, pem); err != nil {
+		r.t.Fatal(err)
+	}
+	id, err := corehaultls.LoadIdentity(file)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -27,10 +27,8 @@ func baseConfig(own cryptotls.Certificate) *cryptotls.Config {
 	}
 }
 
-// ServerConfig returns a configuration that accepts clients with a certificate for client
-// authentication that r.CA issued to one host, and that r.Authorize does not refuse. [PeerName]
-// returns the host, [Explain] says why a handshake failed. The fields of r must not change
-// afterwards.
+// ServerConfig returns the configuration of the receiver whose files InitCA left in
+// dir. For a receiver that revokes identities use [LoadReceiver].
 func ServerConfig(dir string) (*cryptotls.Config, error) {
 	r, err := LoadReceiver(dir)
 	if err != nil {
@@ -39,10 +37,10 @@ func ServerConfig(dir string) (*cryptotls.Config, error) {
 	return r.ServerConfig(), nil
 }
 
-// ServerConfig returns a configuration that lets in clients with a certificate for
-// client authentication that r.CA issued to one host, and that r.Authorize does not
-// refuse. [PeerName] tells which host it is, [Explain] why a handshake failed. The
-// fields of r must not change afterwards.
+// ServerConfig returns a configuration that accepts clients with a certificate for client
+// authentication that r.CA issued to one host, and that r.Authorize does not refuse. [PeerName]
+// returns the host, [Explain] says why a handshake failed. The fields of r must not change
+// afterwards.
 func (r *Receiver) ServerConfig() *cryptotls.Config {
 	cfg := baseConfig(r.Certificate)
 	cfg.ClientAuth = cryptotls.RequireAndVerifyClientCert

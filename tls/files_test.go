@@ -150,7 +150,7 @@ func TestBadHostNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = ParseIdentity(bytes.Join([][]byte{certPEM(leaf.cert), key, certPEM(ca.cert), pinPEM(id.Pins[0])}, nil))
+	_, err = parseIdentity("identity", bytes.Join([][]byte{certPEM(leaf.cert), key, certPEM(ca.cert), pinPEM(id.Pins[0])}, nil))
 	if e, ok := errors.AsType[*FileError](err); !ok || len(e.Hints()) == 0 || !strings.Contains(e.Error(), "65 bytes") {
 		t.Errorf("got %v, want a FileError that says what to do", err)
 	}
@@ -234,7 +234,7 @@ func TestIdentityRefuses(t *testing.T) {
 		{"too large", bytes.Repeat([]byte("#"), maxFile+1)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			id, err := ParseIdentity(tc.data)
+			id, err := parseIdentity("identity", tc.data)
 			wantFileError(t, "bytes", err, "identity", nil)
 			path := filepath.Join(t.TempDir(), "id.pem")
 			if err := os.WriteFile(path, tc.data, 0o600); err != nil {
@@ -247,7 +247,7 @@ func TestIdentityRefuses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := ParseIdentity(raw); err != nil {
+	if _, err := parseIdentity("identity", raw); err != nil {
 		t.Errorf("the undamaged file: %v", err)
 	}
 	wantFileError(t, "missing", justErr(LoadIdentity(filepath.Join(t.TempDir(), "none.pem"))), "none.pem", fs.ErrNotExist)
@@ -322,7 +322,7 @@ func FuzzIdentity(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		id, err := ParseIdentity(data)
+		id, err := parseIdentity("identity", data)
 		if (id == nil) == (err == nil) {
 			t.Fatalf("got %v and %v", id, err)
 		}

@@ -46,14 +46,7 @@ func LoadIdentity(path string) (*Identity, error) {
 	return parseIdentity(path, data)
 }
 
-// ParseIdentity reads the contents of an identity file.
-func ParseIdentity(data []byte) (*Identity, error) {
-	if len(data) > maxFile {
-		return nil, &FileError{Path: "identity", Problem: fmt.Sprintf("larger than %d bytes", maxFile), Hint: hintIdentity}
-	}
-	return parseIdentity("identity", data)
-}
-
+// parseIdentity reads the contents of the identity file at path.
 func parseIdentity(path string, data []byte) (*Identity, error) {
 	fail := func(problem string, err error) (*Identity, error) {
 		return nil, &FileError{Path: path, Problem: problem, Hint: hintIdentity, Err: err}

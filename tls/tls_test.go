@@ -39,7 +39,7 @@ func (s *site) issue(t *testing.T, host string) *Identity {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := ParseIdentity(data)
+	id, err := parseIdentity("identity", data)
 	if err != nil {
 		t.Fatal(err)
 	}
