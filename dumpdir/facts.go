@@ -19,17 +19,12 @@ const (
 	maxDumpLevel = 31
 )
 
-// Utsname is the system kernel's init_uts_ns, each field at most 64 bytes.
-type Utsname struct {
-	Sysname, Nodename, Release, Version, Machine, Domainname string
-}
-
 // Facts is what the front of a vmcore says of the machine.
 type Facts struct {
-	Utsname    Utsname
-	Time       time.Time // of the crash
-	PageSize   int       // 4096, 16384 or 65536
-	MaxPFN     mem.PFN   // one past the last page frame
+	Utsname    vmcore.Utsname // each field at most 64 bytes
+	Time       time.Time      // of the crash
+	PageSize   int            // 4096, 16384 or 65536
+	MaxPFN     mem.PFN        // one past the last page frame
 	NrCPUs     uint32
 	CurrentCPU uint32
 	PhysBase   uint64
@@ -102,7 +97,7 @@ func (f *Facts) checkAll() error {
 // header is what the front of vmcore is made of.
 func (f *Facts) header() *kdumpfile.Header {
 	h := &kdumpfile.Header{
-		Utsname:    vmcore.Utsname(f.Utsname),
+		Utsname:    f.Utsname,
 		Time:       f.Time,
 		PageSize:   f.PageSize,
 		MaxPFN:     f.MaxPFN,

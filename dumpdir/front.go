@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
@@ -98,30 +99,15 @@ type zeroSaver struct {
 }
 
 func (z *zeroSaver) WriteAt(p []byte, off int64) (int, error) {
-	if isZero(p) {
+	if vmcore.IsZero(p) {
 		if len(z.buf) < len(p) {
 			z.buf = make([]byte, len(p))
 		}
-		if n, err := z.ReadAt(z.buf[:len(p)], off); err == nil && n == len(p) && isZero(z.buf[:n]) {
+		if n, err := z.ReadAt(z.buf[:len(p)], off); err == nil && n == len(p) && vmcore.IsZero(z.buf[:n]) {
 			return n, nil
 		}
 	}
 	return z.File.WriteAt(p, off)
-}
-
-func isZero(p []byte) bool {
-	for len(p) >= 8 {
-		if le.Uint64(p) != 0 {
-			return false
-		}
-		p = p[8:]
-	}
-	for _, b := range p {
-		if b != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 func zeroRange(w io.WriterAt, from, to int64) error {

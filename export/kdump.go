@@ -1,7 +1,6 @@
 package export
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -195,7 +194,7 @@ func (b *batch) encodePage(pfn mem.PFN) {
 	case err != nil:
 		b.err = err
 		return
-	case allZero(b.page):
+	case vmcore.IsZero(b.page):
 		kind = pageZero
 	default:
 		stored, flags := b.encoder.EncodePage(b.room, b.page)
@@ -205,9 +204,6 @@ func (b *batch) encodePage(pfn mem.PFN) {
 	b.kinds = append(b.kinds, kind)
 	b.descs = append(b.descs, desc)
 }
-
-// allZero compares a page with itself, one byte on: equal only if all bytes are.
-func allZero(page []byte) bool { return page[0] == 0 && bytes.Equal(page[1:], page[:len(page)-1]) }
 
 // put writes the data of a batch, then its descriptors, run by run of one kind.
 func (r *recoder) put(b *batch) error {

@@ -219,19 +219,6 @@ func (m *PlanEnd) EssentialChunks() uint64 {
 	return n
 }
 
-// TierOf returns the tier number that chunk seq belongs to and the chunk numbers of
-// that tier, first to end-1. It returns -1 for a chunk beyond the plan.
-func (m *PlanEnd) TierOf(seq uint64) (tier int, first, end uint64) {
-	for i, t := range m.Tiers {
-		end = first + t.Chunks
-		if seq < end {
-			return i, first, end
-		}
-		first = end
-	}
-	return -1, first, first
-}
-
 func (m *PlanOK) fill() { m.Note = CleanText(m.Note, maxText) }
 
 func (m *PlanOK) check(c *checker) {

@@ -77,28 +77,6 @@ func (s *SeqSet) Clone() SeqSet { return SeqSet{slices.Clone(s.ranges)} }
 // Ranges yields the ranges in ascending order.
 func (s *SeqSet) Ranges() iter.Seq[chunk.SeqRange] { return slices.Values(s.ranges) }
 
-// Missing yields the ranges of numbers below limit that are not in the set, ascending.
-func (s *SeqSet) Missing(limit uint64) iter.Seq[chunk.SeqRange] {
-	return func(yield func(chunk.SeqRange) bool) {
-		next := uint64(0)
-		for _, r := range s.ranges {
-			if r.First >= limit {
-				break
-			}
-			if r.First > next && !yield(chunk.SeqRange{First: next, Last: r.First - 1}) {
-				return
-			}
-			if r.Last >= limit-1 {
-				return
-			}
-			next = r.Last + 1
-		}
-		if next < limit {
-			yield(chunk.SeqRange{First: next, Last: limit - 1})
-		}
-	}
-}
-
 // MarshalJSON writes an array of [first, last] pairs.
 func (s SeqSet) MarshalJSON() ([]byte, error) {
 	pairs := make([][2]uint64, len(s.ranges))

@@ -371,7 +371,7 @@ func (f *fakeReceiver) take(c *protocol.Conn, m *protocol.Chunk, p protocol.Para
 			if _, ok := f.pages[pfn]; ok {
 				return protocol.Errorf(protocol.CodeDuplicate, "pfn %d", uint64(pfn))
 			}
-			f.pages[pfn] = zeroPage[:testPage]
+			f.pages[pfn] = make([]byte, testPage)
 			if e.Kind == chunk.Data {
 				f.pages[pfn], raw = bytes.Clone(raw[:testPage]), raw[testPage:]
 			}

@@ -1,7 +1,6 @@
 package sender
 
 import (
-	"bytes"
 	"fmt"
 
 	"github.com/zeebo/xxh3"
@@ -11,10 +10,6 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/vmcore"
 )
-
-// zeroPage is what zero pages are compared with: comparing stops at the first
-// difference, and runs at memory speed where there is none.
-var zeroPage [protocol.MaxPageSize]byte
 
 // slot is the memory of one chunk on its way from the dump to the wire.
 type slot struct {
@@ -86,7 +81,7 @@ func (s *slot) sort(pfn mem.PFN, run []byte, data, pageSize int) int {
 	n := 0
 	for ; len(run) > 0; run, pfn = run[pageSize:], pfn+1 {
 		page := run[:pageSize]
-		if bytes.Equal(page, zeroPage[:pageSize]) {
+		if vmcore.IsZero(page) {
 			s.add(pfn, chunk.Zero)
 			continue
 		}

@@ -14,6 +14,7 @@
 package vmcore
 
 import (
+	"bytes"
 	"cmp"
 	"debug/elf"
 	"encoding/binary"
@@ -162,6 +163,20 @@ var PageSizes = [...]int{4096, 16384, 65536}
 
 // MaxPageSize is the largest of PageSizes.
 const MaxPageSize = 65536
+
+// zeroPage is what zero pages are compared with: comparing stops at the first
+// difference, and runs at memory speed where there is none.
+var zeroPage [MaxPageSize]byte
+
+// IsZero reports whether all bytes of p are zero. p has any length.
+func IsZero(p []byte) bool {
+	for ; len(p) > len(zeroPage); p = p[len(zeroPage):] {
+		if !bytes.Equal(p[:len(zeroPage)], zeroPage[:]) {
+			return false
+		}
+	}
+	return bytes.Equal(p, zeroPage[:len(p)])
+}
 
 // ValidPageSize reports whether n is one of PageSizes.
 func ValidPageSize(n int) bool { return n == 4096 || n == 16384 || n == 65536 }

@@ -152,7 +152,7 @@ func (im *importer) add(pfn mem.PFN) error {
 		return err
 	}
 	c := &im.chunk
-	if zero(raw) {
+	if vmcore.IsZero(raw) {
 		c.Extents = chunk.AppendPage(c.Extents, pfn, chunk.Zero)
 		return nil
 	}
@@ -173,15 +173,6 @@ func ofDump(err error) bool {
 		}
 	}
 	return false
-}
-
-func zero(p []byte) bool {
-	for _, b := range p {
-		if b != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // lacks says why the dump is not complete; empty when it is.

@@ -197,7 +197,7 @@ func (s *source) facts(codec kdumpfile.Codec) dumpdir.Facts {
 	info := s.img.Info()
 	m := machine.FactsOf(info, s.kernel)
 	f := dumpdir.Facts{
-		Utsname: dumpdir.Utsname(m.Utsname.ForHeader()), Time: m.CrashTime, PageSize: info.PageSize, MaxPFN: info.MaxPFN,
+		Utsname: m.Utsname.ForHeader(), Time: m.CrashTime, PageSize: info.PageSize, MaxPFN: info.MaxPFN,
 		NrCPUs: uint32(m.NrCPUs), CurrentCPU: uint32(max(m.CurrentCPU, 0)), //nolint:gosec // bounded by the notes and by the reader
 		DumpLevel: uint8(max(m.DumpLevel, 0)), BigEndian: m.BigEndian, ExcludedVmemmap: m.ExcludedVmemmap, //nolint:gosec // at most 31
 		Codecs: uint32(codec), Notes: info.Notes, RAM: s.img.RAM(),
