@@ -73,7 +73,7 @@ func TestStockKdumpTools(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := s.judgesStore.await(t, "complete")
+	d := s.await(t, "complete")
 	if d.Host != "web-17" || !strings.Contains(d.Manifest.PanicLine, capturePanic) {
 		t.Errorf("filed as %s, %q", d.Host, d.Manifest.PanicLine)
 	}

@@ -27,7 +27,7 @@ func attackSealed(t *testing.T, s *sshServeStore, host string) serveDump {
 	c.ssh(t, 0, "", "mkdir -p /d")
 	c.pipe(t, argv, "umask 0077 && dd of='/d/vmcore-incomplete'")
 	c.ssh(t, 0, "", "mv '/d/vmcore-incomplete' '/d/vmcore.flat'")
-	return s.judgesStore.await(t, "complete")
+	return s.await(t, "complete")
 }
 
 // TestAttackDumps has another host, and the host itself, try to get at a sealed dump.

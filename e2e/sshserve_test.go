@@ -65,7 +65,7 @@ func TestSSHServe(t *testing.T) {
 	for host := range sshServeHosts {
 		args := []string{"send", "--to", "ssh://kdump@" + s.sshURL(t).Host, "--ssh-key", s.keys[host], "--known-hosts", s.known, "--level", "31", elf}
 		judgesRun(t, 0, "corehaul-send", args...)
-		s.judgesStore.checkServed(t, host)
+		s.checkServed(t, host)
 		judgesRun(t, 0, "corehaul", "rm", s.one(t).ID, "--data", s.data)
 	}
 }
