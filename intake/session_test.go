@@ -391,8 +391,11 @@ func TestSessionRefused(t *testing.T) {
 				t.Errorf("ended with %v, want %s", err, tc.want)
 			}
 			f.policy.fs.SetFault(nil)
-			if d := f.stored(); d.State() != dumpdir.StateArriving || d.Progress().Present != tc.present {
-				t.Errorf("the dump is %s with %d pages, want %d", d.State(), d.Progress().Present, tc.present)
+			d := f.stored()
+			got := d.Progress().Present
+			more := tc.policy.commits != nil && got > tc.present // the next chunk was quicker than the refusal
+			if d.State() != dumpdir.StateArriving || got != tc.present && !more {
+				t.Errorf("the dump is %s with %d pages, want %d", d.State(), got, tc.present)
 			}
 		})
 	}
@@ -441,8 +444,10 @@ func TestSessionOutOfOrder(t *testing.T) {
 		want   protocol.Code
 	}{
 		"an omitted plan that was not named": {policy{}, func(f *far) {
-			f.send(&protocol.PlanEnd{Hash: protocol.PlanHash{1}, Omitted: true, Runs: 1, Kept: 1, Chunks: 1, Codec: protocol.EncodingSnappyPage,
-				Tiers: []protocol.Tier{{Name: "kernel", Pages: 1, Chunks: 1}}})
+			f.send(&protocol.PlanEnd{
+				Hash: protocol.PlanHash{1}, Omitted: true, Runs: 1, Kept: 1, Chunks: 1, Codec: protocol.EncodingSnappyPage,
+				Tiers: []protocol.Tier{{Name: "kernel", Pages: 1, Chunks: 1}},
+			})
 		}, protocol.CodePlanMismatch},
 		"a plan of no pages": {policy{}, func(f *far) { f.plan(0) }, protocol.CodePlanMismatch},
 		"nothing":            {policy{}, func(f *far) { _ = f.wire.Close() }, ""},
