@@ -123,7 +123,7 @@ func TestDecide(t *testing.T) {
 		{
 			name:    "free: not met",
 			entries: []storage.Entry{ago("a", "h", "a", 1)},
-			p:       Policy{KeepFree: 900}, space: storage.Space{Total: 1000, Free: 100}, unmet: "700 bytes would still be missing",
+			p:       Policy{KeepFree: 900}, space: storage.Space{Total: 1000, Free: 100}, unmet: "needs 700 bytes more than the removal",
 		},
 		{
 			name:    "free: a store without a bound",
@@ -163,7 +163,7 @@ func TestClock(t *testing.T) {
 		{"right", Clock{Now: now}, 1, ""},
 		{"1970", Clock{Now: time.Unix(0, 0), Steady: 100 * day}, 0, "was sealed at 2026-04-30"},
 		{"a little behind", Clock{Now: now.AddDate(0, 0, -1).Add(-time.Minute)}, 1, ""},
-		{"2100", Clock{Now: now.AddDate(74, 0, 0)}, 0, "nothing else vouches"},
+		{"2100", Clock{Now: now.AddDate(74, 0, 0)}, 0, "nothing else confirms the clock"},
 		{"2100 and steady", Clock{Now: now.AddDate(74, 0, 0), Steady: day}, 3, ""},
 		{"2100 and trusted", Clock{Now: now.AddDate(74, 0, 0), Trusted: true}, 3, ""},
 		{"1970 and trusted", Clock{Now: time.Unix(0, 0), Trusted: true}, 0, ""},

@@ -154,7 +154,7 @@ func TestRunLeavesTheExampleForAGoalOutOfReach(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { r.Run(ctx) })
-	for !strings.Contains(log.String(), "would still be missing") {
+	for !strings.Contains(log.String(), "more than the removal of all removable dumps frees") {
 		<-log.lines
 	}
 	stop()
