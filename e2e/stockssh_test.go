@@ -147,7 +147,7 @@ func TestStockRedHat(t *testing.T) {
 			c.pipe(t, argv, "umask 0077 && dd bs=512 of='"+dir+"/vmcore-incomplete'")
 			c.ssh(t, 0, "", "mv '"+dir+"/vmcore-incomplete' '"+dir+"/vmcore.flat'")
 			c.scp(t, 0, flags, stockFile(t, "kexec-dmesg.log", "the capture kernel's log\n"), ":"+dir+"/")
-			dump := s.judgesStore.await(t, "complete")
+			dump := s.await(t, "complete")
 			if dump.Host != "web-17" || !strings.HasPrefix(dump.Manifest.Release, "6.1") {
 				t.Errorf("filed as %+v", dump)
 			}
@@ -170,7 +170,7 @@ func TestStockDebian(t *testing.T) {
 			gzip := []string{"bash", "-c", `"$@" | gzip -1`, "gzip"}
 			c.pipe(t, slices.Concat(gzip, argv), "dd of="+dir+"/dump-incomplete.gz")
 			c.ssh(t, 0, "", "mv "+dir+"/dump-incomplete.gz "+dir+"/dump.202603011200.gz")
-			s.judgesStore.await(t, "complete")
+			s.await(t, "complete")
 		})
 	}
 }
@@ -186,7 +186,7 @@ func TestStockDebianRaw(t *testing.T) {
 			c.ssh(t, 0, "", "mkdir -p /d")
 			c.scp(t, 0, flags, elf, ":/d/vmcore-incomplete")
 			c.ssh(t, 0, "", "mv /d/vmcore-incomplete /d/vmcore.202603011200")
-			s.judgesStore.await(t, "complete")
+			s.await(t, "complete")
 		})
 	}
 }
@@ -203,7 +203,7 @@ func TestStockSUSE(t *testing.T) {
 	c.ssh(t, 0, "the log\n", put+"dmesg")
 	c.pipe(t, argv, put+"vmcore")
 	c.ssh(t, 0, "Kernel crashdump\nvmcore status: saved successfully\n", put+"README.txt")
-	s.judgesStore.await(t, "complete")
+	s.await(t, "complete")
 }
 
 // TestStockChecks does what kdumpctl and mkdumprd do on the running system, and kdumpctl test.
@@ -285,7 +285,7 @@ func TestStockBrokenOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // it was killed
-	dump := s.judgesStore.await(t, "partial")
+	dump := s.await(t, "partial")
 	if dump.Manifest.Pages.Present == 0 || dump.Manifest.Pages.Missing == 0 {
 		t.Errorf("%d pages are there, %d missing", dump.Manifest.Pages.Present, dump.Manifest.Pages.Missing)
 	}

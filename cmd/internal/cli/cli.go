@@ -155,10 +155,3 @@ func walk(cmd *cobra.Command, f func(*cobra.Command)) {
 		walk(sub, f)
 	}
 }
-
-func annotate(cmd *cobra.Command, key, value string) {
-	if cmd.Annotations == nil {
-		cmd.Annotations = map[string]string{}
-	}
-	cmd.Annotations[key] = value
-}
