@@ -40,11 +40,11 @@ type PageRecord struct {
 // check tells whether a reader of the file would accept the record.
 func (p PageRecord) check(pageSize int) error {
 	switch {
-	case p.Size == 0 || p.Size > uint32(pageSize): //nolint:gosec // at most 64 KiB
+	case p.Size == 0 || p.Size > uint32(pageSize):
 		return fmt.Errorf("stored size %d", p.Size)
 	case !kdumpfile.Codec(p.Flags).Known():
 		return fmt.Errorf("compressor %#x", p.Flags)
-	case p.Flags == PageRaw && p.Size != uint32(pageSize): //nolint:gosec // at most 64 KiB
+	case p.Flags == PageRaw && p.Size != uint32(pageSize):
 		return fmt.Errorf("raw page of %d bytes", p.Size)
 	}
 	return nil

@@ -178,13 +178,13 @@ func (im *Image) ReadPages(p []byte, pfn mem.PFN) error {
 func (im *Image) ReadPhys(p []byte, a mem.PhysAddr) error {
 	shift, size := im.Info().PageShift(), im.Info().PageSize
 	for len(p) > 0 {
-		in := int(uint64(a) & uint64(size-1)) //nolint:gosec // below the page size
+		in := int(uint64(a) & uint64(size-1))
 		n := min(len(p), size-in)
 		if err := im.read(p[:n], a.PFN(shift), in); err != nil {
 			return err
 		}
 		p = p[n:]
-		if a += mem.PhysAddr(n); a == 0 && len(p) > 0 { //nolint:gosec // not negative
+		if a += mem.PhysAddr(n); a == 0 && len(p) > 0 {
 			return &vmcore.AddrError{Addr: a - 1, Err: vmcore.ErrNotPresent}
 		}
 	}
@@ -193,7 +193,7 @@ func (im *Image) ReadPhys(p []byte, a mem.PhysAddr) error {
 
 // read fills p with the page from in on.
 func (im *Image) read(p []byte, pfn mem.PFN, in int) error {
-	addr := pfn.Addr(im.Info().PageShift()) + mem.PhysAddr(in) //nolint:gosec // below the page size
+	addr := pfn.Addr(im.Info().PageShift()) + mem.PhysAddr(in)
 	if im.finder == nil {
 		return im.readUnchecked(p, pfn, addr)
 	}

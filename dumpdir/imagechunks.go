@@ -180,10 +180,10 @@ func (c *storedChunk) number(pfn mem.PFN) (i int, off int64) {
 			continue
 		}
 		if pfn < e.Start || pfn >= e.End() {
-			i += int(e.Count) //nolint:gosec // at most MaxChunkPages
+			i += int(e.Count)
 			continue
 		}
-		i += int(pfn - e.Start) //nolint:gosec // at most MaxChunkPages
+		i += int(pfn - e.Start)
 		off = c.offset
 		for _, p := range c.pages[:i] {
 			off += int64(p.Size)

@@ -52,7 +52,7 @@ func (s *seqSet) ranges() []chunk.SeqRange {
 			for w != 0 {
 				lo := bits.TrailingZeros64(w)
 				n := bits.TrailingZeros64(^(w >> lo))
-				first, end := base+uint64(lo), base+uint64(lo+n) //nolint:gosec // at most 64
+				first, end := base+uint64(lo), base+uint64(lo+n)
 				out = appendSeqs(out, chunk.SeqRange{First: first, Last: end - 1})
 				if lo+n == 64 {
 					break

@@ -198,7 +198,7 @@ func (b *batch) encodePage(pfn mem.PFN) {
 		kind = pageZero
 	default:
 		stored, flags := b.encoder.EncodePage(b.room, b.page)
-		desc = kdumpfile.PageDesc{Offset: int64(len(b.data)), Size: uint32(len(stored)), Flags: flags} //nolint:gosec // at most a page
+		desc = kdumpfile.PageDesc{Offset: int64(len(b.data)), Size: uint32(len(stored)), Flags: flags}
 		b.data = append(b.data, stored...)
 	}
 	b.kinds = append(b.kinds, kind)

@@ -205,7 +205,7 @@ func (s *Session) readPages(ctx context.Context) (*protocol.Finish, error) {
 // welcome is what WELCOME says unless the policy changes it.
 func (s *Session) welcome() *protocol.Welcome {
 	m := &protocol.Welcome{
-		Tool: s.cfg.Tool, Collect: protocol.CollectAll, WindowBytes: uint64(s.cfg.Window), //nolint:gosec // positive
+		Tool: s.cfg.Tool, Collect: protocol.CollectAll, WindowBytes: uint64(s.cfg.Window),
 		Encodings: encodings.Common(s.Hello.Encodings), Plan: s.namedPlan(), HaveChunks: s.W.Progress().Chunks,
 	}
 	if every := s.cfg.KeepAlive.Heartbeat; every > 0 {

@@ -49,7 +49,7 @@ func newSession(srv *Server, conn net.Conn, peer Peer) *session {
 	ss.Session = intake.NewSession(conn, intake.Config{
 		Tool: cfg.Tool, Peer: peer.Addr, Transport: peer.Transport, Title: new(printk.TitleScanner), Codec: cfg.Codec,
 		Window: srv.shares.window, Workers: srv.shares.workers,
-		CommitBytes:    int64(min(cfg.CommitBytes, uint64(srv.shares.window)/2)), //nolint:gosec // half of the window is for what comes while a commit runs
+		CommitBytes:    int64(min(cfg.CommitBytes, uint64(srv.shares.window)/2)), // half of the window is for what comes while a commit runs
 		CommitInterval: cfg.CommitInterval, OtherPlans: true, WaitEvery: ss.heartbeat(),
 		KeepAlive:    protocol.KeepAlive{Heartbeat: ss.heartbeat(), Timeout: cfg.IdleTimeout},
 		HelloTimeout: helloPatience * cfg.IdleTimeout, StallTimeout: cfg.StallTimeout,

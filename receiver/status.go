@@ -109,7 +109,7 @@ func (s *Server) Refused(code protocol.Code) {
 func (s *Server) received(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.totals.Bytes += uint64(n) //nolint:gosec // a length
+	s.totals.Bytes += uint64(n)
 }
 
 // sealed counts a seal.
@@ -189,7 +189,7 @@ func (s *Server) spaceStatus(ctx context.Context) SpaceStatus {
 
 func (s *Server) memoryStatus() MemoryStatus {
 	hello := s.shares.hello
-	//nolint:gosec // shares are positive
+
 	return MemoryStatus{
 		Limit: s.cfg.Memory, Hello: uint64(hello), HelloUsed: uint64(max(0, hello-s.hello.available())), Window: uint64(s.shares.window),
 	}
@@ -220,7 +220,7 @@ func (ss *session) status(now time.Time) SessionStatus {
 		st.ID, st.PanicLine = m.ID, m.PanicLine
 		st.Pages, st.Bytes = p.Present, uint64(max(0, p.Bytes))
 		if m.Plan != nil {
-			st.PageSize = uint32(m.Plan.PageSize) //nolint:gosec // at most 64 KiB
+			st.PageSize = uint32(m.Plan.PageSize)
 		}
 		st.PageRate = v.rate(look{now, p.Present})
 	}

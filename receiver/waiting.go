@@ -108,7 +108,7 @@ type saying struct {
 // sendPlace tells the sender its place and why it waits, when that is news or not told for a while.
 func (ss *session) sendPlace(said *saying, place int, why admission.Obstacle) error {
 	of := max(ss.srv.queue.Waiting(), place)
-	msg := protocol.Wait{Place: uint64(place), Of: uint64(of), Reason: ss.obstacle(why)} //nolint:gosec // both positive
+	msg := protocol.Wait{Place: uint64(place), Of: uint64(of), Reason: ss.obstacle(why)}
 	news := msg.Place != said.last.Place || why != said.why || said.at.IsZero()
 	if !news && time.Since(said.at) < said.every {
 		return nil

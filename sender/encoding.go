@@ -103,7 +103,7 @@ func (e *encoder) encodePages(ch *protocol.Chunk, buf *payload, raw []byte, with
 			rec = page
 		}
 		out = append(out, rec...)
-		sizes = append(sizes, uint32(len(rec))) //nolint:gosec // at most a page
+		sizes = append(sizes, uint32(len(rec)))
 	}
 	buf.out, buf.sizes = out, sizes
 	ch.Encoding, ch.Sizes, ch.Payload = with, sizes, out

@@ -33,7 +33,7 @@ func newRecorder(memory kernel.PhysReader, shift uint, most int) *recorder {
 // ReadPhys reads and takes note.
 func (r *recorder) ReadPhys(p []byte, a mem.PhysAddr) error {
 	if len(p) > 0 {
-		last := a + mem.PhysAddr(len(p)-1) //nolint:gosec // not negative
+		last := a + mem.PhysAddr(len(p)-1)
 		r.note(a.PFN(r.shift), last.PFN(r.shift))
 	}
 	return r.PhysReader.ReadPhys(p, a)
@@ -95,7 +95,7 @@ func (r *recorder) touchLog(k *kernel.Kernel) error {
 	for _, a := range areas {
 		pages += a.Size>>r.shift + 1
 	}
-	if left := uint64(r.most - len(r.seen)); pages > left { //nolint:gosec // not negative
+	if left := uint64(r.most - len(r.seen)); pages > left {
 		if err := r.touchNewest(k); err != nil {
 			return err
 		}

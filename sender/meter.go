@@ -110,7 +110,7 @@ func (m *Meter) wireBytes() uint64 {
 func (m *Meter) lostPages() uint64 {
 	n := uint64(0)
 	for _, c := range m.lost {
-		n += uint64(c) //nolint:gosec // a length
+		n += uint64(c)
 	}
 	return n
 }

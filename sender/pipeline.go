@@ -179,7 +179,7 @@ func (r *run) write(ctx context.Context) error {
 }
 
 func (r *run) writeChunk(ctx context.Context, s *slot) error {
-	pages := uint64(s.chunk.DataPages() + s.chunk.ZeroPages()) //nolint:gosec // at most 256
+	pages := uint64(s.chunk.DataPages() + s.chunk.ZeroPages())
 	size := uint64(len(s.chunk.Payload))
 	defer r.session.stall.start(r.session.soon)()
 	err := r.session.flow.reserve(ctx, r.session.stop, s.chunk.Seq, flight{cost: size, pages: pages})

@@ -63,7 +63,7 @@ func (s *Source) plan(ctx context.Context, level pages.DumpLevel, budget int) (*
 func (s *Source) tryPlan(ctx context.Context, level pages.DumpLevel, budget int, all bool) (*Plan, error) {
 	p := &Plan{
 		Level: level, src: s, budget: budget, all: all,
-		Params: protocol.Params{PageSize: uint32(s.info.PageSize), MaxPFN: s.info.MaxPFN, Level: uint8(level)}, //nolint:gosec // checked by NewSource
+		Params: protocol.Params{PageSize: uint32(s.info.PageSize), MaxPFN: s.info.MaxPFN, Level: uint8(level)},
 	}
 	err := guard(func() error { return p.encode(ctx, p.count, p.keep) })()
 	if err != nil {
@@ -263,7 +263,7 @@ func (p *Plan) end(codec protocol.Encoding, warnings []string) *protocol.PlanEnd
 // pagesIn counts the pages of the first tiers that are in the chunks of a set; a nil
 // set has all chunks.
 func (p *Plan) pagesIn(tiers uint8, set *protocol.SeqSet) uint64 {
-	per := uint64(protocol.ChunkPages(p.Params.PageSize)) //nolint:gosec // at most 256
+	per := uint64(protocol.ChunkPages(p.Params.PageSize))
 	total, first := uint64(0), uint64(0)
 	for tier := range tiers {
 		pages, chunks := p.Sum.Pages[tier], p.Sum.TierChunks(int(tier))

@@ -48,7 +48,7 @@ func (s *slot) fill(image vmcore.Image, pageSize int) []byte {
 	data := 0
 	for _, e := range s.wanted {
 		// Squeezing out zero pages moves contents down, so there is always room.
-		run := s.raw[data : data+int(e.Count)*pageSize] //nolint:gosec // a chunk has at most 256 pages
+		run := s.raw[data : data+int(e.Count)*pageSize]
 		if readRun(image, run, e.Start) == nil {
 			data += s.sort(e.Start, run, data, pageSize)
 			continue

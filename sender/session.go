@@ -198,7 +198,7 @@ func (s *session) converse(ctx context.Context, pulse func(protocol.KeepAlive)) 
 		return sealed, err
 	}
 	if n := s.welcome.HeartbeatSec; n > 0 {
-		every := time.Duration(n) * time.Second //nolint:gosec // bounded by the protocol
+		every := time.Duration(n) * time.Second
 		pulse(protocol.KeepAlive{Heartbeat: every, Timeout: max(protocol.DefaultTimeout, 9*every/2)})
 	}
 	if s.welcome.Collect == protocol.CollectLog || s.opts.LogOnly {

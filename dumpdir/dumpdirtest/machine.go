@@ -48,8 +48,8 @@ func NewMachine(seed uint64, pages, chunkPages int) *Machine {
 	m.Facts.RAM[1].End = mem.PhysAddr(m.Facts.MaxPFN) << 12
 	m.chunk(chunkPages)
 	m.End = dumpdir.PlanEnd{
-		Chunks: uint64(len(m.Chunks)), Pages: uint64(pages), //nolint:gosec // small
-		Classes: map[string]uint64{"kernel": uint64(pages)}, //nolint:gosec // small
+		Chunks: uint64(len(m.Chunks)), Pages: uint64(pages),
+		Classes: map[string]uint64{"kernel": uint64(pages)},
 	}
 	binary.BigEndian.PutUint64(m.End.Hash[:8], seed*0x9e3779b97f4a7c15+1)
 	if seed%2 == 0 { // half of the machines have a whole hash, half are as those of older journals
@@ -62,7 +62,7 @@ func NewMachine(seed uint64, pages, chunkPages int) *Machine {
 func notes() []byte {
 	desc := "OSRELEASE=6.1.0-test\nPAGESIZE=4096\nCRASHTIME=1700000000\n"
 	b := binary.LittleEndian.AppendUint32(nil, 11)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(desc))) //nolint:gosec // small
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(desc)))
 	b = binary.LittleEndian.AppendUint32(b, 0)
 	b = append(b, "VMCOREINFO\x00\x00"...)
 	b = append(b, desc...)
@@ -77,8 +77,8 @@ func (m *Machine) plan(pages int) {
 		if at < 256 && int(at)+n > 150 {
 			at = 256
 		}
-		m.Runs = append(m.Runs, mem.Extent{Start: at, Count: uint64(n)}) //nolint:gosec // positive
-		at += mem.PFN(n + rnd.IntN(4))                                   //nolint:gosec // positive
+		m.Runs = append(m.Runs, mem.Extent{Start: at, Count: uint64(n)})
+		at += mem.PFN(n + rnd.IntN(4))
 		pages -= n
 	}
 }
@@ -132,7 +132,7 @@ func (m *Machine) encode(seq uint64, pfns []mem.PFN) dumpdir.Chunk {
 		} else {
 			_, _ = sum.Write(page) // a hash takes everything
 			stored, flags := kdumpfile.EncodePage(nil, page, codecs[seq%3])
-			c.Pages = append(c.Pages, dumpdir.PageRecord{Size: uint32(len(stored)), Flags: flags}) //nolint:gosec // at most a page
+			c.Pages = append(c.Pages, dumpdir.PageRecord{Size: uint32(len(stored)), Flags: flags})
 			c.Data = append(c.Data, stored...)
 		}
 		c.Extents = chunk.AppendPage(c.Extents, pfn, kind)

@@ -21,12 +21,12 @@ func (m *Machine) WriteCore(w io.Writer) error {
 		runs = mem.AppendExtent(runs, mem.Extent{Start: pfn, Count: 1})
 	}
 	note := vmcoreInfoNote(m.Text())
-	front := uint64(binary.Size(elf.Header64{})) + uint64(len(runs)+1)*uint64(binary.Size(elf.Prog64{})) //nolint:gosec // positive
+	front := uint64(binary.Size(elf.Header64{})) + uint64(len(runs)+1)*uint64(binary.Size(elf.Prog64{}))
 	off := (front + uint64(len(note)) + PageSize - 1) &^ (PageSize - 1)
 	var b bytes.Buffer
 	h := elf.Header64{
 		Type: uint16(elf.ET_CORE), Machine: uint16(m.Type), Version: 1, Phoff: 64, Ehsize: 64, Phentsize: 56,
-		Phnum: uint16(len(runs) + 1), //nolint:gosec // tests have few runs
+		Phnum: uint16(len(runs) + 1),
 	}
 	copy(h.Ident[:], elf.ELFMAG)
 	h.Ident[elf.EI_CLASS], h.Ident[elf.EI_DATA], h.Ident[elf.EI_VERSION] = byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), 1
@@ -57,7 +57,7 @@ func vmcoreInfoNote(text string) []byte {
 	const name = "VMCOREINFO\x00\x00"
 	var b []byte
 	for _, v := range []int{11, len(text), 0} {
-		b = binary.LittleEndian.AppendUint32(b, uint32(v)) //nolint:gosec // short
+		b = binary.LittleEndian.AppendUint32(b, uint32(v))
 	}
 	b = append(append(b, name...), text...)
 	return append(b, make([]byte, -len(b)&3)...)

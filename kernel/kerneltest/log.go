@@ -18,7 +18,7 @@ func NewLog(size int) *Log { return &Log{Buf: make([]byte, size)} }
 
 // Add writes a record. It reports whether it went to the start of the buffer.
 func (l *Log) Add(tsNsec uint64, text, dict string) (wraps bool) {
-	size := uint32(LogHeader+len(text)+len(dict)+7) &^ 7 //nolint:gosec // tests write short texts
+	size := uint32(LogHeader+len(text)+len(dict)+7) &^ 7
 	for l.firstSeq < l.Sequences && !l.hasSpace(size) {
 		l.First = l.after(l.First)
 		l.firstSeq++
@@ -30,9 +30,9 @@ func (l *Log) Add(tsNsec uint64, text, dict string) (wraps bool) {
 	b := l.Buf[l.Next : l.Next+size]
 	clear(b)
 	binary.LittleEndian.PutUint64(b, tsNsec)
-	binary.LittleEndian.PutUint16(b[8:], uint16(size))       //nolint:gosec // small
-	binary.LittleEndian.PutUint16(b[10:], uint16(len(text))) //nolint:gosec // small
-	binary.LittleEndian.PutUint16(b[12:], uint16(len(dict))) //nolint:gosec // small
+	binary.LittleEndian.PutUint16(b[8:], uint16(size))
+	binary.LittleEndian.PutUint16(b[10:], uint16(len(text)))
+	binary.LittleEndian.PutUint16(b[12:], uint16(len(dict)))
 	b[15] = 6 << 5
 	copy(b[LogHeader:], text)
 	copy(b[LogHeader+len(text):], dict)
@@ -42,12 +42,12 @@ func (l *Log) Add(tsNsec uint64, text, dict string) (wraps bool) {
 }
 
 // Count returns how many records the log holds.
-func (l *Log) Count() int { return int(l.Sequences - l.firstSeq) } //nolint:gosec // small
+func (l *Log) Count() int { return int(l.Sequences - l.firstSeq) }
 
 func (l *Log) hasSpace(size uint32) bool {
 	free := l.First - l.Next
 	if l.Next > l.First || l.firstSeq == l.Sequences {
-		free = max(uint32(len(l.Buf))-l.Next, l.First) //nolint:gosec // small
+		free = max(uint32(len(l.Buf))-l.Next, l.First)
 	}
 	return free >= size+LogHeader
 }
@@ -72,7 +72,7 @@ func (m *Machine) InstallLog(l *Log, name string) {
 		m.Symbols[symbol] = uint64(at) + uint64(i)*8
 	}
 	m.WriteVirt(at, Uint64(uint64(m.place(l.Buf))))
-	m.WriteVirt(at+8, Uint32(uint32(len(l.Buf)))) //nolint:gosec // small
+	m.WriteVirt(at+8, Uint32(uint32(len(l.Buf))))
 	m.WriteVirt(at+16, Uint32(l.First))
 	m.WriteVirt(at+24, Uint32(l.Next))
 }

@@ -34,7 +34,7 @@ func (m *MadeMemory) ReadPhys(p []byte, a mem.PhysAddr) error {
 			clear(b)
 			part.fill(b, at/part.elem)
 			n := copy(p, b[at%part.elem:])
-			p, a = p[n:], a+mem.PhysAddr(n) //nolint:gosec // at most an element
+			p, a = p[n:], a+mem.PhysAddr(n)
 		}
 		return nil
 	}
@@ -76,7 +76,7 @@ func (m *Machine) InstallLongRing(countBits, sizeBits uint32, n, textLen uint64,
 		i, _ := number(place)
 		binary.LittleEndian.PutUint64(b, i)
 		binary.LittleEndian.PutUint64(b[8:], i*1e6)
-		binary.LittleEndian.PutUint16(b[16:], uint16(textLen)) //nolint:gosec // a text is shorter
+		binary.LittleEndian.PutUint16(b[16:], uint16(textLen))
 	}})
 	text := out.reserve(m, made{size: size, elem: 8, fill: func(b []byte, word uint64) {
 		i, at := (word*8)/block+1, word*8%block
@@ -108,8 +108,8 @@ func (m *Machine) InstallLongLog(size uint32, n, textLen uint64, line func(i uin
 		case at == 0:
 			binary.LittleEndian.PutUint64(b, i*1e6)
 		case at == 8:
-			binary.LittleEndian.PutUint16(b, uint16(block))       //nolint:gosec // a record is shorter
-			binary.LittleEndian.PutUint16(b[2:], uint16(textLen)) //nolint:gosec // a text is shorter
+			binary.LittleEndian.PutUint16(b, uint16(block))
+			binary.LittleEndian.PutUint16(b[2:], uint16(textLen))
 		default:
 			fillText(b, line, i, at-LogHeader)
 		}
@@ -118,7 +118,7 @@ func (m *Machine) InstallLongLog(size uint32, n, textLen uint64, line func(i uin
 	at := m.Image(ringAt)
 	m.WriteVirt(at, Uint64(uint64(buf)))
 	m.WriteVirt(at+8, Uint32(size))
-	m.WriteVirt(at+24, Uint32(uint32(n*block))) //nolint:gosec // within the buffer
+	m.WriteVirt(at+24, Uint32(uint32(n*block)))
 	return out
 }
 

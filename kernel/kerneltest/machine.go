@@ -84,7 +84,7 @@ func NewARM64Pages(shift uint, builtBits, vaBits int) *Machine {
 	m.Numbers["VA_BITS"] = int64(builtBits)
 	m.Numbers["TCR_EL1_T1SZ"] = int64(64 - vaBits)
 	m.Numbers["PHYS_OFFSET"] = 0
-	m.Numbers["kimage_voffset"] = int64(uint64(m.text) - uint64(imagePhys)) //nolint:gosec // a bit pattern
+	m.Numbers["kimage_voffset"] = int64(uint64(m.text) - uint64(imagePhys))
 	m.mapImage()
 	return m
 }
@@ -195,7 +195,7 @@ func (m *Machine) table(at mem.PhysAddr) mem.PhysAddr {
 		return mem.PhysAddr(entry & (1<<48 - 1<<m.shift) &^ m.EntryBits)
 	}
 	next := m.nextTable
-	m.nextTable += mem.PhysAddr(m.PageSize()) //nolint:gosec // positive
+	m.nextTable += mem.PhysAddr(m.PageSize())
 	m.Write(next, make([]byte, m.PageSize()))
 	m.Write(at, Uint64(uint64(next)|m.tableBits()))
 	return next

@@ -74,7 +74,7 @@ func (m *Machine) AddMemmap(types Types, maxSections uint64) *Memmap {
 	m.Lengths["mem_section"] = 1 << (maxPhysmemBits - m.sectionBits()) / perRoot
 	m.Sizes["mem_section"] = memSection
 	m.Offsets["mem_section.section_mem_map"] = 0
-	m.Numbers["SECTION_SIZE_BITS"] = int64(m.sectionBits()) //nolint:gosec // 27 or 29
+	m.Numbers["SECTION_SIZE_BITS"] = int64(m.sectionBits())
 	m.Numbers["MAX_PHYSMEM_BITS"] = maxPhysmemBits
 	m.Lengths["zone.free_area"] = m.Orders()
 	mm.describePage()
@@ -95,7 +95,7 @@ func (m *Machine) Orders() uint64 { return map[uint]uint64{12: 11, 14: 12, 16: 1
 // SectionPages returns the number of page frames of a section.
 func (m *Machine) SectionPages() uint64 { return 1 << (m.sectionBits() - m.shift) }
 
-func (m *Machine) sectionsPerRoot() uint64 { return uint64(m.PageSize() / memSection) } //nolint:gosec // positive
+func (m *Machine) sectionsPerRoot() uint64 { return uint64(m.PageSize() / memSection) }
 
 func (mm *Memmap) describePage() {
 	info := mm.m.Info
@@ -110,7 +110,7 @@ func (mm *Memmap) describePage() {
 	} {
 		info.Numbers[name] = bit
 	}
-	number := func(key string, v uint32) { info.Numbers[key] = int64(int32(v)) } //nolint:gosec // printed as an int
+	number := func(key string, v uint32) { info.Numbers[key] = int64(int32(v)) }
 	number("PAGE_BUDDY_MAPCOUNT_VALUE", mm.types.Buddy)
 	number("PAGE_OFFLINE_MAPCOUNT_VALUE", mm.types.Offline)
 	if mm.types.Slab == 0 {
@@ -175,7 +175,7 @@ func (mm *Memmap) SetSection(nr, value uint64) {
 	slot := mm.table + mem.VirtAddr(nr/perRoot*8)
 	root := mm.readUint64(slot)
 	if root == 0 {
-		root = uint64(mm.m.heap(uint64(mm.m.PageSize()))) //nolint:gosec // positive
+		root = uint64(mm.m.heap(uint64(mm.m.PageSize())))
 		mm.m.Write(mm.m.Direct(slot), Uint64(root))
 	}
 	mm.m.Write(mm.m.Direct(mem.VirtAddr(root+nr%perRoot*memSection)), Uint64(value))

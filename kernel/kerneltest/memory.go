@@ -35,7 +35,7 @@ func (m *Memory) ReadPhys(p []byte, a mem.PhysAddr) error {
 			return fmt.Errorf("address %v: %w", a, ErrNoMemory)
 		}
 		n := copy(p, page[a%PageSize:])
-		p, a = p[n:], a+mem.PhysAddr(n) //nolint:gosec // at most a page
+		p, a = p[n:], a+mem.PhysAddr(n)
 	}
 	return nil
 }
@@ -52,7 +52,7 @@ func (m *Memory) Write(a mem.PhysAddr, b []byte) {
 			m.pages[a.PFN(12)] = page
 		}
 		n := copy(page[a%PageSize:], b)
-		b, a = b[n:], a+mem.PhysAddr(n) //nolint:gosec // at most a page
+		b, a = b[n:], a+mem.PhysAddr(n)
 	}
 }
 

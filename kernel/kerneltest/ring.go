@@ -67,7 +67,7 @@ func (m *Machine) InstallRing(r RingImage) {
 func (m *Machine) place(b []byte) mem.VirtAddr {
 	pa := m.nextHeap
 	va := m.direct + mem.VirtAddr(pa)
-	size := uint64(len(b)+2*m.PageSize()) &^ uint64(m.PageSize()-1) //nolint:gosec // positive
+	size := uint64(len(b)+2*m.PageSize()) &^ uint64(m.PageSize()-1)
 	m.nextHeap += mem.PhysAddr(size+1<<21) &^ (1<<21 - 1)
 	m.Map(va, pa, size, m.shift)
 	m.Write(pa, b)
@@ -131,9 +131,9 @@ func (r *Ring) Add(tsNsec uint64, text string) (id uint64, wraps bool) {
 	clear(info)
 	binary.LittleEndian.PutUint64(info, seq)
 	binary.LittleEndian.PutUint64(info[8:], tsNsec)
-	binary.LittleEndian.PutUint16(info[16:], uint16(len(text))) //nolint:gosec // tests write short texts
-	info[19] = 6 << 5                                           // level
-	binary.LittleEndian.PutUint32(info[20:], 1)                 // caller
+	binary.LittleEndian.PutUint16(info[16:], uint16(len(text)))
+	info[19] = 6 << 5                           // level
+	binary.LittleEndian.PutUint32(info[20:], 1) // caller
 
 	begin, next, wraps := r.alloc(uint64(len(text)))
 	at := begin & (1<<r.SizeBits - 1)
@@ -175,7 +175,7 @@ func (r *Ring) alloc(length uint64) (begin, next uint64, wraps bool) {
 		wraps = true
 		next = next>>r.SizeBits<<r.SizeBits + size
 	}
-	for need := next - 1<<r.SizeBits; int64(need-r.tailPos) > 0; { //nolint:gosec // positions wrap
+	for need := next - 1<<r.SizeBits; int64(need-r.tailPos) > 0; {
 		r.dropTail()
 	}
 	r.headPos = next

@@ -124,7 +124,7 @@ func (s *Store) Space(context.Context) (storage.Space, error) {
 	if err := unix.Statfs(s.dir, &st); err != nil {
 		return storage.Space{}, &fs.PathError{Op: "statfs", Path: s.dir, Err: err}
 	}
-	size := uint64(st.Bsize) //nolint:gosec // a block size is positive
+	size := uint64(st.Bsize)
 	return storage.Space{Total: st.Blocks * size, Free: st.Bavail * size}, nil
 }
 

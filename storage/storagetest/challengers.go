@@ -72,8 +72,8 @@ func checkPages(t *testing.T, s storage.Store, ref storage.Ref, m *dumpdirtest.M
 			want += e.Count
 		}
 	}
-	there, err := m.CheckPages(f, []chunk.SeqRange{{Last: uint64(chunks) - 1}}) //nolint:gosec // small
-	if err != nil || uint64(there) != want || d.Progress().Present != want {    //nolint:gosec // small
+	there, err := m.CheckPages(f, []chunk.SeqRange{{Last: uint64(chunks) - 1}})
+	if err != nil || uint64(there) != want || d.Progress().Present != want {
 		t.Errorf("%d pages, the journal says %d, want %d: %v", there, d.Progress().Present, want, err)
 	}
 }

@@ -50,18 +50,18 @@ func (k *Kdump) Bytes() []byte {
 	}
 	maxPFN := frames[n-1] + 1
 	sub := (kdumpSubLen+len(k.Notes)+len(k.Text)+size-1)/size + k.SubBlocks
-	bitmap := (int(maxPFN/8) + size) / size * size //nolint:gosec // a test's own number
+	bitmap := (int(maxPFN/8) + size) / size * size
 	front := size*(1+sub) + 2*bitmap
 	b := make([]byte, front+n*kdumpDescLen)
-	k.main(b, o, version, []uint32{k.Status, uint32(size), uint32(sub), uint32(2 * bitmap / size), uint32(maxPFN), uint32(n), 0, 0, k.CurrentCPU, k.NrCPUs}) //nolint:gosec // a test's own numbers
+	k.main(b, o, version, []uint32{k.Status, uint32(size), uint32(sub), uint32(2 * bitmap / size), uint32(maxPFN), uint32(n), 0, 0, k.CurrentCPU, k.NrCPUs})
 	end := len(b) + n*size
-	k.sub(b[size:], o, version, uint64(size), maxPFN, uint64(end)) //nolint:gosec // a test's own numbers
+	k.sub(b[size:], o, version, uint64(size), maxPFN, uint64(end))
 	for i := range n {
 		for _, bits := range [][]byte{b[size*(1+sub):], b[size*(1+sub)+bitmap:]} {
 			bits[frames[i]/8] |= 1 << (frames[i] % 8)
 		}
 		desc := b[front+i*kdumpDescLen:]
-		o.PutUint64(desc, uint64(len(b)+i*size)) //nolint:gosec // a test's own numbers
+		o.PutUint64(desc, uint64(len(b)+i*size))
 		o.PutUint32(desc[8:], uint32(size))
 	}
 	return append(append(b, k.Pages[:n*size]...), k.Eraseinfo...)

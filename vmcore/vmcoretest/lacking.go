@@ -29,7 +29,7 @@ func LackingFiles(tb testing.TB) []Lacking {
 		{"descriptors of zeros", change(raw, func(b []byte) { clear(b[descs.end-2*24 : descs.end]) }), 2, "are not in the file"},
 		{"a descriptor of zeros in the midst", change(raw, func(b []byte) { clear(b[descs.from+24 : descs.from+48]) }), 1, "are not in the file"},
 		{"page data beyond the end", raw[:len(raw)-4096-1], 2, "are not in the file"},
-		{"descriptors beyond the end", raw[:descs.end-24*3+5], uint64(descs.end-descs.from) / 24, "within its page descriptors"}, //nolint:gosec // not negative
+		{"descriptors beyond the end", raw[:descs.end-24*3+5], uint64(descs.end-descs.from) / 24, "within its page descriptors"},
 		{"makedumpfile's mark", change(raw, func(b []byte) { b[424] |= 8 }), 0, "mark of an incomplete dump"},
 		{"the mark and descriptors of zeros", change(raw, func(b []byte) { b[424] |= 8; clear(b[descs.end-24 : descs.end]) }), 1, "mark of an incomplete dump; 1 of"},
 		{"a piece of a split set", Sample(tb, "makedumpfile-1.7.6-x86_64-zstd-split1.kdump"), 0, "one piece of a --split set, with pfn"},
@@ -78,7 +78,7 @@ const (
 func Records(flat []byte) (records []place) {
 	for at := flatHeaderLen; at < len(flat); {
 		end := at + flatRecordLen
-		if size := int64(binary.BigEndian.Uint64(flat[at+8:])); size > 0 { //nolint:gosec // a sample's own
+		if size := int64(binary.BigEndian.Uint64(flat[at+8:])); size > 0 {
 			end += int(size)
 		}
 		records = append(records, place{at, end})

@@ -108,7 +108,7 @@ func (c *Core) header(o Order, phoff, shoff, n uint64) []byte {
 	b = o.AppendUint32(b, c.Flags)
 	b = o.AppendUint16(b, ehdrLen)
 	b = o.AppendUint16(b, phdrLen)
-	num := uint16(n) //nolint:gosec // a handful, or not used
+	num := uint16(n)
 	if c.ManyPhdrs {
 		num = 0xffff
 	}
@@ -118,7 +118,7 @@ func (c *Core) header(o Order, phoff, shoff, n uint64) []byte {
 	b = o.AppendUint16(b, 0)
 	if c.ManyPhdrs {
 		sh := make([]byte, 64)
-		o.PutUint32(sh[44:], uint32(n)) //nolint:gosec // a test's own number
+		o.PutUint32(sh[44:], uint32(n))
 		b = append(b, sh...)
 	}
 	return b
@@ -135,8 +135,8 @@ func phdr(b []byte, o Order, typ uint32, vaddr, paddr, off, filesz, memsz uint64
 
 // Note returns an ELF note.
 func Note(o Order, name string, typ uint32, desc []byte) []byte {
-	b := o.AppendUint32(nil, uint32(len(name)+1)) //nolint:gosec // a test's own number
-	b = o.AppendUint32(b, uint32(len(desc)))      //nolint:gosec // a test's own number
+	b := o.AppendUint32(nil, uint32(len(name)+1))
+	b = o.AppendUint32(b, uint32(len(desc)))
 	b = o.AppendUint32(b, typ)
 	b = pad4(append(b, name...), 1)
 	return pad4(append(b, desc...), 0)
