@@ -23,7 +23,7 @@ E2E = -count=1 -timeout=75m -parallel=4 ./...
 TIMES = $(CURDIR)/bin/times.jsonl
 TIMED = $(CURDIR)/bin/timed -to $(TIMES)
 
-.PHONY: all build check unit lint fmt race stress test test-fast test-lab test-captures times e2e demo bench fuzz deps clean
+.PHONY: all build check unit lint fmt race stress test test-fast test-lab test-captures times e2e mutations demo bench fuzz deps clean
 
 all: build
 
@@ -79,6 +79,9 @@ bin/timed: $(wildcard e2e/cmd/timed/*.go)
 
 e2e: deps build
 	go -C e2e test $(E2E)
+
+mutations: deps build ## every command on every changed dump; make e2e runs a part of it
+	COREHAUL_MUTATIONS=all go -C e2e test -count=1 -timeout=75m -run=TestMutations .
 
 demo: deps build ## a kernel panics, its dump arrives over TLS, its log is read
 	e2e/demo.sh
