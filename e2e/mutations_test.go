@@ -29,7 +29,7 @@ const (
 	mutImportStep, mutSendStep = 3, 13
 )
 
-// mutAll has every command read every change (make mutations): 10 minutes of two cores instead of two. Without it verify and export
+// mutAll has every command read every change (make mutations), which takes several times as long. Without it verify and export
 // read every change, and one of mutReaders does.
 var mutAll = os.Getenv("COREHAUL_MUTATIONS") == "all"
 
