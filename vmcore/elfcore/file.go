@@ -113,7 +113,7 @@ func newFile(r io.ReaderAt, size int64, tolerant bool) (*File, error) {
 	info.AddNotes(notes)
 	f := &File{r: r, size: size, info: info}
 	f.setPageSize()
-	m := segmentMap{tolerant: tolerant, warn: info.Warnf}
+	m := segmentMap{pageSize: 1 << f.shift, tolerant: tolerant, warn: info.Warnf}
 	if f.ram, f.runs, err = m.build(h.loads); err != nil {
 		return nil, err
 	}

@@ -74,12 +74,16 @@ func TestMoreInTheFileThanInMemory(t *testing.T) {
 	ram := vmcoretest.Pages(5, 4, page)
 	longer := vmcoretest.Load{Paddr: page, Data: append(bytes.Clone(ram[:2*page]), 0xee, 0xee), Memsz: 2 * page}
 	next := vmcoretest.Load{Paddr: 3 * page, Data: ram[2*page:]}
+	cut := vmcoretest.Load{Paddr: page, Data: ram[:2*page], Memsz: page + 1} // a byte of page 2
+	none := vmcoretest.Load{Paddr: page, Data: ram[:2*page], Memsz: 1}       // a byte of page 1
 	for name, row := range map[string]struct {
 		loads []vmcoretest.Load
 		want  []mem.Extent
 	}{
 		"before a hole":          {[]vmcoretest.Load{longer}, []mem.Extent{{Start: 1, Count: 2}}},
 		"before another PT_LOAD": {[]vmcoretest.Load{longer, next}, []mem.Extent{{Start: 1, Count: 2}, {Start: 3, Count: 2}}},
+		"a part of a page":       {[]vmcoretest.Load{cut, next}, []mem.Extent{{Start: 1, Count: 1}, {Start: 3, Count: 2}}},
+		"no page":                {[]vmcoretest.Load{none, next}, []mem.Extent{{Start: 3, Count: 2}}},
 		"after another PT_LOAD":  {[]vmcoretest.Load{next, longer}, []mem.Extent{{Start: 1, Count: 2}, {Start: 3, Count: 2}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -94,9 +98,11 @@ func TestMoreInTheFileThanInMemory(t *testing.T) {
 			if got := extents(t, f); !slices.Equal(got, row.want) {
 				t.Errorf("pages %v, want %v", got, row.want)
 			}
-			got := make([]byte, 2*page*len(row.want))
-			if err := f.ReadPages(got, 1); err != nil || !bytes.Equal(got, ram[:len(got)]) {
-				t.Errorf("contents: %v", err)
+			for _, e := range row.want {
+				got, want := make([]byte, e.Count*page), ram[(e.Start-1)*page:]
+				if err := f.ReadPages(got, e.Start); err != nil || !bytes.Equal(got, want[:len(got)]) {
+					t.Errorf("contents of %v: %v", e, err)
+				}
 			}
 		})
 	}

@@ -35,6 +35,7 @@ func (s *seg) fileEnd() int64 { return s.Offset + int64(s.Filesz) } //nolint:gos
 
 // segmentMap works out which bytes of memory are where in the file.
 type segmentMap struct {
+	pageSize uint64 // in bytes
 	tolerant bool
 	warn     func(string, ...any)
 	segs     []seg
@@ -90,7 +91,9 @@ func (m *segmentMap) ram() []mem.Range {
 	return ram
 }
 
-// usable reports whether s is memory that any machine can have. It cuts off what s has in the file beyond its memory.
+// usable reports whether s is memory that any machine can have. One that has more in the file than in memory contradicts
+// itself: what lies beyond belongs to no page, and nobody knows what a page frame holds of which only a part is memory.
+// So only its whole frames are taken; the rest is left out of the file.
 func (m *segmentMap) usable(s *vmcore.Segment) (bool, error) {
 	if s.Paddr == vmcore.NoPaddr || s.Memsz == 0 {
 		return false, nil
@@ -101,8 +104,9 @@ func (m *segmentMap) usable(s *vmcore.Segment) (bool, error) {
 	}
 	if s.Filesz > s.Memsz {
 		err := vmcore.Corruptf("PT_LOAD", s.Offset, "%#x bytes in the file for %#x bytes at paddr %v", s.Filesz, s.Memsz, s.Paddr)
-		s.Filesz = s.Memsz
-		return true, m.tolerate(err, "those beyond are left out")
+		end := (uint64(s.Paddr) + s.Memsz) &^ (m.pageSize - 1)
+		s.Filesz = max(end, uint64(s.Paddr)) - uint64(s.Paddr)
+		return true, m.tolerate(err, "only its whole pages are used")
 	}
 	return true, nil
 }
