@@ -38,7 +38,7 @@ func TestFailover(t *testing.T) {
 	p := serveSend(t, nil, "--to", slow.target(), "--to", second.target, "--identity", second.identity, "--encoding", "snappy", elf)
 	d := &killDump{store: first}
 	const enough = 8 << 20
-	partialWait(t, "the first pages", func() bool { return d.arrived(t) > enough })
+	serveWait(t, "the first pages", func() bool { return d.arrived(t) > enough })
 	first.kill(t)
 	if code, _ := p.wait(t); code != 0 {
 		t.Fatalf("the sender: exit code %d\n%s", code, p.said())
@@ -50,7 +50,7 @@ func TestFailover(t *testing.T) {
 	judgesRun(t, 0, "corehaul", "verify", "--data", second.data, two.ID)
 
 	first.start(t)
-	partialWait(t, "the seal of the partial dump", func() bool { return first.one(t).Manifest.State == "partial" })
+	serveWait(t, "the seal of the partial dump", func() bool { return first.one(t).Manifest.State == "partial" })
 	one := first.one(t)
 	judgesRun(t, 3, "corehaul", "verify", "--data", first.data, one.ID)
 	got := judgesPages(t, filepath.Join(one.Path, "vmcore"))
@@ -92,7 +92,7 @@ func TestLogFirst(t *testing.T) {
 		}
 	}
 	check("arriving")
-	partialWait(t, "the seal", func() bool { return s.one(t).Manifest.State != "arriving" })
+	serveWait(t, "the seal", func() bool { return s.one(t).Manifest.State != "arriving" })
 	check("log-only", "partial") // partial when its plan was there too
 }
 

@@ -79,7 +79,7 @@ func (s *judgesStore) crashFleet(t *testing.T, target, dump, dir string, first, 
 // fleetSay waits until all senders have said this.
 func fleetSay(t *testing.T, senders []*serveSender, text string) {
 	t.Helper()
-	partialWait(t, text, func() bool {
+	serveWait(t, text, func() bool {
 		return !slices.ContainsFunc(senders, func(p *serveSender) bool { return !strings.Contains(p.said(), text) })
 	})
 }

@@ -153,7 +153,7 @@ func TestFullDisk(t *testing.T) {
 // fulldiskLeft waits until what a full disk has is sealed, checks it and returns what there is.
 func (s *judgesStore) fulldiskLeft(t *testing.T, elf string) (state string, pages uint64) {
 	t.Helper()
-	partialWait(t, "the seal", func() bool {
+	serveWait(t, "the seal", func() bool {
 		list := s.list(t)
 		return len(list) == 0 || list[0].Manifest.State != "arriving"
 	})
@@ -219,7 +219,7 @@ func TestFullDiskWaits(t *testing.T) {
 	room := fulldiskBallast(t, s.data, 24*mib)
 	to := []string{"--to", s.target, "--encoding", "snappy", "--patience", "10m"}
 	p := serveSend(t, nil, append(to, "--identity", s.identity, elf)...)
-	partialWait(t, "the sender to wait", func() bool { return strings.Contains(p.said(), "no room") })
+	serveWait(t, "the sender to wait", func() bool { return strings.Contains(p.said(), "no room") })
 	if !strings.Contains(p.said(), "no-space") {
 		t.Error("the disk was not full in the middle of the dump")
 	}
@@ -228,7 +228,7 @@ func TestFullDiskWaits(t *testing.T) {
 	}
 	judgesRun(t, 0, "corehaul-send", "send", "--to", s.target, "--identity", other, "--log-only", small)
 	second := serveSend(t, nil, append(to, "--identity", other, small)...)
-	partialWait(t, "the second sender to wait", func() bool { return strings.Contains(second.said(), "waiting, place") })
+	serveWait(t, "the second sender to wait", func() bool { return strings.Contains(second.said(), "waiting, place") })
 	room()
 	for _, p := range []*serveSender{p, second} {
 		if code, _ := p.wait(t); code != 0 {

@@ -69,7 +69,8 @@ func (r *otherplanRelay) relay(ctx context.Context, l net.Listener, target strin
 	return nil
 }
 
-// otherplanKill sends at a level until so many bytes are through, and kills the sender.
+// otherplanKill sends at a level until so many bytes are through, kills the sender, and returns once the receiver has
+// stored what came.
 func otherplanKill(t *testing.T, s *judgesStore, elf, level string, limit int64) (said string) {
 	t.Helper()
 	r := otherplanListen(t, s, limit)
@@ -87,6 +88,7 @@ func otherplanKill(t *testing.T, s *judgesStore, elf, level string, limit int64)
 		t.Error(err)
 	}
 	_ = cmd.Wait()
+	s.idle(t)
 	return errOut.String()
 }
 
@@ -117,19 +119,6 @@ func otherplanList(t *testing.T, s *judgesStore) otherplanDump {
 		t.Fatalf("%d dumps are listed, want one: %v\n%s", len(list.Dumps), err, out)
 	}
 	return list.Dumps[0]
-}
-
-// otherplanQuiet waits until no more pages of the dump arrive.
-func otherplanQuiet(t *testing.T, s *judgesStore) otherplanDump {
-	t.Helper()
-	last := otherplanList(t, s)
-	partialWait(t, "the last pages to arrive", func() bool {
-		now := otherplanList(t, s)
-		same := now.Manifest.Pages == last.Manifest.Pages
-		last = now
-		return same && now.Manifest.Pages.Present > 0
-	})
-	return last
 }
 
 // otherplanELF exports the dump of a store: raw pages, whatever the order in which they came.
@@ -175,12 +164,12 @@ func TestOtherPlan(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := judgesServe(t)
 			otherplanKill(t, s, c.ELF, tt.first, more)
-			first := otherplanQuiet(t, s)
+			first := otherplanList(t, s)
 			said := otherplanKill(t, s, c.ELF, tt.second, little)
 			if !strings.Contains(said, "receiver: another plan of this dump is stored") {
 				t.Errorf("the sender was not told of the other plan:\n%s", said)
 			}
-			if now := otherplanQuiet(t, s); now.Manifest.Pages != first.Manifest.Pages || now.Manifest.Plan.Level != first.Manifest.Plan.Level {
+			if now := otherplanList(t, s); now.Manifest.Pages != first.Manifest.Pages || now.Manifest.Plan.Level != first.Manifest.Plan.Level {
 				t.Errorf("the dump was %+v and is %+v", first.Manifest, now.Manifest)
 			}
 			judgesRun(t, 0, "corehaul-send", "send", "--to", s.target, "--identity", s.identity, "--level", tt.second, c.ELF)
@@ -200,7 +189,7 @@ func otherplanLeft(t *testing.T, elf string) {
 	s := judgesServe(t, "--resume-grace", "5s")
 	otherplanKill(t, s, elf, "31", 4<<20)
 	otherplanKill(t, s, elf, "1", 16<<20)
-	partialWait(t, "the seal", func() bool { return otherplanList(t, s).Manifest.State == "partial" })
+	serveWait(t, "the seal", func() bool { return otherplanList(t, s).Manifest.State == "partial" })
 	if now := otherplanList(t, s); now.Manifest.Plan.Level != 1 {
 		t.Errorf("the dump is %+v, want the one at level 1", now.Manifest)
 	}
@@ -216,7 +205,7 @@ func otherplanMore(t *testing.T, elf string, limit int64) {
 	s := judgesServe(t)
 	s.send(t, elf, "31")
 	otherplanKill(t, s, elf, "1", limit)
-	if now := otherplanQuiet(t, s); now.Manifest.State != "complete" || now.Manifest.Plan.Level != 31 {
+	if now := otherplanList(t, s); now.Manifest.State != "complete" || now.Manifest.Plan.Level != 31 {
 		t.Errorf("the dump is %+v", now.Manifest)
 	}
 	judgesRun(t, 0, "corehaul-send", "send", "--to", s.target, "--identity", s.identity, "--level", "1", elf)

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/corehaul/corehaul/e2e/lab"
 	"github.com/corehaul/corehaul/kernel/pages"
@@ -136,7 +135,7 @@ func partialSend(t *testing.T, elf string, chunks func(*protocol.PlanSum) uint64
 		_ = src.Close()
 	})
 	t.Cleanup(d.cut)
-	partialWait(t, "the chunks to be durable", func() bool { return meter.Progress().Pages == d.pages })
+	serveWait(t, "the chunks to be durable", func() bool { return meter.Progress().Pages == d.pages })
 	d.dir = s.dir(t)
 	return d
 }
@@ -160,23 +159,11 @@ func partialPages(plan *sender.Plan, n uint64) (pages uint64) {
 	return pages
 }
 
-// partialWait asks until the answer is yes. It is patient: machines are slow.
-func partialWait(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for range 600 {
-		if ok() {
-			return
-		}
-		time.Sleep(500 * time.Millisecond)
-	}
-	t.Fatalf("waited too long for %s", what)
-}
-
 // seal kills the sender and waits until the receiver gives it up.
 func (d *partialDump) seal(t *testing.T) string {
 	t.Helper()
 	d.cut()
-	partialWait(t, "the seal", func() bool { return judgesReadManifest(t, d.dir).State == "partial" })
+	serveWait(t, "the seal", func() bool { return judgesReadManifest(t, d.dir).State == "partial" })
 	return filepath.Join(d.dir, "vmcore")
 }
 

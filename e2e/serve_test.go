@@ -121,6 +121,28 @@ func (s *judgesStore) said(tb testing.TB) string {
 	return string(b)
 }
 
+// idle waits until the receiver has ended every session that began, and stored what came in it.
+func (s *judgesStore) idle(tb testing.TB) {
+	tb.Helper()
+	serveWait(tb, "the end of all sessions", func() bool {
+		said := s.said(tb)
+		ended := strings.Count(said, "session ended") + strings.Count(said, "session broke off")
+		return ended > 0 && ended == strings.Count(said, `msg="session began"`)
+	})
+}
+
+// serveWait asks until the answer is yes. It is patient: machines are slow.
+func serveWait(tb testing.TB, what string, ok func() bool) {
+	tb.Helper()
+	for range 600 {
+		if ok() {
+			return
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+	tb.Fatalf("waited too long for %s", what)
+}
+
 // kill ends the receiver as a power cut would, apart from what the kernel still writes.
 func (s *judgesStore) kill(tb testing.TB) {
 	tb.Helper()

@@ -79,7 +79,7 @@ func TestSFTPFullDiskWaits(t *testing.T) {
 	room := fulldiskBallast(t, disk, 18*mib)
 	dir := filepath.Join(disk, "store")
 	p := serveSend(t, nil, append(sftpArgs(t, sshTargetServer(t), dir), "--patience", "10m", "--encoding", "snappy", elf)...)
-	partialWait(t, "the disk to be full", func() bool { return strings.Contains(p.said(), "no-space") })
+	serveWait(t, "the disk to be full", func() bool { return strings.Contains(p.said(), "no-space") })
 	room()
 	if code, _ := p.wait(t); code != 0 {
 		t.Fatalf("exit code %d\n%s", code, p.said())

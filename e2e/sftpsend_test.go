@@ -75,7 +75,7 @@ func TestSFTPKill(t *testing.T) {
 	d := &killDump{store: &judgesStore{data: dir}}
 	p := serveSend(t, nil, args...)
 	for i := range int64(2 * sftpKills) {
-		partialWait(t, "more of the dump", func() bool {
+		serveWait(t, "more of the dump", func() bool {
 			select {
 			case <-p.closed:
 				t.Fatalf("the sender ended before kill %d:\n%s", i+1, p.said())

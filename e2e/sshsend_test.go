@@ -85,7 +85,7 @@ func TestSSHFailover(t *testing.T) {
 	p := serveSend(t, nil, "--to", "ssh://dumps@"+slow.Listen, "--ssh-key", key, "--known-hosts", first.sshKnown(t, slow.Listen),
 		"--to", second.target, "--identity", second.identity, "--encoding", "snappy", elf)
 	d := &killDump{store: first}
-	partialWait(t, "the first pages", func() bool { return d.arrived(t) > 8<<20 })
+	serveWait(t, "the first pages", func() bool { return d.arrived(t) > 8<<20 })
 	first.kill(t)
 	if code, _ := p.wait(t); code != 0 {
 		t.Fatalf("the sender: exit code %d\n%s", code, p.said())

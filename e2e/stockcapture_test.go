@@ -63,7 +63,7 @@ func TestStockCapture(t *testing.T) {
 	if !strings.Contains(said, "lab: kdump script ended with 0") {
 		t.Error("the client's script did not end well")
 	}
-	partialWait(t, "the dump", func() bool {
+	serveWait(t, "the dump", func() bool {
 		list := s.list(t)
 		return len(list) == 1 && list[0].Manifest.State != "arriving"
 	})
