@@ -1,13 +1,13 @@
-// Package chunk holds the words for chunks that the wire and the journal of a dump directory share: the numbers of
-// chunks, and the runs of page frames that a chunk is made of.
+// Package chunk holds the types for chunks that the wire and the journal of a dump directory share: chunk numbers,
+// and the runs of page frames in a chunk.
 //
-// A chunk is a group of planned pages under one number, counted from 0. What a chunk may hold, and how it is written
-// down, is the matter of the packages protocol and dumpdir. All types are plain values.
+// A chunk is a group of planned pages under one number, counted from 0. The packages protocol and dumpdir say what a
+// chunk may hold and how it is encoded. All types are plain values.
 package chunk
 
 import "github.com/corehaul/corehaul/mem"
 
-// Kind is what a chunk carries for the pages of an extent. The values are those of the wire.
+// Kind says what a chunk carries for the pages of an extent. The values are those of the wire.
 type Kind uint8
 
 // Kinds of extents.
@@ -32,8 +32,7 @@ type Extent struct {
 	Kind Kind
 }
 
-// AppendPage appends frame pfn to extents: to the last one where it has the same kind and ends before pfn, else as a
-// new one.
+// AppendPage appends frame pfn to extents. It extends the last extent if that has the same kind and ends at pfn.
 func AppendPage(extents []Extent, pfn mem.PFN, kind Kind) []Extent {
 	if n := len(extents) - 1; n >= 0 && extents[n].Kind == kind && extents[n].End() == pfn {
 		extents[n].Count++
@@ -42,7 +41,7 @@ func AppendPage(extents []Extent, pfn mem.PFN, kind Kind) []Extent {
 	return append(extents, Extent{Extent: mem.Extent{Start: pfn, Count: 1}, Kind: kind})
 }
 
-// SeqRange is a run of chunk numbers, both ends included: Last is not below First, and a SeqRange is never empty.
+// SeqRange is a run of chunk numbers, both ends included. Last is at least First, so a SeqRange is never empty.
 type SeqRange struct{ First, Last uint64 }
 
 // Contains reports whether number seq lies in r.

@@ -10,7 +10,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore/elfcore"
 )
 
-// ELF writes src to w as an ELF core. Pages that cannot be read are counted and left out.
+// ELF writes src to w as an ELF core. It leaves out pages that cannot be read, and returns their number.
 func ELF(ctx context.Context, w io.Writer, src Source) (lost uint64, err error) {
 	buffered := bufio.NewWriterSize(w, 1<<20)
 	opt := elfOptions(src)
@@ -22,8 +22,8 @@ func ELF(ctx context.Context, w io.Writer, src Source) (lost uint64, err error) 
 	return stats.Lost, err
 }
 
-// elfOptions tells where the kernel image is mapped, which readers of ELF cores look
-// for when VMCOREINFO leaves it open.
+// elfOptions names the segment that maps the kernel image. Readers of ELF cores use it when VMCOREINFO does not say
+// where the kernel lies.
 func elfOptions(img vmcore.Image) elfcore.WriteOptions {
 	var opt elfcore.WriteOptions
 	for _, s := range img.Info().Segments {
@@ -34,5 +34,5 @@ func elfOptions(img vmcore.Image) elfcore.WriteOptions {
 	return opt
 }
 
-// kernelImage is where x86_64 maps its image (__START_KERNEL_map).
+// kernelImage is __START_KERNEL_map of x86_64: the virtual address of the kernel image.
 const kernelImage = mem.VirtAddr(0xffffffff80000000)

@@ -1,8 +1,8 @@
-// Package export writes the memory in a dump anew: as an ELF core, as a kdump-compressed file, or as the flattened form of one.
+// Package export writes the memory of a dump again: as an ELF core, as a kdump-compressed file, or as a flattened
+// one.
 //
-// What is written never has damage that the source's checksums would have told of: pages that cannot be read, or are not
-// what they should be, are left out and counted. No file of the source is changed. Sources may be hostile; the package
-// trusts vmcore to say so.
+// An export never hides damage: pages that cannot be read, or whose checksums are wrong, are left out and counted.
+// The package does not change the source. Sources may be hostile: vmcore checks them.
 package export
 
 import (
@@ -18,23 +18,23 @@ const (
 	FormatFlattened = "flattened"
 )
 
-// Options say what a source is to be written as.
+// Options say how to write a source.
 type Options struct {
 	Format   string
-	Compress string // compressor of the pages; empty: as they are
-	Intact   bool   // the file is known to be what it should be, byte by byte
+	Compress string // compressor of the pages; empty: keep the source's
+	Intact   bool   // a checksum has proved every byte of the file
 }
 
-// Source is memory that is to be written.
+// Source is memory to be written.
 type Source struct {
 	vmcore.Image
-	Path string          // the file to copy where that is as good; may be empty
-	Has  *vmcore.Account // what the file holds of what it should
-	Left uint64          // pages of it that Image leaves out because they cannot be read
+	Path string          // the file to copy if a copy is enough; may be empty
+	Has  *vmcore.Account // which of its pages the file holds
+	Left uint64          // number of unreadable pages that Image leaves out
 }
 
-// NewSource returns what is to be written of img: all of it, or what can be read of it for a format that lays its pages out
-// before it has read them, and for the file at path that would be copied. An empty path is never copied.
+// NewSource prepares img for an export. It reads all pages before if the format needs to know the unreadable ones
+// (ELF lays its pages out first), or if the file at path would be copied. An empty path is never copied.
 func NewSource(ctx context.Context, img vmcore.Image, path string, o Options) (Source, error) {
 	src := Source{Image: img, Path: path}
 	var err error
@@ -52,12 +52,13 @@ func NewSource(ctx context.Context, img vmcore.Image, path string, o Options) (S
 	case o.Format == FormatELF:
 		src.Image, src.Left = rest, rest.LostPages()
 	case rest.LostPages() > 0:
-		src.Path = "" // its damage would be copied
+		src.Path = "" // a copy would contain the damage
 	}
 	return src, nil
 }
 
-// AsItIs reports whether the file can be copied: a whole kdump-compressed file of which no other compressor is asked for.
+// AsItIs reports whether the file can be copied: it is a complete kdump-compressed file and no other compressor is
+// wanted.
 func (s Source) AsItIs(compress string) bool {
 	return s.Path != "" && compress == "" && s.Info().Format == vmcore.FormatKdump && s.Has.Complete()
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore/flattened"
 )
 
-// flattenBytes is the payload of a flattened record, as makedumpfile has it.
+// flattenBytes is the payload of a flattened record, the same as in makedumpfile.
 const flattenBytes = 64 << 10
 
 // Flatten writes the file at path to w as a flattened stream.

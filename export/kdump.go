@@ -16,8 +16,9 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// Kdump writes src to out, an empty file, as a kdump-compressed file whose pages have the compressor of that name; an empty
-// one leaves them as they are where it can, and means snappy otherwise. Pages that cannot be read are counted and left out.
+// Kdump writes src to the empty file out, as a kdump-compressed file. compress names the compressor; if it is empty,
+// a complete kdump-compressed file is copied and everything else gets snappy. Kdump leaves out pages that cannot be
+// read, and returns their number.
 func Kdump(ctx context.Context, out *os.File, src Source, compress string) (lost uint64, err error) {
 	if src.AsItIs(compress) {
 		in, err := plainfile.Open(src.Path)
@@ -37,13 +38,12 @@ func Kdump(ctx context.Context, out *os.File, src Source, compress string) (lost
 	return r.run(ctx, headerOf(src, codec))
 }
 
-// headerOf returns what the headers of a kdump-compressed file of img say: those of img
-// itself where it has them, whatever it is wrapped in.
+// headerOf returns the headers of a kdump-compressed file for img. It prefers what img's own file says.
 func headerOf(img vmcore.Image, codec kdumpfile.Codec) *kdumpfile.Header {
 	info := img.Info()
 	k, err := machine.Kernel(img, info)
 	if err != nil {
-		k = nil // then its memory tells nothing
+		k = nil // then memory adds no facts
 	}
 	m := machine.FactsOf(info, k)
 	h := &kdumpfile.Header{
@@ -63,12 +63,12 @@ func headerOf(img vmcore.Image, codec kdumpfile.Codec) *kdumpfile.Header {
 	return h
 }
 
-// recoder writes the pages of an image again.
+// recoder encodes the pages of an image again.
 type recoder struct {
 	src   Source
 	out   *os.File
 	codec kdumpfile.Codec
-	size  int // of a page
+	size  int // bytes of a page
 	w     *kdumpfile.Writer
 	pos   int64 // where the next page's data goes
 	lost  uint64
@@ -107,7 +107,7 @@ func (r *recoder) run(ctx context.Context, header *kdumpfile.Header) (lost uint6
 	return r.lost, r.w.SealComplete()
 }
 
-// pages yields the pages that the file of the image holds; *err is set when that breaks off.
+// pages yields the pages that the file of the image holds. If an error ends the sequence, *err is set.
 func (r *recoder) pages(err *error) iter.Seq[mem.Extent] {
 	return func(yield func(mem.Extent) bool) {
 		for e, pageErr := range vmcore.HeldPages(r.src) {
@@ -125,7 +125,7 @@ func (r *recoder) pages(err *error) iter.Seq[mem.Extent] {
 // batchPages is how many pages one goroutine encodes at a time.
 const batchPages = 256
 
-// batch is a run of pages on its way from one file to the other.
+// batch is a run of pages that one goroutine encodes.
 type batch struct {
 	r       *recoder
 	encoder *kdumpfile.Encoder
@@ -146,7 +146,7 @@ const (
 	pageLost
 )
 
-// batches returns one batch for each goroutine that encodes.
+// batches returns one batch for each encoding goroutine.
 func (r *recoder) batches() ([]*batch, error) {
 	all := make([]*batch, runtime.GOMAXPROCS(0))
 	for i := range all {
@@ -159,7 +159,7 @@ func (r *recoder) batches() ([]*batch, error) {
 	return all, nil
 }
 
-// write encodes the batches at the same time and writes them in order.
+// write encodes the batches in parallel and writes them in order.
 func (r *recoder) write(group []*batch) error {
 	var wg sync.WaitGroup
 	for _, b := range group {
@@ -205,7 +205,7 @@ func (b *batch) encodePage(pfn mem.PFN) {
 	b.descs = append(b.descs, desc)
 }
 
-// put writes the data of a batch, then its descriptors, run by run of one kind.
+// put writes the data of a batch, then its descriptors, one run of equal kinds at a time.
 func (r *recoder) put(b *batch) error {
 	if _, err := r.out.WriteAt(b.data, r.pos); err != nil {
 		return err

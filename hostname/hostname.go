@@ -1,21 +1,20 @@
-// Package hostname holds the one rule for the names of sending hosts. A transport proves the name: the certificate of a
-// TLS identity, the key's line in the authorized keys, the command of OpenSSH's server. Dumps are filed under it, so
-// it is the name of a directory, stands in the journal of each dump, and goes to consoles and logs.
+// Package hostname holds the one rule for the names of sending hosts. A transport proves the name: by a TLS
+// certificate, by a line of the authorized keys, or by the command of OpenSSH's server. The name becomes a directory,
+// is a field of each journal, and appears on consoles and in logs.
 //
-// A name has 1 to [MaxLen] bytes of A-Z, a-z, 0-9, dot, dash and underscore; the first one is a letter, a digit or an
-// underscore. Letter case counts. The rule has every name that was ever filed. It is narrower than DNS in length:
-// the journal has room for 64 bytes, so a longer name (DNS takes 253) never had a dump. It is wider where DNS is of no use to a
-// directory: `_build7`, `a..b` and `a.` are fine.
+// A name has 1 to [MaxLen] bytes of A-Z, a-z, 0-9, dot, dash and underscore. The first one is a letter, a digit or an
+// underscore. Letter case counts. The rule is shorter than that of DNS (253 bytes), because the journal has room for
+// 64. It also accepts names that DNS does not: `_build7`, `a..b`, `a.`.
 //
 // The input is untrusted. All functions are safe for concurrent use.
 package hostname
 
 import "fmt"
 
-// MaxLen is the length limit of a name in bytes. It is that of the host in the journal: see docs/layout.md.
+// MaxLen is the longest name in bytes: the host field of the journal, see docs/layout.md.
 const MaxLen = 64
 
-// Rule is the rule in words, for hints.
+// Rule is the rule for hints in messages.
 const Rule = "a host name has 1 to 64 of A-Z a-z 0-9 . - _ and begins with a letter, a digit or _"
 
 // Error says why a name is refused.
@@ -24,10 +23,10 @@ type Error struct {
 	Reason string
 }
 
-// Error quotes the name and says which part of the rule it breaks.
+// Error quotes the name and says which part of the rule it violates.
 func (e *Error) Error() string { return fmt.Sprintf("host name %.80q: %s", e.Name, e.Reason) }
 
-// Hints tells what to do.
+// Hints says what to do next.
 func (e *Error) Hints() []string { return []string{"use another name for this host: " + Rule} }
 
 // Check returns an [*Error] unless name may be the name of a host.

@@ -8,7 +8,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// Description is what a dump file tells of itself and its machine; "corehaul show --json" prints it.
+// Description is what a dump file says about itself and its machine. "corehaul show --json" prints it.
 type Description struct {
 	Path       string    `json:"path"`
 	Format     string    `json:"format"`
@@ -22,19 +22,19 @@ type Description struct {
 	RAMBytes   uint64    `json:"ram_bytes"`
 	Pages      uint64    `json:"pages"`
 	CPUs       int       `json:"cpus"`
-	Erased     []string  `json:"erased,omitempty"` // what makedumpfile erased from it, as it says so
+	Erased     []string  `json:"erased,omitempty"` // lines of the ERASEINFO note of makedumpfile
 	DumpLevel  *int      `json:"dump_level,omitempty"`
 	Incomplete bool      `json:"incomplete"`
 	CrashTime  time.Time `json:"crash_time,omitzero"`
 	Warnings   []string  `json:"warnings,omitempty"`
 }
 
-// Describe returns what the file at path tells, which is open as img. It counts the pages; the error is that of reading where they are.
+// Describe describes the file at path, which is open as img. It counts the pages, and returns an error if it cannot.
 func Describe(path string, img vmcore.Image) (*Description, error) {
 	info := img.Info()
 	k, err := Kernel(img, info)
 	if err != nil {
-		k = nil // then its memory tells nothing
+		k = nil // then memory adds no facts
 	}
 	uts := Utsname(info, k)
 	f := &Description{
@@ -42,7 +42,7 @@ func Describe(path string, img vmcore.Image) (*Description, error) {
 		PageSize: info.PageSize, MaxPFN: uint64(info.MaxPFN), CPUs: cmp.Or(info.NrCPUs, len(info.CPUs)), Incomplete: info.Incomplete, Warnings: info.Warnings,
 		Erased: info.Erased(),
 	}
-	if f.Machine == "" { // none that kdump exists for
+	if f.Machine == "" { // not an architecture that kdump supports
 		f.Machine = strings.ToLower(strings.TrimPrefix(info.Machine.String(), "EM_"))
 	}
 	if info.Inner != info.Format {

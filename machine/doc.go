@@ -1,9 +1,7 @@
-// Package machine says what a dump file tells of the machine that crashed: the kernel in
-// its memory, how that kernel names itself, and what the headers of a kdump-compressed
-// file say beside its pages. It brings dump formats and kernel memory together, which know
-// nothing of each other, so that whoever stores, sends or shows a dump says the same of it.
+// Package machine says what a dump file knows about the crashed machine: the kernel in its memory, the kernel's
+// utsname, and the facts for the headers of a kdump-compressed file. It connects dump formats and kernel memory,
+// which do not know each other. So all commands say the same about a dump.
 //
-// All of it comes from a crashed machine. Nothing here fails for what a dump says: what
-// makes no sense counts as not told, and the next source is asked. A bug in what reads
-// kernel memory counts as not understanding the kernel.
+// The input comes from a crashed machine. Contents of a dump cause no error here: a value that makes no sense counts
+// as unknown, and the next source is used. A panic in the code that reads kernel memory counts as an unknown kernel.
 package machine

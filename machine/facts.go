@@ -10,21 +10,21 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// Facts is what a dump tells of its machine beside memory and notes.
+// Facts is what a dump says about its machine, apart from memory and notes.
 type Facts struct {
 	Utsname    vmcore.Utsname
-	CrashTime  time.Time // CRASHTIME of VMCOREINFO, else when the file was made; zero when unknown
+	CrashTime  time.Time // CRASHTIME of VMCOREINFO, else the time in the file's header; zero if unknown
 	NrCPUs     int       // at least 1
-	CurrentCPU int       // the one that panicked; -1 when unknown
-	DumpLevel  int       // what was left out of the file, as of makedumpfile -d; -1 when unknown
+	CurrentCPU int       // the CPU that panicked; -1 if unknown
+	DumpLevel  int       // as in makedumpfile -d; -1 if unknown
 	BigEndian  bool
-	// PhysBase belongs into phys_base of a kdump sub header; nil when unknown.
+	// PhysBase is phys_base for a kdump sub header; nil if unknown.
 	PhysBase *uint64
 	// ExcludedVmemmap: see vmcore.Info.
 	ExcludedVmemmap bool
 }
 
-// FactsOf returns what info tells, and the memory that k understands; k may be nil.
+// FactsOf returns the facts of info and of the memory that k understands. k may be nil.
 func FactsOf(info *vmcore.Info, k *kernel.Kernel) Facts {
 	return Facts{
 		Utsname: Utsname(info, k), CrashTime: crashTime(info),
@@ -40,7 +40,7 @@ func crashTime(info *vmcore.Info) time.Time {
 	return info.Timestamp
 }
 
-// physBase is what the file's own header says, else what the kernel says.
+// physBase is the header's phys_base, else the kernel's.
 func physBase(info *vmcore.Info, k *kernel.Kernel) *uint64 {
 	base := info.PhysBase
 	if base != 0 {
@@ -55,12 +55,11 @@ func physBase(info *vmcore.Info, k *kernel.Kernel) *uint64 {
 	return nil
 }
 
-// maxField is what a field of utsname holds, in bytes.
+// maxField is the size of a utsname field in bytes.
 const maxField = 64
 
-// Utsname returns how the kernel names itself. Each field is that of init_uts_ns in memory
-// where that makes sense, else that of the file's header, else what VMCOREINFO (release)
-// and the notes (machine) say, else empty. k may be nil.
+// Utsname returns the kernel's utsname. Each field comes from the first source that has it: init_uts_ns in memory,
+// the file's header, VMCOREINFO (release) or the notes (machine). k may be nil.
 func Utsname(info *vmcore.Info, k *kernel.Kernel) vmcore.Utsname {
 	u := inMemory(info, k)
 	h := inHeader(info)
@@ -75,15 +74,15 @@ func Utsname(info *vmcore.Info, k *kernel.Kernel) vmcore.Utsname {
 	}
 }
 
-// inMemory returns what init_uts_ns says, nothing when that cannot be: the kernel writes
-// the release of both init_uts_ns and VMCOREINFO when it boots, and never again.
+// inMemory returns init_uts_ns, or nothing if its release differs from that of VMCOREINFO: the kernel writes both
+// once, at boot.
 func inMemory(info *vmcore.Info, k *kernel.Kernel) (u vmcore.Utsname) {
 	if k == nil {
 		return u
 	}
 	defer func() {
 		if recover() != nil {
-			u = vmcore.Utsname{} // a bug in what reads kernel memory
+			u = vmcore.Utsname{} // a bug in the code that reads kernel memory
 		}
 	}()
 	m, err := k.Utsname()
@@ -94,7 +93,7 @@ func inMemory(info *vmcore.Info, k *kernel.Kernel) (u vmcore.Utsname) {
 	return vmcore.Utsname(m)
 }
 
-// inHeader returns what the file's own utsname says.
+// inHeader returns the utsname of the file's header.
 func inHeader(info *vmcore.Info) vmcore.Utsname {
 	h := info.Utsname
 	h.Machine = headerMachine(info)
@@ -106,8 +105,8 @@ func inHeader(info *vmcore.Info) vmcore.Utsname {
 	return h
 }
 
-// headerMachine is the machine of the file's own utsname in the words of uname. QEMU writes
-// S390X, PPC64 whatever the byte order, or Unknown.
+// headerMachine is the machine field of the header's utsname, as uname prints it. QEMU writes S390X, PPC64 (for both
+// byte orders) or Unknown.
 func headerMachine(info *vmcore.Info) string {
 	switch m := vmcore.MachineNamed(info.Utsname.Machine); {
 	case m != elf.EM_NONE:

@@ -8,8 +8,8 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// Kernel gives meaning to the memory of the dump that info describes. A kernel that is not
-// understood is no error but has warnings, see kernel.New.
+// Kernel opens the kernel memory of the dump that info describes. An unknown kernel is no error. It has warnings, see
+// kernel.New.
 func Kernel(memory kernel.PhysReader, info *vmcore.Info) (k *kernel.Kernel, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -22,7 +22,7 @@ func Kernel(memory kernel.PhysReader, info *vmcore.Info) (k *kernel.Kernel, err 
 	})
 }
 
-// textSegments are the PT_LOADs that say where the kernel lies.
+// textSegments are the PT_LOADs that map the kernel.
 func textSegments(segments []vmcore.Segment) []kernel.Segment {
 	var list []kernel.Segment
 	for _, g := range segments {

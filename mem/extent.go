@@ -5,27 +5,26 @@ import (
 	"math/bits"
 )
 
-// Extent is a run of Count page frames from Start on. The zero Extent is empty.
+// Extent is a run of Count page frames that begins at Start. The zero Extent is empty.
 type Extent struct {
 	Start PFN
 	Count uint64
 }
 
-// End returns the frame after the last one of e.
+// End returns one past the last frame of e.
 func (e Extent) End() PFN { return e.Start + PFN(e.Count) }
 
 // Contains reports whether frame n lies in e.
 func (e Extent) Contains(n PFN) bool { return n >= e.Start && uint64(n-e.Start) < e.Count }
 
-// Valid reports whether e is not empty and all of it lies below limit.
-// It is safe for hostile values: nothing wraps.
+// Valid reports whether e is not empty and lies below limit. It is safe for hostile values: nothing wraps.
 func (e Extent) Valid(limit PFN) bool {
 	end, carry := bits.Add64(uint64(e.Start), e.Count, 0)
 	return e.Count > 0 && carry == 0 && end <= uint64(limit)
 }
 
-// Intersect returns the frames that are in e and in o, the zero Extent when there are none.
-// Nothing wraps: frames beyond the highest frame number are in no extent.
+// Intersect returns the frames that are in both e and o, or the zero Extent. Nothing wraps: frames beyond the highest
+// frame number are in no extent.
 func (e Extent) Intersect(o Extent) Extent {
 	start := max(e.Start, o.Start)
 	n := min(e.from(start), o.from(start))
@@ -35,20 +34,21 @@ func (e Extent) Intersect(o Extent) Extent {
 	return Extent{Start: start, Count: n}
 }
 
-// from returns how many frames of e lie at or above n, which is not below e.Start.
+// from returns how many frames of e lie at or above n. n must not be below e.Start.
 func (e Extent) from(n PFN) uint64 {
 	skipped := uint64(n - e.Start)
 	return e.Count - min(e.Count, skipped)
 }
 
-// Drop returns e without its first n frames: empty, at the end of e, when it has no more than n.
+// Drop returns e without its first n frames. If e has n frames or fewer, the result is empty and starts at the end of
+// e.
 func (e Extent) Drop(n uint64) Extent {
 	n = min(n, e.Count)
 	return Extent{Start: e.Start + PFN(n), Count: e.Count - n}
 }
 
-// SplitAt cuts e before frame n and returns both parts, of which the first has the frames below n. One of them is
-// empty when n lies outside of e or is its first frame: below is then at the start of e, or rest at its end.
+// SplitAt cuts e before frame n: below has the frames below n, rest the others. If one part is empty, below is at the
+// start of e, or rest at its end.
 func (e Extent) SplitAt(n PFN) (below, rest Extent) {
 	if n < e.Start {
 		n = e.Start
@@ -57,13 +57,13 @@ func (e Extent) SplitAt(n PFN) (below, rest Extent) {
 	return Extent{Start: e.Start, Count: e.Count - rest.Count}, rest
 }
 
-// Between returns the frames from start up to but without end, empty when end is not above start.
+// Between returns the frames of the half-open range [start, end), or an empty extent if end is not above start.
 func Between(start, end PFN) Extent {
 	return Extent{Start: start, Count: uint64(max(start, end) - start)}
 }
 
-// AppendExtent appends e to a list of ascending extents. Where e touches the last one or overlaps it, it becomes
-// part of that. e must not begin before the last one.
+// AppendExtent appends e to a list of ascending extents. It merges e with the last extent if they touch or overlap. e
+// must not begin before the last extent.
 func AppendExtent(list []Extent, e Extent) []Extent {
 	n := len(list) - 1
 	if n < 0 || list[n].End() < e.Start {

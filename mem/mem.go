@@ -1,10 +1,8 @@
-// Package mem names places in the memory of a system kernel: page frames,
-// physical and virtual addresses, and runs of them.
+// Package mem has types for places in the memory of a system kernel: page frames, physical and virtual addresses, and
+// runs of them.
 //
-// The types exist so that a frame number cannot be passed where an address is
-// meant. The package holds no data and knows no file or kernel format, which is
-// why the packages that read dump files and those that read kernel memory can
-// both use it without knowing each other. All types are plain values.
+// The compiler refuses a frame number in place of an address. The package knows no file format and no kernel, so
+// packages for dump files and for kernel memory share it. All types are plain values.
 package mem
 
 import "fmt"
@@ -18,9 +16,8 @@ type PhysAddr uint64
 // VirtAddr is a virtual address of the system kernel, in bytes.
 type VirtAddr uint64
 
-// Addr returns the physical address of the first byte of frame n, for pages of
-// 1<<pageShift bytes. Frames beyond the 64-bit address space wrap; callers check
-// frame numbers against the machine's last one first.
+// Addr returns the physical address of the first byte of frame n, for pages of 1<<pageShift bytes. Frames beyond the
+// 64-bit address space wrap, so callers compare frame numbers with the machine's last one first.
 func (n PFN) Addr(pageShift uint) PhysAddr { return PhysAddr(uint64(n) << pageShift) }
 
 // PFN returns the frame that holds address a, for pages of 1<<pageShift bytes.
@@ -37,7 +34,7 @@ type Range struct {
 	Start, End PhysAddr
 }
 
-// Len returns the number of bytes in r, 0 when it is empty or reversed.
+// Len returns the number of bytes in r. It is 0 if r is empty or reversed.
 func (r Range) Len() uint64 {
 	if r.End <= r.Start {
 		return 0
@@ -48,8 +45,7 @@ func (r Range) Len() uint64 {
 // Contains reports whether address a lies in r.
 func (r Range) Contains(a PhysAddr) bool { return a >= r.Start && a < r.End }
 
-// Pages returns the frames that r touches, the partly covered first and last
-// ones included, for pages of 1<<pageShift bytes.
+// Pages returns the frames that r touches, also those that it covers in part, for pages of 1<<pageShift bytes.
 func (r Range) Pages(pageShift uint) Extent {
 	if r.Len() == 0 {
 		return Extent{}
@@ -58,7 +54,7 @@ func (r Range) Pages(pageShift uint) Extent {
 	return Extent{Start: first, Count: uint64(last-first) + 1}
 }
 
-// String formats r as the kernel's resource lists do, with the last address included.
+// String formats r like the kernel's resource lists, which include the last address.
 func (r Range) String() string {
 	if r.Len() == 0 {
 		return "empty range"

@@ -2,16 +2,16 @@ package mem
 
 import "iter"
 
-// Splitter tells marked frames from others. Extents that it is asked to split must ascend from call to call. The zero
-// Splitter has no frame marked.
+// Splitter separates marked frames from others. The extents of successive calls must ascend. The zero Splitter has no
+// marked frames.
 type Splitter struct {
-	marked []Extent // those that lie before what was asked for are dropped
+	marked []Extent // without those before the last extent
 }
 
 // NewSplitter returns a Splitter for marked extents, which ascend and do not overlap. It keeps the slice.
 func NewSplitter(marked []Extent) *Splitter { return &Splitter{marked: marked} }
 
-// Split yields the parts of e in order, and of each whether its frames are marked.
+// Split yields the parts of e in order, each with a flag that says whether its frames are marked.
 func (s *Splitter) Split(e Extent) iter.Seq2[Extent, bool] {
 	return func(yield func(Extent, bool) bool) {
 		for e.Count > 0 {

@@ -1,4 +1,3 @@
-// Package deptest holds the imports of the tree to the floors of
-// docs/architecture.md: its tests ask the go command for whole dependency trees,
-// which a linter that sees one file at a time cannot. It has no product code.
+// Package deptest checks the imports of the tree against the floors of docs/architecture.md. Its tests ask the go
+// command for whole dependency trees: a linter sees one file at a time. It has no product code.
 package deptest

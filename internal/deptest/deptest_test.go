@@ -12,8 +12,8 @@ import (
 
 const module = "github.com/corehaul/corehaul"
 
-// forbidden names, for the tree under a package, what it must not reach and why.
-// An entry that ends in a slash matches everything below it.
+// forbidden lists, for the dependency tree of a package, what it must not contain and why. An entry that ends in a
+// slash matches everything below it.
 var forbidden = []struct {
 	root string
 	deps map[string]string
@@ -124,7 +124,7 @@ func TestImportsPointDownward(t *testing.T) {
 	}
 }
 
-// testServers are modules of the lab, which has a go.mod of its own so that the product's names none of them.
+// testServers are modules of the lab. The lab has its own go.mod, so the product requires none of them.
 var testServers = []string{"github.com/Shopify/toxiproxy", "github.com/rs/zerolog", "github.com/gorilla/mux", "github.com/prometheus/client_golang"}
 
 func TestModuleRequiresNoTestServers(t *testing.T) {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// serving are names that a program has which serves SSH, SFTP or TLS. The client is in the same
-// packages, so imports do not tell them apart: what is linked does.
+// serving are symbols of a program that serves SSH, SFTP or TLS. Client and server are in the same packages, so only
+// the linked symbols tell them apart.
 var serving = []string{
 	"golang.org/x/crypto/ssh.NewServerConn",
 	"golang.org/x/crypto/ssh.(*connection).serverHandshake",
@@ -18,7 +18,7 @@ var serving = []string{
 	"github.com/pkg/sftp.(*RequestServer).Serve",
 }
 
-// client are their counterparts, so that a change of names does not go unseen.
+// client are symbols of the client side. They must be there, so the test notices when names change.
 var client = []string{
 	"golang.org/x/crypto/ssh.NewClientConn",
 	"golang.org/x/crypto/ssh.(*connection).clientHandshake",

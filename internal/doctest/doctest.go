@@ -1,3 +1,3 @@
-// Package doctest holds the documents to their form: its tests check that they stay readable
-// and that what they point to exists. It has no product code.
+// Package doctest checks the form of the documents: its tests check that they are readable and that the files and
+// headings that they name exist. It has no product code.
 package doctest

@@ -10,23 +10,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pending is a file that gets its name when it is whole. Until then it lies beside that, under a name of its own, but
-// Name and all errors say the name that it is going to have. Its rights are 0600.
+// Pending is a file that gets its name when it is complete. Until then it has a temporary name in the same directory,
+// but Name and all errors use the final name. Its mode is 0600.
 type Pending struct {
 	*os.File
-	tmp, to string // where it lies, and where it is going to
-	fresh   bool   // replaces nothing
+	tmp, to string // temporary and final path
+	fresh   bool   // must not replace a file
 }
 
-// CreatePending makes a file that is to become path, in the place of a regular file that has the name, or that a link of that
-// name leads to. A device or a pipe is not replaced. Commit or Abort ends it.
+// CreatePending creates a file that replaces path on Commit. It follows a link at path, and refuses to replace a
+// device or a pipe. Commit or Abort ends it.
 func CreatePending(path string) (*Pending, error) {
 	to := path
 	if info, err := os.Stat(path); err == nil {
 		if err := check(path, info.Mode()); err != nil {
 			return nil, err
 		}
-		// Else the rename would replace the link: /dev/stdout is one.
+		// Otherwise the rename would replace the link; /dev/stdout is a link.
 		if to, err = filepath.EvalSymlinks(path); err != nil {
 			return nil, &fs.PathError{Op: "create", Path: path, Err: err}
 		}
@@ -34,8 +34,8 @@ func CreatePending(path string) (*Pending, error) {
 	return createPending(path, to, false)
 }
 
-// CreatePendingNew makes a file that is to become path, which must not be there, not even as a link, when it is committed: the
-// error of Commit matches fs.ErrExist then.
+// CreatePendingNew creates a file that becomes path on Commit. If path exists then, even as a link, the error of
+// Commit matches fs.ErrExist.
 func CreatePendingNew(path string) (*Pending, error) { return createPending(path, path, true) }
 
 func createPending(path, to string, fresh bool) (*Pending, error) {
@@ -47,7 +47,7 @@ func createPending(path, to string, fresh bool) (*Pending, error) {
 	return &Pending{os.NewFile(uintptr(fd), path), tmp, to, fresh}, nil
 }
 
-// Path is where the file lies until it is committed.
+// Path is the temporary path of the file.
 func (p *Pending) Path() string { return p.tmp }
 
 // Commit makes the file durable and gives it its name.
@@ -57,14 +57,14 @@ func (p *Pending) Commit() error {
 		err = p.rename()
 	}
 	if err != nil {
-		_ = os.Remove(p.tmp) // the error that led here says more
+		_ = os.Remove(p.tmp) // the first error says more
 		return err
 	}
 	return SyncDir(filepath.Dir(p.to))
 }
 
-// rename gives the file its name. A link, unlike a rename, does not replace a file that came in between; some file systems
-// (FAT) have none.
+// rename gives the file its name. link(2), unlike rename(2), does not replace a file that was created meanwhile. Some
+// file systems (FAT) have no links.
 func (p *Pending) rename() error {
 	var err error
 	if p.fresh {
@@ -76,15 +76,15 @@ func (p *Pending) rename() error {
 	} else {
 		err = os.Rename(p.tmp, p.to)
 	}
-	if le, ok := errors.AsType[*os.LinkError](err); ok { // names the temporary name
+	if le, ok := errors.AsType[*os.LinkError](err); ok { // it contains the temporary name
 		return &fs.PathError{Op: "create", Path: p.Name(), Err: le.Err}
 	}
 	return err
 }
 
-// Abort ends a file that is not to be. After a commit it does nothing.
+// Abort removes the file. After Commit it does nothing.
 func (p *Pending) Abort() {
 	if p.Close() == nil {
-		_ = os.Remove(p.tmp) // whoever aborts has an error that says more
+		_ = os.Remove(p.tmp) // the caller has the first error
 	}
 }

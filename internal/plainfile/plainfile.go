@@ -1,9 +1,8 @@
-// Package plainfile opens and makes regular files at paths where something else may lie: in a directory that another
-// user, or a peer over SFTP, can write, or where somebody mistyped. A FIFO or a device is refused before anything waits
-// for it, a file that is made never goes through a link that was planted, and errors carry the path that
-// the caller knows.
+// Package plainfile opens and creates regular files at paths where something else may lie: in a directory that
+// another user or an SFTP peer can write, or after a typing mistake. It refuses a FIFO or a device before an open can
+// block, and does not follow a planted link when it creates a file. Errors carry the caller's path.
 //
-// Files of /proc, as /proc/vmcore, are regular. The package is safe for concurrent use.
+// Files of /proc, such as /proc/vmcore, are regular. The package is safe for concurrent use.
 package plainfile
 
 import (
@@ -18,10 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNotRegular is in the errors for what is no regular file.
+// ErrNotRegular is in the error for a file that is not regular.
 var ErrNotRegular = errors.New("not a regular file")
 
-// check returns why a file cannot be taken for a regular one.
+// check returns an error unless mode is that of a regular file.
 func check(path string, mode fs.FileMode) error {
 	kind := ""
 	switch mode.Type() {
@@ -41,10 +40,10 @@ func check(path string, mode fs.FileMode) error {
 	return &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf("it is %s, %w", kind, ErrNotRegular)}
 }
 
-// Open opens a regular file for reading. Links are followed.
+// Open opens a regular file for reading. It follows links.
 func Open(path string) (*os.File, error) { return OpenFile(path, os.O_RDONLY) }
 
-// OpenFile opens a regular file that is there, with flags as os.OpenFile has them. For writing, the last element of path must
+// OpenFile opens an existing regular file, with the flags of os.OpenFile. For writing, the last element of path must
 // not be a link.
 func OpenFile(path string, flag int) (*os.File, error) {
 	stat := os.Stat
@@ -52,8 +51,8 @@ func OpenFile(path string, flag int) (*os.File, error) {
 		flag |= unix.O_NOFOLLOW
 		stat = os.Lstat
 	}
-	// Only to open some devices does something already, so the name is asked first; it may change meanwhile, so
-	// the file is asked as well, and does not wait.
+	// To open some devices has an effect already, so OpenFile asks for the type by name first. The name may change
+	// meanwhile, so it opens without blocking and asks the open file again.
 	info, err := stat(path)
 	if err != nil {
 		return nil, opening(err)
@@ -74,7 +73,7 @@ func OpenFile(path string, flag int) (*os.File, error) {
 	return f, nil
 }
 
-// opening calls a failed stat what it was for.
+// opening gives a failed stat the operation name "open".
 func opening(err error) error {
 	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return &fs.PathError{Op: "open", Path: pe.Path, Err: pe.Err}
@@ -87,15 +86,15 @@ func OpenDir(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 }
 
-// OpenRoot opens a directory to work below it, whatever becomes of its name meanwhile. The last element of path must not be a
-// link: who deletes what lies there would delete it elsewhere.
+// OpenRoot opens a directory as a root, which stays the same when its name changes. The last element of path must not
+// be a link: whoever deletes below the root would delete elsewhere.
 func OpenRoot(path string) (*os.Root, error) {
 	named, err := os.Lstat(path)
 	if err != nil {
 		return nil, opening(err)
 	}
 	if !named.IsDir() {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf("it is no directory (%v)", named.Mode())}
+		return nil, &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf("it is not a directory (%v)", named.Mode())}
 	}
 	root, err := os.OpenRoot(path)
 	if err != nil {
@@ -103,7 +102,7 @@ func OpenRoot(path string) (*os.Root, error) {
 	}
 	opened, err := root.Stat(".")
 	if err == nil && !os.SameFile(named, opened) {
-		err = &fs.PathError{Op: "open", Path: path, Err: errors.New("it was replaced meanwhile")}
+		err = &fs.PathError{Op: "open", Path: path, Err: errors.New("it was replaced while it was opened")}
 	}
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
@@ -130,8 +129,8 @@ func Read(path string, limit int64) ([]byte, error) {
 	return readAll(f, path, limit)
 }
 
-// ReadText is Read of a file that a person wrote. A shell's <(COMMAND) is such a file too: a pipe of which the caller was given
-// the open end.
+// ReadText is Read for a file that a person wrote. It also accepts standard input and a shell's <(COMMAND), a pipe
+// that the shell opened.
 func ReadText(path string, limit int64) ([]byte, error) {
 	if !strings.HasPrefix(path, "/dev/fd/") && !strings.HasPrefix(path, "/proc/self/fd/") && path != "/dev/stdin" {
 		return Read(path, limit)
@@ -150,16 +149,16 @@ func readAll(f *os.File, path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(data)) > limit {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("it is larger than the %d bytes that it may have", limit)}
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("it is larger than %d bytes", limit)}
 	}
 	return data, nil
 }
 
-// attempts is how often Create takes away what comes into its way.
+// attempts is how often Create removes what is in its way.
 const attempts = 3
 
-// Create makes an empty file for reading and writing, in the place of the file, link or FIFO that may be there: nothing of that is
-// opened or followed.
+// Create creates an empty file for reading and writing. It replaces a file, link or FIFO without opening or following
+// it.
 func Create(path string, perm fs.FileMode) (f *os.File, err error) {
 	for range attempts {
 		if err = os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -173,7 +172,7 @@ func Create(path string, perm fs.FileMode) (f *os.File, err error) {
 	return f, err
 }
 
-// OpenToExtend opens a file for reading and writing, and makes it if there is none. It is regular, and no link.
+// OpenToExtend opens a regular file for reading and writing, or creates it. It refuses links.
 func OpenToExtend(path string, perm fs.FileMode) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, perm)
 	if errors.Is(err, fs.ErrExist) {
@@ -182,8 +181,8 @@ func OpenToExtend(path string, perm fs.FileMode) (*os.File, error) {
 	return f, err
 }
 
-// OpenToOthers says to whom a file with a secret is open: "" if to nobody. As OpenSSH has it, the owner's group may read what
-// somebody else owns, which is how root gives a service a key.
+// OpenToOthers says who else may read a file with a secret: "" if nobody. As in OpenSSH, the group may read a file of
+// another owner, which is how root gives a key to a service.
 func OpenToOthers(info fs.FileInfo) string {
 	perm := info.Mode().Perm()
 	switch {

@@ -1,8 +1,8 @@
-// Package printable has the one rule for text that a crashed machine or a peer chose and that people get to see: what
-// of it may be shown as it is, and what becomes of the rest. Nothing that passes can steer a terminal, break a line
-// or turn the order of what stands beside it. It is under all packages, as mem is, and imports nothing of ours.
+// Package printable has the one rule for text that a crashed machine or a peer chose and that people see: which
+// characters are shown, and what replaces the others. Text that passes cannot control a terminal, break a line or
+// change the direction of its neighbours.
 //
-// It takes any bytes; functions may be called from any goroutine, a Writer from one.
+// All functions accept any bytes and are safe for concurrent use. A Writer belongs to one goroutine.
 package printable
 
 import (
@@ -14,19 +14,19 @@ import (
 	"unicode/utf8"
 )
 
-// Rune reports whether r may be shown: letters, marks, digits, punctuation, symbols and the space, as Unicode has them.
-// That leaves out control characters (Cc: C0, DEL and the C1 of U+0080 to U+009F, which are escape sequences to
-// many a terminal), format characters (Cf: bidirectional marks, overrides and isolates, zero-width characters, tags, the
-// byte order mark, the soft hyphen), line and paragraph separators, other spaces, private use, surrogates, and what is not assigned.
+// Rune reports whether r may be shown: letters, marks, digits, punctuation, symbols and the space, as Unicode defines
+// them. It refuses control characters (Cc: C0, DEL and C1, U+0080 to U+009F, which are escape sequences in many
+// terminals), format characters (Cf: bidirectional controls, zero-width characters, tags, byte order mark, soft
+// hyphen), line and paragraph separators, other spaces, private use, surrogates and unassigned code points.
 func Rune(r rune) bool { return unicode.IsPrint(r) }
 
-// String reports whether all of s may be shown and is UTF-8. U+FFFD is not: it is what decoders make of broken bytes.
+// String reports whether s is UTF-8 and may be shown. It refuses U+FFFD, which decoders write for invalid bytes.
 func String(s string) bool { return !strings.ContainsFunc(s, replaced) }
 
 func replaced(r rune) bool { return r == utf8.RuneError || !Rune(r) }
 
-// Clean replaces by '?' what may not be shown, and cuts s between two characters at limit bytes. It is for text that is stored
-// or sent; what it returns it returns again.
+// Clean replaces characters that may not be shown by '?', and cuts s to at most limit bytes, between characters. It
+// is for text that is stored or sent. Clean does not change its own results.
 func Clean(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
 		if replaced(r) {
@@ -43,7 +43,7 @@ func Clean(s string, limit int) string {
 	return s[:limit]
 }
 
-// Escape writes the bytes of what may not be shown, or is no UTF-8, as \xNN.
+// Escape writes the bytes of characters that may not be shown, and invalid UTF-8, as \xNN.
 func Escape(s string) string {
 	if String(s) {
 		return s
@@ -52,7 +52,7 @@ func Escape(s string) string {
 	return string(out)
 }
 
-// hexBytes escapes the bytes of a character for people.
+// hexBytes escapes the bytes of a character as \xNN.
 func hexBytes(out []byte, char []byte, _ rune) []byte {
 	for _, c := range char {
 		out = fmt.Appendf(out, `\x%02x`, c)
@@ -60,7 +60,7 @@ func hexBytes(out []byte, char []byte, _ rune) []byte {
 	return out
 }
 
-// jsonEscape escapes a character in a string of JSON, which stands for the same afterwards.
+// jsonEscape escapes a character inside a JSON string. The string keeps its value.
 func jsonEscape(out []byte, _ []byte, r rune) []byte {
 	if r1, r2 := utf16.EncodeRune(r); r1 != utf8.RuneError {
 		return fmt.Appendf(out, `\u%04x\u%04x`, r1, r2)
@@ -68,8 +68,8 @@ func jsonEscape(out []byte, _ []byte, r rune) []byte {
 	return fmt.Appendf(out, `\u%04x`, r)
 }
 
-// escape appends p to out, with what is not to be shown escaped by esc. It returns how much of p it took: all of it but the beginning of
-// a character that is not whole, unless nothing follows.
+// escape appends p to out and escapes by esc what show refuses. It returns how many bytes of p it consumed: all of
+// them, except an unfinished character at the end unless last is set.
 func escape(out, p []byte, show func(rune) bool, esc func([]byte, []byte, rune) []byte, last bool) ([]byte, int) {
 	done := 0
 	for done < len(p) && (last || utf8.FullRune(p[done:])) {
@@ -85,7 +85,7 @@ func escape(out, p []byte, show func(rune) bool, esc func([]byte, []byte, rune) 
 	return out, done
 }
 
-// Writer is a writer that escapes what may not be shown. A character may be split between two writes.
+// Writer is a writer that escapes characters that may not be shown. A character may be split between two writes.
 type Writer struct {
 	w    io.Writer
 	show func(rune) bool
@@ -93,12 +93,13 @@ type Writer struct {
 	rest []byte // the beginning of a character
 }
 
-// NewText returns a Writer of text: lines and tabs stay, all else is as Escape has it.
+// NewText returns a Writer for text. Newlines and tabs stay, all else is escaped as by Escape.
 func NewText(w io.Writer) *Writer {
 	return &Writer{w: w, esc: hexBytes, show: func(r rune) bool { return Rune(r) || r == '\n' || r == '\t' }}
 }
 
-// NewJSON returns a Writer of JSON, which stays the same document: what may not be shown is written as \uNNNN.
+// NewJSON returns a Writer for JSON. It writes characters that may not be shown as \uNNNN, so the document keeps its
+// meaning.
 func NewJSON(w io.Writer) *Writer {
 	return &Writer{w: w, esc: jsonEscape, show: func(r rune) bool { return Rune(r) || r == '\n' || r == '\t' || r == '\r' }}
 }
@@ -114,7 +115,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close writes what is left of a character that was not finished. It does not close the writer below.
+// Close writes the bytes of an unfinished character. It does not close the underlying writer.
 func (w *Writer) Close() error {
 	out, _ := escape(nil, w.rest, w.show, w.esc, true)
 	w.rest = nil
