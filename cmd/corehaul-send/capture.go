@@ -25,7 +25,7 @@ func capture(ctx context.Context, env pid1.Env) pid1.Outcome {
 	return pid1.Outcome{Line: res.String(), Failed: !stored(res, env.Config.Collect == "log")}
 }
 
-// stored reports whether the receiver has stored something of what was asked for.
+// stored reports whether the receiver stored at least a part of what was wanted.
 func stored(res *sender.Result, logOnly bool) bool {
 	return res.State != protocol.StateLogOnly || logOnly || res.Declined
 }
@@ -70,7 +70,7 @@ func captureDump(ctx context.Context, env pid1.Env) (*sender.Result, error) {
 	return sender.Send(ctx, src, opts)
 }
 
-// pace prints the progress every so often until the function it returns is called.
+// pace prints the progress at intervals until the returned function is called.
 func pace(console *pid1.Console, meter *sender.Meter, every time.Duration) (stop func()) {
 	if every <= 0 {
 		return func() {}

@@ -19,13 +19,14 @@ func newInitrd(stdio cli.Stdio) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use: "initrd --config FILE -o FILE [flags]", Short: "Build the initramfs of a capture kernel",
-		Long: `Packs an initramfs with this program as its /init, kernel modules with all that they need, the
-drivers of their bus and their firmware too, the configuration and the keys named in it. Load it, in memory that
-crashkernel=256M on the command line of the running kernel has reserved, with
+		Long: `Packs an initramfs of this program as /init, the kernel modules with their dependencies, the
+		drivers of their bus, their firmware, the configuration, and the keys that the configuration
+		names. crashkernel=256M on the command line of the running kernel reserves memory for it. Load
+		it with
 
-  kexec -p KERNEL --initrd=FILE --append="console=ttyS0 nr_cpus=1 irqpoll reset_devices panic=10"
+		  kexec -p KERNEL --initrd=FILE --append="console=ttyS0 nr_cpus=1 irqpoll reset_devices panic=10"
 
-The configuration (TOML) has these keys; all but to and what its targets need may be left out:
+		The configuration (TOML) has these keys. Only to, and the keys for its targets, are required:
 
   to = ["tls://HOST:PORT", "ssh://USER@HOST[:PORT][/PATH]", ...]
   identity = "FILE"             for tls://, made by 'corehaul ca issue'
@@ -40,16 +41,16 @@ The configuration (TOML) has these keys; all but to and what its targets need ma
   address = ["192.0.2.7/24"]            gateway = ["192.0.2.1"]
   dns = ["192.0.2.53"]                  mtu = 1500
 
-The program tries the receivers of to in this order. It skips one that fails or refuses, and tries
-it again later while the patience lasts; one that has a part of the dump goes first.
-/dev/watchdog, if there is one or a module brings it, resets the machine when there was no
-progress for the time that watchdog says (auto: 3m).
+The program tries the receivers of to in this order. It skips a receiver that fails or refuses,
+and tries it again later until patience is over. A receiver that has a part of the dump goes
+first. If /dev/watchdog exists, or a module creates it, it resets the machine after the time
+watchdog (auto: 3m) without progress.
 
 On the kernel command line, corehaul.KEY=VALUE overrides to, level, encoding, collect,
 deadline, patience, stall, watchdog, after, console, progress, network (the mode), interface,
-address, gateway, dns and mtu; lists are separated by commas.
+address, gateway, dns and mtu. Commas separate the items of a list.
 
-The file holds the host's secret keys and has rights 0600.`,
+The file contains the secret keys of the host. Its mode is 0600.`,
 		Example: "  corehaul-send initrd --kernel-modules /lib/modules/$(uname -r) --module virtio_net --config web-17.toml -o capture.img",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -58,18 +59,18 @@ The file holds the host's secret keys and has rights 0600.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.KernelModules, "kernel-modules", "", "`DIR` of the capture kernel's modules, /lib/modules/VERSION")
-	flags.StringArrayVar(&o.Modules, "module", nil, "kernel module to load, `NAME` or \"NAME PARAMETERS\"; repeat it for more")
+	flags.StringArrayVar(&o.Modules, "module", nil, "kernel module to load, `NAME` or \"NAME PARAMETERS\"; may be repeated")
 	flags.StringVar(&o.Config, "config", "", "configuration `FILE` of the capture side")
 	flags.StringVarP(&output, "output", "o", "", "`FILE` to write")
-	flags.StringVar(&o.Compression, "compress", "gzip", "gzip, zstd or none; the kernel must be able to unpack it")
-	flags.StringVar(&o.Init, "init", "", "static corehaul-send to pack as /init, for another architecture; default is this program")
+	flags.StringVar(&o.Compression, "compress", "gzip", "gzip, zstd or none; the capture kernel must support it")
+	flags.StringVar(&o.Init, "init", "", "static corehaul-send for /init, for another architecture (default: this program)")
 	return cmd
 }
 
 func packInitrd(stdio cli.Stdio, o initrd.Options, output string) error {
 	switch {
 	case o.Config == "":
-		return cli.WithHint(cli.Usagef("no configuration: --config is missing"), "'corehaul-send initrd --help' shows what it holds")
+		return cli.WithHint(cli.Usagef("no configuration: --config is missing"), "'corehaul-send initrd --help' shows its keys")
 	case output == "":
 		return cli.Usagef("no output file: -o is missing")
 	case !slices.Contains(initrd.Compressions, o.Compression):
@@ -93,7 +94,7 @@ func packInitrd(stdio cli.Stdio, o initrd.Options, output string) error {
 	return printInitrd(stdio, rep, output)
 }
 
-// warnOfNetwork tells, while somebody can still mend it, that the capture kernel will find no network.
+// warnOfNetwork warns that the capture kernel will find no network, while there is time to correct it.
 func warnOfNetwork(stdio cli.Stdio, o initrd.Options, rep *initrd.Report, output string) error {
 	if len(rep.Network) > 0 {
 		return nil
@@ -101,15 +102,15 @@ func warnOfNetwork(stdio cli.Stdio, o initrd.Options, rep *initrd.Report, output
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: warning: %s has no driver of a network card", name, cli.Printable(filepath.Clean(output)))
 	if o.KernelModules == "" {
-		fmt.Fprintf(&b, ": unless its kernel has one built in, it reaches no receiver\n")
+		fmt.Fprintf(&b, ": it reaches a receiver only if the capture kernel has a built-in driver\n")
 		fmt.Fprintf(&b, "hint: --kernel-modules /lib/modules/VERSION --module NAME packs one\n")
 	} else {
-		fmt.Fprintf(&b, " and its kernel has none built in: it reaches no receiver\n")
+		fmt.Fprintf(&b, " and the capture kernel has no built-in driver: it reaches no receiver\n")
 		fmt.Fprintf(&b, "hint: pack the card's driver with --module NAME, or with modules in %s\n", cli.Printable(o.Config))
 	}
-	fmt.Fprintf(&b, "hint: 'readlink /sys/class/net/*/device/driver/module', on the machine that may crash, ends with its name\n")
+	fmt.Fprintf(&b, "hint: on the machine that may crash, 'readlink /sys/class/net/*/device/driver/module' prints a path that ends with NAME\n")
 	if here := initrd.CardModules("/sys"); len(here) > 0 {
-		fmt.Fprintf(&b, "hint: for the cards of the machine that this runs on: --module %s\n", cli.Printable(strings.Join(here, " --module ")))
+		fmt.Fprintf(&b, "hint: the cards of this machine need --module %s\n", cli.Printable(strings.Join(here, " --module ")))
 	}
 	_, err := io.WriteString(stdio.Err, b.String())
 	return err
@@ -122,7 +123,7 @@ func printInitrd(stdio cli.Stdio, rep *initrd.Report, output string) error {
 		}
 	}
 	for _, m := range rep.NoFirmware {
-		if _, err := fmt.Fprintf(stdio.Err, "%s: warning: /lib/firmware has none of the firmware that %s may ask for: some cards do not work without it\n", name, cli.Printable(m)); err != nil {
+		if _, err := fmt.Fprintf(stdio.Err, "%s: warning: %s may need firmware that /lib/firmware does not have: some cards do not work without it\n", name, cli.Printable(m)); err != nil {
 			return err
 		}
 	}

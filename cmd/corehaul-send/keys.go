@@ -13,28 +13,27 @@ import (
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
-// keys are the files that targets need: an identity for tls://, a key and known hosts for ssh://.
+// keys are the files that targets need: an identity for tls://, a private key and known hosts for ssh://.
 type keys struct {
 	identity, sshKey, knownHosts string
 }
 
-// missing names the flag that a target lacks.
+// missing returns an error that names the flag that a target needs.
 func (k keys) missing(to []string) error {
 	for _, t := range to {
 		switch scheme := config.Scheme(t); {
 		case scheme == "tls" && k.identity == "":
-			return cli.WithHint(cli.Usagef("no identity for %s: --identity is missing", t), "'corehaul ca issue HOST --dir DIR --out FILE' on the receiver makes one")
+			return cli.WithHint(cli.Usagef("no identity for %s: --identity is missing", t), "'corehaul ca issue HOST --dir DIR --out FILE' on the receiver creates one")
 		case scheme == "ssh" && k.sshKey == "":
-			return cli.WithHint(cli.Usagef("no key for %s: --ssh-key is missing", t), "ssh-keygen -t ed25519 -N '' -f FILE makes one; the receiver has to know it")
+			return cli.WithHint(cli.Usagef("no key for %s: --ssh-key is missing", t), "ssh-keygen -t ed25519 -N '' -f FILE creates one; add FILE.pub to the receiver's authorized keys")
 		case scheme == "ssh" && k.knownHosts == "":
-			return cli.WithHint(cli.Usagef("no host key for %s: --known-hosts is missing", t), "'corehaul known-hosts' prints it on a receiver; or ssh-keyscan HOST > FILE, and compare it with the server's own")
+			return cli.WithHint(cli.Usagef("no host key for %s: --known-hosts is missing", t), "'corehaul known-hosts HOST' on the receiver prints it; or use 'ssh-keyscan HOST > FILE' and compare the key with the server's")
 		}
 	}
 	return nil
 }
 
-// dialer returns a Dialer for those of the targets that the keys are good for, and what is
-// wrong with the others.
+// dialer returns a Dialer for the targets that have valid keys, and the errors of the other targets.
 func (k keys) dialer(to []string) (dial sender.Dialer, good []string, wrong []error) {
 	schemes := map[string]sender.Dialer{}
 	identity := sync.OnceValue(func() error {
@@ -75,7 +74,7 @@ func loadIdentity(file string) (*corehaultls.Identity, error) {
 	return id, nil
 }
 
-// checkKnown reports what is wrong when a target's host is not known.
+// checkKnown returns an error if known_hosts does not have the target's host.
 func checkKnown(client func() (*sshdial.Client, error), target string) error {
 	c, err := client()
 	if err != nil {
@@ -88,8 +87,8 @@ func checkKnown(client func() (*sshdial.Client, error), target string) error {
 	return c.CheckKnown(sshdial.Addr(u))
 }
 
-// checkKeys looks at the keys of a configuration. An identity may be there for targets that
-// the kernel command line is going to name.
+// checkKeys checks the keys of a configuration. An identity may be there for targets that only the kernel command
+// line names.
 func checkKeys(c *config.File) error {
 	if c.Identity != "" {
 		if _, err := loadIdentity(c.Identity); err != nil {

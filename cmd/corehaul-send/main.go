@@ -1,6 +1,5 @@
-// Command corehaul-send gets the dump of a crashed kernel to a corehaul receiver. It
-// runs in the capture kernel, as a command or as its first process, and on any other
-// machine that has a vmcore file. See docs/operating.md.
+// Command corehaul-send sends the dump of a crashed kernel to a corehaul receiver. It runs in the capture kernel, as
+// a command or as PID 1, and on any machine that has a vmcore file. See docs/operating.md.
 package main
 
 import (
@@ -18,7 +17,7 @@ import (
 const name = "corehaul-send"
 
 func main() {
-	// The name as well: in a container, PID 1 may be any command.
+	// In a container, PID 1 may be any command. Therefore the name has to be right, too.
 	if os.Getpid() == 1 && filepath.Base(os.Args[0]) == "init" {
 		pid1.Main(capture)
 	}
@@ -35,9 +34,9 @@ func newRoot(stdio cli.Stdio) *cobra.Command {
 		Use:   name,
 		Short: "Send the dump of a crashed kernel to a corehaul receiver",
 		Long: `corehaul-send reads the memory of a crashed kernel from /proc/vmcore in a capture
-kernel, or from any vmcore file (ELF, kdump-compressed, flattened), leaves out the
-pages that nobody needs, and sends the rest to a receiver. Cut off at any moment, it
-goes on where it was when it is started again.`,
+		kernel, or from any vmcore file (ELF, kdump-compressed, flattened). It leaves out the
+		pages that the dump level excludes, and sends the rest to a receiver. If it is
+		interrupted, the same command continues with what is missing.`,
 	}
 	root.AddCommand(newSend(stdio), newPlan(stdio), newInitrd(stdio), newVersion(stdio))
 	return root

@@ -10,19 +10,18 @@ import (
 	"strings"
 )
 
-// Memory that a sender may take, in bytes. The promise is 64 MiB of resident memory
-// on a machine of any size; the rest of it is the program itself, and what the Go
-// runtime does not count.
+// Memory limits of a sender, in bytes. The promise is 64 MiB of resident memory on a machine of any size. The program
+// itself and memory that the Go runtime does not count need the rest.
 const (
 	heapLimit  = 36 << 20
 	perWorker  = 3 << 20
 	maxWorkers = 4
-	// gcPercent makes the collector run earlier than by default: nearly all that the
-	// sender uses is allocated once.
+	// gcPercent starts the garbage collector earlier than by default: the sender allocates nearly all of its memory
+	// once.
 	gcPercent = 50
 )
 
-// tuneMemory bounds what the Go runtime takes, unless the environment has done so.
+// tuneMemory limits the memory of the Go runtime, unless the environment sets limits.
 func tuneMemory(workers int) {
 	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
 		debug.SetMemoryLimit(heapLimit + int64(workers-1)*perWorker)
@@ -32,11 +31,10 @@ func tuneMemory(workers int) {
 	}
 }
 
-// defaultWorkers is one for each CPU up to a few: more do not make a line faster.
+// defaultWorkers is one for each CPU, up to maxWorkers: more do not make a connection faster.
 func defaultWorkers() int { return min(runtime.GOMAXPROCS(0), maxWorkers) }
 
-// peakRSS returns the largest resident memory of this process so far, in bytes; 0 when
-// the kernel does not tell.
+// peakRSS returns the largest resident memory of this process so far, in bytes, or 0 if the kernel does not say.
 func peakRSS() uint64 {
 	f, err := os.Open("/proc/self/status")
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/corehaul/corehaul/sender"
 )
 
-// planDoc is what "plan --json" prints. Fields are only ever added.
+// planDoc is what "plan --json" prints. It may get new fields; no field changes or goes.
 type planDoc struct {
 	Level    uint8     `json:"level"`
 	PageSize uint32    `json:"page_size"`
@@ -21,7 +21,7 @@ type planDoc struct {
 	Warnings []string  `json:"warnings"`
 }
 
-// planPages counts page frames. The kinds count all of the machine's, kept or not.
+// planPages counts page frames. The counts of kinds include pages that the dump level excludes.
 type planPages struct {
 	Total        uint64 `json:"total"`
 	Kept         uint64 `json:"kept"`
@@ -78,7 +78,7 @@ cache_private, user, hwpoison, offline), bytes (kept, before compression), warni
 	return cmd
 }
 
-// quietIf keeps warnings off standard error when they are part of the document.
+// quietIf keeps warnings off standard error if they are part of the document.
 func quietIf(stdio cli.Stdio, quiet bool) cli.Stdio {
 	if quiet {
 		stdio.Err = discard{}

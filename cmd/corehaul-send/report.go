@@ -12,11 +12,11 @@ import (
 	"github.com/corehaul/corehaul/sender"
 )
 
-// liveEvery is how often a terminal's line of progress changes.
+// liveEvery is the interval of updates of the progress line on a terminal.
 const liveEvery = 500 * time.Millisecond
 
-// reporter prints what goes on: a live line on a terminal, a line now and then elsewhere,
-// and one more for every SIGUSR1.
+// reporter prints the progress: a live line on a terminal, lines at intervals elsewhere, and one more line for each
+// SIGUSR1.
 type reporter struct {
 	stdio cli.Stdio
 	meter *sender.Meter
@@ -24,7 +24,7 @@ type reporter struct {
 	live  bool
 
 	mu    sync.Mutex
-	shown bool // a live line stands on the terminal
+	shown bool // the terminal shows a live line
 	quit  chan struct{}
 	done  chan struct{}
 }
@@ -43,7 +43,7 @@ func (r *reporter) Printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(r.stdio.Err, "%s: %s\n", name, cli.Printable(fmt.Sprintf(format, args...)))
 }
 
-// clear takes the live line away; it needs mu.
+// clear removes the live line; mu is held.
 func (r *reporter) clear() {
 	if r.shown {
 		_, _ = fmt.Fprint(r.stdio.Err, "\r\x1b[K")

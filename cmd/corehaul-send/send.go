@@ -22,7 +22,7 @@ import (
 	"github.com/corehaul/corehaul/sender/config"
 )
 
-// sendFlags are what the command line says of a dump to be sent.
+// sendFlags are the flags of "send".
 type sendFlags struct {
 	to       []string
 	keys     keys
@@ -41,8 +41,8 @@ func newSend(stdio cli.Stdio) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "send --to TARGET [flags] [VMCORE]", Short: "Send a dump to a receiver",
 		Long: `Sends VMCORE, by default /proc/vmcore, to a receiver: the kernel log first, then the
-pages that the dump level keeps, the most useful ones first. When the connection breaks,
-the program connects again and goes on where it was.
+		pages that the dump level keeps, the most useful ones first. When the connection breaks,
+		the program connects again and continues with what is missing.
 
 A receiver is at tls://HOST:PORT and needs the --identity that it issued, or at
 ssh://USER@HOST[:PORT][/PATH] and needs a private SSH key without a passphrase (--ssh-key) and
@@ -54,9 +54,9 @@ With several receivers, the first one that takes the dump gets it. The program s
 that fails or refuses, and tries it again later while the patience lasts. It returns to a
 receiver that already has a part of the dump before it tries the others, which have nothing.
 
-SIGUSR1 prints the progress, SIGHUP does nothing. SIGINT ends the program; the receiver keeps
-what it has, and the same command goes on with it. The program leaves out a page that it cannot
-read, and names it; the dump is then partial (exit code 3).`,
+SIGUSR1 prints the progress, SIGHUP does nothing. SIGINT ends the program. The receiver keeps
+what it has, and the same command continues the dump. If a page cannot be read, the program
+names it and leaves it out; the dump is then partial (exit code 3).`,
 		Example: "  corehaul-send send --to tls://collector:7420 --identity web-17.pem\n" +
 			"  corehaul-send send --to ssh://dumps@collector:7422 --ssh-key web-17.key --known-hosts known_hosts\n" +
 			"  corehaul-send send --to tls://collector:7420 --identity web-17.pem --level 1 --encoding zstd /var/crash/vmcore",
@@ -70,23 +70,23 @@ read, and names it; the dump is then partial (exit code 3).`,
 }
 
 func (f *sendFlags) add(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&f.to, "to", nil, "`TARGET` the dump goes to, tls://HOST:PORT or ssh://USER@HOST[:PORT][/PATH]; repeat it for more, best first")
+	flags.StringSliceVar(&f.to, "to", nil, "`TARGET` of the dump, tls://HOST:PORT or ssh://USER@HOST[:PORT][/PATH]; may be repeated, best first")
 	flags.StringVar(&f.keys.identity, "identity", "", "for tls://, identity `FILE` made by 'corehaul ca issue'")
 	flags.StringVar(&f.keys.sshKey, "ssh-key", "", "for ssh://, `FILE` with a private key, as ssh-keygen writes it")
 	flags.StringVar(&f.keys.knownHosts, "known-hosts", "", "for ssh://, `FILE` with the servers' keys, as ssh-keyscan writes it")
 	addLevel(flags, &f.level)
 	flags.StringVar(&f.encoding, "encoding", "auto", "auto, snappy, zstd, lz4 or none; auto adapts to the speed of network and CPUs")
 	flags.BoolVar(&f.logOnly, "log-only", false, "send the kernel log and no pages")
-	flags.DurationVar(&f.deadline, "deadline", 0, "stop after this time and have the receiver seal what it has; 0 is never")
-	flags.DurationVar(&f.patience, "patience", time.Minute, "how long to try again without progress")
-	flags.DurationVar(&f.stall, "stall", time.Duration(config.DefaultStall), "leave a receiver that makes no progress for this time; 0 is never")
+	flags.DurationVar(&f.deadline, "deadline", 0, "after this time, stop, and the receiver seals what it has; 0 means never")
+	flags.DurationVar(&f.patience, "patience", time.Minute, "stop after this time without progress")
+	flags.DurationVar(&f.stall, "stall", time.Duration(config.DefaultStall), "leave a receiver after this time without progress; 0 means never")
 	flags.IntVar(&f.workers, "workers", defaultWorkers(), "number of workers that read and compress pages")
-	flags.DurationVar(&f.progress, "progress", 10*time.Second, "time between two lines of progress; 0 is none. A terminal shows it live")
+	flags.DurationVar(&f.progress, "progress", 10*time.Second, "time between two lines of progress; 0 prints none; a terminal shows a live line")
 }
 
 func addLevel(flags *pflag.FlagSet, level *uint8) {
 	flags.Uint8VarP(level, "level", "d", config.DefaultLevel,
-		"dump level, the sum of the pages to leave out: 1 zero, 2 cache, 4 private cache, 8 user, 16 free")
+		"dump level as in makedumpfile, the sum of the pages to exclude: 1 zero, 2 cache, 4 private cache, 8 user, 16 free")
 }
 
 func vmcoreArg(args []string) string {
@@ -96,7 +96,7 @@ func vmcoreArg(args []string) string {
 	return sender.VMCore
 }
 
-// check refuses what needs no dump to be seen as wrong.
+// check checks the flags before a dump is opened.
 func (f *sendFlags) check() error {
 	switch {
 	case len(f.to) == 0:
@@ -128,7 +128,7 @@ func checkLevel(level uint8) error {
 
 func (f *sendFlags) run(ctx context.Context, stdio cli.Stdio, path string) error {
 	start := time.Now()
-	signal.Ignore(syscall.SIGHUP) // the dump outlives the session or the serial line from which it was started
+	signal.Ignore(syscall.SIGHUP) // the dump goes on when the terminal or serial line of its start is closed
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -162,12 +162,12 @@ func (f *sendFlags) run(ctx context.Context, stdio cli.Stdio, path string) error
 	return conclude(stdio, res, err, f.logOnly)
 }
 
-// openSource opens a dump and prints what is not as it should be.
+// openSource opens a dump and prints its warnings.
 func openSource(stdio cli.Stdio, path string) (*sender.Source, error) {
 	src, err := sender.Open(path)
 	if err != nil {
 		if path == sender.VMCore && errors.Is(err, fs.ErrNotExist) {
-			return nil, cli.WithHint(err, "only a capture kernel has it; elsewhere name a vmcore file")
+			return nil, cli.WithHint(err, "only a capture kernel has /proc/vmcore; elsewhere, name a vmcore file")
 		}
 		var pe *os.PathError
 		if !errors.As(err, &pe) {
@@ -181,7 +181,7 @@ func openSource(stdio cli.Stdio, path string) (*sender.Source, error) {
 	return src, nil
 }
 
-// conclude prints the result and turns it into an exit code.
+// conclude prints the result and returns the error for the exit code.
 func conclude(stdio cli.Stdio, res *sender.Result, err error, logOnly bool) error {
 	if err != nil {
 		if se, ok := errors.AsType[*sender.SendError](err); ok && se.Declined() {

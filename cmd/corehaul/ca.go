@@ -12,7 +12,7 @@ import (
 
 func newCA(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "ca", GroupID: groupServer, Short: "Make the identities that senders and receiver trust each other by",
+		Use: "ca", GroupID: groupServer, Short: "Create the identities by which senders and receiver trust each other",
 	}
 	cmd.AddCommand(newCAInit(a), newCAIssue(a))
 	return cmd
@@ -21,7 +21,7 @@ func newCA(a *app) *cobra.Command {
 func newCAInit(a *app) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
-		Use: "init", Args: cobra.NoArgs, Short: "Make a CA and the receiver's key",
+		Use: "init", Args: cobra.NoArgs, Short: "Create a CA and the receiver's key",
 		RunE: func(*cobra.Command, []string) error {
 			pin, err := corehaultls.InitCA(dir)
 			if err != nil {
@@ -68,7 +68,7 @@ func caDirFlag(cmd *cobra.Command, dir *string) {
 	must(cmd.MarkFlagRequired("dir"))
 }
 
-// must is for errors that only a mistake in this program can cause.
+// must panics for errors that only a bug in this program can cause.
 func must(err error) {
 	if err != nil {
 		panic(err)

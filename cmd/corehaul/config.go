@@ -17,9 +17,8 @@ import (
 // maxConfigBytes bounds a configuration file; a real one has a few hundred bytes.
 const maxConfigBytes = 1 << 20
 
-// serveFile is the configuration file of "serve". Its keys are the flags' names with
-// underscores, each with the same text as value as on the command line. A key that
-// the file does not have stays nil.
+// serveFile is the configuration file of "serve". Its keys are the names of the flags with underscores. The values
+// are the same texts as on the command line. A key that the file does not have is nil.
 type serveFile struct {
 	Data           *string       `toml:"data"`
 	Socket         *string       `toml:"socket"`
@@ -51,7 +50,7 @@ type serveFile struct {
 	rules []admission.Rule // Rules, checked
 }
 
-// loadServeFile reads the configuration file at path, which must know no other keys.
+// loadServeFile reads the configuration file at path. An unknown key is an error.
 func loadServeFile(path string) (*serveFile, error) {
 	text, err := plainfile.ReadText(path, maxConfigBytes)
 	if err != nil {
@@ -82,8 +81,7 @@ func parseServeFile(path string, text []byte) (*serveFile, error) {
 	return &file, err
 }
 
-// apply sets every flag that the file has a value for and that neither the command
-// line nor the environment set.
+// apply sets the flags that the file has and that neither the command line nor the environment set.
 func (c *serveFile) apply(path string, flags *pflag.FlagSet) error {
 	values := map[string]string{}
 	for name, s := range map[string]*string{

@@ -24,8 +24,7 @@ import (
 	"github.com/corehaul/corehaul/storage/stores"
 )
 
-// socketName is the server's local socket in the data directory. Whoever may open it may
-// ask the server, so it is for its own user only.
+// socketName is the server's local socket in the data directory. Only the server's user and root may open it.
 const socketName = "control.sock"
 
 const (
@@ -36,7 +35,7 @@ const (
 	dialTimeout    = 2 * time.Second
 )
 
-// control answers other processes of this machine over the local socket.
+// control answers other processes of this machine on the local socket.
 type control struct {
 	http     *http.Server
 	handover *handover
@@ -44,7 +43,7 @@ type control struct {
 	failed   error
 }
 
-// socketPath returns the path of the server's socket, which a flag may name.
+// socketPath returns the path of the server's socket: flag, or the one in the data directory.
 func (a *app) socketPath(flag string) (string, error) {
 	if flag != "" {
 		return flag, nil
@@ -53,7 +52,7 @@ func (a *app) socketPath(flag string) (string, error) {
 	return filepath.Join(dir, socketName), err
 }
 
-// openControl begins to answer on the socket at path.
+// openControl starts to answer on the socket at path.
 func openControl(ctx context.Context, path string, server *receiver.Server, log *slog.Logger) (*control, error) {
 	l, err := listenControl(ctx, path)
 	if err != nil {
@@ -80,14 +79,14 @@ func openControl(ctx context.Context, path string, server *receiver.Server, log 
 	return c, nil
 }
 
-// close stops the answering and removes the socket.
+// close stops answering and removes the socket.
 func (c *control) close() error {
 	err := c.http.Close()
 	c.ended.Wait()
 	return errors.Join(err, c.failed)
 }
 
-// listenControl makes the socket, in place of one that a dead server left.
+// listenControl creates the socket. It replaces the socket of a dead server.
 func listenControl(ctx context.Context, path string) (net.Listener, error) {
 	unlock, err := lockDir(filepath.Dir(path))
 	if err != nil {
@@ -108,14 +107,14 @@ func listenControl(ctx context.Context, path string) (net.Listener, error) {
 	return l, nil
 }
 
-// private gives a socket its rights before it has a name: a moment later would be too late.
+// private sets the socket's mode before bind gives it a name: later, others could connect meanwhile.
 func private(_, _ string, conn syscall.RawConn) error {
 	var chmod error
 	err := conn.Control(func(fd uintptr) { chmod = unix.Fchmod(int(fd), 0o600) })
 	return errors.Join(err, chmod)
 }
 
-// lockDir keeps two servers that start at once from taking each other's socket for a stale one.
+// lockDir prevents that two servers that start at once take each other's socket for a stale one.
 func lockDir(dir string) (unlock func(), err error) {
 	d, err := plainfile.OpenDir(dir)
 	if err != nil {
@@ -141,7 +140,7 @@ func removeStale(ctx context.Context, path string) error {
 	d := net.Dialer{Timeout: dialTimeout}
 	conn, err := d.DialContext(ctx, "unix", path)
 	if err == nil {
-		_ = conn.Close() // it lives, which is all we wanted to know
+		_ = conn.Close() // the server lives
 		return cli.WithHint(fmt.Errorf("another server uses the control socket %s", path),
 			"stop it, or start this server with another --data or --socket")
 	}
@@ -184,7 +183,7 @@ func askStatus(ctx context.Context, path string) (*receiver.Status, error) {
 	return &st, nil
 }
 
-// noServer says what it means that nobody answers.
+// noServer explains an error of the connection to the socket.
 func noServer(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):

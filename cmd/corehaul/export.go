@@ -17,7 +17,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// exportFlags is what "export" was asked for.
+// exportFlags are the flags of "export".
 type exportFlags struct {
 	format   string
 	compress string
@@ -29,13 +29,12 @@ func newExport(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "export ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Write a dump in another format or with another compressor",
-		Long: `Write a dump as an ELF core, as a kdump-compressed file, or as the flattened form
-of one. Without --compress, the pages of a kdump-compressed dump keep their
-compressor. Every build of crash can read zlib. The output has a temporary name until
-it is whole. ELF and flattened can be written to a pipe (-o -). Exit code 3: the dump
-is partial, or some pages could not be read and are missing in the output; 5: some
-pages of a stored dump differ from what its sender sent; they are named, and missing
-in the output.`,
+		Long: `Write a dump as an ELF core, or as a kdump-compressed or flattened file. Without
+		--compress, the pages of a kdump-compressed dump keep their compressor. Every build of
+		crash can read zlib. The output has a temporary name until it is complete. ELF and
+		flattened can be written to a pipe (-o -). Exit code 3: the dump is partial, or some
+		pages could not be read; 5: some pages of a stored dump differ from what its sender
+		sent. The command names such pages. They are missing in the output.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(a.stdio.Out); err != nil {
 				return err
@@ -46,7 +45,7 @@ in the output.`,
 	a.dataFlag(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.format, "format", export.FormatKdump, "format of the output: elf, kdump, flattened")
-	flags.StringVar(&f.compress, "compress", "", "compressor of kdump and flattened: zlib, snappy, zstd, none (default: as they are)")
+	flags.StringVar(&f.compress, "compress", "", "compressor of kdump and flattened: zlib, snappy, zstd, none (default: keep the dump's)")
 	flags.StringVarP(&f.output, "output", "o", "-", "file to write; - for standard output")
 	return cmd
 }
@@ -95,7 +94,7 @@ func (a *app) export(ctx context.Context, t *target, f exportFlags) (err error) 
 	return exportState(t.name(), src, lost)
 }
 
-// forExport returns what is to be written of a memory.
+// forExport prepares the memory for an export.
 func (m *memory) forExport(ctx context.Context, f exportFlags) (export.Source, error) {
 	path, err := m.path, error(nil)
 	if m.stored != nil {
@@ -112,7 +111,7 @@ func (m *memory) forExport(ctx context.Context, f exportFlags) (export.Source, e
 	return src, err
 }
 
-// pathToCopy returns the file of a stored dump when it can be taken as it is: the SHA-256 of its seal is that of the file.
+// pathToCopy returns the file of a stored dump if the file has the SHA-256 of its seal, so that it may be copied.
 func (m *memory) pathToCopy(ctx context.Context, f exportFlags) (string, error) {
 	if f.compress != "" || m.Info().Incomplete {
 		return "", nil
@@ -124,7 +123,7 @@ func (m *memory) pathToCopy(ctx context.Context, f exportFlags) (string, error) 
 	return m.path, nil
 }
 
-// exportState tells whether all that the dump called name should hold was written; lost pages could not be read.
+// exportState returns the error for the exit code: partial if pages are missing. lost pages could not be read.
 func exportState(name string, src export.Source, lost uint64) error {
 	var why []string
 	if !src.Has.Complete() {
@@ -156,8 +155,8 @@ func (a *app) writeExport(ctx context.Context, src export.Source, f exportFlags)
 	})
 }
 
-// exportFlattened wraps a kdump-compressed file, which has to be made first when the
-// dump is not one that can be taken as it is.
+// exportFlattened writes the flattened form of a kdump-compressed file. If the dump's own file cannot be used, it
+// makes a temporary one.
 func (a *app) exportFlattened(ctx context.Context, src export.Source, f exportFlags) (lost uint64, err error) {
 	path := src.Path
 	if !src.AsItIs(f.compress) {
@@ -174,7 +173,7 @@ func (a *app) exportFlattened(ctx context.Context, src export.Source, f exportFl
 	return lost, a.stream(f.output, func(w io.Writer) error { return export.Flatten(ctx, w, path) })
 }
 
-// tempName is what a temporary file of the output's size is called, and beside which it lies: the output, where that is a file.
+// tempName returns the path for a temporary file of the output's size: beside the output, if that is a file.
 func tempName(output string) string {
 	info, err := os.Stat(output)
 	if output == "-" || err == nil && !info.Mode().IsRegular() {
@@ -183,8 +182,7 @@ func tempName(output string) string {
 	return output
 }
 
-// stream lets write write to standard output, to a file that is no regular one, or to
-// a new file.
+// stream calls write with standard output, with a file that is not regular, or with a new file.
 func (a *app) stream(output string, write func(io.Writer) error) error {
 	if output == "-" {
 		return write(a.stdio.Out)
@@ -199,8 +197,8 @@ func (a *app) stream(output string, write func(io.Writer) error) error {
 	return toFile(output, func(f *os.File) error { return write(f) })
 }
 
-// toFile lets write fill a file that gets its name when it is whole and durable. A
-// dump holds a machine's secrets: only its owner may read it.
+// toFile calls write with a file that gets its name when it is complete and durable. A dump contains secrets: only
+// the owner may read it.
 func toFile(path string, write func(*os.File) error) error {
 	p, err := plainfile.CreatePending(path)
 	if err != nil {

@@ -20,9 +20,9 @@ import (
 	"github.com/corehaul/corehaul/receiver/sshd"
 )
 
-// A process that sshd has started hands its connection over by an HTTP request on the
-// control socket, which then carries the stream and no HTTP any more (RFC 9110, section 7.8). It
-// says whose connection it is, and is believed: only the server's own user and root can open the socket.
+// A process that sshd started hands its connection over with an HTTP request on the control socket. After the upgrade
+// the socket carries the stream and no HTTP (RFC 9110, section 7.8). The server trusts the host in the request,
+// because only its own user and root can open the socket.
 const (
 	receivePath  = "/v1/receive"
 	hostHeader   = "Corehaul-Host"
@@ -30,7 +30,7 @@ const (
 	maxPeerBytes = 256
 )
 
-// handover is the listener of connections that other processes hand over.
+// handover is a listener of connections that other processes hand over.
 type handover struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -59,12 +59,12 @@ func (h *handover) Close() error { h.close(); return nil }
 // Addr implements net.Listener.
 func (h *handover) Addr() net.Addr { return &net.UnixAddr{Name: receivePath, Net: "unix"} }
 
-// listener returns what runs the sessions.
+// listener returns the listener that serves these connections.
 func (h *handover) listener(server *receiver.Server) listener {
 	return listener{Listener: h, serve: func(ctx context.Context, l net.Listener) error {
 		return server.Serve(ctx, l, func(ctx context.Context, conn net.Conn) {
 			if c, ok := conn.(*handedConn); ok {
-				_ = server.HandleConn(ctx, c, c.peer) // it is in the log
+				_ = server.HandleConn(ctx, c, c.peer) // HandleConn logs its errors
 			}
 		})
 	}}
@@ -76,7 +76,7 @@ type handedConn struct {
 	peer receiver.Peer
 }
 
-// RemoteAddr is where the sender connects from.
+// RemoteAddr is the address of the sender.
 func (c *handedConn) RemoteAddr() net.Addr { return peerAddr(c.peer.Addr) }
 
 type peerAddr string
@@ -84,7 +84,7 @@ type peerAddr string
 func (a peerAddr) Network() string { return sshd.Transport }
 func (a peerAddr) String() string  { return string(a) }
 
-// take answers a process that hands a connection over.
+// take answers a process that hands over a connection.
 func (h *handover) take(log *slog.Logger) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		peer := receiver.Peer{Host: r.Header.Get(hostHeader), Addr: r.Header.Get(peerHeader), Transport: sshd.Transport}
@@ -100,12 +100,12 @@ func (h *handover) take(log *slog.Logger) http.HandlerFunc {
 		}
 		if err := h.pass(raw, buf, peer); err != nil {
 			log.Warn("cannot take over a connection", "peer", peer.Addr, "host", peer.Host, "error", err)
-			_ = raw.Close() // the process finds out
+			_ = raw.Close() // the process gets an error
 		}
 	}
 }
 
-// pass ends HTTP on a connection and gives it to Accept.
+// pass ends HTTP on a connection and gives the connection to Accept.
 func (h *handover) pass(raw net.Conn, buf *bufio.ReadWriter, peer receiver.Peer) error {
 	conn, ok := raw.(*net.UnixConn)
 	if !ok || buf.Reader.Buffered() > 0 {
@@ -126,8 +126,8 @@ func (h *handover) pass(raw net.Conn, buf *bufio.ReadWriter, peer receiver.Peer)
 	}
 }
 
-// handOver asks the server at path to take a connection, and returns the socket that now is the
-// connection, to be written to, and what is to be read from.
+// handOver asks the server at path to take a connection. It returns the socket to write to, and the reader to read
+// from.
 func handOver(ctx context.Context, path, host, peer string) (*net.UnixConn, io.Reader, error) {
 	d := net.Dialer{Timeout: dialTimeout}
 	conn, err := d.DialContext(ctx, "unix", path)

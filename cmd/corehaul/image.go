@@ -12,16 +12,16 @@ import (
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
 
-// memory is the memory of a crashed machine, open for a command that reads it.
+// memory is the memory of a crashed machine, opened for a command.
 type memory struct {
 	vmcore.Image
 	name   string         // what messages call it
 	path   string         // of the file
 	dump   *dumpdir.Dump  // nil for a file that is in no dump directory
-	stored *dumpdir.Image // of dump: what Image is
+	stored *dumpdir.Image // the Image of dump
 }
 
-// memory opens the memory of a target. That of a stored dump is compared with its journal, page by page.
+// memory opens the memory of a target. It compares the pages of a stored dump with the journal.
 func (t *target) memory(ctx context.Context) (*memory, error) {
 	if !t.isDump() {
 		img, err := dumpfile.Open(t.path)
@@ -54,7 +54,7 @@ func (m *memory) Close() error {
 	return err
 }
 
-// damaged gives an error about damage of a stored dump its exit code.
+// damaged gives an error about damage its exit code.
 func damaged(err error) error {
 	var damage *dumpdir.DamageError
 	if errors.As(err, &damage) || errors.Is(err, vmcore.ErrCorrupt) || errors.Is(err, vmcore.ErrTruncated) {
@@ -63,7 +63,7 @@ func damaged(err error) error {
 	return err
 }
 
-// tellDamage names the places of a stored dump that were found damaged while it was read, and returns how many these are.
+// tellDamage warns of the damaged places that were found while a stored dump was read, and returns their number.
 func (a *app) tellDamage(m *memory) uint64 {
 	if m.stored == nil {
 		return 0

@@ -17,7 +17,7 @@ import (
 	"github.com/corehaul/corehaul/storage/scrub"
 )
 
-// keepFlags is how "serve" looks after the dumps that it has: flags, and what only the configuration file has.
+// keepFlags say how "serve" checks and removes stored dumps: flags, and keys that only the configuration file has.
 type keepFlags struct {
 	scrubRate  cli.BytesValue
 	scrubEvery ageValue
@@ -30,7 +30,7 @@ func (k *keepFlags) add(flags *pflag.FlagSet) {
 	flags.Var(&k.scrubEvery, "scrub-every", "how often each stored dump is verified again")
 }
 
-// keepValues returns the values of these flags that the file has.
+// keepValues returns the values that the file has for these flags.
 func (c *serveFile) keepValues() map[string]string {
 	values := map[string]string{}
 	for name, s := range map[string]*string{"scrub-rate": c.ScrubRate, "scrub-every": c.ScrubEvery} {
@@ -41,7 +41,7 @@ func (c *serveFile) keepValues() map[string]string {
 	return values
 }
 
-// load takes over what only the file has, when there is one, and checks all.
+// load adds the keys that only the file has, and checks everything.
 func (k *keepFlags) load(file *serveFile) (err error) {
 	if k.scrubRate > 0 && k.scrubEvery == 0 {
 		return errors.New("scrub-every is 0; set scrub-rate to 0 to verify nothing")
@@ -52,7 +52,7 @@ func (k *keepFlags) load(file *serveFile) (err error) {
 	return err
 }
 
-// start looks after a store in the background until stop is called.
+// start runs scrub and retention in the background until stop is called.
 func (k *keepFlags) start(ctx context.Context, store storage.Store, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -70,8 +70,8 @@ func (k *keepFlags) start(ctx context.Context, store storage.Store, log *slog.Lo
 	}
 }
 
-// writable tells whether a store takes new files: better now than when the first sender comes. A full disk is no reason not to
-// serve: senders are told, and wait.
+// writable returns an error if the store takes no new files, so that serve fails at its start and not at the first
+// dump. A full disk is no error: senders wait for space.
 func writable(ctx context.Context, store storage.Store) error {
 	f, err := store.Scratch(ctx)
 	if err == nil {

@@ -21,18 +21,17 @@ func newKnownHosts(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "known-hosts HOST[:PORT]...", GroupID: groupServer, Args: cobra.MinimumNArgs(1),
 		Short: "Print the known_hosts lines of the SSH host keys",
-		Long: `Print the known_hosts lines by which SSH clients recognise this server: one for each
-of its host keys, with all names and addresses that are given. Give those that clients
-connect to. The first start of "serve --ssh" creates the keys in the data directory.
-Run the command as the user of the service or as root.`,
+		Long: `Print the known_hosts lines by which SSH clients recognise this server: one for each of
+		its host keys, with all given names and addresses. Give the names to which clients
+		connect. The first start of "serve --ssh" creates the keys in the data directory. Run
+		the command as the user of the service or as root.`,
 		RunE: func(_ *cobra.Command, args []string) error { return a.knownHosts(args) },
 	}
 	a.dataFlag(cmd)
 	return cmd
 }
 
-// checkAddress refuses what would be no line of a known_hosts file, or one that means other servers: HOST or HOST:PORT it has to be, without
-// patterns.
+// checkAddress refuses names that are no HOST or HOST:PORT. A pattern would match other servers.
 func checkAddress(name string) error {
 	host, port, err := net.SplitHostPort(name)
 	if err != nil {

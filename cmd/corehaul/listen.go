@@ -19,21 +19,21 @@ import (
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
-// listener is an address of the server and what serves it.
+// listener is an address of the server, with the function that serves it.
 type listener struct {
 	net.Listener
-	scheme string // of its target, as senders write it
+	scheme string // the scheme of the targets of senders
 	serve  func(context.Context, net.Listener) error
-	beside func(context.Context) // runs as long as the server does; may be nil
+	beside func(context.Context) // runs while the server runs; may be nil
 }
 
-// trust says who is let in. What nobody listens for is nil.
+// trust is what the listeners need to authenticate peers. A field without a listener is nil.
 type trust struct {
 	tls *tls.Config
 	ssh *sshd.Keys
 }
 
-// trusted reads the files that say who is let in.
+// trusted reads the files that authenticate peers.
 func (f *serveFlags) trusted(log *slog.Logger) (t trust, err error) {
 	if len(f.tls) > 0 {
 		if t.tls, err = corehaultls.ServerConfig(f.ca); err != nil {
@@ -68,7 +68,7 @@ func listeners(ctx context.Context, f *serveFlags, t trust, server *receiver.Ser
 	return listen(ctx, all, f.ssh, listener{scheme: "ssh", serve: overSSH.Serve, beside: overSSH.Watch})
 }
 
-// listen opens a listener like kind for each address and adds them to all.
+// listen opens a listener like kind on each address and appends them to all.
 func listen(ctx context.Context, all []listener, addrs []string, kind listener) ([]listener, error) {
 	for _, addr := range addrs {
 		var lc net.ListenConfig
@@ -83,7 +83,7 @@ func listen(ctx context.Context, all []listener, addrs []string, kind listener) 
 	return all, nil
 }
 
-// loadHostKeys returns the SSH host keys in the data directory, which are made at the first start.
+// loadHostKeys returns the SSH host keys in the data directory. The first start creates them.
 func loadHostKeys(dir string, log *slog.Logger) ([]ssh.Signer, error) {
 	if err := sshd.MakeHostKeys(dir); err != nil {
 		return nil, err
@@ -95,7 +95,7 @@ func loadHostKeys(dir string, log *slog.Logger) ([]ssh.Signer, error) {
 	return keys, err
 }
 
-// ready tells whoever started the server that it listens, and where.
+// ready prints that the server listens, and where.
 func (a *app) ready(listeners []listener, socket string) error {
 	line := "ready"
 	if len(listeners) == 0 {
@@ -127,8 +127,7 @@ func notifySystemd() error {
 	return errors.Join(err, conn.Close())
 }
 
-// runServer serves until ctx is done or something fails, and then until all sessions
-// have ended.
+// runServer serves until ctx is done or a part fails, and then waits until all sessions have ended.
 func runServer(ctx context.Context, listeners []listener, parts ...func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -21,13 +21,13 @@ func newLog(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "log ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Print the kernel log of a crashed system",
-		Long: `Print the kernel log of a crashed system. For a stored dump, that is the text that
-its sender sent. For a vmcore file, the log is read from its memory; if that is too
-incomplete, the text beside the file (vmcore-dmesg.txt) is printed, with a warning.
-A stored text that was longer than 64 MiB says where its middle was left out; the
-vmcore file has all of it. On a terminal, the output escapes what could control it:
-control characters, bidirectional marks, invisible characters, and bytes that are not
-UTF-8. A pipe or a file gets every byte unchanged.`,
+		Long: `Print the kernel log of a crashed system. For a stored dump, print the text that its
+		sender sent. For a vmcore file, read the log from its memory; if that fails, or finds
+		too little, print the text beside the file (vmcore-dmesg.txt), with a warning. A
+		stored text was cut if it was longer than 64 MiB: a line says where its middle is
+		missing. The vmcore file has all of it. On a terminal, the output escapes control
+		characters, bidirectional marks, invisible characters, and bytes that are not UTF-8.
+		A pipe or a file gets every byte unchanged.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.log(cmd.Context(), t) })
 		},
@@ -62,12 +62,12 @@ func (a *app) log(ctx context.Context, t *target) (err error) {
 	return err
 }
 
-// isVMCore reports whether what was given by its path is the vmcore of a stored dump, whose memory is asked then.
+// isVMCore reports whether the target is a path to the vmcore of a stored dump. Then its memory is read.
 func (t *target) isVMCore() bool {
 	return t.file == dumpdir.VMCoreName || t.file == dumpdir.IncompleteName
 }
 
-// counter counts what is written through it, in bytes.
+// counter counts the bytes written through it.
 type counter struct {
 	w io.Writer
 	n int
@@ -79,9 +79,8 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// logBeside prints the log that the sender of a dump sent ahead, which lies beside
-// the file at path, and warns that the file itself gave none because of why. It
-// reports whether it did.
+// logBeside prints the log file that lies beside the vmcore file at path, and warns that it replaces the log in
+// memory because of why. It reports whether it did.
 func (a *app) logBeside(path string, out io.Writer, why error) bool {
 	beside := filepath.Join(filepath.Dir(path), dumpdir.LogName)
 	log, err := plainfile.Open(beside)
@@ -116,7 +115,7 @@ func copyLog(ctx context.Context, t *target, out io.Writer) error {
 	return err
 }
 
-// logOf reads the log out of the memory in a dump file.
+// logOf reads the log from the memory of a dump.
 func logOf(m *memory, out io.Writer) error {
 	k, err := machine.Kernel(m, m.Info())
 	if err != nil {

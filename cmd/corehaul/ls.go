@@ -15,7 +15,7 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// shownID is how much of an id a table shows: enough to be unique.
+// shownID is how many characters of an id a table shows.
 const shownID = 12
 
 // listing is the document of "ls --json".
@@ -50,7 +50,7 @@ func newLs(a *app) *cobra.Command {
 	return cmd
 }
 
-// completeFilter fills in what is typed as text.
+// completeFilter adds the filters that are given as text.
 func completeFilter(f *storage.Filter, state, since, until string, now time.Time) error {
 	f.State = dumpdir.State(state)
 	switch f.State {
@@ -115,7 +115,7 @@ func (a *app) printTable(entries []storage.Entry) error {
 	return t.Flush()
 }
 
-// pinMark is what the table says of a pin.
+// pinMark is the table's cell about a pin.
 func pinMark(e *storage.Entry) string {
 	if e.Pin == nil {
 		return "-"
@@ -123,7 +123,7 @@ func pinMark(e *storage.Entry) string {
 	return "pinned"
 }
 
-// pages tells how many pages are here, and of how many when some are missing.
+// pages returns the number of present pages, and the planned number if some are missing.
 func pages(m *dumpdir.Manifest) string {
 	if m.Pages.Present == m.Pages.Planned {
 		return strconv.FormatUint(m.Pages.Present, 10)

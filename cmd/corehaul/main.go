@@ -1,5 +1,5 @@
-// Command corehaul is the receiving side: it takes the dumps of crashed machines
-// in, keeps, lists, verifies and exports them. See docs/operating.md.
+// Command corehaul receives the dumps of crashed machines, stores, lists, verifies and exports them. See
+// docs/operating.md.
 package main
 
 import (

@@ -47,8 +47,7 @@ func newUnpin(a *app) *cobra.Command {
 	return cmd
 }
 
-// eachDump does something to dumps of the store and prints what was done. All names are resolved before
-// anything is done.
+// eachDump applies do to dumps of the store and prints done for each. It resolves all names before it does anything.
 func (a *app) eachDump(ctx context.Context, names []string, done string, do func(storage.Store, storage.Ref) error) error {
 	store, err := a.open(ctx, storage.OpenOptions{ReadOnly: true})
 	if err != nil {
@@ -76,7 +75,7 @@ func (a *app) eachDump(ctx context.Context, names []string, done string, do func
 	return errors.Join(err, store.Close())
 }
 
-// denied adds what to do to an error that says that the caller may not write the store.
+// denied adds a hint if the error says that the caller may not write the store.
 func denied(err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err

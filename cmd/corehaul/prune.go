@@ -17,8 +17,8 @@ import (
 	"github.com/corehaul/corehaul/storage/retention"
 )
 
-// retentionFile is what dumps may be kept: the flags of "prune" and, with the same names, the table [retention]
-// of serve's configuration file.
+// retentionFile is the limits of retention: the flags of "prune", and the table [retention] of serve's configuration
+// file with the same names.
 type retentionFile struct {
 	MaxAge      ageValue       `toml:"max_age"`
 	MaxPerHost  int            `toml:"max_per_host"`
@@ -27,7 +27,7 @@ type retentionFile struct {
 	KeepFree    cli.BytesValue `toml:"keep_free"`
 }
 
-// policy checks r and returns it as the store takes it.
+// policy checks r and converts it.
 func (r *retentionFile) policy() (retention.Policy, error) {
 	if r.MaxPerHost < 0 || r.MaxPerPanic < 0 {
 		return retention.Policy{}, errors.New("retention: a limit must not be negative")
@@ -77,14 +77,14 @@ func newPrune(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "prune", GroupID: groupDumps, Args: cobra.NoArgs,
 		Short: "Remove dumps that are too old or too many",
-		Long: `Remove dumps until every given limit is met, and print why each one is removed.
-Pinned and arriving dumps are never removed. Age counts from the seal, by the
-clock of the receiver. Dumps with the same panic title are repetitions of one crash;
-CPU numbers, pids and addresses do not matter. Repetitions are removed first; the
-newest dump that has pages is removed last. 'serve' does the same in the background,
-with the table [retention] of its configuration. --config FILE takes the limits and the
-data directory from there; flags override it. If no removal can meet a limit, only
-repetitions are removed for it, and a warning says that the limit is not met.`,
+		Long: `Remove dumps until every given limit is met, and print why each dump is removed.
+		Pinned and arriving dumps are never removed. Age counts from the seal, by the clock of
+		the receiver. Dumps with the same panic title (CPU numbers, pids and addresses do not
+		matter) are repetitions of one crash. Repetitions are removed first; the newest dump
+		that has pages is removed last. If no removal can meet a limit, only repetitions are
+		removed for it, and a warning says that the limit is not met. 'serve' does the same in
+		the background, with the table [retention] of its configuration. --config FILE takes
+		the limits and the data directory from there; flags override it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p, err := a.pruneLimits(cmd.Flags(), &r, config)
 			if err != nil {
@@ -107,8 +107,8 @@ repetitions are removed for it, and a warning says that the limit is not met.`,
 	return cmd
 }
 
-// pruneLimits returns the limits of the flags and, for flags that are not given, of the configuration file, whose data
-// directory counts in the same way.
+// pruneLimits returns the limits of the flags. Limits and the data directory that flags do not set come from the
+// configuration file.
 func (a *app) pruneLimits(flags *pflag.FlagSet, r *retentionFile, config string) (retention.Policy, error) {
 	if config != "" {
 		file, err := loadServeFile(config)
@@ -131,7 +131,7 @@ func (a *app) pruneLimits(flags *pflag.FlagSet, r *retentionFile, config string)
 	return p, errors.New("give at least one limit: --max-age, --max-per-host, --max-per-panic, --max-total, --keep-free, or --config with a table [retention]")
 }
 
-// complete takes from file what the flags leave open.
+// complete sets limits that flags do not set to those of file.
 func (r *retentionFile) complete(file *retentionFile, flags *pflag.FlagSet) {
 	take(flags, "max-age", &r.MaxAge, file.MaxAge)
 	take(flags, "max-per-host", &r.MaxPerHost, file.MaxPerHost)

@@ -20,18 +20,18 @@ func newReceive(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "receive --stdio --host NAME", GroupID: groupServer, Args: cobra.NoArgs,
 		Short: "Hand a connection of OpenSSH's server to the running server",
-		Long: `Hand over standard input and output, the connection of one sender, to the server of
-the data directory through its local socket. Use it where OpenSSH's server is the only
-way in; "serve --ssh" does not need it. In sshd_config
+		Long: `Hand over standard input and output, the connection of one sender, to the running
+		server of the data directory through its local socket. Use it if senders can only
+		reach OpenSSH's server. "serve --ssh" does not need it. In sshd_config, set
 
-    Subsystem corehaul /usr/bin/corehaul receive --stdio
+		    Subsystem corehaul /usr/bin/corehaul receive --stdio
 
-and in ~/.ssh/authorized_keys of the user that the server runs as, one line a host:
+		and in ~/.ssh/authorized_keys of the user of the server, one line for each host:
 
-    restrict,command="/usr/bin/corehaul receive --stdio --host web-17" ssh-ed25519 AAAA...
+		    restrict,command="/usr/bin/corehaul receive --stdio --host web-17" ssh-ed25519 AAAA...
 
-The key's command overrides the subsystem's, so a key can only send dumps of its host.
-The server trusts --host, because only that user and root can open the socket.`,
+		The key's command overrides the subsystem's, so a key can only send dumps of its host.
+		The server trusts --host, because only its user and root can open the socket.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case !stdio:
@@ -57,7 +57,7 @@ The server trusts --host, because only that user and root can open the socket.`,
 	return cmd
 }
 
-// receive goes on until the server has closed its end.
+// receive copies both ways until the server has closed its end.
 func (a *app) receive(ctx context.Context, socket, host string) error {
 	if cli.IsTerminal(a.stdio.In) {
 		return cli.Usagef("standard input is a terminal, not the connection of a sender")
@@ -68,15 +68,15 @@ func (a *app) receive(ctx context.Context, socket, host string) error {
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	go func() {
-		// It is not waited for: a read from standard input ends when the process does. Whatever ends it, the server hears of it
-		// and says its last word.
+		// receive does not wait for this goroutine: a read from standard input ends with the process. The server sees
+		// the end of input and sends its last message.
 		_, _ = io.Copy(conn, a.stdio.In)
 		_ = conn.CloseWrite()
 	}()
 	_, err = io.Copy(a.stdio.Out, in)
-	_ = conn.Close() // all was said
+	_ = conn.Close() // the server has closed its end
 	switch {
-	case ctx.Err() != nil: // which closed the connection
+	case ctx.Err() != nil: // the cancelled context closed the connection
 		return context.Cause(ctx)
 	case err != nil:
 		return fmt.Errorf("connection of %s: %w", host, err)
@@ -84,7 +84,7 @@ func (a *app) receive(ctx context.Context, socket, host string) error {
 	return nil
 }
 
-// sshPeer returns the sender's address, of what sshd says: "ADDRESS PORT ADDRESS PORT", the client's first.
+// sshPeer returns the client's address of sshd's SSH_CONNECTION: "ADDRESS PORT ADDRESS PORT", the client's first.
 func sshPeer(connection string) string {
 	if f := strings.Fields(connection); len(f) == 4 {
 		return net.JoinHostPort(f[0], f[1])

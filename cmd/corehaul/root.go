@@ -19,19 +19,19 @@ import (
 // defaultData is where dumps are kept.
 const defaultData = "/var/lib/corehaul"
 
-// app is what all commands share: the streams and the flags that most of them have.
+// app is what all commands share: the streams and common flags.
 type app struct {
 	stdio cli.Stdio
 	data  string // path or URL of the store
 	json  bool
 }
 
-const rootLong = `corehaul takes in the memory dumps of crashed Linux machines, keeps them as
+const rootLong = `corehaul receives the memory dumps of crashed Linux machines, stores them as
 standard vmcore files, and lists, verifies and exports them.
 
-A command that takes a dump takes its id, any unique beginning of the id,
-HOST/ID, the path of a dump's directory or of a file in it, or the path of a vmcore:
-ELF, kdump-compressed or flattened.`
+Commands accept as a dump: its id, a unique beginning of the id, HOST/ID, the path of
+a dump directory or of a file in it, or the path of a vmcore (ELF, kdump-compressed or
+flattened).`
 
 // newRoot returns the command tree.
 func newRoot(stdio cli.Stdio) *cobra.Command {
@@ -60,7 +60,7 @@ func (a *app) jsonFlag(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON (see docs/operating.md)")
 }
 
-// open opens the store. Only "serve" makes one that is missing.
+// open opens the store. Only "serve" creates a missing one.
 func (a *app) open(ctx context.Context, opts storage.OpenOptions) (storage.Store, error) {
 	store, err := stores.Open(ctx, a.data, opts)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -69,13 +69,13 @@ func (a *app) open(ctx context.Context, opts storage.OpenOptions) (storage.Store
 	return store, err
 }
 
-// target is what a command was given: a dump of the store, a dump directory by its path, or a file.
+// target is the argument of a command: a dump of the store, the path of a dump directory, or a file.
 type target struct {
-	store storage.Store // nil for what was given by its path
-	entry storage.Entry // of the store
-	path  string        // as it was given
-	dir   string        // of the dump that path is, or is a file of; empty for any other file
-	file  string        // which file of dir; empty for the directory itself
+	store storage.Store // nil for a path
+	entry storage.Entry // of the dump in the store
+	path  string        // as given
+	dir   string        // dump directory of path; empty for other files
+	file  string        // name in dir; empty for the directory itself
 }
 
 // isDump reports whether the target is a stored dump, and not a file of its own.
@@ -89,7 +89,7 @@ func (t *target) close() error {
 	return t.store.Close()
 }
 
-// name is what messages call the target.
+// name is the target's name in messages.
 func (t *target) name() string {
 	if t.store == nil {
 		return t.path
@@ -97,8 +97,7 @@ func (t *target) name() string {
 	return t.entry.String()
 }
 
-// find finds what a person typed. A name that begins like a path is one; any other
-// is looked up in the store first.
+// find resolves an argument. A name that begins like a path is a path. Another name is looked up in the store first.
 func (a *app) find(ctx context.Context, arg string) (*target, error) {
 	if strings.HasPrefix(arg, "/") || strings.HasPrefix(arg, "./") || strings.HasPrefix(arg, "../") {
 		return a.findFile(arg)
@@ -117,7 +116,7 @@ func (a *app) find(ctx context.Context, arg string) (*target, error) {
 	return nil, noSuchDump(err)
 }
 
-// noSuchDump adds a hint to an error of Find when no dump has the name.
+// noSuchDump adds a hint if an error of Find says that no dump has the name.
 func noSuchDump(err error) error {
 	var several *storage.AmbiguousError
 	if errors.Is(err, storage.ErrNotFound) && !errors.As(err, &several) {
@@ -152,7 +151,7 @@ func (a *app) findDump(ctx context.Context, name string) (*target, error) {
 	return &target{store: store, entry: entry}, nil
 }
 
-// dump opens the dump of a target that is one.
+// dump opens the dump of a target.
 func (t *target) dump(ctx context.Context) (*dumpdir.Dump, error) {
 	if t.store == nil {
 		return dumpdir.Open(dumpdir.OS{}, t.dir)
@@ -160,7 +159,7 @@ func (t *target) dump(ctx context.Context) (*dumpdir.Dump, error) {
 	return t.store.Open(ctx, t.entry.Ref)
 }
 
-// withTarget runs f on what a person typed.
+// withTarget runs f on the target of an argument.
 func (a *app) withTarget(ctx context.Context, arg string, f func(*target) error) error {
 	t, err := a.find(ctx, arg)
 	if err != nil {

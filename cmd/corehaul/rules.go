@@ -10,7 +10,7 @@ import (
 	"github.com/corehaul/corehaul/receiver/admission"
 )
 
-// maxRules bounds the rules of a configuration: each is looked at for every dump.
+// maxRules bounds the rules of a configuration: each dump is compared with all of them.
 const maxRules = 256
 
 // ruleFile is one [[rule]] of the configuration file.
@@ -24,7 +24,7 @@ type ruleFile struct {
 	Then          admission.Action `toml:"then"`
 }
 
-// checkRules returns the rules of a file. An error names the line where its rule begins.
+// checkRules converts the rules of a file. An error names the line where its rule begins.
 func checkRules(path string, text []byte, list []ruleFile) ([]admission.Rule, error) {
 	if len(list) > maxRules {
 		return nil, fmt.Errorf("configuration %s: %d rules, more than %d", path, len(list), maxRules)
@@ -53,8 +53,7 @@ func checkRules(path string, text []byte, list []ruleFile) ([]admission.Rule, er
 
 var ruleHeader = regexp.MustCompile(`^\s*\[\[\s*["']?rule["']?\s*\]\]`)
 
-// ruleLines returns the lines at which rules begin. The TOML library tells lines of
-// values only.
+// ruleLines returns the lines where rules begin. The TOML library knows lines of values only.
 func ruleLines(text []byte) (lines []int) {
 	for i, line := range bytes.Split(text, []byte("\n")) {
 		if ruleHeader.Match(line) {

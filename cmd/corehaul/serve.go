@@ -26,7 +26,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// serveFlags is how "serve" is to work.
+// serveFlags are the flags of "serve".
 type serveFlags struct {
 	config         string
 	socket         string
@@ -52,7 +52,7 @@ type serveFlags struct {
 	logFormat      string
 	logLevel       slog.Level
 	rules          []admission.Rule // from the configuration file
-	dir            string           // where the server keeps what is its own: the directory of the store
+	dir            string           // directory of the store, where the server keeps its own files
 }
 
 func newServe(a *app) *cobra.Command {
@@ -62,13 +62,13 @@ func newServe(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "serve", GroupID: groupServer, Args: cobra.NoArgs,
 		Short: "Receive dumps",
-		Long: `Receive dumps until SIGTERM or SIGINT. SIGHUP changes nothing. When the server
-listens, it prints one line "ready" with its addresses to standard output. It logs
-to standard error. --config names a TOML file whose keys are the flags with
-underscores; flags and environment variables override it. Rules on what to take of
-which dump can only be set in that file. --ssh accepts dumps over SSH: from
-corehaul-send, and from stock kdump clients with their ssh, scp and sftp.
-"corehaul status" shows what the server does.`,
+		Long: `Receive dumps until SIGTERM or SIGINT. SIGHUP changes nothing. When the server listens,
+		it prints one line "ready" with its addresses to standard output. It logs to standard
+		error. --config names a TOML file; its keys are the names of the flags with
+		underscores. Flags and environment variables override it. Only that file can have
+		rules on which dumps to take, and how much of them. --ssh accepts dumps over SSH from
+		corehaul-send and from stock kdump clients with ssh, scp and sftp. "corehaul status"
+		shows what the server does.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.load(cmd); err != nil {
 				return cli.Usage(err)
@@ -80,14 +80,14 @@ corehaul-send, and from stock kdump clients with their ssh, scp and sftp.
 	flags := cmd.Flags()
 	flags.StringVar(&f.config, "config", "", "configuration file (TOML)")
 	flags.StringVar(&f.socket, "socket", "", "socket for \"corehaul status\" (default "+socketName+" in the data directory)")
-	flags.StringSliceVar(&f.tls, "tls", nil, "address to listen on, HOST:PORT; may be repeated; port 0 takes a free one")
+	flags.StringSliceVar(&f.tls, "tls", nil, "address to listen on, HOST:PORT; may be repeated; port 0 means any free port")
 	flags.StringVar(&f.ca, "ca", "", "directory of the CA and the receiver's key, see 'ca init'")
-	flags.StringSliceVar(&f.ssh, "ssh", nil, "address to listen on for SSH, as --tls")
+	flags.StringSliceVar(&f.ssh, "ssh", nil, "address to listen on for SSH, as for --tls")
 	flags.StringVar(&f.authorizedKeys, "authorized-keys", "", "file of the accepted SSH keys, each with the name of its host")
 	flags.BoolVar(&f.localOnly, "local-only", false, "listen only on the local socket; OpenSSH's server hands over connections (see 'receive')")
 	flags.Var(&f.memory, "memory", "memory for all sessions together")
 	flags.IntVar(&f.maxActive, "max-active", receiver.DefaultMaxActive, "how many senders may send pages at the same time; others wait in the queue")
-	flags.IntVar(&f.maxHost, "max-host-sessions", 0, "how many of them may be of one host; 0 means no limit")
+	flags.IntVar(&f.maxHost, "max-host-sessions", 0, "how many senders of one host may send pages at the same time; 0 means no limit")
 	flags.Var(&f.maxHostBytes, "max-host-bytes", "most bytes that may be stored for one host; 0 means no limit")
 	flags.IntVar(&f.maxConnections, "max-connections", receiver.DefaultMaxConnections, "most connections that may be open")
 	flags.Var(&f.reserve, "reserve", "free disk space that dumps must leave")
@@ -100,11 +100,11 @@ corehaul-send, and from stock kdump clients with their ssh, scp and sftp.
 	flags.StringVar(&f.compressor, "compressor", receiver.DefaultCodec.String(), "compressor of pages that arrive in blocks: snappy, zstd")
 	f.keep.add(flags)
 	flags.StringVar(&f.logFormat, "log-format", "text", "format of the log: text, json")
-	flags.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "lowest level that is logged: debug, info, warn, error")
+	flags.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "lowest level to log: debug, info, warn, error")
 	return cmd
 }
 
-// load adds what the configuration file says and checks that all is there.
+// load adds the configuration file and checks the result.
 func (f *serveFlags) load(cmd *cobra.Command) error {
 	var file *serveFile
 	if f.config != "" {
@@ -123,7 +123,7 @@ func (f *serveFlags) load(cmd *cobra.Command) error {
 	return f.check()
 }
 
-// check returns what is missing, or does not fit together.
+// check returns an error if flags are missing or contradict each other.
 func (f *serveFlags) check() error {
 	switch {
 	case len(f.tls)+len(f.ssh) == 0 && !f.localOnly:
@@ -151,7 +151,7 @@ func (f *serveFlags) logger(a *app) *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.stdio.Err, opts))
 }
 
-// receiver returns the configuration of the server.
+// receiver returns the configuration of the receiver.
 func (f *serveFlags) receiver(log *slog.Logger) (receiver.Config, error) {
 	codec, err := kdumpfile.ParseCodec(f.compressor)
 	if err != nil || codec == kdumpfile.Raw {
@@ -203,7 +203,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	if err != nil {
 		return cli.Usage(err)
 	}
-	// The budget counts what the sessions hold; garbage on top of it is collected in time.
+	// The budget counts the live memory of sessions. The limit makes the runtime collect garbage in time.
 	debug.SetMemoryLimit(int64(min(uint64(f.memory), 1<<50)) + overheadBytes)
 	control, err := openControl(ctx, f.socket, server, log)
 	if err != nil {
@@ -224,7 +224,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	return err
 }
 
-// warnOpen warns of a data directory that others can look into: dumps hold what was in the memory of the crashed machines.
+// warnOpen warns if other users may read the data directory: dumps contain the memory of crashed machines.
 func warnOpen(dir string, log *slog.Logger) {
 	const write, others = 0o020, 0o007
 	if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&(write|others) != 0 {
@@ -232,8 +232,8 @@ func warnOpen(dir string, log *slog.Logger) {
 	}
 }
 
-// hangups keeps SIGHUP, which a closed terminal sends as well as somebody who wants the configuration read again, from
-// ending the server, until the function that it returns is called.
+// hangups keeps SIGHUP from ending the server until the returned function is called. A closed terminal sends it, and
+// people who expect that the server reads its configuration again.
 func hangups(log *slog.Logger) (stop func()) {
 	hup, quit := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(hup, syscall.SIGHUP)
@@ -253,10 +253,10 @@ func hangups(log *slog.Logger) (stop func()) {
 	}
 }
 
-// stockDir is where files of stock kdump clients lie in the data directory until they are dumps.
+// stockDir is the directory of stock clients' files, in the data directory, until they are dumps.
 const stockDir = "stock"
 
-// stock opens what takes the files of stock kdump clients.
+// stock opens the service for the files of stock kdump clients.
 func (f *serveFlags) stock(cfg *receiver.Config) (*kdumpclients.Service, error) {
 	files, err := kdumpclients.Open(kdumpclients.Config{
 		Dir: filepath.Join(f.dir, stockDir), Store: cfg.Store, Log: cfg.Log, Tool: cfg.Tool, Reserve: uint64(f.reserve),
@@ -268,5 +268,5 @@ func (f *serveFlags) stock(cfg *receiver.Config) (*kdumpclients.Service, error) 
 	return files, err
 }
 
-// overheadBytes is what the process needs beside its sessions: code, SQLite, stacks.
+// overheadBytes is the memory of the process apart from sessions: code, SQLite, stacks.
 const overheadBytes = 64 << 20

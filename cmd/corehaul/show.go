@@ -21,7 +21,7 @@ import (
 func newShow(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "show ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
-		Short: "Show what is known of a dump",
+		Short: "Show the facts of a dump",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.show(cmd.Context(), t) })
 		},
@@ -96,7 +96,7 @@ func (a *app) show(ctx context.Context, t *target) error {
 	return rows.print(a)
 }
 
-// details returns what the dump of a target tells beside its manifest. Damage is what verify tells of.
+// details returns what the files of a dump say beside its manifest. Only verify reports damage.
 func (t *target) details(ctx context.Context) (storage.Details, error) {
 	d, err := t.dump(ctx)
 	if _, ok := errors.AsType[*dumpdir.DamageError](err); ok {
@@ -109,7 +109,7 @@ func (t *target) details(ctx context.Context) (storage.Details, error) {
 	return storage.DetailsOf(t.entry, d)
 }
 
-// describe fills in the entry of a dump that was given by its path.
+// describe fills in the entry of a dump that is given by path.
 func (t *target) describe(ctx context.Context) error {
 	if t.store != nil {
 		return nil
@@ -127,7 +127,7 @@ func (t *target) describe(ctx context.Context) error {
 	return d.Close()
 }
 
-// pinText tells since when a dump is pinned, and why.
+// pinText says since when a dump is pinned, and why.
 func pinText(p *dumpdir.Pin) string {
 	if p == nil {
 		return ""
@@ -135,7 +135,7 @@ func pinText(p *dumpdir.Pin) string {
 	return strings.TrimSpace(cli.Time(p.Time) + " " + p.Reason)
 }
 
-// verifiedText tells when a dump was verified last and what was found.
+// verifiedText says when a dump was last verified, and the result.
 func verifiedText(v *dumpdir.Verification) string {
 	switch {
 	case v == nil:
@@ -146,7 +146,7 @@ func verifiedText(v *dumpdir.Verification) string {
 	return cli.Time(v.Time) + ", no damage found"
 }
 
-// facts are lines of a name and a value; those without a value are not printed.
+// facts are lines of name and value. A line without a value is not printed.
 type facts [][2]string
 
 func (f facts) print(a *app) error {
@@ -166,19 +166,19 @@ func optionalTime(t *time.Time) string {
 	return cli.Time(*t)
 }
 
-// took is how long a dump took to arrive, empty while it arrives.
+// took is how long a dump took to arrive. It is empty while the dump arrives.
 func took(from time.Time, to *time.Time) string {
 	if to == nil {
 		return ""
 	}
 	d := to.Sub(from)
-	if d < time.Second { // the end is kept in whole seconds
+	if d < time.Second { // the manifest has the end in whole seconds
 		return "<1s"
 	}
 	return cli.Duration(d)
 }
 
-// counts formats "snappy 123, zero 45", the names sorted.
+// counts formats "snappy 123, zero 45", sorted by name.
 func counts(m map[string]uint64) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(m)) {

@@ -19,8 +19,8 @@ func newStatus(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status", GroupID: groupServer, Args: cobra.NoArgs,
 		Short: "Show what the running server does: sessions, queue, room",
-		Long: `Ask the server of the data directory over its local socket. Print its sessions, which
-of them wait and why, the free disk space, and counts since the server was started.`,
+		Long: `Ask the running server of the data directory, over its local socket. Print its
+		sessions, which of them wait and why, the free disk space, and counts since the start.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context(), socket) },
 	}
 	a.dataFlag(cmd)
@@ -51,7 +51,7 @@ func (a *app) status(ctx context.Context, socket string) error {
 	return a.printSessions(st)
 }
 
-// printServer prints what is not about one session.
+// printServer prints the facts of the whole server.
 func (a *app) printServer(st *receiver.Status) error {
 	t := cli.NewTable(a.stdio.Out)
 	l, m, s := &st.Limits, &st.Memory, &st.Totals
@@ -67,7 +67,7 @@ func (a *app) printServer(st *receiver.Status) error {
 	return t.Flush()
 }
 
-// limit returns a text with a limit if there is one.
+// limit returns text and value if there is a limit.
 func limit(text string, is bool, value string) string {
 	if !is {
 		return ""
@@ -96,7 +96,7 @@ func refusals(byCode map[string]uint64) string {
 	return "; refused: " + strings.Join(parts, ", ")
 }
 
-// printSessions prints those that are in, the oldest first, then the queue in order.
+// printSessions prints the active sessions, oldest first, then the queue in order.
 func (a *app) printSessions(st *receiver.Status) error {
 	if _, err := fmt.Fprintln(a.stdio.Out); err != nil {
 		return err
@@ -116,7 +116,7 @@ func (a *app) printSessions(st *receiver.Status) error {
 	return t.Flush()
 }
 
-// pagesOf tells how many pages of a session's dump are here, of how many.
+// pagesOf formats the present and planned pages of a session's dump.
 func pagesOf(s *receiver.SessionStatus) string {
 	if s.Planned == 0 {
 		return strconv.FormatUint(s.Pages, 10)

@@ -13,27 +13,26 @@ import (
 	"github.com/corehaul/corehaul/storage/scrub"
 )
 
-// shownFindings bounds what is printed of damage without --json.
+// shownFindings is how many damaged places are printed without --json.
 const shownFindings = 50
 
 func newVerify(a *app) *cobra.Command {
 	var all bool
 	cmd := &cobra.Command{
 		Use: "verify {ID|PATH | --all}", GroupID: groupDumps, Args: cobra.MaximumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
-		Short: "Read every byte of a dump again and compare it with what was sent",
-		Long: `Read every byte of a dump again. A stored dump is compared with the checksums
-that the sender made of the pages as it read them. Each damaged place is named:
-header field, page_desc or page, with pfn, chunk and offset. The result is recorded;
-'ls' and 'show' print it. PATH may be the directory of a dump or a file in it: then
-that dump is verified, and nothing is recorded. Of any other vmcore file every page is
-read and decoded. If a SHA256SUMS beside the file has a line for it, the file is
-compared with that, too. Without such a line, damage that still decodes is not found,
-and the output says so. Exit code 0: no damage was found, and the dump is complete;
-3: no damage was found, but pages are missing; 5: damage was found.
+		Short: "Read every byte of a dump and compare it with what was sent",
+		Long: `Read every byte of a dump. Compare a stored dump with the checksums that its sender
+		made of the pages, and name each damaged place: header field, page_desc or page, with
+		pfn, chunk and offset. Record the result for 'ls' and 'show'. If PATH is the directory
+		of a dump or a file in it, verify that dump, and record nothing. Read and decode every
+		page of any other vmcore file, and compare the file with the SHA256SUMS beside it if
+		that has a line for it. Without such a line, damage that still decodes is not found,
+		and the output says so. Exit code 0: no damage was found, and the dump is complete; 3:
+		no damage was found, but pages are missing; 5: damage was found.
 
---all verifies every sealed dump. Exit code 0: no dump is damaged, whether complete
-or not; 5: at least one is damaged; 1: none was found damaged, but one could not be
-verified, or there was none to verify.`,
+		--all verifies every sealed dump. Exit code 0: no dump is damaged, but some may be
+		partial; 5: at least one is damaged; 1: no damage was found, but a dump could not be
+		verified, or there was none to verify.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all == (len(args) == 1) {
 				return cli.Usagef("give either one dump or --all")
@@ -78,7 +77,7 @@ func (a *app) verify(ctx context.Context, t *target) error {
 	return nil
 }
 
-// verifyTarget verifies a file or a dump. The result for a sealed dump is recorded.
+// verifyTarget verifies a file or a dump. It records the result for a sealed dump of the store.
 func (a *app) verifyTarget(ctx context.Context, t *target, opts dumpdir.VerifyOptions) (*dumpdir.Report, error) {
 	if !t.isDump() {
 		return verifyFile(ctx, t.path, opts)
@@ -97,7 +96,7 @@ func (a *app) verifyTarget(ctx context.Context, t *target, opts dumpdir.VerifyOp
 	return report, errors.Join(err, d.Close())
 }
 
-// check verifies a sealed dump. That the result cannot be recorded is no reason not to tell it.
+// check verifies a sealed dump. If the result cannot be recorded, check warns and returns it anyway.
 func (a *app) check(ctx context.Context, store storage.Store, e *storage.Entry, opts dumpdir.VerifyOptions) (*dumpdir.Report, error) {
 	report, err := scrub.Check(ctx, store, e, opts)
 	if report != nil && err != nil {
@@ -127,7 +126,7 @@ func (a *app) printReport(t *target, r *dumpdir.Report) error {
 	return err
 }
 
-// findingLine is one place of damage: file, offset, and what lies there.
+// findingLine formats a damaged place: file, offset, and what lies there.
 func findingLine(f dumpdir.Finding) string {
 	line := f.File
 	if f.Offset >= 0 {
@@ -146,7 +145,7 @@ func findingLine(f dumpdir.Finding) string {
 	return cli.Printable(line + ": " + f.Text)
 }
 
-// progress keeps one line of a terminal up to date. done removes it.
+// progress updates one line of a terminal. done removes it.
 func (a *app) progress(what string) (update func(done, total int64), done func()) {
 	last := int64(-1)
 	update = func(done, total int64) {

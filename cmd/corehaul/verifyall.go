@@ -39,7 +39,7 @@ func (a *app) verifyAll(ctx context.Context) error {
 	return nothingVerified(count[scrub.ResultOK], len(entries))
 }
 
-// nothingVerified returns an error when no dump was verified: a script must not take that for a store of good dumps.
+// nothingVerified returns an error if no dump was verified: a script must not conclude that all dumps are good.
 func nothingVerified(verified, dumps int) error {
 	switch {
 	case verified > 0:

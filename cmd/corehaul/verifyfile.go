@@ -9,8 +9,8 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 )
 
-// verifyFile verifies a file that is in no dump directory: its pages are decoded, and it is compared with the SHA256SUMS
-// beside it, if that has a line for it.
+// verifyFile verifies a file outside of dump directories: it decodes the pages, and compares the file with the
+// SHA256SUMS beside it, if that has a line for it.
 func verifyFile(ctx context.Context, path string, opts dumpdir.VerifyOptions) (*dumpdir.Report, error) {
 	rep, err := dumpdir.VerifyFile(ctx, path, opts)
 	var pathErr *fs.PathError
@@ -27,11 +27,11 @@ func verifyFile(ctx context.Context, path string, opts dumpdir.VerifyOptions) (*
 	return beside.AddTo(rep, path, err)
 }
 
-// verdict is the last line about a verification that found no damage: what was done, and no more than that.
+// verdict says what a verification that found no damage has checked, and no more.
 func verdict(r *dumpdir.Report) string {
 	switch r.Compared {
 	case dumpdir.ComparedNothing:
-		return "all pages that are here decode; nothing was there to compare them with (no journal, no line in a SHA256SUMS)"
+		return "all pages that are here decode; there was nothing to compare them with (no journal, no line in a SHA256SUMS)"
 	case dumpdir.ComparedSums:
 		return "no damage found: the file has its SHA-256 in " + dumpdir.SumsName + ", and all pages that are here decode"
 	}

@@ -1,16 +1,13 @@
-// Package cli is what corehaul and corehaul-send have in common at the command
-// line: the run harness, exit codes, errors with hints, environment variables
-// for flags, and the formats of sizes, durations, tables and JSON.
+// Package cli is what corehaul and corehaul-send share at the command line: starting a program, exit codes, errors
+// with hints, environment variables for flags, and the formats of sizes, durations, tables and JSON.
 //
-// A program is a three-line main around a function run(ctx, stdio, args) error,
-// which tests call directly:
+// A program is a three-line main around a function run(ctx, stdio, args) error, which tests call directly:
 //
 //	func main() { os.Exit(cli.Main("corehaul", run)) }
 //
-// Results go to standard output, all else to standard error, each line of which
-// begins with the name of the program. The package reads no dump and links
-// neither SQL nor HTTP, because the sender's binary must stay small. Functions
-// may be called from any goroutine; a Program runs one command at a time.
+// Results go to standard output. All else goes to standard error, each line after the name of the program. The
+// package links neither SQL nor HTTP, because the sender must stay small. Functions are safe for concurrent use. A
+// Program runs one command at a time.
 package cli
 
 import (
@@ -39,9 +36,8 @@ func OSStdio() Stdio { return Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr
 // RunFunc is the body of a program. args do not include its name.
 type RunFunc func(ctx context.Context, stdio Stdio, args []string) error
 
-// Main runs a program with the arguments and streams of this process and returns
-// its exit code. The first SIGINT or SIGTERM cancels the context, so that the
-// program can end in good order; the second one kills it.
+// Main runs a program with the arguments and streams of this process and returns its exit code. The first SIGINT or
+// SIGTERM cancels the context. The second one kills the program.
 func Main(name string, run RunFunc) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -50,9 +46,8 @@ func Main(name string, run RunFunc) int {
 	return int(Report(stdio.Err, name, run(ctx, stdio, os.Args[1:])))
 }
 
-// Report writes err to w as one line "name: ..." followed by its hint lines and
-// returns the exit code it stands for. A nil error and an *ExitError without a
-// cause write nothing.
+// Report writes err to w as one line "name: ..." with its hint lines, and returns its exit code. It writes nothing
+// for a nil error or an *ExitError without a cause.
 func Report(w io.Writer, name string, err error) ExitCode {
 	code := CodeOf(err)
 	if err == nil {
@@ -73,12 +68,11 @@ func (s Stdio) Warn(name, format string, args ...any) {
 	_, _ = fmt.Fprintf(s.Err, "%s: warning: %s\n", name, oneLine(fmt.Sprintf(format, args...)))
 }
 
-// oneLine keeps a text that may hold a peer's words on one line and free of
-// control characters, so that nothing in it can steer a terminal.
+// oneLine makes one line of a text that may contain a peer's words, without characters that control a terminal.
 func oneLine(s string) string { return Printable(strings.TrimRight(s, "\n")) }
 
-// Execute prepares root (see prepare) and runs it with args. Whatever cobra
-// refuses before a command's own code runs is a usage error.
+// Execute prepares root (see prepare) and runs it with args. An error of cobra, before the command's own code runs,
+// is a usage error.
 func Execute(ctx context.Context, stdio Stdio, root *cobra.Command, args []string) error {
 	ran := false
 	prepare(root, &ran)
@@ -100,10 +94,9 @@ func Execute(ctx context.Context, stdio Stdio, root *cobra.Command, args []strin
 	return err
 }
 
-// prepare gives every command below root the habits that all commands share:
-// errors are reported by Report and not by cobra, flags that may (see env.go) take their value
-// from the environment when the command line does not set it, help ends with the exit
-// codes, and a command that only groups others asks for one of them. *ran tells whether a command's own code was reached.
+// prepare gives the commands below root their common behaviour: Report and not cobra prints errors, flags take values
+// from the environment (see env.go), help ends with the exit codes, and a group of commands asks for one of them.
+// *ran is set when a command's own code begins.
 func prepare(root *cobra.Command, ran *bool) {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = false
@@ -129,8 +122,7 @@ func prepareCommand(cmd *cobra.Command, ran *bool) {
 	}
 }
 
-// runner returns what cmd does, which for a mere group of commands is to ask for
-// one of them.
+// runner returns what cmd does. A group of commands returns a usage error.
 func runner(cmd *cobra.Command) func(*cobra.Command, []string) error {
 	switch {
 	case cmd.RunE != nil:

@@ -13,9 +13,8 @@ import (
 // envPrefix begins the name of every environment variable of both programs.
 const envPrefix = "COREHAUL_"
 
-// EnvName returns the environment variable of a flag: --resume-grace takes its
-// value from COREHAUL_RESUME_GRACE. A flag of the same name has the same variable
-// in every command.
+// EnvName returns the environment variable of a flag: COREHAUL_RESUME_GRACE for --resume-grace. A flag name has the
+// same variable in every command.
 func EnvName(flag string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
@@ -23,14 +22,15 @@ func EnvName(flag string) string {
 // LookupFunc is os.LookupEnv or a stand-in for it.
 type LookupFunc func(name string) (string, bool)
 
-// What the environment may decide. A variable is set once and forgotten, and every command that runs there inherits it; so it
-// may choose where the dumps are and how results are printed, and configure what runs as a service. It may not choose
-// which dumps a command shows, what it changes or removes, nor how much of a dump is sent: that has to be typed.
+// What the environment may set. A variable is set once, forgotten, and inherited by every command. So it may say
+// where the dumps are and how to print results, and it may configure services. It may not say which dumps a command
+// shows, changes or removes, nor how much of a dump is sent.
 var (
-	// envFlags take their value from the environment in every command that has them. A dry run is among them because it
-	// only keeps a command from removing.
+	// envFlags take their value from the environment in every command that has them. --dry-run is among them because
+	// it can only prevent a removal.
 	envFlags = []string{"data", "socket", "json", "format", "compress", "dry-run"}
-	// envServices are the commands that the environment configures, each with the flags that it does not.
+	// envServices are the commands that the environment configures, each with its flags that the environment may not
+	// set.
 	envServices = map[string][]string{
 		"corehaul serve":     nil,
 		"corehaul-send send": {"level", "log-only"}, // would leave out pages
@@ -48,9 +48,8 @@ func takesEnv(cmd *cobra.Command, f *pflag.Flag) bool {
 	return slices.Contains(envFlags, f.Name)
 }
 
-// fromEnvironment sets every flag of cmd that the command line left alone, that may come from the environment, and whose
-// variable is set and not empty. A value that does not parse is a usage error. It returns the variables that would have
-// set a flag that may not come from there.
+// fromEnvironment sets the flags of cmd that the command line did not set, if the environment may and does. A value
+// that does not parse is a usage error. It returns the variables of flags that the environment may not set.
 func fromEnvironment(cmd *cobra.Command, lookup LookupFunc) (ignored []string, err error) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		value, ok := lookup(EnvName(f.Name))
@@ -69,7 +68,7 @@ func fromEnvironment(cmd *cobra.Command, lookup LookupFunc) (ignored []string, e
 	return ignored, err
 }
 
-// applyEnvironment is fromEnvironment for a command that is about to run.
+// applyEnvironment runs fromEnvironment for cmd and warns of ignored variables.
 func applyEnvironment(cmd *cobra.Command) error {
 	ignored, err := fromEnvironment(cmd, os.LookupEnv)
 	for _, name := range ignored {
@@ -79,8 +78,8 @@ func applyEnvironment(cmd *cobra.Command) error {
 	return err
 }
 
-// Complete wraps a function that completes arguments for the shell, which runs before
-// any command does: the flags have what the environment says by then.
+// Complete wraps a function that completes arguments for the shell: it first applies the environment, as for a
+// command.
 func Complete(f cobra.CompletionFunc) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, prefix string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if _, err := fromEnvironment(cmd, os.LookupEnv); err != nil {
@@ -102,7 +101,7 @@ func EnvTable(root *cobra.Command) []EnvVar {
 	byName := map[string]*EnvVar{}
 	walk(root, func(cmd *cobra.Command) {
 		if cmd.HasParent() && cmd.Parent().Name() == "completion" {
-			return // cobra's own, which do not look at the environment
+			return // commands of cobra ignore the environment
 		}
 		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 			if !takesEnv(cmd, f) {
@@ -125,11 +124,11 @@ func EnvTable(root *cobra.Command) []EnvVar {
 	return table
 }
 
-const envHelp = `A flag of this table that the command line does not set takes its value from the
-environment. No other flag does: what a command shows, changes or removes, and how
-much of a dump is sent, has to be typed. The program warns of a variable that it ignores for that reason.`
+const envHelp = `A flag of this table takes its value from the environment if the command line does not
+set it. No other flag does: which dumps a command shows, changes or removes, and how much of a
+dump is sent, can only be set on the command line. The program warns of a variable that it ignores.`
 
-// environmentTopic is "help environment": the one table of all variables.
+// environmentTopic is "help environment": the table of all variables.
 func environmentTopic(root *cobra.Command) *cobra.Command {
 	topic := &cobra.Command{Use: "environment", Short: "The environment variables, and what they may set"}
 	topic.SetHelpFunc(func(cmd *cobra.Command, _ []string) {

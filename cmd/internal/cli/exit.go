@@ -6,14 +6,13 @@ import (
 	"fmt"
 )
 
-// ExitCode is the exit status of a program; both programs use the same ones.
-// The list only grows.
+// ExitCode is the exit code of both programs. The list only grows.
 type ExitCode int
 
-// The exit codes. A code that a script does not know counts as a failure.
+// The exit codes. Scripts treat an unknown code as a failure.
 const (
 	ExitOK          ExitCode = 0   // complete
-	ExitFailure     ExitCode = 1   // any failure that has no code of its own
+	ExitFailure     ExitCode = 1   // any failure without a code of its own
 	ExitUsage       ExitCode = 2   // the command line or the configuration is wrong
 	ExitPartial     ExitCode = 3   // stored, but partial
 	ExitDeclined    ExitCode = 4   // the receiver declined the dump; the log is stored
@@ -24,15 +23,14 @@ const (
 // exitHelp is the text that ends the help of every command.
 const exitHelp = `Exit codes:
   0    complete
-  1    failure (none of those below)
+    1    failure without a code of its own
   2    usage: wrong command line or configuration
   3    stored, but partial
   4    declined by the receiver; the log is stored
   5    verification failed
   130  interrupted`
 
-// ExitError is an error that stands for an exit code. With a nil Err the program
-// ends with that code and without a word, its result having been printed already.
+// ExitError is an error with an exit code. If Err is nil, the program prints nothing more.
 type ExitError struct {
 	Code ExitCode
 	Err  error
@@ -48,7 +46,7 @@ func (e *ExitError) Error() string {
 // Unwrap returns the cause.
 func (e *ExitError) Unwrap() error { return e.Err }
 
-// Usage marks err as the user's: exit code 2.
+// Usage marks err as a mistake of the user: exit code 2.
 func Usage(err error) error { return &ExitError{Code: ExitUsage, Err: err} }
 
 // Usagef is Usage of a formatted error.
@@ -60,11 +58,11 @@ func Partial(err error) error { return &ExitError{Code: ExitPartial, Err: err} }
 // Declined says that the receiver declined the dump and stored the log: exit code 4.
 func Declined(err error) error { return &ExitError{Code: ExitDeclined, Err: err} }
 
-// VerifyFailed says that what is stored is not what was sent: exit code 5. err may be nil.
+// VerifyFailed says that stored data differs from what was sent: exit code 5. err may be nil.
 func VerifyFailed(err error) error { return &ExitError{Code: ExitVerify, Err: err} }
 
-// CodeOf returns the exit code that err stands for: 0 for nil, the code of an
-// *ExitError in its chain, 130 for a cancelled context, else 1.
+// CodeOf returns the exit code of err: 0 for nil, the code of an *ExitError in its chain, 130 for a cancelled
+// context, else 1.
 func CodeOf(err error) ExitCode {
 	var exit *ExitError
 	switch {
@@ -88,8 +86,8 @@ func (e *hintError) Error() string   { return e.err.Error() }
 func (e *hintError) Unwrap() error   { return e.err }
 func (e *hintError) Hints() []string { return e.hints }
 
-// WithHint adds lines to err that tell the user what to do next; they are printed
-// as "hint: ..." after the error. A nil err stays nil.
+// WithHint adds lines to err that say what to do next. Report prints them as "hint: ..." after the error. A nil err
+// stays nil.
 func WithHint(err error, hints ...string) error {
 	if err == nil {
 		return nil
@@ -97,8 +95,8 @@ func WithHint(err error, hints ...string) error {
 	return &hintError{err: err, hints: hints}
 }
 
-// Hints returns the hints in the chain of err, outermost first. Besides those of
-// WithHint it takes those of any error with a method Hints() []string.
+// Hints returns the hints in the chain of err, outermost first: those of WithHint, and of any error with a method
+// Hints() []string.
 func Hints(err error) []string {
 	var hints []string
 	for err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/corehaul/corehaul/internal/printable"
 )
 
-// units of Bytes and ParseBytes, each 1024 times the one before.
+// units of Bytes and ParseBytes. Each is 1024 times the one before.
 var units = []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
 
 // Bytes formats a number of bytes with a binary unit and at most one decimal.
@@ -31,8 +31,7 @@ func Bytes(n uint64) string {
 	return fmt.Sprintf("%.1f %s", v, units[u])
 }
 
-// ParseBytes reads a number of bytes: "4096", "64K", "1.5GiB", "2 TB". Units are
-// binary (K is 1024) whatever their spelling.
+// ParseBytes reads a number of bytes: "4096", "64K", "1.5GiB", "2 TB". Every unit is binary: K, KB and KiB are 1024.
 func ParseBytes(s string) (uint64, error) {
 	text := strings.TrimSpace(s)
 	end := strings.IndexFunc(text, func(r rune) bool { return r != '.' && (r < '0' || r > '9') })
@@ -115,11 +114,10 @@ func Time(t time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04:05Z")
 }
 
-// Printable returns s with everything escaped that could steer a terminal or break
-// a line: see package printable.
+// Printable escapes the characters of s that could control a terminal or break a line: see package printable.
 func Printable(s string) string { return printable.Escape(s) }
 
-// Clip shortens s to at most width characters, the last of them "…" when it had more.
+// Clip shortens s to at most width characters. A shortened text ends with "…".
 func Clip(s string, width int) string {
 	if width <= 0 || utf8.RuneCountInString(s) <= width {
 		return s
@@ -127,11 +125,11 @@ func Clip(s string, width int) string {
 	return string([]rune(s)[:width-1]) + "…"
 }
 
-// JSON writes v to w as one indented document. Characters that could steer a terminal are
-// escaped as \uNNNN, which leaves the document what it is.
+// JSON writes v to w as one indented document. It writes characters that could control a terminal as \uNNNN, so the
+// document keeps its meaning.
 func JSON(w io.Writer, v any) error { return encodeJSON(w, v, "  ") }
 
-// JSONLine is JSON in one line.
+// JSONLine writes v like JSON, in one line.
 func JSONLine(w io.Writer, v any) error { return encodeJSON(w, v, "") }
 
 func encodeJSON(w io.Writer, v any, indent string) error {

@@ -8,9 +8,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// usage is cobra's, with the exit codes at its end. A template of our own would bring in package
-// text/template, which calls methods by name: the linker then keeps every method there is, a megabyte of
-// them in the sender.
+// usage prints cobra's usage with the exit codes at its end. It uses no template: package text/template calls methods
+// by name, so the linker would keep every method, a megabyte in the sender.
 func usage(cmd *cobra.Command) error {
 	if err := new(cobra.Command).UsageFunc()(cmd); err != nil {
 		return err
@@ -19,8 +18,7 @@ func usage(cmd *cobra.Command) error {
 	return err
 }
 
-// describeFlags names each flag's environment variable in its help. Local flags
-// only: those of a parent were described there.
+// describeFlags adds to the help of each local flag its environment variable. Flags of a parent have theirs already.
 func describeFlags(cmd *cobra.Command) {
 	describe := func(f *pflag.Flag) {
 		suffix := " [$" + EnvName(f.Name) + "]"

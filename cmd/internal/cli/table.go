@@ -7,8 +7,7 @@ import (
 	"text/tabwriter"
 )
 
-// Table writes rows in aligned columns. Cells are made printable, so that they may
-// hold what a crashed machine said about itself.
+// Table writes rows in aligned columns. It escapes its cells, so they may hold text of a crashed machine.
 type Table struct {
 	w   *tabwriter.Writer
 	err error
@@ -23,7 +22,7 @@ func NewTable(w io.Writer, header ...string) *Table {
 	return t
 }
 
-// Row adds a line. The first error of the writer is kept for Flush.
+// Row adds a line. Flush returns the first error of the writer.
 func (t *Table) Row(cells ...string) {
 	if t.err != nil {
 		return

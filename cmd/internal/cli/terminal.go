@@ -15,8 +15,7 @@ func IsTerminal(w any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// RefuseTerminal returns a usage error when w is a terminal: what, in words, is
-// binary and must not go there.
+// RefuseTerminal returns a usage error if w is a terminal. what names the binary output.
 func RefuseTerminal(w any, what string) error {
 	if !IsTerminal(w) {
 		return nil
@@ -25,9 +24,9 @@ func RefuseTerminal(w any, what string) error {
 		"name a file with -o FILE, or send the output to a pipe or a file")
 }
 
-// TextOutput returns a writer for text that comes from a crashed machine: to a
-// terminal, what could steer it is escaped but for line ends and tabs (see package printable); to a pipe
-// or a file every byte goes as it is. Close ends the text and leaves w open.
+// TextOutput returns a writer for text of a crashed machine. On a terminal, it escapes what could control the
+// terminal, except line ends and tabs (see package printable). A pipe or a file gets every byte unchanged. Close ends
+// the text and leaves w open.
 func TextOutput(w io.Writer) io.WriteCloser {
 	if IsTerminal(w) {
 		return printable.NewText(w)

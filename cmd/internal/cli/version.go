@@ -2,11 +2,11 @@ package cli
 
 import "runtime/debug"
 
-// version is set when a release is linked (-X).
+// version is set by the linker (-X) in a release.
 var version string
 
-// Version returns the version of this program: the one it was linked with, or what
-// the Go toolchain stamped, the module's version or the revision it was built from.
+// Version returns the version of this program: the linker's, or the module version or revision that the Go toolchain
+// recorded.
 func Version() string {
 	if version != "" {
 		return version
