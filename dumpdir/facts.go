@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/mem"
-	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
@@ -21,10 +21,10 @@ const (
 
 // Facts is what the front of a vmcore says of the machine.
 type Facts struct {
-	Utsname    vmcore.Utsname // each field at most 64 bytes
-	Time       time.Time      // of the crash
-	PageSize   int            // 4096, 16384 or 65536
-	MaxPFN     mem.PFN        // one past the last page frame
+	Utsname    uts.Name  // each field at most 64 bytes
+	Time       time.Time // of the crash
+	PageSize   int       // 4096, 16384 or 65536
+	MaxPFN     mem.PFN   // one past the last page frame
 	NrCPUs     uint32
 	CurrentCPU uint32
 	PhysBase   uint64
@@ -56,10 +56,9 @@ func (f *Facts) check() error {
 	case f.Codecs&^allCodecs != 0:
 		return fmt.Errorf("%w: compressor bits %#x", ErrBadPlan, f.Codecs)
 	}
-	u := &f.Utsname
-	for _, s := range []string{u.Sysname, u.Nodename, u.Release, u.Version, u.Machine, u.Domainname} {
-		if len(s) > maxUtsField {
-			return fmt.Errorf("%w: utsname field of %d bytes", ErrBadPlan, len(s))
+	for _, s := range f.Utsname.Fields() {
+		if len(*s) > uts.MaxLen {
+			return fmt.Errorf("%w: utsname field of %d bytes", ErrBadPlan, len(*s))
 		}
 	}
 	return nil

@@ -42,7 +42,6 @@ func decodeLog(p []byte) (r logRecord, ok bool) {
 }
 
 const (
-	maxUtsField   = 64
 	factBigEndian = 1 << 0
 	// Since journal version 2:
 	factExcludedVmemmap = 1 << 1
@@ -69,9 +68,8 @@ func encodeFacts(f *Facts) []byte {
 	b = le.AppendUint32(b, flags)
 	b = le.AppendUint32(b, uint32(len(f.Notes))) //nolint:gosec // at most MaxNotesLen
 	b = le.AppendUint32(b, uint32(len(f.RAM)))   //nolint:gosec // at most MaxRAMRanges
-	u := &f.Utsname
-	for _, s := range []string{u.Sysname, u.Nodename, u.Release, u.Version, u.Machine, u.Domainname} {
-		b = appendStr(b, s)
+	for _, s := range f.Utsname.Fields() {
+		b = appendStr(b, *s)
 	}
 	return b
 }
@@ -95,8 +93,7 @@ func decodeFacts(p []byte, version uint16) (f Facts, notes, ram int, ok bool) {
 	f.Time = time.Unix(sec, int64(usec)*1000).UTC()
 	level, flags := c.u32(), c.u32()
 	notes, ram = int(c.u32()), int(c.u32())
-	u := &f.Utsname
-	for _, s := range []*string{&u.Sysname, &u.Nodename, &u.Release, &u.Version, &u.Machine, &u.Domainname} {
+	for _, s := range f.Utsname.Fields() {
 		*s = c.str()
 	}
 	f.DumpLevel, f.BigEndian = uint8(level&0xff), flags&factBigEndian != 0

@@ -12,7 +12,7 @@ import (
 
 	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
-	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/uts"
 )
 
 var update = flag.Bool("update", false, "write the worked example into docs/layout.md again")
@@ -22,7 +22,7 @@ const layoutDoc = "../docs/layout.md"
 // exampleFacts is the machine of the worked example.
 func exampleFacts() *Facts {
 	return &Facts{
-		Utsname: vmcore.Utsname{Sysname: "Linux", Nodename: "n1", Release: "6.1", Version: "#1", Machine: "x86_64"},
+		Utsname: uts.Name{Sysname: "Linux", Nodename: "n1", Release: "6.1", Version: "#1", Machine: "x86_64"},
 		Time:    time.Unix(1700000000, 0).UTC(), PageSize: 4096, MaxPFN: 6, NrCPUs: 2, CurrentCPU: 1, PhysBase: 0x1000000,
 		DumpLevel: 31, Codecs: PageSnappy, Notes: []byte("note"), RAM: []mem.Range{{Start: 0x1000, End: 0x6000}},
 	}

@@ -10,7 +10,6 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
-	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
@@ -30,7 +29,7 @@ func meta(h *protocol.Hello) dumpdir.Meta {
 // for a time of the crash that is not known, codec for a compressor that HELLO does not name.
 func facts(h *protocol.Hello, came time.Time, codec kdumpfile.Codec) dumpdir.Facts {
 	f := dumpdir.Facts{
-		Utsname: vmcore.Utsname(h.Uts).ForHeader(), Time: came, PageSize: int(h.PageSize), MaxPFN: h.MaxPFN, NrCPUs: h.NrCPUs,
+		Utsname: h.Uts.ForHeader(), Time: came, PageSize: int(h.PageSize), MaxPFN: h.MaxPFN, NrCPUs: h.NrCPUs,
 		DumpLevel: h.Level | h.FileLevel, Codecs: codecs(h, codec), BigEndian: h.BigEndian, ExcludedVmemmap: h.ExcludedVmemmap,
 	}
 	if h.CrashTime > 0 {

@@ -10,6 +10,7 @@ import (
 	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/kernel/kerneltest"
 	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/uts"
 )
 
 func open(t *testing.T, m *kerneltest.Machine) *kernel.Kernel {
@@ -292,7 +293,7 @@ func TestAbsurdARM64Keys(t *testing.T) {
 
 func TestUtsname(t *testing.T) {
 	m := kerneltest.NewX86(4)
-	want := kernel.Utsname{
+	want := uts.Name{
 		Sysname: "Linux", Nodename: "host-1", Release: "6.1.0-56-cloud-amd64",
 		Version: "#1 SMP", Machine: "x86_64", Domainname: "(none)",
 	}
@@ -312,7 +313,7 @@ func TestUtsname(t *testing.T) {
 		"no symbol":      func() { delete(m.Symbols, "init_uts_ns") },
 	} {
 		change()
-		if u, err := open(t, m).Utsname(); err == nil || u != (kernel.Utsname{}) {
+		if u, err := open(t, m).Utsname(); err == nil || u != (uts.Name{}) {
 			t.Errorf("%s: got %+v, %v", name, u, err)
 		}
 	}

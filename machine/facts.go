@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore"
 )
 
 // Facts is what a dump says about its machine, apart from memory and notes.
 type Facts struct {
-	Utsname    vmcore.Utsname
+	Utsname    uts.Name
 	CrashTime  time.Time // CRASHTIME of VMCOREINFO, else the time in the file's header; zero if unknown
 	NrCPUs     int       // at least 1
 	CurrentCPU int       // the CPU that panicked; -1 if unknown
@@ -55,19 +56,16 @@ func physBase(info *vmcore.Info, k *kernel.Kernel) *uint64 {
 	return nil
 }
 
-// maxField is the size of a utsname field in bytes.
-const maxField = 64
-
 // Utsname returns the kernel's utsname. Each field comes from the first source that has it: init_uts_ns in memory,
 // the file's header, VMCOREINFO (release) or the notes (machine). k may be nil.
-func Utsname(info *vmcore.Info, k *kernel.Kernel) vmcore.Utsname {
+func Utsname(info *vmcore.Info, k *kernel.Kernel) uts.Name {
 	u := inMemory(info, k)
 	h := inHeader(info)
 	release, _ := info.VMCOREINFO.String("OSRELEASE")
-	return vmcore.Utsname{
+	return uts.Name{
 		Sysname:    cmp.Or(u.Sysname, h.Sysname, "Linux"),
 		Nodename:   cmp.Or(u.Nodename, h.Nodename),
-		Release:    cmp.Or(u.Release, h.Release, release[:min(len(release), maxField)]),
+		Release:    cmp.Or(u.Release, h.Release, release[:min(len(release), uts.MaxLen)]),
 		Version:    cmp.Or(u.Version, h.Version),
 		Machine:    cmp.Or(u.Machine, h.Machine, vmcore.MachineName(info.Machine, info.ByteOrder)),
 		Domainname: cmp.Or(u.Domainname, h.Domainname),
@@ -76,29 +74,29 @@ func Utsname(info *vmcore.Info, k *kernel.Kernel) vmcore.Utsname {
 
 // inMemory returns init_uts_ns, or nothing if its release differs from that of VMCOREINFO: the kernel writes both
 // once, at boot.
-func inMemory(info *vmcore.Info, k *kernel.Kernel) (u vmcore.Utsname) {
+func inMemory(info *vmcore.Info, k *kernel.Kernel) (u uts.Name) {
 	if k == nil {
 		return u
 	}
 	defer func() {
 		if recover() != nil {
-			u = vmcore.Utsname{} // a bug in the code that reads kernel memory
+			u = uts.Name{} // a bug in the code that reads kernel memory
 		}
 	}()
 	m, err := k.Utsname()
 	release, ok := info.VMCOREINFO.String("OSRELEASE")
 	if err != nil || m.Release == "" || ok && release != m.Release {
-		return vmcore.Utsname{}
+		return uts.Name{}
 	}
-	return vmcore.Utsname(m)
+	return m
 }
 
 // inHeader returns the utsname of the file's header.
-func inHeader(info *vmcore.Info) vmcore.Utsname {
+func inHeader(info *vmcore.Info) uts.Name {
 	h := info.Utsname
 	h.Machine = headerMachine(info)
 	for _, field := range []*string{&h.Release, &h.Version} {
-		if *field == vmcore.UnknownField {
+		if *field == uts.Unknown {
 			*field = ""
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/corehaul/corehaul/kernel/kerneltest"
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
@@ -16,12 +17,12 @@ import (
 var le, be = binary.LittleEndian, binary.BigEndian
 
 // inMemory is what init_uts_ns of the made-up machine says.
-var inMemory = kernel.Utsname{
+var inMemory = uts.Name{
 	Sysname: "Linux", Nodename: "memory", Release: "6.1.0-memory", Version: "#1 memory", Machine: "x86_64", Domainname: "memory.example",
 }
 
 // kernelWith is a kernel whose init_uts_ns says u.
-func kernelWith(t *testing.T, u kernel.Utsname) *kernel.Kernel {
+func kernelWith(t *testing.T, u uts.Name) *kernel.Kernel {
 	t.Helper()
 	m := kerneltest.NewX86(4)
 	m.SetUtsname(m.Image(0x1000), 4, u)
@@ -33,7 +34,7 @@ func kernelWith(t *testing.T, u kernel.Utsname) *kernel.Kernel {
 }
 
 // infoOf is a file whose header says u, and whose VMCOREINFO has text.
-func infoOf(u vmcore.Utsname, order vmcoretest.Order, text string) *vmcore.Info {
+func infoOf(u uts.Name, order vmcoretest.Order, text string) *vmcore.Info {
 	i := &vmcore.Info{ByteOrder: order, Utsname: u, Machine: vmcore.MachineNamed(u.Machine), PageSize: 4096, CurrentCPU: -1}
 	i.AddNotes(append(vmcoretest.VMCOREINFO(order, "PAGESIZE=4096\n"+text), vmcoretest.Prstatus(order, 1, nil)...))
 	return i
@@ -42,7 +43,7 @@ func infoOf(u vmcore.Utsname, order vmcoretest.Order, text string) *vmcore.Info 
 // TestWhichUtsnameWins: each field is that of memory where it makes sense, else that of the
 // header, else what VMCOREINFO and the notes tell.
 func TestWhichUtsnameWins(t *testing.T) {
-	header := vmcore.Utsname{Sysname: "Linux", Nodename: "header", Release: "6.1.0-header", Version: "#1 header", Machine: "x86_64", Domainname: "header.example"}
+	header := uts.Name{Sysname: "Linux", Nodename: "header", Release: "6.1.0-header", Version: "#1 header", Machine: "x86_64", Domainname: "header.example"}
 	const text = "OSRELEASE=6.1.0-text\n"
 	damaged, empty := inMemory, inMemory
 	damaged.Sysname, empty.Release = "Linuy", ""
@@ -50,31 +51,31 @@ func TestWhichUtsnameWins(t *testing.T) {
 	nameless.Nodename, nameless.Version = "", ""
 	for _, tc := range []struct {
 		name   string
-		memory *kernel.Utsname
-		header vmcore.Utsname
+		memory *uts.Name
+		header uts.Name
 		order  vmcoretest.Order
 		text   string
-		want   vmcore.Utsname
+		want   uts.Name
 	}{
-		{"memory", &inMemory, header, le, "OSRELEASE=6.1.0-memory\n", vmcore.Utsname(inMemory)},
-		{"memory, without OSRELEASE", &inMemory, header, le, "", vmcore.Utsname(inMemory)},
+		{"memory", &inMemory, header, le, "OSRELEASE=6.1.0-memory\n", inMemory},
+		{"memory, without OSRELEASE", &inMemory, header, le, "", inMemory},
 		{"memory that contradicts VMCOREINFO", &inMemory, header, le, text, header},
 		{"memory that is damaged", &damaged, header, le, text, header},
 		{"memory without a release", &empty, header, le, text, header},
-		{"fields that memory leaves empty", &nameless, header, le, "", vmcore.Utsname{
+		{"fields that memory leaves empty", &nameless, header, le, "", uts.Name{
 			Sysname: "Linux", Nodename: "header", Release: "6.1.0-memory", Version: "#1 header", Machine: "x86_64", Domainname: "memory.example",
 		}},
 		{"header alone", nil, header, le, text, header},
-		{"nothing but notes", nil, vmcore.Utsname{}, le, text, vmcore.Utsname{Sysname: "Linux", Release: "6.1.0-text", Machine: "x86_64"}},
-		{"no utsname, on a big-endian machine", nil, vmcore.Utsname{}, be, text, vmcore.Utsname{Sysname: "Linux", Release: "6.1.0-text", Machine: "s390x"}},
-		{"QEMU", &inMemory, vmcore.Utsname{Machine: "x86_64"}, le, "", vmcore.Utsname(inMemory)},
-		{"QEMU, s390x", nil, vmcore.Utsname{Machine: "S390X"}, be, text, vmcore.Utsname{Sysname: "Linux", Release: "6.1.0-text", Machine: "s390x"}},
-		{"QEMU, ppc64le", nil, vmcore.Utsname{Machine: "PPC64"}, le, text, vmcore.Utsname{Sysname: "Linux", Release: "6.1.0-text", Machine: "ppc64le"}},
-		{"QEMU, a machine without a name", nil, vmcore.Utsname{Machine: "Unknown"}, le, "NUMBER(phys_ram_base)=1\n", vmcore.Utsname{Sysname: "Linux", Machine: "riscv64"}},
-		{"a header of ours", nil, vmcore.Utsname{Sysname: "Linux", Release: "(unknown)", Version: "(unknown)", Machine: "x86_64"}, le, text, vmcore.Utsname{
+		{"nothing but notes", nil, uts.Name{}, le, text, uts.Name{Sysname: "Linux", Release: "6.1.0-text", Machine: "x86_64"}},
+		{"no utsname, on a big-endian machine", nil, uts.Name{}, be, text, uts.Name{Sysname: "Linux", Release: "6.1.0-text", Machine: "s390x"}},
+		{"QEMU", &inMemory, uts.Name{Machine: "x86_64"}, le, "", inMemory},
+		{"QEMU, s390x", nil, uts.Name{Machine: "S390X"}, be, text, uts.Name{Sysname: "Linux", Release: "6.1.0-text", Machine: "s390x"}},
+		{"QEMU, ppc64le", nil, uts.Name{Machine: "PPC64"}, le, text, uts.Name{Sysname: "Linux", Release: "6.1.0-text", Machine: "ppc64le"}},
+		{"QEMU, a machine without a name", nil, uts.Name{Machine: "Unknown"}, le, "NUMBER(phys_ram_base)=1\n", uts.Name{Sysname: "Linux", Machine: "riscv64"}},
+		{"a header of ours", nil, uts.Name{Sysname: "Linux", Release: "(unknown)", Version: "(unknown)", Machine: "x86_64"}, le, text, uts.Name{
 			Sysname: "Linux", Release: "6.1.0-text", Machine: "x86_64",
 		}},
-		{"a machine that is not known", nil, vmcore.Utsname{Machine: "sparc64"}, be, "SYMBOL(x)=1\n", vmcore.Utsname{Sysname: "Linux", Machine: "s390x"}},
+		{"a machine that is not known", nil, uts.Name{Machine: "sparc64"}, be, "SYMBOL(x)=1\n", uts.Name{Sysname: "Linux", Machine: "s390x"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var k *kernel.Kernel
@@ -91,14 +92,14 @@ func TestWhichUtsnameWins(t *testing.T) {
 // TestFacts: what the header of a kdump-compressed file says beside utsname is kept, and
 // where it says nothing notes and memory do.
 func TestFacts(t *testing.T) {
-	info := infoOf(vmcore.Utsname{Machine: "s390x"}, be, "")
+	info := infoOf(uts.Name{Machine: "s390x"}, be, "")
 	info.NrCPUs, info.CurrentCPU, info.DumpLevel, info.PhysBase, info.ExcludedVmemmap = 8, 5, 31, 0x1000, true
 	info.Timestamp = time.Unix(1700000000, 5000).UTC()
 	f := machine.FactsOf(info, nil)
 	if f.NrCPUs != 8 || f.CurrentCPU != 5 || f.DumpLevel != 31 || !f.BigEndian || !f.ExcludedVmemmap || *f.PhysBase != 0x1000 || f.CrashTime != info.Timestamp {
 		t.Errorf("%+v", f)
 	}
-	info = infoOf(vmcore.Utsname{}, le, "CRASHTIME=1700000009\n")
+	info = infoOf(uts.Name{}, le, "CRASHTIME=1700000009\n")
 	info.Timestamp = time.Unix(1700000000, 0)
 	f = machine.FactsOf(info, nil)
 	if f.NrCPUs != 1 || f.CurrentCPU != -1 || f.BigEndian || f.PhysBase != nil || f.CrashTime.Unix() != 1700000009 {
@@ -134,7 +135,7 @@ func TestBugIsNoCrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	memory.bug = true
-	info := infoOf(vmcore.Utsname{}, le, "OSRELEASE=6.1\nSYMBOL(swapper_pg_dir)=ffffffff81200000\nNUMBER(phys_base)=0\n")
+	info := infoOf(uts.Name{}, le, "OSRELEASE=6.1\nSYMBOL(swapper_pg_dir)=ffffffff81200000\nNUMBER(phys_base)=0\n")
 	if u := machine.Utsname(info, k); u.Release != "6.1" || u.Nodename != "" {
 		t.Errorf("%+v", u)
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"time"
 	"unicode/utf8"
+
+	"github.com/corehaul/corehaul/uts"
 )
 
 // control is a message whose payload is one JSON object.
@@ -93,9 +95,8 @@ func (h *Hello) fill() {
 	}
 	h.Tool = CleanText(h.Tool, maxName)
 	h.Warnings = cleanAll(h.Warnings)
-	u := &h.Uts
-	for _, s := range []*string{&u.Sysname, &u.Nodename, &u.Release, &u.Version, &u.Machine, &u.Domainname} {
-		*s = CleanText(*s, maxUtsname)
+	for _, s := range h.Uts.Fields() {
+		*s = CleanText(*s, uts.MaxLen)
 	}
 }
 
@@ -117,9 +118,8 @@ func (h *Hello) check(c *checker) {
 	if h.CurrentCPU != nil {
 		c.atMost("current_cpu", uint64(*h.CurrentCPU), MaxCPUs)
 	}
-	u := &h.Uts
-	for _, s := range []string{u.Sysname, u.Nodename, u.Release, u.Version, u.Machine, u.Domainname} {
-		c.text("utsname", s, maxUtsname)
+	for _, s := range h.Uts.Fields() {
+		c.text("utsname", *s, uts.MaxLen)
 	}
 	c.hex("build_id", h.BuildID, -maxBuildID)
 	c.that(h.CrashTime >= 0 && h.CrashTime <= maxUnix, "crash_time %d out of range", h.CrashTime)

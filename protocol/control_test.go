@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/corehaul/corehaul/uts"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -22,7 +24,7 @@ func sampleControls(tb testing.TB) []control {
 		&Hello{
 			Version: 1, MaxVersion: 3, Features: []string{"x"}, DumpID: strings.Repeat("0f", 16), Tool: "corehaul-send 1.0",
 			Machine: "aarch64", PageSize: 65536, MaxPFN: MaxPFN, RAMBytes: 1 << 40, NrCPUs: 256, CurrentCPU: ptr(uint32(3)),
-			Uts:     Utsname{Sysname: "Linux", Nodename: "web-7", Release: "6.1.0", Version: "#1 SMP <6.1>", Machine: "aarch64", Domainname: "(none)"},
+			Uts:     uts.Name{Sysname: "Linux", Nodename: "web-7", Release: "6.1.0", Version: "#1 SMP <6.1>", Machine: "aarch64", Domainname: "(none)"},
 			BuildID: "00ff", CrashTime: 1700000000, PhysBase: ptr(uint64(1<<64 - 1)), Level: 31,
 			Encodings: Encodings{EncodingSnappyPage, EncodingZstdBlock}, DeadlineSec: 600, Attempt: 2, Warnings: []string{"no SYMBOL(x)"},
 		},

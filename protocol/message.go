@@ -1,6 +1,9 @@
 package protocol
 
-import "github.com/corehaul/corehaul/mem"
+import (
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/uts"
+)
 
 // Message is one message of the protocol: a pointer to [Hello], [Notes], [RAM],
 // [Log], [LogEnd], [Plan], [PlanEnd], [Chunk], [Finish], [LogStored], [Wait],
@@ -45,7 +48,7 @@ type Hello struct {
 	// CurrentCPU is the one that panicked; absent when not known.
 	CurrentCPU *uint32 `json:"current_cpu,omitempty"`
 	// Uts comes from init_uts_ns of the system kernel. It is shown, never trusted; values may be empty.
-	Uts Utsname `json:"utsname"`
+	Uts uts.Name `json:"utsname"`
 	// BuildID of the system kernel in hex, empty when not known.
 	BuildID string `json:"build_id,omitempty"`
 	// CrashTime is CRASHTIME of VMCOREINFO, else the time in the header of the dump file, in seconds since 1970 UTC; 0 when not known.
@@ -68,16 +71,6 @@ type Hello struct {
 	Attempt uint64 `json:"attempt,omitempty"`
 	// Warnings of the sender so far, each one line for people.
 	Warnings []string `json:"warnings,omitempty"`
-}
-
-// Utsname is struct new_utsname of the system kernel, at most 64 bytes each.
-type Utsname struct {
-	Sysname    string `json:"sysname,omitempty"`
-	Nodename   string `json:"nodename,omitempty"`
-	Release    string `json:"release,omitempty"`
-	Version    string `json:"version,omitempty"`
-	Machine    string `json:"machine,omitempty"`
-	Domainname string `json:"domainname,omitempty"`
 }
 
 // Params returns the facts of h that bound plan and chunks.

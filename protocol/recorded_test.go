@@ -16,6 +16,7 @@ import (
 
 	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/uts"
 )
 
 var update = flag.Bool("update", false, "write testdata again")
@@ -182,7 +183,7 @@ func playSession(t *testing.T, notes []byte, ram []mem.Range, pages map[mem.PFN]
 	maxPFN := ram[len(ram)-1].Pages(12).End()
 	hello := &Hello{
 		DumpID: DumpID(nil, notes, nil), Tool: "corehaul-send 1.0", Machine: "x86_64", PageSize: 4096, MaxPFN: maxPFN, NrCPUs: 2,
-		Uts: Utsname{Sysname: "Linux", Release: "6.1.0-56-cloud-amd64"}, CrashTime: 1795406240, Encodings: Encodings{EncodingSnappyPage},
+		Uts: uts.Name{Sysname: "Linux", Release: "6.1.0-56-cloud-amd64"}, CrashTime: 1795406240, Encodings: Encodings{EncodingSnappyPage},
 	}
 	must(c.Write(hello))
 	must(c.WriteNotes(notes))

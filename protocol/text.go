@@ -11,7 +11,6 @@ const (
 	maxText     = 1024 // texts for people
 	maxName     = 64   // names: tools, machines, features, tiers
 	maxHostName = 253  // DNS; names of hosts are shorter, see package hostname
-	maxUtsname  = 64   // kernel: __NEW_UTS_LEN
 	maxBuildID  = 128  // hex digits; the kernel takes notes of up to BUILD_ID_SIZE_MAX (20), gold writes more
 	maxList     = 64   // elements of a list of texts
 	maxPath     = 4096 // kernel: PATH_MAX

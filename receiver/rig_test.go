@@ -28,6 +28,7 @@ import (
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/local"
 	corehaultls "github.com/corehaul/corehaul/tls"
+	"github.com/corehaul/corehaul/uts"
 )
 
 func TestMain(m *testing.M) {
@@ -353,7 +354,7 @@ func newDump(tb testing.TB, seed uint64) *testDump {
 	d.hello = protocol.Hello{
 		DumpID: protocol.DumpID(nil, d.notes, nil), Tool: "test 1", Machine: "x86_64", PageSize: testPage, MaxPFN: 4096,
 		RAMBytes: 16 << 20, NrCPUs: 1, Level: 31, CrashTime: 1700000000,
-		Uts: protocol.Utsname{Sysname: "Linux", Nodename: "victim", Release: "6.1.0-test", Machine: "x86_64"},
+		Uts: uts.Name{Sysname: "Linux", Nodename: "victim", Release: "6.1.0-test", Machine: "x86_64"},
 		Encodings: protocol.Encodings{
 			protocol.EncodingSnappyPage, protocol.EncodingZstdPage, protocol.EncodingLZ4Block, protocol.EncodingZstdBlock,
 		},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
@@ -55,7 +56,7 @@ func TestSendKeepsHeaders(t *testing.T) {
 				if i.NrCPUs != 8 || i.CurrentCPU != 5 || !i.ExcludedVmemmap || i.PhysBase != 0x1000000 || i.DumpLevel != 19 {
 					t.Errorf("nr_cpus %d, current_cpu %d, excluded vmemmap %v, phys_base %#x, dump_level %d", i.NrCPUs, i.CurrentCPU, i.ExcludedVmemmap, i.PhysBase, i.DumpLevel)
 				}
-				want := vmcore.Utsname{Sysname: "Linux", Nodename: "node", Release: "6.1.0-text", Version: "#1 SMP", Machine: vmcore.MachineName(i.Machine, o), Domainname: "(none)"}
+				want := uts.Name{Sysname: "Linux", Nodename: "node", Release: "6.1.0-text", Version: "#1 SMP", Machine: vmcore.MachineName(i.Machine, o), Domainname: "(none)"}
 				if i.Utsname != want || !strings.HasPrefix(i.Utsname.Machine, "ppc64") || i.Timestamp.Unix() != 1700000000 {
 					t.Errorf("utsname %+v, time %v", i.Utsname, i.Timestamp)
 				}

@@ -73,7 +73,7 @@ func (j *job) newHello() protocol.Hello {
 		Tool:   j.opts.Tool, Machine: vmcore.MachineName(info.Machine, info.ByteOrder),
 		PageSize: uint32(info.PageSize), MaxPFN: info.MaxPFN,
 		NrCPUs: uint32(min(facts.NrCPUs, protocol.MaxCPUs)),
-		Uts:    protocol.Utsname(facts.Utsname), Level: uint8(j.opts.Level), FileLevel: uint8(max(facts.DumpLevel, 0)),
+		Uts:    facts.Utsname, Level: uint8(j.opts.Level), FileLevel: uint8(max(facts.DumpLevel, 0)),
 		BigEndian: facts.BigEndian, ExcludedVmemmap: facts.ExcludedVmemmap, PhysBase: facts.PhysBase,
 		Encodings: protocol.Encodings(j.ladder), Warnings: wireWarnings(j.src.warnings),
 	}

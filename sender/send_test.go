@@ -17,7 +17,7 @@ import (
 
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
-	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/uts"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -366,7 +366,7 @@ func TestHostileTexts(t *testing.T) {
 		src.warn("%s", strings.Repeat("\x1b[2J\"\\", 1000))
 	}
 	img.info.Machine = 0
-	img.info.Utsname = vmcore.Utsname{Machine: strings.Repeat("\x00ü", 100), Nodename: "\n\xff"}
+	img.info.Utsname = uts.Name{Machine: strings.Repeat("\x00ü", 100), Nodename: "\n\xff"}
 	img.info.PhysBase = 1 << 63
 	f := newFakeReceiver(t)
 	o := options(f)

@@ -14,6 +14,7 @@ import (
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore"
 )
 
@@ -143,8 +144,8 @@ func (s *Source) dumpLog(ctx context.Context, w io.Writer) error {
 }
 
 // Utsname returns how the kernel names itself, as far as anything tells.
-func (s *Source) Utsname() protocol.Utsname {
-	return protocol.Utsname(machine.Utsname(s.info, s.kernel))
+func (s *Source) Utsname() uts.Name {
+	return machine.Utsname(s.info, s.kernel)
 }
 
 // walk calls yield for all RAM of the dump in ascending order, by class as far as

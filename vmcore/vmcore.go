@@ -15,13 +15,13 @@ package vmcore
 
 import (
 	"bytes"
-	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"iter"
 	"time"
 
 	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore/vmcoreinfo"
 )
 
@@ -102,7 +102,7 @@ type Info struct {
 
 	Segments []Segment // PT_LOADs in file order, ELF only
 
-	Utsname    Utsname   // kdump-compressed only
+	Utsname    uts.Name  // kdump-compressed only
 	Timestamp  time.Time // kdump-compressed only: when the dump was written
 	DumpLevel  int       // kdump-compressed: makedumpfile -d; -1 when unknown
 	Incomplete bool      // the file says that it is incomplete, or visibly is
@@ -138,25 +138,6 @@ type Segment struct {
 // NoPaddr is the Paddr of PT_LOADs that have no physical address: /proc/kcore's
 // vmalloc and module areas (fs/proc/kcore.c).
 const NoPaddr = ^mem.PhysAddr(0)
-
-// Utsname is struct new_utsname of the crashed kernel. Each string is at most 64
-// bytes; they come from the dump and are not fit for a terminal unescaped.
-type Utsname struct {
-	Sysname, Nodename, Release, Version, Machine, Domainname string
-}
-
-// UnknownField stands in the header of a file for a field of utsname that is not known.
-const UnknownField = "(unknown)"
-
-// ForHeader returns u as it belongs into a header that others read: libkdumpfile, and with
-// it drgn, learns the machine only from a utsname whose release and version are not empty
-// (uts_looks_sane).
-func (u Utsname) ForHeader() Utsname {
-	if u.Machine != "" {
-		u.Release, u.Version = cmp.Or(u.Release, UnknownField), cmp.Or(u.Version, UnknownField)
-	}
-	return u
-}
 
 // PageSizes are the page sizes of the machines that dumps come from, in bytes.
 var PageSizes = [...]int{4096, 16384, 65536}

@@ -13,6 +13,7 @@ import (
 	"github.com/corehaul/corehaul/export"
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
@@ -85,7 +86,7 @@ func wantHeader(t *testing.T, format string, i *vmcore.Info) {
 	if i.NrCPUs != 8 || i.CurrentCPU != 5 || !i.ExcludedVmemmap || i.PhysBase != 0x1000000 || i.DumpLevel != 17 {
 		t.Errorf("%s: nr_cpus %d, current_cpu %d, excluded vmemmap %v, phys_base %#x, dump_level %d", format, i.NrCPUs, i.CurrentCPU, i.ExcludedVmemmap, i.PhysBase, i.DumpLevel)
 	}
-	want := vmcore.Utsname{Sysname: "Linux", Nodename: "node", Release: "6.1.0-test", Version: "#1 SMP", Machine: vmcore.MachineName(i.Machine, i.ByteOrder), Domainname: "(none)"}
+	want := uts.Name{Sysname: "Linux", Nodename: "node", Release: "6.1.0-test", Version: "#1 SMP", Machine: vmcore.MachineName(i.Machine, i.ByteOrder), Domainname: "(none)"}
 	if i.Utsname != want || !strings.HasPrefix(i.Utsname.Machine, "ppc64") || i.Timestamp.UnixMicro() != 1700000000000005 {
 		t.Errorf("%s: utsname %+v, time %v", format, i.Utsname, i.Timestamp)
 	}
@@ -132,7 +133,7 @@ func TestExportELFNamesMachines(t *testing.T) {
 			if err := os.WriteFile(path, c.Bytes(), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			want := vmcore.Utsname{Sysname: "Linux", Release: vmcore.UnknownField, Version: vmcore.UnknownField, Machine: name}
+			want := uts.Name{Sysname: "Linux", Release: uts.Unknown, Version: uts.Unknown, Machine: name}
 			if i := exported(t, path, export.FormatFlattened).Info(); i.Utsname != want || i.ByteOrder.String() != o.String() {
 				t.Errorf("%+v, %v", i.Utsname, i.ByteOrder)
 			}

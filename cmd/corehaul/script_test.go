@@ -24,7 +24,7 @@ import (
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/stores"
-	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
@@ -221,7 +221,7 @@ func makeFile(path string) error {
 		return err
 	}
 	h := &kdumpfile.Header{
-		Utsname:  vmcore.Utsname{Sysname: "Linux", Nodename: "victim", Release: "6.1.0-test", Machine: "x86_64"},
+		Utsname:  uts.Name{Sysname: "Linux", Nodename: "victim", Release: "6.1.0-test", Machine: "x86_64"},
 		PageSize: testPage, MaxPFN: testPages, NrCPUs: 1, DumpLevel: 31, Notes: testNotes(),
 		RAM: []mem.Range{{Start: 0, End: testPages * testPage}},
 	}

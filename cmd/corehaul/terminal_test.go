@@ -22,7 +22,7 @@ import (
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/stores"
-	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
@@ -108,7 +108,7 @@ func hostileFile(t *testing.T) string {
 		t.Fatal(err)
 	}
 	h := &kdumpfile.Header{
-		Utsname:  vmcore.Utsname{Sysname: "Linux", Nodename: "victim\u009b\u202e\x9b", Release: "6.1\u009b\u202e\x9b", Machine: "x\u009b\u202e"},
+		Utsname:  uts.Name{Sysname: "Linux", Nodename: "victim\u009b\u202e\x9b", Release: "6.1\u009b\u202e\x9b", Machine: "x\u009b\u202e"},
 		PageSize: testPage, MaxPFN: testPages, NrCPUs: 1, DumpLevel: 31, Notes: testNotes(),
 		RAM: []mem.Range{{Start: 0, End: testPages * testPage}},
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/mem"
-	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
@@ -40,7 +40,7 @@ func NewMachine(seed uint64, pages, chunkPages int) *Machine {
 	m.Log = []byte("[    0.000000] Linux version 6.1.0-test\n[    9.000000] Kernel panic - not syncing: test\n")
 	m.plan(pages)
 	m.Facts = dumpdir.Facts{
-		Utsname: vmcore.Utsname{Sysname: "Linux", Nodename: "node1.example", Release: "6.1.0-test", Version: "#1", Machine: "x86_64"},
+		Utsname: uts.Name{Sysname: "Linux", Nodename: "node1.example", Release: "6.1.0-test", Version: "#1", Machine: "x86_64"},
 		Time:    m.Meta.CrashTime, PageSize: 4096, MaxPFN: max(m.Runs[len(m.Runs)-1].End(), 300) + 9, NrCPUs: 2, CurrentCPU: 1,
 		PhysBase: 0x1000000, DumpLevel: 31, Codecs: dumpdir.PageSnappy | dumpdir.PageZstd, Notes: notes(),
 		RAM: []mem.Range{{Start: 0, End: 0x9f000}, {Start: 0x100000, End: 1 << 40}},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/uts"
 )
 
 // Where things lie in every machine of this package.
@@ -266,11 +267,11 @@ func (m *Machine) WriteVirt(va mem.VirtAddr, b []byte) {
 }
 
 // SetUtsname writes an init_uts_ns at va with the name at an offset in it.
-func (m *Machine) SetUtsname(va mem.VirtAddr, offset uint64, u kernel.Utsname) {
+func (m *Machine) SetUtsname(va mem.VirtAddr, offset uint64, u uts.Name) {
 	m.Symbols["init_uts_ns"] = uint64(va)
-	var b [6 * 65]byte
-	for i, s := range []string{u.Sysname, u.Nodename, u.Release, u.Version, u.Machine, u.Domainname} {
-		copy(b[i*65:(i+1)*65-1], s)
+	var b [6 * uts.FieldLen]byte
+	for i, s := range u.Fields() {
+		copy(b[i*uts.FieldLen:][:uts.MaxLen], *s)
 	}
 	m.WriteVirt(va+mem.VirtAddr(offset), b[:])
 }

@@ -11,9 +11,9 @@ import (
 	"testing"
 
 	"github.com/corehaul/corehaul/dumpdir"
-	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/kernel/kerneltest"
 	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/flattened"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
@@ -157,7 +157,7 @@ func TestImportNamesMachines(t *testing.T) {
 				t.Errorf("manifest: %q %q", e.Manifest.Machine, e.Manifest.Release)
 			}
 			i := check(t, s, e).Info()
-			if u := i.Utsname; u.Machine != tc.name || u.Release != "5.14.0" || u.Version != vmcore.UnknownField || u.Sysname != "Linux" {
+			if u := i.Utsname; u.Machine != tc.name || u.Release != "5.14.0" || u.Version != uts.Unknown || u.Sysname != "Linux" {
 				t.Errorf("utsname %+v", u)
 			}
 			if i.ByteOrder.String() != tc.order.String() || i.PageSize != tc.page || i.Machine != tc.machine {
@@ -176,7 +176,7 @@ func crashed(t *testing.T) *vmcoretest.Kdump {
 		ring.Add(uint64(i)*1e9, line)
 	}
 	m.InstallRing(ring.RingImage)
-	m.SetUtsname(m.Image(0x1000), 4, kernel.Utsname{
+	m.SetUtsname(m.Image(0x1000), 4, uts.Name{
 		Sysname: "Linux", Nodename: "memory", Release: "6.1.0-memory", Version: "#1 memory", Machine: "x86_64",
 	})
 	text := "OSRELEASE=6.1.0-memory\nPAGESIZE=4096\n"

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/vmcoreinfo"
 )
@@ -69,8 +70,8 @@ func (h *fileHeader) decodeMain(b []byte, size int64) error {
 	if h.version < 0 {
 		return vmcore.Corruptf("header_version", offVersion, "%d", h.version)
 	}
-	for i, s := range utsFields(&h.Utsname) {
-		field := b[offUtsname+i*utsFieldLen:][:utsFieldLen]
+	for i, s := range h.Utsname.Fields() {
+		field := b[offUtsname+i*uts.FieldLen:][:uts.FieldLen]
 		text, _, _ := bytes.Cut(field, []byte{0})
 		*s = string(text)
 	}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/mem"
-	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
@@ -20,7 +20,7 @@ import (
 func exampleDump(t *testing.T, seal bool) []byte {
 	t.Helper()
 	h := &kdumpfile.Header{
-		Utsname: vmcore.Utsname{Sysname: "Linux", Nodename: "db7", Release: "6.1.0", Version: "#1 SMP", Machine: "x86_64", Domainname: "(none)"},
+		Utsname: uts.Name{Sysname: "Linux", Nodename: "db7", Release: "6.1.0", Version: "#1 SMP", Machine: "x86_64", Domainname: "(none)"},
 		Time:    time.Unix(1763870240, 0), PageSize: 4096, MaxPFN: 5, NrCPUs: 1,
 		PhysBase: 0x1000000, DumpLevel: 31, Status: uint32(kdumpfile.Zstd),
 		RAM: []mem.Range{{Start: 0x1000, End: 0x5000}},

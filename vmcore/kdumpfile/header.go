@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore"
 )
 
@@ -43,7 +44,6 @@ const (
 const (
 	mainHeaderLen = 464
 	subHeaderLen  = 104
-	utsFieldLen   = 65 // __NEW_UTS_LEN + 1
 )
 
 // Byte offsets in struct disk_dump_header.
@@ -83,7 +83,7 @@ const (
 
 // Header is what the headers of a file say, its notes included.
 type Header struct {
-	Utsname    vmcore.Utsname   // strings are cut at 64 bytes
+	Utsname    uts.Name         // strings are cut at 64 bytes
 	Time       time.Time        // of the dump; microseconds
 	ByteOrder  binary.ByteOrder // of the dumped machine; nil means little endian
 	PageSize   int              // block_size: 4096, 16384 or 65536
@@ -150,8 +150,8 @@ func (h *Header) encodeMain(b []byte, l Layout, incomplete bool) {
 	o := h.order()
 	copy(b, Signature)
 	o.PutUint32(b[offVersion:], Version)
-	for i, s := range utsFields(&h.Utsname) {
-		copy(b[offUtsname+i*utsFieldLen:][:utsFieldLen-1], *s)
+	for i, s := range h.Utsname.Fields() {
+		copy(b[offUtsname+i*uts.FieldLen:][:uts.MaxLen], *s)
 	}
 	if !h.Time.IsZero() {
 		o.PutUint64(b[offTimestamp:], uint64(h.Time.Unix()))
@@ -188,11 +188,6 @@ func (h *Header) encodeSub(b []byte, l Layout) {
 		o.PutUint64(b[offNoteSize:], uint64(len(h.Notes)))
 	}
 	o.PutUint64(b[offMaxMapnr64:], uint64(h.MaxPFN))
-}
-
-// utsFields returns the fields of u in the order of struct new_utsname.
-func utsFields(u *vmcore.Utsname) [6]*string {
-	return [6]*string{&u.Sysname, &u.Nodename, &u.Release, &u.Version, &u.Machine, &u.Domainname}
 }
 
 // Layout says where the parts of a file lie, in bytes from its start.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
@@ -21,7 +22,7 @@ import (
 func testHeader(o vmcoretest.Order, pageSize int) *kdumpfile.Header {
 	s := mem.PhysAddr(pageSize)
 	return &kdumpfile.Header{
-		Utsname:   vmcore.Utsname{Sysname: "Linux", Nodename: "lab-guest", Release: "6.1.0", Version: "#1", Machine: "x86_64", Domainname: "(none)"},
+		Utsname:   uts.Name{Sysname: "Linux", Nodename: "lab-guest", Release: "6.1.0", Version: "#1", Machine: "x86_64", Domainname: "(none)"},
 		Time:      time.Unix(1763870240, 123456789).UTC(),
 		ByteOrder: o, PageSize: pageSize, MaxPFN: 70000, NrCPUs: 2, CurrentCPU: 1,
 		PhysBase: 0xffffffffd4000000, DumpLevel: 31, Status: uint32(kdumpfile.Snappy),

@@ -12,6 +12,7 @@ import (
 	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/kernel/kerneltest"
 	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/uts"
 )
 
 const (
@@ -37,7 +38,7 @@ func main() {
 		}
 		m.Write(pfn.Addr(12), page(i, noise))
 	}
-	m.SetUtsname(m.Image(0x3000), 0, kernel.Utsname{
+	m.SetUtsname(m.Image(0x3000), 0, uts.Name{
 		Sysname: "Linux", Nodename: os.Args[2], Release: "6.1.0-0-test", Version: "#1 SMP", Machine: "x86_64", Domainname: "(none)",
 	})
 	m.Offsets["uts_namespace.name"] = 0
