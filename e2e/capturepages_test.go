@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/corehaul/corehaul/e2e/lab"
-	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
 
 // TestCaptureLargePages is TestCapture for arm64 with pages of 16 KiB: the sender runs in a capture kernel
@@ -30,7 +30,7 @@ func TestCaptureLargePages(t *testing.T) {
 	captureCheckConsole(t, said)
 	store.checkCaptured(t)
 	d := store.one(t)
-	r, err := kdumpfile.Open(filepath.Join(d.Path, "vmcore"))
+	r, err := dumpfile.Open(filepath.Join(d.Path, "vmcore"))
 	if err != nil {
 		t.Fatal(err)
 	}

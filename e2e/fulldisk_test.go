@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
-	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
 // fulldiskServe starts a receiver whose dumps lie on a small disk (tmpfs) of so many bytes.
@@ -177,7 +176,7 @@ func (s *judgesStore) fulldiskLeft(t *testing.T, elf string) (state string, page
 // fulldiskCompare compares every page of a stored dump with the original, and counts them.
 func fulldiskCompare(t *testing.T, path, elf string) (n uint64) {
 	t.Helper()
-	got, err := kdumpfile.Open(path)
+	got, err := dumpfile.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}

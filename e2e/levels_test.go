@@ -26,7 +26,7 @@ import (
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/elfcore"
-	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
 
 // TestLevels holds the pages kept at the dump levels to makedumpfile, and the log to
@@ -214,7 +214,7 @@ func (d *levelsDump) makedumpfileVersion(ctx context.Context) (string, error) {
 
 // read fills in the reference from makedumpfile's file.
 func (ref *levelsReference) read(path string, contents bool) error {
-	r, err := kdumpfile.Open(path)
+	r, err := dumpfile.Open(path)
 	if err != nil {
 		return err
 	}

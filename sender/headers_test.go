@@ -13,7 +13,7 @@ import (
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore"
-	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+	"github.com/corehaul/corehaul/vmcore/dumpfile"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
 
@@ -47,7 +47,7 @@ func TestSendKeepsHeaders(t *testing.T) {
 				if _, err := Send(t.Context(), src, opts); err != nil {
 					t.Fatal(err)
 				}
-				got, err := kdumpfile.Open(filepath.Join(sftpDump(t, dir), dumpdir.VMCoreName))
+				got, err := dumpfile.Open(filepath.Join(sftpDump(t, dir), dumpdir.VMCoreName))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -19,7 +19,7 @@ import (
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/sender/sshdial/sshdialtest"
-	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
 
 // sftpPeer is an SSH server with SFTP and no receiver, for files below dir.
@@ -69,7 +69,7 @@ func sftpDump(t *testing.T, dir string) string {
 // sftpPages compares the pages of a dump with those of the plan, and returns how many are there.
 func sftpPages(t *testing.T, dir string, plan *Plan) int {
 	t.Helper()
-	image, err := kdumpfile.Open(filepath.Join(dir, dumpdir.VMCoreName))
+	image, err := dumpfile.Open(filepath.Join(dir, dumpdir.VMCoreName))
 	if err != nil {
 		t.Fatal(err)
 	}

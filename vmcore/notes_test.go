@@ -71,7 +71,7 @@ func TestAddNotesWarnings(t *testing.T) {
 func TestEmptyVMCOREINFO(t *testing.T) {
 	i := &vmcore.Info{ByteOrder: le}
 	i.AddNotes(nil)
-	if i.VMCOREINFO == nil || !i.VMCOREINFO.Empty() {
+	if i.VMCOREINFO == nil || len(i.VMCOREINFO.Raw()) != 0 {
 		t.Error("VMCOREINFO is nil or not empty")
 	}
 }

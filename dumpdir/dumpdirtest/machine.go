@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"time"
 
@@ -124,6 +125,10 @@ func (m *Machine) encode(seq uint64, pfns []mem.PFN) dumpdir.Chunk {
 	c := dumpdir.Chunk{Seq: seq}
 	sum := xxh3.New()
 	codecs := []kdumpfile.Codec{kdumpfile.Snappy, kdumpfile.Zstd, kdumpfile.Raw}
+	enc, err := kdumpfile.NewEncoder(codecs[seq%3], 0)
+	if err != nil {
+		panic(err)
+	}
 	for _, pfn := range pfns {
 		page := m.Page(pfn)
 		kind := chunk.Data
@@ -131,7 +136,7 @@ func (m *Machine) encode(seq uint64, pfns []mem.PFN) dumpdir.Chunk {
 			kind = chunk.Zero
 		} else {
 			_, _ = sum.Write(page) // a hash takes everything
-			stored, flags := kdumpfile.EncodePage(nil, page, codecs[seq%3])
+			stored, flags := enc.EncodePage(nil, page)
 			c.Pages = append(c.Pages, dumpdir.PageRecord{Size: uint32(len(stored)), Flags: flags})
 			c.Data = append(c.Data, stored...)
 		}
@@ -153,6 +158,15 @@ func (m *Machine) SetPlan(w *dumpdir.Writer) error {
 		}
 	}
 	return b.Finish(m.End)
+}
+
+// OpenVMCore opens the vmcore of a dump in fsys, complete or not.
+func OpenVMCore(fsys dumpdir.FS, d *dumpdir.Dump) (dumpdir.File, error) {
+	name, ok := d.VMCorePath()
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return fsys.Open(name)
 }
 
 // CheckPages compares every page of a sealed or arriving vmcore with the machine. A page that is

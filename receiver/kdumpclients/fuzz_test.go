@@ -97,7 +97,9 @@ func FuzzUpload(f *testing.F) {
 			return // what a compressor hides is for other tests
 		}
 		var want memFile
-		_, err := flattened.Reassemble(&want, bytes.NewReader(b))
+		asm := flattened.NewAssembler(&want, flattened.Limits{})
+		_, err := asm.Write(b)
+		err = errors.Join(err, asm.Close())
 		if (err == nil) != (state.Status == fileWhole) && len(want.b) < maxMemFile/2 {
 			t.Fatalf("%v, but %s: %s", err, state.Status, state.Reason)
 		}

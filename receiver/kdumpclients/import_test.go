@@ -378,7 +378,8 @@ func TestCutCycle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, n := k.Layout().Bitmap2, int64(k.Info().MaxPFN+7)/8
+	from, _ := vmcoretest.Bitmap2(b)
+	second, n := int64(from), int64(k.Info().MaxPFN+7)/8
 	for _, came := range []int64{n / 2, n} {
 		s := open(t, t.TempDir())
 		u := put(t, treeOf(t, s, "n1"), "/vmcore", b[:second+came], 1000)

@@ -379,7 +379,7 @@ func TestLargeNotes(t *testing.T) {
 	c.Notes = append(device, c.Notes...)
 	f := open(t, c.Bytes())
 	i := f.Info()
-	if len(i.Notes) > 1<<16 || len(i.CPUs) != 1 || i.VMCOREINFO.Empty() {
+	if len(i.Notes) > 1<<16 || len(i.CPUs) != 1 || len(i.VMCOREINFO.Raw()) == 0 {
 		t.Errorf("%d bytes of notes, %d CPUs", len(i.Notes), len(i.CPUs))
 	}
 	if len(i.Warnings) != 1 || !strings.Contains(i.Warnings[0], "too large") {
@@ -408,7 +408,7 @@ func TestRealHeaders(t *testing.T) {
 				t.Fatal(err)
 			}
 			i := f.Info()
-			if i.Machine != machine || len(i.CPUs) != 2 || len(i.Warnings) != 0 || i.VMCOREINFO.Empty() {
+			if i.Machine != machine || len(i.CPUs) != 2 || len(i.Warnings) != 0 || len(i.VMCOREINFO.Raw()) == 0 {
 				t.Errorf("%v, %d CPUs, warnings %q", i.Machine, len(i.CPUs), i.Warnings)
 			}
 			if a, err := vmcore.AccountOf(t.Context(), f); err != nil || !a.Complete() {

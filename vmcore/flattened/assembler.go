@@ -1,7 +1,6 @@
 package flattened
 
 import (
-	"errors"
 	"io"
 
 	"github.com/corehaul/corehaul/vmcore"
@@ -28,21 +27,13 @@ const (
 // maxTrailing bounds what may follow the end marker: the padding of a block device or of dd.
 const maxTrailing = 1 << 20
 
-// Stats says what was done with a stream.
-type Stats struct {
-	Records  uint64
-	Payload  int64 // bytes written
-	FileSize int64 // end of the last byte of the reassembled file
-	Stream   int64 // bytes of the stream, end marker included and what follows it not
-}
-
 // Assembler is an io.Writer for a flattened stream, in pieces of any size, that puts the file inside together. It passes
 // payload on as it comes and holds a record header at most. After an error it repeats it.
 type Assembler struct {
 	w     io.WriterAt
 	limit Limits
 	have  Coverage
-	st    Stats
+	at    int64 // bytes of the stream that were used, without what follows the end marker
 	err   error
 
 	head     []byte // of the header or record header that is coming
@@ -85,7 +76,7 @@ func (a *Assembler) step(p []byte) (int, error) {
 	case a.done:
 		a.trailing += int64(len(p))
 		if a.trailing > maxTrailing {
-			return 0, vmcore.Corruptf("flattened file", a.st.Stream, "more than %d bytes follow the end marker", maxTrailing)
+			return 0, vmcore.Corruptf("flattened file", a.at, "more than %d bytes follow the end marker", maxTrailing)
 		}
 		return len(p), nil
 	case a.rec.size > 0:
@@ -93,7 +84,7 @@ func (a *Assembler) step(p []byte) (int, error) {
 	}
 	n := min(len(p), a.want-len(a.head))
 	a.head = append(a.head, p[:n]...)
-	a.st.Stream += int64(n)
+	a.at += int64(n)
 	if len(a.head) < a.want {
 		return n, nil
 	}
@@ -108,7 +99,7 @@ func (a *Assembler) header() error {
 		a.begun, a.want = true, recordLen
 		return checkHeader(head)
 	}
-	at := a.st.Stream - recordLen
+	at := a.at - recordLen
 	rec, err := decodeRecord(head, at)
 	switch {
 	case err != nil:
@@ -119,7 +110,6 @@ func (a *Assembler) header() error {
 		return vmcore.Corruptf("flattened record", at, "%d bytes at offset %d, beyond any file of %d bytes", rec.size, rec.off, a.limit.FileSize)
 	default:
 		a.rec = rec
-		a.st.Records++
 	}
 	return nil
 }
@@ -129,30 +119,17 @@ func (a *Assembler) payload(p []byte) (int, error) {
 	fresh := a.have.Add(a.rec.off, int64(n))
 	a.rec.off += int64(n)
 	a.rec.size -= int64(n)
-	a.st.Stream += int64(n)
-	a.st.Payload += int64(n)
-	a.st.FileSize = a.have.End()
+	a.at += int64(n)
 	a.limit.Rewritten -= int64(n) - fresh
 	switch {
 	case err != nil:
 		return n, err
 	case a.limit.Rewritten < 0:
-		return n, vmcore.Corruptf("flattened record", a.st.Stream, "the same bytes are written again and again")
+		return n, vmcore.Corruptf("flattened record", a.at, "the same bytes are written again and again")
 	case a.have.Spans() > a.limit.Pieces:
-		return n, vmcore.Corruptf("flattened record", a.st.Stream, "more than %d pieces with gaps between them", a.limit.Pieces)
+		return n, vmcore.Corruptf("flattened record", a.at, "more than %d pieces with gaps between them", a.limit.Pieces)
 	}
 	return n, nil
-}
-
-// need returns how many bytes are to come before the Assembler knows what follows them; 0 after the end marker.
-func (a *Assembler) need() int64 {
-	switch {
-	case a.done:
-		return 0
-	case a.rec.size > 0:
-		return a.rec.size
-	}
-	return int64(a.want - len(a.head))
 }
 
 // Done reports whether the end marker came: the only proof that the stream is whole.
@@ -166,36 +143,10 @@ func (a *Assembler) Close() error {
 		if !a.begun {
 			what = "flattened header"
 		}
-		return vmcore.Truncatedf(what, a.st.Stream, "the stream ends before its end marker")
+		return vmcore.Truncatedf(what, a.at, "the stream ends before its end marker")
 	}
 	return a.err
 }
 
-// Stats returns what was done so far.
-func (a *Assembler) Stats() Stats { return a.st }
-
 // Coverage returns which bytes of the file were written. It is valid until the next Write and must not be changed.
 func (a *Assembler) Coverage() *Coverage { return &a.have }
-
-// Reassemble reads a flattened stream up to its end marker and writes its records to
-// w as they come. An error that matches vmcore.ErrTruncated means that the end
-// marker did not come; all that came before was written. Nothing after the end
-// marker is read.
-func Reassemble(w io.WriterAt, r io.Reader) (Stats, error) {
-	a := NewAssembler(w, Limits{})
-	buf := make([]byte, 256<<10)
-	for !a.done {
-		n, err := r.Read(buf[:min(int64(len(buf)), a.need())])
-		if _, werr := a.Write(buf[:n]); werr != nil {
-			return a.st, werr
-		}
-		if a.done || err == nil {
-			continue
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			err = a.Close()
-		}
-		return a.st, err
-	}
-	return a.st, nil
-}

@@ -11,7 +11,6 @@ import (
 // concurrent use.
 type Coverage struct {
 	spans []span // sorted, disjoint, not touching
-	bytes int64
 }
 
 // span is the bytes [off, end).
@@ -32,9 +31,7 @@ func (c *Coverage) Add(off, n int64) (fresh int64) {
 		s.off, s.end = min(s.off, old.off), max(s.end, old.end)
 	}
 	c.spans = slices.Replace(c.spans, i, j, s)
-	fresh = s.end - s.off - had
-	c.bytes += fresh
-	return fresh
+	return s.end - s.off - had
 }
 
 // Has reports whether all of the n bytes from off on are in c.
@@ -57,9 +54,6 @@ func (c *Coverage) Next(off int64) (at int64, ok bool) {
 	}
 	return max(off, c.spans[i].off), true
 }
-
-// Bytes returns the number of bytes in c.
-func (c *Coverage) Bytes() int64 { return c.bytes }
 
 // Spans returns the number of pieces that c consists of.
 func (c *Coverage) Spans() int { return len(c.spans) }

@@ -141,7 +141,7 @@ func sampleDump(o vmcoretest.Order, version uint32, pageSize int) (*dump, map[ui
 	data := vmcoretest.Pages(uint64(version), len(pfns), pageSize)
 	for i, pfn := range pfns {
 		page := data[i*pageSize : (i+1)*pageSize]
-		stored, flags := kdumpfile.EncodePage(nil, page, codecs[i%len(codecs)])
+		stored, flags := kdumpfile.EncodePage(page, codecs[i%len(codecs)])
 		raw[pfn] = page
 		d.pages[pfn] = storedPage{slices.Clone(stored), flags}
 	}

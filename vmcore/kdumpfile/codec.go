@@ -150,31 +150,6 @@ func (e *Encoder) deflate(dst, page []byte) []byte {
 	return append(dst[:0], e.buf.Bytes()...)
 }
 
-var encoders sync.Map // Codec -> *sync.Pool of *Encoder
-
-// EncodePage is Encoder.EncodePage with the fastest level, safe for concurrent
-// use. A codec that cannot be written (LZO) stores raw. The result shares memory
-// with dst, page or nothing.
-func EncodePage(dst, page []byte, c Codec) (stored []byte, flags uint32) {
-	p, ok := encoders.Load(c)
-	if !ok {
-		p, _ = encoders.LoadOrStore(c, new(sync.Pool))
-	}
-	pool := p.(*sync.Pool)
-	e, _ := pool.Get().(*Encoder)
-	if e == nil {
-		var err error
-		if e, err = NewEncoder(c, 0); err != nil {
-			return page, uint32(Raw)
-		}
-	}
-	defer pool.Put(e)
-	if n := s2.MaxEncodedLen(len(page)); cap(dst) < n {
-		dst = make([]byte, n) // the encoder's own room goes back to the pool
-	}
-	return e.EncodePage(dst, page)
-}
-
 // errLength is wrapped when a page decodes to another length than the page size.
 var errLength = errors.New("wrong length")
 

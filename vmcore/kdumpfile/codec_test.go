@@ -56,7 +56,7 @@ func TestLZO(t *testing.T) {
 	if _, err := kdumpfile.NewEncoder(kdumpfile.LZO, 0); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("NewEncoder: %v", err)
 	}
-	if stored, flags := kdumpfile.EncodePage(nil, make([]byte, 4096), kdumpfile.LZO); flags != 0 || len(stored) != 4096 {
+	if stored, flags := kdumpfile.EncodePage(make([]byte, 4096), kdumpfile.LZO); flags != 0 || len(stored) != 4096 {
 		t.Errorf("EncodePage: flags %#x, %d bytes", flags, len(stored))
 	}
 	// A literal 'a', then a match of length 4095 and distance 1, by lzo1x's
@@ -81,7 +81,7 @@ func TestDecodeOtherLengths(t *testing.T) {
 	for _, c := range writable {
 		for _, tc := range []struct{ stored, into int }{{65536, 4096}, {4096, 16384}, {16384, 4096}} {
 			page := make([]byte, tc.stored)
-			stored, flags := kdumpfile.EncodePage(nil, page, c)
+			stored, flags := kdumpfile.EncodePage(page, c)
 			room := bytes.Repeat([]byte{0xee}, 2*tc.into)
 			err := kdumpfile.DecodePage(room[:tc.into], stored, flags)
 			if !errors.Is(err, vmcore.ErrCorrupt) {
@@ -97,7 +97,7 @@ func TestDecodeOtherLengths(t *testing.T) {
 func TestDecodeDamaged(t *testing.T) {
 	page := vmcoretest.Pages(3, 2, 4096)[4096:]
 	for _, c := range writable[1:] {
-		stored, flags := kdumpfile.EncodePage(nil, page, c)
+		stored, flags := kdumpfile.EncodePage(page, c)
 		got := make([]byte, 4096)
 		for n := range stored {
 			if err := kdumpfile.DecodePage(got, stored[:n], flags); !errors.Is(err, vmcore.ErrCorrupt) {
@@ -114,7 +114,7 @@ func TestDecodeDamaged(t *testing.T) {
 // frame header, there is no dictionary and no checksum.
 func TestZstdFrame(t *testing.T) {
 	for _, size := range vmcore.PageSizes {
-		stored, flags := kdumpfile.EncodePage(nil, make([]byte, size), kdumpfile.Zstd)
+		stored, flags := kdumpfile.EncodePage(make([]byte, size), kdumpfile.Zstd)
 		if flags != 0x20 || le.Uint32(stored) != 0xfd2fb528 {
 			t.Fatalf("flags %#x, magic %x", flags, stored[:4])
 		}
@@ -151,7 +151,7 @@ func TestCodecNames(t *testing.T) {
 func FuzzDecodePage(f *testing.F) {
 	for i, page := range [][]byte{make([]byte, 4096), vmcoretest.Pages(1, 2, 4096)[4096:]} {
 		for _, c := range writable {
-			stored, flags := kdumpfile.EncodePage(nil, page, c)
+			stored, flags := kdumpfile.EncodePage(page, c)
 			f.Add(stored, flags, uint8(i))
 		}
 	}
@@ -181,7 +181,7 @@ func FuzzDecodePage(f *testing.F) {
 		// What decodes to a page comes back when it is encoded again.
 		got := make([]byte, n)
 		for _, c := range writable {
-			s, fl := kdumpfile.EncodePage(nil, room[:n], c)
+			s, fl := kdumpfile.EncodePage(room[:n], c)
 			if err := kdumpfile.DecodePage(got, s, fl); err != nil || !bytes.Equal(got, room[:n]) {
 				t.Fatalf("%v: %v", c, err)
 			}
@@ -217,7 +217,7 @@ func BenchmarkDecodePage(b *testing.B) {
 			}
 			var recs []rec
 			for i := range 64 {
-				s, fl := kdumpfile.EncodePage(nil, pages[i*4096:][:4096], c)
+				s, fl := kdumpfile.EncodePage(pages[i*4096:][:4096], c)
 				recs = append(recs, rec{bytes.Clone(s), fl})
 			}
 			dst := make([]byte, 4096)

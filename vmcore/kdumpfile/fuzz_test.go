@@ -84,7 +84,7 @@ func rewrite(t *testing.T, r *kdumpfile.Reader, plan []mem.Extent, pages map[mem
 	}
 	off := w.Layout().FirstPage()
 	for pfn, page := range pages {
-		stored, flags := kdumpfile.EncodePage(nil, page, kdumpfile.Snappy)
+		stored, flags := kdumpfile.EncodePage(page, kdumpfile.Snappy)
 		if _, err := f.WriteAt(stored, off); err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,6 @@ import (
 	"iter"
 	"sync"
 
-	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 )
@@ -14,9 +13,8 @@ import (
 // Reader reads a kdump-compressed file. It is a vmcore.Image and safe for
 // concurrent use.
 type Reader struct {
-	r     io.ReaderAt
-	size  int64
-	close io.Closer // nil for New
+	r    io.ReaderAt
+	size int64
 
 	h     *fileHeader
 	info  *vmcore.Info
@@ -38,23 +36,6 @@ var (
 	_ vmcore.PageRun = (*Reader)(nil)
 	_ vmcore.Holder  = (*Reader)(nil)
 )
-
-// Open opens the file at path.
-func Open(path string) (*Reader, error) {
-	f, err := plainfile.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	st, err := f.Stat()
-	if err == nil {
-		var r *Reader
-		if r, err = New(f, st.Size()); err == nil {
-			r.close = f
-			return r, nil
-		}
-	}
-	return nil, errors.Join(err, f.Close())
-}
 
 // New reads the headers and both bitmaps of a file of so many bytes. Errors match
 // vmcore.ErrUnknownFormat, ErrUnsupported, ErrCorrupt or ErrTruncated; a file that
@@ -84,13 +65,8 @@ func New(r io.ReaderAt, size int64) (*Reader, error) {
 	return k, nil
 }
 
-// Close closes the file if Open opened it.
-func (k *Reader) Close() error {
-	if k.close == nil {
-		return nil
-	}
-	return k.close.Close()
-}
+// Close does nothing: the caller of New owns the file. It makes a Reader a vmcore.Image.
+func (k *Reader) Close() error { return nil }
 
 // Info returns what the headers and notes say.
 func (k *Reader) Info() *vmcore.Info { return k.info }
@@ -101,13 +77,6 @@ func (k *Reader) RAM() []mem.Range { return k.ram }
 // Header returns what a Writer needs to write the same headers, RAM included. The
 // caller must not change it.
 func (k *Reader) Header() *Header { return &k.h.Header }
-
-// Layout returns the places of the file. Data is not told by the file and is the
-// end of the descriptors here.
-func (k *Reader) Layout() Layout { return k.h.l }
-
-// PageCount returns the number of pages that the file has descriptors for.
-func (k *Reader) PageCount() uint64 { return k.h.l.Planned }
 
 // Split returns the frames whose descriptors this file has when it is one piece of
 // a --split set.
@@ -216,15 +185,6 @@ func clip(e mem.Extent, within *mem.Extent) mem.Extent {
 func (k *Reader) Pages() iter.Seq2[mem.Extent, error] {
 	piece, _ := k.Split()
 	return k.runs(k.h.l.Bitmap2, k.known, &piece)
-}
-
-// Has reports whether the file has a descriptor for frame pfn.
-func (k *Reader) Has(pfn mem.PFN) (bool, error) {
-	if pfn < k.h.start || pfn >= k.h.end {
-		return false, nil
-	}
-	b, err := k.bits.get(k, int64(pfn/bitBlockPFN)) //nolint:gosec // below 1 << 25
-	return err == nil && b.has(uint64(pfn%bitBlockPFN)), err
 }
 
 // Desc returns the descriptor of frame pfn and its byte offset in the file. Errors

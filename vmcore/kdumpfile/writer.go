@@ -200,12 +200,6 @@ func (w *Writer) writeHeaders(incomplete bool) error {
 // Layout returns the places of the file.
 func (w *Writer) Layout() Layout { return w.l }
 
-// Planned returns the number of pages that are to come in all.
-func (w *Writer) Planned() uint64 { return w.l.Planned }
-
-// Present returns the number of pages that have a descriptor.
-func (w *Writer) Present() uint64 { return w.present }
-
 // Missing returns the number of pages that have none yet.
 func (w *Writer) Missing() uint64 { return w.l.Planned - w.present }
 

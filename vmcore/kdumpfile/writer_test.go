@@ -502,15 +502,14 @@ func TestHugeMachine(t *testing.T) {
 	if err := w.SealPartial(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := kdumpfile.Open(f.Name())
+	st, err := f.Stat()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	r, err := kdumpfile.New(f, st.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
 	if d, off, err := r.Desc(last); err != nil || d != far || off != w.Layout().DescOffset(5) {
 		t.Errorf("last page: %+v at %#x, %v", d, off, err)
 	}

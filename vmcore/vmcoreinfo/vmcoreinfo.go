@@ -19,8 +19,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -193,12 +191,6 @@ const maxUnixSec = 253402300799
 // Raw returns the text that was parsed, without trailing NULs. It must not be
 // changed.
 func (i *Info) Raw() []byte { return i.raw }
-
-// Empty reports whether i has no keys.
-func (i *Info) Empty() bool { return len(i.values) == 0 }
-
-// Keys returns all keys, sorted.
-func (i *Info) Keys() []string { return slices.Sorted(maps.Keys(i.values)) }
 
 // Warnings returns what Parse passed over, one line each.
 func (i *Info) Warnings() []string { return i.warnings }

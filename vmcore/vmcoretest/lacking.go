@@ -53,14 +53,18 @@ func change(b []byte, fn func([]byte)) []byte {
 // place is where something lies in a file: bytes [from, end).
 type place struct{ from, end int }
 
-// Descriptors returns where the page descriptors of a kdump-compressed file of a little-endian machine lie.
-func Descriptors(b []byte) place {
+// Bitmap2 returns where the 2nd bitmap of such a file as [Descriptors] takes lies.
+func Bitmap2(b []byte) (from, end int) {
 	le := binary.LittleEndian
 	block, sub, bitmaps := int(le.Uint32(b[428:])), int(le.Uint32(b[432:])), int(le.Uint32(b[436:]))
-	second := (1 + sub + bitmaps/2) * block
-	p := place{from: (1 + sub + bitmaps) * block}
-	p.end = p.from
-	for _, bits := range b[second:p.from] {
+	return (1 + sub + bitmaps/2) * block, (1 + sub + bitmaps) * block
+}
+
+// Descriptors returns where the page descriptors of a kdump-compressed file of a little-endian machine lie.
+func Descriptors(b []byte) place {
+	second, descs := Bitmap2(b)
+	p := place{from: descs, end: descs}
+	for _, bits := range b[second:descs] {
 		for ; bits != 0; bits &= bits - 1 {
 			p.end += 24
 		}
