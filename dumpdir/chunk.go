@@ -158,16 +158,3 @@ func (d *PageDecoder) Sum(pages []PageRecord, data []byte) (uint64, error) {
 	}
 	return d.sum.Sum64(), nil
 }
-
-// Check tells whether a chunk's pages decode to what its RawSum says. The error
-// matches ErrBadChunk.
-func (d *PageDecoder) Check(c *Chunk) error {
-	sum, err := d.Sum(c.Pages, c.Data)
-	if err != nil {
-		return err
-	}
-	if sum != c.RawSum {
-		return fmt.Errorf("%w: chunk %d: checksum of the raw pages is %016x, not %016x", ErrBadChunk, c.Seq, sum, c.RawSum)
-	}
-	return nil
-}

@@ -43,7 +43,7 @@ var (
 // OpenImage opens the memory of the dump. While it is open a temporary file holds the front of vmcore, 24 bytes
 // a page. The error matches fs.ErrNotExist when there are no pages.
 func (d *Dump) OpenImage(ctx context.Context) (*Image, error) {
-	vm, err := d.OpenVMCore()
+	vm, err := d.openVMCore()
 	if err != nil {
 		return nil, err
 	}

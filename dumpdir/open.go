@@ -148,9 +148,6 @@ func (d *Dump) fill() {
 	}
 }
 
-// Dir returns the directory.
-func (d *Dump) Dir() string { return d.dir }
-
 // Manifest returns the manifest, with state and counts brought up to what the journal says.
 func (d *Dump) Manifest() *Manifest { return d.m.clone() }
 
@@ -200,9 +197,9 @@ func (d *Dump) has(name string) bool {
 	return err == nil && slices.Contains(names, name)
 }
 
-// OpenVMCore opens the vmcore for reading, complete or not. The error matches fs.ErrNotExist when
+// openVMCore opens the vmcore for reading, complete or not. The error matches fs.ErrNotExist when
 // the dump has no pages.
-func (d *Dump) OpenVMCore() (File, error) {
+func (d *Dump) openVMCore() (File, error) {
 	name, ok := d.VMCorePath()
 	if !ok {
 		return nil, fmt.Errorf("%s: no vmcore: %w", d.dir, fs.ErrNotExist)

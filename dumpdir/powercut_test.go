@@ -160,7 +160,7 @@ func checkAcked(w *dumpdir.Writer, fsys dumpdir.FS, m *dumpdirtest.Machine, a *a
 	if len(have) == 0 {
 		return nil
 	}
-	vm, err := d.OpenVMCore()
+	vm, err := dumpdirtest.OpenVMCore(fsys, d)
 	if err != nil {
 		return err
 	}

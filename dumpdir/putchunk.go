@@ -10,7 +10,7 @@ import (
 )
 
 // PutChunk stores the pages of a chunk; they are durable after the next Commit. It keeps
-// nothing of c. The chunk's pages must have been checked (PageDecoder.Check).
+// nothing of c. The chunk's pages must have been checked against its RawSum (PageDecoder.Sum).
 // Errors that harm nothing: ErrHaveChunk, ErrOutsidePlan, ErrHavePage, ErrBadChunk, and those of a full
 // disk (syscall.ENOSPC, EDQUOT), after which the chunks put before can still be committed.
 func (w *Writer) PutChunk(c *Chunk) error {

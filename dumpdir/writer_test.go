@@ -116,7 +116,7 @@ func TestComplete(t *testing.T) {
 		t.Errorf("verify has SHA-256 %s, the seal %s", rep.SHA256, res.SHA256)
 	}
 	d := openDump(t, dumpdir.OS{}, dir)
-	f, err := d.OpenVMCore()
+	f, err := dumpdirtest.OpenVMCore(dumpdir.OS{}, d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +213,7 @@ func TestPartialThenReopened(t *testing.T) {
 
 func checkPages(t *testing.T, fsys dumpdir.FS, m *dumpdirtest.Machine, have []chunk.SeqRange, pages int) {
 	t.Helper()
-	f, err := openDump(t, fsys, dir).OpenVMCore()
+	f, err := dumpdirtest.OpenVMCore(fsys, openDump(t, fsys, dir))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -152,12 +152,8 @@ func TestSUSE(t *testing.T) {
 	drain(t, s)
 	e := only(t, s)
 	wantKept(t, s, e, "README.txt")
-	d, err := s.cfg.Store.Open(t.Context(), e.Ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kept, err := os.ReadFile(d.Dir() + "/files/README.txt")
-	if err := errors.Join(err, d.Close()); err != nil || !strings.Contains(string(kept), "successfully") {
+	kept, err := os.ReadFile(e.Path + "/files/README.txt")
+	if err != nil || !strings.Contains(string(kept), "successfully") {
 		t.Errorf("kept %q, %v", kept, err)
 	}
 	settle(t, s)

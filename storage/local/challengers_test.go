@@ -110,7 +110,7 @@ func whose(t *testing.T, s *local.Store, machines ...*dumpdirtest.Machine) *dump
 		t.Fatal(err)
 	}
 	defer func() { _ = d.Close() }()
-	f, err := d.OpenVMCore()
+	f, err := dumpdirtest.OpenVMCore(dumpdir.OS{}, d)
 	if err != nil {
 		t.Fatal(err)
 	}

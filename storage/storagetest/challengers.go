@@ -61,7 +61,7 @@ func checkPages(t *testing.T, s storage.Store, ref storage.Ref, m *dumpdirtest.M
 		t.Fatal(err)
 	}
 	defer func() { _ = d.Close() }()
-	f, err := d.OpenVMCore()
+	f, err := dumpdirtest.OpenVMCore(dumpdir.OS{}, d)
 	if err != nil {
 		t.Fatal(err)
 	}
