@@ -2,7 +2,6 @@ package protocol
 
 import (
 	"encoding/binary"
-	"iter"
 
 	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/mem"
@@ -62,45 +61,6 @@ func (ch *Chunk) count(kind chunk.Kind) int {
 		}
 	}
 	return n
-}
-
-// Records yields the frame number and record of each data page of a chunk in a page
-// encoding or EncodingNone. Records are views of Payload. It yields nothing for a
-// block.
-func (ch *Chunk) Records(pageSize uint32) iter.Seq2[mem.PFN, []byte] {
-	return func(yield func(mem.PFN, []byte) bool) {
-		if ch.Encoding.Block() {
-			return
-		}
-		rest, n := ch.Payload, 0
-		for pfn := range ch.DataPFNs() {
-			size := pageSize
-			if ch.Encoding.Pages() {
-				size = ch.Sizes[n]
-			}
-			if !yield(pfn, rest[:size:size]) {
-				return
-			}
-			rest = rest[size:]
-			n++
-		}
-	}
-}
-
-// DataPFNs yields the frame numbers of the data pages in the order of the payload.
-func (ch *Chunk) DataPFNs() iter.Seq[mem.PFN] {
-	return func(yield func(mem.PFN) bool) {
-		for _, e := range ch.Extents {
-			if e.Kind != chunk.Data {
-				continue
-			}
-			for pfn := e.Start; pfn < e.End(); pfn++ {
-				if !yield(pfn) {
-					return
-				}
-			}
-		}
-	}
 }
 
 // Check returns an Error when ch is not a chunk that may be sent for a dump with

@@ -344,7 +344,7 @@ func TestWriteRefusesAndGoesOn(t *testing.T) {
 	bad := exampleHello()
 	bad.PageSize = 5
 	for _, m := range []Message{bad, &Plan{Data: []byte{1}}, &Notes{}, &Notes{Data: make([]byte, PieceBytes+1)}, &LogStored{}} {
-		if err := sender.Write(m); CodeOf(err) == "" || CodeOf(err) == CodeInternal {
+		if err := sender.Write(m); errors.Is(err, CodeInternal) || !errors.As(err, new(*Error)) {
 			t.Errorf("%s: got %v, want a code", m.Type(), err)
 		}
 	}

@@ -208,17 +208,6 @@ func (m *PlanEnd) tier(n int) Tier {
 	return Tier{}
 }
 
-// EssentialChunks returns the number of chunks in essential tiers: chunks 0 to n-1.
-func (m *PlanEnd) EssentialChunks() uint64 {
-	n := uint64(0)
-	for _, t := range m.Tiers {
-		if t.Essential {
-			n += t.Chunks
-		}
-	}
-	return n
-}
-
 func (m *PlanOK) fill() { m.Note = CleanText(m.Note, maxText) }
 
 func (m *PlanOK) check(c *checker) {

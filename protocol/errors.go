@@ -97,18 +97,6 @@ func (e *Error) Hints() []string {
 // Unwrap returns the local cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// CodeOf returns the code of the Error in err's chain, CodeInternal for any other
-// error, and "" for nil.
-func CodeOf(err error) Code {
-	if err == nil {
-		return ""
-	}
-	if e, ok := errors.AsType[*Error](err); ok {
-		return e.Code
-	}
-	return CodeInternal
-}
-
 // Temporary reports whether a sender may well try the same receiver again after
 // this code: something other than the sender's bytes or identity was wrong.
 func (c Code) Temporary() bool {

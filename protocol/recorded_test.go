@@ -103,7 +103,7 @@ func TestRecordedSession(t *testing.T) {
 func checkRecordedChunk(t *testing.T, ch *Chunk) uint64 {
 	t.Helper()
 	var raw []byte
-	for pfn, rec := range ch.Records(4096) {
+	for pfn, rec := range ch.records(4096) {
 		page := rec
 		if len(rec) < 4096 {
 			var err error

@@ -13,7 +13,7 @@ import (
 
 // SeqSet is a set of chunk numbers, kept as sorted ranges with gaps between them.
 // It never has more than MaxSeqRanges ranges, so its memory is bounded whatever a
-// peer sends. The zero SeqSet is empty. Copies share memory: use Clone.
+// peer sends. The zero SeqSet is empty. Copies share memory.
 type SeqSet struct {
 	ranges []chunk.SeqRange
 }
@@ -70,9 +70,6 @@ func (s *SeqSet) End() uint64 {
 
 // Reset empties the set and keeps its memory.
 func (s *SeqSet) Reset() { s.ranges = s.ranges[:0] }
-
-// Clone returns a copy that shares no memory.
-func (s *SeqSet) Clone() SeqSet { return SeqSet{slices.Clone(s.ranges)} }
 
 // Ranges yields the ranges in ascending order.
 func (s *SeqSet) Ranges() iter.Seq[chunk.SeqRange] { return slices.Values(s.ranges) }

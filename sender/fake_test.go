@@ -354,7 +354,7 @@ func (f *fakeReceiver) takePlan(c *protocol.Conn, m *protocol.PlanEnd, dec *prot
 		return c.Write(&protocol.Sealed{State: protocol.StateLogOnly, ID: "20231114-fake", Reason: f.sealEarly})
 	}
 	f.plan = m
-	return c.Write(&protocol.PlanOK{Have: f.have.Clone()})
+	return c.Write(&protocol.PlanOK{Have: f.have})
 }
 
 // take stores a chunk, checks it against its checksum and acknowledges it.
@@ -421,7 +421,10 @@ func decodeChunk(m *protocol.Chunk, p protocol.Params) ([]byte, error) {
 		return zstdDecoder.DecodeAll(m.Payload, nil)
 	}
 	var raw []byte
-	for _, rec := range m.Records(p.PageSize) {
+	rest := m.Payload
+	for _, size := range m.Sizes {
+		rec := rest[:size]
+		rest = rest[size:]
 		var page []byte
 		var err error
 		switch {
