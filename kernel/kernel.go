@@ -64,7 +64,6 @@ type Config struct {
 	Machine   elf.Machine
 	ByteOrder binary.ByteOrder // nil means little-endian
 	PageSize  int              // bytes; 0 means 4096
-	MaxPFN    mem.PFN          // one past the last page frame, 0 when unknown
 	// TextSegments are where the dump file says that parts of the kernel lie.
 	// They are used where VMCOREINFO does not tell phys_base, and where page
 	// tables cannot be read. May be empty.
@@ -166,9 +165,6 @@ func (k *Kernel) Info() VMCoreInfo { return k.cfg.Info }
 
 // Machine returns the machine that the kernel ran on.
 func (k *Kernel) Machine() elf.Machine { return k.cfg.Machine }
-
-// MaxPFN returns one past the last page frame of the dump, 0 when unknown.
-func (k *Kernel) MaxPFN() mem.PFN { return k.cfg.MaxPFN }
 
 // PageShift returns the binary logarithm of the dump's page size, that of 4 KiB for a
 // size that no machine has.

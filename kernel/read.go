@@ -45,13 +45,6 @@ func (k *Kernel) linear(va mem.VirtAddr) (Mapping, bool) {
 	return Mapping{}, false
 }
 
-// Translate returns the physical address of virtual address va. Errors are
-// *FaultError.
-func (k *Kernel) Translate(va mem.VirtAddr) (mem.PhysAddr, error) {
-	m, err := k.Lookup(va)
-	return m.Phys, err
-}
-
 // ReadVirt fills p from virtual address va on. Errors are *FaultError with the
 // address of the part of p that could not be had; what p holds then is undefined.
 func (k *Kernel) ReadVirt(p []byte, va mem.VirtAddr) error {

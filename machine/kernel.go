@@ -18,7 +18,7 @@ func Kernel(memory kernel.PhysReader, info *vmcore.Info) (k *kernel.Kernel, err 
 	}()
 	return kernel.New(kernel.Config{
 		Memory: memory, Info: info.VMCOREINFO, Machine: info.Machine, ByteOrder: info.ByteOrder,
-		PageSize: info.PageSize, MaxPFN: info.MaxPFN, TextSegments: textSegments(info.Segments),
+		PageSize: info.PageSize, TextSegments: textSegments(info.Segments),
 	})
 }
 

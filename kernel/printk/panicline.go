@@ -173,16 +173,6 @@ func isVague(message string) bool {
 	return false
 }
 
-// PanicLine returns the line of a log that best tells what happened, as a
-// TitleFinder finds it.
-func PanicLine(lines []string) string {
-	var f TitleFinder
-	for _, line := range lines {
-		f.Add(line)
-	}
-	return f.Line()
-}
-
 // stripPrefix cuts the time stamp and the caller id off a line of the log, and the level that some programs leave before them:
 // "[    1.234567] ", "[    1.234567][   T12] ", "[    1.234567] [   T12] " or "<4>[    1.234567] ". sec is the time stamp in seconds.
 func stripPrefix(line string) (text string, sec uint64) {
