@@ -62,7 +62,7 @@ func checkBrings(t *testing.T, tree *initrd.Tree, module string, needs []string)
 	}
 	for _, n := range append(needs, module) {
 		if !slices.Contains(names, n) && !tree.Builtin(n) {
-			t.Errorf("%s of %s brings %s, and %s is neither among them nor built in", module, tree.Release(), names, n)
+			t.Errorf("%s brings %s, and %s is neither among them nor built in", module, names, n)
 		}
 	}
 }

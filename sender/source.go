@@ -108,9 +108,6 @@ func (s *Source) Close() error { return s.image.Close() }
 // Info returns what the dump file says of itself.
 func (s *Source) Info() *vmcore.Info { return s.info }
 
-// Account returns what the dump file holds of what it should hold.
-func (s *Source) Account() *vmcore.Account { return s.account }
-
 // Warnings returns what is not as it should be, one line each.
 func (s *Source) Warnings() []string { return s.warnings }
 

@@ -39,8 +39,8 @@ func TestInitCA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Pin() != pin {
-		t.Errorf("got pin %s, want %s", pin, r.Pin())
+	if PinOf(r.Certificate.Leaf) != pin {
+		t.Errorf("got pin %s, want %s", pin, PinOf(r.Certificate.Leaf))
 	}
 	for _, cert := range []*x509.Certificate{r.CA, r.Certificate.Leaf} {
 		if !cert.NotBefore.Equal(time.Unix(0, 0)) || cert.NotAfter.Year() != 9999 {
@@ -114,7 +114,7 @@ func TestIssueHost(t *testing.T) {
 	long := strings.Repeat("a", hostname.MaxLen)
 	for _, host := range []string{"web-7.example.org", "A_b-9", "7", "_build7", "a..b", "a.", long} {
 		id := s.issue(t, host)
-		if id.Host != host || len(id.Pins) != 1 || id.Pins[0] != s.receiver.Pin() {
+		if id.Host != host || len(id.Pins) != 1 || id.Pins[0] != PinOf(s.receiver.Certificate.Leaf) {
 			t.Errorf("got host %q with %v", id.Host, id.Pins)
 		}
 		if got := dial(t, "127.0.0.1:0", s.receiver.ServerConfig(), ClientConfig(id)); got.host != host || got.client != nil {
@@ -141,7 +141,7 @@ func TestBadHostNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := &Identity{Certificate: leaf.pair().tls(), Pins: []Pin{s.receiver.Pin()}}
+	id := &Identity{Certificate: leaf.pair().tls(), Pins: []Pin{PinOf(s.receiver.Certificate.Leaf)}}
 	got := dial(t, "127.0.0.1:0", s.receiver.ServerConfig(), ClientConfig(id))
 	if e, ok := errors.AsType[*UntrustedError](got.server); !ok || !strings.Contains(e.Error(), "65 bytes, more than 64; issue an identity") {
 		t.Errorf("got %v, want an UntrustedError that says what to do", got.server)

@@ -121,9 +121,6 @@ func LoadReceiver(dir string) (*Receiver, error) {
 	return &Receiver{Certificate: own.tls(), CA: ca}, nil
 }
 
-// Pin returns what senders know the receiver by.
-func (r *Receiver) Pin() Pin { return PinOf(r.Certificate.Leaf) }
-
 // loadCert reads a file with exactly one certificate.
 func loadCert(path string) (*x509.Certificate, error) {
 	b, err := loadBundle(path)

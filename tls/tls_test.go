@@ -115,7 +115,7 @@ func TestConnect(t *testing.T) {
 	wrongPin := *s.identity
 	wrongPin.Pins = []Pin{{1}, {2}}
 	newPin := *s.identity
-	newPin.Pins = []Pin{{1}, s.receiver.Pin()}
+	newPin.Pins = []Pin{{1}, PinOf(s.receiver.Certificate.Leaf)}
 	// The other site's host, which trusts this site's receiver: a foreign CA in earnest.
 	foreign := *other.identity
 	foreign.Pins = s.identity.Pins
@@ -216,10 +216,10 @@ func TestPinErrorShowsBothPins(t *testing.T) {
 	if !ok {
 		t.Fatalf("got %v, want a PinError", got.client)
 	}
-	if e.Got != s.receiver.Pin() || len(e.Want) != 1 || e.Want[0] != id.Pins[0] {
+	if e.Got != PinOf(s.receiver.Certificate.Leaf) || len(e.Want) != 1 || e.Want[0] != id.Pins[0] {
 		t.Errorf("got %+v", e)
 	}
-	for _, pin := range []Pin{s.receiver.Pin(), id.Pins[0]} {
+	for _, pin := range []Pin{PinOf(s.receiver.Certificate.Leaf), id.Pins[0]} {
 		if !strings.Contains(e.Error(), pin.String()) {
 			t.Errorf("%s is not in %q", pin, e)
 		}

@@ -22,8 +22,6 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
-
-	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
 // Where the capture initramfs keeps what this package describes. Sender and
@@ -60,9 +58,6 @@ const (
 	// That must not look like a hang.
 	minWatchdog = time.Minute
 )
-
-// maxFile bounds a configuration file; a page of TOML is a few KiB.
-const maxFile = 1 << 20
 
 // File is the configuration of the capture side. The names in the tags are the
 // keys of the file.
@@ -186,27 +181,6 @@ func Default() *File {
 		Stall: DefaultStall, Watchdog: WatchdogAuto,
 		Network: Network{Mode: "dhcp"},
 	}
-}
-
-// Load reads and checks the file at path.
-func Load(path string) (*File, error) {
-	f, err := plainfile.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	defer func() { _ = f.Close() }()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	if st.Size() > maxFile {
-		return nil, &Error{File: path, Err: fmt.Errorf("%d bytes, more than the %d a configuration may have", st.Size(), maxFile)}
-	}
-	data := make([]byte, st.Size())
-	if _, err := f.ReadAt(data, 0); err != nil && len(data) > 0 {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	return Parse(path, data)
 }
 
 // Parse reads and checks the text of a configuration; name stands for it in errors,

@@ -116,9 +116,6 @@ func OpenTree(dir string) (*Tree, error) {
 	return t, t.addBuiltinAliases()
 }
 
-// Release is the kernel's version, which is the name of its directory.
-func (t *Tree) Release() string { return t.release }
-
 // Builtin reports whether the module is part of the kernel image.
 func (t *Tree) Builtin(name string) bool { return t.builtin[CanonicalName(name)] != "" }
 
