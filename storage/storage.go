@@ -135,9 +135,8 @@ type Store interface {
 	// Challengers returns the second place that each dump has: see there.
 	Challengers() Challengers
 
-	// Scratch makes an empty file without a name, for what a caller cannot hold in memory. It is gone when it is
-	// closed, and when the process ends.
-	Scratch(ctx context.Context) (dumpdir.File, error)
+	// CheckWritable returns the error with which the store would refuse a new file now. It leaves nothing behind.
+	CheckWritable(ctx context.Context) error
 
 	// Subscribe returns the dumps of which an event is told, from now until cancel is called. They are hints: of what
 	// other processes do there is none, one may come twice, and those that a subscriber does not take in time are lost. So

@@ -73,10 +73,7 @@ func (k *keepFlags) start(ctx context.Context, store storage.Store, log *slog.Lo
 // writable returns an error if the store takes no new files, so that serve fails at its start and not at the first
 // dump. A full disk is no error: senders wait for space.
 func writable(ctx context.Context, store storage.Store) error {
-	f, err := store.Scratch(ctx)
-	if err == nil {
-		err = f.Close()
-	}
+	err := store.CheckWritable(ctx)
 	if err == nil || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return nil
 	}

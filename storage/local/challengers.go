@@ -325,20 +325,3 @@ func (c challengers) List(ctx context.Context) ([]storage.Ref, error) {
 	}
 	return refs, err
 }
-
-// Scratch implements storage.Store.
-func (s *Store) Scratch(context.Context) (dumpdir.File, error) {
-	dir := filepath.Join(s.dir, trashName)
-	if err := s.fs.MkdirAll(dir); err != nil {
-		return nil, err
-	}
-	name := filepath.Join(dir, fmt.Sprintf("scratch-%d-%d", os.Getpid(), s.scratches.Add(1)))
-	f, err := s.fs.Create(name)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) { // another process may have emptied the trash
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}

@@ -4,7 +4,7 @@
 //
 //	dumps/<host>/<UTC time>-<short id>/   one dump each, as dumpdir lays it out; the time is that of the crash, or of arrival
 //	next/<host>/<id>/                     challengers, as dumpdir lays them out: see storage.Challengers
-//	trash/                                dumps that are being deleted, and for an instant scratch files
+//	trash/                                dumps that are being deleted, and for an instant the file of CheckWritable
 //	replaced/                             complete, pinned or damaged dumps whose place another one has taken, for people to look at and delete
 //	damaged/                              dumps that could not be resumed, for people to look at: see Resume
 //	index.db, index.db-wal, index.db-shm  the index: a cache of the manifests
@@ -31,7 +31,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -58,8 +57,7 @@ type Store struct {
 
 	storage.Hints
 
-	scratches atomic.Uint64 // makes the names of scratch files differ
-	misnamed  sync.Once     // tells of them
+	misnamed sync.Once // tells of them
 
 	mu     sync.Mutex
 	active map[storage.Ref]*slot
@@ -126,6 +124,24 @@ func (s *Store) Space(context.Context) (storage.Space, error) {
 	}
 	size := uint64(st.Bsize)
 	return storage.Space{Total: st.Blocks * size, Free: st.Bavail * size}, nil
+}
+
+// CheckWritable implements storage.Store. The file that it makes and removes lies in the trash: if the process is
+// killed in between, the next one deletes it.
+func (s *Store) CheckWritable(context.Context) error {
+	dir := filepath.Join(s.dir, trashName)
+	if err := s.fs.MkdirAll(dir); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "probe-")
+	if err != nil {
+		return err
+	}
+	err = os.Remove(f.Name())
+	if errors.Is(err, fs.ErrNotExist) { // another process has emptied the trash
+		err = nil
+	}
+	return errors.Join(err, f.Close())
 }
 
 // longName is the name for a dump when another one has the name of dumpdir.DirName.

@@ -33,13 +33,7 @@ func TestStateIsLeftAlone(t *testing.T) {
 		},
 		func(s storage.Store) error { _, err := s.List(t.Context(), storage.Filter{}); return err },
 		func(s storage.Store) error { _, err := s.Challengers().List(t.Context()); return err },
-		func(s storage.Store) error {
-			f, err := s.Scratch(t.Context())
-			if err != nil {
-				return err
-			}
-			return f.Close()
-		},
+		func(s storage.Store) error { return s.CheckWritable(t.Context()) },
 		func(s storage.Store) error {
 			plan, err := retention.Look(t.Context(), s, retention.Policy{MaxPerHost: 1, MaxTotal: 1}, retention.Clock{Now: time.Now(), Trusted: true})
 			if err != nil {

@@ -3,7 +3,6 @@ package storagetest
 import (
 	"bytes"
 	"errors"
-	"io"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -236,40 +235,5 @@ func testChallengerGoes(t *testing.T, open func() storage.Store) {
 		if got := list(t, s, storage.Filter{}); len(got) != 0 {
 			t.Errorf("after remove: %v", refs(got))
 		}
-	}
-}
-
-func testScratch(t *testing.T, open func() storage.Store) {
-	t.Helper()
-	s := open()
-	a, err := s.Scratch(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := s.Scratch(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for f, text := range map[dumpdir.File]string{a: "first", b: "second"} {
-		if _, err := f.WriteAt([]byte(text), 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	open() // cleans up what is left behind, and must leave these alone
-	for f, want := range map[dumpdir.File]string{a: "first", b: "second"} {
-		size, err := f.Size()
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := io.ReadAll(io.NewSectionReader(f, 0, size))
-		if err != nil || string(got) != want {
-			t.Errorf("got %q, want %q: %v", got, want, err)
-		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if rep, err := s.Reindex(t.Context()); err != nil || len(rep.Finished) != 0 {
-		t.Errorf("scratch files are left: %+v, %v", rep, err)
 	}
 }

@@ -29,7 +29,7 @@ func Run(t *testing.T, newStore func(t *testing.T) (open func() storage.Store)) 
 		"Next":          testChallenger,
 		"NextBusy":      testChallengerBusy,
 		"NextGoes":      testChallengerGoes,
-		"Scratch":       testScratch,
+		"CheckWritable": testCheckWritable,
 		"Find":          testFind,
 		"Filters":       testFilters,
 		"Refusals":      testRefusals,
@@ -504,5 +504,18 @@ func testProcesses(t *testing.T, open func() storage.Store) {
 		if got := list(t, s, storage.Filter{}); len(got) != 10 {
 			t.Errorf("%d dumps: %v", len(got), refs(got))
 		}
+	}
+}
+
+func testCheckWritable(t *testing.T, open func() storage.Store) {
+	t.Helper()
+	s := open()
+	for range 2 {
+		if err := s.CheckWritable(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if rep, err := s.Reindex(t.Context()); err != nil || len(rep.Finished) != 0 {
+		t.Errorf("files are left: %+v, %v", rep, err)
 	}
 }
