@@ -110,6 +110,9 @@ func newFile(r io.ReaderAt, size int64, tolerant bool) (*File, error) {
 	case err != nil:
 		info.Lackf("%v; there are no notes then", err)
 	}
+	if ofProcess(notes, h.order) {
+		return nil, vmcore.Unsupportedf("PT_NOTE", h.notes[0].Offset, "the core of a process, not of a kernel")
+	}
 	info.AddNotes(notes)
 	f := &File{r: r, size: size, info: info}
 	f.setPageSize()
