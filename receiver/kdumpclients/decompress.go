@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 	"github.com/ulikunitz/xz"
 
@@ -27,11 +28,14 @@ const (
 	formFlat  form = "flattened"
 	formKdump form = "kdump-compressed"
 	formELF   form = "elf"
+	// formOtherELF is an ELF file that is no dump: SUSE sends vmlinux along (KDUMP_COPY_KERNEL).
+	formOtherELF form = "other elf"
 
 	formBzip2 form = "bzip2"
 	formGzip  form = "gzip"
 	formLZ4   form = "lz4"
 	formXZ    form = "xz"
+	formZstd  form = "zstd"
 )
 
 // magics of all forms. bzip2 has a digit behind its magic, and then a block or the end.
@@ -46,7 +50,9 @@ var magics = []struct {
 	{"BZh", formBzip2},
 	{"\x1f\x8b", formGzip},
 	{"\x04\x22\x4d\x18", formLZ4},
+	{"\x02\x21\x4c\x18", formLZ4}, // of lz4 -l
 	{"\xfd7zXZ\x00", formXZ},
+	{"\x28\xb5\x2f\xfd", formZstd},
 }
 
 // sniff tells the form of a file from its first bytes.
@@ -61,10 +67,10 @@ func sniff(head []byte) form {
 
 // compressed reports whether f has another form inside.
 func (f form) compressed() bool {
-	return f == formBzip2 || f == formGzip || f == formLZ4 || f == formXZ
+	return f == formBzip2 || f == formGzip || f == formLZ4 || f == formXZ || f == formZstd
 }
 
-// decompressor returns a reader of what is inside of r. It needs a few MiB, for xz up to maxXZDict more.
+// decompressor returns a reader of what is inside of r. It needs a few MiB, for xz and zstd up to maxDict more.
 func decompressor(f form, r io.Reader) (io.Reader, error) {
 	switch f {
 	case formBzip2:
@@ -75,12 +81,16 @@ func decompressor(f form, r io.Reader) (io.Reader, error) {
 		return lz4.NewReader(r), nil
 	case formXZ:
 		return xz.ReaderConfig{DictCap: 1 << 20, SingleStream: true}.NewReader(&xzGuard{r: r, next: (*xzGuard).streamHeader, want: xzStreamHeaderLen})
+	case formZstd:
+		// With one decoder it works in the calls of Read and starts no goroutine.
+		return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxDict))
 	}
 	return nil, fmt.Errorf("form %s is not compressed", f)
 }
 
-// maxXZDict bounds the dictionary of an xz stream: xz uses 8 MiB unless told otherwise, and allows 4 GiB.
-const maxXZDict = 16 << 20
+// maxDict bounds the dictionary of an xz stream and the window of a zstd stream, in bytes: both programs use at most 8 MiB
+// unless told otherwise, and allow gigabytes.
+const maxDict = 16 << 20
 
 // Sizes of the xz format (The .xz File Format, 1.2.1, 2.1.1 and 3.1).
 const (
@@ -179,8 +189,8 @@ func (g *xzGuard) blockHeader(b []byte) error {
 	}
 	// Two bits of mantissa, then the exponent: 4 KiB, 6 KiB, 8 KiB and so on.
 	code := uint(rest[2])
-	if code > 40 || (2|uint64(code&1))<<(code/2+11) > maxXZDict {
-		return fmt.Errorf("%w: it needs a dictionary of more than %d MiB; compress with xz -6", errXZ, maxXZDict>>20)
+	if code > 40 || (2|uint64(code&1))<<(code/2+11) > maxDict {
+		return fmt.Errorf("%w: it needs a dictionary of more than %d MiB; compress with xz -6", errXZ, maxDict>>20)
 	}
 	g.expect(0, 1, (*xzGuard).chunk)
 	return nil

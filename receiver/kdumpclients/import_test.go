@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 	"github.com/ulikunitz/xz"
 
@@ -188,6 +189,11 @@ var wraps = map[string]func(w io.Writer) (io.WriteCloser, error){
 	"lz4":      func(w io.Writer) (io.WriteCloser, error) { return lz4.NewWriter(w), nil },
 	"xz":       func(w io.Writer) (io.WriteCloser, error) { return xz.NewWriter(w) },
 	"bzip2":    newBzip2,
+	"zstd":     func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) },
+	"lz4 -l": func(w io.Writer) (io.WriteCloser, error) {
+		lw := lz4.NewWriter(w)
+		return lw, lw.Apply(lz4.LegacyOption(true))
+	},
 }
 
 type plainWriter struct{ io.Writer }
@@ -252,6 +258,9 @@ func TestImport(t *testing.T) {
 				}
 				if !bytes.Equal(got.Info().Notes, want.Info().Notes) || got.Info().MaxPFN != want.Info().MaxPFN {
 					t.Error("notes or max_mapnr differ")
+				}
+				if raw := strings.HasSuffix(name, "raw.kdump"); raw && (m.Encodings["snappy"] > 0) != (wrap != "as it is") {
+					t.Errorf("pages that came uncompressed are stored as %v", m.Encodings)
 				}
 				wantKept(t, s, e, "kexec-dmesg.log")
 			})

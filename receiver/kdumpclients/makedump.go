@@ -272,6 +272,7 @@ func (j *job) sealRest(ctx context.Context) error {
 	j.h.mu.Lock()
 	rest := j.clientEnded() && !j.dir.Dump.Sealed && j.dir.Dump.Image == nil
 	_, next := j.nextImage()
+	reason := j.noImage()
 	j.h.mu.Unlock()
 	if next != nil {
 		return errAgain
@@ -280,13 +281,13 @@ func (j *job) sealRest(ctx context.Context) error {
 		return nil
 	}
 	err := j.with(ctx, func(w *dumpdir.Writer) error {
-		_, err := w.Seal(ctx, "the client sent no vmcore")
+		_, err := w.Seal(ctx, reason)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	j.svc.cfg.Log.Warn("a host sent no vmcore", "host", j.h.name, "dump", j.dir.Dump.ID, "directory", j.path)
+	j.svc.cfg.Log.Warn("a host sent no vmcore", "host", j.h.name, "dump", j.dir.Dump.ID, "directory", j.path, "reason", reason)
 	return j.sealed(nil)
 }
 

@@ -1,9 +1,12 @@
 package kdumpclients
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
 )
 
 // clientEnded reports whether nothing more comes for now: the client has ended or is gone. h.mu is held.
@@ -111,3 +114,15 @@ func (j *job) nextKept() (name string) {
 }
 
 func (j *job) isStoredLog(f *fileState) bool { return j.dir.Dump != nil && j.dir.Dump.Log == f.Num }
+
+// noImage says why there is no dump in the directory. h.mu is held.
+func (j *job) noImage() string {
+	reason := "the client sent no vmcore"
+	j.dir.each(func(name string, f *fileState) bool {
+		if f.Status == fileBroken && isDumpName(name) {
+			reason = fmt.Sprintf("the client sent no vmcore that can be read (%s: %s); %s/%s is what it sent", name, f.Reason, dumpdir.KeptDirName, keptName(name))
+		}
+		return true
+	})
+	return reason
+}

@@ -81,7 +81,7 @@ func (s *source) open(ctx context.Context, m *imageMap, f *fileState, codec kdum
 	if isELF {
 		err = s.openELF(file, st.Size(), codec)
 	} else {
-		err = s.openKdump(file, st.Size())
+		err = s.openKdump(file, st.Size(), f, codec)
 	}
 	if err != nil {
 		return err
@@ -118,12 +118,19 @@ func (s *source) judge(f *fileState, isELF bool) {
 	}
 }
 
-func (s *source) openKdump(file *staged, size int64) error {
+func (s *source) openKdump(file *staged, size int64, f *fileState, codec kdumpfile.Codec) error {
 	k, err := kdumpfile.New(file, size)
 	if err != nil {
 		return err
 	}
-	s.img, s.pages = k, &kdumpPages{k: k, decode: dumpdir.NewPageDecoder(k.Info().PageSize)}
+	p := &kdumpPages{k: k, decode: dumpdir.NewPageDecoder(k.Info().PageSize)}
+	if slices.ContainsFunc(f.Image.Wrap, form.compressed) {
+		if p.encoder, err = kdumpfile.NewEncoder(codec, 1); err != nil {
+			return err
+		}
+		p.out = make([]byte, 0, 2*k.Info().PageSize)
+	}
+	s.img, s.pages = k, p
 	return nil
 }
 
@@ -153,11 +160,13 @@ type staged struct {
 
 var _ vmcore.Sparse = (*staged)(nil)
 
-// kdumpPages takes page records as they are, once they were decoded.
+// kdumpPages takes page records as they are, once they were decoded. A client that compressed the whole file left the pages in it
+// as they were: those are compressed one by one.
 type kdumpPages struct {
-	k      *kdumpfile.Reader
-	decode *dumpdir.PageDecoder
-	buf    []byte
+	k        *kdumpfile.Reader
+	decode   *dumpdir.PageDecoder
+	encoder  *kdumpfile.Encoder // nil: pages stay as they are
+	buf, out []byte
 }
 
 func (p *kdumpPages) record(pfn mem.PFN) (rec dumpdir.PageRecord, stored, raw []byte, err error) {
@@ -168,6 +177,10 @@ func (p *kdumpPages) record(pfn mem.PFN) (rec dumpdir.PageRecord, stored, raw []
 	p.buf = stored[:0]
 	rec = dumpdir.PageRecord{Size: d.Size, Flags: d.Flags}
 	raw, err = p.decode.Page(rec, stored)
+	if err == nil && p.encoder != nil && d.Flags == uint32(kdumpfile.Raw) {
+		stored, rec.Flags = p.encoder.EncodePage(p.out, raw)
+		rec.Size = uint32(len(stored)) //nolint:gosec // at most a page
+	}
 	return rec, stored, raw, err
 }
 
@@ -207,6 +220,9 @@ func (s *source) facts(codec kdumpfile.Codec) dumpdir.Facts {
 	}
 	if k, ok := s.img.(*kdumpfile.Reader); ok {
 		f.Codecs = k.Header().Status & uint32(kdumpfile.Zlib|kdumpfile.LZO|kdumpfile.Snappy|kdumpfile.Zstd)
+		if p, ok := s.pages.(*kdumpPages); ok && p.encoder != nil {
+			f.Codecs |= uint32(codec)
+		}
 	}
 	return f
 }

@@ -4,8 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/corehaul/corehaul/vmcore/elfcore"
 	"github.com/corehaul/corehaul/vmcore/flattened"
 )
 
@@ -96,13 +100,17 @@ func (p *packed) unpack(r io.Reader) (err error) {
 	if err != nil {
 		return fmt.Errorf("%s stream: %w", p.form, err)
 	}
-	head := make([]byte, magicLen)
-	if _, err := io.ReadFull(dec, head); errors.Is(err, io.EOF) {
-		return errNoDump
-	} else if err != nil {
+	head, inner, err := readForm(dec)
+	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		err = fmt.Errorf("it needs a window of more than %d MiB; compress with zstd -19: %w", maxDict>>20, err)
+	}
+	if err != nil && len(head) < magicLen {
 		return fmt.Errorf("%s stream: %w", p.form, err)
 	}
-	switch inner := sniff(head); inner {
+	if err != nil {
+		dec = failing{err} // what came before the error may be a dump
+	}
+	switch inner {
 	case formFlat:
 		img, err := p.open(p.form, inner)
 		if err != nil {
@@ -119,6 +127,36 @@ func (p *packed) unpack(r io.Reader) (err error) {
 	}
 	return errNoDump
 }
+
+// readForm reads as much of r as it takes to tell its form. An error comes with what was read before it.
+func readForm(r io.Reader) (head []byte, f form, err error) {
+	end := false
+	for want := magicLen; ; want *= 2 {
+		for len(head) < want && err == nil && !end {
+			var n int
+			head = slices.Grow(head, want-len(head))
+			n, err = r.Read(head[len(head):want])
+			head = head[:len(head)+n]
+			if errors.Is(err, io.EOF) {
+				end, err = true, nil
+			}
+		}
+		if f = sniff(head); f != formELF {
+			return head, f, err
+		}
+		switch elfcore.KindOf(head, end || err != nil) {
+		case elfcore.KindKernel:
+			return head, formELF, err
+		case elfcore.KindOther:
+			return head, formOtherELF, err
+		}
+	}
+}
+
+// failing is a reader with an error.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // copy writes head and what follows to w. finish is asked even if the compressed stream broke off: a dump may be whole without its end.
 func (p *packed) copy(img *image, w io.Writer, head []byte, dec io.Reader, finish func() error) error {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/kernel/printk"
+	"github.com/corehaul/corehaul/vmcore/elfcore"
 	"github.com/corehaul/corehaul/vmcore/flattened"
 )
 
@@ -47,9 +48,11 @@ type upload struct {
 	size    int64
 	log     *longLog // of a log: how more than maxSmall bytes of it are kept
 	decided bool
+	form    form   // once it is decided
 	img     *image // the dump in raw, when raw is one
 	sink    sink   // nil: bytes go to raw
 	pos     int64  // bytes that the sink has taken
+	strange error  // why the file cannot be read; its bytes are kept as they come
 	err     error  // the first failure; repeated ever after
 	done    bool
 }
@@ -136,13 +139,13 @@ func (u *upload) write(p []byte, off int64) error {
 		if u.sink.image() != nil {
 			return u.stream(p, off)
 		}
-		u.sink = nil // it is no dump
+		u.keepAsSent()
 	}
 	if err := u.keep(p, off); err != nil {
 		return err
 	}
 	if !u.decided && u.have.From(0) >= magicLen {
-		if err := u.decide(); err != nil {
+		if err := u.decide(false); err != nil {
 			return err
 		}
 	}
@@ -154,10 +157,18 @@ func (u *upload) keep(p []byte, off int64) error {
 	if u.log != nil {
 		return u.keepLog(p, off)
 	}
-	if off > u.h.svc.cfg.small-int64(len(p)) {
-		return fmt.Errorf("%w: a file that is not a dump may have at most %d MiB", syscall.EFBIG, u.h.svc.cfg.small>>20)
+	if off > u.most()-int64(len(p)) {
+		return &StrangeFileError{fmt.Sprintf("a file of unknown kind may have at most %d MiB", u.h.svc.cfg.small>>20), syscall.EFBIG}
 	}
 	return u.put(p, off)
+}
+
+// most returns how long the file may be: one whose form is known, such as vmlinux, is worth its room.
+func (u *upload) most() int64 {
+	if u.decided && u.form != formPlain {
+		return maxImage
+	}
+	return u.h.svc.cfg.small
 }
 
 // put writes to raw.
@@ -173,17 +184,25 @@ func (u *upload) put(p []byte, off int64) error {
 	return err
 }
 
-// decide looks at the first bytes and chooses how the file is taken.
-func (u *upload) decide() error {
-	u.decided = true
-	head := make([]byte, min(magicLen, u.have.From(0)))
+// decide looks at the first bytes and chooses how the file is taken. It may need more of them, unless this is all.
+func (u *upload) decide(all bool) error {
+	head := make([]byte, min(elfcore.HeadLen, u.have.From(0)))
 	if _, err := u.raw.ReadAt(head, 0); err != nil {
 		return err
 	}
 	f := sniff(head)
+	if f == formELF {
+		switch elfcore.KindOf(head, all) {
+		case elfcore.KindUnknown:
+			return nil
+		case elfcore.KindOther:
+			f = formOtherELF
+		}
+	}
 	if strings.HasPrefix(u.name, "opalcore") {
 		f = formPlain // an ELF core, but of the firmware
 	}
+	u.decided, u.form = true, f
 	switch {
 	case f == formKdump || f == formELF:
 		have := u.have
@@ -289,7 +308,7 @@ func (u *upload) Truncate(size int64) error {
 	if size == u.size {
 		return nil
 	}
-	if size < 0 || size > u.h.svc.cfg.small || u.img != nil || u.sink != nil {
+	if size < 0 || size > u.most() || u.img != nil || u.sink != nil {
 		return fs.ErrInvalid
 	}
 	if err := u.raw.Truncate(size); err != nil {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"time"
+
+	"github.com/corehaul/corehaul/vmcore/elfcore"
 )
 
 // revoke takes the file away. It does not wait for a write that is under way.
@@ -53,7 +55,7 @@ func (u *upload) end(cause error) error {
 // finish ends the stream, and says why it is not whole.
 func (u *upload) finish() error {
 	if !u.decided && u.have.From(0) > 0 && u.err == nil {
-		if err := u.decide(); err != nil {
+		if err := u.decide(true); err != nil {
 			return err
 		}
 		if err := u.feed(); err != nil {
@@ -61,16 +63,14 @@ func (u *upload) finish() error {
 		}
 	}
 	if u.sink == nil {
-		return nil
+		return u.strangeness()
 	}
 	err, img := u.sink.finish(), u.sink.image()
-	switch {
-	case img == nil:
-		u.sink = nil
-		if errors.Is(err, errNoDump) {
-			err = nil
-		}
-	case err == nil && u.have.End() > u.pos && !img.state.Marked:
+	if img == nil {
+		u.keepAsSent()
+		return u.strangeness()
+	}
+	if err == nil && u.have.End() > u.pos && !img.state.Marked {
 		err = fmt.Errorf("byte %d of the stream did not arrive", u.pos)
 	}
 	return err
@@ -80,6 +80,9 @@ func (u *upload) finish() error {
 func (u *upload) theImage() *image {
 	if u.sink != nil {
 		return u.sink.image()
+	}
+	if u.img != nil && u.form == formELF && elfcore.IsProcess(u.raw, u.size) {
+		return nil
 	}
 	return u.img
 }

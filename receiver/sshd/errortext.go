@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io/fs"
 	"syscall"
+
+	"github.com/corehaul/corehaul/receiver/kdumpclients"
 )
 
 // reasons are what Unix programs say of errors. ENOTEMPTY is an fs.ErrExist too.
@@ -30,6 +32,9 @@ func reason(err error) string {
 	var silent *silentError
 	if errors.As(err, &silent) {
 		return silent.Error()
+	}
+	if strange, ok := errors.AsType[*kdumpclients.StrangeFileError](err); ok {
+		return strange.Error()
 	}
 	for _, r := range reasons {
 		if errors.Is(err, r.err) {

@@ -1,0 +1,48 @@
+package kdumpclients
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+)
+
+// StrangeFileError says why a file cannot be read as a dump. It is for the client, too: a kdump client that hears of it may
+// send the dump in another way, as Debian's does.
+type StrangeFileError struct {
+	text string
+	err  error
+}
+
+// Error is one line, without anything that the client does not know.
+func (e *StrangeFileError) Error() string { return e.text }
+
+// Unwrap returns the cause, which may have no text for the client; nil if there is none.
+func (e *StrangeFileError) Unwrap() error { return e.err }
+
+// keepAsSent ends a sink that found no dump. The bytes are in the file as the client sent them, and stay there.
+func (u *upload) keepAsSent() {
+	err := u.sink.finish()
+	u.sink = nil
+	switch _, ofDisk := errors.AsType[*fs.PathError](err); {
+	case ofDisk:
+		u.err = err
+	case err != nil && !errors.Is(err, errNoDump):
+		u.strange = &StrangeFileError{fmt.Sprintf("no dump can be unpacked: %v", err), err}
+	}
+}
+
+// strangeness returns why the file is not what its name says: a dump that can be read.
+func (u *upload) strangeness() error {
+	if u.strange == nil && u.img == nil && u.form == formPlain && u.decided && u.size > 0 && isDumpName(u.name) {
+		u.strange = &StrangeFileError{"the file is in no format that is known for a dump: ELF, kdump-compressed or flattened, plain or in " +
+			"bzip2, gzip, lz4, xz or zstd", nil}
+	}
+	return u.strange
+}
+
+// isDumpName reports whether a client calls its dump by this name: vmcore, vmcore-incomplete, vmcore.flat, dump-incomplete.gz,
+// dump.202611250800.
+func isDumpName(name string) bool {
+	return (strings.HasPrefix(name, "vmcore") || strings.HasPrefix(name, "dump")) && !isLog(name) && !isStatus(name)
+}
