@@ -13,7 +13,7 @@ func (h *host) sweep() error {
 		return err
 	}
 	known := map[uint64]bool{}
-	for _, d := range h.state.Dirs {
+	for _, d := range h.state.all() {
 		for _, f := range d.Files {
 			known[f.Num] = true
 		}

@@ -126,10 +126,39 @@ func (s *hostState) info(c string) *fileInfo {
 
 // busy reports whether a dump is being made of file num. mu is held.
 func (h *host) busy(num uint64) bool {
-	for _, d := range h.state.Dirs {
+	for _, d := range h.state.all() {
 		if d.Dump != nil && d.Dump.Image != nil && d.Dump.Image.Num == num && !d.Dump.Sealed {
 			return true
 		}
 	}
 	return false
+}
+
+// hasDump reports whether the client has begun to send the memory of the machine into d.
+func (d *dirState) hasDump() bool {
+	if d.Dump != nil && d.Dump.Sealed {
+		return true
+	}
+	for name, f := range d.Files {
+		if f.Image != nil || isDumpName(name) && f.Size > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// crashedAgain gives path p to a crash that begins, and returns its directory. All clients send the log first, and directories of Debian's
+// and SUSE's carry the minute: a log that comes behind a dump is of another crash, which must not lose it.
+func (s *hostState) crashedAgain(p string, peer Peer) *dirState {
+	old, now := s.Dirs[p], time.Now().UTC()
+	next := &dirState{Born: now, Used: now, Peer: peer.Addr, Dumps: old.Dumps + 1}
+	for name, f := range old.Files {
+		if isStatus(name) {
+			next.put(name, f)
+			delete(old.Files, name)
+		}
+	}
+	old.Past = p
+	s.Past, s.Dirs[p] = append(s.Past, old), next
+	return next
 }

@@ -38,7 +38,7 @@ func (h *host) load() error {
 
 // endUploads checks what an earlier process left, and notes that uploads which were under way have broken off.
 func (h *host) endUploads() error {
-	for p, d := range h.state.Dirs {
+	for p, d := range h.state.all() {
 		if d == nil || !path.IsAbs(p) || path.Clean(p) != p {
 			return fmt.Errorf("%w: directory %q", errState, p)
 		}

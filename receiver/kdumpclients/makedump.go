@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
@@ -353,7 +354,7 @@ func (j *job) dumpID() string {
 func (j *job) finish() error {
 	return j.h.change(func(s *hostState) error {
 		_, image := j.nextImage()
-		if s.Dirs[j.path] != j.dir || !j.clientEnded() || image != nil || j.nextKept() != "" {
+		if s.Dirs[j.path] != j.dir && j.dir.Past == "" || !j.clientEnded() || image != nil || j.nextKept() != "" {
 			return errAgain
 		}
 		for name, f := range j.dir.Files {
@@ -364,6 +365,10 @@ func (j *job) finish() error {
 		}
 		j.dir.Dump = nil
 		j.dir.Dumps++
+		if j.dir.Past != "" {
+			s.Past = slices.DeleteFunc(s.Past, func(d *dirState) bool { return d == j.dir })
+			return nil
+		}
 		if len(j.dir.Files) == 0 && j.path != "/" && !s.hasDirs(j.path) {
 			delete(s.Dirs, j.path)
 		}

@@ -9,14 +9,15 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 )
 
-// clientEnded reports whether nothing more comes for now: the client has ended or is gone. h.mu is held.
+// clientEnded reports whether nothing more comes for now: the client has ended or is gone, as one is that has
+// crashed again. h.mu is held.
 func (j *job) clientEnded() bool {
 	for _, f := range j.dir.Files {
 		if f.Status == fileArriving {
 			return false
 		}
 	}
-	return time.Since(j.dir.Used) >= j.svc.cfg.Grace
+	return j.dir.Past != "" || time.Since(j.dir.Used) >= j.svc.cfg.Grace
 }
 
 // hasWork reports whether anything is to be done now. h.mu is held.

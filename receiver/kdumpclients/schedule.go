@@ -109,7 +109,7 @@ func (s *Service) due() (due []*job) {
 	for _, h := range hosts {
 		h.expire()
 		h.mu.Lock()
-		for p, d := range h.state.Dirs {
+		for p, d := range h.state.all() {
 			if j := (&job{svc: s, h: h, path: p, dir: d}); j.hasWork() && s.jobs.claim(d) {
 				due = append(due, j)
 			}

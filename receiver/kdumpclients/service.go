@@ -149,7 +149,7 @@ func (s *Service) Owns(ref storage.Ref) bool {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, d := range h.state.Dirs {
+	for _, d := range h.state.all() {
 		if d.Dump != nil && d.Dump.ID == ref.ID && !d.Dump.Sealed {
 			return true
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"path/filepath"
 	"time"
 
@@ -29,6 +30,8 @@ type hostState struct {
 	Version int                  `json:"version"`
 	Next    uint64               `json:"next"` // number of the next file
 	Dirs    map[string]*dirState `json:"dirs"` // by path; the root is always there
+	// Past are directories of earlier crashes, whose paths a later crash has now. The client does not see them.
+	Past []*dirState `json:"past,omitempty"`
 }
 
 // dirState is a directory.
@@ -40,6 +43,7 @@ type dirState struct {
 	Files map[string]*fileState `json:"files,omitempty"`
 	Dump  *dumpState            `json:"dump,omitempty"`  // what is made of the files; nil: nothing yet
 	Dumps int                   `json:"dumps,omitempty"` // how many dumps came of the directory before this one
+	Past  string                `json:"past,omitempty"`  // the path that it had, of one in hostState.Past
 }
 
 // dumpState is the dump that comes of a directory.
@@ -114,9 +118,28 @@ func (s *hostState) save(dir string) error {
 	return dumpdir.SaveFile(dumpdir.OS{}, dir, stateName, b)
 }
 
+// all yields the directories with their paths, past ones last.
+func (s *hostState) all() iter.Seq2[string, *dirState] {
+	return func(yield func(string, *dirState) bool) {
+		for p, d := range s.Dirs {
+			if !yield(p, d) {
+				return
+			}
+		}
+		for _, d := range s.Past {
+			if d == nil {
+				d = new(dirState) // which no path is for
+			}
+			if !yield(d.Past, d) {
+				return
+			}
+		}
+	}
+}
+
 // files counts the files of all directories.
 func (s *hostState) files() (n int) {
-	for _, d := range s.Dirs {
+	for _, d := range s.all() {
 		n += len(d.Files)
 	}
 	return n

@@ -88,6 +88,9 @@ func (t *tree) create(s *hostState, c string) (*upload, error) {
 	case dir.Files[name] == nil && s.files() >= maxFiles:
 		return nil, fmt.Errorf("%w: %d files", syscall.ENOSPC, maxFiles)
 	}
+	if isLog(name) && dir.hasDump() {
+		dir = s.crashedAgain(path.Dir(c), t.peer)
+	}
 	num := s.Next
 	raw, err := plainfile.Create(t.path(num, "file"), 0o640)
 	if err != nil {
