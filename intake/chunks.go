@@ -9,10 +9,9 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// pipeline takes the chunks of a session through three stages that run at the same
-// time: the session's goroutine reads, workers decode, check and put, the committer
-// fsyncs and acknowledges. So neither the disk nor a CPU holds up the network until the
-// window is full.
+// pipeline takes the chunks of a session through three concurrent stages: the session's goroutine reads, workers
+// decode, check and put, and the committer fsyncs and acknowledges. So the network does not wait for the disk or a
+// CPU before the window is full.
 type pipeline struct {
 	s      *Session
 	ctx    context.Context // of this part of the session
@@ -23,7 +22,7 @@ type pipeline struct {
 	committer *committer
 }
 
-// readChunks takes chunks until FINISH, and returns it when all of them are durable.
+// readChunks takes chunks until FINISH. It returns FINISH when all chunks are durable.
 func (s *Session) readChunks(ctx context.Context) (*protocol.Finish, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -72,13 +71,13 @@ func (p *pipeline) read() (*protocol.Finish, error) {
 	}
 }
 
-// weight is what a chunk takes of the window: no more than all of it, so that no chunk waits for ever.
+// weight is the share of the window that a chunk takes: never more than the whole window, or it would wait for ever.
 func (p *pipeline) weight(chunk *protocol.Chunk) int64 {
 	return min(int64(len(chunk.Payload)), p.s.cfg.Window)
 }
 
-// work decodes, checks and puts chunks. The first error ends the session; chunks
-// that are read after it are dropped.
+// work decodes, checks and puts chunks. The first error ends the session. work drops the chunks that are read after
+// it.
 func (p *pipeline) work() {
 	conv, err := newConverter(int(p.s.Hello.PageSize), p.s.cfg.Codec)
 	if err != nil {
@@ -114,7 +113,7 @@ func (p *pipeline) put(conv *converter, chunk *protocol.Chunk) error {
 	return nil
 }
 
-// commit fsyncs and acknowledges what was put, as long as the session goes on.
+// commit fsyncs and acknowledges chunks while the session runs.
 func (p *pipeline) commit() {
 	err := p.committer.Run(func() error {
 		if p.ctx.Err() != nil {
@@ -130,7 +129,7 @@ func (p *pipeline) commit() {
 	}
 }
 
-// Commit makes durable what was put, and tells the sender which chunks that is. It may be called from any goroutine.
+// Commit makes the chunks durable that were put, and acknowledges them. It may be called from any goroutine.
 func (s *Session) Commit() error {
 	done, err := s.W.Commit()
 	if err != nil {

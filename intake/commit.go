@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// committer says when what was put into a dump is to be made durable: when enough of it has
-// come together, or the first of it has waited long enough. Note and End may be called from
-// any goroutine.
+// committer says when to commit: when enough bytes were put, or when the first of them has waited long enough. Note
+// and End may be called from any goroutine.
 type committer struct {
 	bytes    int64
 	interval time.Duration
@@ -16,25 +15,25 @@ type committer struct {
 	ended    chan struct{}
 }
 
-// newCommitter returns a committer for so many bytes and so long a time.
+// newCommitter returns a committer for these limits.
 func newCommitter(bytes int64, interval time.Duration) *committer {
 	return &committer{bytes: bytes, interval: interval, kick: make(chan struct{}, 1), ended: make(chan struct{})}
 }
 
-// Note tells that a chunk with so many bytes was put.
+// Note says that a chunk of size bytes was put.
 func (c *committer) Note(size int64) {
-	c.pending.Add(max(size, 1)) // a chunk of zero pages has no bytes, and wants its ack too
+	c.pending.Add(max(size, 1)) // a chunk of zero pages has no bytes and needs an ack, too
 	select {
 	case c.kick <- struct{}{}:
 	default:
 	}
 }
 
-// End tells that nothing more is put.
+// End says that no more chunks come.
 func (c *committer) End() { close(c.ended) }
 
-// Run calls commit whenever it is time, and once more after End if there is something left. It returns
-// then, or with the first error of commit.
+// Run calls commit whenever it is time, and once more after End if chunks are left. It returns then, or with the
+// first error of commit.
 func (c *committer) Run(commit func() error) error {
 	for more := true; more; {
 		more = c.gather()
@@ -48,8 +47,7 @@ func (c *committer) Run(commit func() error) error {
 	return nil
 }
 
-// gather waits until something was put, and then until it is enough or the time is over.
-// It returns false when nothing more comes.
+// gather waits for a chunk, and then until enough bytes are put or the interval is over. It returns false after End.
 func (c *committer) gather() bool {
 	select {
 	case <-c.kick:

@@ -12,19 +12,18 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// encodings is what a converter understands, in the order of preference: page records are
-// stored untouched, blocks have to be compressed again.
+// encodings are those that a converter accepts, in order of preference: it stores page records unchanged, and has to
+// compress blocks again.
 var encodings = protocol.Encodings{
 	protocol.EncodingSnappyPage, protocol.EncodingZstdPage, protocol.EncodingLZ4Block, protocol.EncodingZstdBlock,
 }
 
-// errBlockLength is a block that decodes to another length than its pages have.
+// errBlockLength says that a block decodes to another length than its pages have.
 var errBlockLength = errors.New("wrong length")
 
-// converter turns a chunk as it came over the wire into the chunk that a dump
-// directory stores, and proves on the way that its pages decode to what the sender
-// read. It owns its buffers: one converter serves one goroutine. A result is valid
-// until the next call, and as long as the chunk that it was made of.
+// converter turns a chunk of the wire into the chunk that a dump directory stores. It checks that the pages decode to
+// what the sender read. It owns its buffers: one converter serves one goroutine. A result is valid until the next
+// call, and as long as the converted chunk.
 type converter struct {
 	pageSize int
 	check    *dumpdir.PageDecoder
@@ -37,12 +36,12 @@ type converter struct {
 	chunk dumpdir.Chunk
 }
 
-// ConverterBytes is about what a converter holds: a chunk of raw pages, and one of
-// page records that may all be incompressible.
+// ConverterBytes is about the memory of a converter: a chunk of raw pages, and one of page records that may be
+// incompressible.
 const ConverterBytes = 2*protocol.ChunkBytes + 512<<10
 
-// newConverter returns a converter for pages of pageSize bytes. What comes without a
-// compressor of its own is compressed with codec.
+// newConverter returns a converter for pages of pageSize bytes. It compresses with codec what does not come as page
+// records.
 func newConverter(pageSize int, codec kdumpfile.Codec) (*converter, error) {
 	encoder, err := kdumpfile.NewEncoder(codec, 1)
 	if err != nil {
@@ -62,7 +61,7 @@ func newConverter(pageSize int, codec kdumpfile.Codec) (*converter, error) {
 // Close ends the converter.
 func (c *converter) Close() { c.zstd.Close() }
 
-// Convert returns in as it is to be stored, after its checksum was compared.
+// Convert compares the checksum of in and returns the chunk to be stored.
 func (c *converter) Convert(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 	c.begin(in)
 	if in.DataPages() == 0 {
@@ -74,14 +73,13 @@ func (c *converter) Convert(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 	return c.rawPages(in)
 }
 
-// begin fills in what does not depend on the encoding.
+// begin sets the fields that do not depend on the encoding.
 func (c *converter) begin(in *protocol.Chunk) {
 	c.chunk.Seq, c.chunk.RawSum, c.chunk.Data = in.Seq, in.RawSum, nil
 	c.chunk.Extents, c.chunk.Pages = in.Extents, c.chunk.Pages[:0]
 }
 
-// pageRecords keeps the records as they came. They are decoded once, page by page,
-// for the checksum.
+// pageRecords keeps the records unchanged. It decodes them once, page by page, for the checksum.
 func (c *converter) pageRecords(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 	codec := dumpdir.PageSnappy
 	if in.Encoding == protocol.EncodingZstdPage {
@@ -105,7 +103,7 @@ func (c *converter) pageRecords(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 	return &c.chunk, nil
 }
 
-// rawPages decodes a block, or takes the pages as they are, and makes page records.
+// rawPages decodes a block, or takes raw pages, and makes page records.
 func (c *converter) rawPages(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 	raw, err := c.decodeBlock(in)
 	if err != nil {
@@ -125,8 +123,8 @@ func (c *converter) rawPages(in *protocol.Chunk) (*dumpdir.Chunk, error) {
 	return &c.chunk, nil
 }
 
-// decodeBlock returns the raw pages of a chunk that does not hold page records. No
-// decoder writes beyond the length that the chunk's extents give.
+// decodeBlock returns the raw pages of a chunk without page records. No decoder writes beyond the length of the
+// chunk's extents.
 func (c *converter) decodeBlock(in *protocol.Chunk) ([]byte, error) {
 	want := in.DataPages() * c.pageSize
 	if in.Encoding == protocol.EncodingNone {

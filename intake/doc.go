@@ -1,8 +1,7 @@
-// Package intake is the receiving side of the protocol, whoever writes the dump: a receiver on its disk, or a sender
-// by itself on a server that has no receiver. A Session takes one connection from HELLO to SEALED over one
-// dumpdir.Writer: it makes durable what came before it says so, checks that pages decode to what was read
-// in the capture kernel, and keeps to windows and times. A Policy of the caller decides where the dump goes, when its
-// pages may come, and how many.
+// Package intake is the receiving side of the protocol, for a receiver on its own disk and for a sender that writes
+// to a server without a receiver. A Session takes one connection from HELLO to SEALED over one dumpdir.Writer: it
+// makes data durable before it acknowledges it, checks that pages decode to what the sender read, and enforces
+// windows and timeouts. The caller's Policy decides where the dump goes, when its pages may come, and how many.
 //
-// Memory is bounded by Config.Window and Config.Workers, whatever the peer sends. All that comes in is treated as hostile.
+// Config.Window and Config.Workers bound the memory, whatever the peer sends. All input is treated as hostile.
 package intake

@@ -11,11 +11,11 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// codes says what a peer is told about the errors of a dump directory.
+// codes maps errors of a dump directory to codes and texts for the peer.
 var codes = []struct {
 	err  error
 	code protocol.Code
-	text string // for the peer: the cause may name paths that are none of its business
+	text string // for the peer, which should not see the paths in the cause
 }{
 	{dumpdir.ErrRevoked, protocol.CodeSuperseded, "a newer session has taken this dump over"},
 	{dumpdir.ErrHaveChunk, protocol.CodeDuplicate, "the chunk is here already"},
@@ -27,7 +27,7 @@ var codes = []struct {
 	{dumpdir.ErrLocked, protocol.CodeBusy, "another process is writing this dump"},
 	{syscall.ENOSPC, protocol.CodeNoSpace, "the disk is full"},
 	{syscall.EDQUOT, protocol.CodeNoSpace, "the disk quota is used up"},
-	{os.ErrDeadlineExceeded, protocol.CodeTimeout, "nothing heard for too long"},
+	{os.ErrDeadlineExceeded, protocol.CodeTimeout, "the peer was silent for too long"},
 }
 
 // ChunkError is an error of a dump directory about one chunk.
@@ -42,16 +42,15 @@ func (e *ChunkError) Error() string { return fmt.Sprintf("chunk %d: %v", e.Seq, 
 // Unwrap returns the error itself.
 func (e *ChunkError) Unwrap() error { return e.Err }
 
-// Times after which a sender may come back. Without one it comes at once, to whom the
-// log is stored and nothing else: somebody has to do something first.
+// Times after which a sender may come back. An error without such a time needs somebody to act first; its sender
+// comes back at once.
 const (
 	BusyRetryAfter  = 5 * time.Second
 	SpaceRetryAfter = 30 * time.Second
 	storeRetryAfter = 10 * time.Second
 )
 
-// WireError returns err as the peer is to hear it. An error that already has a code
-// goes as it is.
+// WireError returns err for the peer. An error with a code stays as it is.
 func WireError(err error) *protocol.Error {
 	var coded *protocol.Error
 	if errors.As(err, &coded) {
@@ -73,7 +72,7 @@ func WireError(err error) *protocol.Error {
 	return e
 }
 
-// classify finds the code of an error of a dump directory or of the connection.
+// classify returns the code for an error of a dump directory or of the connection.
 func classify(err error) *protocol.Error {
 	for _, c := range codes {
 		if errors.Is(err, c.err) {

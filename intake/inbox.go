@@ -7,19 +7,19 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// inbox reads a connection in its own goroutine, one message at a time, so that a
-// session can wait for other things too. A message is valid until the next call of
-// messages or next, as with protocol.Conn.Read; chunks until they are released.
+// inbox reads a connection in its own goroutine, one message at a time, so that a session can wait for other events,
+// too. A message is valid until the next call of messages or next, as with protocol.Conn.Read. Chunks are valid until
+// they are released.
 type inbox struct {
 	wire  *protocol.Conn
 	out   chan Incoming
-	more  chan struct{} // the reader may read on
+	more  chan struct{} // the reader may read the next message
 	quit  chan struct{}
 	ended chan struct{} // closed when the reader has ended
 	armed bool          // the reader was told to read the next message
 }
 
-// Incoming is what came from the sender.
+// Incoming is a message of the sender, or the error of reading it.
 type Incoming struct {
 	msg protocol.Message
 	err error
@@ -55,8 +55,8 @@ func (in *inbox) read() {
 	}
 }
 
-// messages tells the reader that the last message was dealt with and returns where
-// the next one comes. Whoever receives from it calls got.
+// messages lets the reader continue and returns the channel of the next message. The receiver of the message calls
+// got.
 func (in *inbox) messages(ctx context.Context) <-chan Incoming {
 	if in.armed {
 		return in.out
@@ -65,13 +65,13 @@ func (in *inbox) messages(ctx context.Context) <-chan Incoming {
 	select {
 	case in.more <- struct{}{}:
 	case <-in.ended:
-		// The reader failed and said so before; nothing more comes.
+		// The reader has failed and returned its error; nothing more comes.
 	case <-ctx.Done():
 	}
 	return in.out
 }
 
-// got notes that a message was received from messages.
+// got records that a message was received from messages.
 func (in *inbox) got(r Incoming) (protocol.Message, error) {
 	in.armed = false
 	return r.msg, r.err
@@ -87,7 +87,7 @@ func (in *inbox) next(ctx context.Context) (protocol.Message, error) {
 	}
 }
 
-// nextWithin is next for a message that has to come within d, unless d is 0.
+// nextWithin is next for a message that must come within d. 0 is no limit.
 func (in *inbox) nextWithin(ctx context.Context, d time.Duration) (protocol.Message, error) {
 	if d == 0 {
 		return in.next(ctx)
@@ -98,7 +98,7 @@ func (in *inbox) nextWithin(ctx context.Context, d time.Duration) (protocol.Mess
 	case r := <-in.messages(ctx):
 		return in.got(r)
 	case <-timer.C:
-		err := protocol.Errorf(protocol.CodeTimeout, "the sender lives, but has sent nothing for %v", d)
+		err := protocol.Errorf(protocol.CodeTimeout, "the sender is alive, but has sent nothing for %v", d)
 		err.RetryAfter = BusyRetryAfter
 		return nil, err
 	case <-ctx.Done():

@@ -13,8 +13,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// meta is what HELLO says of a dump. Host, times of arrival and the ways it took are the
-// caller's.
+// meta converts HELLO. The caller adds host, arrival times and transport.
 func meta(h *protocol.Hello) dumpdir.Meta {
 	meta := dumpdir.Meta{
 		ID: h.DumpID, Release: h.Uts.Release, Nodename: h.Uts.Nodename, Machine: h.Machine, BuildID: h.BuildID, Sender: h.Tool,
@@ -25,8 +24,8 @@ func meta(h *protocol.Hello) dumpdir.Meta {
 	return meta
 }
 
-// facts is what the front of vmcore says of the machine, without notes and RAM. came stands
-// for a time of the crash that is not known, codec for a compressor that HELLO does not name.
+// facts converts HELLO, without notes and RAM. came replaces an unknown crash time, codec a compressor that HELLO
+// does not name.
 func facts(h *protocol.Hello, came time.Time, codec kdumpfile.Codec) dumpdir.Facts {
 	f := dumpdir.Facts{
 		Utsname: h.Uts.ForHeader(), Time: came, PageSize: int(h.PageSize), MaxPFN: h.MaxPFN, NrCPUs: h.NrCPUs,
@@ -44,8 +43,8 @@ func facts(h *protocol.Hello, came time.Time, codec kdumpfile.Codec) dumpdir.Fac
 	return f
 }
 
-// codecs is the compressor that the header names: the sender's favourite, if its
-// pages are stored as they come. Readers go by each page's own flags.
+// codecs is the compressor for the header: the sender's first choice, if its pages are stored unchanged. Readers use
+// each page's own flags.
 func codecs(h *protocol.Hello, codec kdumpfile.Codec) uint32 {
 	for _, e := range h.Encodings {
 		switch e {
@@ -58,9 +57,8 @@ func codecs(h *protocol.Hello, codec kdumpfile.Codec) uint32 {
 	return uint32(codec)
 }
 
-// CheckPlan refuses a plan without pages for a machine that has RAM. Senders keep the kernel's image at
-// every dump level; one that keeps nothing does not understand the machine, and a dump of no pages would
-// count as complete.
+// CheckPlan refuses a plan without pages for a machine that has RAM. Senders keep the kernel image at every dump
+// level, so a sender that keeps nothing does not understand the machine. Its empty dump would count as complete.
 func CheckPlan(m *protocol.PlanEnd, ram []mem.Range) error {
 	if m.Kept > 0 {
 		return nil
@@ -77,7 +75,7 @@ func CheckPlan(m *protocol.PlanEnd, ram []mem.Range) error {
 	return e
 }
 
-// PlanEnd is what the journal keeps of PLANEND.
+// PlanEnd converts PLANEND for the journal.
 func PlanEnd(m *protocol.PlanEnd) dumpdir.PlanEnd {
 	p := &m.Pages
 	return dumpdir.PlanEnd{
@@ -94,13 +92,13 @@ func have(w *dumpdir.Writer) protocol.SeqSet {
 	var set protocol.SeqSet
 	for _, r := range w.Have() {
 		if set.Add(r.First, r.Last) != nil {
-			break // the rest comes twice, and is told apart then
+			break // the sender sends the others again; they are recognised then
 		}
 	}
 	return set
 }
 
-// ack says which chunks are durable, in as many messages as that takes.
+// ack acknowledges durable chunks, in as many messages as needed.
 func ack(done []chunk.SeqRange, write func(*protocol.Ack) error) error {
 	var set protocol.SeqSet
 	for _, r := range done {
@@ -122,8 +120,8 @@ func ack(done []chunk.SeqRange, write func(*protocol.Ack) error) error {
 	return write(&protocol.Ack{Durable: set})
 }
 
-// Seal makes the dump final after FINISH. A dump is what its pages make it, with one exception: a sender that could read
-// all pages of its plan and yet says unreadable knows that the file it read lacks more than that, and the dump is partial.
+// Seal seals the dump after FINISH. The present pages decide its state, with one exception: if the sender says
+// unreadable although it could read all pages of its plan, its file lacks more than that, and the dump is partial.
 func Seal(ctx context.Context, w *dumpdir.Writer, f *protocol.Finish, reason string) (dumpdir.Result, error) {
 	if f.Reason == protocol.ReasonUnreadable && f.LostPages == 0 {
 		return w.SealPartial(ctx, reason)
@@ -131,7 +129,7 @@ func Seal(ctx context.Context, w *dumpdir.Writer, f *protocol.Finish, reason str
 	return w.Seal(ctx, reason)
 }
 
-// Reason is why pages are missing after FINISH, should any be.
+// Reason says why pages are missing after FINISH, if any are.
 func Reason(f *protocol.Finish) string {
 	reason := map[protocol.Reason]string{
 		protocol.ReasonComplete:   "the sender left out pages of its plan",
@@ -145,7 +143,7 @@ func Reason(f *protocol.Finish) string {
 	case reason == "":
 		reason = "the sender stopped"
 	case f.Reason == protocol.ReasonUnreadable && f.LostPages == 0:
-		reason = "the file that was sent is not whole"
+		reason = "the sent file is not complete"
 	}
 	if f.Text != "" {
 		reason += ": " + f.Text
@@ -156,7 +154,7 @@ func Reason(f *protocol.Finish) string {
 	return reason
 }
 
-// sealed tells what a seal left of dump id in dir.
+// sealed is the SEALED message for the dump id in dir.
 func sealed(id, dir string, res *dumpdir.Result) *protocol.Sealed {
 	state := map[dumpdir.State]protocol.State{
 		dumpdir.StateComplete: protocol.StateComplete, dumpdir.StateLogOnly: protocol.StateLogOnly,

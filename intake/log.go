@@ -10,13 +10,12 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// readLog takes notes, RAM ranges and the log, and makes the log durable. A dump
-// that is complete needs none of them again, and they are dropped.
+// readLog takes notes, RAM ranges and the log, and makes the log durable. It drops them if the dump is complete.
 func (s *Session) readLog(ctx context.Context) error {
 	log := &logReader{s: s, ctx: ctx}
 	err := s.storeLog(log)
 	if log.err != nil && !errors.Is(log.err, io.EOF) {
-		return log.err // what the store makes of it says less
+		return log.err // it says more than the store's error
 	}
 	if err != nil {
 		return err
@@ -46,7 +45,7 @@ func (s *Session) storeLog(log *logReader) error {
 }
 
 func (s *Session) addNotes(p []byte) error {
-	if err := s.policy.Hold(2 * int64(len(p))); err != nil { // append may leave as much room again
+	if err := s.policy.Hold(2 * int64(len(p))); err != nil { // append may double the capacity
 		return err
 	}
 	s.notes = append(s.notes, p...)
@@ -61,21 +60,20 @@ func (s *Session) addRAM(ranges []mem.Range) error {
 	return nil
 }
 
-// errKeepLog ends the reading of a log that is shorter than the one that is stored: a crash
-// has one log, so one that is shorter was read worse.
+// errKeepLog ends the reading of a log that is shorter than the stored one. A crash has one log, so the longer one
+// was read better.
 var errKeepLog = errors.New("a longer log is stored already")
 
-// logReader is the log as it comes over the wire. It takes the notes and RAM ranges that come
-// before it on the way, and ends with io.EOF at LOGEND. The connection checks order, totals and
-// the checksum.
+// logReader is the log of the wire. It also takes the notes and RAM ranges that come before the log. It ends with
+// io.EOF at LOGEND. The connection checks order, totals and checksum.
 type logReader struct {
 	s   *Session
 	ctx context.Context // of the session
 	// atLeast is the length of the log that is stored.
 	atLeast uint64
 
-	// bytes is how much of the log has come, problem why that is not all of it,
-	// and err what ended it.
+	// bytes is the length of the log so far, problem says why the sender could not send all of it, and err is the
+	// error that ended it.
 	bytes   uint64
 	problem string
 	err     error

@@ -8,25 +8,25 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// planReader takes a plan from the wire and gives it to the writer, unless it has it already. A sender that was told
-// in WELCOME of the plan that it has leaves the runs out. Runs that come all the same are of another plan, or of a
-// sender that does not care, or the journal has too little of the hash to name it: they are kept until PLANEND tells.
+// planReader takes a plan from the wire and gives it to the writer, unless the writer has it. A sender whose plan
+// WELCOME named leaves out the runs. Otherwise the runs may still be those of the stored plan: if the sender ignores
+// WELCOME, or the journal has only half of the hash. They are kept until PLANEND decides.
 type planReader struct {
 	s       *Session
 	runs    *protocol.RunDecoder
 	came    bool                 // runs have come
 	builder *dumpdir.PlanBuilder // where they go
-	beside  bool                 // W has a plan: the builder's has no place yet
-	lost    error                // why the runs beside it were not kept; of interest only if the plan is new
+	beside  bool                 // W has a plan: that of the builder has no place yet
+	lost    error                // why those runs were not kept; matters only if the plan is new
 	plan    dumpdir.PlanEnd
 }
 
-// planPatience is how many stall timeouts a sender may take to make its plan: it reads
-// the memory map of the whole machine first.
+// planPatience is how many stall timeouts a sender may take for its plan: it first reads the memory map of the whole
+// machine.
 const planPatience = 6
 
-// readPlan takes the plan, and has the policy complete ok. A sender that gives up meanwhile sends FINISH, which is
-// returned.
+// readPlan takes the plan, and lets the policy complete ok. If the sender gives up meanwhile, readPlan returns its
+// FINISH.
 func (s *Session) readPlan(ctx context.Context, ok *protocol.PlanOK) (*protocol.Finish, error) {
 	r := &planReader{s: s, runs: protocol.NewRunDecoder(s.Hello.Params())}
 	defer r.abort()
@@ -49,8 +49,8 @@ func (s *Session) readPlan(ctx context.Context, ok *protocol.PlanOK) (*protocol.
 	}
 }
 
-// begin starts to store the runs. What PLANEND will say of the codec is not known yet, so the header names the one that
-// the sender likes best.
+// begin starts to store the runs. The codec of PLANEND is not known yet, so the header names the sender's first
+// choice.
 func (r *planReader) begin() (err error) {
 	_, r.beside = r.s.W.Plan()
 	switch {
@@ -64,7 +64,7 @@ func (r *planReader) begin() (err error) {
 	return err
 }
 
-// errNotKept is a mistake of a Policy that takes another plan and keeps no runs.
+// errNotKept is a bug of a Policy that takes another plan without keeping its runs.
 var errNotKept = errors.New("the runs of the plan were not kept")
 
 func (r *planReader) add(piece []byte) error {
@@ -88,11 +88,11 @@ func (r *planReader) add(piece []byte) error {
 
 func (r *planReader) abort() {
 	if r.builder != nil {
-		r.builder.Abort() // which does nothing after Finish
+		r.builder.Abort() // does nothing after Finish
 	}
 }
 
-// last deals with PLANEND: it finds the plan, waits for room, and makes a plan durable that is new.
+// last handles PLANEND: it finds the plan, waits for space, and makes a new plan durable.
 func (r *planReader) last(ctx context.Context, m *protocol.PlanEnd, ok *protocol.PlanOK) (finish *protocol.Finish, err error) {
 	known := false
 	err = r.s.Busy(ctx, "the plan is compared", func() (err error) {
@@ -108,7 +108,7 @@ func (r *planReader) last(ctx context.Context, m *protocol.PlanEnd, ok *protocol
 	return nil, r.s.Busy(ctx, "the plan is laid out", func() error { return r.end(m) })
 }
 
-// choose checks the plan and finds out whether it is stored. If so, the session goes on with what is there.
+// choose checks the plan and looks for it among the stored ones. If it is stored, the session continues that dump.
 func (r *planReader) choose(ctx context.Context, m *protocol.PlanEnd) (known bool, err error) {
 	r.plan = PlanEnd(m)
 	if err := r.check(m); err != nil {
@@ -125,7 +125,7 @@ func (r *planReader) choose(ctx context.Context, m *protocol.PlanEnd) (known boo
 	return known, err
 }
 
-// check compares PLANEND with the runs, or with the plan that WELCOME named if they were left out.
+// check compares PLANEND with the runs, or with the plan that WELCOME named if there were no runs.
 func (r *planReader) check(m *protocol.PlanEnd) error {
 	if !m.Omitted {
 		sum := r.runs.Sum()
@@ -136,13 +136,13 @@ func (r *planReader) check(m *protocol.PlanEnd) error {
 		return protocol.Errorf(protocol.CodePlanMismatch, "PLANEND leaves out a plan that WELCOME did not name")
 	}
 	if stored, _ := r.s.W.Plan(); !stored.Is(&r.plan) {
-		return protocol.Errorf(protocol.CodePlanMismatch, "PLANEND says %d pages in %d chunks, the plan that WELCOME named has %d in %d",
+		return protocol.Errorf(protocol.CodePlanMismatch, "PLANEND says %d pages in %d chunks; the plan that WELCOME named has %d in %d",
 			m.Kept, m.Chunks, stored.Pages, stored.Chunks)
 	}
 	return nil
 }
 
-// namedPlan is what WELCOME says of the plan that W has: nil when it has none, or a journal of which half of the hash is missing.
+// namedPlan is what WELCOME says about W's plan: nil if W has none, or if the journal lacks half of the hash.
 func (s *Session) namedPlan() *protocol.PlanHash {
 	stored, ok := s.W.Plan()
 	if !ok || !stored.Hash.Whole() {
@@ -152,7 +152,7 @@ func (s *Session) namedPlan() *protocol.PlanHash {
 	return &hash
 }
 
-// find makes W the writer of a dump that has this plan, and reports whether there is one. If not, W has no plan at all.
+// find makes W the writer of a dump with this plan, and reports whether there is one. If not, W has no plan.
 func (r *planReader) find(ctx context.Context) (known bool, err error) {
 	for {
 		stored, ok := r.s.W.Plan()
@@ -168,7 +168,7 @@ func (r *planReader) find(ctx context.Context) (known bool, err error) {
 	}
 }
 
-// end makes a plan durable that is new.
+// end makes a new plan durable.
 func (r *planReader) end(m *protocol.PlanEnd) (err error) {
 	switch {
 	case !r.came: // a plan of no pages
@@ -187,7 +187,7 @@ func (r *planReader) end(m *protocol.PlanEnd) (err error) {
 	return err
 }
 
-// facts is what the front of vmcore says of the machine.
+// facts returns the facts for the front of vmcore.
 func (s *Session) facts() dumpdir.Facts {
 	f := facts(s.Hello, s.Began, s.cfg.Codec)
 	f.Notes, f.RAM = s.notes, s.ram

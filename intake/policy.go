@@ -10,9 +10,10 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// Config is how a Session works.
+// Config configures a Session.
 type Config struct {
-	// Tool is the receiver's name and version, Peer and Transport say where the sender is: for the manifest.
+	// Tool is the receiver's name and version. Peer and Transport say where the sender is. The manifest has all
+	// three.
 	Tool, Peer, Transport string
 	// Title finds the panic line in a log that is written to it.
 	Title interface {
@@ -21,64 +22,65 @@ type Config struct {
 	}
 	// Codec compresses pages that do not come as page records.
 	Codec kdumpfile.Codec
-	// Window is how many bytes of chunk payloads may be on their way or in memory; Workers is how many goroutines
-	// decode them.
+	// Window is the limit of chunk payloads in flight and in memory, in bytes. Workers is the number of goroutines
+	// that decode them.
 	Window  int64
 	Workers int
 	// CommitBytes is about the most page data, and CommitInterval the longest time, between two commits.
 	CommitBytes    int64
 	CommitInterval time.Duration
-	// OtherPlans is set where Policy.OtherPlan has a place for another plan than that of W.
+	// OtherPlans says that Policy.OtherPlan has a place for a plan that differs from W's.
 	OtherPlans bool
-	// WaitEvery is the time between two WAIT while something takes its time.
+	// WaitEvery is the interval of WAIT messages during a long operation.
 	WaitEvery time.Duration
-	// KeepAlive says when the sender counts as gone. Its heartbeat is asked of the sender as well, unless it is 0.
+	// KeepAlive says when the sender counts as dead. The sender has to send heartbeats at the same interval, unless
+	// it is 0.
 	KeepAlive protocol.KeepAlive
-	// HelloTimeout is how long everything up to the log may take, StallTimeout how long a sender that has been
-	// welcomed may live and bring nothing. 0 sets no limit.
+	// HelloTimeout limits the time up to the log. StallTimeout limits how long a welcomed sender may be alive and
+	// send nothing. 0 sets no limit.
 	HelloTimeout, StallTimeout time.Duration
 }
 
-// Stage is how far a Session is.
+// Stage is the progress of a Session.
 type Stage int
 
-// Stages that a Policy is told of.
+// Stages that Policy.Enter gets.
 const (
 	Planning  Stage = iota // WELCOME was sent
 	Receiving              // PLANOK was sent
-	Sealing                // FINISH has come, or nothing more is wanted
+	Sealing                // FINISH has come, or no more pages are wanted
 )
 
-// Policy decides what a Session leaves open: where its dump goes, when pages may come, and how many. Methods run in the
-// goroutine of Session.Run unless they say otherwise. Their errors end the session, and the sender hears
-// of them as WireError has it.
+// Policy decides where the dump of a Session goes, when its pages may come, and how many. Methods run in the
+// goroutine of Session.Run unless their comment says otherwise. Their errors end the session. WireError says what the
+// sender gets.
 type Policy interface {
-	// Log returns where events of the session go.
+	// Log returns the logger for events of the session.
 	Log() Logger
-	// Open sets Session.W, after HELLO. The Session closes it in the end.
+	// Open sets Session.W, after HELLO. The Session closes it at its end.
 	Open(ctx context.Context) error
-	// Hold asks for n bytes of memory for what a sender says before it is admitted.
+	// Hold reserves n bytes of memory for messages of a sender that is not yet admitted.
 	Hold(n int64) error
-	// Admit returns when pages may come, with the rest of WELCOME filled in. If the sender gives up before, it returns
-	// its FINISH. A *DeclinedError says that no pages are wanted.
+	// Admit returns when pages may come. It completes WELCOME. If the sender gives up before, Admit returns its
+	// FINISH. A *DeclinedError says that no pages are wanted.
 	Admit(ctx context.Context, m *protocol.Welcome) (*protocol.Finish, error)
-	// OtherPlan is for a sender whose plan is not the one of W. It sets W to a writer with another plan, or none.
+	// OtherPlan sets W to a writer with another plan or with none, for a sender whose plan differs from W's.
 	OtherPlan(ctx context.Context, stored *dumpdir.PlanInfo) error
-	// MakeRoom returns when there is room for the plan, with the rest of PLANOK filled in; else as Admit.
+	// MakeRoom returns when there is space for the plan. It completes PLANOK. Otherwise it returns as Admit does.
 	MakeRoom(ctx context.Context, plan *protocol.PlanEnd, m *protocol.PlanOK) (*protocol.Finish, error)
-	// Enter is called when a stage begins.
+	// Enter is called at the beginning of a stage.
 	Enter(stage Stage)
-	// RoomFor returns an error if chunk has no room. It runs in the workers.
+	// RoomFor returns an error if there is no space for chunk. It runs in the workers.
 	RoomFor(ctx context.Context, chunk *dumpdir.Chunk) error
-	// Received is told of chunks with so many bytes of payload, good or bad. It runs in the workers.
+	// Received is called with the payload bytes of chunks, good or bad. It runs in the workers.
 	Received(bytes int64)
-	// Committed is called after each ACK, in a goroutine of its own.
+	// Committed is called after each ACK, in its own goroutine.
 	Committed(ctx context.Context) error
-	// Seal makes the dump final; see the function Seal.
+	// Seal seals the dump; see the function Seal.
 	Seal(ctx context.Context, f *protocol.Finish) (Outcome, error)
 }
 
-// Logger takes messages with pairs of names and values, as a slog.Logger does.
+// Logger takes messages with pairs of keys and values, as slog.Logger does.
 type Logger interface {
 	Debug(msg string, args ...any)
 	Info(msg string, args ...any)
@@ -86,22 +88,22 @@ type Logger interface {
 	Error(msg string, args ...any)
 }
 
-// Outcome is what a seal left.
+// Outcome is the result of a seal.
 type Outcome struct {
 	dumpdir.Result
 	Dir string
 }
 
-// DeclinedError ends a session from which no pages are wanted. The dump is sealed as it is.
+// DeclinedError ends a session because no pages are wanted. The dump is sealed as it is.
 type DeclinedError struct {
 	Reason string          // for SEALED
-	Answer *protocol.Error // in place of SEALED; nil for none
+	Answer *protocol.Error // instead of SEALED; nil for SEALED
 }
 
 // Error returns the reason.
 func (e *DeclinedError) Error() string { return e.Reason }
 
-// Unlimited is the part of a Policy that admits everybody, has room for everything and tells nobody.
+// Unlimited is the part of a Policy that admits everybody, never lacks space, and logs nothing.
 type Unlimited struct{}
 
 // Log returns a Logger that drops everything.

@@ -13,8 +13,8 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// Session is the receiving side of one connection, from HELLO to SEALED, over one dumpdir.Writer. What is left open
-// is decided by a Policy, in whose methods the exported fields may be read.
+// Session is the receiving side of one connection, from HELLO to SEALED, over one dumpdir.Writer. A Policy makes the
+// decisions. Its methods may read the exported fields.
 type Session struct {
 	cfg    Config
 	policy Policy
@@ -25,7 +25,7 @@ type Session struct {
 	Began time.Time
 	Hello *protocol.Hello // from Policy.Open on
 	W     *dumpdir.Writer // set by Policy.Open and Policy.OtherPlan
-	// Outcome is what the dump is once it is sealed; else nil.
+	// Outcome is the result of the seal; nil before.
 	Outcome *Outcome
 
 	notes  []byte
@@ -33,31 +33,31 @@ type Session struct {
 	warned []string
 }
 
-// NewSession returns a Session over conn, which it closes in Shutdown. It begins to read.
+// NewSession returns a Session over conn and begins to read. Shutdown closes conn.
 func NewSession(conn net.Conn, cfg Config, policy Policy) *Session {
 	wire := protocol.NewConn(conn, protocol.Receiver)
 	return &Session{cfg: cfg, policy: policy, conn: conn, wire: wire, in: newInbox(wire), Began: time.Now()}
 }
 
-// Run goes through the session. When it returns, what came is durable and W is closed, but the connection is open for a last
-// word: see Shutdown. When ctx is done, Run returns its cause.
+// Run runs the session. When it returns, all data is durable and W is closed, but the connection is open for a last
+// message: see Shutdown. When ctx is done, Run returns its cause.
 func (s *Session) Run(ctx context.Context) error {
 	dead := s.keepAlive(ctx)
 	err := s.serveWithin(ctx)
 	if ctx.Err() != nil {
-		err = context.Cause(ctx) // whatever failed, failed because of that
+		err = context.Cause(ctx) // the other error is a consequence
 	}
 	s.letGo(err)
 	if gone := dead(); gone != nil && err != nil && ctx.Err() == nil {
-		err = gone // it closed the connection, which is all that the session saw
+		err = gone // the session only saw that the connection was closed
 	}
 	return err
 }
 
-// Linger is how long the last word may take to reach the peer.
+// Linger is how long Shutdown waits for the last message to reach the peer.
 const Linger = 2 * time.Second
 
-// Shutdown tells the sender of err, unless it is nil or io.EOF, and closes the connection.
+// Shutdown sends err to the sender, unless it is nil or io.EOF, and closes the connection.
 func (s *Session) Shutdown(err error) error {
 	s.in.stop()
 	err = s.wire.Shutdown(err, Linger)
@@ -65,7 +65,7 @@ func (s *Session) Shutdown(err error) error {
 	return err
 }
 
-// letGo makes durable what was put, and closes W.
+// letGo commits the remaining chunks, and closes W.
 func (s *Session) letGo(cause error) {
 	s.notes, s.ram = nil, nil
 	if s.W == nil {
@@ -81,13 +81,12 @@ func (s *Session) letGo(cause error) {
 	}
 }
 
-// letGoPatience is how long a session may take to stop. One whose peer is gone without
-// a word can hang in a write for as long as the peer has to be heard.
+// letGoPatience is how long a session may take to stop. If its peer has vanished, it may block in a write until the
+// heartbeat timeout.
 const letGoPatience = time.Second
 
-// cutOff closes the connection when ctx is done and the session does not end by itself
-// soon: a sender that came back is not to wait for its own old connection. The
-// returned function calls it off.
+// cutOff closes the connection if ctx is done and the session does not end soon: a sender that came back must not
+// wait for its old connection. The returned function cancels it.
 func (s *Session) cutOff(ctx context.Context) (release func()) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -108,8 +107,7 @@ func (s *Session) cutOff(ctx context.Context) (release func()) {
 	return func() { close(done); wg.Wait() }
 }
 
-// keepAlive watches the connection until the returned function is called, which says
-// whether the peer was found dead.
+// keepAlive watches the connection until the returned function is called. That returns an error if the peer was dead.
 func (s *Session) keepAlive(ctx context.Context) (stop func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	dead := make(chan error, 1)
@@ -176,7 +174,7 @@ func (s *Session) Complete() bool {
 	return ok && res.State == dumpdir.StateComplete
 }
 
-// readPages is the part of a session in which pages come: from WELCOME to FINISH.
+// readPages is the part of a session from WELCOME to FINISH.
 func (s *Session) readPages(ctx context.Context) (*protocol.Finish, error) {
 	welcome := s.welcome()
 	if finish, err := s.policy.Admit(ctx, welcome); err != nil || finish != nil {
@@ -202,7 +200,7 @@ func (s *Session) readPages(ctx context.Context) (*protocol.Finish, error) {
 	return s.readChunks(ctx)
 }
 
-// welcome is what WELCOME says unless the policy changes it.
+// welcome is WELCOME before the policy changes it.
 func (s *Session) welcome() *protocol.Welcome {
 	m := &protocol.Welcome{
 		Tool: s.cfg.Tool, Collect: protocol.CollectAll, WindowBytes: uint64(s.cfg.Window),
@@ -214,7 +212,7 @@ func (s *Session) welcome() *protocol.Welcome {
 	return m
 }
 
-// finish makes the dump final, and tells the sender what it is.
+// finish seals the dump and sends the result.
 func (s *Session) finish(ctx context.Context, f *protocol.Finish) error {
 	if err := s.seal(ctx, f); err != nil {
 		return err
@@ -222,7 +220,7 @@ func (s *Session) finish(ctx context.Context, f *protocol.Finish) error {
 	return s.writeSealed("")
 }
 
-// decline makes the dump final of which no pages are wanted.
+// decline seals a dump of which no pages are wanted.
 func (s *Session) decline(ctx context.Context, why *DeclinedError) error {
 	if err := s.seal(ctx, &protocol.Finish{Reason: protocol.ReasonLogOnly}); err != nil {
 		return err
@@ -233,7 +231,7 @@ func (s *Session) decline(ctx context.Context, why *DeclinedError) error {
 	return s.writeSealed(why.Reason)
 }
 
-// seal makes the dump final. Reading it back may take long, and the sender hears from us meanwhile.
+// seal seals the dump. It sends WAIT meanwhile, because reading the dump back may take long.
 func (s *Session) seal(ctx context.Context, f *protocol.Finish) error {
 	s.policy.Enter(Sealing)
 	return s.Busy(ctx, "the dump is sealed", func() error {
@@ -245,15 +243,14 @@ func (s *Session) seal(ctx context.Context, f *protocol.Finish) error {
 	})
 }
 
-// writeSealed tells the sender what its dump is, and why no more of it is wanted if it did not end it.
+// writeSealed sends the result, with the reason if the receiver ended the dump.
 func (s *Session) writeSealed(reason string) error {
 	m := sealed(s.Hello.DumpID, s.Outcome.Dir, &s.Outcome.Result)
 	m.Reason = reason
 	return s.Write(m)
 }
 
-// Busy runs f, which does not read from the sender, and tells the sender now and then
-// that it has to wait.
+// Busy runs f, which does not read from the sender, and sends WAIT at intervals.
 func (s *Session) Busy(ctx context.Context, what string, f func() error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -269,7 +266,7 @@ func (s *Session) Busy(ctx context.Context, what string, f func() error) error {
 				return
 			}
 			if s.Write(&protocol.Wait{Reason: what}) != nil {
-				return // the session finds out
+				return // the session gets the error
 			}
 		}
 	})
@@ -279,16 +276,17 @@ func (s *Session) Busy(ctx context.Context, what string, f func() error) error {
 // Write sends a message. It may be called from any goroutine.
 func (s *Session) Write(msg protocol.Message) error { return s.wire.Write(msg) }
 
-// Incoming returns where the sender's next message comes, for a Policy that waits. Finish has to be called with it.
+// Incoming returns the channel of the sender's next message, for a Policy that waits. The Policy passes the message
+// to Finish.
 func (s *Session) Incoming(ctx context.Context) <-chan Incoming { return s.in.messages(ctx) }
 
-// Finish returns the FINISH of a sender that does not wait any longer, and an error for all else that it may say.
+// Finish returns the FINISH of a sender that stops waiting, and an error for any other message.
 func (s *Session) Finish(m Incoming) (*protocol.Finish, error) {
 	msg, err := s.in.got(m)
 	return asFinish(msg, err, "nothing before the wait is over")
 }
 
-// LogWarnings logs what the sender warns of, once each.
+// LogWarnings logs each warning of the sender once.
 func (s *Session) LogWarnings(warnings []string) {
 	for _, w := range warnings {
 		if !slices.Contains(s.warned, w) {
@@ -298,14 +296,14 @@ func (s *Session) LogWarnings(warnings []string) {
 	}
 }
 
-// Meta is what the manifest says of a new dump of host.
+// Meta is the manifest's facts for a new dump of host.
 func (s *Session) Meta(host string) dumpdir.Meta {
 	m := meta(s.Hello)
 	m.Host, m.StartTime, m.Transport, m.Peer, m.Receiver = host, s.Began, s.cfg.Transport, s.cfg.Peer, s.cfg.Tool
 	return m
 }
 
-// UpdateMeta says in the manifest who sends now, and the panic line if it is known.
+// UpdateMeta writes the present sender and the panic line, if it is known, to the manifest.
 func (s *Session) UpdateMeta(line string) error {
 	return s.W.UpdateMeta(func(m *dumpdir.Meta) {
 		if line != "" {
@@ -315,7 +313,7 @@ func (s *Session) UpdateMeta(line string) error {
 	})
 }
 
-// asFinish returns msg if it is the last of a sender, an error for any other one.
+// asFinish returns msg if it is FINISH, else an error.
 func asFinish(msg protocol.Message, err error, want string) (*protocol.Finish, error) {
 	if err != nil {
 		return nil, err
