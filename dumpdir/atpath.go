@@ -12,9 +12,9 @@ import (
 // ownNames are the files of a dump that a path may name to mean the dump.
 var ownNames = []string{VMCoreName, IncompleteName, LogName, JournalName, ManifestName, SumsName}
 
-// AtPath finds the dump that a path on the local disk names: its directory, or one of its own files in there. Symbolic links
-// are followed. file is empty for the directory. ok is false when there is none: for any other file or directory, or
-// nothing at all. A file of the dump need not be there any more.
+// AtPath finds the dump that a path on the local disk names: its directory, or one of its own files. It follows
+// symbolic links. file is empty for the directory. ok is false for anything else. The named file of the dump need not
+// exist any more.
 func AtPath(name string) (dir, file string, ok bool) {
 	real, err := filepath.EvalSymlinks(name)
 	if os.IsNotExist(err) {
@@ -36,8 +36,8 @@ func AtPath(name string) (dir, file string, ok bool) {
 	return dir, file, slices.Contains(ownNames, file) && isDumpDir(dir)
 }
 
-// isDumpDir reports whether a directory is one of a dump, also when its journal or manifest is damaged or gone. A vmcore
-// with a log beside it, as kdump leaves them, is none.
+// isDumpDir reports whether a directory belongs to a dump, also if its journal or manifest is damaged or missing. A
+// vmcore with a log beside it, as kdump leaves them, is no dump directory.
 func isDumpDir(dir string) bool {
 	head, ok := headOf(filepath.Join(dir, JournalName), len(journalMagic))
 	if ok && head == journalMagic {
@@ -55,7 +55,7 @@ func isDumpDir(dir string) bool {
 	return journal && manifest
 }
 
-// headOf returns the beginning of a regular file, at most n bytes.
+// headOf returns at most the first n bytes of a regular file.
 func headOf(name string, n int) (head string, ok bool) {
 	info, err := os.Stat(name)
 	if err != nil || !info.Mode().IsRegular() {

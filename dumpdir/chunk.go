@@ -10,18 +10,17 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// Limits of one chunk. A sender's chunks are about 1 MiB of raw pages. The journal record of a
-// chunk at both limits still fits one record.
+// Limits of one chunk. A sender's chunks have about 1 MiB of raw pages. The journal record of a chunk at both limits
+// still fits into one record.
 const (
 	MaxChunkPages   = 4096     // pages of all kinds in one chunk
 	MaxChunkExtents = 4096     // extents of one chunk
-	MaxChunkRaw     = 16 << 20 // raw bytes of its data pages: what a reader may have to hold
+	MaxChunkRaw     = 16 << 20 // raw bytes of its data pages, which a reader keeps in memory
 )
 
-// Flags of a PageRecord: the compressor of a page, with the values that a
-// kdump-compressed page descriptor has.
+// Flags of a PageRecord: the compressor of a page, with the values of page_desc.flags.
 const (
-	PageRaw    = uint32(kdumpfile.Raw)    // stored as it is; Size is the page size
+	PageRaw    = uint32(kdumpfile.Raw)    // not compressed; Size is the page size
 	PageZlib   = uint32(kdumpfile.Zlib)   // since header_version 1
 	PageLZO    = uint32(kdumpfile.LZO)    // since header_version 5
 	PageSnappy = uint32(kdumpfile.Snappy) // since header_version 6
@@ -30,14 +29,13 @@ const (
 	allCodecs = PageZlib | PageLZO | PageSnappy | PageZstd
 )
 
-// PageRecord is one stored page: its length in bytes, at least 1 and at most the
-// page size, and its compressor.
+// PageRecord is one stored page: its length in bytes, from 1 to the page size, and its compressor.
 type PageRecord struct {
 	Size  uint32
 	Flags uint32
 }
 
-// check tells whether a reader of the file would accept the record.
+// check returns an error if readers of the file would refuse the record.
 func (p PageRecord) check(pageSize int) error {
 	switch {
 	case p.Size == 0 || p.Size > uint32(pageSize):
@@ -50,23 +48,23 @@ func (p PageRecord) check(pageSize int) error {
 	return nil
 }
 
-// Chunk is a group of pages as the writer takes them and stores them.
+// Chunk is a group of pages for the writer.
 type Chunk struct {
 	Seq     uint64         // number in the plan, from 0
 	Extents []chunk.Extent // ascending, disjoint
-	RawSum  uint64         // xxh3-64 of the raw bytes of the data pages, in extent order; of nothing when there are none
+	RawSum  uint64         // xxh3-64 of the raw bytes of the data pages, in extent order
 	Pages   []PageRecord   // one for every page of the data extents, in order
 	Data    []byte         // their stored bytes, back to back
 }
 
-// shape is what a chunk's extents and records say, once checked.
+// shape is the checked size of a chunk.
 type shape struct {
 	pages, zero uint64
 	bytes       int64
 }
 
-// checkShape checks extents and records against each other and against the limits.
-// It returns no typed error: callers know whether a peer or a file is to blame.
+// checkShape checks extents and records against each other and against the limits. Its errors have no type: callers
+// know whether a peer or a file is to blame.
 func checkShape(extents []chunk.Extent, pages []PageRecord, pageSize int, limit mem.PFN) (s shape, err error) {
 	if len(extents) == 0 || len(extents) > MaxChunkExtents {
 		return s, fmt.Errorf("%d extents", len(extents))
@@ -100,7 +98,7 @@ func checkShape(extents []chunk.Extent, pages []PageRecord, pageSize int, limit 
 	return s, nil
 }
 
-// check tells whether c keeps the rules of a chunk for such a machine.
+// check returns an error if c violates the rules for chunks of this machine.
 func (c *Chunk) check(pageSize int, limit mem.PFN) (shape, error) {
 	s, err := checkShape(c.Extents, c.Pages, pageSize, limit)
 	if err == nil && int64(len(c.Data)) != s.bytes {
@@ -112,8 +110,8 @@ func (c *Chunk) check(pageSize int, limit mem.PFN) (shape, error) {
 	return s, nil
 }
 
-// PageDecoder turns page records back into raw pages and sums them. It owns its
-// buffers: one decoder serves one goroutine, and many chunks.
+// PageDecoder decodes page records and sums up the raw pages. It owns its buffers: one decoder serves one goroutine
+// and many chunks.
 type PageDecoder struct {
 	pageSize int
 	page     []byte
@@ -136,10 +134,9 @@ func (d *PageDecoder) Page(rec PageRecord, stored []byte) ([]byte, error) {
 	return d.page, kdumpfile.DecodePage(d.page, stored, rec.Flags)
 }
 
-// Sum decodes every record of a chunk and returns the xxh3-64 of the raw pages:
-// what a sender computed before it compressed them. The error matches ErrBadChunk
-// and names the record that does not decode. data holds the records' bytes, no
-// more and no less.
+// Sum decodes the records of a chunk and returns the xxh3-64 of the raw pages, which the sender computed before it
+// compressed them. data holds exactly the bytes of the records. The error matches ErrBadChunk and names the record
+// that does not decode.
 func (d *PageDecoder) Sum(pages []PageRecord, data []byte) (uint64, error) {
 	d.sum.Reset()
 	for i, p := range pages {
@@ -150,7 +147,7 @@ func (d *PageDecoder) Sum(pages []PageRecord, data []byte) (uint64, error) {
 		if err != nil {
 			return 0, fmt.Errorf("%w: page record %d: %w", ErrBadChunk, i, err)
 		}
-		_, _ = d.sum.Write(raw) // a hash takes everything
+		_, _ = d.sum.Write(raw) // a hash never fails
 		data = data[p.Size:]
 	}
 	if len(data) != 0 {

@@ -2,8 +2,8 @@ package dumpdir
 
 import "github.com/corehaul/corehaul/chunk"
 
-// Commit makes all chunks durable that were put before the call, and returns
-// the numbers of those that became so since the last Commit. Chunks may be put meanwhile.
+// Commit makes all chunks durable that were put before the call. It returns the numbers of the chunks that became
+// durable since the last Commit. Other goroutines may put chunks meanwhile.
 func (w *Writer) Commit() ([]chunk.SeqRange, error) {
 	c := w.c
 	if err := c.enter(w); err != nil {
@@ -20,8 +20,8 @@ func (w *Writer) Commit() ([]chunk.SeqRange, error) {
 	return fresh, nil
 }
 
-// commit is group commit: the data of all chunks put so far is synced, then their records are
-// appended and synced. commitMu is held; mu is not, through the syncs.
+// commit is a group commit: it syncs the data of all chunks put so far, then appends and syncs their records.
+// commitMu is held. mu is not held during the syncs.
 func (c *core) commit() error {
 	c.mu.Lock()
 	b := c.batch
@@ -55,8 +55,7 @@ func (c *core) commit() error {
 	return nil
 }
 
-// batch is a group of chunks on their way to the journal: record payloads back to
-// back, and what they add to the counts.
+// batch is a group of chunks on their way to the journal: record payloads back to back, and their counts.
 type batch struct {
 	buf   []byte
 	ends  []int // of each payload in buf
@@ -70,8 +69,7 @@ const maxChunkRecord = chunkFixedLen + MaxChunkExtents*chunkExtentLen + MaxChunk
 
 func newBatch() *batch { return &batch{set: newSeqSet(), count: newCounts()} }
 
-// full reports whether one more chunk could make the batch longer than may be
-// appended between two fsyncs.
+// full reports whether one more chunk could make the batch longer than the limit between two fsyncs.
 func (b *batch) full() bool {
 	return len(b.buf)+maxChunkRecord+(len(b.ends)+1)*recordHeaderLen > maxBatch
 }

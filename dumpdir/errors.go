@@ -5,52 +5,52 @@ import (
 	"fmt"
 )
 
-// Errors that callers branch on. All of them may arrive wrapped.
+// Errors for callers. All of them may be wrapped.
 var (
-	// ErrExist: there is a dump in this directory already.
+	// ErrExist: this directory has a dump already.
 	ErrExist = errors.New("dump exists already")
-	// ErrNotExist: there is no dump in this directory.
+	// ErrNotExist: this directory has no dump.
 	ErrNotExist = errors.New("no such dump")
-	// ErrLocked: another writer has this directory.
+	// ErrLocked: another writer has locked this directory.
 	ErrLocked = errors.New("dump is being written")
-	// ErrRevoked: a newer writer took the dump over; this one can write nothing more.
+	// ErrRevoked: a newer writer took over the dump; this writer writes nothing more.
 	ErrRevoked = errors.New("dump was taken over by a newer writer")
 	// ErrClosed: the writer or dump was closed.
 	ErrClosed = errors.New("dump is closed")
-	// ErrSealed: the dump is sealed and takes no more chunks.
+	// ErrSealed: the dump is sealed and accepts no chunks.
 	ErrSealed = errors.New("dump is sealed")
-	// ErrNoPlan: the call needs a plan and none is stored.
+	// ErrNoPlan: the call needs a stored plan.
 	ErrNoPlan = errors.New("dump has no plan")
-	// ErrHavePlan: a plan is stored already; plans are never replaced or mixed.
+	// ErrHavePlan: a plan is stored already. Plans are never replaced or mixed.
 	ErrHavePlan = errors.New("dump has a plan already")
-	// ErrBadPlan: the facts or runs of a plan break its rules.
+	// ErrBadPlan: the facts or runs of a plan violate its rules.
 	ErrBadPlan = errors.New("bad plan")
 	// ErrHaveChunk: this chunk was put before. Nothing was written. Not sticky.
 	ErrHaveChunk = errors.New("chunk is here already")
-	// ErrOutsidePlan: a chunk holds a page or has a number that the plan does not. Nothing was written. Not sticky.
+	// ErrOutsidePlan: the plan lacks the chunk's number or a page of it. Nothing was written. Not sticky.
 	ErrOutsidePlan = errors.New("chunk is outside the plan")
-	// ErrHavePage: a chunk holds a page that another chunk brought. Nothing was written. Not sticky.
+	// ErrHavePage: another chunk has a page of this chunk. Nothing was written. Not sticky.
 	ErrHavePage = errors.New("page is here already")
 	// ErrBadChunk: a chunk contradicts itself, or its pages do not decode. Nothing was written. Not sticky.
 	ErrBadChunk = errors.New("bad chunk")
-	// ErrMissingPages: a seal without a reason was asked for while pages are missing.
+	// ErrMissingPages: Seal without a reason, but pages are missing.
 	ErrMissingPages = errors.New("pages of the plan are missing")
-	// ErrUnsupported: a journal or manifest of a version that this program does not know. Also matches errors.ErrUnsupported.
+	// ErrUnsupported: the version of a journal or manifest is unknown. Also matches errors.ErrUnsupported.
 	ErrUnsupported = fmt.Errorf("unknown format version: %w", errors.ErrUnsupported)
 )
 
-// DamageError is stored data that is not what was written. It stops a Resume or
-// Open; Verify collects such damage as findings instead.
+// DamageError says that stored data differs from what was written. It stops Resume and Open. Verify collects such
+// damage as findings instead.
 type DamageError struct {
 	File   string // name in the dump directory
-	Offset int64  // file offset in bytes, -1 when it has none
+	Offset int64  // file offset in bytes; -1 if unknown
 	Text   string // what is wrong there
-	// Sealed: the dump was sealed, and what is damaged keeps nobody from reading the rest. Nothing of it may be written,
-	// and it may not be put out of the way for another.
+	// Sealed: the dump was sealed, and the rest of it can be read. Nothing may write to it, or move it out of the way
+	// of another dump.
 	Sealed bool
 }
 
-// IsSealedDamage reports whether err says that a dump is damaged which was sealed: see DamageError.Sealed.
+// IsSealedDamage reports whether err is about damage of a dump that was sealed: see DamageError.Sealed.
 func IsSealedDamage(err error) bool {
 	d, ok := errors.AsType[*DamageError](err)
 	return ok && d.Sealed

@@ -11,7 +11,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// Limits of a plan. They bound what a hostile peer can make a receiver keep.
+// Limits of a plan. They bound the memory and disk that a hostile peer can use.
 const (
 	MaxPFN       = mem.PFN(1) << 40 // page frames of one machine: 4 PiB of 4 KiB pages
 	MaxNotesLen  = 16 << 20         // raw PT_NOTE bytes; 8192 CPUs need about 3 MiB
@@ -19,7 +19,7 @@ const (
 	maxDumpLevel = 31
 )
 
-// Facts is what the front of a vmcore says of the machine.
+// Facts is what the front of vmcore says about the machine.
 type Facts struct {
 	Utsname    uts.Name  // each field at most 64 bytes
 	Time       time.Time // of the crash
@@ -30,19 +30,18 @@ type Facts struct {
 	PhysBase   uint64
 	DumpLevel  uint8
 	BigEndian  bool // byte order of the machine
-	// ExcludedVmemmap: struct pages of excluded pages were left out too (DUMP_DH_EXCLUDED_VMEMMAP in status).
+	// ExcludedVmemmap: struct pages of excluded pages were excluded, too (DUMP_DH_EXCLUDED_VMEMMAP in status).
 	ExcludedVmemmap bool
-	Codecs          uint32      // PageSnappy, PageZstd...: which compressor the file's status names
+	Codecs          uint32      // compressor for the file's status: PageSnappy, PageZstd...
 	Notes           []byte      // raw PT_NOTE bytes, as /proc/vmcore has them
 	RAM             []mem.Range // sorted, disjoint: the 1st bitmap
 
-	// eraseinfo: the sub header names the ERASEINFO note of Notes. The journal has it, because dumps
-	// were stored before whose sub header does not.
+	// eraseinfo: the sub header names the ERASEINFO note of Notes. The journal stores this, because the sub header of
+	// older dumps does not.
 	eraseinfo bool
 }
 
-// check tells whether the facts keep their limits. Notes and RAM are checked apart, because
-// they follow the facts in the journal.
+// check checks the limits of the facts. Notes and RAM follow the facts in the journal, so checkLists checks them.
 func (f *Facts) check() error {
 	switch {
 	case f.PageSize != 4096 && f.PageSize != 16384 && f.PageSize != 65536:
@@ -64,7 +63,7 @@ func (f *Facts) check() error {
 	return nil
 }
 
-// checkLists tells whether notes and RAM ranges keep their limits and order.
+// checkLists checks limits and order of notes and RAM ranges.
 func (f *Facts) checkLists() error {
 	if len(f.Notes) > MaxNotesLen || len(f.RAM) > MaxRAMRanges {
 		return fmt.Errorf("%w: %d bytes of notes, %d RAM ranges", ErrBadPlan, len(f.Notes), len(f.RAM))
@@ -79,7 +78,7 @@ func (f *Facts) checkLists() error {
 	return nil
 }
 
-// checkAll checks the facts with all that the writer of vmcore asks of them.
+// checkAll also makes the checks of the writer of vmcore.
 func (f *Facts) checkAll() error {
 	if err := f.check(); err != nil {
 		return err
@@ -93,7 +92,7 @@ func (f *Facts) checkAll() error {
 	return nil
 }
 
-// header is what the front of vmcore is made of.
+// header returns the headers of vmcore.
 func (f *Facts) header() *kdumpfile.Header {
 	h := &kdumpfile.Header{
 		Utsname:    f.Utsname,
@@ -116,7 +115,7 @@ func (f *Facts) header() *kdumpfile.Header {
 	return h
 }
 
-// descOrder is both kinds of byte order that binary knows.
+// descOrder is binary.ByteOrder and binary.AppendByteOrder.
 type descOrder interface {
 	binary.ByteOrder
 	binary.AppendByteOrder

@@ -10,7 +10,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// layOut makes vmcore-incomplete from the stored plan.
+// layOut creates vmcore-incomplete from the stored plan.
 func (c *core) layOut() error {
 	vm, err := c.fs.Create(c.path(IncompleteName))
 	if err != nil {
@@ -38,8 +38,8 @@ func (c *core) layOut() error {
 	return c.fs.SyncDir(c.dir)
 }
 
-// resumeVMCore brings vmcore-incomplete to where the journal is: the right name, nothing behind
-// the last chunk, zeros between chunks, and a new front.
+// resumeVMCore brings vmcore-incomplete in line with the journal: its name, nothing behind the last chunk, zeros
+// between chunks, and a new front.
 func (c *core) resumeVMCore(jr *journal, names []string) error {
 	if !slices.Contains(names, IncompleteName) {
 		if !slices.Contains(names, VMCoreName) {
@@ -66,7 +66,7 @@ func (c *core) resumeVMCore(jr *journal, names []string) error {
 	return c.fs.SyncDir(c.dir)
 }
 
-// rebuildFront writes the front of vm again from the journal, marked incomplete. Page data stays.
+// rebuildFront writes the front of vm again from the journal, marked incomplete. Page data does not move.
 func rebuildFront(vm kdumpfile.File, jr *journal) (*kdumpfile.Writer, error) {
 	var runsErr error
 	front := &zeroSaver{File: vm}
@@ -91,8 +91,8 @@ func rebuildFront(vm kdumpfile.File, jr *journal) (*kdumpfile.Writer, error) {
 	return kw, err
 }
 
-// zeroSaver leaves out writes of zeros where there are zeros: bitmaps of a machine with few pages at high
-// addresses, and descriptors of pages that never come, are holes and stay holes.
+// zeroSaver skips writes of zeros where the file is zero. So holes stay holes: bitmaps of a machine with few pages at
+// high addresses, and descriptors of pages that never come.
 type zeroSaver struct {
 	kdumpfile.File
 	buf []byte
@@ -122,8 +122,8 @@ func zeroRange(w io.WriterAt, from, to int64) error {
 	return nil
 }
 
-// reserve sets the room of the front aside, of which an empty bitmap and descriptors are holes so far: a
-// full disk never keeps a dump from being sealed with what is there.
+// reserve allocates the front, where an empty bitmap and descriptors are holes so far. So a dump can be sealed on a
+// full disk.
 func reserve(vm File, l kdumpfile.Layout) error {
 	a, ok := vm.(Allocator)
 	if !ok {

@@ -14,17 +14,17 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// Image is the memory in a stored dump. Whoever reads pages of a stored dump reads them through it: headers, bitmaps and
-// descriptors are those that the journal says there have to be, whatever the file has, and each page is
-// compared with the checksums in the journal. One that is not right gives an error that matches vmcore.ErrCorrupt, and
-// is noted: see Damage. It is safe for concurrent use, and its memory does not grow with the dump.
+// Image is the memory in a stored dump. All readers of stored pages use it. Headers, bitmaps and descriptors are
+// those that the journal requires, whatever the file has. Each page is compared with the checksums in the journal.
+// The error of a wrong page matches vmcore.ErrCorrupt, and Damage lists it. Image is safe for concurrent use, and its
+// memory does not grow with the dump.
 //
-// The front of a dump whose journal has lost something is that of the file. Pages that the journal does not know any more are
-// only decoded then, and Damage tells so, unless the file still has the SHA-256 of its seal.
+// If the journal has lost records, the front is that of the file. Then pages without records are only decoded, and
+// Damage says so, unless the file still has the SHA-256 of its seal.
 type Image struct {
 	vmcore.Image                   // k; its pages are not checked
 	k            *kdumpfile.Reader // of the front
-	finder       *chunkFinder      // nil when there is nothing to compare pages with, or no need to
+	finder       *chunkFinder      // nil if pages need not or cannot be compared
 	exact        bool              // the journal knows all pages
 	zeros        int64             // offset of the shared zero page
 	close        []io.Closer
@@ -40,8 +40,8 @@ var (
 	_ vmcore.PageRun = (*Image)(nil)
 )
 
-// OpenImage opens the memory of the dump. While it is open a temporary file holds the front of vmcore, 24 bytes
-// a page. The error matches fs.ErrNotExist when there are no pages.
+// OpenImage opens the memory of the dump. A temporary file holds the front of vmcore, 24 bytes for each page, until
+// Close. The error matches fs.ErrNotExist if there are no pages.
 func (d *Dump) OpenImage(ctx context.Context) (*Image, error) {
 	vm, err := d.openVMCore()
 	if err != nil {
@@ -59,7 +59,7 @@ func (d *Dump) OpenImage(ctx context.Context) (*Image, error) {
 	return im, nil
 }
 
-// openFile opens the file as it is.
+// openFile opens the file with its own front.
 func (im *Image) openFile(ctx context.Context, d *Dump, vm File) error {
 	size, err := vm.Size()
 	if err != nil {
@@ -71,7 +71,7 @@ func (im *Image) openFile(ctx context.Context, d *Dump, vm File) error {
 	}
 	if !whole {
 		im.first = append(im.first, Finding{
-			File: JournalName, Offset: -1, Where: "journal", Text: "it has lost records: pages were decoded, not compared with it",
+			File: JournalName, Offset: -1, Where: "journal", Text: "records are lost: pages were decoded, not compared with the journal",
 		})
 	}
 	if im.k, err = kdumpfile.New(vm, size); err != nil {
@@ -86,7 +86,7 @@ func (im *Image) openFile(ctx context.Context, d *Dump, vm File) error {
 	return err
 }
 
-// openChecked makes the front and opens it.
+// openChecked makes the front from the journal and opens it.
 func (im *Image) openChecked(jr *journal, vm File) error {
 	tmp, err := os.CreateTemp("", ".corehaul-front-*.tmp")
 	if err != nil {
@@ -121,8 +121,8 @@ func (im *Image) openChecked(jr *journal, vm File) error {
 	return nil
 }
 
-// scratchFront is the front of vmcore in a file of its own. What is written behind it, the zeros between chunks, is
-// in vmcore.
+// scratchFront is the front of vmcore in a temporary file. It drops the writes behind the front, the zeros between
+// chunks.
 type scratchFront struct {
 	*os.File
 	end int64
@@ -145,10 +145,11 @@ func (f *scratchFront) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// Unchecked tells why pages may not be compared with anything; it is empty when all are, or the whole file was with its SHA-256.
+// Unchecked says why pages may not have been compared. It is empty if all are compared, or if the file has its
+// SHA-256.
 func (im *Image) Unchecked() []Finding { return im.first }
 
-// Header returns what the headers of a kdump-compressed file of this memory say.
+// Header returns the headers for a kdump-compressed file of this memory.
 func (im *Image) Header() *kdumpfile.Header { return im.k.Header() }
 
 // ReadPage implements vmcore.Image.
@@ -191,7 +192,7 @@ func (im *Image) ReadPhys(p []byte, a mem.PhysAddr) error {
 	return nil
 }
 
-// read fills p with the page from in on.
+// read fills p with the bytes of the page that begin at in.
 func (im *Image) read(p []byte, pfn mem.PFN, in int) error {
 	addr := pfn.Addr(im.Info().PageShift()) + mem.PhysAddr(in)
 	if im.finder == nil {
@@ -221,7 +222,7 @@ func (im *Image) read(p []byte, pfn mem.PFN, in int) error {
 	return nil
 }
 
-// readUnchecked reads a page that nothing can be compared with.
+// readUnchecked reads a page without a record to compare it with.
 func (im *Image) readUnchecked(p []byte, pfn mem.PFN, addr mem.PhysAddr) error {
 	err := im.k.ReadPhys(p, addr)
 	if errors.Is(err, vmcore.ErrCorrupt) || errors.Is(err, vmcore.ErrTruncated) {
@@ -230,7 +231,7 @@ func (im *Image) readUnchecked(p []byte, pfn mem.PFN, addr mem.PhysAddr) error {
 	return err
 }
 
-// note keeps a page that is not right, once, as long as there are not too many.
+// note adds a wrong page to the damage, once, up to the limit.
 func (im *Image) note(f Finding) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
@@ -243,7 +244,7 @@ func (im *Image) note(f Finding) {
 	}
 }
 
-// Damage returns what was found wrong by what was read so far, by page frame and at most 1000 of it, and how much that is.
+// Damage returns the damage that reads have found so far: at most 1000 places by page frame, and the number of all.
 func (im *Image) Damage() (found []Finding, places uint64) {
 	im.mu.Lock()
 	defer im.mu.Unlock()

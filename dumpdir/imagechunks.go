@@ -13,15 +13,16 @@ import (
 
 // Limits of what an Image keeps in memory.
 const (
-	// maxSamples bounds the index of chunks: a place in the journal for each, or for every second, fourth... chunk.
+	// maxSamples bounds the index of chunks: a place in the journal for each chunk, or for every second, fourth...
+	// chunk.
 	maxSamples = 1 << 20
-	// Chunks that were decoded last. Pages of a dump are asked for in the order of page frames, and those
-	// of each of the sender's tiers follow each other: so a few chunks are in use at a time.
+	// Chunks that were decoded last. Readers ask for pages in the order of page frames, and the pages of each tier
+	// follow each other. So few chunks are in use at a time.
 	maxCached      = 64
 	maxCachedBytes = 64 << 20
 )
 
-// chunkFinder finds chunks by the offset of their data, and keeps those that were decoded last.
+// chunkFinder finds chunks by the offset of their data, and caches decoded ones.
 type chunkFinder struct {
 	jr *journal
 	vm File
@@ -32,10 +33,10 @@ type chunkFinder struct {
 	recent  []*storedChunk // the last one used comes first
 }
 
-// chunkSample is where the data and the record of a chunk begin.
+// chunkSample is the offsets of a chunk's data and record.
 type chunkSample struct{ data, record int64 }
 
-// newChunkFinder reads the journal once.
+// newChunkFinder reads the whole journal once.
 func newChunkFinder(jr *journal, vm File) (*chunkFinder, error) {
 	f := &chunkFinder{jr: jr, vm: vm, s: newScanner(jr.r, jr.size)}
 	every, left := 1, 0
@@ -61,7 +62,7 @@ func newChunkFinder(jr *journal, vm File) (*chunkFinder, error) {
 	return f, err
 }
 
-// get returns the chunk whose data lies at an offset of vmcore, decoded.
+// get returns the decoded chunk whose data contains an offset of vmcore.
 func (f *chunkFinder) get(off int64) (*storedChunk, error) {
 	f.mu.Lock()
 	c, err := f.find(off)
@@ -73,7 +74,7 @@ func (f *chunkFinder) get(off int64) (*storedChunk, error) {
 	return c, nil
 }
 
-// find is get without the decoding. mu is held.
+// find returns the chunk without decoding it. mu is held.
 func (f *chunkFinder) find(off int64) (*storedChunk, error) {
 	if i := slices.IndexFunc(f.recent, func(c *storedChunk) bool { return c.offset <= off && off < c.end() }); i >= 0 {
 		c := f.recent[i]
@@ -112,7 +113,7 @@ func (f *chunkFinder) find(off int64) (*storedChunk, error) {
 	return c, nil
 }
 
-// keep makes c the first of the recent chunks and lets go of others.
+// keep makes c the first of the recent chunks and drops others.
 func (f *chunkFinder) keep(c *storedChunk) {
 	f.recent = slices.Insert(f.recent, 0, c)
 	sum := 0
@@ -125,7 +126,7 @@ func (f *chunkFinder) keep(c *storedChunk) {
 	}
 }
 
-// storedChunk is a chunk of a stored dump: its record and, once it is loaded, its pages and what is wrong with them.
+// storedChunk is a chunk of a stored dump: its record and, after load, its pages and their damage.
 type storedChunk struct {
 	chunkRecord
 	once sync.Once
@@ -133,12 +134,12 @@ type storedChunk struct {
 	bad  map[int]string // what is wrong with a data page, by number
 }
 
-// load reads and decodes all data pages, and compares them with the journal: each with the CRC-32C of its stored bytes, and all
-// with the checksum that the sender computed. If that one is wrong alone, no page is known to be right.
+// load reads and decodes all data pages. It compares the stored bytes of each with the CRC-32C in the journal, and
+// all with the sender's checksum. If only that checksum is wrong, no page is known to be right.
 func (c *storedChunk) load(vm File, pageSize int) {
 	c.raw, c.bad = make([]byte, len(c.pages)*pageSize), map[int]string{}
 	stored := make([]byte, c.bytes)
-	n, _ := vm.ReadAt(stored, c.offset) // what cannot be read is read again, page by page
+	n, _ := vm.ReadAt(stored, c.offset) // after an error, check reads page by page
 	dec := NewPageDecoder(pageSize)
 	for i, at := 0, int64(0); i < len(c.pages); i++ {
 		page := stored[at : at+int64(c.pages[i].Size)]
@@ -154,7 +155,7 @@ func (c *storedChunk) load(vm File, pageSize int) {
 	}
 }
 
-// check decodes page i into raw and says what is wrong with it.
+// check decodes page i into raw and returns its damage.
 func (c *storedChunk) check(vm File, dec *PageDecoder, i int, stored []byte, read bool, off int64, raw []byte) string {
 	if !read {
 		if n, err := vm.ReadAt(stored, off); n < len(stored) {
@@ -173,7 +174,7 @@ func (c *storedChunk) check(vm File, dec *PageDecoder, i int, stored []byte, rea
 	return ""
 }
 
-// number returns which of the data pages has a frame, -1 for none, and where its stored bytes are.
+// number returns the index of the data page of a frame, or -1, and the offset of its stored bytes.
 func (c *storedChunk) number(pfn mem.PFN) (i int, off int64) {
 	for _, e := range c.extents {
 		if e.Kind == chunk.Zero {
@@ -193,7 +194,7 @@ func (c *storedChunk) number(pfn mem.PFN) (i int, off int64) {
 	return -1, 0
 }
 
-// page copies the part of a data page from in on, or says what is wrong with the page.
+// page copies the bytes of a data page that begin at in, or returns the page's damage.
 func (c *storedChunk) page(p []byte, pfn mem.PFN, in, pageSize int) *Finding {
 	i, off := c.number(pfn)
 	if i < 0 {
@@ -207,7 +208,7 @@ func (c *storedChunk) page(p []byte, pfn mem.PFN, in, pageSize int) *Finding {
 	return nil
 }
 
-// corrupt makes an error of a finding.
+// corrupt returns the error for a finding.
 func (f *Finding) corrupt(addr mem.PhysAddr) error {
 	text := f.Text
 	if f.Chunk != nil {

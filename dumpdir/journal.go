@@ -10,31 +10,31 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// span is a stretch of a file, [off, end).
+// span is a part of a file, [off, end).
 type span struct{ off, end int64 }
 
-// journal is what a journal says, without the chunks and runs, which are streamed.
+// journal is the contents of a journal without chunks and runs, which are streamed.
 type journal struct {
 	r    io.ReaderAt
 	size int64
 
 	version uint16
 	ident   identRecord
-	log     *logRecord // nil when no log is stored
-	facts   *Facts     // nil when there is no plan
-	plan    *PlanInfo  // nil when there is no plan
+	log     *logRecord // nil without a stored log
+	facts   *Facts     // nil without a plan
+	plan    *PlanInfo  // nil without a plan
 	runsAt  int64      // offset of the first runs record
-	body    int64      // offset of what follows ident or plan end
+	body    int64      // offset behind ident or plan end
 	seal    *sealRecord
-	// reopened is the last seal that was taken back, nil when none was.
+	// reopened is the last seal that was taken back; nil if there was none.
 	reopened *sealRecord
 
 	have    *seqSet
 	count   counts
-	dataEnd int64 // end of the last chunk's data; the first page's offset when there is none
+	dataEnd int64 // end of the last chunk's data; without chunks, the offset of the first page
 
 	end    int64  // of the last intact record
-	broken []span // without an intact record; the last one may reach to the end of the file
+	broken []span // without intact records; the last one may reach to the end of the file
 }
 
 // counts sums up chunks.
@@ -72,8 +72,8 @@ func journalDamage(off int64, format string, args ...any) error {
 	return &DamageError{File: JournalName, Offset: off, Text: fmt.Sprintf(format, args...)}
 }
 
-// chunks calls each with every intact chunk record, in the order of the file and of the data. The
-// record is reused.
+// chunks calls each with every intact chunk record, in file order, which is also the order of the data. The record is
+// reused.
 func (j *journal) chunks(each func(c *chunkRecord) error) error {
 	s, c := newScanner(j.r, j.size), new(chunkRecord)
 	return j.records(s, j.body, func(rec *record) (bool, error) {
@@ -87,7 +87,7 @@ func (j *journal) chunks(each func(c *chunkRecord) error) error {
 	})
 }
 
-// records calls fn with the intact records from off on until it says that it has enough.
+// records calls fn with the intact records from off until fn returns false.
 func (j *journal) records(s *scanner, off int64, fn func(rec *record) (more bool, err error)) error {
 	broken := j.broken
 	for off < j.end {
@@ -111,7 +111,7 @@ func (j *journal) records(s *scanner, off int64, fn func(rec *record) (more bool
 	return nil
 }
 
-// runs returns the planned runs, ascending and merged. An error ends the walk and is left in *err.
+// runs yields the planned runs, ascending and merged. An error ends the sequence and is stored in *err.
 func (j *journal) runs(err *error) iter.Seq[mem.Extent] {
 	return func(yield func(mem.Extent) bool) {
 		d := runDecoder{limit: j.facts.MaxPFN}
@@ -141,7 +141,7 @@ func (j *journal) pageSize() int {
 	return j.plan.PageSize
 }
 
-// state returns what the journal says of the dump.
+// state returns the state of the dump according to the journal.
 func (j *journal) state() State {
 	if j.seal != nil {
 		return j.seal.state
@@ -149,13 +149,12 @@ func (j *journal) state() State {
 	return StateArriving
 }
 
-// presentWindow is how many page frames are looked at in one pass over the journal: a bitmap
-// of 32 MiB. Machines of up to 1 TiB need one pass.
+// presentWindow is the number of page frames in one pass over the journal, a bitmap of 32 MiB. Machines of up to 1
+// TiB need one pass.
 const presentWindow = 1 << 28
 
-// present returns the pages that the chunks of the journal hold, as ascending runs. An error,
-// a page in two chunks among them, ends the walk and is left in *err. Memory is bounded, so the
-// journal is read once for each window that has a page.
+// present yields the pages of the journal's chunks as ascending runs. An error, such as a page in two chunks, ends
+// the sequence and is stored in *err. To bound memory, it reads the journal once for each window with pages.
 func (j *journal) present(err *error) iter.Seq[mem.Extent] {
 	return func(yield func(mem.Extent) bool) {
 		windows, werr := j.windows()
@@ -179,7 +178,7 @@ func (j *journal) present(err *error) iter.Seq[mem.Extent] {
 	}
 }
 
-// windows returns which windows have pages.
+// windows returns the windows that have pages.
 func (j *journal) windows() (map[uint64]bool, error) {
 	found := make(map[uint64]bool)
 	err := j.chunks(func(r *chunkRecord) error {
@@ -192,7 +191,7 @@ func (j *journal) windows() (map[uint64]bool, error) {
 	return found, err
 }
 
-// fill sets the bits of the pages from base on.
+// fill sets the bits of the window's pages; base is its first frame.
 func (j *journal) fill(set []uint64, base mem.PFN) error {
 	limit := base + mem.PFN(len(set))*64
 	return j.chunks(func(r *chunkRecord) error {

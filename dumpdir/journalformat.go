@@ -16,7 +16,7 @@ const (
 
 	// pieceLen bounds the payload of records that carry a piece of something longer.
 	pieceLen = 64 << 10
-	// maxBatch bounds what is appended between two fsyncs, so that a torn tail is never longer.
+	// maxBatch bounds the bytes between two fsyncs, and so the length of a torn tail.
 	maxBatch = 1 << 20
 )
 
@@ -49,8 +49,8 @@ func (t recordType) String() string {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Versions of the journal. Each is written only where a dump needs it, so that programs
-// that know the first alone read all other dumps.
+// Versions of the journal. A journal has the lowest version that can hold the dump, so older programs read it if
+// possible.
 const (
 	journalVersion1 = 1
 	journalVersion2 = 2 // facts have factExcludedVmemmap and factEraseinfo
@@ -65,8 +65,7 @@ func journalHeader(version uint16) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// checkJournalHeader returns the version, and tells a foreign or damaged header from one of
-// a version that is not known.
+// checkJournalHeader returns the version. Its error says whether the header is damaged or the version unknown.
 func checkJournalHeader(b []byte) (version uint16, err error) {
 	if len(b) < journalHeaderLen || string(b[:8]) != journalMagic {
 		return 0, &DamageError{File: JournalName, Offset: 0, Text: "no journal header"}
@@ -84,8 +83,8 @@ func checkJournalHeader(b []byte) (version uint16, err error) {
 	return version, nil
 }
 
-// recordSum is the checksum of a record at file offset off. The offset is part of
-// it, so that a record which a torn write left in the wrong place does not pass.
+// recordSum is the checksum of a record at file offset off. It includes the offset, so a record that a torn write
+// left in the wrong place does not match.
 func recordSum(off int64, head, payload []byte) uint32 {
 	var pos [8]byte
 	binary.LittleEndian.PutUint64(pos[:], uint64(off)) //nolint:gosec // offsets are not negative
@@ -114,8 +113,8 @@ func plausibleHeader(b []byte) (length int, ok bool) {
 	return int(n), true
 }
 
-// cursor reads little-endian fields. After a read beyond the end everything is
-// zero and ok is false, so that a decoder checks once.
+// cursor reads little-endian fields. After a read beyond the end, all fields are zero and done is false, so a decoder
+// checks once.
 type cursor struct {
 	b   []byte
 	bad bool
@@ -180,7 +179,7 @@ func (c *cursor) zeros(n int) {
 // str reads a string behind its length in one byte.
 func (c *cursor) str() string { return string(c.bytes(int(c.u8()))) }
 
-// done reports whether all was read and nothing was missing or wrong.
+// done reports whether everything was read and was valid.
 func (c *cursor) done() bool { return !c.bad && len(c.b) == 0 }
 
 var le = binary.LittleEndian

@@ -7,24 +7,24 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// maxBroken bounds how many broken places of a journal are remembered one by one.
+// maxBroken bounds the list of broken places in a journal.
 const maxBroken = 1000
 
-// loader reads a journal once, from front to end.
+// loader reads a journal once, from start to end.
 type loader struct {
 	*journal
 	s     *scanner
 	runs  runDecoder
-	where ramCursor // that runs have to lie in
+	where ramCursor // RAM, where runs must lie
 	notes int       // bytes and ranges still to come
 	ram   int
 	chunk chunkRecord
 	each  func(c *chunkRecord, at int64) error
 }
 
-// loadJournal reads the journal in the first size bytes of r. each, when not nil, is called
-// with every chunk and the offset of its record. Broken stretches behind the plan are left out and noted; ident and plan must be whole. Errors
-// are a *DamageError, match ErrUnsupported, or come from r or each.
+// loadJournal reads the journal in the first size bytes of r. It calls each, if not nil, with every chunk and the
+// offset of its record. It skips and notes broken places behind the plan. Ident and plan must be intact. Errors are a
+// *DamageError, match ErrUnsupported, or come from r or each.
 func loadJournal(r io.ReaderAt, size int64, each func(c *chunkRecord, at int64) error) (*journal, error) {
 	l := &loader{
 		journal: &journal{r: r, size: size, have: newSeqSet(), count: newCounts()},
@@ -81,7 +81,7 @@ func (l *loader) atEnd() error {
 	return nil
 }
 
-// skipBroken notes a stretch without an intact record and returns its end.
+// skipBroken notes a place without an intact record and returns its end.
 func (l *loader) skipBroken(off int64) (int64, error) {
 	if l.ident.id == "" || l.facts != nil && l.plan == nil {
 		return 0, journalDamage(off, "broken record before the end of the plan")
@@ -139,7 +139,7 @@ func (l *loader) apply(rec *record) error {
 	return nil
 }
 
-// applyPlan applies the records of the plan, which come once and in one order.
+// applyPlan applies the records of the plan. Each comes once, in a fixed order.
 func (l *loader) applyPlan(rec *record, inPlan bool) error {
 	ok := inPlan
 	switch rec.typ {

@@ -48,7 +48,7 @@ const (
 	factEraseinfo       = 1 << 2
 )
 
-// encodeFacts encodes f without notes and RAM, which follow in records of their own. It checks nothing.
+// encodeFacts encodes f without notes and RAM, which have their own records. It checks nothing.
 func encodeFacts(f *Facts) []byte {
 	var flags uint32
 	for flag, set := range map[uint32]bool{factBigEndian: f.BigEndian, factExcludedVmemmap: f.ExcludedVmemmap, factEraseinfo: f.eraseinfo} {
@@ -74,7 +74,7 @@ func encodeFacts(f *Facts) []byte {
 	return b
 }
 
-// journalVersion is the lowest version that has a place for all of f.
+// journalVersion is the lowest version that can hold all of f.
 func (f *Facts) journalVersion() uint16 {
 	if f.ExcludedVmemmap || f.eraseinfo {
 		return journalVersion2
@@ -82,7 +82,7 @@ func (f *Facts) journalVersion() uint16 {
 	return journalVersion1
 }
 
-// decodeFacts decodes what encodeFacts encoded, and the lengths of notes and RAM that follow.
+// decodeFacts decodes the payload of a facts record, and the lengths of the notes and RAM that follow.
 func decodeFacts(p []byte, version uint16) (f Facts, notes, ram int, ok bool) {
 	c := cursor{b: p}
 	f.PageSize = int(c.u32())
@@ -107,7 +107,7 @@ func decodeFacts(p []byte, version uint16) (f Facts, notes, ram int, ok bool) {
 	return f, notes, ram, ok
 }
 
-// encodePlanEnd encodes p for a journal of version 3 if its hash is whole, and else of any version.
+// encodePlanEnd encodes p: for version 3 if both halves of its hash are known, else for any version.
 func encodePlanEnd(p *PlanInfo) []byte {
 	b := le.AppendUint64(nil, binary.BigEndian.Uint64(p.Hash[:8]))
 	b = le.AppendUint64(b, p.Chunks)
@@ -180,10 +180,10 @@ const (
 	codecShift     = 24      // of a page's size
 )
 
-// chunkRecord is the journal's word on one stored chunk.
+// chunkRecord is the journal's record of a stored chunk.
 type chunkRecord struct {
 	seq     uint64
-	offset  int64 // of the first stored byte in vmcore; where it would be for a chunk without data
+	offset  int64 // of the first stored byte in vmcore, also for a chunk without data
 	rawSum  uint64
 	bytes   int64
 	extents []chunk.Extent
@@ -219,8 +219,7 @@ func appendChunkRecord(b []byte, c *Chunk, offset int64) []byte {
 	return b
 }
 
-// decode reads a chunk record's payload into r, whose slices it reuses, and checks
-// it against the plan's numbers.
+// decode decodes the payload of a chunk record into r, reuses r's slices, and checks it against the plan.
 func (r *chunkRecord) decode(p []byte, plan *PlanInfo) error {
 	c := cursor{b: p}
 	r.seq, r.offset, r.rawSum, r.bytes = c.u64(), c.offset(), c.u64(), c.offset()

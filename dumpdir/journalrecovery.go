@@ -10,13 +10,12 @@ import (
 	"syscall"
 )
 
-// tailChecked is how many bytes of page data before the end are compared with the journal on
-// every Resume. By the order of syncs they are right; a disk that lies about a sync is
-// found out here.
+// tailChecked is how many bytes of page data before the end every Resume compares with the journal. The order of
+// syncs makes them right, unless a disk ignores a sync.
 const tailChecked = 16 << 20
 
-// recoverJournal opens the journal and brings it into a state that can be appended to: the torn
-// tail is cut off, and chunks whose data is not what their record says are left out.
+// recoverJournal opens the journal and prepares it for appending: it cuts off the torn tail and leaves out chunks
+// whose data does not match their record.
 func (c *core) recoverJournal(names []string) (*journal, error) {
 	f, err := c.fs.OpenRW(c.path(JournalName))
 	if err != nil {
@@ -26,13 +25,13 @@ func (c *core) recoverJournal(names []string) (*journal, error) {
 	if c.j.size, err = f.Size(); err != nil {
 		return nil, err
 	}
-	c.j.reserved = c.j.size // what the last writer set aside is there to be given back
+	c.j.reserved = c.j.size // giveBack also releases what the last writer allocated
 	jr, err := c.loadOwn()
 	if err := c.keepSealed(names, jr, err); err != nil {
 		return nil, err
 	}
 	if jr.seal != nil && (!c.opts.Reopen || jr.seal.state == StateComplete) {
-		return jr, nil // damage in a sealed dump is the verifier's to name, not ours to hide
+		return jr, nil // the verifier reports damage of a sealed dump
 	}
 	lost, err := c.lostChunks(jr, names)
 	if err != nil {
@@ -51,8 +50,8 @@ func (c *core) recoverJournal(names []string) (*journal, error) {
 	return jr, f.Sync()
 }
 
-// lostChunks returns the numbers of the chunks whose data is not there. Lengths are checked for all;
-// bytes for those at the end, and for those behind a broken record, which may never have been committed.
+// lostChunks returns the numbers of the chunks whose data is missing. It checks the lengths of all chunks. It
+// compares the bytes of chunks at the end, and of those behind a broken record, which may never have been committed.
 func (c *core) lostChunks(jr *journal, names []string) (map[uint64]bool, error) {
 	if jr.plan == nil || jr.count.chunks == 0 {
 		return nil, nil
@@ -118,8 +117,7 @@ func dataIntact(vm File, r *chunkRecord, buf *[]byte) (bool, error) {
 	return true, nil
 }
 
-// rewriteJournal puts a journal in the old one's place that has all its intact records except
-// the lost chunks'.
+// rewriteJournal replaces the journal by one with all intact records except those of lost chunks.
 func (c *core) rewriteJournal(jr *journal, lost map[uint64]bool) (*journal, error) {
 	w, err := newJournal(c.fs, c.dir, jr.ident, jr.version)
 	if err != nil {
@@ -155,10 +153,9 @@ func (c *core) rewriteJournal(jr *journal, lost map[uint64]bool) (*journal, erro
 	return c.loadOwn()
 }
 
-// syncRecovered makes durable what was recovered. The last writer may have been killed, or have failed, between a write and its
-// sync: what it left reads well from the system's cache, and a power cut takes it away after the sender was told that it is
-// here. A sync alone does not do: after one that failed, Linux takes the pages for written, so the end of
-// the journal, as much as may be appended between two syncs, is written once more.
+// syncRecovered makes the recovered data durable. If the last writer was killed, or its sync failed, the data may be
+// only in the page cache, and a power cut would lose chunks that Resume reports as stored. After a failed sync, Linux
+// marks the pages clean, so a new sync is not enough: the end of the journal, maxBatch bytes, is written again.
 func (c *core) syncRecovered() error {
 	size := c.j.size
 	tail := make([]byte, min(size, maxBatch))
@@ -166,7 +163,7 @@ func (c *core) syncRecovered() error {
 		return err
 	}
 	if _, err := c.j.f.WriteAt(tail, size-int64(len(tail))); err != nil && !errors.Is(err, syscall.ENOSPC) {
-		return err // without room on a file system that copies on write, what is there has to do
+		return err // on a full copy-on-write file system, the present bytes have to do
 	}
 	if err := c.j.f.Sync(); err != nil {
 		return err

@@ -15,14 +15,14 @@ type record struct {
 
 func (r *record) end() int64 { return r.off + recordHeaderLen + int64(len(r.payload)) }
 
-// errBroken says that no intact record begins where one was looked for.
+// errBroken says that no intact record begins at an offset.
 var errBroken = errors.New("no intact record")
 
-// maxResyncSums bounds the bytes that one scanner may checksum in vain while it looks for records: a hostile
-// journal of nothing but plausible headers would else cost quadratic time.
+// maxResyncSums bounds the bytes that one scanner may checksum in vain: a hostile journal that consists of plausible
+// headers would cost quadratic time.
 const maxResyncSums = 64 << 20
 
-// scanner reads records one after another through one buffer.
+// scanner reads records in order through one buffer.
 type scanner struct {
 	r    io.ReaderAt
 	size int64
@@ -36,7 +36,7 @@ func newScanner(r io.ReaderAt, size int64) *scanner {
 	return &scanner{r: r, size: size, buf: make([]byte, 0, int(min(size, 4*maxPayload))), budget: maxResyncSums}
 }
 
-// window returns the n bytes at off, which lie within the journal.
+// window returns the n bytes at off. They lie within the journal.
 func (s *scanner) window(off int64, n int) ([]byte, error) {
 	if off >= s.base && off+int64(n) <= s.base+int64(len(s.buf)) {
 		return s.buf[off-s.base:][:n], nil
@@ -54,8 +54,8 @@ func (s *scanner) window(off int64, n int) ([]byte, error) {
 	return s.buf[:n], nil
 }
 
-// at returns the record at off. io.EOF says that the journal ends there, errBroken
-// that what is there is no intact record.
+// at returns the record at off. The error is io.EOF at the end of the journal, errBroken if there is no intact
+// record.
 func (s *scanner) at(off int64) (record, error) {
 	left := s.size - off
 	if left == 0 {
@@ -83,8 +83,7 @@ func (s *scanner) at(off int64) (record, error) {
 	return record{typ: recordType(binary.LittleEndian.Uint16(head)), off: off, payload: payload}, nil
 }
 
-// resync looks for the next intact record behind a broken one, at most maxBatch
-// bytes on: further no torn write reaches. found is false when there is none.
+// resync finds the next intact record behind a broken one, within maxBatch bytes: a torn write is never longer.
 func (s *scanner) resync(off int64) (next int64, found bool, err error) {
 	for next = off + 1; next <= min(off+maxBatch, s.size-recordHeaderLen); next++ {
 		head, err := s.window(next, recordHeaderLen)

@@ -11,18 +11,18 @@ type journalWriter struct {
 	size int64 // where the next record goes
 	buf  []byte
 
-	reserved int64 // space is set aside up to here
+	reserved int64 // space is allocated up to here
 }
 
-// Space set aside behind the journal's end, so that a dump which filled the disk can still be sealed: the seal
-// record goes there, and what is left is given back for manifest and sums.
+// Space is allocated behind the journal's end, so that a dump can be sealed on a full disk: the seal record goes
+// there. What is left is released for manifest and sums.
 const (
-	reserveMin  = 64 << 10 // less than this is topped up
+	reserveMin  = 64 << 10 // allocate more below this
 	reserveStep = 4 * reserveMin
 )
 
-// reserve tops up the space behind the end, before a batch is written. A full disk shows here, while there
-// is still enough.
+// reserve allocates more space behind the end, before a batch is written. So a full disk is noticed while there is
+// still enough space.
 func (w *journalWriter) reserve(batch int64) error {
 	a, ok := w.f.(Allocator)
 	if !ok || w.size+batch+reserveMin <= w.reserved {
@@ -35,7 +35,7 @@ func (w *journalWriter) reserve(batch int64) error {
 	return nil
 }
 
-// giveBack ends the reserve.
+// giveBack releases the allocated space.
 func (w *journalWriter) giveBack() error {
 	if w.reserved == 0 {
 		return nil
@@ -49,7 +49,7 @@ func (w *journalWriter) add(t recordType, payload []byte) {
 	w.buf = appendRecord(w.buf, w.size+int64(len(w.buf)), t, payload)
 }
 
-// flush writes what is queued, without a sync.
+// flush writes the queued records without a sync.
 func (w *journalWriter) flush() error {
 	if _, err := w.f.WriteAt(w.buf, w.size); err != nil {
 		return err
@@ -59,7 +59,7 @@ func (w *journalWriter) flush() error {
 	return nil
 }
 
-// commit makes everything queued durable.
+// commit makes the queued records durable.
 func (w *journalWriter) commit() error {
 	if err := w.flush(); err != nil {
 		return err
@@ -67,7 +67,7 @@ func (w *journalWriter) commit() error {
 	return w.f.Sync()
 }
 
-// addPieces queues p in records of at most pieceLen bytes, and flushes on the way.
+// addPieces queues p in records of at most pieceLen bytes, and flushes in between.
 func (w *journalWriter) addPieces(t recordType, p []byte) error {
 	for len(p) > 0 {
 		n := min(len(p), pieceLen)
@@ -80,7 +80,7 @@ func (w *journalWriter) addPieces(t recordType, p []byte) error {
 	return nil
 }
 
-// newJournal begins a journal under its temporary name; publish gives it its own.
+// newJournal begins a journal under a temporary name; publish renames it.
 func newJournal(fsys FS, dir string, ident identRecord, version uint16) (*journalWriter, error) {
 	f, err := fsys.Create(path.Join(dir, JournalName+tmpSuffix))
 	if err != nil {
@@ -96,7 +96,7 @@ func beginJournal(f File, ident identRecord, version uint16) *journalWriter {
 	return w
 }
 
-// setVersion raises the version of a journal that is not published.
+// setVersion raises the version of a journal before it is published.
 func (w *journalWriter) setVersion(version uint16) error {
 	if err := w.flush(); err != nil {
 		return err
@@ -105,7 +105,7 @@ func (w *journalWriter) setVersion(version uint16) error {
 	return err
 }
 
-// publish makes the journal durable under its name. The old one, if any, is gone then.
+// publish makes the journal durable under its name. It replaces the old one.
 func (w *journalWriter) publish(fsys FS, dir string) error {
 	name := path.Join(dir, JournalName)
 	if err := w.commit(); err != nil {
@@ -126,7 +126,7 @@ func (w *journalWriter) publish(fsys FS, dir string) error {
 	return err
 }
 
-// discard gives up a journal that was not published.
+// discard removes a journal that was not published.
 func (w *journalWriter) discard(fsys FS, dir string) error {
 	err := w.close()
 	return errors.Join(err, fsys.Remove(path.Join(dir, JournalName+tmpSuffix)))
