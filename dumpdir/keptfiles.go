@@ -13,17 +13,17 @@ import (
 	"time"
 )
 
-// Limits of what is kept beside a dump.
+// Limits of the files kept beside a dump.
 const (
 	MaxKept      = 64 // files
 	MaxKeptBytes = 1 << 40
 	maxKeptName  = 200
 )
 
-// ErrBadKeptName is returned for a name that no kept file may have.
+// ErrBadKeptName says that a kept file may not have this name.
 var ErrBadKeptName = errors.New("no name for a file of a dump")
 
-// KeptFile is a file that the sender sent with its dump, and that is no part of it.
+// KeptFile is a file that the sender sent with its dump. It is not part of the dump.
 type KeptFile struct {
 	Name   string    `json:"name"` // in KeptDirName
 	Size   int64     `json:"size"`
@@ -48,19 +48,19 @@ func (l *keptList) Valid() bool {
 	})
 }
 
-// path returns the name of the file in the dump's directory, as SHA256SUMS has it.
+// path returns the name of the file relative to the dump's directory, as in SHA256SUMS.
 func (f *KeptFile) path() string { return KeptDirName + "/" + f.Name }
 
 func (f *KeptFile) sumLine() string { return f.SHA256 + "  " + f.path() + "\n" }
 
-// ValidKeptName reports whether a kept file can have this name: 1 to 200 bytes, of printable characters, without slashes and
-// backslashes, not beginning with a dot and not ending in .tmp.
+// ValidKeptName reports whether a kept file may have this name: 1 to 200 bytes of printable characters, without slash
+// and backslash, without a dot at the start and .tmp at the end.
 func ValidKeptName(name string) bool {
 	return name != "" && len(name) <= maxKeptName && name == clean(name, maxKeptName) && !strings.ContainsAny(name, `/\`) &&
 		name[0] != '.' && !strings.HasSuffix(name, tmpSuffix)
 }
 
-// KeptBytes returns how many bytes are kept beside the dump in dir, as files.json has it. Errors are those of Kept.
+// KeptBytes returns the size of the kept files of the dump in dir, according to files.json. Errors are those of Kept.
 func KeptBytes(fsys FS, dir string) (sum uint64, err error) {
 	files, err := readKept(fsys, dir)
 	for _, f := range files {
@@ -69,7 +69,8 @@ func KeptBytes(fsys FS, dir string) (sum uint64, err error) {
 	return sum, err
 }
 
-// readKept reads files.json; without one there are no files. Errors are a *DamageError or match ErrUnsupported, or are the file system's.
+// readKept reads files.json; without it there are no kept files. Errors are a *DamageError, match ErrUnsupported, or
+// come from the file system.
 func readKept(fsys FS, dir string) ([]KeptFile, error) {
 	l, err := ReadSideFile[keptList](fsys, dir)
 	if err != nil || l == nil {
@@ -78,12 +79,12 @@ func readKept(fsys FS, dir string) ([]KeptFile, error) {
 	return l.Files, nil
 }
 
-// Kept returns what is kept beside the dump.
+// Kept returns the kept files of the dump.
 func (d *Dump) Kept() ([]KeptFile, error) { return readKept(d.fs, d.dir) }
 
-// Keep stores a file beside the dump, sealed or not, in the place of one that has the name. It is durable on return, and so is its line
-// in SHA256SUMS if the dump is sealed. r should not wait for a peer: nothing else is written meanwhile. Errors
-// match ErrBadKeptName, or are those of r or the disk, and leave the writer as it was.
+// Keep stores a file beside the dump, sealed or not. It replaces a file of the same name. On return the file is
+// durable, and so is its line in SHA256SUMS if the dump is sealed. r must not wait for a peer, because it blocks all
+// other writes. Errors match ErrBadKeptName, or come from r or the disk. The writer stays usable.
 func (w *Writer) Keep(name string, r io.Reader) error {
 	c := w.c
 	if !ValidKeptName(name) {
@@ -119,8 +120,8 @@ func (w *Writer) Keep(name string, r io.Reader) error {
 	return c.sumKept()
 }
 
-// storeKept writes the file itself. A file that it replaces is without its right place in files.json until that is
-// written, too; the next Keep, of the same file again, brings them together.
+// storeKept writes the file itself. Until files.json is written too, a replaced file does not match its entry. The
+// next Keep of the same file corrects this.
 func (c *core) storeKept(name string, r io.Reader) (KeptFile, error) {
 	dir := c.path(KeptDirName)
 	if err := c.fs.MkdirAll(dir); err != nil {
@@ -146,8 +147,8 @@ func (c *core) storeKept(name string, r io.Reader) (KeptFile, error) {
 	return kept, c.fs.SyncDir(dir)
 }
 
-// sumKept brings the lines of kept files in SHA256SUMS of a sealed dump in line with files.json. All other lines stay: what they sum up
-// may have been damaged since.
+// sumKept updates the lines of kept files in SHA256SUMS of a sealed dump from files.json. All other lines stay: their
+// files may be damaged meanwhile.
 func (c *core) sumKept() error {
 	kept, err := readKept(c.fs, c.dir)
 	if err != nil || len(kept) == 0 {
@@ -180,7 +181,7 @@ func ignoreDamage(err error) error {
 	return err
 }
 
-// cleanKept removes what was not finished.
+// cleanKept removes unfinished files.
 func (c *core) cleanKept() error {
 	files, err := c.fs.ReadDir(c.path(KeptDirName))
 	if err := ignoreNotExist(err); err != nil {

@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// StoreLog stores the kernel log. When it returns, vmcore-dmesg.txt is durable.
-// Called again it replaces the log. An error of r leaves the writer as it was.
+// StoreLog stores the kernel log. On return, vmcore-dmesg.txt is durable. A second call replaces the log. After an
+// error of r the writer stays usable.
 func (w *Writer) StoreLog(r io.Reader) error {
 	c := w.c
 	c.mu.Lock()
@@ -29,8 +29,8 @@ func (w *Writer) StoreLog(r io.Reader) error {
 	return c.saveManifest()
 }
 
-// receiveLog copies r to a temporary file and syncs it. It holds no lock while it waits for r,
-// which may be a connection that is dead: a newer writer must not wait for it.
+// receiveLog copies r to a temporary file and syncs it. It holds no lock while it reads r, which may be a dead
+// connection: a newer writer must not wait for it.
 func (w *Writer) receiveLog(r io.Reader, tmp string) (rec logRecord, err error) {
 	c := w.c
 	var f File
@@ -86,8 +86,7 @@ func (w *Writer) copyLog(f File, r io.Reader) (rec logRecord, err error) {
 	}
 }
 
-// whileOwner runs fn while this handle owns the dump, so that a writer which was taken over
-// writes nothing.
+// whileOwner runs fn if this handle owns the dump, so that a revoked writer writes nothing.
 func (w *Writer) whileOwner(fn func() error) error {
 	w.c.mu.Lock()
 	defer w.c.mu.Unlock()
@@ -97,7 +96,7 @@ func (w *Writer) whileOwner(fn func() error) error {
 	return fn()
 }
 
-// publishLog gives the log its name and notes it in the journal. commitMu is held.
+// publishLog renames the log and records it in the journal. commitMu is held.
 func (c *core) publishLog(tmp string, rec logRecord) error {
 	if c.seal != nil {
 		return ErrSealed
@@ -118,7 +117,7 @@ func (c *core) publishLog(tmp string, rec logRecord) error {
 	return nil
 }
 
-// recordLog appends the record of a log that got its name but not its record.
+// recordLog appends the missing record of a log that has its name already.
 func (c *core) recordLog(there bool) error {
 	if !there {
 		c.log = nil

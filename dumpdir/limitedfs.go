@@ -2,16 +2,16 @@ package dumpdir
 
 import "context"
 
-// Forgetter is a File that can have the system drop what it keeps of it in memory, so that the next read comes from
-// the disk, and does not push out what others need.
+// Forgetter is a File that can drop its pages from the page cache. The next read then comes from the disk, and a long
+// read does not displace other files.
 type Forgetter interface {
 	Forget() error
 }
 
-// forgetEvery is how many bytes of a file are read before they are forgotten.
+// forgetEvery is how many bytes are read before they are dropped.
 const forgetEvery = 8 << 20
 
-// limited returns a dump that asks limit before it reads.
+// limited returns a dump that calls limit before each read.
 func (d *Dump) limited(ctx context.Context, limit func(ctx context.Context, n int) error) *Dump {
 	wait := func(n int) error { return limit(ctx, n) }
 	c := *d
@@ -24,7 +24,7 @@ func (d *Dump) limited(ctx context.Context, limit func(ctx context.Context, n in
 	return &c
 }
 
-// limitedFS opens files that ask before each read.
+// limitedFS opens files that call limit before each read.
 type limitedFS struct {
 	FS
 	wait func(n int) error
@@ -45,7 +45,7 @@ func (s limitedFS) Open(name string) (File, error) {
 type limitedFile struct {
 	File
 	wait func(n int) error
-	read int // since the file was forgotten
+	read int // since the last Forget
 }
 
 // ReadAt implements File.
@@ -68,6 +68,6 @@ func (f *limitedFile) Close() error {
 func (f *limitedFile) forget() {
 	f.read = 0
 	if g, ok := f.File.(Forgetter); ok {
-		_ = g.Forget() // advice: where it is not taken, the bytes are the same
+		_ = g.Forget() // only advice to the system
 	}
 }

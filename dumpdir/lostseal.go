@@ -10,20 +10,20 @@ import (
 	"slices"
 )
 
-// A seal is durable in the journal before vmcore gets its name and before manifest and SHA256SUMS speak of
-// it, and a seal that is taken back is noted behind it. So files that tell of a seal which the journal does not have
-// were not left by a kill or a power cut: the journal has lost its end, or all of it.
+// A seal is durable in the journal before vmcore gets its name and before manifest and SHA256SUMS mention the seal.
+// The journal also records a seal that is taken back. So if files mention a seal that the journal does not have, no
+// kill or power cut did that: the journal has lost its end, or is lost.
 
 // sealedState reports whether s is the state of a sealed dump.
 func sealedState(s State) bool { return s == StateComplete || s == StatePartial || s == StateLogOnly }
 
-// lostSeal returns a *DamageError when the files of a directory tell of a seal that the journal does not have, else nil. m is
-// the manifest, nil when there is none that can be read. Other errors are the file system's.
+// lostSeal returns a *DamageError if the files of a directory mention a seal that the journal does not have. m is the
+// manifest, nil if it cannot be read. Other errors come from the file system.
 func lostSeal(fsys FS, dir string, names []string, jr *journal, m *Manifest) error {
 	sums := ""
 	if slices.Contains(names, SumsName) {
 		b, err := readSmall(fsys, path.Join(dir, SumsName), maxSumsLen)
-		if err := ignoreNotExist(ignoreDamage(err)); err != nil { // a writer removes it when it takes a seal back
+		if err := ignoreNotExist(ignoreDamage(err)); err != nil { // a writer removes SHA256SUMS when it takes back a seal
 			return err
 		}
 		sums = string(b)
@@ -67,8 +67,8 @@ func (m *Manifest) tellsOf(s *sealRecord) bool {
 	return sameTime && m.State == of.State && m.SHA256 == of.SHA256
 }
 
-// sumsOf reports whether sums may be the SHA256SUMS of a dump with this seal. It is, of a seal that was taken back, where
-// the server of a dump directory lost the removal in a power cut.
+// sumsOf reports whether sums may be the SHA256SUMS of a dump with this seal. It may be that of a seal that was taken
+// back, if a server lost the removal in a power cut.
 func sumsOf(sums string, s *sealRecord) bool {
 	if s == nil {
 		return false
@@ -80,13 +80,13 @@ func sumsOf(sums string, s *sealRecord) bool {
 	return ok && have == hex.EncodeToString(s.sum[:])
 }
 
-// claimsSeal reports whether a directory without a journal that could be read is one of a dump that was sealed.
+// claimsSeal reports whether the files say that the dump was sealed, without a readable journal.
 func claimsSeal(names []string, m *Manifest) bool {
 	return slices.Contains(names, SumsName) || slices.Contains(names, VMCoreName) || m != nil && sealedState(m.State)
 }
 
-// lostJournal returns a *DamageError when a directory has no journal and files that come only after it, else nil. The
-// manifest of a dump that is not sealed comes before it.
+// lostJournal returns a *DamageError if a directory has no journal, but files that are written only after it. The
+// manifest of an unsealed dump is written before it.
 func lostJournal(names []string, m *Manifest) error {
 	if slices.Contains(names, JournalName) {
 		return nil
@@ -98,8 +98,9 @@ func lostJournal(names []string, m *Manifest) error {
 	return &DamageError{File: JournalName, Offset: -1, Sealed: sealed, Text: "missing, with other files of the dump there"}
 }
 
-// EndsSealed reports whether the journal of the dump in dir ends with an intact seal. It reads a few hundred bytes, for a store that
-// lists many dumps. The error is the file system's; without a journal it matches fs.ErrNotExist.
+// EndsSealed reports whether the journal of the dump in dir ends with an intact seal. It reads a few hundred bytes,
+// for a store that lists many dumps. The error comes from the file system. Without a journal it matches
+// fs.ErrNotExist.
 func EndsSealed(fsys FS, dir string) (sealed bool, err error) {
 	f, err := fsys.Open(path.Join(dir, JournalName))
 	if err != nil {
@@ -128,20 +129,21 @@ func EndsSealed(fsys FS, dir string) (sealed bool, err error) {
 	return false, nil
 }
 
-// readNames returns the names in a directory and its manifest, nil when that cannot be read.
+// readNames returns the names in a directory and its manifest, nil if it cannot be read.
 func readNames(fsys FS, dir string) (names []string, m *Manifest, err error) {
 	if names, err = fsys.ReadDir(dir); err != nil {
 		return nil, nil, err
 	}
 	m, err = readManifest(fsys, path.Join(dir, ManifestName))
 	if err != nil {
-		m = nil // missing, damaged or of another version: the other files tell
+		m = nil // missing, damaged or of another version: the other files decide
 	}
 	return names, m, nil
 }
 
-// judgeVersion tells a manifest of another version from one with a damaged version: SHA256SUMS vouches for
-// the former. Without one, the journal is of this version, and so is the manifest that its writer made.
+// judgeVersion decides whether a manifest has another version or its version is damaged. A matching line of
+// SHA256SUMS proves another version. Without SHA256SUMS, the manifest has the version of this program, because the
+// journal has.
 func (d *Dump) judgeVersion(unsupported error) error {
 	b, err := readSmall(d.fs, path.Join(d.dir, SumsName), maxSumsLen)
 	if err := ignoreNotExist(ignoreDamage(err)); err != nil {
@@ -153,12 +155,12 @@ func (d *Dump) judgeVersion(unsupported error) error {
 	return manifestDamage("%v, and no %s says that it is so", unsupported, SumsName)
 }
 
-// keepSealed returns the error of a journal that was loaded, and a *DamageError when it has lost the seal: before anything is
-// written.
+// keepSealed returns the error of loading the journal, or a *DamageError if the journal has lost the seal, before
+// anything is written.
 func (c *core) keepSealed(names []string, jr *journal, loaded error) error {
 	m, err := readManifest(c.fs, c.path(ManifestName))
 	if err != nil {
-		m = nil // the other files tell
+		m = nil // the other files decide
 	}
 	if d, ok := errors.AsType[*DamageError](loaded); ok && d.File == JournalName {
 		d.Sealed = claimsSeal(names, m)
@@ -169,7 +171,7 @@ func (c *core) keepSealed(names []string, jr *journal, loaded error) error {
 	return lostSeal(c.fs, c.dir, names, jr, m)
 }
 
-// lostJournal returns a *DamageError when the directory had a journal and has none.
+// lostJournal returns a *DamageError if the directory has lost its journal.
 func (c *core) lostJournal(names []string) error {
 	_, m, err := readNames(c.fs, c.dir)
 	if err != nil {

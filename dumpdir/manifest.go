@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// ManifestVersion is the version of manifest.json that is written and the only one read.
+// ManifestVersion is the only version of manifest.json that is written and read.
 const ManifestVersion = 1
 
-// Manifest is manifest.json: what a dump is, for people and for the index. It is
-// derived: where it and the journal disagree, the journal is right.
+// Manifest is manifest.json: a summary of the dump, for people and for the index. It is derived from the journal. If
+// they differ, the journal is right.
 type Manifest struct {
 	Version   int               `json:"version"`
 	ID        string            `json:"id"`
@@ -33,7 +33,7 @@ type Manifest struct {
 	Plan      *ManifestPlan     `json:"plan,omitempty"`
 	Pages     PageCounts        `json:"pages"`
 	Bytes     ByteCounts        `json:"bytes"`
-	Encodings map[string]uint64 `json:"encodings,omitempty"` // pages by how they are stored: raw, zlib, lzo, snappy, zstd, zero
+	Encodings map[string]uint64 `json:"encodings,omitempty"` // pages by encoding: raw, zlib, lzo, snappy, zstd, zero
 	SHA256    string            `json:"sha256,omitempty"`    // of vmcore
 	Transport string            `json:"transport,omitempty"`
 	Peer      string            `json:"peer,omitempty"`
@@ -41,14 +41,14 @@ type Manifest struct {
 	Receiver  string            `json:"receiver,omitempty"`
 }
 
-// ManifestPlan is the plan in short.
+// ManifestPlan is a summary of the plan.
 type ManifestPlan struct {
 	Level    uint8             `json:"level"`
 	PageSize int               `json:"page_size"`
 	MaxPFN   uint64            `json:"max_pfn"`
 	NrCPUs   uint32            `json:"nr_cpus"`
 	Chunks   uint64            `json:"chunks"`
-	Classes  map[string]uint64 `json:"classes,omitempty"` // pages of RAM by kind, as the sender counted
+	Classes  map[string]uint64 `json:"classes,omitempty"` // pages of RAM by kind, as counted by the sender
 	Hash     string            `json:"hash"`              // the first half, 16 hexadecimal digits
 }
 
@@ -64,18 +64,18 @@ type PageCounts struct {
 type ByteCounts struct {
 	VMCore int64 `json:"vmcore"` // length of the file
 	Log    int64 `json:"log"`
-	Raw    int64 `json:"raw"` // of the present pages, not compressed
+	Raw    int64 `json:"raw"` // of the present pages, before compression
 }
 
 // Limits of a manifest.
 const (
 	maxManifestLen = 256 << 10
 	maxMapEntries  = 64
-	maxYear        = 9999 // the last that RFC 3339 can write
+	maxYear        = 9999 // the last year of RFC 3339
 )
 
-// ParseManifest reads a manifest strictly: no unknown field, nothing behind it, no value out of
-// range. Errors are a *DamageError or match ErrUnsupported, or come from r.
+// ParseManifest reads a manifest strictly: it refuses unknown fields, values out of range, and data behind the
+// document. Errors are a *DamageError, match ErrUnsupported, or come from r.
 func ParseManifest(r io.Reader) (*Manifest, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxManifestLen+1))
 	if err != nil {
@@ -112,7 +112,7 @@ func manifestDamage(format string, args ...any) error {
 	return &DamageError{File: ManifestName, Offset: -1, Text: fmt.Sprintf(format, args...)}
 }
 
-// wrong names the field that breaks a rule, or is empty.
+// wrong returns the name of an invalid field, or "".
 func (m *Manifest) wrong() string {
 	switch {
 	case !ValidID(m.ID):
@@ -134,7 +134,7 @@ func (m *Manifest) wrong() string {
 	return ""
 }
 
-// texts returns the fields that outsiders chose, by name.
+// texts returns the fields chosen by outsiders, by name.
 func (m *Manifest) texts() map[string]*string {
 	return map[string]*string{
 		"host": &m.Host, "reason": &m.Reason, "release": &m.Release, "nodename": &m.Nodename, "machine": &m.Machine,
@@ -149,7 +149,7 @@ func (m *Manifest) encode() ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// clone returns a copy that shares nothing that is changed later.
+// clone returns a copy that shares nothing that changes later.
 func (m *Manifest) clone() *Manifest {
 	c := *m
 	c.Encodings = maps.Clone(m.Encodings)
@@ -161,7 +161,7 @@ func (m *Manifest) clone() *Manifest {
 	return &c
 }
 
-// setPlan fills in the plan in short.
+// setPlan sets the summary of the plan.
 func (m *Manifest) setPlan(f *Facts, p *PlanInfo) {
 	var classes map[string]uint64
 	if m.Plan != nil {
@@ -176,7 +176,7 @@ func (m *Manifest) setPlan(f *Facts, p *PlanInfo) {
 // codecNames are the keys of Manifest.Encodings by page_desc.flags.
 var codecNames = map[uint32]string{PageRaw: "raw", PageZlib: "zlib", PageLZO: "lzo", PageSnappy: "snappy", PageZstd: "zstd"}
 
-// setCounts fills in what the journal counts.
+// setCounts sets the counts from the journal.
 func (m *Manifest) setCounts(c *counts, p Progress, pageSize int) {
 	m.Pages = PageCounts{Planned: p.Planned, Present: p.Present, Zero: p.Zero, Missing: p.Missing()}
 	m.Bytes.VMCore = p.Bytes
@@ -190,7 +190,7 @@ func (m *Manifest) setCounts(c *counts, p Progress, pageSize int) {
 	}
 }
 
-// setSeal fills in what the seal says; nil means that there is none.
+// setSeal sets the fields of the seal; nil means that there is none.
 func (m *Manifest) setSeal(s *sealRecord) {
 	m.State, m.Reason, m.SHA256, m.EndTime = StateArriving, "", "", nil
 	if s == nil {
@@ -205,7 +205,7 @@ func (m *Manifest) setSeal(s *sealRecord) {
 	}
 }
 
-// manifestOf makes a manifest from what the journal knows.
+// manifestOf makes a manifest from the journal alone.
 func manifestOf(j *journal) *Manifest {
 	m := &Manifest{Version: ManifestVersion}
 	meta := Meta{ID: j.ident.id, Host: j.ident.host}
@@ -232,7 +232,7 @@ func readManifest(fsys FS, name string) (*Manifest, error) {
 	return m, errors.Join(err, f.Close())
 }
 
-// Manifest returns the manifest as it is now.
+// Manifest returns a copy of the present manifest.
 func (w *Writer) Manifest() *Manifest {
 	c := w.c
 	c.mu.Lock()
@@ -241,8 +241,8 @@ func (w *Writer) Manifest() *Manifest {
 	return c.m.clone()
 }
 
-// saveManifest brings the manifest up to date, makes it durable and tells. commitMu is held, or
-// nobody else has the core yet.
+// saveManifest updates the manifest, makes it durable and calls Changed. commitMu is held, or nobody else has the
+// core yet.
 func (c *core) saveManifest() error {
 	c.mu.Lock()
 	c.fillManifest()
@@ -261,7 +261,7 @@ func (c *core) saveManifest() error {
 	return nil
 }
 
-// fillManifest fills in what the journal knows. mu is held.
+// fillManifest updates the fields that come from the journal. mu is held.
 func (c *core) fillManifest() {
 	pageSize := 0
 	if c.plan != nil {

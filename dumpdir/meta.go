@@ -6,7 +6,7 @@ import (
 	"github.com/corehaul/corehaul/internal/printable"
 )
 
-// State is how far a dump got.
+// State is the state of a dump.
 type State string
 
 // The states of a dump.
@@ -15,28 +15,28 @@ const (
 	StateComplete State = "complete" // sealed with every page of its plan
 	StatePartial  State = "partial"  // sealed with pages missing
 	StateLogOnly  State = "log-only" // sealed with the log and no pages
-	StateDamaged  State = "damaged"  // stored bytes are not what was written
+	StateDamaged  State = "damaged"  // stored bytes differ from what was written
 )
 
-// Meta is what is known of a dump when its directory is made. Strings that come
-// from the crashed machine are cut to size and cleaned before they are stored.
+// Meta is the facts of a dump at the creation of its directory. Strings of the crashed machine are cut and cleaned
+// before they are stored.
 type Meta struct {
 	ID        string // 16 to 64 characters of 0-9a-f
-	Host      string // the name that the peer proved, not the one it says; at most 64 bytes
+	Host      string // the name that the peer proved; at most 64 bytes
 	Release   string // OSRELEASE
 	Nodename  string
 	Machine   string // x86_64, aarch64
 	BuildID   string
 	PanicLine string
-	CrashTime time.Time // zero when not known
-	StartTime time.Time // when the dump began to arrive; zero means now
+	CrashTime time.Time // zero if unknown
+	StartTime time.Time // start of the arrival; zero means now
 	Transport string    // tls, ssh, nfs, file
 	Peer      string    // address of the peer
 	Sender    string    // name and version of the sending program
 	Receiver  string    // name and version of the receiving program
 }
 
-// setMeta takes over what Meta says, cleaned. ID, Host and StartTime stay when they are set.
+// setMeta copies meta, cleaned. It does not change an ID, Host or StartTime that is set.
 func (m *Manifest) setMeta(meta *Meta) {
 	if m.ID == "" {
 		m.ID, m.Host, m.StartTime = meta.ID, meta.Host, meta.StartTime.UTC().Truncate(time.Millisecond)
@@ -54,7 +54,7 @@ func (m *Manifest) setMeta(meta *Meta) {
 	}
 }
 
-// meta is setMeta backwards.
+// meta is the inverse of setMeta.
 func (m *Manifest) meta() Meta {
 	meta := Meta{
 		ID: m.ID, Host: m.Host, Release: m.Release, Nodename: m.Nodename, Machine: m.Machine, BuildID: m.BuildID,
@@ -66,9 +66,8 @@ func (m *Manifest) meta() Meta {
 	return meta
 }
 
-// UpdateMeta changes what the manifest says, for facts that come later than
-// Create (the panic line, which is read from the log). ID, Host and StartTime stay.
-// After the seal it returns ErrSealed.
+// UpdateMeta changes the manifest when facts come later than Create, such as the panic line of the log. ID, Host and
+// StartTime stay. After the seal it returns ErrSealed.
 func (w *Writer) UpdateMeta(change func(*Meta)) error {
 	c := w.c
 	if err := c.enter(w); err != nil {
@@ -87,10 +86,10 @@ func (w *Writer) UpdateMeta(change func(*Meta)) error {
 	return c.saveManifest()
 }
 
-// MinID is how many characters an id has at least.
+// MinID is the minimum length of an id.
 const MinID = 16
 
-// ValidID reports whether id can be a dump's: 16 to 64 characters of 0-9 and a-f.
+// ValidID reports whether id is a valid dump id: 16 to 64 characters of 0-9 and a-f.
 func ValidID(id string) bool {
 	if len(id) < MinID || len(id) > 64 {
 		return false
@@ -103,13 +102,12 @@ func ValidID(id string) bool {
 	return true
 }
 
-// Bounds of the manifest's strings, in bytes.
+// Limits of the manifest's strings, in bytes.
 const (
 	maxHost = 64
 	maxText = 512
 )
 
-// clean makes a string that a crashed machine or a peer chose safe to print: valid
-// UTF-8, no control or invisible characters, at most limit bytes.
-// It is idempotent.
+// clean makes a string of a crashed machine or a peer safe to print: valid UTF-8, without control and invisible
+// characters, at most limit bytes. It is idempotent.
 func clean(s string, limit int) string { return printable.Clean(s, limit) }

@@ -3,33 +3,32 @@ package dumpdir
 // Names of the files in a dump's directory.
 const (
 	VMCoreName     = "vmcore"
-	IncompleteName = "vmcore-incomplete" // vmcore until the seal
+	IncompleteName = "vmcore-incomplete" // vmcore before the seal
 	LogName        = "vmcore-dmesg.txt"
 	ManifestName   = "manifest.json"
 	JournalName    = "chunks"
 	SumsName       = "SHA256SUMS"
-	KeptDirName    = "files"      // what else the sender of the dump sent
-	KeptListName   = "files.json" // what is in there
+	KeptDirName    = "files"      // directory of the files kept beside the dump
+	KeptListName   = "files.json" // list of the kept files
 
-	tmpSuffix = ".tmp" // a file that is being written and has not got its name yet
+	tmpSuffix = ".tmp" // suffix of a file that is not complete yet
 )
 
-// DumpsName is the directory of a store that has one directory for each host, and in them
-// those of the dumps.
+// DumpsName is the directory of a store that has a directory for each host, with the directories of its dumps.
 const DumpsName = "dumps"
 
-// NextName is the directory of a store that has one directory for each host, and in them one by the id of each dump of
-// which another one is stored beside it.
+// NextName is the directory of a store that has a directory for each host, and in it the challenger of each dump, by
+// id.
 const NextName = "next"
 
-// TimeLayout is how the time of the crash, in UTC, begins a directory's name.
+// TimeLayout is the format of the crash time in UTC at the start of a directory's name.
 const TimeLayout = "20060102T150405Z"
 
-// ShortID is how many characters of the id a directory's name has.
+// ShortID is how many characters of the id the name of a directory contains.
 const ShortID = 8
 
-// DirName returns the name for the directory of a new dump: the time of the crash, or when it is not known
-// that of arrival, and the beginning of the id.
+// DirName returns the directory name of a new dump: the crash time, or the time of arrival if that is unknown, and
+// the beginning of the id.
 func DirName(meta *Meta) string {
 	at := meta.CrashTime
 	if y := at.UTC().Year(); at.IsZero() || y < 1970 || y > 9999 {

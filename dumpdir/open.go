@@ -14,8 +14,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// Dump is a dump directory open for reading, sealed or arriving. What it says is as
-// of Open.
+// Dump is a dump directory opened for reading, sealed or arriving. It has the state at the time of Open.
 type Dump struct {
 	fs  FS
 	dir string
@@ -24,29 +23,29 @@ type Dump struct {
 	m   *Manifest
 
 	damage error
-	lost   bool // the seal, or the whole journal: what the manifest says counts
+	lost   bool // the seal or the journal is lost: the manifest counts
 }
 
-// Open opens the dump in dir. A damaged manifest does not keep it from opening: what
-// the journal knows is filled in, and Damage tells. The same goes for a journal that is damaged or missing, when the
-// manifest is whole, and for one that has lost the seal: then the state is StateDamaged. The error matches ErrNotExist or
-// ErrUnsupported, or is a *DamageError when neither journal nor manifest can be read.
+// Open opens the dump in dir. If the manifest is damaged, the journal supplies its contents. If the journal is
+// damaged, missing, or has lost the seal, the manifest counts and the state is StateDamaged. Damage returns such
+// damage. The error matches ErrNotExist or ErrUnsupported, or is a *DamageError if neither journal nor manifest can
+// be read.
 func Open(fsys FS, dir string) (*Dump, error) {
 	for try := 1; ; try++ {
 		d, err := openOnce(fsys, dir)
 		if err != nil || d.jr == nil || !d.lost || try == openTries {
 			return d, err
 		}
-		// The journal is read before the manifest, so the dump may have been sealed between the two: its journal is
-		// looked at once more. What has lost its seal still has.
+		// Open read the journal before the manifest, so the dump may have been sealed in between: try again. A dump
+		// that has lost its seal stays so.
 		if err := d.Close(); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// openTries bounds how often a dump is opened that seems to have lost its seal. A dump that is sealed, taken up again and
-// sealed all the time could seem so each time.
+// openTries bounds the attempts to open a dump that seems to have lost its seal. A dump that is sealed and reopened
+// all the time could seem so each time.
 const openTries = 5
 
 func openOnce(fsys FS, dir string) (*Dump, error) {
@@ -64,7 +63,7 @@ func openOnce(fsys FS, dir string) (*Dump, error) {
 	return d, nil
 }
 
-// openWithoutJournal opens what is left of a dump whose journal is gone.
+// openWithoutJournal opens a dump whose journal is lost.
 func openWithoutJournal(fsys FS, dir string, missing error) (*Dump, error) {
 	names, m, err := readNames(fsys, dir)
 	if err != nil {
@@ -82,7 +81,7 @@ func openWithoutJournal(fsys FS, dir string, missing error) (*Dump, error) {
 	return d, nil
 }
 
-// setLost makes d a dump of which the manifest says more than the journal.
+// setLost marks d as a dump whose manifest knows more than the journal.
 func (d *Dump) setLost(m *Manifest, damage error) {
 	d.m, d.damage, d.lost = m, damage, true
 	d.m.State = StateDamaged
@@ -136,7 +135,7 @@ func (d *Dump) load() error {
 	return nil
 }
 
-// fill brings the manifest up to what the journal says.
+// fill updates the manifest from the journal.
 func (d *Dump) fill() {
 	if d.jr.plan != nil && d.m.Plan == nil { // cut off between plan and manifest
 		d.m.setPlan(d.jr.facts, d.jr.plan)
@@ -148,16 +147,17 @@ func (d *Dump) fill() {
 	}
 }
 
-// Manifest returns the manifest, with state and counts brought up to what the journal says.
+// Manifest returns the manifest, with state and counts of the journal.
 func (d *Dump) Manifest() *Manifest { return d.m.clone() }
 
-// Damage returns what Open found wrong with manifest or journal, nil when nothing.
+// Damage returns the damage of manifest or journal that Open found, or nil.
 func (d *Dump) Damage() error { return d.damage }
 
-// State returns the state that the journal gives, StateDamaged when it has lost the seal or is beyond use.
+// State returns the state according to the journal, or StateDamaged if the journal has lost the seal or cannot be
+// read.
 func (d *Dump) State() State { return d.m.State }
 
-// Progress returns the durable counts: those of the manifest where the journal has lost its end.
+// Progress returns the durable counts: those of the manifest if the journal has lost its end.
 func (d *Dump) Progress() Progress {
 	if d.lost {
 		p, b := &d.m.Pages, &d.m.Bytes
@@ -166,8 +166,7 @@ func (d *Dump) Progress() Progress {
 	return d.jr.progress()
 }
 
-// Erased returns what makedumpfile erased from the dump before it came, one line each as the dump says
-// it: not fit for a terminal unescaped.
+// Erased returns the lines of makedumpfile's ERASEINFO note. Escape them before they go to a terminal.
 func (d *Dump) Erased() []string {
 	if d.jr == nil || d.jr.facts == nil {
 		return nil
@@ -177,8 +176,8 @@ func (d *Dump) Erased() []string {
 	return info.Erased()
 }
 
-// VMCorePath returns the name of vmcore or vmcore-incomplete, with the directory;
-// ok is false for a dump without pages.
+// VMCorePath returns the name of vmcore or vmcore-incomplete, with the directory. ok is false for a dump without
+// pages.
 func (d *Dump) VMCorePath() (name string, ok bool) {
 	if d.m.Plan == nil && !d.lost {
 		return "", false
@@ -197,8 +196,8 @@ func (d *Dump) has(name string) bool {
 	return err == nil && slices.Contains(names, name)
 }
 
-// openVMCore opens the vmcore for reading, complete or not. The error matches fs.ErrNotExist when
-// the dump has no pages.
+// openVMCore opens the vmcore for reading, complete or not. The error matches fs.ErrNotExist if the dump has no
+// pages.
 func (d *Dump) openVMCore() (File, error) {
 	name, ok := d.VMCorePath()
 	if !ok {
@@ -207,7 +206,7 @@ func (d *Dump) openVMCore() (File, error) {
 	return d.fs.Open(name)
 }
 
-// OpenLog opens vmcore-dmesg.txt. The error matches fs.ErrNotExist when there is none.
+// OpenLog opens vmcore-dmesg.txt. The error matches fs.ErrNotExist if there is none.
 func (d *Dump) OpenLog() (io.ReadCloser, error) {
 	f, err := d.fs.Open(path.Join(d.dir, LogName))
 	if err != nil {
@@ -220,8 +219,8 @@ func (d *Dump) OpenLog() (io.ReadCloser, error) {
 	return &fileReader{SectionReader: io.NewSectionReader(f, 0, size), f: f}, nil
 }
 
-// LogIntact reports whether the log of a sealed dump has the SHA-256 that the journal has for it. The log of a dump that is
-// arriving may be replaced at any time, and one that the journal does not know is not judged: both are intact.
+// LogIntact reports whether the log of a sealed dump has its SHA-256 of the journal. It is true for an arriving dump,
+// whose log may be replaced at any time, and for a log without a record.
 func (d *Dump) LogIntact(ctx context.Context) (bool, error) {
 	if d.jr == nil || d.jr.seal == nil || d.jr.log == nil {
 		return true, nil
@@ -245,8 +244,8 @@ func (d *Dump) Close() error {
 	return d.jf.Close()
 }
 
-// ReadID returns the id of the dump in dir, from the first bytes of its journal: for a store that looks
-// for one dump among many. The error matches ErrNotExist or ErrUnsupported, or is a *DamageError.
+// ReadID returns the id of the dump in dir from the first bytes of its journal, for a store that looks for one of
+// many dumps. The error matches ErrNotExist or ErrUnsupported, or is a *DamageError.
 func ReadID(fsys FS, dir string) (id string, err error) {
 	f, err := fsys.Open(path.Join(dir, JournalName))
 	if err != nil {
@@ -275,8 +274,7 @@ func ReadID(fsys FS, dir string) (id string, err error) {
 	return ident.id, nil
 }
 
-// Intact reads vmcore and reports whether it has the SHA-256 of its seal: then every byte is as it was sealed. It is false for a
-// dump that is not sealed.
+// Intact reads vmcore and reports whether it has the SHA-256 of its seal. It is false for an unsealed dump.
 func (d *Dump) Intact(ctx context.Context) (bool, error) {
 	want, err := d.sealSum()
 	if err != nil || want == "" {
@@ -296,7 +294,7 @@ func (d *Dump) Intact(ctx context.Context) (bool, error) {
 	return hex.EncodeToString(sum[:]) == want, nil
 }
 
-// sealSum returns the SHA-256 that vmcore had when it was sealed, as the journal says, or else SHA256SUMS or the manifest.
+// sealSum returns the SHA-256 of vmcore at its seal: from the journal, else from SHA256SUMS or the manifest.
 func (d *Dump) sealSum() (string, error) {
 	if !d.lost {
 		return d.m.SHA256, nil

@@ -13,7 +13,7 @@ import (
 	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
-// OS is the local file system. Its files are regular ones: what else lies in their place is not opened. Lock is flock(2) on the directory, so it holds between
+// OS is the local file system. It opens regular files only. Lock is flock(2) on the directory, so it works between
 // processes and needs no file.
 type OS struct{}
 
@@ -27,8 +27,8 @@ func (f osFile) Size() (int64, error) {
 	return st.Size(), nil
 }
 
-// Allocate sets blocks aside with fallocate(2). File systems that cannot are left alone: the
-// writes themselves will tell when space runs out.
+// Allocate allocates blocks with fallocate(2). On file systems without it, it does nothing: a later write may run out
+// of space.
 func (f osFile) Allocate(off, n int64) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -47,7 +47,7 @@ func (f osFile) Allocate(off, n int64) error {
 	return ferr
 }
 
-// Forget implements Forgetter with posix_fadvise(2). Pages that are not on the disk yet stay.
+// Forget implements Forgetter with posix_fadvise(2). Dirty pages stay.
 func (f osFile) Forget() error {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -69,12 +69,12 @@ func opened(f *os.File, err error) (File, error) {
 	return osFile{f}, nil
 }
 
-// Create implements FS. What is there is replaced, not opened: it may be a link that somebody planted.
+// Create implements FS. It replaces what is there without opening it: that may be a planted link.
 func (OS) Create(name string) (File, error) {
 	return opened(plainfile.Create(filepath.FromSlash(name), 0o640))
 }
 
-// Open implements FS. What is no regular file is damage.
+// Open implements FS. A file that is not regular counts as damage.
 func (OS) Open(name string) (File, error) {
 	return opened(plainfile.Open(filepath.FromSlash(name)))
 }
@@ -89,7 +89,7 @@ func (OS) Rename(from, to string) error {
 	return os.Rename(filepath.FromSlash(from), filepath.FromSlash(to))
 }
 
-// Exchange implements Exchanger with renameat2(2), which ext4, XFS, Btrfs and tmpfs support, and NFS does not.
+// Exchange implements Exchanger with renameat2(2). ext4, XFS, Btrfs and tmpfs support it, NFS does not.
 func (OS) Exchange(a, b string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, filepath.FromSlash(a), unix.AT_FDCWD, filepath.FromSlash(b), unix.RENAME_EXCHANGE)
 	switch {

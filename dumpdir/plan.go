@@ -10,22 +10,22 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// PlanHash is the sender's hash of a plan, as the protocol defines it; compared, never interpreted. Journals before
-// version 3 hold its first half only; the other one is zero then.
+// PlanHash is the sender's hash of a plan, as defined by the protocol. It is compared and never interpreted. Journals
+// before version 3 have only its first half; the other half is zero.
 type PlanHash [16]byte
 
 // Whole reports whether both halves are known.
 func (h PlanHash) Whole() bool { return [8]byte(h[8:]) != [8]byte{} }
 
-// PlanEnd is what a sender says of its plan once all runs are through.
+// PlanEnd is the totals of a plan, which the sender sends after all runs.
 type PlanEnd struct {
 	Hash   PlanHash
-	Chunks uint64 // chunk numbers are below this
-	Pages  uint64 // pages in all runs together
+	Chunks uint64 // number of chunks
+	Pages  uint64 // pages in all runs
 	// Classes counts the machine's pages by kind (kernel, free, user...). For the manifest only.
 	Classes map[string]uint64
-	// Sparse is set when most of the pages are known not to come. Then the room of descriptors is not set aside, and those of
-	// pages that do not come stay a hole. It is not stored.
+	// Sparse says that most of the pages will not come. Then the descriptors are not allocated, and those of missing
+	// pages stay a hole. It is not stored.
 	Sparse bool
 }
 
@@ -36,13 +36,13 @@ type PlanInfo struct {
 	MaxPFN    mem.PFN
 	DumpLevel uint8
 	Runs      uint64 // merged runs
-	// DataOffset is where page data begins in vmcore, in bytes; the shared zero page comes first.
+	// DataOffset is the offset of page data in vmcore, in bytes. The shared zero page comes first.
 	DataOffset int64
 }
 
-// Is reports whether p is the plan that ends with end: hash and counts are the same. Where one hash is not whole, the first
-// halves are compared. That is enough to tell the few plans of one crash apart, and whoever makes two that collide
-// spoils no dump but its own.
+// Is reports whether p is the plan that ends with end: hash and counts are equal. If a hash is not whole, the first
+// halves are compared. That distinguishes the few plans of one crash. A sender that makes two of its plans collide
+// spoils only its own dump.
 func (p *PlanInfo) Is(end *PlanEnd) bool {
 	same := p.Hash == end.Hash
 	if !p.Hash.Whole() || !end.Hash.Whole() {
@@ -51,13 +51,13 @@ func (p *PlanInfo) Is(end *PlanEnd) bool {
 	return same && p.Chunks == end.Chunks && p.Pages == end.Pages
 }
 
-// firstPage is the lowest offset of page data behind the shared zero page.
+// firstPage is the lowest offset of page data, behind the shared zero page.
 func (p *PlanInfo) firstPage() int64 { return p.DataOffset + int64(p.PageSize) }
 
-// maxDataSlack is how far behind the descriptors a journal may place the page data.
+// maxDataSlack is the largest gap between descriptors and page data that a journal may have.
 const maxDataSlack = 1 << 20
 
-// check tells whether the counts of a plan fit each other. There are never more chunks than pages.
+// check checks that the counts of a plan fit each other. A plan never has more chunks than pages.
 func (p *PlanInfo) check() error {
 	if p.Chunks > p.Pages || p.Pages > uint64(p.MaxPFN) {
 		return fmt.Errorf("%w: %d chunks of %d pages, max_mapnr %d", ErrBadPlan, p.Chunks, p.Pages, p.MaxPFN)
@@ -65,23 +65,22 @@ func (p *PlanInfo) check() error {
 	return nil
 }
 
-// PlanBuilder takes the runs of a plan, in constant memory: it writes a new journal
-// beside the old one, which takes its place when the plan is whole. One goroutine uses it.
+// PlanBuilder takes the runs of a plan in constant memory. It writes a new journal beside the old one, which it
+// replaces when the plan is complete. One goroutine uses it.
 type PlanBuilder struct {
 	w     *Writer
 	facts Facts
 	runs  runEncoder
 	ram   ramCursor
 	j     *journalWriter
-	other bool  // the plan is not w's: MoveTo tells whose
+	other bool  // the plan is not w's: MoveTo says whose it is
 	err   error // what ended the builder
 }
 
 var errPlanDone = errors.New("the plan was finished or given up")
 
-// StartPlan begins to store the plan. The runs go to the builder; the plan counts from
-// the return of its Finish on. A plan that was begun before and not finished is given up. The
-// error matches ErrHavePlan, ErrSealed or ErrBadPlan.
+// StartPlan begins to store the plan. The runs go to the builder; Finish stores the plan. An unfinished plan of an
+// earlier StartPlan is dropped. The error matches ErrHavePlan, ErrSealed or ErrBadPlan.
 func (w *Writer) StartPlan(f Facts) (*PlanBuilder, error) {
 	c := w.c
 	if err := c.enter(w); err != nil {
@@ -108,9 +107,9 @@ func (w *Writer) StartPlan(f Facts) (*PlanBuilder, error) {
 	return b, nil
 }
 
-// StartOtherPlan begins to store a plan of the same crash that may be another one than w has. The runs lie in a file
-// without a name until MoveTo gives them to the writer of another dump. Nothing of it changes or ends w, a full disk included.
-// The error matches ErrBadPlan, or is the file system's.
+// StartOtherPlan begins to store a plan of the same crash that may differ from w's. The runs go to a file without a
+// name until MoveTo gives them to the writer of another dump. Nothing of this affects w, not even a full disk. The
+// error matches ErrBadPlan, or comes from the file system.
 func (w *Writer) StartOtherPlan(f Facts) (*PlanBuilder, error) {
 	c := w.c
 	if err := c.enter(w); err != nil {
@@ -137,7 +136,7 @@ func (w *Writer) StartOtherPlan(f Facts) (*PlanBuilder, error) {
 	return b, nil
 }
 
-// newPlanBuilder returns a builder without a file. The notes and RAM ranges of f become its own.
+// newPlanBuilder returns a builder without a file. It copies the notes and RAM ranges of f.
 func newPlanBuilder(w *Writer, f *Facts) *PlanBuilder {
 	f.Notes, f.RAM = slices.Clone(f.Notes), slices.Clone(f.RAM)
 	erased, _ := vmcore.FindERASEINFO(f.Notes, f.order())
@@ -145,7 +144,7 @@ func newPlanBuilder(w *Writer, f *Facts) *PlanBuilder {
 	return &PlanBuilder{w: w, facts: *f, runs: runEncoder{limit: f.MaxPFN}, ram: newRAMCursor(f)}
 }
 
-// begin writes to a new journal what comes before the runs.
+// begin writes the records before the runs to a new journal.
 func (b *PlanBuilder) begin(j *journalWriter, err error) error {
 	if err != nil {
 		return err
@@ -166,8 +165,8 @@ func (b *PlanBuilder) begin(j *journalWriter, err error) error {
 	return b.j.flush()
 }
 
-// MoveTo gives the plan of StartOtherPlan to w, which has none. Finish makes it durable there. The error is that of an
-// earlier call, or as of StartPlan.
+// MoveTo gives the plan of StartOtherPlan to w, which has no plan. Finish makes it durable there. The error is that
+// of an earlier call, or as of StartPlan.
 func (b *PlanBuilder) MoveTo(w *Writer) error {
 	if b.err != nil {
 		return b.err
@@ -176,7 +175,7 @@ func (b *PlanBuilder) MoveTo(w *Writer) error {
 	if err != nil {
 		return err
 	}
-	// Up to the runs, both journals are the same: one crash, one host.
+	// Both journals are equal up to the runs: crash and host are the same.
 	runs := io.NewSectionReader(b.j.f, to.j.size, b.j.size-to.j.size)
 	if _, err := io.Copy(io.NewOffsetWriter(to.j.f, to.j.size), runs); err != nil {
 		return w.c.fail(err)
@@ -189,8 +188,7 @@ func (b *PlanBuilder) MoveTo(w *Writer) error {
 	return nil
 }
 
-// Add appends a run of pages that will be sent. Runs ascend, are disjoint and lie in RAM; they may
-// touch. The error matches ErrBadPlan.
+// Add appends a run of pages. Runs ascend, are disjoint and lie in RAM. They may touch. The error matches ErrBadPlan.
 func (b *PlanBuilder) Add(e mem.Extent) error {
 	c := b.w.c
 	c.mu.Lock()
@@ -210,7 +208,7 @@ func (b *PlanBuilder) Add(e mem.Extent) error {
 	return b.flush()
 }
 
-// check returns why the builder takes nothing. The core's mu is held.
+// check returns the error that stops the builder. The core's mu is held.
 func (b *PlanBuilder) check() error {
 	if err := b.w.c.check(b.w); err != nil {
 		return err
@@ -228,9 +226,9 @@ func (b *PlanBuilder) flush() error {
 	return b.err
 }
 
-// Finish checks the runs against end, makes the plan durable and lays out
-// vmcore-incomplete, which crash can open from then on. The error matches ErrBadPlan when
-// the counts are wrong; the plan is given up then. It matches ErrHavePlan for a plan of StartOtherPlan that was not moved.
+// Finish checks the runs against end, makes the plan durable and lays out vmcore-incomplete, which crash can open
+// from then on. The error matches ErrBadPlan if the counts are wrong; then the plan is dropped. It matches
+// ErrHavePlan for a plan of StartOtherPlan without MoveTo.
 func (b *PlanBuilder) Finish(end PlanEnd) error {
 	c := b.w.c
 	if b.other {
@@ -258,7 +256,7 @@ func (b *PlanBuilder) Finish(end PlanEnd) error {
 	return c.saveManifest()
 }
 
-// end writes what is left of the runs and returns the plan as it will be stored.
+// end writes the remaining runs and returns the plan to be stored.
 func (b *PlanBuilder) end(end PlanEnd) (*PlanInfo, error) {
 	c := b.w.c
 	c.mu.Lock()
@@ -288,7 +286,7 @@ func (b *PlanBuilder) end(end PlanEnd) (*PlanInfo, error) {
 	return info, nil
 }
 
-// publish puts the new journal in the place of the old one. commitMu is held.
+// publish replaces the old journal by the new one. commitMu is held.
 func (b *PlanBuilder) publish(info *PlanInfo) error {
 	c := b.w.c
 	if info.Hash.Whole() {
@@ -311,10 +309,10 @@ func (b *PlanBuilder) publish(info *PlanInfo) error {
 	return old.close()
 }
 
-// loadOwn reads the journal that the writer has open.
+// loadOwn loads the journal that the writer has open.
 func (c *core) loadOwn() (*journal, error) { return loadJournal(c.j.f, c.j.size, nil) }
 
-// cleanClasses bounds what a peer says of its pages.
+// cleanClasses bounds the peer's counts of pages.
 func cleanClasses(classes map[string]uint64) map[string]uint64 {
 	out := make(map[string]uint64)
 	for name, n := range classes {
@@ -334,15 +332,15 @@ func (b *PlanBuilder) Abort() {
 	case c.builder == b:
 		c.dropBuilder()
 	case b.other:
-		_ = b.j.close() // the last of it
+		_ = b.j.close() // its file has no name
 		b.err = errPlanDone
 	}
 }
 
-// dropBuilder gives up a plan that is not whole. What it wrote goes with the next Resume, if not now.
+// dropBuilder drops an unfinished plan. If its file cannot be removed now, the next Resume removes it.
 func (c *core) dropBuilder() {
 	if b := c.builder; b != nil {
-		_ = b.j.discard(c.fs, c.dir) // a leftover harms nothing
+		_ = b.j.discard(c.fs, c.dir) // a leftover is harmless
 		c.builder, b.err = nil, errPlanDone
 	}
 }

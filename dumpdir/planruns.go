@@ -9,9 +9,8 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// runEncoder encodes ascending runs as pairs of unsigned varints: the gap from the
-// end of the run before, and the count. Runs that touch are joined, so that a set
-// of pages has one encoding.
+// runEncoder encodes ascending runs as pairs of unsigned varints: the gap from the end of the run before, and the
+// count. It merges runs that touch, so that a set of pages has one encoding.
 type runEncoder struct {
 	limit mem.PFN
 	buf   []byte
@@ -48,7 +47,7 @@ func (r *runEncoder) flush() {
 	r.cur = mem.Extent{Start: r.last}
 }
 
-// runDecoder reads the pieces that runEncoder made.
+// runDecoder decodes the pieces of a runEncoder.
 type runDecoder struct {
 	limit mem.PFN
 	last  mem.PFN
@@ -84,12 +83,12 @@ func (r *runDecoder) piece(p []byte, yield func(mem.Extent) bool) (more bool, er
 
 var errRuns = fmt.Errorf("%w: runs do not decode", ErrBadPlan)
 
-// ramCursor tells of ascending runs whether they are RAM.
+// ramCursor tells whether ascending runs are RAM.
 type ramCursor struct {
-	left []mem.Extent // runs of RAM, merged, from that of the last question on
+	left []mem.Extent // runs of RAM, merged, without those before the last query
 }
 
-// newRAMCursor starts at the first frame of RAM. Ranges that touch are joined.
+// newRAMCursor starts at the first frame of RAM. It merges ranges that touch.
 func newRAMCursor(f *Facts) ramCursor {
 	var c ramCursor
 	for e := range kdumpfile.RAMExtents(f.RAM, vmcore.PageShift(f.PageSize), f.MaxPFN) {
@@ -98,7 +97,7 @@ func newRAMCursor(f *Facts) ramCursor {
 	return c
 }
 
-// holds reports whether all of e is RAM. e begins at or behind the last one asked for.
+// holds reports whether all of e is RAM. e must not begin before the last query.
 func (c *ramCursor) holds(e mem.Extent) bool {
 	for len(c.left) > 0 && c.left[0].End() <= e.Start {
 		c.left = c.left[1:]

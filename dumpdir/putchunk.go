@@ -9,10 +9,9 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// PutChunk stores the pages of a chunk; they are durable after the next Commit. It keeps
-// nothing of c. The chunk's pages must have been checked against its RawSum (PageDecoder.Sum).
-// Errors that harm nothing: ErrHaveChunk, ErrOutsidePlan, ErrHavePage, ErrBadChunk, and those of a full
-// disk (syscall.ENOSPC, EDQUOT), after which the chunks put before can still be committed.
+// PutChunk stores the pages of a chunk. They are durable after the next Commit. It keeps nothing of c. The caller has
+// compared the pages with c.RawSum (PageDecoder.Sum). After ErrHaveChunk, ErrOutsidePlan, ErrHavePage, ErrBadChunk and a full disk
+// (syscall.ENOSPC, EDQUOT), the writer stays usable and can commit the chunks put before.
 func (w *Writer) PutChunk(c *Chunk) error {
 	core := w.c
 	for {
@@ -43,7 +42,7 @@ func (c *core) put(ch *Chunk) error {
 		return err
 	}
 	offset := c.dataEnd
-	// The data goes first: who reads the file meanwhile never finds a descriptor without its page.
+	// The data goes first, so that a concurrent reader never finds a descriptor without its page.
 	if len(ch.Data) > 0 {
 		if _, err := c.vm.WriteAt(ch.Data, offset); err != nil {
 			return c.unwritten(offset, err)
@@ -57,8 +56,8 @@ func (c *core) put(ch *Chunk) error {
 	return nil
 }
 
-// unwritten handles a failed write of a chunk's data at offset. If the disk is full, what was written of it goes,
-// which leaves the journal more room, and all else is as before.
+// unwritten handles a failed write of a chunk's data at offset. If the disk is full, it cuts off the written part,
+// which leaves space for the journal, and the writer stays usable.
 func (c *core) unwritten(offset int64, err error) error {
 	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
 		return c.failLocked(err)
@@ -69,7 +68,7 @@ func (c *core) unwritten(offset int64, err error) error {
 	return err
 }
 
-// checkNew checks a chunk against itself, the plan, and what is here.
+// checkNew checks a chunk against its own fields, the plan, and the present pages.
 func (c *core) checkNew(ch *Chunk) (s shape, err error) {
 	switch {
 	case c.sealing || c.seal != nil:

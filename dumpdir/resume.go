@@ -8,11 +8,11 @@ import (
 	"slices"
 )
 
-// Resume takes up an unsealed dump where its journal ends. What the last writer did not
-// commit is cut off; the front of vmcore is written again. A sealed dump whose seal was
-// interrupted is finished and can be asked for its Result; it takes no chunks unless
-// opts.Reopen is set. Errors match ErrNotExist, ErrLocked, ErrUnsupported or are a *DamageError. Of a dump that was sealed, and
-// whose journal does not say so or cannot be read, nothing is written: see IsSealedDamage.
+// Resume continues an unsealed dump at the end of its journal. It cuts off what the last writer did not commit, and
+// writes the front of vmcore again. If a seal was interrupted, Resume finishes it; the writer then has a Result and
+// accepts no chunks, unless opts.Reopen is set. Errors match ErrNotExist, ErrLocked, ErrUnsupported or are a
+// *DamageError. Resume writes nothing to a dump that was sealed and whose journal cannot be read or does not say so:
+// see IsSealedDamage.
 func Resume(fsys FS, dir string, opts Options) (*Writer, error) {
 	lock, err := fsys.Lock(dir)
 	if err != nil {
@@ -21,7 +21,7 @@ func Resume(fsys FS, dir string, opts Options) (*Writer, error) {
 	return resume(fsys, dir, opts, lock)
 }
 
-// notExist turns a missing directory or journal into a missing dump.
+// notExist returns ErrNotExist for a missing directory or journal.
 func notExist(dir string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s: %w", dir, ErrNotExist)
@@ -84,24 +84,24 @@ func (c *core) resume() error {
 		}
 	}
 	if good {
-		return nil // it needs no room, then, on a disk that may be full
+		return nil // then it needs no space on a disk that may be full
 	}
 	return c.saveManifest()
 }
 
-// setState takes over what the journal says.
+// setState takes the state of the journal.
 func (c *core) setState(jr *journal) {
 	c.ident, c.log, c.facts, c.plan, c.seal = jr.ident, jr.log, jr.facts, jr.plan, jr.seal
 	c.have, c.count, c.dataEnd = jr.have, jr.count, jr.dataEnd
 }
 
-// loadManifest reads the manifest; one that is missing or damaged is made again from the journal. good tells
-// that the one on disk can stay for now: only its counts may be old.
+// loadManifest reads the manifest, or makes it from the journal if it is missing or damaged. good says that the file
+// can stay for now: only its counts may be old.
 func (c *core) loadManifest(there bool) (good bool) {
 	if there {
 		if m, err := readManifest(c.fs, c.path(ManifestName)); err == nil && m.ID == c.ident.id && m.Host == c.ident.host {
 			c.m = m
-			if c.plan != nil && m.Plan == nil { // cut off between plan and manifest
+			if c.plan != nil && m.Plan == nil { // the last writer stopped between plan and manifest
 				m.setPlan(c.facts, c.plan)
 				return false
 			}

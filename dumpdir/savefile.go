@@ -9,8 +9,8 @@ import (
 	"path"
 )
 
-// SaveFile replaces a small file of a directory durably: under its name with .tmp first, so that
-// the name always stands for a whole file. A name has one writer at a time, which callers see to.
+// SaveFile replaces a small file durably. It writes a .tmp file first, so that the name always has a complete file.
+// Callers see to it that a name has one writer at a time.
 func SaveFile(fsys FS, dir, name string, content []byte) error {
 	tmp := path.Join(dir, name+tmpSuffix)
 	f, err := fsys.Create(tmp)
@@ -52,7 +52,7 @@ func sizeOf(fsys FS, name string) (size int64, there bool) {
 	return size, f.Close() == nil && err == nil
 }
 
-// hashFile returns length and SHA-256 of a file. stop, when not nil, ends it with an error.
+// hashFile returns length and SHA-256 of a file. stop, if not nil, ends it with an error.
 func hashFile(fsys FS, name string, stop func() error) (size int64, sum [32]byte, err error) {
 	f, err := fsys.Open(name)
 	if err != nil {

@@ -8,27 +8,25 @@ import (
 	"time"
 )
 
-// Result is what a seal left.
+// Result is the result of a seal.
 type Result struct {
 	State    State
-	Reason   string // why pages are missing; empty when complete
+	Reason   string // why pages are missing; empty if complete
 	Progress Progress
-	SHA256   string // of vmcore, in hexadecimal; empty when there is none
-	VMCore   string // name of the vmcore file, with dir; empty when there is none
+	SHA256   string // of vmcore, in hexadecimal; empty if there is none
+	VMCore   string // name of the vmcore file, with dir; empty if there is none
 }
 
-// Seal commits, makes the dump final and returns what it is: complete when every page of
-// the plan is here; else partial with reason, or an error that matches ErrMissingPages when reason is
-// empty; log-only when there is no plan. It may be called again, and after a kill at
-// any point inside it Resume finishes what it began. The long part reads vmcore for its
-// SHA-256; when ctx ends it, the writer has failed and the dump can be resumed as if Seal had
-// not been called.
+// Seal commits and seals the dump. It is complete if every page of the plan is present, log-only without a plan, else
+// partial with reason; without a reason, the error matches ErrMissingPages. Seal may be called again, and after a
+// kill Resume finishes it. Most of the time goes into reading vmcore for its SHA-256. If ctx ends that, the writer
+// has failed, and the dump can be resumed as before the call.
 func (w *Writer) Seal(ctx context.Context, reason string) (Result, error) {
 	return w.seal(ctx, reason, false)
 }
 
-// SealPartial is Seal for a plan that is known not to be all of the dump: with pages it is partial even when none
-// of the plan is missing. The reason must not be empty.
+// SealPartial is Seal for a plan that is not the whole dump: a dump with pages is partial even if none of the plan is
+// missing. The reason must not be empty.
 func (w *Writer) SealPartial(ctx context.Context, reason string) (Result, error) {
 	return w.seal(ctx, reason, true)
 }
@@ -52,7 +50,7 @@ func (w *Writer) seal(ctx context.Context, reason string, partial bool) (Result,
 	return c.result(), nil
 }
 
-// Result returns what the seal left; ok is false when the dump is not sealed.
+// Result returns the result of the seal; ok is false for an unsealed dump.
 func (w *Writer) Result() (res Result, ok bool) {
 	w.c.mu.Lock()
 	defer w.c.mu.Unlock()
@@ -70,7 +68,7 @@ func (c *core) result() Result {
 	return r
 }
 
-// sealNow does everything up to the journal's seal record. commitMu is held.
+// sealNow does everything up to the seal record of the journal. commitMu is held.
 func (c *core) sealNow(ctx context.Context, reason string, partial bool) error {
 	seal, err := c.beginSeal(reason, partial)
 	if err != nil {
@@ -92,7 +90,7 @@ func (c *core) sealNow(ctx context.Context, reason string, partial bool) error {
 	return nil
 }
 
-// beginSeal decides what the dump is. From its success on no chunk is taken.
+// beginSeal decides the state of the dump. After its success no chunk is accepted.
 func (c *core) beginSeal(reason string, partial bool) (*sealRecord, error) {
 	c.mu.Lock()
 	c.sealing = true
@@ -117,7 +115,7 @@ func (c *core) beginSeal(reason string, partial bool) (*sealRecord, error) {
 	return seal, nil
 }
 
-// sealFront gives vmcore its final bytes, makes them durable and sums them up.
+// sealFront writes the final front of vmcore, makes the file durable and computes its SHA-256.
 func (c *core) sealFront(ctx context.Context, seal *sealRecord) error {
 	write := c.kw.SealComplete
 	if seal.state == StatePartial {
@@ -126,7 +124,7 @@ func (c *core) sealFront(ctx context.Context, seal *sealRecord) error {
 	if err := write(); err != nil {
 		return err
 	}
-	// What a failed put left behind the last chunk goes.
+	// A failed put may have left bytes behind the last chunk.
 	if err := c.vm.Truncate(seal.size); err != nil {
 		return err
 	}
@@ -138,8 +136,8 @@ func (c *core) sealFront(ctx context.Context, seal *sealRecord) error {
 	return err
 }
 
-// finishSeal brings names, manifest and sums in line with the journal's seal record. It may be
-// repeated from any point. commitMu is held.
+// finishSeal brings names, manifest and sums in line with the seal record. It can be repeated from any point.
+// commitMu is held.
 func (c *core) finishSeal() error {
 	if c.vm != nil {
 		vm := c.vm
@@ -162,7 +160,7 @@ func (c *core) finishSeal() error {
 	return c.writeSums()
 }
 
-// nameVMCore gives the sealed file its name, unless it has it.
+// nameVMCore renames the sealed file, unless it has its name.
 func (c *core) nameVMCore() error {
 	if c.plan == nil {
 		return nil
@@ -174,8 +172,7 @@ func (c *core) nameVMCore() error {
 	return c.fs.SyncDir(c.dir)
 }
 
-// resumeSealed finishes a seal that was interrupted. SHA256SUMS is the last that a seal writes and
-// the first that a reopening removes.
+// resumeSealed finishes an interrupted seal. A seal writes SHA256SUMS last, and a reopening removes it first.
 func (c *core) resumeSealed(names []string) error {
 	c.sealing = true
 	if slices.Contains(names, SumsName) && !slices.Contains(names, IncompleteName) {

@@ -13,8 +13,8 @@ const (
 	seqsPerBlk = seqWords * 64 // 4096 numbers, 512 bytes
 )
 
-// seqSet is a set of chunk numbers. Memory grows with the numbers that are in it,
-// whatever they are: a peer cannot make it large without sending chunks.
+// seqSet is a set of chunk numbers. Its memory grows with the number of elements, whatever they are: a peer must send
+// chunks to make it large.
 type seqSet struct {
 	blocks map[uint64]*[seqWords]uint64
 	n      uint64
@@ -27,7 +27,7 @@ func (s *seqSet) has(q uint64) bool {
 	return b != nil && b[q/64%seqWords]>>(q%64)&1 != 0
 }
 
-// add puts q into the set and reports whether it was not there.
+// add adds q and reports whether it is new.
 func (s *seqSet) add(q uint64) bool {
 	b := s.blocks[q/seqsPerBlk]
 	if b == nil {
@@ -43,7 +43,7 @@ func (s *seqSet) add(q uint64) bool {
 	return true
 }
 
-// ranges returns the set as ascending runs.
+// ranges returns the set as ascending ranges.
 func (s *seqSet) ranges() []chunk.SeqRange {
 	var out []chunk.SeqRange
 	for _, k := range slices.Sorted(maps.Keys(s.blocks)) {
@@ -64,7 +64,7 @@ func (s *seqSet) ranges() []chunk.SeqRange {
 	return out
 }
 
-// appendSeqs appends r to ascending ranges, joined to the last one where they touch.
+// appendSeqs appends r to ascending ranges and merges it with the last one if they touch.
 func appendSeqs(out []chunk.SeqRange, r chunk.SeqRange) []chunk.SeqRange {
 	if n := len(out); n > 0 && out[n-1].Last+1 == r.First {
 		out[n-1].Last = r.Last

@@ -6,16 +6,17 @@ import (
 	"strings"
 )
 
-// Sums is a SHA256SUMS file, as sha256sum of coreutils writes it and takes it with -c: a line for each file of 64 hexadecimal
-// digits, a space, a space or an asterisk (for "binary", which means nothing), and the name; or "SHA256 (name) = digits". A line that
-// begins with a backslash has a name with escapes. Ends of lines may be those of DOS; lines that begin with # are no lines.
+// Sums is a SHA256SUMS file, as sha256sum of coreutils writes it and accepts it with -c. A line has 64 hexadecimal
+// digits, a space, a space or an asterisk (for "binary", without effect), and the name; or "SHA256 (name) = digits".
+// A line that begins with a backslash has a name with escapes. Lines may end with CRLF. Lines that begin with # are
+// comments.
 type Sums struct {
 	sums map[string]string // digits in lower case by name
-	// Malformed counts lines that are none of this, and names that have two sums.
+	// Malformed counts other lines, and names with two different sums.
 	Malformed int
 }
 
-// ParseSums reads a SHA256SUMS file. What is no line of one is counted.
+// ParseSums reads a SHA256SUMS file.
 func ParseSums(text string) *Sums {
 	s := &Sums{sums: make(map[string]string)}
 	for line := range strings.Lines(text) {
@@ -33,7 +34,7 @@ func ParseSums(text string) *Sums {
 	return s
 }
 
-// Of returns the SHA-256 that the file has for a name, in 64 lower-case hexadecimal digits.
+// Of returns the SHA-256 of a name, in 64 lower-case hexadecimal digits.
 func (s *Sums) Of(name string) (sum string, ok bool) {
 	sum, ok = s.sums[name]
 	return sum, ok
@@ -64,7 +65,7 @@ func parseSumLine(line string) (sum, name string, ok bool) {
 	return strings.ToLower(sum), path.Clean(name), name != "" && ok == escaped
 }
 
-// unescape undoes what sha256sum does to a name with a backslash or the end of a line in it.
+// unescape undoes sha256sum's escapes of backslash and line end in a name.
 func unescape(s string) (string, bool) {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
@@ -91,7 +92,7 @@ func unescape(s string) (string, bool) {
 
 const maxSumsLen = 64 << 10
 
-// sums returns what SHA256SUMS has to be. Manifest and journal are hashed as they are.
+// sums returns the contents of SHA256SUMS. It hashes manifest and journal as they are.
 func (c *core) sums() (string, error) {
 	var b strings.Builder
 	for _, name := range []string{JournalName, ManifestName} {
@@ -130,7 +131,7 @@ func sumLine(sum [32]byte, name string) string {
 	return hex.EncodeToString(sum[:]) + "  " + name + "\n"
 }
 
-// sumVouches reports whether sums has the SHA-256 of a file as it is.
+// sumVouches reports whether sums has the present SHA-256 of a file.
 func sumVouches(fsys FS, dir, sums, name string) (bool, error) {
 	want, ok := ParseSums(sums).Of(name)
 	if !ok {

@@ -12,15 +12,15 @@ import (
 	"time"
 )
 
-// Side files say something about a dump that is no part of it: SHA256SUMS does not cover them, the journal
-// does not know them, and they come and go without the writer's lock, also while a dump arrives. Each
-// of them has one writer at a time, which its callers see to.
+// Side files say something about a dump and are not part of it: SHA256SUMS and the journal do not cover them. They
+// are written and removed without the writer's lock, also while a dump arrives. Callers see to it that each has one
+// writer at a time.
 const (
 	PinName          = "pin.json"
 	VerificationName = "verify.json"
 )
 
-// SideFileVersion is the version of side files that is written and the only one read.
+// SideFileVersion is the only version of side files that is written and read.
 const SideFileVersion = 1
 
 // Limits of side files.
@@ -30,16 +30,16 @@ const (
 	MaxRecordedFindings = 20
 )
 
-// SideFile is what a side file says: a pointer to what is encoded as its one JSON object.
+// SideFile is the contents of a side file: a pointer to what is encoded as its one JSON object.
 type SideFile interface {
 	// SideName is the name of the file in the directory of the dump.
 	SideName() string
-	// Valid reports whether a reader may take what was decoded: the version is known and every value is in its range.
+	// Valid reports whether the decoded contents have a known version and all values are in range.
 	Valid() bool
 }
 
-// ReadSideFile reads the side file of the type T of the dump in dir, strictly; nil when there is none. What cannot be read
-// is a *DamageError.
+// ReadSideFile reads the side file of type T of the dump in dir, strictly. It returns nil if there is none, and a
+// *DamageError if it is invalid.
 func ReadSideFile[T any, P interface {
 	*T
 	SideFile
@@ -63,11 +63,12 @@ func ReadSideFile[T any, P interface {
 	return v, nil
 }
 
-// saveTries bounds how often a side file is written anew because a writer of the dump, which removes all
-// temporary files when it begins, took it for a leftover.
+// saveTries bounds the attempts to write a side file: a writer of the dump removes all temporary files when it
+// begins.
 const saveTries = 100
 
-// SaveSideFile makes or replaces a side file of the dump in dir, durably. The error matches ErrNotExist when no dump is there.
+// SaveSideFile creates or replaces a side file of the dump in dir, durably. The error matches ErrNotExist if there is
+// no dump.
 func SaveSideFile(fsys FS, dir string, f SideFile) error {
 	b, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
@@ -83,13 +84,13 @@ func SaveSideFile(fsys FS, dir string, f SideFile) error {
 		}
 	}
 	if err != nil {
-		_ = fsys.Remove(path.Join(dir, name+tmpSuffix)) // on a full disk every byte counts; the error is what matters
+		_ = fsys.Remove(path.Join(dir, name+tmpSuffix)) // frees space on a full disk; the first error counts
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil
 }
 
-// RemoveSideFile takes a side file away, durably. Without one it does nothing.
+// RemoveSideFile removes a side file durably. Without one it does nothing.
 func RemoveSideFile(fsys FS, dir, name string) error {
 	if err := ignoreNotExist(fsys.Remove(path.Join(dir, name))); err != nil {
 		return err
@@ -97,15 +98,14 @@ func RemoveSideFile(fsys FS, dir, name string) error {
 	return notExist(dir, fsys.SyncDir(dir))
 }
 
-// Pin is pin.json: somebody wants the dump kept. One that cannot be read counts as a pin: that is no reason to let the dump
-// go.
+// Pin is pin.json: the dump must be kept. A pin that cannot be read counts as a pin.
 type Pin struct {
 	Version int       `json:"version"`
 	Time    time.Time `json:"time"`
 	Reason  string    `json:"reason,omitempty"`
 }
 
-// NewPin returns a pin of now. The reason is cut to size and cleaned.
+// NewPin returns a pin with the time now. The reason is cut and cleaned.
 func NewPin(now time.Time, reason string) *Pin {
 	return &Pin{Version: SideFileVersion, Time: now.UTC().Truncate(time.Second), Reason: clean(reason, maxText)}
 }
@@ -118,19 +118,19 @@ func (p *Pin) Valid() bool {
 	return p.Version == SideFileVersion && writable(p.Time) && p.Reason == clean(p.Reason, maxText)
 }
 
-// Verification is verify.json: what the last verification of a sealed dump found. It counts only for the seal
+// Verification is verify.json: the result of the last verification of a sealed dump. It is valid only for the seal
 // that it names: see Of.
 type Verification struct {
 	Version int       `json:"version"`
-	Time    time.Time `json:"time"` // when it ended
-	// Sealed and SHA256 are those of the manifest: which seal was verified.
+	Time    time.Time `json:"time"` // end of the verification
+	// Sealed and SHA256 are those of the manifest. They name the verified seal.
 	Sealed   *time.Time `json:"sealed,omitempty"`
 	SHA256   string     `json:"sha256,omitempty"`
 	Damaged  uint64     `json:"damaged"` // places
 	Findings []Finding  `json:"findings,omitempty"`
 }
 
-// NewVerification returns what to record of a report on the dump that m is the manifest of.
+// NewVerification returns the record of a report on the dump with manifest m.
 func NewVerification(m *Manifest, rep *Report, now time.Time) *Verification {
 	v := &Verification{Version: SideFileVersion, Time: now.UTC().Truncate(time.Second), Sealed: m.EndTime, SHA256: m.SHA256, Damaged: rep.Damaged}
 	for _, f := range rep.Findings[:min(len(rep.Findings), MaxRecordedFindings)] {
@@ -139,7 +139,7 @@ func NewVerification(m *Manifest, rep *Report, now time.Time) *Verification {
 	return v
 }
 
-// Of reports whether v is about the dump as m describes it, and not about an earlier seal that was taken back.
+// Of reports whether v is about the present seal of m, and not about an earlier one that was taken back.
 func (v *Verification) Of(m *Manifest) bool {
 	if v.SHA256 != m.SHA256 || (v.Sealed == nil) != (m.EndTime == nil) {
 		return false
@@ -165,7 +165,7 @@ func cleanFinding(f Finding) Finding {
 	return f
 }
 
-// writable reports whether RFC 3339 has a form for t.
+// writable reports whether RFC 3339 can express t.
 func writable(t time.Time) bool {
 	y := t.UTC().Year()
 	return !t.IsZero() && y >= 1970 && y <= maxYear

@@ -8,22 +8,22 @@ import (
 	"path/filepath"
 )
 
-// What a verification compared the bytes that it read with: Report.Compared.
+// Values of Report.Compared: what the verification compared the bytes with.
 const (
 	ComparedJournal = "journal"    // every byte of a stored dump
 	ComparedSums    = "SHA256SUMS" // the file as a whole
-	ComparedNothing = "nothing"    // pages were decoded only
+	ComparedNothing = "nothing"    // pages were only decoded
 )
 
-// Beside is what a SHA256SUMS beside a file says of it.
+// Beside is what the SHA256SUMS beside a file says about it.
 type Beside struct {
-	Name     string // path of the SHA256SUMS; empty when there is none with a line for the file
-	Match    bool   // the file has the SHA-256 that it has there
+	Name     string // path of the SHA256SUMS; empty if none has a line for the file
+	Match    bool   // the file has the SHA-256 of that line
 	Warnings []string
 }
 
-// SumBeside looks for a SHA256SUMS in the directory of a regular file, or where a symbolic link to one leads, that has a line for it, and
-// compares it. Errors are those of reading the file, or of ctx.
+// SumBeside looks for a SHA256SUMS with a line for a regular file, in its directory or in that of a link's target,
+// and compares it. Errors come from reading the file, or from ctx.
 func SumBeside(ctx context.Context, name string) (*Beside, error) {
 	b := &Beside{}
 	info, err := os.Stat(name)
@@ -58,7 +58,7 @@ func (b *Beside) listed(name string) (sum string, ok bool) {
 	}
 	sums := ParseSums(text)
 	if sums.Malformed > 0 {
-		b.Warnings = append(b.Warnings, fmt.Sprintf("%s: %d lines are none of sha256sum, or contradict others; they are passed over", at, sums.Malformed))
+		b.Warnings = append(b.Warnings, fmt.Sprintf("%s: %d lines are not in the format of sha256sum, or contradict others; they are ignored", at, sums.Malformed))
 	}
 	if sum, ok = sums.Of(filepath.Base(name)); ok {
 		return sum, true
@@ -70,11 +70,11 @@ func (b *Beside) listed(name string) (sum string, ok bool) {
 	return sums.Of(abs)
 }
 
-// maxSumsFileLen bounds what is read of a SHA256SUMS that may list much else.
+// maxSumsFileLen bounds the part of a SHA256SUMS that is read.
 const maxSumsFileLen = 16 << 20
 
-// AddTo adds to a report on the file what the SHA256SUMS says. cannotOpen is why the file is no dump that could be read, and nil
-// for one that was: rep is nil with it. A file that is no dump, and no other than it was, gives cannotOpen.
+// AddTo adds the result to a report on the file. rep is nil if the file is no readable dump; cannotOpen says why. AddTo
+// returns cannotOpen unless SHA256SUMS has another SHA-256 for the file.
 func (b *Beside) AddTo(rep *Report, name string, cannotOpen error) (*Report, error) {
 	if cannotOpen != nil {
 		if b.Name == "" || b.Match {

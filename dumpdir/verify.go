@@ -23,7 +23,7 @@ import (
 type verifier struct {
 	d    *Dump
 	jr   *journal
-	as   State // that vmcore was written for
+	as   State // state for which vmcore was written
 	ctx  context.Context
 	opts VerifyOptions
 	rep  *Report
@@ -31,17 +31,17 @@ type verifier struct {
 	vm     File
 	name   string // of the vmcore file
 	size   int64
-	pos    int64 // everything before was read, in order
-	told   int64 // pos when progress was told last
+	pos    int64 // everything before was read
+	told   int64 // pos of the last progress report
 	sum    hash.Hash
 	buf    []byte
 	layout kdumpfile.Layout
-	bitmap *rankedBitmap // the 2nd bitmap as it has to be
+	bitmap *rankedBitmap // the expected 2nd bitmap
 }
 
-// Verify reads every byte of the dump again, in constant memory, and compares it with what the
-// journal says it has to be. The error is for a verification that could not be done, or the one of ctx;
-// damage is in the report. Of an arriving dump it checks what is committed.
+// Verify reads every byte of the dump in constant memory and compares it with what the journal requires. Damage is in
+// the report. The error says that the verification could not be done, or is that of ctx. Of an arriving dump, Verify
+// checks the committed part.
 func (d *Dump) Verify(ctx context.Context, opts VerifyOptions) (*Report, error) {
 	if opts.MaxFindings == 0 {
 		opts.MaxFindings = defaultFindings
@@ -65,7 +65,7 @@ func (d *Dump) Verify(ctx context.Context, opts VerifyOptions) (*Report, error) 
 	return v.rep, nil
 }
 
-// run reads everything behind the structure.
+// run checks everything except what structure reports.
 func (v *verifier) run() error {
 	if v.jr != nil {
 		v.as = v.jr.state()
@@ -90,8 +90,8 @@ func (v *verifier) run() error {
 	return nil
 }
 
-// isLoss turns an error that says that the medium does not give the bytes back into a finding: what lies behind it was
-// not looked at. The same goes for a journal that changed since it was opened.
+// isLoss turns an error of the medium into a finding: what lies behind the place was not checked. The same applies to
+// a journal that has changed since it was opened.
 func (v *verifier) isLoss(err error) bool {
 	if isDamage(err) {
 		return v.damage(err) == nil
@@ -107,7 +107,7 @@ func (v *verifier) isLoss(err error) bool {
 	return lost
 }
 
-// isMediumError reports whether err says that the medium does not give the bytes back.
+// isMediumError reports whether the medium does not return the bytes.
 func isMediumError(err error) bool {
 	return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EBADMSG) || errors.Is(err, syscall.EUCLEAN)
 }
@@ -118,7 +118,7 @@ func (v *verifier) find(f Finding) {
 	v.rep.add(f, v.opts.MaxFindings)
 }
 
-// damage turns a *DamageError into a finding; other errors it returns.
+// damage turns a *DamageError into a finding. It returns other errors.
 func (v *verifier) damage(err error) error {
 	d, ok := errors.AsType[*DamageError](err)
 	if !ok {
@@ -132,7 +132,7 @@ func (v *verifier) damage(err error) error {
 	return nil
 }
 
-// structure reports what Open found in manifest and journal.
+// structure reports the damage that Open found in manifest and journal.
 func (v *verifier) structure() {
 	if errors.Is(v.d.damage, fs.ErrNotExist) {
 		v.find(Finding{File: ManifestName, Offset: -1, Where: "manifest", Text: "missing"})
@@ -173,7 +173,7 @@ func (v *verifier) log() error {
 	return nil
 }
 
-// vmcore checks the file from front to end.
+// vmcore checks the file from start to end.
 func (v *verifier) vmcore() error {
 	if ok, err := v.openVMCore(); err != nil || !ok {
 		return err
@@ -220,10 +220,10 @@ func (v *verifier) readVMCore() error {
 	return v.skip(v.size)
 }
 
-// errShort says that vmcore ends before the bytes that it has to have.
+// errShort says that vmcore is too short.
 var errShort = errors.New("file is too short")
 
-// next reads the next n bytes of vmcore into p[:n], and sums them up.
+// next reads the next n bytes of vmcore into p[:n] and adds them to the SHA-256.
 func (v *verifier) next(p []byte) error {
 	if err := v.ctx.Err(); err != nil {
 		return err
@@ -244,7 +244,7 @@ func (v *verifier) next(p []byte) error {
 	return nil
 }
 
-// skip reads up to offset end without a look at what is there.
+// skip reads up to offset end without a check.
 func (v *verifier) skip(end int64) error {
 	for v.pos < end {
 		if err := v.next(v.buf[:min(int64(len(v.buf)), end-v.pos)]); err != nil {
@@ -254,7 +254,7 @@ func (v *verifier) skip(end int64) error {
 	return nil
 }
 
-// zeros reads up to offset end, where every byte has to be zero.
+// zeros reads up to offset end and checks that every byte is zero.
 func (v *verifier) zeros(end int64, where string) error {
 	for v.pos < end {
 		at := v.pos
@@ -271,7 +271,7 @@ func (v *verifier) zeros(end int64, where string) error {
 	return nil
 }
 
-// sums compares SHA256SUMS with what was read, and what was read with the seal.
+// sums compares SHA256SUMS and the seal with the bytes that were read.
 func (v *verifier) sums() error {
 	want, err := v.wantSums()
 	if err != nil {
@@ -289,7 +289,7 @@ func (v *verifier) sums() error {
 	return nil
 }
 
-// wantSums returns the lines that SHA256SUMS has to have, by file.
+// wantSums returns the expected lines of SHA256SUMS, by file.
 func (v *verifier) wantSums() (map[string]string, error) {
 	want := make(map[string]string)
 	for _, name := range []string{JournalName, ManifestName} {
@@ -302,7 +302,7 @@ func (v *verifier) wantSums() (map[string]string, error) {
 	if v.jr.log != nil {
 		want[LogName] = sumLine(v.jr.log.sum, LogName)
 	}
-	kept, err := readKept(v.d.fs, v.d.dir) // again: one may have come meanwhile
+	kept, err := readKept(v.d.fs, v.d.dir) // again, because one may be new
 	if err := ignoreDamage(err); err != nil {
 		return nil, err
 	}
@@ -340,8 +340,8 @@ func (v *verifier) compareSums(have string, want map[string]string) {
 	}
 }
 
-// alike reports whether two lines differ so little that the line is damaged, and not the file that it
-// sums up: sums of different files share every 16th digit by chance.
+// alike reports whether two sums differ so little that the line is damaged, not the file. Sums of different files
+// share about one digit in 16.
 func alike(a, b string) bool {
 	if len(a) != len(b) {
 		return false
@@ -355,7 +355,7 @@ func alike(a, b string) bool {
 	return same > len(a)*3/4
 }
 
-// named reports whether damage of a file is known.
+// named reports whether the report has damage of a file.
 func (v *verifier) named(name string) bool {
 	return slices.ContainsFunc(v.rep.Findings, func(f Finding) bool { return f.File == name })
 }

@@ -8,15 +8,15 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// rankedBitmap answers how many bits are set before a page, of the bitmap that has to be
-// in the file: the one that is there with the wrong bytes put right.
+// rankedBitmap counts the bits before a page in the expected bitmap. It uses the bitmap in the file and corrects the
+// wrong bytes.
 type rankedBitmap struct {
 	r      io.ReaderAt
 	start  int64
-	ranks  map[int64]uint64 // bits before each block that has one
-	right  map[int64]byte   // wrong bytes put right, by file offset
-	lost   bool             // too many of them
-	pos    int64            // in the bitmap, while it is learnt
+	ranks  map[int64]uint64 // bits before each block that has any
+	right  map[int64]byte   // corrected bytes, by file offset
+	lost   bool             // too many wrong bytes
+	pos    int64            // position in the bitmap during learn
 	total  uint64
 	block  [rankBlock]byte
 	blockN int64
@@ -31,7 +31,7 @@ func newRankedBitmap(r io.ReaderAt, l kdumpfile.Layout) *rankedBitmap {
 	return &rankedBitmap{r: r, start: l.Bitmap2, ranks: make(map[int64]uint64), right: make(map[int64]byte), blockN: -1}
 }
 
-// learn takes the next bytes of the bitmap as it has to be.
+// learn takes the next bytes of the expected bitmap.
 func (b *rankedBitmap) learn(p []byte) {
 	for i, x := range p {
 		if x == 0 {
@@ -54,7 +54,7 @@ func (b *rankedBitmap) patch(off int64, want byte) {
 	b.right[off] = want
 }
 
-// rank returns how many pages come before e. ok is false when a page of e is not in the bitmap.
+// rank returns the number of pages before e. ok is false if a page of e is not in the bitmap.
 func (b *rankedBitmap) rank(e mem.Extent) (n uint64, ok bool, err error) {
 	for pfn := e.Start; pfn < e.End(); {
 		blk := int64(pfn / (rankBlock * 8)) //nolint:gosec // below 1 << 25
@@ -76,7 +76,7 @@ func (b *rankedBitmap) rank(e mem.Extent) (n uint64, ok bool, err error) {
 	return n, true, nil
 }
 
-// before counts the bits set below bit i of the block.
+// before counts the set bits below bit i of the block.
 func (b *rankedBitmap) before(i uint64) (n uint64) {
 	for j := uint64(0); j+64 <= i; j += 64 {
 		n += uint64(bits.OnesCount64(le.Uint64(b.block[j/8:]))) //nolint:gosec // at most 64

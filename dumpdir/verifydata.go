@@ -7,13 +7,13 @@ import (
 	"github.com/corehaul/corehaul/chunk"
 )
 
-// data checks every stored page, and that there are zeros where no page is.
+// data checks every stored page, and that all other bytes are zero.
 func (v *verifier) data() error {
 	dec := NewPageDecoder(v.jr.plan.PageSize)
 	page := make([]byte, v.jr.plan.PageSize)
 	return v.jr.chunks(func(r *chunkRecord) error {
 		gap := func() error { return v.zeros(r.offset, "gap between chunks") }
-		if len(v.jr.broken) > 0 { // a chunk may lie there whose record is broken
+		if len(v.jr.broken) > 0 { // the chunk of a broken record may lie there
 			gap = func() error { return v.skip(r.offset) }
 		}
 		if err := gap(); err != nil {
@@ -23,8 +23,8 @@ func (v *verifier) data() error {
 	})
 }
 
-// chunkData compares the pages of one chunk with its record: each stored page with its CRC-32C, and all,
-// decoded, with the checksum that the sender computed.
+// chunkData compares the pages of one chunk with its record: each stored page with its CRC-32C, and the decoded pages
+// with the sender's checksum.
 func (v *verifier) chunkData(r *chunkRecord, dec *PageDecoder, buf []byte) error {
 	dec.sum.Reset()
 	damaged, i, seq := false, 0, r.seq
@@ -53,7 +53,7 @@ func (v *verifier) chunkData(r *chunkRecord, dec *PageDecoder, buf []byte) error
 	return nil
 }
 
-// checkStored says what is wrong with a stored page, and adds the decoded one to the sum of the chunk.
+// checkStored returns the damage of a stored page, and adds the decoded page to the chunk's sum.
 func checkStored(dec *PageDecoder, rec PageRecord, sum uint32, stored []byte) string {
 	if got := crc32.Checksum(stored, castagnoli); got != sum {
 		return crcText(got, sum)

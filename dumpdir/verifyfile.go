@@ -11,9 +11,8 @@ import (
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
 
-// VerifyFile verifies a dump file without a directory around it: every page is read and
-// decoded. path is any file that vmcore/dumpfile opens. Without a journal there is nothing to compare
-// raw pages with; see SumBeside.
+// VerifyFile reads and decodes every page of a dump file outside of dump directories. path is any file that
+// vmcore/dumpfile opens. Without a journal it cannot compare raw pages; see SumBeside.
 func VerifyFile(ctx context.Context, path string, opts VerifyOptions) (*Report, error) {
 	img, err := dumpfile.Open(path)
 	if err != nil {
@@ -28,7 +27,7 @@ func newImageReport() *Report {
 	return &Report{State: StateComplete, Findings: []Finding{}, Compared: ComparedNothing}
 }
 
-// verifyImage is readImage for an open file that may not even be a dump.
+// verifyImage is readImage for an open file that may be no dump.
 func verifyImage(ctx context.Context, r io.ReaderAt, size int64, opts VerifyOptions, rep *Report) error {
 	img, err := dumpfile.New(r, size)
 	if err != nil {
@@ -38,8 +37,8 @@ func verifyImage(ctx context.Context, r io.ReaderAt, size int64, opts VerifyOpti
 	return readImage(ctx, img, opts, rep)
 }
 
-// readImage reads every page that the file of img holds. Pages that it should hold and does not make the
-// dump partial; they are no damage.
+// readImage reads every page that the file of img holds. Pages that it should hold and does not make the dump
+// partial. They are no damage.
 func readImage(ctx context.Context, img vmcore.Image, opts VerifyOptions, rep *Report) error {
 	if opts.MaxFindings == 0 {
 		opts.MaxFindings = defaultFindings
@@ -73,7 +72,7 @@ func readImage(ctx context.Context, img vmcore.Image, opts VerifyOptions, rep *R
 	return nil
 }
 
-// account tells what the file holds of what it should hold.
+// account adds what is missing in the file.
 func (r *Report) account(a *vmcore.Account) {
 	r.Progress.Planned = a.Planned
 	if a.Complete() {

@@ -13,11 +13,11 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// comparer is a writer that compares what is written with the next bytes of vmcore.
+// comparer is a writer that compares the written bytes with the next bytes of vmcore.
 type comparer struct {
 	v      *verifier
 	region func(off int64, want, got byte) Finding // names one wrong byte
-	bitmap *rankedBitmap                           // learns what was expected, when set
+	bitmap *rankedBitmap                           // learns the expected bitmap, if set
 	last   Finding
 }
 
@@ -41,7 +41,7 @@ func (c *comparer) Write(want []byte) (int, error) {
 	return len(want), nil
 }
 
-// differ reports a wrong byte; neighbours in the same field are one finding.
+// differ reports a wrong byte. Neighbouring wrong bytes of the same field are one finding.
 func (c *comparer) differ(off int64, want, got byte) {
 	if c.bitmap != nil {
 		c.bitmap.patch(off, want)
@@ -56,8 +56,8 @@ func (c *comparer) differ(off int64, want, got byte) {
 	c.v.find(f)
 }
 
-// field is a named stretch of a header. Offsets are those of formats' tables: struct
-// disk_dump_header and kdump_sub_header in makedumpfile's diskdump_mod.h, 64-bit.
+// field is a named part of a header. Offsets are those of 64-bit struct disk_dump_header and kdump_sub_header in
+// makedumpfile's diskdump_mod.h.
 type field struct {
 	off  int64
 	name string
@@ -170,7 +170,7 @@ func (v *verifier) bitmaps(h *kdumpfile.Header) error {
 	return v.presence()
 }
 
-// presence compares the chunks' pages with the plan, where they have to be the same.
+// presence compares the chunks' pages with the plan. They must be equal in a complete dump.
 func (v *verifier) presence() error {
 	if v.as != StateComplete || len(v.jr.broken) > 0 {
 		return nil
@@ -198,7 +198,7 @@ func (v *verifier) presence() error {
 	return errors.Join(v.damage(perr), v.damage(rerr))
 }
 
-// descs checks the descriptors of all chunks, and that nothing but zeros follows them.
+// descs checks the descriptors of all chunks, and that only zeros follow them.
 func (v *verifier) descs() error {
 	end := v.layout.DescsEnd()
 	if s := v.jr.seal; s != nil {

@@ -10,8 +10,8 @@ import (
 	"slices"
 )
 
-// withoutSeal reads what a dump still has whose journal has lost the seal, or is missing or beyond use: the pages that
-// the journal knows are compared with it, others only decoded, and all files with SHA256SUMS.
+// withoutSeal checks a dump whose journal is lost or has lost the seal: it compares pages with the journal as far as
+// possible, decodes the others, and compares all files with SHA256SUMS.
 func (v *verifier) withoutSeal() error {
 	sums, err := readSmall(v.d.fs, path.Join(v.d.dir, SumsName), maxSumsLen)
 	if err := ignoreNotExist(v.damage(err)); err != nil {
@@ -54,14 +54,14 @@ func (v *verifier) sumOf(name string, want *Sums) error {
 	return nil
 }
 
-// lostVMCore reads vmcore, as far as the journal knows it and as a whole.
+// lostVMCore reads vmcore: the part that the journal knows, and the whole file.
 func (v *verifier) lostVMCore() error {
 	exp, err := v.d.sealSum()
 	if err != nil {
 		return err
 	}
 	if _, there := v.d.VMCorePath(); !there && exp == "" && v.d.m.Plan == nil {
-		return nil // a dump of the log alone
+		return nil // a log-only dump
 	}
 	if ok, err := v.openVMCore(); err != nil || !ok {
 		return err
@@ -91,7 +91,7 @@ func (v *verifier) warn(format string, args ...any) {
 	v.rep.Warnings = append(v.rep.Warnings, fmt.Sprintf(format, args...))
 }
 
-// lostPages sums up all of vmcore, and checks the pages in it.
+// lostPages computes the SHA-256 of vmcore and checks its pages.
 func (v *verifier) lostPages() error {
 	if v.jr == nil || v.jr.plan == nil {
 		return v.decodedPages()
@@ -106,7 +106,7 @@ func (v *verifier) lostPages() error {
 	return v.skip(v.size)
 }
 
-// decodedPages decodes pages of which no journal is left.
+// decodedPages decodes pages without a journal.
 func (v *verifier) decodedPages() error {
 	own := &Report{}
 	if err := verifyImage(v.ctx, v.vm, v.size, v.opts, own); err != nil {

@@ -7,29 +7,29 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// VerifyOptions of Verify. The zero value is right.
+// VerifyOptions of Verify. The zero value is valid.
 type VerifyOptions struct {
-	// Progress, when set, is called now and then with the bytes of vmcore read and to read.
+	// Progress, if set, is called at intervals with the number of bytes of vmcore read and to read.
 	Progress func(done, total int64)
-	// MaxFindings bounds Report.Findings; 0 means 1000. Counting goes on.
+	// MaxFindings bounds Report.Findings; 0 means 1000. Report.Damaged counts all.
 	MaxFindings int
-	// Limit, when set, is called before each read with the number of bytes, and may wait. Its error ends the
-	// verification. What is read comes from the disk then, and is not left in the system's cache.
+	// Limit, if set, is called before each read with the number of bytes, and may wait. Its error ends the
+	// verification. Then reads come from the disk and leave nothing in the page cache.
 	Limit func(ctx context.Context, n int) error
 }
 
-// Report is what a verification found.
+// Report is the result of a verification.
 type Report struct {
 	State    State     `json:"state"`
 	Progress Progress  `json:"progress"`
-	SHA256   string    `json:"sha256,omitempty"` // of vmcore as it was read
-	Findings []Finding `json:"findings"`         // damage, bounded by MaxFindings
-	Damaged  uint64    `json:"damaged"`          // findings, the ones beyond the bound included
-	Compared string    `json:"compared"`         // what with: ComparedJournal, ComparedSums or ComparedNothing
+	SHA256   string    `json:"sha256,omitempty"` // of the vmcore that was read
+	Findings []Finding `json:"findings"`         // at most MaxFindings places
+	Damaged  uint64    `json:"damaged"`          // number of all places
+	Compared string    `json:"compared"`         // ComparedJournal, ComparedSums or ComparedNothing
 	Warnings []string  `json:"warnings,omitempty"`
 }
 
-// add notes damage: whatever else the dump is, it is damaged. Findings beyond the first most of them are counted only.
+// add adds a finding and sets the state to damaged. It only counts findings beyond the first most.
 func (r *Report) add(f Finding, most int) {
 	r.State = StateDamaged
 	r.Damaged++
@@ -38,8 +38,8 @@ func (r *Report) add(f Finding, most int) {
 	}
 }
 
-// DamageReport returns the report on a dump of which neither journal nor manifest can be read, so that Open gave err. It is nil for
-// any other error.
+// DamageReport returns the report on a dump if err of Open says that neither journal nor manifest can be read, else
+// nil.
 func DamageReport(err error) *Report {
 	d, ok := errors.AsType[*DamageError](err)
 	if !ok {
@@ -48,16 +48,16 @@ func DamageReport(err error) *Report {
 	return &Report{State: StateDamaged, Compared: ComparedNothing, Damaged: 1, Findings: []Finding{{File: d.File, Offset: d.Offset, Where: "journal", Text: d.Text}}}
 }
 
-// OK reports whether every byte is as it was written.
+// OK reports whether no damage was found.
 func (r *Report) OK() bool { return r.Damaged == 0 }
 
-// Finding is one place that is damaged.
+// Finding is one damaged place.
 type Finding struct {
 	File   string   `json:"file"`             // name in the directory
-	Offset int64    `json:"offset"`           // byte in the file, -1 when the whole file is meant
-	Length int64    `json:"length,omitempty"` // bytes that are wrong or cannot be trusted
+	Offset int64    `json:"offset"`           // offset in the file, in bytes; -1 for the whole file
+	Length int64    `json:"length,omitempty"` // number of bytes that are wrong or cannot be trusted
 	Where  string   `json:"where"`            // "main header", "2nd bitmap", "page_desc", "page", "journal"...
-	Field  string   `json:"field,omitempty"`  // header field, for the headers
+	Field  string   `json:"field,omitempty"`  // of a header
 	PFN    *mem.PFN `json:"pfn,omitempty"`
 	Chunk  *uint64  `json:"chunk,omitempty"`
 	Text   string   `json:"text"` // what is wrong, for people

@@ -14,40 +14,39 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// Options of Create and Resume. The zero value is right.
+// Options of Create and Resume. The zero value is valid.
 type Options struct {
-	// Changed, when set, is called after every change of the manifest that is durable. It must not
-	// call the Writer. It owns the manifest it is given.
+	// Changed, if set, is called after every durable change of the manifest. It must not call the Writer. It owns its
+	// manifest.
 	Changed func(*Manifest)
-	// Reopen lets Resume take up a dump that was sealed partial or log-only.
+	// Reopen lets Resume continue a dump that was sealed partial or log-only.
 	Reopen bool
 }
 
-// Writer writes one dump. Methods may be called from several goroutines; those
-// that write are serialised. After a write or fsync has failed the writer stays
-// failed and repeats that first error: what became of the bytes is unknown. Close it,
+// Writer writes one dump. Methods may be called from several goroutines; writing ones are serialised. After a failed
+// write or fsync the writer repeats that first error for ever, because the state of the bytes is unknown. Close it,
 // and Resume from what is durable.
 type Writer struct {
 	c      *core
 	closed bool // guarded by c.mu
 }
 
-// core is the state behind the one handle that owns it at a time.
+// core is the state of the dump. One handle at a time owns it.
 type core struct {
 	fs   FS
 	dir  string
 	opts Options
 	lock io.Closer
 
-	// commitMu is held by whoever appends to the journal or replaces a named file.
-	// It is taken before mu and may be held through an fsync; mu never is.
+	// commitMu protects appends to the journal and replacements of named files. It is taken before mu. It may be held
+	// during an fsync; mu never is.
 	commitMu sync.Mutex
 	j        *journalWriter // under commitMu
 
 	mu      sync.Mutex
-	owner   *Writer // nil once closed
-	err     error   // the first failure; repeated ever after
-	temps   int     // makes the names of temporary log files differ
+	owner   *Writer // nil after Close
+	err     error   // the first failure, which every call repeats
+	temps   int     // numbers the temporary log files
 	sealing bool
 
 	ident   identRecord
@@ -55,22 +54,21 @@ type core struct {
 	facts   *Facts
 	plan    *PlanInfo
 	seal    *sealRecord
-	m       *Manifest // counts are brought up to date when it is saved
+	m       *Manifest // its counts are updated when it is saved
 	builder *PlanBuilder
 
 	vm      File // vmcore-incomplete; nil without a plan and after the seal
 	kw      *kdumpfile.Writer
 	dataEnd int64
-	batch   *batch  // put, not committed
-	spare   *batch  // on its way to the journal, or empty; changed only with commitMu
+	batch   *batch  // put, but not committed
+	spare   *batch  // on its way to the journal, or empty; guarded by commitMu
 	have    *seqSet // committed
 	fresh   *seqSet // committed, and not yet returned by Commit
 	count   counts  // committed
 }
 
-// Create makes the directory dir of a new dump, durably, and locks it. The error
-// matches ErrExist when a dump is there, ErrLocked when another writer has it, and is a *DamageError when one is there that has
-// lost its journal.
+// Create creates the directory dir of a new dump, durably, and locks it. The error matches ErrExist if there is a
+// dump, ErrLocked if another writer has it. It is a *DamageError if there is a dump that has lost its journal.
 func Create(fsys FS, dir string, meta Meta, opts Options) (*Writer, error) {
 	if !ValidID(meta.ID) || meta.Host != clean(meta.Host, maxHost) {
 		return nil, fmt.Errorf("dump id %q of host %q: %w", meta.ID, meta.Host, fs.ErrInvalid)
@@ -99,7 +97,7 @@ func newCore(fsys FS, dir string, opts Options, lock io.Closer) *core {
 	}
 }
 
-// create writes the manifest first: the journal makes the directory a dump.
+// create writes the manifest first, because the journal makes the directory a dump.
 func (c *core) create(meta *Meta) error {
 	names, err := c.fs.ReadDir(c.dir)
 	if err != nil {
@@ -130,7 +128,7 @@ func (c *core) create(meta *Meta) error {
 func (c *core) removeTemporary(names []string) error {
 	for _, name := range names {
 		if strings.HasSuffix(name, tmpSuffix) {
-			// One of a side file may have got its name meanwhile.
+			// A side file's temporary file may have been renamed meanwhile.
 			if err := ignoreNotExist(c.fs.Remove(c.path(name))); err != nil {
 				return err
 			}
@@ -147,7 +145,7 @@ func (c *core) newHandle() *Writer {
 	return w
 }
 
-// check returns the error that every call on handle w gets now. mu is held.
+// check returns the error for every call on handle w. mu is held.
 func (c *core) check(w *Writer) error {
 	switch {
 	case w.closed:
@@ -158,8 +156,8 @@ func (c *core) check(w *Writer) error {
 	return c.err
 }
 
-// enter begins a call that appends to the journal or replaces files. When it returns nil, commitMu
-// is held and the caller releases it.
+// enter begins a call that appends to the journal or replaces files. If it returns nil, commitMu is held and the
+// caller releases it.
 func (c *core) enter(w *Writer) error {
 	c.commitMu.Lock()
 	c.mu.Lock()
@@ -185,10 +183,10 @@ func (c *core) failLocked(err error) error {
 	return c.err
 }
 
-// Takeover gives the dump to a new handle at once. What the old one has put is committed if
-// it can be; from here on every call on the old one returns ErrRevoked. An old writer that
-// has failed is closed, and the dump resumed from what is durable. It waits for a Commit or Seal that is
-// under way, and not for a StoreLog or plan that waits for its peer; cancel the context of a Seal to have it sooner.
+// Takeover gives the dump to a new handle at once, and commits the chunks of the old one if possible. From then on
+// every call on the old handle returns ErrRevoked. If the old writer has failed, it is closed and the dump resumed.
+// Takeover waits for a running Commit or Seal (cancel the Seal's context), but not for a StoreLog or plan that waits
+// for its peer.
 func (w *Writer) Takeover() (*Writer, error) {
 	c := w.c
 	c.commitMu.Lock()
@@ -210,12 +208,12 @@ func (w *Writer) Takeover() (*Writer, error) {
 	}
 	lock, opts := c.lock, c.opts
 	c.lock, opts.Reopen = nil, false
-	_ = c.release() // the writer has failed already; what counts is what Resume finds
+	_ = c.release() // the writer has failed already; Resume decides
 	return resume(c.fs, c.dir, opts, lock)
 }
 
-// Close ends the writer and its lock without a seal: the dump can be resumed. Chunks
-// that were not committed are lost. Closing twice is fine.
+// Close ends the writer and releases its lock without a seal: the dump can be resumed. Uncommitted chunks are lost. A
+// second Close does nothing.
 func (w *Writer) Close() error {
 	c := w.c
 	c.commitMu.Lock()
@@ -232,14 +230,14 @@ func (w *Writer) Close() error {
 	return c.release()
 }
 
-// Closed reports whether Close was called on w, or the dump was taken from it.
+// Closed reports whether w was closed or another handle took over the dump.
 func (w *Writer) Closed() bool {
 	w.c.mu.Lock()
 	defer w.c.mu.Unlock()
 	return w.closed || w.c.owner != w
 }
 
-// release closes what is open.
+// release closes the open files and the lock.
 func (c *core) release() error {
 	var errs []error
 	if c.vm != nil {
@@ -260,7 +258,7 @@ func (c *core) release() error {
 // Dir returns the directory of the dump.
 func (w *Writer) Dir() string { return w.c.dir }
 
-// Plan returns the stored plan. ok is false when there is none yet.
+// Plan returns the stored plan; ok is false if there is none.
 func (w *Writer) Plan() (info PlanInfo, ok bool) {
 	w.c.mu.Lock()
 	defer w.c.mu.Unlock()
@@ -277,17 +275,17 @@ func (w *Writer) Have() []chunk.SeqRange {
 	return w.c.have.ranges()
 }
 
-// Progress counts what is in a dump.
+// Progress counts the contents of a dump.
 type Progress struct {
 	Planned  uint64 `json:"planned"`   // pages of the plan
-	Present  uint64 `json:"present"`   // pages here, zero pages included; durable ones only
-	Zero     uint64 `json:"zero"`      // of those, zero pages
-	Chunks   uint64 `json:"chunks"`    // chunks here
+	Present  uint64 `json:"present"`   // durable pages, including zero pages
+	Zero     uint64 `json:"zero"`      // zero pages among them
+	Chunks   uint64 `json:"chunks"`    // durable chunks
 	Bytes    int64  `json:"bytes"`     // length of vmcore
 	PageData int64  `json:"page_data"` // stored bytes of pages
 }
 
-// Missing returns how many planned pages are not here.
+// Missing returns the number of planned pages that are not present.
 func (p Progress) Missing() uint64 { return p.Planned - min(p.Planned, p.Present) }
 
 // Progress returns the durable counts.
