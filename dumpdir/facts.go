@@ -14,7 +14,7 @@ import (
 // Limits of a plan. They bound the memory and disk that a hostile peer can use.
 const (
 	MaxPFN       = mem.PFN(1) << 40 // page frames of one machine: 4 PiB of 4 KiB pages
-	MaxNotesLen  = 16 << 20         // raw PT_NOTE bytes; 8192 CPUs need about 3 MiB
+	MaxNotesLen  = 16 << 20         // raw PT_NOTE bytes; vmcore.MaxNotes is half of it, but stored dumps have more
 	MaxRAMRanges = 1 << 16
 	maxDumpLevel = 31
 )

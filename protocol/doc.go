@@ -37,7 +37,8 @@ const (
 	MaxLevel = 31
 	// MaxCPUs is twice what any supported kernel can be built for (x86: CONFIG_NR_CPUS_RANGE_END, 8192).
 	MaxCPUs = 16 << 10
-	// MaxNotesBytes bounds all NOTES together: about 450 bytes for each CPU and one page of VMCOREINFO.
+	// MaxNotesBytes bounds all NOTES together: up to 524 bytes for each CPU (ppc64) and one page of VMCOREINFO. A sender
+	// leaves out the largest notes of a dump that has more.
 	MaxNotesBytes = 8 << 20
 	// MaxRAMRanges bounds the ranges of all RAM messages together.
 	MaxRAMRanges = 64 << 10

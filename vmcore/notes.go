@@ -105,8 +105,12 @@ const (
 
 // AddNotes sets i.Notes to b and fills in VMCOREINFO, CPUs and Eraseinfo from it, and
 // Machine if it is EM_NONE and they tell it. i.ByteOrder must be set. Notes that make no
-// sense leave a warning, and so does a dump in which data was erased. b is kept.
+// sense leave a warning, and so does a dump in which data was erased. b is kept if it has no more than MaxNotes bytes.
 func (i *Info) AddNotes(b []byte) {
+	if all := b; len(all) > MaxNotes {
+		read := func(off int64, n int) ([]byte, error) { return all[off:][:n], nil }
+		b, _ = ReadNotes(read, i.ByteOrder, []Segment{{Filesz: uint64(len(all))}}, i.Warnf) // read never fails
+	}
 	i.Notes = b
 	i.VMCOREINFO = &vmcoreinfo.Info{}
 	found, prstatus := false, 0

@@ -24,15 +24,6 @@ const pnXnum = 0xffff
 const (
 	// maxPhdrs: 16 times what e_phnum can say; one for each GiB of 1 PiB.
 	maxPhdrs = 1 << 20
-	// maxNotes is for the notes that are kept: 16 times what 1024 CPUs need. The
-	// capture kernel has little memory, so notes of device dumps (vmcoredd, up
-	// to gigabytes) are not kept.
-	maxNotes = 16 << 20
-	// maxNote is for one note when not all of them can be kept.
-	maxNote = 1 << 20
-	// maxNoteCount is for the walk over notes of which not all can be kept: 16
-	// for each of 8192 CPUs.
-	maxNoteCount = 1 << 17
 )
 
 // efIncomplete in e_flags is makedumpfile's mark of an incomplete dump.
@@ -178,6 +169,17 @@ func (h *header) addPhdr(b []byte, at int64) error {
 	}
 	h.loads = append(h.loads, s)
 	return nil
+}
+
+// readNotes returns the contents of the PT_NOTEs, one after the other.
+func (h *header) readNotes(r io.ReaderAt, size int64, warn func(string, ...any)) ([]byte, error) {
+	for _, s := range h.notes {
+		if s.Offset > size || s.Filesz > uint64(size-s.Offset) { //nolint:gosec // not negative
+			return nil, vmcore.Truncatedf("PT_NOTE", s.Offset, "%d bytes of notes are not in a file of %d bytes", s.Filesz, size)
+		}
+	}
+	read := func(off int64, n int) ([]byte, error) { return readRange(r, size, "PT_NOTE", off, n) }
+	return vmcore.ReadNotes(read, h.order, h.notes, warn)
 }
 
 // readRange reads n bytes at off, which must be in the file.

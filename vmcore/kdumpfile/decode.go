@@ -27,6 +27,7 @@ type fileHeader struct {
 	vmcoreinfo textInfo
 	eraseinfo  textInfo
 	lacks      []string // what of the notes is not in the file
+	warnings   []string // of the notes
 }
 
 // textInfo is a text in the file that the sub header names: its offset and length in bytes.
@@ -119,7 +120,7 @@ func decodeTime(sec, usec uint64) time.Time {
 // the sub header.
 func (h *fileHeader) placeBitmaps(subBlocks, size int64) error {
 	block := int64(h.PageSize)
-	if subBlocks == 0 || subBlocks > (MaxNotes+subHeaderLen)/block+1 {
+	if subBlocks == 0 || subBlocks > maxSubHeader/block {
 		return vmcore.Corruptf("sub_hdr_size", offSubHdrSize, "%d blocks", subBlocks)
 	}
 	h.l = Layout{PageSize: h.PageSize, SubHeader: block, Bitmap1: block * (1 + subBlocks)}
@@ -193,17 +194,19 @@ func (h *fileHeader) readNotes(r io.ReaderAt, size int64, off, n uint64) error {
 	if n == 0 {
 		return nil
 	}
-	if n > MaxNotes || off > 1<<62 {
+	if n > 1<<62 || off > 1<<62 {
 		return vmcore.Corruptf("size_note", h.l.SubHeader+offNoteSize, "%d bytes of notes at %#x", n, off)
 	}
 	have := vmcore.BytesFrom(r, size, int64(off), int64(n))
 	switch {
 	case int64(off) > size-int64(n):
-		have = int64(n) // which is refused
+		return vmcore.Truncatedf("notes", int64(off), "of %d bytes %d are there, in a file of %d bytes", n, have, size)
 	case have < int64(n):
 		h.lacks = append(h.lacks, fmt.Sprintf("of its notes, %d bytes at offset %d, only %d bytes are there", n, off, have))
 	}
-	b, err := readRange(r, size, "notes", int64(off), int(have))
+	read := func(off int64, n int) ([]byte, error) { return readRange(r, size, "notes", off, n) }
+	warn := func(format string, args ...any) { h.warnings = append(h.warnings, fmt.Sprintf(format, args...)) }
+	b, err := vmcore.ReadNotes(read, h.order(), []vmcore.Segment{{Offset: int64(off), Filesz: uint64(have)}}, warn)
 	h.Notes, h.l.Notes = b, int64(off)
 	return err
 }
@@ -278,6 +281,7 @@ func (h *fileHeader) vmcoreInfo(r io.ReaderAt, size int64) *vmcore.Info {
 	if h.split {
 		i.Lackf("it is one piece of a --split set, with pfn %d to %d; those of the other pieces look excluded", h.start, h.end)
 	}
+	i.Warnings = append(i.Warnings, h.warnings...)
 	for _, lack := range h.lacks {
 		i.Lackf("%s", lack)
 	}

@@ -30,8 +30,8 @@ const (
 	// MaxPFN is beyond the last frame of any machine: 52 bits of physical
 	// address, the most that x86-64 and arm64 define, in pages of 4 KiB.
 	MaxPFN = 1 << 40
-	// MaxNotes is the most bytes of notes: 16 times what 8192 CPUs leave.
-	MaxNotes = 64 << 20
+	// maxSubHeader bounds the sub header, which holds the notes, only against absurd values: it is not read whole.
+	maxSubHeader = 1 << 40
 	// maxCPUs bounds nr_cpus only against absurd values.
 	maxCPUs      = 1 << 20
 	maxDumpLevel = 31
@@ -92,7 +92,7 @@ type Header struct {
 	CurrentCPU int              // the CPU that panicked; -1, which is written as 0, when unknown
 	PhysBase   uint64           // bytes
 	DumpLevel  int              // as of makedumpfile -d
-	Notes      []byte           // raw PT_NOTE bytes; at most MaxNotes
+	Notes      []byte           // raw PT_NOTE bytes
 	Status     uint32           // compressor bits (Codec) that pages may use, and StatusExcludedVmemmap
 	RAM        []mem.Range      // the 1st bitmap: sorted by start
 	// Eraseinfo: offset_eraseinfo names the ERASEINFO note, if Notes have one. A front that
@@ -120,8 +120,6 @@ func (h *Header) check() error {
 		return fmt.Errorf("kdumpfile: page size %d is none of %v", h.PageSize, vmcore.PageSizes)
 	case h.MaxPFN == 0 || h.MaxPFN > MaxPFN:
 		return fmt.Errorf("kdumpfile: max_mapnr %d is not in 1 to %d", h.MaxPFN, uint64(MaxPFN))
-	case len(h.Notes) > MaxNotes:
-		return fmt.Errorf("kdumpfile: %d bytes of notes are more than %d", len(h.Notes), MaxNotes)
 	case h.NrCPUs < 0 || h.NrCPUs > maxCPUs || h.CurrentCPU < -1 || h.CurrentCPU > maxCPUs:
 		return fmt.Errorf("kdumpfile: CPU %d of %d is out of range", h.CurrentCPU, h.NrCPUs)
 	case h.DumpLevel < 0 || h.DumpLevel > maxDumpLevel:

@@ -1,0 +1,87 @@
+package vmcore
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+)
+
+// MaxNotes is the most bytes of notes that are kept of a dump, and as many as the wire takes. It is twice what 8192 CPUs
+// need, the most that kernels can be built for, on the machine with the largest notes: ppc64 has 524 bytes per CPU (aarch64
+// 412, x86_64 356; s390x has more than 1 KiB, but at most 512 CPUs). VMCOREINFO has one page. What goes beyond are device
+// dumps (vmcoredd), up to gigabytes, which a capture kernel has no memory for.
+const MaxNotes = 8 << 20
+
+// placedNote is where a note is; n counts its header and padding.
+type placedNote struct {
+	seq    int // in the order of the file
+	off, n int64
+}
+
+// ReadNotes returns the notes in places, one place after the other. read returns n bytes at off. If there are more than
+// MaxNotes bytes, the largest notes are left out until the others fit, with a warning: a dump never fails because of
+// large notes.
+func ReadNotes(read func(off int64, n int) ([]byte, error), order binary.ByteOrder, places []Segment, warn func(string, ...any)) ([]byte, error) {
+	var notes []placedNote
+	var total uint64
+	for _, s := range places {
+		notes = append(notes, placedNote{off: s.Offset, n: int64(s.Filesz)}) //nolint:gosec // within the file
+		total += min(s.Filesz, MaxNotes+1)
+	}
+	if total > MaxNotes {
+		var err error
+		if notes, err = smallNotes(read, order, places, warn); err != nil {
+			return nil, err
+		}
+	}
+	var b []byte
+	for _, note := range notes {
+		p, err := read(note.off, int(note.n))
+		if err != nil {
+			return nil, err
+		}
+		b = append(b, p...)
+	}
+	return b, nil
+}
+
+// smallNotes returns the smallest notes in places, as many as fit MaxNotes.
+func smallNotes(read func(off int64, n int) ([]byte, error), order binary.ByteOrder, places []Segment, warn func(string, ...any)) ([]placedNote, error) {
+	var notes []placedNote
+	for _, s := range places {
+		var err error
+		if notes, err = walkNotes(notes, read, order, s, warn); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(notes, func(a, b placedNote) int { return cmp.Or(cmp.Compare(a.n, b.n), a.seq-b.seq) })
+	kept, size := 0, int64(0)
+	for kept < len(notes) && size+notes[kept].n <= MaxNotes {
+		size += notes[kept].n
+		kept++
+	}
+	warn("the notes are too large: the smallest ones, %d bytes, are kept, and %d notes are left out", size, len(notes)-kept)
+	notes = notes[:kept]
+	slices.SortFunc(notes, func(a, b placedNote) int { return a.seq - b.seq })
+	return notes, nil
+}
+
+// walkNotes appends the notes in s, up to one that makes no sense.
+func walkNotes(notes []placedNote, read func(off int64, n int) ([]byte, error), order binary.ByteOrder, s Segment, warn func(string, ...any)) ([]placedNote, error) {
+	end := s.Offset + int64(s.Filesz) //nolint:gosec // within the file
+	for off := s.Offset; end-off >= noteHeaderLen; {
+		b, err := read(off, noteHeaderLen)
+		if err != nil {
+			return nil, err
+		}
+		unpadded := noteHeaderLen + int64(alignUp(uint64(order.Uint32(b)))) + int64(order.Uint32(b[4:])) //nolint:gosec // two lengths of 32 bits
+		if unpadded > end-off || len(notes) == maxNotes {
+			warn("ELF note %d at %#x: %d bytes do not fit, or the notes are too many; the notes from there on are not used", len(notes), off, unpadded)
+			break
+		}
+		n := min(int64(alignUp(uint64(unpadded))), end-off) //nolint:gosec // positive
+		notes = append(notes, placedNote{len(notes), off, n})
+		off += n
+	}
+	return notes, nil
+}
