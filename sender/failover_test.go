@@ -391,7 +391,7 @@ func TestHungReadIsNoStall(t *testing.T) {
 	story(t, func(n *fakeNet, o Options) {
 		t := n.t
 		src, img := newFakeSource(t)
-		hung := &stuckImage{fakeImage: img, stuck: make(chan struct{}), from: 5000}
+		hung := &stuckImage{fakeImage: img, stuck: make(chan struct{}), from: mem.PFN(5000 / fewer)}
 		src.image.Image = hung
 		n.hosts["a"].pings = true
 		var alive time.Time

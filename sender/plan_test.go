@@ -34,7 +34,7 @@ func chunkList(t *testing.T, p *Plan) []string {
 }
 
 func TestPlanCounts(t *testing.T) {
-	src, _ := newFakeSource(t)
+	src, _ := fakeSourceOf(t, 1000)
 	p, err := src.Plan(t.Context(), 31)
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +47,7 @@ func TestPlanCounts(t *testing.T) {
 
 // TestPlanWithoutCache holds that a plan too large to be kept is the same plan.
 func TestPlanWithoutCache(t *testing.T) {
-	src, _ := newFakeSource(t)
+	src, _ := fakeSourceOf(t, 1000)
 	cached, err := src.Plan(t.Context(), 1)
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +65,7 @@ func TestPlanWithoutCache(t *testing.T) {
 }
 
 func TestPlanThatMoves(t *testing.T) {
-	src, img := newFakeSource(t)
+	src, img := fakeSourceOf(t, 1000)
 	p, err := src.plan(t.Context(), 0, 10)
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +77,7 @@ func TestPlanThatMoves(t *testing.T) {
 }
 
 func TestPlanFilterFails(t *testing.T) {
-	src, img := newFakeSource(t)
+	src, img := fakeSourceOf(t, 1000)
 	src.pages = &fakeWalker{image: img, fail: errors.New("mem_section loops")}
 	p, err := src.Plan(t.Context(), 31)
 	if err != nil {
@@ -89,7 +89,7 @@ func TestPlanFilterFails(t *testing.T) {
 }
 
 func TestPlanCancelled(t *testing.T) {
-	src, _ := newFakeSource(t)
+	src, _ := fakeSourceOf(t, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := src.Plan(ctx, 31); !errors.Is(err, context.Canceled) {
@@ -116,7 +116,7 @@ func TestUnknownKernelKeepsAll(t *testing.T) {
 }
 
 func TestPagesIn(t *testing.T) {
-	src, _ := newFakeSource(t)
+	src, _ := fakeSourceOf(t, 1000)
 	p, err := src.Plan(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)

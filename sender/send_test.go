@@ -83,9 +83,11 @@ func TestTierOrder(t *testing.T) {
 	for _, tier := range f.plan.Tiers {
 		names = append(names, fmt.Sprintf("%s %d %v", tier.Name, tier.Pages, tier.Essential))
 	}
-	// 19,499 pages without the 2,000 with hardware poison.
-	if got := strings.Join(names, ", "); got != "log 0 true, kernel 5999 true, memmap 2000 false, user 7500 false, free 2000 false" {
-		t.Errorf("tiers %s", got)
+	// All 19.5 units of pages but the first one and the 2 units with hardware poison.
+	u := 1000 / fewer
+	want := fmt.Sprintf("log 0 true, kernel %d true, memmap %d false, user %d false, free %d false", 6*u-1, 2*u, 7*u+u/2, 2*u)
+	if got := strings.Join(names, ", "); got != want {
+		t.Errorf("tiers %s, want %s", got, want)
 	}
 	if f.hello.CrashTime != 1700000000 || f.hello.Machine != "x86_64" || f.logEnd.Error == "" {
 		t.Errorf("hello %+v, end of log %+v", f.hello, f.logEnd)
@@ -95,7 +97,7 @@ func TestTierOrder(t *testing.T) {
 func TestResumeAfterCuts(t *testing.T) {
 	src, _ := newFakeSource(t)
 	f := newFakeReceiver(t)
-	f.cutAfter = []int{1, 7, 3, 20}
+	f.cutAfter = []int{1, 7, 3, 20 / fewer}
 	o := options(f)
 	o.Level = 0
 	res, err := Send(t.Context(), src, o)
@@ -148,7 +150,7 @@ func cutAndResume(t *testing.T, r *rand.Rand) {
 		if cuts--; err != nil || cuts < 0 {
 			return c, err
 		}
-		return &brittleConn{Conn: c, left: r.IntN(8 << 20)}, nil
+		return &brittleConn{Conn: c, left: r.IntN(8 << 20 / fewer)}, nil
 	}
 	for {
 		o.Patience = []time.Duration{0, time.Minute}[r.IntN(2)]
@@ -184,7 +186,7 @@ func (c *brittleConn) Write(p []byte) (int, error) {
 func TestAutoOnSlowLine(t *testing.T) { synctest.Test(t, testAutoOnSlowLine) }
 
 func testAutoOnSlowLine(t *testing.T) {
-	src, _ := newFakeSource(t)
+	src, _ := fakeSourceOf(t, 1000)
 	f := newFakeReceiver(t)
 	o := options(f)
 	o.Level = 0
@@ -213,7 +215,7 @@ func (c *slowConn) Write(p []byte) (int, error) {
 
 func TestResumeByAnotherProcess(t *testing.T) {
 	f := newFakeReceiver(t)
-	f.cutAfter = []int{10}
+	f.cutAfter = []int{10 / fewer}
 	src, _ := newFakeSource(t)
 	o := options(f)
 	o.Patience = 0
@@ -233,7 +235,7 @@ func TestResumeByAnotherProcess(t *testing.T) {
 }
 
 func TestLostPages(t *testing.T) {
-	src, img := newFakeSource(t)
+	src, img := fakeSourceOf(t, 1000)
 	lost := []mem.PFN{1, 256, 257, 3000, 3333}
 	for pfn := mem.PFN(3500); pfn < 3900; pfn++ { // more than a whole chunk
 		lost = append(lost, pfn)
@@ -401,7 +403,7 @@ func TestCancel(t *testing.T) {
 }
 
 func TestPanicInAWalkerCostsOnlyTheFilter(t *testing.T) {
-	src, _ := newFakeSource(t)
+	src, _ := fakeSourceOf(t, 1000)
 	src.pages = panicWalker{}
 	f := newFakeReceiver(t)
 	var lines []string

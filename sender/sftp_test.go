@@ -132,7 +132,7 @@ func TestSFTPResume(t *testing.T) {
 	}
 	const bad = 100
 	for pfn := range mem.PFN(bad) {
-		img.bad[12000+pfn] = true
+		img.bad[mem.PFN(12000/fewer)+pfn] = true
 	}
 	o.LogOnly = false
 	res, err := Send(t.Context(), src, o)

@@ -46,7 +46,7 @@ func sshDialer(t *testing.T, s *sshdialtest.Server) Dialer {
 func TestSendSSH(t *testing.T) {
 	src, _ := newFakeSource(t)
 	f := newFakeReceiver(t)
-	f.cutAfter = []int{1, 12}
+	f.cutAfter = []int{1, 12 / fewer}
 	s := sshPeer(t, f)
 	o := options(f)
 	o.To, o.Dial, o.Level = []string{"ssh://dumps@" + s.Addr}, sshDialer(t, s), 0
