@@ -17,7 +17,7 @@ func TestFullDisk(t *testing.T) {
 	roomy := dumpdirtest.NewFS()
 	complete(t, roomy, dir, m)
 	sealed := 0
-	step := int64(5003 * race.Stride(9))
+	step := int64(5003 * race.Stride(29))
 	for room := int64(20 << 10); room < roomy.Used()+400<<10; room += step {
 		fsys := dumpdirtest.NewFS()
 		fsys.SetRoom(room)
@@ -48,7 +48,7 @@ func TestFullDisk(t *testing.T) {
 			sealed++
 		}
 	}
-	if sealed*race.Stride(9) < 20 {
+	if sealed*race.Stride(29) < 20 {
 		t.Errorf("only %d partial dumps: the disk was never full at the right time", sealed)
 	}
 }
@@ -60,7 +60,7 @@ func TestFullDiskMidBatch(t *testing.T) {
 	roomy := dumpdirtest.NewFS()
 	complete(t, roomy, dir, m)
 	refused := map[int]bool{}
-	step := int64(5003 * race.Stride(5))
+	step := int64(5003 * race.Stride(17))
 	for room := roomy.Used() - 20<<10; room < roomy.Used()+400<<10; room += step {
 		fsys := dumpdirtest.NewFS()
 		w, err := dumpdir.Create(fsys, dir, m.Meta, dumpdir.Options{})

@@ -99,7 +99,7 @@ func TestImageLeavesOutEveryFlippedBit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fsys := sealed(t, m, chunks)
 			r := regionsOf(t, fsys, openDump(t, fsys, dir).Progress().Present)
-			for off := int64(0); off < r.end; off += int64(29 * race.Stride(11)) {
+			for off := int64(0); off < r.end; off += int64(29 * race.Stride(61)) {
 				flip(t, fsys, dumpdir.VMCoreName, off, int(off%8))
 				lost := map[mem.PFN]bool{}
 				rep := verify(t, fsys, dir)

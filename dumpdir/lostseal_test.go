@@ -76,7 +76,7 @@ func checkUntouched(t *testing.T, fsys *dumpdirtest.FS, what string) {
 			t.Errorf("%s: resume (reopen %v): %v", what, reopen, err)
 		}
 	}
-	if w, err := dumpdir.Create(fsys, dir, dumpdirtest.NewMachine(60, 40, 8).Meta, dumpdir.Options{}); err == nil {
+	if w, err := dumpdir.Create(fsys, dir, dumpdirtest.NewMachine(60, 1, 1).Meta, dumpdir.Options{}); err == nil {
 		_ = w.Close()
 		t.Errorf("%s: another dump was made over it", what)
 	}
@@ -123,7 +123,7 @@ func TestSealedDumpWhoseJournalLostItsEnd(t *testing.T) {
 	for name, clean := range sealedDumps(t) {
 		t.Run(name, func(t *testing.T) {
 			j, _ := clean.Bytes(path.Join(dir, dumpdir.JournalName))
-			for n := 0; n < len(j); n += 3 * race.Stride(5) {
+			for n := 0; n < len(j); n += 3 * race.Stride(23) {
 				fsys := clean.Clone()
 				fsys.SetBytes(path.Join(dir, dumpdir.JournalName), j[:n])
 				checkUntouched(t, fsys, "cut")

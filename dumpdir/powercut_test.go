@@ -212,7 +212,7 @@ func TestPowerCutAfterFailure(t *testing.T) { cutAfter(t, failAt) }
 func cutAfter(t *testing.T, fault func(n int) dumpdirtest.Fault) {
 	t.Helper()
 	m := dumpdirtest.NewMachine(20, 100, 8)
-	for n := 1; ; n += race.Stride(7) {
+	for n := 1; ; n += race.Stride(31) {
 		killed := dumpdirtest.NewFS()
 		before := &acked{seqs: map[uint64]bool{}}
 		killed.SetFault(fault(n))
@@ -259,7 +259,7 @@ func TestPowerCutInRecovery(t *testing.T) {
 		if session(t, first, m, before) == nil {
 			return
 		}
-		for second := 1; ; second += race.Stride(7) {
+		for second := 1; ; second += race.Stride(31) {
 			rnd := rand.New(rand.NewPCG(uint64(n), uint64(second)))
 			fsys := first.CloneCut(rnd)
 			a := &acked{log: before.log, plan: before.plan, seqs: maps.Clone(before.seqs)}
@@ -308,7 +308,7 @@ func survive(t *testing.T, fsys *dumpdirtest.FS, m *dumpdirtest.Machine, n int, 
 // and the resumed dump is page for page an undisturbed one.
 func TestPowerCut(t *testing.T) {
 	m := dumpdirtest.NewMachine(20, 150, 8)
-	for n := 1; ; n += race.Stride(11) {
+	for n := 1; ; n += race.Stride(53) {
 		for seed := range uint64(2) {
 			fsys := dumpdirtest.NewFS()
 			done := survive(t, fsys, m, n, rand.New(rand.NewPCG(uint64(n), seed)))
@@ -396,7 +396,7 @@ func isClean(t *testing.T, fsys dumpdir.FS) bool {
 func TestFaults(t *testing.T) {
 	m := dumpdirtest.NewMachine(21, 100, 8)
 	boom := errors.New("no space left on device")
-	for n := 1; ; n += race.Stride(7) {
+	for n := 1; ; n += race.Stride(31) {
 		fsys := dumpdirtest.NewFS()
 		fsys.SetFault(func(i int, _ dumpdirtest.Op, _ string) error {
 			if i == n {
@@ -433,7 +433,7 @@ func TestPowerCutWhileSealing(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for n := 1; ; n += race.Stride(7) {
+	for n := 1; ; n += race.Stride(31) {
 		rnd := rand.New(rand.NewPCG(uint64(n), 9))
 		fsys := base.Clone()
 		a := &acked{log: true, plan: true, seqs: map[uint64]bool{0: true, 1: true, 2: true}}

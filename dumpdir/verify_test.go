@@ -106,7 +106,7 @@ func TestVerifyNamesEveryByte(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fsys := sealed(t, m, tc.chunks)
 			r := regionsOf(t, fsys, openDump(t, fsys, dir).Progress().Present)
-			for off := int64(0); off < r.end; off += int64(tc.step * race.Stride(37)) {
+			for off := int64(0); off < r.end; off += int64(tc.step * race.Stride(211)) {
 				checkFlip(t, fsys, r, off, int(off%8))
 			}
 		})
@@ -162,7 +162,7 @@ func TestVerifyOtherFiles(t *testing.T) {
 		for _, name := range []string{dumpdir.LogName, dumpdir.ManifestName, dumpdir.JournalName, dumpdir.SumsName} {
 			t.Run(state+" "+name, func(t *testing.T) {
 				b, _ := clean.Bytes(path.Join(dir, name))
-				for off := 0; off < len(b); off += race.Stride(37) {
+				for off := 0; off < len(b); off += race.Stride(211) {
 					checkOther(t, clean, name, int64(off))
 				}
 			})

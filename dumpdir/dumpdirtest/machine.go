@@ -26,13 +26,14 @@ type Machine struct {
 	End    dumpdir.PlanEnd
 	Chunks []dumpdir.Chunk
 
-	seed uint64
+	seed  uint64
+	pages map[mem.PFN][]byte // that were planned
 }
 
 // NewMachine makes a machine with so many kept pages of 4 KiB, in chunks of chunkPages. The same
 // arguments give the same machine.
 func NewMachine(seed uint64, pages, chunkPages int) *Machine {
-	m := &Machine{seed: seed}
+	m := &Machine{seed: seed, pages: map[mem.PFN][]byte{}}
 	m.Meta = dumpdir.Meta{
 		ID: fmt.Sprintf("%032x", seed+1), Host: "node1", Release: "6.1.0-test", Nodename: "node1.example", Machine: "x86_64",
 		PanicLine: "Kernel panic - not syncing: test", CrashTime: time.Unix(1700000000, 0).UTC(),
@@ -84,8 +85,15 @@ func (m *Machine) plan(pages int) {
 	}
 }
 
-// Page returns the contents of a page frame: zero for one in five, else something that compresses for most.
+// Page returns the contents of a page frame, to read: zero for one in five, else something that compresses for most.
 func (m *Machine) Page(pfn mem.PFN) []byte {
+	if page, ok := m.pages[pfn]; ok {
+		return page
+	}
+	return m.makePage(pfn)
+}
+
+func (m *Machine) makePage(pfn mem.PFN) []byte {
 	rnd := rand.New(rand.NewPCG(m.seed, uint64(pfn)))
 	page := make([]byte, m.Facts.PageSize)
 	kind := rnd.IntN(5)
@@ -130,7 +138,8 @@ func (m *Machine) encode(seq uint64, pfns []mem.PFN) dumpdir.Chunk {
 		panic(err)
 	}
 	for _, pfn := range pfns {
-		page := m.Page(pfn)
+		page := m.makePage(pfn)
+		m.pages[pfn] = page
 		kind := chunk.Data
 		if len(bytes.Trim(page, "\x00")) == 0 {
 			kind = chunk.Zero

@@ -131,10 +131,7 @@ func (i *inode) put(p []byte, off int64) {
 		return
 	}
 	w := pending{off, slices.Clone(p)}
-	if end := off + int64(len(p)); end > int64(len(i.data)) {
-		i.data = append(i.data, make([]byte, end-int64(len(i.data)))...)
-	}
-	copy(i.data[off:], p)
+	i.data = w.apply(i.data)
 	i.pending = append(i.pending, w)
 }
 

@@ -167,23 +167,24 @@ func (c change) apply(names map[string]*inode) {
 	}
 }
 
+// apply writes to data in place: nothing else may hold it.
 func (p pending) apply(data []byte) []byte {
 	if p.data == nil {
 		return resize(data, p.off)
 	}
 	if end := p.off + int64(len(p.data)); end > int64(len(data)) {
 		data = resize(data, end)
-	} else {
-		data = slices.Clone(data)
 	}
 	copy(data[p.off:], p.data)
 	return data
 }
 
+// resize cuts data or adds zeros to it, in place if there is room.
 func resize(data []byte, n int64) []byte {
-	out := make([]byte, n)
-	copy(out, data)
-	return out
+	if n <= int64(len(data)) {
+		return data[:n]
+	}
+	return append(data, make([]byte, n-int64(len(data)))...)
 }
 
 // begin counts an operation and asks for faults. mu is held.
