@@ -54,8 +54,7 @@ func (k *Kernel) setupARM64() {
 	k.image = imageMap{start: symbol - armImageSpan, end: symbol + armImageSpan, delta: -offsetOf[i]}
 }
 
-// armTables returns what the page tables may be, the likeliest first, and for each the distance
-// of the image that it supposes.
+// armTables returns the possible page tables, the likeliest first, and the kimage_voffset that each of them assumes.
 func (k *Kernel) armTables(symbol mem.VirtAddr, bits uint, offsets []uint64) (tables []*paging, offsetOf []uint64) {
 	for _, offset := range offsets {
 		for _, rootBits := range k.armRootBits(bits) {
@@ -115,8 +114,8 @@ func (k *Kernel) armRootBits(bits uint) []uint {
 	return list
 }
 
-// armImageOffsets returns what kimage_voffset, the distance of the kernel image's
-// virtual from its physical address, may be, the likeliest first.
+// armImageOffsets returns the possible values of kimage_voffset, the virtual minus the physical address of the kernel
+// image, the likeliest first.
 func (k *Kernel) armImageOffsets() []uint64 {
 	var offsets []uint64
 	if n, ok := k.cfg.Info.Number("kimage_voffset"); ok {
@@ -165,7 +164,7 @@ func (k *Kernel) armPaging(root mem.PhysAddr, vaBits, rootBits uint) *paging {
 	return g
 }
 
-// armOutput returns the function that takes the output address out of an entry.
+// armOutput returns the function that extracts the output address of an entry.
 func (k *Kernel) armOutput(vaBits uint) func(entry uint64) uint64 {
 	inPage := uint64(1)<<k.shift - 1
 	switch {

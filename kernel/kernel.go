@@ -1,22 +1,16 @@
-// Package kernel gives meaning to the memory of a crashed Linux kernel: it
-// finds the kernel's page tables through VMCOREINFO, translates the kernel's
-// virtual addresses, and reads what lies there. Its subpackages build on that:
-// kernel/pages sorts the page frames by what they hold, kernel/printk reads the
-// log.
+// Package kernel reads the memory of a crashed Linux kernel: it finds the kernel's page tables through VMCOREINFO,
+// translates virtual addresses, and reads memory at them. kernel/pages classifies the page frames, kernel/printk
+// reads the log.
 //
-// What is known of a kernel comes from its VMCOREINFO note alone
-// (Documentation/admin-guide/kdump/vmcoreinfo.rst in the kernel tree); no symbol
-// file is needed. x86_64 is read with 4 and 5 levels of page tables, with KASLR
-// and with memory encryption (sme_mask), arm64 with pages of 4 KiB and 39, 48
-// and 52 bits of address (the last with LPA2's wider output addresses). Other
-// machines and page sizes, and big-endian memory, are not supported: New
-// answers with a Kernel that has warnings and translates nothing, so that a dump
-// can still be taken whole.
+// All facts about a kernel come from its VMCOREINFO note (Documentation/admin-guide/kdump/vmcoreinfo.rst in the
+// kernel tree), without symbol files. Supported are x86_64 with 4 and 5 levels of page tables, KASLR and memory
+// encryption (sme_mask), and arm64 with pages of 4, 16 and 64 KiB and 36 to 52 bits of address. For other machines
+// and big-endian memory, New returns a Kernel with warnings that translates nothing, so that a dump can have all
+// pages.
 //
-// The memory read is hostile input: no value in it decides an allocation or the
-// number of steps taken, and a page table that loops ends after as many levels
-// as the architecture has. The package knows no dump format; memory comes
-// through PhysReader. A Kernel is safe for concurrent use if its PhysReader is.
+// Memory is hostile input: no value in it decides an allocation or a number of steps. A page table that loops ends
+// after the levels of the architecture. The package knows no dump format: memory comes through PhysReader. A Kernel
+// is safe for concurrent use if its PhysReader is.
 package kernel
 
 import (
@@ -33,13 +27,12 @@ import (
 
 // PhysReader reads physical memory of the system kernel.
 type PhysReader interface {
-	// ReadPhys fills p with the bytes at physical address a and behind it. It
-	// fills all of p or returns an error; p may cross page frames.
+	// ReadPhys fills p with the bytes from physical address a on, or returns an error. p may cross page frames.
 	ReadPhys(p []byte, a mem.PhysAddr) error
 }
 
-// VMCoreInfo answers what the kernel said of itself in its VMCOREINFO note. Each
-// method reports whether the key is there; an unreadable value counts as absent.
+// VMCoreInfo is the kernel's VMCOREINFO note. Each method reports whether the key exists. A value that cannot be
+// parsed counts as absent.
 type VMCoreInfo interface {
 	Symbol(name string) (uint64, bool) // SYMBOL(name), an address
 	Size(name string) (uint64, bool)   // SIZE(name), bytes
@@ -49,8 +42,7 @@ type VMCoreInfo interface {
 	String(key string) (string, bool)  // any other KEY=value
 }
 
-// Segment is a piece of the kernel's address space and its place in memory, as a PT_LOAD of the
-// dump has it.
+// Segment is a part of the kernel's address space and its place in memory, from a PT_LOAD of the dump.
 type Segment struct {
 	Vaddr mem.VirtAddr
 	Paddr mem.PhysAddr
@@ -64,23 +56,20 @@ type Config struct {
 	Machine   elf.Machine
 	ByteOrder binary.ByteOrder // nil means little-endian
 	PageSize  int              // bytes; 0 means 4096
-	// TextSegments are where the dump file says that parts of the kernel lie.
-	// They are used where VMCOREINFO does not tell phys_base, and where page
-	// tables cannot be read. May be empty.
+	// TextSegments are the parts of the kernel that PT_LOADs map. They are used if VMCOREINFO lacks phys_base, and if
+	// page tables cannot be read. May be empty.
 	TextSegments []Segment
 }
 
-// Errors of translation. Both come inside a *FaultError, which names the address.
+// Errors of translation. A *FaultError wraps them and names the address.
 var (
 	// ErrNotMapped says that the kernel's page tables map nothing at an address.
 	ErrNotMapped = errors.New("address not mapped")
-	// ErrNoPageTables says that no page tables could be found in this dump, so
-	// that no address can be translated.
+	// ErrNoPageTables says that the dump has no usable page tables: no address can be translated.
 	ErrNoPageTables = errors.New("kernel page tables not known")
 )
 
-// Page sizes, as binary logarithms: what a dump that does not tell has, and what any
-// machine with Linux has.
+// Page sizes, as binary logarithms: the default, and the limits of all machines with Linux.
 const (
 	defaultPageShift = 12
 	largestPageShift = 16
@@ -98,16 +87,15 @@ type Kernel struct {
 	warnings []string
 }
 
-// imageMap is the linear mapping of the kernel image, which holds without page
-// tables: a virtual address in [start, end) lies at it plus delta.
+// imageMap is the linear mapping of the kernel image, which works without page tables: virtual address va in [start,
+// end) lies at va+delta.
 type imageMap struct {
 	start, end mem.VirtAddr
 	delta      uint64
 }
 
-// New prepares the kernel that cfg describes. A dump of a kernel that is not
-// understood gives no error but a Kernel with warnings whose translations fail;
-// errors are for a Config that lacks Memory or Info.
+// New prepares the kernel that cfg describes. For an unknown kernel it returns a Kernel with warnings whose
+// translations fail. It returns an error if cfg lacks Memory or Info.
 func New(cfg Config) (*Kernel, error) {
 	if cfg.Memory == nil || cfg.Info == nil {
 		return nil, errors.New("kernel: no memory or no VMCOREINFO given")
@@ -131,9 +119,8 @@ func New(cfg Config) (*Kernel, error) {
 	return k, nil
 }
 
-// takePageSize takes the page size from the dump. It reports false, after a warning, for one
-// that no machine has, and where dump file and kernel disagree: frame numbers count pages of
-// the file then, and what the kernel says counts others.
+// takePageSize takes the page size from the dump. It warns and reports false for an impossible size, and if dump file
+// and kernel disagree: then their frame numbers differ.
 func (k *Kernel) takePageSize() bool {
 	size := k.cfg.PageSize
 	if size == 0 {
@@ -156,26 +143,23 @@ func (k *Kernel) warnf(format string, args ...any) {
 	k.warnings = append(k.warnings, fmt.Sprintf(format, args...))
 }
 
-// Warnings returns what New could not determine, one sentence each, naming the
-// VMCOREINFO key at fault and the consequence.
+// Warnings returns what New could not determine: one sentence each, with the VMCOREINFO key and the consequence.
 func (k *Kernel) Warnings() []string { return slices.Clone(k.warnings) }
 
-// Info returns the VMCOREINFO that the Kernel was made with.
+// Info returns the kernel's VMCOREINFO.
 func (k *Kernel) Info() VMCoreInfo { return k.cfg.Info }
 
 // Machine returns the machine that the kernel ran on.
 func (k *Kernel) Machine() elf.Machine { return k.cfg.Machine }
 
-// PageShift returns the binary logarithm of the dump's page size, that of 4 KiB for a
-// size that no machine has.
+// PageShift returns the binary logarithm of the dump's page size; that of 4 KiB for an impossible size.
 func (k *Kernel) PageShift() uint { return k.shift }
 
 // Supported reports whether the kernel's addresses can be translated at all.
 func (k *Kernel) Supported() bool { return k.paging != nil }
 
-// Verified reports whether the page tables map themselves to where they were found. If they do not,
-// addresses are translated as well as possible. That is good enough to look for the log, and not
-// good enough to leave pages out.
+// Verified reports whether the page tables map themselves to where they were found. If not, translations may be
+// wrong: good enough to look for the log, but not to exclude pages.
 func (k *Kernel) Verified() bool { return k.paging != nil && k.verified }
 
 // PhysBase returns the value for phys_base of a kdump sub header. On x86_64 this is the kernel's

@@ -6,9 +6,9 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// readImage is ReadVirt for an address in the kernel's image, also on machines whose page
-// tables are not read but whose image lies in a linear mapping. What is read needs a check
-// of its own: such a mapping is the rule there, and nothing in the dump confirms it.
+// readImage is ReadVirt for an address in the kernel image. It also works on machines whose page tables are not
+// supported, if their image is mapped linearly. Nothing in the dump confirms such a mapping, so the caller has to
+// check what it read.
 func (k *Kernel) readImage(p []byte, va mem.VirtAddr) error {
 	err := k.ReadVirt(p, va)
 	if err == nil {

@@ -11,8 +11,8 @@ import (
 
 // FaultError says why a virtual address could not be translated or read.
 type FaultError struct {
-	Addr  mem.VirtAddr // the address asked for
-	Entry mem.PhysAddr // where the page table entry at fault lies, 0 for none
+	Addr  mem.VirtAddr // the requested address
+	Entry mem.PhysAddr // address of the faulty page table entry, 0 for none
 	Level int          // its level: 0 is the last one, -1 for none
 	Err   error        // ErrNotMapped, ErrNoPageTables or the PhysReader's error
 }
@@ -33,7 +33,7 @@ const (
 	cachedPieces = 128     // of those are kept: 512 KiB
 )
 
-// entryKind is what a page table entry turned out to be.
+// entryKind is the meaning of a page table entry.
 type entryKind int
 
 const (
@@ -42,17 +42,17 @@ const (
 	entryPage // a page or a larger block
 )
 
-// paging is a set of kernel page tables. A table fills a page of 1<<shift bytes, so that each
-// level translates shift-3 bits of an address.
+// paging is a set of kernel page tables. A table fills a page of 1<<shift bytes, so each level translates shift-3
+// bits of an address.
 type paging struct {
 	memory  PhysReader
 	root    mem.PhysAddr
 	shift   uint         // log2 of the page size, that of the granule in arm64's words
 	levels  int          // 2 to 5
 	topBits uint         // address bits that the root table translates
-	lowest  mem.VirtAddr // addresses below are not the kernel's
-	// decode tells kind and output address of the entry at a level. For blocks
-	// the address bits below the block's size need not be clear.
+	lowest  mem.VirtAddr // the lowest address of the kernel
+	// decode returns kind and output address of the entry at a level. For blocks, the address bits below the block's
+	// size may be set.
 	decode func(entry uint64, level int) (entryKind, uint64)
 
 	mu    sync.Mutex
@@ -73,7 +73,7 @@ func (g *paging) levelShift(level int) uint {
 	return g.shift + g.levelBits()*uint(level)
 }
 
-// walk returns the mapping that holds va, from va to its end.
+// walk returns the mapping of va, from va to its end.
 func (g *paging) walk(va mem.VirtAddr) (Mapping, error) {
 	if va < g.lowest {
 		return Mapping{}, &FaultError{Addr: va, Level: -1, Err: ErrNotMapped}
@@ -126,10 +126,9 @@ func (g *paging) entry(a mem.PhysAddr) (uint64, error) {
 	return binary.LittleEndian.Uint64((*slot).data[offset:]), nil
 }
 
-// choose takes the first page tables that map the symbol of their root to the root itself: no other
-// memory does that. If none do, it takes those that lead to a page which the dump lacks, or else
-// the first that can be read at all, and says so. It returns the index of the tables it took, -1
-// for none.
+// choose takes the first page tables that map the symbol of their root to the root itself: no other memory does. If
+// there are none, it takes tables that lead to a page that the dump lacks, else the first that can be read, and
+// warns. It returns the index of the tables, or -1.
 func (k *Kernel) choose(symbol mem.VirtAddr, tables []*paging) int {
 	readable, cut := -1, false
 	for i, g := range tables {
@@ -162,6 +161,5 @@ func (k *Kernel) rootSymbol(names ...string) (mem.VirtAddr, bool) {
 	return 0, false
 }
 
-// isReadFault reports whether err is about a page table that could not be read, not about an
-// address that is not mapped.
+// isReadFault reports whether err says that a page table could not be read, and not that the address is not mapped.
 func isReadFault(err error) bool { return err != nil && !errors.Is(err, ErrNotMapped) }

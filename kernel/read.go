@@ -9,11 +9,11 @@ import (
 // Mapping is a piece of kernel address space that is contiguous in memory.
 type Mapping struct {
 	Phys mem.PhysAddr
-	Size uint64 // bytes from the address asked for to the end of the mapping, at least 1
+	Size uint64 // bytes from the requested address to the end of the mapping, at least 1
 }
 
-// Lookup returns where virtual address va lies in memory, and the length of memory from there to
-// the end of the page or block (of 2 MiB to 1 GiB) that maps it. Errors are *FaultError.
+// Lookup returns the place of virtual address va in memory, and the bytes up to the end of its page or block (of 2
+// MiB to 1 GiB). Errors are *FaultError.
 func (k *Kernel) Lookup(va mem.VirtAddr) (Mapping, error) {
 	if k.paging == nil {
 		if m, ok := k.linear(va); ok {
@@ -31,7 +31,7 @@ func (k *Kernel) Lookup(va mem.VirtAddr) (Mapping, error) {
 	return m, err
 }
 
-// linear finds va in the mappings that are known without page tables.
+// linear finds va in the mappings that work without page tables.
 func (k *Kernel) linear(va mem.VirtAddr) (Mapping, bool) {
 	for _, s := range k.cfg.TextSegments {
 		if va >= s.Vaddr && uint64(va-s.Vaddr) < s.Size {
@@ -45,8 +45,8 @@ func (k *Kernel) linear(va mem.VirtAddr) (Mapping, bool) {
 	return Mapping{}, false
 }
 
-// ReadVirt fills p from virtual address va on. Errors are *FaultError with the
-// address of the part of p that could not be had; what p holds then is undefined.
+// ReadVirt fills p from virtual address va on. Errors are *FaultError with the address of the part that could not be
+// read. Then the contents of p are undefined.
 func (k *Kernel) ReadVirt(p []byte, va mem.VirtAddr) error {
 	for len(p) > 0 {
 		m, err := k.Lookup(va)

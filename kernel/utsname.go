@@ -12,8 +12,7 @@ import (
 // ErrNoUtsname says that init_uts_ns could not be found or holds no utsname.
 var ErrNoUtsname = errors.New("no utsname in init_uts_ns")
 
-// Utsname reads the name of the system kernel out of init_uts_ns. Its fields may hold
-// anything but NUL.
+// Utsname reads init_uts_ns of the system kernel. Its fields may hold any bytes but NUL.
 func (k *Kernel) Utsname() (uts.Name, error) {
 	ns, ok := k.cfg.Info.Symbol("init_uts_ns")
 	if !ok {

@@ -52,9 +52,9 @@ func (k *Kernel) setX86PhysBase(base uint64) {
 	}
 }
 
-// x86PhysBases returns what phys_base may be, the likeliest first. Kernels since
-// 4.10 tell it (NUMBER(phys_base), a signed value: KASLR can put the kernel below
-// the address it was linked for); older ones show it in the PT_LOAD of their text.
+// x86PhysBases returns the possible values of phys_base, the likeliest first. Kernels since 4.10 have
+// NUMBER(phys_base), a signed value: KASLR can put the kernel below its link address. Older kernels show it in the
+// PT_LOAD of their text.
 func (k *Kernel) x86PhysBases() []uint64 {
 	var bases []uint64
 	if n, ok := k.cfg.Info.Number("phys_base"); ok {

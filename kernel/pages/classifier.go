@@ -11,13 +11,13 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// Classifier sorts the page frames of one dump. Make one with New.
+// Classifier classifies the page frames of one dump. Make one with New.
 type Classifier struct {
 	k        *kernel.Kernel
 	ram      []mem.Extent
 	headless []mem.PFN
 	layout   layout
-	sections *sections // nil when the memory map cannot be found: all is Kernel
+	sections *sections // nil without a memory map: all frames are Kernel
 	memmap   []mem.Extent
 
 	mu       sync.Mutex
@@ -25,10 +25,8 @@ type Classifier struct {
 	lost     bool // a warning about unreadable struct pages was given
 }
 
-// New prepares the classification of the frames in ram, the ranges of physical
-// memory that were RAM of the system kernel, in any order. Whatever is missing in
-// the kernel gives a Classifier that excludes less and has warnings; an error is
-// for a nil Kernel.
+// New prepares the classification of the frames in ram, the RAM of the system kernel in any order. If facts about the
+// kernel are missing, the Classifier excludes less and has warnings. The error is for a nil Kernel.
 func New(k *kernel.Kernel, ram []mem.Range) (*Classifier, error) {
 	if k == nil {
 		return nil, errors.New("pages: no kernel given")
@@ -65,16 +63,15 @@ func (c *Classifier) warnf(format string, args ...any) {
 	c.warnings = append(c.warnings, fmt.Sprintf(format, args...))
 }
 
-// Warnings returns what New, and the walks so far, could not determine: one
-// sentence each, with the VMCOREINFO key or the address at fault and what follows.
+// Warnings returns what New and the walks so far could not determine: one sentence each, with the VMCOREINFO key or
+// the address, and the consequence.
 func (c *Classifier) Warnings() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.warnings)
 }
 
-// findMemmap finds the frames that hold the struct pages of sections with RAM, and tells of RAM
-// without any.
+// findMemmap finds the frames that hold struct pages of RAM, and warns of RAM without struct pages.
 func (c *Classifier) findMemmap() {
 	var m memmapExtents
 	var bare mem.Extent // of RAM without struct pages: the first frame, and how many in all
@@ -105,8 +102,8 @@ func (c *Classifier) findMemmap() {
 	}
 }
 
-// findSection returns where the struct pages of section nr lie, 0 when that cannot be read, of which
-// it tells by itself for pfn. It reports false for a section that has none.
+// findSection returns the address of the struct pages of section nr, or 0 if it cannot be read, with a warning for
+// pfn. It reports false for a section without struct pages.
 func (c *Classifier) findSection(nr uint64, pfn mem.PFN) (mem.VirtAddr, bool) {
 	va, ok, err := c.sections.memmap(nr)
 	if err != nil {
@@ -116,8 +113,8 @@ func (c *Classifier) findSection(nr uint64, pfn mem.PFN) (mem.VirtAddr, bool) {
 	return va, ok
 }
 
-// eachSection calls f for the part of each section that is RAM, ascending, until
-// f returns false. Only for a Classifier with sections.
+// eachSection calls f for the RAM of each section, ascending, until f returns false. The Classifier must have
+// sections.
 func (c *Classifier) eachSection(f func(mem.Extent) bool) {
 	for _, e := range c.ram {
 		for e.Count > 0 {
@@ -129,7 +126,7 @@ func (c *Classifier) eachSection(f func(mem.Extent) bool) {
 	}
 }
 
-// structPage returns where the struct page of frame pfn lies.
+// structPage returns the address of the struct page of frame pfn.
 func (c *Classifier) structPage(pfn mem.PFN) (mem.VirtAddr, bool) {
 	nr := c.sections.number(pfn)
 	va, ok, err := c.sections.memmap(nr)

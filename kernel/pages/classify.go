@@ -7,7 +7,7 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// maxCompoundOrder is the highest order that is believed of a struct page. The largest compound
+// maxCompoundOrder is the highest valid order. The largest compound
 // page is a hugetlb page: of 1 GiB with pages of 4 KiB, of 1 GiB with pages of 16 KiB on arm64, and
 // of 16 GiB with pages of 64 KiB on arm64 (CONT_PMD_SIZE, arch/arm64/mm/hugetlbpage.c), which is
 // the same order as the first.
@@ -15,7 +15,7 @@ const maxCompoundOrder = 18
 
 const pageMappingAnon = 1 // PAGE_MAPPING_ANON, bit 0 of page->mapping
 
-// facts is what one struct page says, as far as the tests need it.
+// facts are the fields of one struct page that the tests need.
 type facts struct {
 	flags, private uint64
 	word           uint32 // _mapcount or page type
@@ -25,8 +25,7 @@ type facts struct {
 	hugetlb        bool
 }
 
-// read takes the facts from struct page p of frame pfn. next is the struct page of the frame behind
-// it, nil when it was not read.
+// read reads the facts of frame pfn from its struct page p. next is the struct page of the next frame, or nil.
 func (l *layout) read(f *facts, p, next []byte, pfn mem.PFN) {
 	*f = facts{flags: binary.LittleEndian.Uint64(p[l.flags:])}
 	if l.compoundHead >= 0 && p[l.compoundHead]&1 != 0 {
@@ -68,18 +67,17 @@ func (l *layout) readCompoundPage(f *facts, next []byte, pfn mem.PFN) {
 	}
 }
 
-// judge returns what the tests that level switches on make of a frame, in
-// makedumpfile's order, and how many frames from it on the answer covers. It
-// returns Kernel and 1 for a frame that no test leaves out.
+// judge applies the tests of level to a frame, in makedumpfile's order. It returns the class and the number of frames
+// that it covers, or Kernel and 1 if no test excludes the frame.
 func (l *layout) judge(f *facts, level DumpLevel) (Class, uint64) {
-	if f.tail { // what its head page says covers it
+	if f.tail { // its head page decides
 		return Kernel, 1
 	}
 	if level&LevelFree != 0 {
 		switch {
 		case l.canTellFree() && f.word == l.buddy.value && !f.slab:
 			if f.private >= l.orders {
-				return Kernel, 1 // makedumpfile asks no further either
+				return Kernel, 1 // makedumpfile ends here, too
 			}
 			return Free, 1 << f.private
 		case l.mapcount >= 0 && l.unaccepted.is(f.word):
@@ -119,20 +117,18 @@ func (l *layout) judgeUse(f *facts, level DumpLevel) Class {
 	return Kernel
 }
 
-// looksAt reports whether makedumpfile looks at struct pages at all at a level. At levels 0 and 1
-// it does so only for a kernel that can mark poisoned pages. So the dumps of other kernels keep
-// offline pages too.
+// looksAt reports whether makedumpfile reads struct pages at all at a level. At levels 0 and 1 it does so only for
+// kernels that can mark poisoned pages. So dumps of other kernels keep offline pages.
 func (l *layout) looksAt(level DumpLevel) bool {
 	return level&(LevelCache|LevelCachePrivate|LevelUser) != 0 || l.hwpoison != 0 ||
 		level&LevelFree != 0 && l.canTellFree()
 }
 
-// canTellFree reports whether the keys to tell free blocks are there.
+// canTellFree reports whether VMCOREINFO has the keys to recognise free blocks.
 func (l *layout) canTellFree() bool { return l.private >= 0 && l.mapcount >= 0 && l.buddy.known }
 
-// decide returns the class of a frame, how many frames it covers, and whether
-// level excludes them. The class is what level 31 would call it, even where a
-// smaller level keeps it.
+// decide returns the class of a frame, the number of frames that it covers, and whether level excludes them. The
+// class is that of level 31, also if a lower level keeps the frame.
 func (l *layout) decide(f *facts, level DumpLevel) (class Class, count uint64, excluded bool) {
 	class, count = l.judge(f, MaxLevel)
 	if !l.looksAt(level) {

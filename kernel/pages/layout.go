@@ -7,9 +7,8 @@ import (
 	"github.com/corehaul/corehaul/kernel"
 )
 
-// Limits of what VMCOREINFO may say. A struct page has 56 or 64 bytes, up to 96
-// with debugging options; an order is below 11 by default and at most 31 with
-// CONFIG_ARCH_FORCE_MAX_ORDER, since a block is never larger than a section.
+// Limits of VMCOREINFO's values. A struct page has 56 or 64 bytes, up to 96 with debugging options. An order is below
+// 11 by default and at most 31 with CONFIG_ARCH_FORCE_MAX_ORDER, because a block is never larger than a section.
 const (
 	minStructPage = 32
 	maxStructPage = 512
@@ -18,28 +17,26 @@ const (
 	flagBits      = 64
 )
 
-// layout is what VMCOREINFO says about struct page: sizes in bytes, offsets in bytes from its
-// start, flag bits as masks (0: not known, matches nothing) and page types as they stand in the
-// word of _mapcount.
+// layout describes struct page: sizes and offsets in bytes, flags as masks (0: unknown, matches nothing), page types
+// as values of the word of _mapcount.
 type layout struct {
 	size int
 
-	flags, mapping, mapcount, private, compoundHead int // offsets, -1 when not known
+	flags, mapping, mapcount, private, compoundHead int // offsets, -1 if unknown
 
 	lru, privateFlag, swapCache, swapBacked, slab, hwpoison, head uint64 // flag masks
 
 	buddy, offline, slabType, unaccepted, hugetlbType pageType
 
-	// order and dtor are offsets into the second struct page of a compound page,
-	// -1 when not known. orderInFlags is where the order is the low byte of the
-	// second page's flags instead (6.6 and later).
+	// order and dtor are offsets in the second struct page of a compound page, -1 if unknown. orderInFlags says that
+	// the order is the low byte of that page's flags (6.6 and later).
 	order, dtor  int
 	orderInFlags bool
 	hugetlbFlag  uint64 // mask in the second page's flags, kernels 6.6 to 6.8
-	hugetlbDtor  int64  // dtor of a hugetlb page, before 6.6; -1 when not known
+	hugetlbDtor  int64  // dtor of a hugetlb page, before 6.6; -1 if unknown
 
 	orders     uint64 // orders of free blocks are below this
-	canTellUse bool   // slab and tail pages can be told, so the other tests hold
+	canTellUse bool   // slab and tail pages can be recognised, so the other tests are valid
 }
 
 // pageType is a value of the word that holds _mapcount or a page type.
@@ -50,15 +47,15 @@ type pageType struct {
 
 func (t pageType) is(word uint32) bool { return t.known && word == t.value }
 
-// layoutReader fills a layout from VMCOREINFO and notes what is missing.
+// layoutReader fills a layout from VMCOREINFO and warns of missing keys.
 type layoutReader struct {
 	info kernel.VMCoreInfo
 	size uint64 // of struct page
 	warn func(format string, args ...any)
 }
 
-// offset returns where a member of width bytes lies in struct page, -1 when
-// VMCOREINFO does not tell or it does not fit.
+// offset returns the offset of a member of width bytes in struct page, or -1 if VMCOREINFO lacks it or it does not
+// fit.
 func (r layoutReader) offset(key string, width uint64) int {
 	v, ok := r.info.Offset(key)
 	if !ok {
@@ -71,7 +68,7 @@ func (r layoutReader) offset(key string, width uint64) int {
 	return int(v) //nolint:gosec // at most maxStructPage
 }
 
-// flag returns the mask of a page flag, 0 when VMCOREINFO does not tell it.
+// flag returns the mask of a page flag, or 0 if VMCOREINFO lacks it.
 func (r layoutReader) flag(key string) uint64 {
 	n, ok := r.info.Number(key)
 	if !ok {
@@ -91,8 +88,8 @@ func (r layoutReader) pageType(key string) pageType {
 	return pageType{value: uint32(n & 0xffffffff), known: ok}
 }
 
-// readLayout returns what info says about struct page. It calls warn for each key that is missing
-// or absurd, with the consequence. It reports false when struct pages cannot be read at all.
+// readLayout returns the layout of struct page. It calls warn for each missing or invalid key, with the consequence.
+// It reports false if struct pages cannot be read at all.
 func readLayout(info kernel.VMCoreInfo, warn func(format string, args ...any)) (layout, bool) {
 	size, ok := info.Size("page")
 	if !ok {
@@ -155,8 +152,8 @@ func (l *layout) readTypes(r layoutReader) {
 	}
 }
 
-// readCompound finds out where the order of a compound page stands and how a
-// hugetlb page is told, both in the second struct page of it. Newest first.
+// readCompound finds the order of a compound page and the mark of a hugetlb page, both in the second struct page. The
+// newest kernels come first.
 func (l *layout) readCompound(r layoutReader) {
 	l.order, l.dtor, l.hugetlbDtor = -1, -1, -1
 	if l.hugetlbType.known { // d99e3140a4d3 (6.9)
@@ -167,8 +164,7 @@ func (l *layout) readCompound(r layoutReader) {
 		l.orderInFlags = true
 		return
 	}
-	// Until 6.5 both had members of their own; of one byte since 4.16, which is as
-	// far back as the widths are known here.
+	// Until 6.5 both were members, of one byte since 4.16. For older kernels the widths are unknown.
 	if !releaseAtLeast(r.info, 4, 16) {
 		return
 	}
@@ -192,7 +188,7 @@ func (r layoutReader) folioOffset(folioKey, pageKey string) int {
 	return int(v - r.size) //nolint:gosec // below maxStructPage
 }
 
-// reportMissing says which tests are off because their keys are missing.
+// reportMissing warns of the tests that are off because their keys are missing.
 func (l *layout) reportMissing(r layoutReader) {
 	missing := func(absent bool, key, consequence string) {
 		if absent {
@@ -202,12 +198,11 @@ func (l *layout) reportMissing(r layoutReader) {
 	missing(l.mapcount < 0, "OFFSET(page._mapcount)", "free and offline pages are kept")
 	missing(l.private < 0, "OFFSET(page.private)", "free pages are kept")
 	missing(!l.buddy.known, "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)", "free pages are kept")
-	missing(!l.offline.known, "NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)", "offline pages cannot be told and are kept")
+	missing(!l.offline.known, "NUMBER(PAGE_OFFLINE_MAPCOUNT_VALUE)", "offline pages cannot be recognised and are kept")
 	missing(l.hwpoison == 0, "NUMBER(PG_hwpoison)", "pages with hardware errors, if the kernel marks any, are kept")
 
-	// The fields of slab and tail pages hold other things, which the tests may take for any flag or
-	// type. If these pages cannot be recognized, only free blocks are left out, because their type
-	// cannot be mistaken.
+	// Slab and tail pages use the fields for other things, which the tests may take for any flag or type. If these
+	// pages cannot be recognised, only free blocks are excluded, because their type is unambiguous.
 	noSlab := l.slab == 0 && (!l.slabType.known || l.mapcount < 0)
 	missing(noSlab, "NUMBER(PG_slab) or NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)", "only free pages are excluded")
 	missing(l.compoundHead < 0, "OFFSET(page.compound_head)", "only free pages are excluded")
@@ -225,9 +220,8 @@ func (l *layout) reportMissing(r layoutReader) {
 	missing(noHugetlb, "NUMBER(PAGE_HUGETLB_MAPCOUNT_VALUE), NUMBER(PG_hugetlb) or NUMBER(HUGETLB_PAGE_DTOR)", "hugetlb pages are kept")
 }
 
-// releaseAtLeast reports whether the kernel's release is major.minor or later.
-// It stands in for the width of compound_order, which VMCOREINFO does not tell:
-// two bytes before 4.16, where a byte would be read as half of it.
+// releaseAtLeast reports whether the kernel's release is at least major.minor. It replaces the width of
+// compound_order, which VMCOREINFO lacks: two bytes before 4.16.
 func releaseAtLeast(info kernel.VMCoreInfo, major, minor int) bool {
 	release, _ := info.String("OSRELEASE")
 	parts := strings.SplitN(release, ".", 3)

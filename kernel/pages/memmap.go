@@ -8,9 +8,8 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// maxMemmapExtents bounds what is remembered of where struct pages lie: 1 MiB. A
-// memory map is built of mappings of 2 MiB and more that mostly follow each
-// other, so that real machines have a few extents per NUMA node.
+// maxMemmapExtents bounds the list of extents that hold struct pages: 1 MiB. Mappings of the memory map have 2 MiB
+// and more and mostly follow each other, so real machines have a few extents for each NUMA node.
 const maxMemmapExtents = 1 << 16
 
 // memmapExtents collects the page frames that hold struct pages.
@@ -19,8 +18,7 @@ type memmapExtents struct {
 	full bool // some extents did not fit
 }
 
-// add notes that the struct pages at [va, va+size) are there. Addresses that are
-// not mapped are passed over.
+// add adds the struct pages at [va, va+size). It ignores addresses that are not mapped.
 func (m *memmapExtents) add(k *kernel.Kernel, va mem.VirtAddr, size uint64) {
 	pageSize := uint64(1) << k.PageShift()
 	for size > 0 && !m.full {
@@ -57,7 +55,7 @@ func (m *memmapExtents) append(e mem.Extent) {
 	m.list = append(m.list, e)
 }
 
-// normalise sorts the extents and joins the ones that touch.
+// normalise sorts the extents and merges those that touch.
 func (m *memmapExtents) normalise() {
 	slices.SortFunc(m.list, func(a, b mem.Extent) int { return cmp.Compare(a.Start, b.Start) })
 	joined := m.list[:0]

@@ -1,35 +1,26 @@
-// Package pages sorts the page frames of a crashed kernel by what they hold, so
-// that a dump can leave out the ones nobody needs.
+// Package pages classifies the page frames of a crashed kernel, so that a dump can exclude frames by a dump level.
 //
-// What a frame holds is read from its struct page, found through the kernel's
-// mem_section table (SPARSEMEM, with and without EXTREME and VMEMMAP); offsets
-// and flag numbers come from VMCOREINFO alone. The meaning of the dump levels 0 to
-// 31 is makedumpfile's, page for page: the frames that Walk does not mark as
-// excluded are the ones that makedumpfile 1.7.6 stores (its tests, their order
-// and how far each reaches: __exclude_unnecessary_pages and its helpers in
-// makedumpfile.c of release 1.7.6). Where it differs:
+// The class comes from the frame's struct page, which is found through the kernel's mem_section table (SPARSEMEM,
+// with and without EXTREME and VMEMMAP). Offsets and flag numbers come from VMCOREINFO alone. The dump levels 0 to 31
+// mean the same as in makedumpfile, page for page: the frames that Walk does not exclude are those that makedumpfile
+// 1.7.6 stores (__exclude_unnecessary_pages and its helpers in makedumpfile.c). There are these differences:
 //
-//   - on kernels since 6.11, of which 1.7.6 takes every free and offline page for
-//     slab and keeps it: here they are told as makedumpfile 1.7.8 does;
-//   - what makes makedumpfile fail, or what it would guess, only makes this package
-//     keep more: a missing or absurd VMCOREINFO key switches off the tests that
-//     need it, a struct page that cannot be read keeps its frames, and a warning
-//     says so;
-//   - RAM that has no struct pages is kept, and a warning says so. makedumpfile drops what
-//     lies behind the last section that has some, because the kernel was told not to use it
-//     (mem= on its command line). A memory model that is read wrongly looks the same.
+//   - On kernels since 6.11, makedumpfile 1.7.6 takes free and offline pages for slab and keeps them. This package
+//     follows makedumpfile 1.7.8.
+//   - If makedumpfile would fail or guess, this package keeps more: a missing or invalid VMCOREINFO key switches
+//     off the tests that need it, and frames are kept if their struct page cannot be read. A warning says so.
+//   - RAM without struct pages is kept, with a warning. makedumpfile drops RAM behind the last section with struct
+//     pages, because mem= hid it from the kernel. A memory model that is read wrongly looks the same.
 //
-// One rule may surprise: hwpoison and logically offline frames are left out at every
-// level, but of a kernel that cannot mark poisoned pages (without
-// CONFIG_MEMORY_FAILURE, and so without NUMBER(PG_hwpoison)) makedumpfile does not
-// look for either at the levels 0 and 1, and so offline frames are kept there.
+// hwpoison and logically offline frames are excluded at every level, with one exception, as in makedumpfile: for a
+// kernel that cannot mark poisoned pages (without CONFIG_MEMORY_FAILURE, so without NUMBER(PG_hwpoison)), the levels
+// 0 and 1 keep offline frames.
 //
-// Level bit 1 (zero pages) is about contents, which are not read here.
+// Level bit 1 (zero pages) needs page contents, which this package does not read.
 //
-// Memory is treated as hostile: what it says decides which frames are excluded,
-// but no allocation and no number of steps. A Classifier needs a few hundred KiB,
-// and up to a few MiB where the memory map itself is scattered; it does not grow
-// with the machine. It is safe for concurrent use if the Kernel's reader is.
+// Memory is hostile input: it decides which frames are excluded, but no allocation and no number of steps. A
+// Classifier needs a few hundred KiB, or a few MiB if the memory map is scattered, whatever the size of the machine.
+// It is safe for concurrent use if the Kernel's reader is.
 package pages
 
 import (
@@ -38,8 +29,7 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// DumpLevel is makedumpfile's dump level: the sum of the kinds of page to leave
-// out, 0 to 31.
+// DumpLevel is makedumpfile's dump level: the sum of the kinds of pages to exclude, 0 to 31.
 type DumpLevel uint8
 
 // The bits of a DumpLevel.
@@ -55,10 +45,10 @@ const (
 // Class is what a page frame holds.
 type Class uint8
 
-// The classes. Kernel and Memmap are never excluded; HWPoison and Offline are at
-// every level (but see the package comment); the others where the level says so.
+// The classes. Kernel and Memmap are never excluded, HWPoison and Offline at every level (see the package comment for
+// the exception), the others by the level.
 const (
-	// Kernel is all that is nothing else: kernel image, slab, stacks, page tables.
+	// Kernel is everything else: kernel image, slab, stacks, page tables.
 	Kernel Class = iota
 	// Memmap is kernel memory that holds struct pages.
 	Memmap
@@ -68,7 +58,7 @@ const (
 	CachePrivate
 	// User is anonymous memory of processes and hugetlb pages.
 	User
-	// Free is memory that the page allocator had to give.
+	// Free is free memory of the page allocator.
 	Free
 	// HWPoison is memory with hardware errors. Reading it can stop the machine.
 	HWPoison
@@ -81,7 +71,7 @@ const (
 
 var classNames = [NumClasses]string{"kernel", "memmap", "cache", "cache_private", "user", "free", "hwpoison", "offline"}
 
-// String returns the name of c in lower case, words joined by underscores.
+// String returns the name of c in lower case with underscores.
 func (c Class) String() string {
 	if int(c) >= NumClasses {
 		return fmt.Sprintf("class(%d)", uint8(c))
@@ -89,9 +79,8 @@ func (c Class) String() string {
 	return classNames[c]
 }
 
-// ExcludedAt reports whether level, as a rule, leaves frames of class c out. What
-// holds for a frame is Run.Excluded: the classes say what level 31 makes of a
-// frame, and a lower level can have another reason to exclude it, or none.
+// ExcludedAt reports whether level usually excludes frames of class c. Run.Excluded is exact: the class is that of
+// level 31, and a lower level may exclude a frame for another reason, or not at all.
 func (c Class) ExcludedAt(level DumpLevel) bool {
 	switch c {
 	case Cache:
@@ -113,5 +102,5 @@ func (c Class) ExcludedAt(level DumpLevel) bool {
 type Run struct {
 	mem.Extent
 	Class    Class
-	Excluded bool // left out at the level asked for
+	Excluded bool // excluded at the level of the walk
 }

@@ -7,11 +7,10 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// ramFrames turns ranges of addresses into runs of page frames, ascending and disjoint. Frames in
-// which a range only begins or ends are included, because what the dump has of them belongs to it.
-// (makedumpfile keeps the frame in which a range ends if its bitmaps lie in a file,
-// create_1st_bitmap_file. It drops the frame if they lie in memory, create_bitmap_from_memhole.)
-// The second result names the frames of which no range has the beginning.
+// ramFrames converts ranges of addresses to runs of page frames, ascending and disjoint. It includes frames in which
+// a range begins or ends. (makedumpfile keeps the frame in which a range ends if its bitmaps lie in a file,
+// create_1st_bitmap_file, and drops it if they lie in memory, create_bitmap_from_memhole.) headless lists the frames
+// whose first byte is in no range.
 func ramFrames(ranges []mem.Range, pageShift uint) (frames []mem.Extent, headless []mem.PFN) {
 	sorted := slices.DeleteFunc(slices.Clone(ranges), func(r mem.Range) bool { return r.Len() == 0 })
 	slices.SortFunc(sorted, func(a, b mem.Range) int { return cmp.Compare(a.Start, b.Start) })

@@ -26,15 +26,14 @@ type sections struct {
 	table      mem.VirtAddr // mem_section, or the array of roots
 	extreme    bool         // table holds pointers to roots of perRoot sections
 	perRoot    uint64
-	limit      uint64 // the table has room for the sections below, 0 when not known
+	limit      uint64 // number of sections in the table, 0 if unknown
 	size       uint64 // of struct mem_section
 	mapOffset  uint64 // of section_mem_map in it
 	shift      uint   // log2 of page frames per section
 	structPage uint64 // size of struct page
 }
 
-// newSections reads how mem_section is built. It reports false, after a warning,
-// when the memory map cannot be found.
+// newSections reads the structure of mem_section. It warns and reports false if the memory map cannot be found.
 func newSections(k *kernel.Kernel, structPage int, last mem.PFN, warn func(string, ...any)) (*sections, bool) {
 	info := k.Info()
 	s := &sections{k: k, structPage: uint64(structPage)} //nolint:gosec // positive
@@ -99,9 +98,8 @@ func (s *sections) readGeometry(warn func(string, ...any)) bool {
 	return true
 }
 
-// canHold reports whether the kernel can have memory at frame last, the last one of RAM. It
-// reports false, after a warning, when there is RAM beyond the addresses that it was built for: then
-// what is known of its memory model is wrong.
+// canHold reports whether the kernel can have memory at frame last, the last frame of RAM. If not, the memory model
+// in VMCOREINFO is wrong, and canHold warns.
 func (s *sections) canHold(last mem.PFN, warn func(string, ...any)) bool {
 	bits, ok := s.k.Info().Number("MAX_PHYSMEM_BITS")
 	if !ok || bits >= 64 {
@@ -115,8 +113,8 @@ func (s *sections) canHold(last mem.PFN, warn func(string, ...any)) bool {
 	return true
 }
 
-// isExtreme tells SPARSEMEM_EXTREME from plain SPARSEMEM by the length of
-// mem_section: one element per root there, one per section here.
+// isExtreme distinguishes SPARSEMEM_EXTREME from plain SPARSEMEM by the length of mem_section: one element for each
+// root, or one for each section.
 func (s *sections) isExtreme(sectionBits int64) bool {
 	length, okLength := s.k.Info().Length("mem_section")
 	physBits, okBits := s.k.Info().Number("MAX_PHYSMEM_BITS")
@@ -127,8 +125,7 @@ func (s *sections) isExtreme(sectionBits int64) bool {
 	return length != count || s.perRoot == 1
 }
 
-// valid reports whether the table looks like one: some section up to the one of
-// frame last has a memory map. It looks at no more than maxProbes sections.
+// valid reports whether a section up to that of frame last has a memory map. It looks at maxProbes sections at most.
 func (s *sections) valid(last mem.PFN) bool {
 	const maxProbes = 1 << 16
 	if s.table>>63 == 0 {
@@ -148,8 +145,8 @@ func (s *sections) number(pfn mem.PFN) uint64 { return uint64(pfn) >> s.shift }
 // start returns the first frame of section nr.
 func (s *sections) start(nr uint64) mem.PFN { return mem.PFN(nr << s.shift) }
 
-// memmap returns where the struct page of the first frame of section nr lies. It
-// reports false when the section has none.
+// memmap returns the address of the struct page of the first frame of section nr. It reports false for a section
+// without struct pages.
 func (s *sections) memmap(nr uint64) (mem.VirtAddr, bool, error) {
 	if s.limit > 0 && nr >= s.limit {
 		return 0, false, nil

@@ -8,9 +8,8 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// Numbers of struct pages that are read at once. After a large free block the next read is small,
-// because the next struct page probably covers such a block too, and the rest of a large read would
-// be skipped unseen. Every further read is larger.
+// Numbers of struct pages in one read. After a large free block the next read is small, because the next struct page
+// probably covers such a block, too, and most of a large read would be unused. Further reads grow.
 const (
 	firstBatch   = 8
 	batchGrowth  = 8
@@ -18,11 +17,10 @@ const (
 	largeBlock   = 512 // frames
 )
 
-// Walk calls yield for runs of frames, in ascending order, that together cover
-// every frame of RAM once, those that RAM has only a part of included. Neighbouring frames of the same class and fate are in
-// one run. What it yields depends on the dump and the level alone. It needs no
-// more memory for a larger machine. It returns yield's first error, the context's,
-// or an error for a level above 31.
+// Walk calls yield for ascending runs of frames that cover every frame of RAM once, including frames of which only a
+// part is RAM. Each run is as long as class and exclusion are the same. The runs depend on the dump and the level
+// alone. Memory does not grow with the machine. Walk returns yield's first error, the context's, or an error for a
+// level above 31.
 func (c *Classifier) Walk(ctx context.Context, level DumpLevel, yield func(Run) error) error {
 	if level > MaxLevel {
 		return fmt.Errorf("dump level %d is not in 0..%d", level, MaxLevel)
@@ -47,7 +45,7 @@ func (c *Classifier) Walk(ctx context.Context, level DumpLevel, yield func(Run) 
 	return w.err
 }
 
-// span is a range of frames up to until that a struct page before it decided.
+// span ends at frame until: an earlier struct page decided the frames before it.
 type span struct {
 	until mem.PFN
 	class Class
@@ -58,12 +56,12 @@ type walker struct {
 	c     *Classifier
 	level DumpLevel
 	yield func(Run) error
-	err   error // the first one; nothing is yielded after it
+	err   error // the first error; nothing is yielded after it
 
-	run    Run // what will be yielded next, when nothing more joins it
+	run    Run // the next run to yield; it may still grow
 	memmap *mem.Splitter
 
-	excluded span // frames before its end are excluded, whatever they say
+	excluded span // frames before its end are excluded, whatever their struct pages say
 	covered  span // kept frames before its end have its class
 
 	buf   []byte // struct pages of frames [first, end)
@@ -73,7 +71,7 @@ type walker struct {
 	facts facts
 }
 
-// section sorts the frames of e, which lie in one section.
+// section classifies the frames of e, which lie in one section.
 func (w *walker) section(e mem.Extent) {
 	va, ok := w.c.structPage(e.Start)
 	if !ok {
@@ -107,8 +105,8 @@ func (w *walker) section(e mem.Extent) {
 	}
 }
 
-// frame sorts frame pfn, whose struct page is in the buffer. It returns more than
-// 1, and emits nothing, when that many frames are excluded together.
+// frame classifies frame pfn, whose struct page is in the buffer. If it excludes several frames together, it emits
+// nothing and returns their number.
 func (w *walker) frame(pfn mem.PFN) uint64 {
 	if len(w.c.headless) > 0 && slices.Contains(w.c.headless, pfn) {
 		// makedumpfile looks up struct pages by the first byte of a frame.
@@ -144,8 +142,8 @@ func (w *walker) frame(pfn mem.PFN) uint64 {
 	return 1
 }
 
-// keep emits frames that nothing of their own excludes: an earlier frame may
-// have excluded them, or have told their class.
+// keep emits frames that their own struct pages do not exclude. An earlier frame may have excluded them, or decided
+// their class.
 func (w *walker) keep(e mem.Extent) {
 	for e.Count > 0 {
 		class, excluded, until := Kernel, false, e.End()
@@ -161,9 +159,8 @@ func (w *walker) keep(e mem.Extent) {
 	}
 }
 
-// fetch makes sure that the struct page of rest's first frame, which lies at va,
-// is in the buffer, and the one behind it if rest goes on. It returns how many
-// frames' struct pages cannot be read, 0 for none.
+// fetch reads the struct page of rest's first frame, at va, into the buffer, and the next one if rest has more
+// frames. It returns the number of frames whose struct pages cannot be read.
 func (w *walker) fetch(rest mem.Extent, va mem.VirtAddr) uint64 {
 	pfn := rest.Start
 	if pfn >= w.first && pfn < w.end && (pfn+1 < w.end || pfn+1 == rest.End()) {
@@ -191,8 +188,8 @@ func (w *walker) fetch(rest mem.Extent, va mem.VirtAddr) uint64 {
 	return 0
 }
 
-// isHead reports whether frame pfn, which is in the buffer, begins a compound
-// page, so that its second struct page is wanted too.
+// isHead reports whether frame pfn, which is in the buffer, begins a compound page. Then its second struct page is
+// needed, too.
 func (w *walker) isHead(pfn mem.PFN) bool {
 	l := &w.c.layout
 	l.read(&w.facts, w.buf[int(pfn-w.first)*l.size:], nil, pfn) //nolint:gosec // inside the buffer
@@ -209,7 +206,7 @@ func (w *walker) emit(e mem.Extent, class Class, excluded bool) {
 	w.run = Run{Extent: e, Class: class, Excluded: excluded}
 }
 
-// flush yields the run at hand.
+// flush yields the current run.
 func (w *walker) flush() {
 	run := w.run
 	w.run = Run{}

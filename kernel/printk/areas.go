@@ -7,15 +7,14 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// Area is a part of the kernel's address space, Size bytes from Start on.
+// Area is a part of the kernel's address space of Size bytes.
 type Area struct {
 	Start mem.VirtAddr
 	Size  uint64
 }
 
-// Areas returns where the log lies, parts that were never used included: crash and
-// makedumpfile read them whole before they look for records. Sizes come from the crashed
-// kernel and are at most 2 GiB each. Errors are those of Records.
+// Areas returns where the log lies, including unused parts: crash and makedumpfile read all of it before they look
+// for records. Sizes come from the crashed kernel and are at most 2 GiB each. Errors are those of Records.
 func Areas(k *kernel.Kernel) ([]Area, error) {
 	info := k.Info()
 	if _, ok := info.Symbol("prb"); ok {
@@ -35,11 +34,11 @@ func Areas(k *kernel.Kernel) ([]Area, error) {
 	return nil, errNoSymbols
 }
 
-// newestStep is the size of the pieces in which the newest part of an old log comes.
+// newestStep is the size of the areas in which Newest returns an old log.
 const newestStep = 4096
 
-// Newest yields where the records lie that the log holds, the newest first: whoever cannot have all of a large log has
-// what led to the crash with the first of it. Parts of the log that were never used are not among them. Errors are those of Areas.
+// Newest yields the areas of the log's records, newest first, so that a reader that cannot have all of a large log
+// gets the end first. It leaves out unused parts. Errors are those of Areas.
 func Newest(k *kernel.Kernel) (iter.Seq[Area], error) {
 	info := k.Info()
 	if _, ok := info.Symbol("prb"); ok {

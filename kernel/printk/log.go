@@ -8,10 +8,9 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// Facts of the buffer of variable-length records (kernel/printk/printk.c, 3.5 to
-// 5.9). Each record is a header, then its text, then a dictionary, len bytes in
-// all. A header with len 0 stands where the next record did not fit before the end
-// of the buffer and says that it is at the start. The header's members in order:
+// The buffer of variable-length records (kernel/printk/printk.c, 3.5 to 5.9). A record is a header, its text, and a
+// dictionary, together len bytes. If the next record did not fit before the end of the buffer, a header with len 0
+// says that it lies at the start. The members of the header, in order:
 //
 //	u64 ts_nsec; u16 len; u16 text_len; u16 dict_len;
 //	u8 facility; u8 flags:5, level:3; u32 caller_id (5.1 and later, by configuration)
@@ -21,12 +20,12 @@ const (
 	dictWidth = 2 // of dict_len, behind which facility, flags and level lie
 )
 
-// oldLog is a buffer of variable-length records as it lies in memory.
+// oldLog is a buffer of variable-length records.
 type oldLog struct {
 	k           *kernel.Kernel
 	buf         mem.VirtAddr
 	bufLen      uint64
-	first, next uint64 // offsets of the oldest record and behind the newest
+	first, next uint64 // offset of the oldest record, and the end of the newest
 
 	header                    uint64 // size of the header
 	tsNsec, length, textLen   uint64 // offsets in it
@@ -95,15 +94,15 @@ func openLog(k *kernel.Kernel) (*oldLog, error) {
 	return l, nil
 }
 
-// records yields the records from the oldest to the newest. Each is longer than a
-// header, and the end of the buffer is passed at most once, so it ends.
+// records yields the records from the oldest to the newest. It ends because each is longer than a header and the
+// buffer's end is passed at most once.
 func (l *oldLog) records(yield func(Record, error) bool) {
 	header := make([]byte, l.header)
 	var text []byte
-	wrapped := l.first <= l.next // whether the end of the buffer is behind us
+	wrapped := l.first <= l.next // whether the end of the buffer was passed
 	at := l.first
 	for seq := uint64(0); at != l.next; {
-		// The newest record ends at next: behind it, nothing is a record.
+		// The newest record ends at next. No record follows.
 		end := l.bufLen
 		if wrapped {
 			end = l.next
@@ -134,8 +133,8 @@ func (l *oldLog) records(yield func(Record, error) bool) {
 	}
 }
 
-// readHeader reads the header of the record at offset at and returns its length,
-// 0 for the mark that says that the next record is at the start.
+// readHeader reads the header of the record at offset at and returns its length, or 0 if the next record lies at the
+// start.
 func (l *oldLog) readHeader(header []byte, at, end uint64) (uint64, error) {
 	clear(header)
 	have := min(l.header, end-min(at, end))
@@ -147,7 +146,7 @@ func (l *oldLog) readHeader(header []byte, at, end uint64) (uint64, error) {
 	return uint64(binary.LittleEndian.Uint16(header[l.length:])), err
 }
 
-// record reads the record of n bytes at offset at, whose header is given.
+// record reads the record of n bytes at offset at, which has this header.
 func (l *oldLog) record(header []byte, at, n uint64, buf *[]byte) (Record, error) {
 	rec := Record{TSNsec: binary.LittleEndian.Uint64(header[l.tsNsec:])}
 	if l.hasDictLen {
@@ -172,7 +171,7 @@ func (l *oldLog) record(header []byte, at, n uint64, buf *[]byte) (Record, error
 	return rec, nil
 }
 
-// newest yields where records lie, from the newest to the oldest.
+// newest yields the areas of the records, newest first.
 func (l *oldLog) newest(yield func(Area) bool) {
 	back := func(from, to uint64) bool {
 		for to > from {
@@ -184,7 +183,7 @@ func (l *oldLog) newest(yield func(Area) bool) {
 		return true
 	}
 	switch {
-	case l.first == l.next: // empty: one that is full leaves a gap
+	case l.first == l.next: // empty, because a full buffer has a gap
 	case l.first < l.next:
 		back(l.first, l.next)
 	case back(0, l.next):

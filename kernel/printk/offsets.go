@@ -6,11 +6,10 @@ import (
 	"github.com/corehaul/corehaul/kernel"
 )
 
-// maxStruct bounds the structures of the log: the largest, struct printk_info,
-// has 88 bytes.
+// maxStruct bounds the structures of the log. The largest one, struct printk_info, has 88 bytes.
 const maxStruct = 4096
 
-// keys reads sizes and offsets from VMCOREINFO and keeps the first failure.
+// keys reads sizes and offsets from VMCOREINFO and keeps the first error.
 type keys struct {
 	info kernel.VMCoreInfo
 	err  error
@@ -41,7 +40,7 @@ func (s *keys) size(name string) uint64 {
 	return v
 }
 
-// offset returns where a member of width bytes lies in a structure of size bytes.
+// offset returns the offset of a member of width bytes in a structure of size bytes.
 func (s *keys) offset(name string, width, size uint64) uint64 {
 	v, ok := s.info.Offset(name)
 	if !ok || v > size || size-v < width {

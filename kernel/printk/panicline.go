@@ -6,34 +6,32 @@ import (
 	"strings"
 )
 
-// TitleFinder finds the line of a log that best says what happened. Give it the lines in order with
-// Add and ask with Line. The zero TitleFinder is ready.
+// TitleFinder finds the line of a log that best names the crash. Pass the lines in order to Add, then call Line. The
+// zero TitleFinder is ready.
 type TitleFinder struct {
 	panicLine headline // the panic message, the first one
-	current   headline // of the report being read
-	last      headline // of the last whole report
-	told      headline // what a mark says of the whole log: see Shortener
+	current   headline // of the report that is being read
+	last      headline // of the last complete report
+	told      headline // the panic line that a mark of a Shortener names
 }
 
-// headline is the best line of one report so far.
+// headline is the best line of a report so far.
 type headline struct {
 	text string
 	rank int    // 0: none
-	at   uint64 // offset of its line in the log, where that is known
+	at   uint64 // offset of its line in the log, if known
 	sec  uint64 // its time stamp, 0 without one
 }
 
-// Ranks of headlines: a line that names the fault beats the one that names the
-// trap it led to.
+// Ranks of headlines: a line that names the fault outranks one that names the trap.
 const (
 	rankTrap = iota + 1
 	rankFault
 )
 
-// headlines are how reports of faults begin, after the time stamp. The texts are
-// those of the kernel: arch/x86/kernel/traps.c, arch/x86/mm/fault.c,
-// arch/arm64/kernel/traps.c, arch/arm64/mm/fault.c, arch/powerpc/kernel/watchdog.c, lib/bug.c, lib/ubsan.c,
-// kernel/cfi.c, kernel/watchdog.c, kernel/hung_task.c, kernel/panic.c.
+// headlines are the beginnings of fault reports, behind the time stamp. Sources: arch/x86/kernel/traps.c,
+// arch/x86/mm/fault.c, arch/arm64/kernel/traps.c, arch/arm64/mm/fault.c, arch/powerpc/kernel/watchdog.c, lib/bug.c,
+// lib/ubsan.c, kernel/cfi.c, kernel/watchdog.c, kernel/hung_task.c, kernel/panic.c.
 var headlines = []struct {
 	prefix string
 	rank   int
@@ -74,15 +72,14 @@ const (
 	reportEnd   = "---[ end trace"
 )
 
-// vaguePanics are panic messages that only say that a fault reported before was
-// too much.
+// vaguePanics are panic messages that only say that an earlier fault was fatal.
 var vaguePanics = []string{
 	"Fatal exception", "Oops", "panic_on_warn set", "softlockup: hung tasks", "hung_task: blocked tasks",
 	"kernel: panic_on_warn set", "RCU Stall", "Hard LOCKUP", "stack overflow", "kernel stack overflow",
 	"Asynchronous SError Interrupt", "BUG!", "UBSAN: panic_on_warn set", "KASAN: panic_on_warn set", "synchronous external abort",
 }
 
-// Add takes the next line of the log, as Dump writes it or without its time stamp.
+// Add takes the next line of the log, with or without the time stamp of Dump.
 func (f *TitleFinder) Add(line string) { f.add(line, 0) }
 
 // add takes the line at offset at.
@@ -110,20 +107,20 @@ func (f *TitleFinder) add(line string, at uint64) {
 	if f.panicLine.rank > 0 {
 		return
 	}
-	// One that was long ago and has no end, such as that of a task that hung for a while, is not this crash's.
+	// An old report without an end, such as that of a hung task, does not belong to this crash.
 	if rank := rankOf(text); rank > f.current.rank || rank > 0 && sec > f.current.sec+sameReport {
 		f.current = headline{text: text, rank: rank, at: at, sec: sec}
 	}
 }
 
-// sameReport is how many seconds may lie between two headlines of one report.
+// sameReport is the longest time between two headlines of one report, in seconds.
 const sameReport = 10
 
-// dieLine is how die() of every machine ends the name of a fault: "divide error: 0000 [#1] SMP", "illegal operation: 0001 ilc:1 [#1]",
-// "Oops[#1]:", "Oops [#1]".
+// dieLine matches the end of the line that die() prints on every machine: "divide error: 0000 [#1] SMP", "illegal
+// operation: 0001 ilc:1 [#1]", "Oops[#1]:", "Oops [#1]".
 var dieLine = regexp.MustCompile(`^[a-zA-Z].*\[#\d{1,4}\](:| [A-Z]|$)`)
 
-// otherCPU is what loongarch and mips put in front.
+// otherCPU matches the prefix of loongarch and mips.
 var otherCPU = regexp.MustCompile(`^CPU \d+ Unable to handle kernel `)
 
 // rankOf returns the rank of a line, 0 if it is no headline.
@@ -142,9 +139,9 @@ func rankOf(text string) int {
 	return 0
 }
 
-// Line returns the line, without time stamp. This is the panic message. If there is none, or if it
-// only says that there was a fault, it is the first line of the last report before it. It is empty
-// when the log shows no crash. For a log that was shortened it is the line of the whole log.
+// Line returns the panic message without time stamp. If there is none, or a vague one, it returns the first headline
+// of the last report before it. It is empty if the log shows no crash. For a shortened log it is the line of the
+// whole log.
 func (f *TitleFinder) Line() string { return f.title().text }
 
 func (f *TitleFinder) title() headline {
@@ -173,8 +170,9 @@ func isVague(message string) bool {
 	return false
 }
 
-// stripPrefix cuts the time stamp and the caller id off a line of the log, and the level that some programs leave before them:
-// "[    1.234567] ", "[    1.234567][   T12] ", "[    1.234567] [   T12] " or "<4>[    1.234567] ". sec is the time stamp in seconds.
+// stripPrefix cuts off the time stamp and the caller id of a line, and the level that some programs put before them:
+// "[    1.234567] ", "[    1.234567][   T12] ", "[    1.234567] [   T12] ", "<4>[    1.234567] ". sec is the time
+// stamp in seconds.
 func stripPrefix(line string) (text string, sec uint64) {
 	line = strings.TrimRight(line, "\r\n")
 	if level, rest, ok := strings.Cut(line, ">"); ok && len(level) <= 4 && strings.HasPrefix(level, "<") && strings.Trim(level[1:], digits) == "" {
@@ -190,7 +188,7 @@ func stripPrefix(line string) (text string, sec uint64) {
 			return rest, sec
 		}
 		if whole, _, ok := strings.Cut(rest[1:end], "."); ok && sec == 0 {
-			sec, _ = strconv.ParseUint(strings.TrimSpace(whole), 10, 64) // 0 for what is no number
+			sec, _ = strconv.ParseUint(strings.TrimSpace(whole), 10, 64) // 0 if it is not a number
 		}
 		line = rest[end+1:]
 	}

@@ -1,18 +1,14 @@
-// Package printk reads the kernel log out of the memory of a crashed kernel.
+// Package printk reads the kernel log from the memory of a crashed kernel.
 //
-// Two formats are read: the lockless ring of 5.10 and later
-// (kernel/printk/printk_ringbuffer.c in the kernel tree) and the buffer of
-// variable-length records before it, struct printk_log, called struct log before
-// 3.11 (kernel/printk/printk.c). The plain character buffer of kernels before 3.5
-// is not. Where the members lie comes from VMCOREINFO alone.
+// It reads two formats: the lockless ring since 5.10 (kernel/printk/printk_ringbuffer.c in the kernel tree), and the
+// buffer of variable-length records before (struct printk_log, before 3.11 struct log, kernel/printk/printk.c). It
+// does not read the character buffer of kernels before 3.5. The offsets of members come from VMCOREINFO alone.
 //
-// Dump prints the log as the `log` command of crash 8.0.6 does without options,
-// line for line.
+// Dump prints the log line for line as the `log` command of crash 8.0.6 without options.
 //
-// The log is hostile input, and may have been torn by the crash: what can be read
-// is given, with an error that says what could not. Memory use is some tens of KiB
-// for a log of any size, and no value in the log makes the number of steps larger
-// than the buffer has room for records. Functions are safe for concurrent use.
+// The log is hostile input, and the crash may have torn it: the package returns what it can read, with an error for
+// the rest. It needs some tens of KiB of memory for a log of any size. The number of steps is bounded by the number
+// of records that the buffer has room for. Functions are safe for concurrent use.
 package printk
 
 import (
@@ -29,38 +25,36 @@ import (
 
 // Record is one record of the kernel log.
 type Record struct {
-	Seq      uint64 // sequence number; counted from 0 in the old format, which has none
+	Seq      uint64 // sequence number; in the old format, counted from 0
 	TSNsec   uint64 // time stamp, nanoseconds since boot
 	CallerID uint32 // pid of the caller, or its CPU with bit 31 set; 0 when not recorded
 	Facility uint8  // syslog facility, 0 for the kernel
 	Level    uint8  // syslog level, 0 (emergency) to 7 (debug)
 	Flags    uint8  // LOG_NEWLINE (2), LOG_CONT (8) and others of the kernel's enum log_flags
-	// Text is the message, which may hold newlines and any other byte; it has no
-	// closing newline. Nil for a record without data, such as one that did not fit.
-	// It is valid until the next record is asked for.
+	// Text is the message, which may hold newlines and any other byte, without a final newline. It is nil for a
+	// record without data, such as one that did not fit. It is valid until the next record.
 	Text []byte
 }
 
-// ErrNoLog says that VMCOREINFO does not tell where the log is.
+// ErrNoLog says that VMCOREINFO does not name the log.
 var ErrNoLog = errors.New("kernel log not found")
 
 var errNoSymbols = fmt.Errorf("VMCOREINFO has neither SYMBOL(prb) nor SYMBOL(log_first_idx): %w", ErrNoLog)
 
-// CorruptError says that part of the log makes no sense.
+// CorruptError says that a part of the log is invalid.
 type CorruptError struct {
-	What  string       // the structure or member at fault
-	Addr  mem.VirtAddr // where it lies
-	Value uint64       // what stands there
+	What  string       // the invalid structure or member
+	Addr  mem.VirtAddr // its address
+	Value uint64       // its value
 }
 
 func (e *CorruptError) Error() string {
 	return fmt.Sprintf("kernel log: %s at %v makes no sense: %#x", e.What, e.Addr, e.Value)
 }
 
-// Records yields the records of the log, oldest first. A record that cannot be
-// read comes as an error with an empty Record; the iteration then goes on with
-// the next, if there is a way to it. Errors match ErrNoLog, or are *CorruptError or
-// the reader's.
+// Records yields the records of the log, oldest first. A record that cannot be read is an error with an empty Record.
+// The iteration continues with the next record if it can be found. Errors match ErrNoLog, or are *CorruptError or the
+// reader's.
 func Records(k *kernel.Kernel) iter.Seq2[Record, error] {
 	info := k.Info()
 	if _, ok := info.Symbol("prb"); ok {
@@ -74,10 +68,9 @@ func Records(k *kernel.Kernel) iter.Seq2[Record, error] {
 	}
 }
 
-// Dump writes the log as text: each record with its time stamp, further lines of
-// a record indented to its text, bytes that are neither printable nor space as
-// dots. What can be read is written; the error tells the first thing that could
-// not, or is w's, which ends the writing.
+// Dump writes the log as text: each record with its time stamp, its further lines indented, and a dot for each byte
+// that is neither printable nor space. It writes everything that it can read. The error is the first one that it met;
+// an error of w ends the writing.
 func Dump(k *kernel.Kernel, w io.Writer) error {
 	out := bufio.NewWriterSize(w, 16<<10)
 	var broken error
@@ -98,7 +91,7 @@ func Dump(k *kernel.Kernel, w io.Writer) error {
 	return broken
 }
 
-// Until returns a writer to w that fails with the cause of ctx once that is done: it ends a Dump, which takes a
+// Until returns a writer to w that fails with the cause of ctx when that is done. It ends a Dump, which takes a
 // minute for a log of 2 GiB.
 func Until(ctx context.Context, w io.Writer) io.Writer { return &until{ctx, w} }
 
@@ -116,8 +109,7 @@ func (u *until) Write(p []byte) (int, error) {
 
 const nsecPerSec = 1e9
 
-// writeRecord prints r as crash does. A record without data is an empty line,
-// without even a time stamp.
+// writeRecord prints r as crash does. A record without data is an empty line without a time stamp.
 func writeRecord(w *bufio.Writer, r *Record) error {
 	if r.Text != nil {
 		indent, err := fmt.Fprintf(w, "[%5d.%06d] ", r.TSNsec/nsecPerSec, r.TSNsec%nsecPerSec/1000)
@@ -129,9 +121,9 @@ func writeRecord(w *bufio.Writer, r *Record) error {
 	return w.WriteByte('\n')
 }
 
-// writeText prints a message. A bufio.Writer keeps its first error, which the end of the line returns.
+// writeText prints a message. A bufio.Writer keeps its first error; writeRecord returns it with the line end.
 func writeText(w *bufio.Writer, text []byte, indent int) {
-	plain := 0 // where what is printed as it is began
+	plain := 0 // start of the bytes that are printed unchanged
 	for i, c := range text {
 		if c >= ' ' && c <= '~' || c >= '\t' && c <= '\r' && c != '\n' { // isprint, isspace
 			continue

@@ -8,17 +8,15 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// Facts of the lockless ring (kernel/printk/printk_ringbuffer.h).
+// The lockless ring (kernel/printk/printk_ringbuffer.h).
 //
 //	state_var of a descriptor:  63 62 61                                    0
 //	                            state  id
 //
-// A descriptor's place in the ring is its id modulo the number of descriptors.
-// Positions in the data ring count bytes ever written; modulo the ring's size
-// they are offsets. A data block begins with the id of its descriptor, 8 bytes,
-// and never straddles the end of the ring: one that would lies at the ring's
-// start, id and all, and leaves only an id in its first place. Before 6.18 one that
-// would end with the ring lies at the start as well.
+// A descriptor's index is its id modulo the number of descriptors. Positions in the data ring count all bytes ever
+// written. Modulo the ring's size they are offsets. A data block begins with the id of its descriptor (8 bytes) and
+// never wraps: a block that would cross the ring's end lies at the start, with its id, and leaves only an id at its
+// first place. Before 6.18 this also applies to a block that would end exactly at the ring's end.
 const (
 	stateShift     = 62
 	idMask         = 1<<stateShift - 1
@@ -27,13 +25,12 @@ const (
 	blockID        = 8               // bytes of the id before the text
 	maxBlock       = blockID + 1<<16 // text_len has 16 bits
 
-	// maxSizeBits is what log_buf_len can be at most (LOG_BUF_LEN_MAX, 2 GiB). There
-	// are fewer descriptors than bytes, one per 32.
+	// maxSizeBits is the largest log_buf_len (LOG_BUF_LEN_MAX, 2 GiB). There is one descriptor for 32 bytes.
 	maxSizeBits  = 31
 	maxCountBits = 26
 )
 
-// ring is a lockless ring as it lies in memory.
+// ring is a lockless ring.
 type ring struct {
 	k *kernel.Kernel
 
@@ -62,14 +59,14 @@ func ringRecords(k *kernel.Kernel) iter.Seq2[Record, error] {
 	}
 }
 
-// ringKeys are the size of struct printk_ringbuffer and offsets in it.
+// ringKeys are the offsets in struct printk_ringbuffer.
 type ringKeys struct {
 	size                                    uint64
 	countBits, descs, infos, headID, tailID uint64 // of the descriptor ring
 	sizeBits, data                          uint64 // of the data ring
 }
 
-// openRing finds the parts of the ring that SYMBOL(prb) points to.
+// openRing finds the parts of the ring at SYMBOL(prb).
 func openRing(k *kernel.Kernel) (*ring, error) {
 	s := keys{info: k.Info()}
 	r := &ring{k: k}
@@ -104,8 +101,8 @@ func openRing(k *kernel.Kernel) (*ring, error) {
 	return r, nil
 }
 
-// readRingKeys reads the offsets, those of descriptors and infos into r. The
-// offsets returned count from the start of struct printk_ringbuffer.
+// readRingKeys reads the offsets in descriptors and infos into r. It returns offsets from the start of struct
+// printk_ringbuffer.
 func readRingKeys(s *keys, r *ring) ringKeys {
 	var q ringKeys
 	q.size = s.size("printk_ringbuffer")
@@ -140,8 +137,8 @@ func readRingKeys(s *keys, r *ring) ringKeys {
 func (r *ring) records(yield func(Record, error) bool) {
 	first, n := r.tailID, (r.headID-r.tailID)&idMask+1
 	if n > r.count {
-		// The ends make no sense, yet the descriptors may: head_id is the one that
-		// changes with every record, so count back from it.
+		// The ends are invalid, but the descriptors may be good. head_id changes with every record, so count back
+		// from it.
 		if !yield(Record{}, &CorruptError{What: "desc_ring.tail_id", Addr: r.descs, Value: r.tailID}) {
 			return
 		}
@@ -154,7 +151,7 @@ func (r *ring) records(yield func(Record, error) bool) {
 		id := (first + i) & idMask
 		rec, ok, err := r.record(id, desc, info, &text)
 		if uint64(len(rec.Text)) > room {
-			// Blocks lie inside each other: the log would be larger than its memory.
+			// Blocks overlap: the log would be larger than its memory.
 			yield(Record{}, &CorruptError{What: "size of all data blocks", Addr: r.data, Value: r.dataSize})
 			return
 		}
@@ -165,7 +162,7 @@ func (r *ring) records(yield func(Record, error) bool) {
 	}
 }
 
-// newest yields where records lie, from the newest to the oldest.
+// newest yields the areas of the records, newest first.
 func (r *ring) newest(yield func(Area) bool) {
 	desc := make([]byte, r.descSize)
 	for i := range min((r.headID-r.tailID)&idMask+1, r.count) {
@@ -189,7 +186,8 @@ func (r *ring) newest(yield func(Area) bool) {
 	}
 }
 
-// block returns where in the data ring the block between two positions lies; start and end are equal when there is none.
+// block returns the place in the data ring of the block between two positions. start and end are equal if there is
+// none.
 func (r *ring) block(begin, next uint64) (start, end uint64) {
 	start, end = begin&(r.dataSize-1), next&(r.dataSize-1)
 	switch {
@@ -201,9 +199,8 @@ func (r *ring) block(begin, next uint64) (start, end uint64) {
 	return start, end
 }
 
-// record reads the record of descriptor id into the buffers given. It reports
-// false for a descriptor that holds no finished record: one being written when the
-// machine stopped, or not in use.
+// record reads the record of descriptor id into the given buffers. It reports false if the descriptor has no finished
+// record: it is unused, or its record was being written when the machine stopped.
 func (r *ring) record(id uint64, desc, info []byte, text *[]byte) (Record, bool, error) {
 	place := id & (r.count - 1)
 	if err := r.k.ReadVirt(desc, r.descs+mem.VirtAddr(place*r.descSize)); err != nil {
@@ -222,8 +219,8 @@ func (r *ring) record(id uint64, desc, info []byte, text *[]byte) (Record, bool,
 		CallerID: binary.LittleEndian.Uint32(info[r.callers:]),
 	}
 	if r.callers == r.textLen+4 {
-		// VMCOREINFO does not tell facility, flags and level, but they fill the
-		// gap between these two: a byte of its own, five bits and three bits.
+		// VMCOREINFO lacks facility, flags and level. They fill the gap between these two members: one byte, five
+		// bits and three bits.
 		rec.Facility = info[r.textLen+2]
 		rec.Flags, rec.Level = info[r.textLen+3]&0x1f, info[r.textLen+3]>>5
 	}
@@ -238,8 +235,7 @@ func (r *ring) record(id uint64, desc, info []byte, text *[]byte) (Record, bool,
 	return rec, true, nil
 }
 
-// text reads up to length bytes of the data block between two positions. It
-// returns nil for a record without data.
+// text reads at most length bytes of the data block between two positions. It returns nil for a record without data.
 func (r *ring) text(id, begin, next, length uint64, buf *[]byte) ([]byte, error) {
 	start, end := r.block(begin, next)
 	if start == end {

@@ -14,39 +14,39 @@ import (
 const MinShortened = 256 << 10
 
 const (
-	// shortenedSpare is the part of a limit that is left for the marks and for lines that are kept whole.
+	// shortenedSpare is the part of a limit for the marks and for lines that are kept whole.
 	shortenedSpare = 32 << 10
-	// A gap of at most minGap bytes between two parts is not worth a mark.
+	// minGap is the largest gap between two parts that is kept and not marked.
 	minGap = 2 * maxLogLine
 )
 
-// errLogMoved says that a log was not what it had been.
+// errLogMoved says that the log changed between its two readings.
 var errLogMoved = errors.New("the log reads differently a second time")
 
-// Shortener is a writer that passes a log on in a bounded length. A log that is longer keeps an eighth of that from its
-// start, the rest from its end, where the panic is, and when the panic line is in neither an eighth around it. In each gap stands a
-// mark: one line that says how many bytes were left out, and the panic line of the whole log, which TitleFinder takes from it.
-// What a Shortener writes depends on the log and the limit only; it holds nothing of the log in memory. The log has
-// to be written twice: to a TitleScanner first.
+// Shortener is a writer that bounds the length of a log. Of a longer log it keeps an eighth of the limit from the
+// start, the rest from the end, where the panic is, and, if the panic line is in neither, an eighth around that. A
+// mark in each gap says how many bytes are missing, and names the panic line of the whole log for TitleFinder. The
+// output depends on the log and the limit only. A Shortener keeps nothing of the log in memory, so the log is written
+// twice: first to a TitleScanner.
 type Shortener struct {
 	w     io.Writer
-	parts []logPart // that are kept and not yet passed
+	parts []logPart // kept parts that were not passed yet
 	total uint64
 	title string
 
 	at     uint64 // offset of the next byte
 	inside bool   // in parts[0]
-	gap    uint64 // bytes left out since the last one kept
-	broken bool   // the last byte kept ended no line
+	gap    uint64 // bytes left out since the last kept byte
+	broken bool   // the last kept byte did not end a line
 	left   uint64
 	err    error
 }
 
-// logPart is a part of a log from start to end, both of which move on to the end of a line.
+// logPart is a part of a log from start to end. Both are moved to the next line end.
 type logPart struct{ start, end uint64 }
 
-// NewShortener returns a Shortener that writes at most limit bytes to w of the log that whole has seen; limit is at
-// least MinShortened.
+// NewShortener returns a Shortener that writes at most limit bytes to w. whole has seen the log. limit is at least
+// MinShortened.
 func NewShortener(w io.Writer, whole *TitleScanner, limit uint64) *Shortener {
 	limit = max(limit, MinShortened)
 	title, total := whole.title(), whole.Bytes()
@@ -67,7 +67,7 @@ func NewShortener(w io.Writer, whole *TitleScanner, limit uint64) *Shortener {
 	return s
 }
 
-// keep adds a part that does not begin before the last one.
+// keep adds a part. It must not begin before the last one.
 func (s *Shortener) keep(p logPart) {
 	last := &s.parts[len(s.parts)-1]
 	switch {
@@ -78,7 +78,7 @@ func (s *Shortener) keep(p logPart) {
 	}
 }
 
-// Write takes a piece of the log. Its errors are those of the writer below.
+// Write takes a piece of the log. Its errors are those of the underlying writer.
 func (s *Shortener) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 && s.err == nil {
@@ -93,7 +93,7 @@ func (s *Shortener) Write(p []byte) (int, error) {
 	return n - len(p), s.err
 }
 
-// pass writes what belongs to the part.
+// pass writes the bytes of the current part.
 func (s *Shortener) pass(p []byte) int {
 	n, over := s.lineEnd(p, s.parts[0].end)
 	_, s.err = s.w.Write(p[:n])
@@ -104,7 +104,7 @@ func (s *Shortener) pass(p []byte) int {
 	return n
 }
 
-// skip leaves out what lies before the next part.
+// skip leaves out the bytes before the next part.
 func (s *Shortener) skip(p []byte) int {
 	start := uint64(math.MaxUint64 - maxLogLine)
 	if len(s.parts) > 0 {
@@ -123,8 +123,8 @@ func (s *Shortener) skip(p []byte) int {
 	return n
 }
 
-// lineEnd returns how many bytes of p lie before the end of the line at offset edge, and whether that is in p. Of a line without
-// an end it takes maxLogLine bytes.
+// lineEnd returns how many bytes of p lie before the end of the line at offset edge, and whether p has that end. A
+// line without an end is cut after maxLogLine bytes.
 func (s *Shortener) lineEnd(p []byte, edge uint64) (n int, over bool) {
 	near := min(edge-min(edge, s.at), uint64(len(p)))
 	far := min(edge+maxLogLine-s.at, uint64(len(p)))
@@ -136,7 +136,7 @@ func (s *Shortener) lineEnd(p []byte, edge uint64) (n int, over bool) {
 	return int(far), s.at+far == edge+maxLogLine //nolint:gosec // at most len(p)
 }
 
-// mark writes the line that stands for what was left out.
+// mark writes the mark of a gap.
 func (s *Shortener) mark() error {
 	line := markText(s.gap, s.title)
 	if s.broken {
@@ -148,10 +148,10 @@ func (s *Shortener) mark() error {
 	return err
 }
 
-// LeftOut returns how many bytes of the log were not written.
+// LeftOut returns how many bytes of the log were left out.
 func (s *Shortener) LeftOut() uint64 { return s.left + s.gap }
 
-// Close reports whether the log was the one that the Shortener was made for.
+// Close returns an error if the log was not the one that whole has seen.
 func (s *Shortener) Close() error {
 	if s.err == nil && s.at != s.total {
 		return errLogMoved
@@ -159,14 +159,15 @@ func (s *Shortener) Close() error {
 	return s.err
 }
 
-// A mark is no line that the kernel's log can have: Dump begins all that a record says with a time stamp or a space.
+// A mark differs from every line of Dump: those begin with a time stamp or a space.
 const (
 	markBegin = "--- corehaul left out "
 	markBytes = " bytes of the log here"
 	markLine  = "; its panic line: "
 )
 
-// Mark returns the lines that stand for n bytes of a log, whose panic line is title if that is known, behind a line that may be broken off.
+// Mark returns the lines that replace n bytes of a log. title is the panic line of the log, if known. The lines may
+// follow an unfinished line.
 func Mark(n uint64, title string) io.Reader { return strings.NewReader("\n" + markText(n, title)) }
 
 func markText(n uint64, title string) string {
@@ -177,7 +178,7 @@ func markText(n uint64, title string) string {
 	return line + "\n"
 }
 
-// markTitle returns the panic line that a mark names. ok is false for every other line.
+// markTitle returns the panic line in a mark. ok is false for any other line.
 func markTitle(line string) (title string, ok bool) {
 	line, ok = strings.CutPrefix(line, markBegin)
 	if !ok {

@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// titleRules take out of a panic line what differs between two crashes that are the
-// same, in this order.
+// titleRules remove, in this order, the parts of a panic line that differ between two equal crashes.
 var titleRules = []struct {
 	re   *regexp.Regexp
 	with string
@@ -15,7 +14,7 @@ var titleRules = []struct {
 	{regexp.MustCompile(`\s*\[#\d+\].*$`), ""},
 	// The offset in a function changes with the compiler, and so do the suffixes of its clones.
 	{regexp.MustCompile(`(?:\.(?:isra|constprop|part|cold|llvm)(?:\.\d+)*)*\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?`), ""},
-	// Workers of one pool are as good as each other: kworker/3:1H:4711, kworker/u8:2-events.
+	// Workers of a pool are interchangeable: kworker/3:1H:4711, kworker/u8:2-events.
 	{regexp.MustCompile(`\bkworker/[\w:+.-]*\w`), "kworker"},
 	{regexp.MustCompile(`\b0x[0-9a-fA-F]+\b`), "ADDR"},
 	{regexp.MustCompile(`\b[0-9a-f]{8,}\b`), "ADDR"},
@@ -24,12 +23,11 @@ var titleRules = []struct {
 	{regexp.MustCompile(`\s+`), " "},
 }
 
-// exitCode is how init died, which tells crashes apart although it looks like an address.
+// exitCode is the exit code of init. It looks like an address, but distinguishes crashes.
 var exitCode = regexp.MustCompile(`\bexitcode=0x0*([0-9a-fA-F]+)\b`)
 
-// Title returns the part of a panic line, as TitleFinder finds it, that all crashes of the same
-// kind share: CPU numbers, pids, addresses, offsets and durations are replaced by N and ADDR. It is
-// for grouping. The title of a title is the title itself.
+// Title returns the part of a panic line (see TitleFinder) that all crashes of the same kind share. It replaces CPU
+// numbers, pids, addresses, offsets and durations by N and ADDR. A title is its own title.
 func Title(panicLine string) string {
 	s := exitCode.ReplaceAllString(panicLine, "exitcode=x$1")
 	for _, r := range titleRules {

@@ -2,15 +2,15 @@ package printk
 
 import "bytes"
 
-// maxLogLine is how much of a line of the log is searched for the panic message; the
-// kernel's own limit for a record is 1 KiB (PRINTKRB_RECORD_MAX).
+// maxLogLine is how many bytes of a line are searched for the panic message. The kernel's limit for a record is 1 KiB
+// (PRINTKRB_RECORD_MAX).
 const maxLogLine = 2 << 10
 
-// TitleScanner finds the panic line in the text of a log that is written to it in pieces. It takes
-// logs and lines of any length, and 2 KiB of memory. Its zero value is ready.
+// TitleScanner finds the panic line in the text of a log, which is written in pieces. It accepts logs and lines of
+// any length and needs 2 KiB of memory. The zero value is ready.
 type TitleScanner struct {
 	finder TitleFinder
-	line   []byte // begun, not ended; at most maxLogLine
+	line   []byte // the unfinished line; at most maxLogLine
 	start  uint64 // offset of that line
 	bytes  uint64
 }
@@ -35,13 +35,13 @@ func (s *TitleScanner) end() {
 	s.line, s.start = s.line[:0], s.bytes
 }
 
-// Bytes returns the length of what was written.
+// Bytes returns the number of written bytes.
 func (s *TitleScanner) Bytes() uint64 { return s.bytes }
 
-// Line returns the panic line, empty when there is none, once all of the log was written.
+// Line returns the panic line after the whole log was written. It is empty if there is none.
 func (s *TitleScanner) Line() string { return s.title().text }
 
-// title returns the panic line and where it lies.
+// title returns the panic line and its offset.
 func (s *TitleScanner) title() headline {
 	s.end()
 	return s.finder.title()
