@@ -25,23 +25,20 @@ const (
 	receiverKeyFile  = "receiver.key"
 )
 
-// maxCommonName is the limit of X.520. The common name is for people only; what
-// counts is the DNS name.
+// maxCommonName is the limit of X.520. The common name is for people. Programs use the DNS name.
 const maxCommonName = 64
 
-// No clock decides anything: these are the widest dates that certificates of Unix
-// time can have (RFC 5280 names 9999-12-31 23:59:59 for "no end").
+// The widest dates of certificates, because no clock is trusted (RFC 5280: 9999-12-31 23:59:59 means "no end").
 var (
 	notBefore = time.Unix(0, 0).UTC()
 	notAfter  = time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC)
-	// fixedTime is what both sides take for the time.
+	// fixedTime is the time for both sides' checks.
 	fixedTime = time.Date(2030, time.January, 1, 0, 0, 0, 0, time.UTC)
 )
 
-// InitCA makes a CA and a receiver's key in dir, which it creates if needed, and returns the
-// receiver's pin. If any of its files exists, it refuses and changes nothing. dir is closed to
-// others. The directories above it are not, so that the owner of dir, who may later be the
-// service's user, can reach it.
+// InitCA creates a CA and a receiver's key in dir and returns the receiver's pin. It creates dir if needed, with mode
+// 0700. If one of its files exists, it refuses and changes nothing. Directories above dir that it creates are open to
+// others, so that the service's user can reach dir.
 func InitCA(dir string) (Pin, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return Pin{}, err
@@ -54,7 +51,7 @@ func InitCA(dir string) (Pin, error) {
 		if _, err := os.Lstat(path); err == nil {
 			return Pin{}, &FileError{
 				Path: path, Problem: "exists already and is not overwritten",
-				Hint: "use this CA as it is, or name another directory: hosts that trust the old one would refuse a new one", Err: fs.ErrExist,
+				Hint: "use this CA, or name another directory: hosts that trust this CA would refuse a new one", Err: fs.ErrExist,
 			}
 		}
 	}
@@ -62,7 +59,7 @@ func InitCA(dir string) (Pin, error) {
 	if _, err := rand.Read(id[:]); err != nil {
 		return Pin{}, err
 	}
-	// The number keeps the CAs of two sites apart in messages.
+	// The number distinguishes the CAs of two sites in messages.
 	name := "corehaul CA " + hex.EncodeToString(id[:])
 	ca, err := newSigned(caTemplate(name), nil)
 	if err != nil {
@@ -81,9 +78,8 @@ func InitCA(dir string) (Pin, error) {
 	return PinOf(receiver.cert), nil
 }
 
-// IssueHost returns the identity file of a host (package hostname has the rule for its name), signed by the CA in dir and with
-// its receiver's pin: see the package comment. Issuing a name again gives another,
-// equally good identity.
+// IssueHost returns an identity file for a host, signed by the CA in dir and with its receiver's pin: see the package
+// comment. Package hostname has the rule for names. A second identity of the same name is equally valid.
 func IssueHost(dir, host string) ([]byte, error) {
 	if err := hostname.Check(host); err != nil {
 		return nil, err
@@ -114,12 +110,11 @@ func IssueHost(dir, host string) ([]byte, error) {
 	return out, nil
 }
 
-// WriteIdentity writes what IssueHost returned to a new file with rights 0600. It
-// does not overwrite a file.
+// WriteIdentity writes the result of IssueHost to a new file with mode 0600. It does not overwrite a file.
 func WriteIdentity(path string, identity []byte) error { return WriteSecret(path, identity) }
 
-// WriteSecret writes a new file with rights 0600, durably: it is there with all its bytes or not at
-// all. It does not overwrite a file; the error then matches fs.ErrExist.
+// WriteSecret writes a new file with mode 0600, durably: with all bytes or not at all. It does not overwrite a file;
+// the error then matches fs.ErrExist.
 func WriteSecret(path string, data []byte) error { return writeNew(path, data, 0o600) }
 
 // signed is a new certificate with its key.
@@ -128,8 +123,7 @@ type signed struct {
 	key  *ecdsa.PrivateKey
 }
 
-// newSigned makes a key and a certificate for it, signed by issuer, or by itself
-// when that is nil.
+// newSigned makes a key and a certificate, signed by issuer, or self-signed if issuer is nil.
 func newSigned(template *x509.Certificate, issuer *pair) (*signed, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -152,7 +146,7 @@ func newSigned(template *x509.Certificate, issuer *pair) (*signed, error) {
 
 func (s *signed) pair() *pair { return &pair{cert: s.cert, key: s.key} }
 
-// write writes the key first: a certificate without a key would look whole.
+// write writes the key first: a certificate without a key would look complete.
 func (s *signed) write(dir, certName, keyName string) error {
 	key, err := keyPEM(s.key)
 	if err != nil {

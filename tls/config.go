@@ -8,27 +8,26 @@ import (
 	"time"
 )
 
-// ALPN is the application protocol that both sides name in the handshake. Versions
-// of the protocol are agreed on inside it.
+// ALPN is the application protocol in the handshake. HELLO and WELCOME negotiate the protocol version.
 const ALPN = "corehaul"
 
 // ErrNoCertificate says that a client showed no certificate.
 var ErrNoCertificate = errors.New("the client shows no certificate")
 
-// baseConfig is what both sides have in common.
+// baseConfig is the common configuration of both sides.
 func baseConfig(own cryptotls.Certificate) *cryptotls.Config {
 	return &cryptotls.Config{
 		Certificates: []cryptotls.Certificate{own},
 		MinVersion:   cryptotls.VersionTLS13,
 		NextProtos:   []string{ALPN},
 		Time:         func() time.Time { return fixedTime },
-		// Tickets live by the clock, and would let a revoked host in for their lifetime.
+		// Tickets depend on the clock, and would admit a revoked host for their lifetime.
 		SessionTicketsDisabled: true,
 	}
 }
 
-// ServerConfig returns the configuration of the receiver whose files InitCA left in
-// dir. For a receiver that revokes identities use [LoadReceiver].
+// ServerConfig returns the configuration of the receiver whose files InitCA wrote to dir. To revoke identities, use
+// [LoadReceiver].
 func ServerConfig(dir string) (*cryptotls.Config, error) {
 	r, err := LoadReceiver(dir)
 	if err != nil {
@@ -37,10 +36,9 @@ func ServerConfig(dir string) (*cryptotls.Config, error) {
 	return r.ServerConfig(), nil
 }
 
-// ServerConfig returns a configuration that accepts clients with a certificate for client
-// authentication that r.CA issued to one host, and that r.Authorize does not refuse. [PeerName]
-// returns the host, [Explain] says why a handshake failed. The fields of r must not change
-// afterwards.
+// ServerConfig returns a configuration that accepts clients with a client certificate that r.CA issued to one host,
+// unless r.Authorize refuses it. [PeerName] returns the host, [Explain] the reason of a failed handshake. The fields
+// of r must not change afterwards.
 func (r *Receiver) ServerConfig() *cryptotls.Config {
 	cfg := baseConfig(r.Certificate)
 	cfg.ClientAuth = cryptotls.RequireAndVerifyClientCert
@@ -59,9 +57,8 @@ func (r *Receiver) ServerConfig() *cryptotls.Config {
 	return cfg
 }
 
-// PeerName returns the host name of the client at the other end of a connection that
-// was accepted with a ServerConfig. It fails when the certificate is missing, was not
-// verified, or does not name exactly one host.
+// PeerName returns the host name of the client of a connection with a ServerConfig. It returns an error if the
+// certificate is missing, was not verified, or does not name exactly one host.
 func PeerName(state *cryptotls.ConnectionState) (string, error) {
 	if len(state.PeerCertificates) == 0 {
 		return "", ErrNoCertificate
@@ -77,13 +74,12 @@ func PeerName(state *cryptotls.ConnectionState) (string, error) {
 	return host, nil
 }
 
-// ClientConfig returns a configuration that shows id and accepts a receiver with one
-// of its pins, whatever names and dates the receiver's certificate has. Another key
-// is a [PinError]. The fields of id must not change afterwards.
+// ClientConfig returns a configuration that shows id and accepts a receiver with one of its pins, whatever names and
+// dates the receiver's certificate has. Another key is a [PinError]. The fields of id must not change afterwards.
 func ClientConfig(id *Identity) *cryptotls.Config {
 	cfg := baseConfig(id.Certificate)
-	// The pin replaces the verification of chain, name and dates; VerifyConnection runs
-	// for every handshake, and TLS 1.3 itself proves that the peer has the key.
+	// The pin replaces the verification of chain, name and dates. VerifyConnection runs for every handshake, and TLS
+	// 1.3 proves that the peer has the key.
 	cfg.InsecureSkipVerify = true
 	cfg.VerifyConnection = func(state cryptotls.ConnectionState) error {
 		if len(state.PeerCertificates) == 0 {
@@ -91,18 +87,16 @@ func ClientConfig(id *Identity) *cryptotls.Config {
 		}
 		return checkPin(state.PeerCertificates[0], id.Pins)
 	}
-	// Without this, a client of another CA than the server names would show nothing at
-	// all, and both sides would get a message that hides the reason.
+	// Otherwise a client of another CA would show no certificate, and neither side's error would name the reason.
 	cfg.GetClientCertificate = func(*cryptotls.CertificateRequestInfo) (*cryptotls.Certificate, error) {
 		return &id.Certificate, nil
 	}
 	return cfg
 }
 
-// UntrustedError says that a client's certificate was not issued by the receiver's
-// CA, or not for a sending host.
+// UntrustedError says that a client's certificate was not issued by the receiver's CA, or not for a sending host.
 type UntrustedError struct {
-	// Subject and Issuer as the certificate says, not verified.
+	// Subject and Issuer of the certificate, not verified.
 	Subject, Issuer string
 	Err             error
 }
@@ -111,7 +105,7 @@ func untrusted(cert *x509.Certificate, err error) error {
 	return &UntrustedError{Subject: cert.Subject.String(), Issuer: cert.Issuer.String(), Err: err}
 }
 
-// Error quotes what the certificate says: it is the peer's text.
+// Error quotes the certificate, which is the peer's text.
 func (e *UntrustedError) Error() string {
 	return fmt.Sprintf("certificate of %.128q by %.128q is not trusted: %v", e.Subject, e.Issuer, e.Err)
 }
@@ -130,5 +124,5 @@ func (e *NotAuthorizedError) Error() string {
 	return fmt.Sprintf("host %s is refused: %v", e.Host, e.Err)
 }
 
-// Unwrap returns what Authorize returned.
+// Unwrap returns the error of Authorize.
 func (e *NotAuthorizedError) Unwrap() error { return e.Err }

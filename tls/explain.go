@@ -12,8 +12,7 @@ import (
 // ErrForeignCA is the cause of an [UntrustedError] for a certificate of another CA.
 var ErrForeignCA = errors.New("issued by a CA that is not this receiver's")
 
-// RefusedError says that the other side ended the handshake with a TLS alert, which
-// is all that it may tell an unknown peer.
+// RefusedError says that the other side ended the handshake with a TLS alert. It may tell an unknown peer no more.
 type RefusedError struct {
 	// Reason is the alert in words.
 	Reason string
@@ -21,13 +20,13 @@ type RefusedError struct {
 	Err    error
 }
 
-// Error gives the alert in words.
+// Error returns the alert in words.
 func (e *RefusedError) Error() string { return "the other side refused the connection: " + e.Reason }
 
-// Unwrap returns the alert as crypto/tls gave it.
+// Unwrap returns the alert of crypto/tls.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// Hints tells what to do next.
+// Hints says what to do next.
 func (e *RefusedError) Hints() []string {
 	if e.Hint == "" {
 		return nil
@@ -35,11 +34,11 @@ func (e *RefusedError) Hints() []string {
 	return []string{e.Hint}
 }
 
-// alerts by the text that crypto/tls gives them: their type is not exported.
+// alerts by their text in crypto/tls, because their type is not exported.
 var alerts = map[string]RefusedError{
 	"tls: unknown certificate authority": {
 		Reason: "another CA issued this identity",
-		Hint:   "issue the identity from the CA directory that this receiver serves with",
+		Hint:   "issue the identity with the CA directory of this receiver",
 	},
 	"tls: bad certificate": {
 		Reason: "this identity is not accepted (revoked, or not for a sending host)",
@@ -53,15 +52,14 @@ var alerts = map[string]RefusedError{
 	"tls: no application protocol":        {Reason: "it does not speak corehaul at this address"},
 }
 
-// Explain returns what an error of a TLS connection means here: an [UntrustedError]
-// or [ErrNoCertificate] in a receiver, a [RefusedError] in a sender; any other error, and
-// nil, as it is. In TLS 1.3 a client's handshake is over before the server has looked at the
-// certificate, so a sender must pass the errors of its first reads and writes, too.
+// Explain explains an error of a TLS connection: it returns an [UntrustedError] or [ErrNoCertificate] in a receiver,
+// a [RefusedError] in a sender, and any other error unchanged. In TLS 1.3 a client's handshake ends before the server
+// has checked the certificate, so a sender must also pass the errors of its first reads and writes.
 func Explain(err error) error {
 	if e, ok := errors.AsType[*cryptotls.CertificateVerificationError](err); ok && len(e.UnverifiedCertificates) > 0 {
 		return untrusted(e.UnverifiedCertificates[0], shortCause(e.Err))
 	}
-	// crypto/tls has no value for this one, and the caller may have wrapped it.
+	// crypto/tls has no value for this error, and the caller may have wrapped it.
 	if err != nil && strings.Contains(err.Error(), "tls: client didn't provide a certificate") {
 		return fmt.Errorf("%w: %w", ErrNoCertificate, err)
 	}
@@ -77,7 +75,7 @@ func Explain(err error) error {
 	return &known
 }
 
-// shortCause names the common cause without the peer's words in it.
+// shortCause returns the usual cause without the peer's words.
 func shortCause(err error) error {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return ErrForeignCA

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	hintDir      = "make the directory with 'corehaul ca init --dir DIR', or restore it from a backup"
+	hintDir      = "create the directory with 'corehaul ca init --dir DIR', or restore it from a backup"
 	hintIdentity = "get a new file for this host with 'corehaul ca issue HOST --dir DIR --out FILE'"
 )
 
@@ -25,15 +25,15 @@ func (p *pair) tls() cryptotls.Certificate {
 	return cryptotls.Certificate{Certificate: [][]byte{p.cert.Raw}, PrivateKey: p.key, Leaf: p.cert}
 }
 
-// Identity is what a sender shows and whom it trusts.
+// Identity is a sender's certificate and the receivers that it trusts.
 type Identity struct {
 	// Host is the name in the certificate.
 	Host string
 	// Certificate of the host, with its key.
 	Certificate cryptotls.Certificate
-	// CA that issued it.
+	// CA of the certificate.
 	CA *x509.Certificate
-	// Pins of the receivers to be trusted; at least one.
+	// Pins of the trusted receivers; at least one.
 	Pins []Pin
 }
 
@@ -62,7 +62,7 @@ func parseIdentity(path string, data []byte) (*Identity, error) {
 	case len(b.keys) != 1:
 		return fail(fmt.Sprintf("%d private keys in it, want one", len(b.keys)), nil)
 	case len(b.pins) == 0:
-		return fail("no receiver's pin in it: this host would trust nobody", nil)
+		return fail("no receiver's pin in it: this host would trust no receiver", nil)
 	case !keyFits(b.certs[0], b.keys[0]):
 		return fail("the private key does not belong to the first certificate", nil)
 	case len(b.certs) != 2:
@@ -92,20 +92,19 @@ func hostOf(cert *x509.Certificate) (string, error) {
 	return host, nil
 }
 
-// Receiver is what a receiver shows and whom it trusts.
+// Receiver is a receiver's certificate and the hosts that it trusts.
 type Receiver struct {
 	// Certificate of the receiver, with its key.
 	Certificate cryptotls.Certificate
 	// CA whose hosts may send.
 	CA *x509.Certificate
-	// Authorize, if not nil, has the last word on a host whose certificate is good: an
-	// error refuses it. It is called once for each connection, from many goroutines. This is where
-	// identities are revoked.
+	// Authorize, if not nil, may refuse a host whose certificate is valid, by an error. It is called once for each
+	// connection, from many goroutines. Use it to revoke identities.
 	Authorize func(host string, cert *x509.Certificate) error
 }
 
-// LoadReceiver reads ca.crt, receiver.crt and receiver.key of a CA directory; ca.key
-// need not be there. A [FileError] says what is wrong with them.
+// LoadReceiver reads ca.crt, receiver.crt and receiver.key of a CA directory. It does not need ca.key. A [FileError]
+// says what is wrong.
 func LoadReceiver(dir string) (*Receiver, error) {
 	ca, err := loadCert(filepath.Join(dir, caCertFile))
 	if err != nil {
@@ -140,7 +139,7 @@ func loadBundle(path string) (*bundle, error) {
 	}
 	b, err := parsePEM(data)
 	if err != nil {
-		return nil, &FileError{Path: path, Problem: "not a PEM file of ours", Hint: hintDir, Err: err}
+		return nil, &FileError{Path: path, Problem: "not a PEM file of corehaul", Hint: hintDir, Err: err}
 	}
 	return b, nil
 }

@@ -29,9 +29,9 @@ const (
 	maxBlocks = 64
 )
 
-// FileError is a problem with a file of keys or certificates, with what to do next.
+// FileError is a problem with a file of keys or certificates, and what to do next.
 type FileError struct {
-	// Path of the file; "identity" for one that came as bytes.
+	// Path of the file, or "identity" for bytes without a file.
 	Path    string
 	Problem string
 	Hint    string
@@ -64,9 +64,8 @@ type bundle struct {
 	pins  []Pin
 }
 
-// parsePEM reads a file's blocks in order. Text between blocks is ignored, as
-// elsewhere; a block that cannot be understood, or of a type that has no business
-// here, is an error, since leaving it out would hide what is wrong.
+// parsePEM reads a file's blocks in order and ignores text between them. A block that does not parse, or that has
+// another type, is an error.
 func parsePEM(data []byte) (*bundle, error) {
 	b := new(bundle)
 	for n := 0; ; n++ {

@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// Pin is the SHA-256 of a public key (SubjectPublicKeyInfo in DER): what a sender
-// knows its receiver by.
+// Pin is the SHA-256 of a public key (SubjectPublicKeyInfo in DER). A sender recognises its receiver by it.
 type Pin [sha256.Size]byte
 
 // PinOf returns the pin of a certificate's key.
@@ -19,8 +18,8 @@ func PinOf(cert *x509.Certificate) Pin { return sha256.Sum256(cert.RawSubjectPub
 // String returns the pin as "sha256:" and 64 hex digits.
 func (p Pin) String() string { return "sha256:" + hex.EncodeToString(p[:]) }
 
-// PinError says that a receiver does not have the key that the sender expects:
-// another machine answers at that address, or the receiver has a new key.
+// PinError says that the receiver has another key than the sender expects: another machine answers at that address,
+// or the receiver has a new key.
 type PinError struct {
 	Got  Pin
 	Want []Pin
@@ -31,7 +30,7 @@ func (e *PinError) Error() string {
 	return fmt.Sprintf("receiver's key is not the pinned one: it has %s, pinned is %s", e.Got, pinList(e.Want))
 }
 
-// Hints tells what to do next.
+// Hints says what to do next.
 func (e *PinError) Hints() []string {
 	return []string{"if the receiver has a new key, issue this host's identity again with 'corehaul ca issue'; if not, something else answers at this address"}
 }
