@@ -52,7 +52,7 @@ func appendPiece(dst, data []byte, t Type) ([]byte, error) {
 	return append(dst, data...), nil
 }
 
-// checkPiece refuses empty pieces, of which a peer could send any number.
+// checkPiece refuses empty pieces: a peer could send any number of them.
 func checkPiece(data []byte, t Type) error {
 	switch {
 	case len(data) == 0:

@@ -27,8 +27,7 @@ const (
 //	    sizes of page records, one for each data page, only with page encodings (shortest LEB128)
 //	    page records, or one block, or raw pages
 //
-// A chunk that Conn.Read returned owns its memory: it is valid until Conn.Release,
-// or for ever when it is never released.
+// A chunk of Conn.Read owns its memory. It is valid until Conn.Release, or for ever without a Release.
 type Chunk struct {
 	// Seq is the chunk's number in the plan.
 	Seq uint64
@@ -44,7 +43,7 @@ type Chunk struct {
 	// Payload is the encoded data pages.
 	Payload []byte
 
-	frame []byte // the memory that Payload is a view of
+	frame []byte // the memory of Payload
 }
 
 // DataPages returns the number of pages that have data.
@@ -63,8 +62,8 @@ func (ch *Chunk) count(kind chunk.Kind) int {
 	return n
 }
 
-// Check returns an Error when ch is not a chunk that may be sent for a dump with
-// these parameters. Every chunk that Conn.Read returns has passed it.
+// Check returns an Error unless ch may be sent for a dump with these parameters. Every chunk of Conn.Read has passed
+// it.
 func (ch *Chunk) Check(p Params) error {
 	if ch.Seq > maxSeq {
 		return Errorf(CodeTooLarge, "chunk number %d above %d", ch.Seq, uint64(maxSeq))
@@ -140,7 +139,7 @@ func (ch *Chunk) checkSizes(p Params, data uint64) error {
 	return nil
 }
 
-// appendHead appends all of the message but the payload's pages.
+// appendHead appends the message without the payload's pages.
 func (ch *Chunk) appendHead(dst []byte, p Params) ([]byte, error) {
 	if err := ch.Check(p); err != nil {
 		return nil, err
@@ -169,8 +168,7 @@ func (ch *Chunk) appendPayload(dst []byte, p Params) ([]byte, error) {
 	return append(dst, ch.Payload...), nil
 }
 
-// decode reads a message into ch and keeps views of b. It reuses the memory of
-// Extents and Sizes.
+// decode reads a message into ch. It keeps views of b and reuses the memory of Extents and Sizes.
 func (ch *Chunk) decode(b []byte, p Params) error {
 	c := cursor{what: "CHUNK", b: b}
 	ch.Seq, ch.RawSum, ch.Encoding = c.u64(), c.u64(), Encoding(c.u8())

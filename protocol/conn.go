@@ -15,7 +15,7 @@ import (
 const Subsystem = "corehaul"
 
 const (
-	// readBuffer holds control messages; large payloads pass it by.
+	// readBuffer holds control messages; large payloads bypass it.
 	readBuffer = 16 << 10
 	// writeBuffer collects a header and the first part of a payload, so that small
 	// messages are one write and one TLS record.
@@ -26,18 +26,17 @@ const (
 
 // Conn sends and receives the messages of one session over a byte stream.
 //
-// One goroutine may call Read; Write, Release, KeepAlive, Shutdown and Close may be
-// called from any. The first error of each direction sticks and is repeated. A Conn refuses
-// messages, its own too, that the state machine of PROTOCOL.md does not allow.
+// One goroutine may call Read. Any goroutine may call Write, Release, KeepAlive, Shutdown and Close. Each direction
+// repeats its first error. A Conn refuses messages, also its own, that the state machine of PROTOCOL.md does not
+// allow.
 //
-// Conn sets no deadlines: KeepAlive finds a peer that is gone, and closing the
-// stream ends everything.
+// Conn sets no deadlines: KeepAlive detects a dead peer, and closing the stream ends everything.
 type Conn struct {
 	rw    *meter
 	side  Side
 	order *order
 
-	rmu     sync.Mutex // Read against the drain of Shutdown
+	rmu     sync.Mutex // between Read and the drain of Shutdown
 	r       *bufio.Reader
 	head    [headerLen]byte
 	buf     []byte      // payload of the message last read
@@ -57,8 +56,7 @@ type Conn struct {
 	quiet atomic.Bool  // Shutdown has begun
 }
 
-// NewConn returns the side's end of a connection over rw. If rw is an io.Closer,
-// Close closes it.
+// NewConn returns one side of a connection over rw. If rw is an io.Closer, Close closes it.
 func NewConn(rw io.ReadWriter, side Side) *Conn {
 	m := newMeter(rw)
 	return &Conn{
@@ -68,22 +66,20 @@ func NewConn(rw io.ReadWriter, side Side) *Conn {
 	}
 }
 
-// BytesRead and BytesWritten count the bytes of the stream so far.
+// BytesRead counts the bytes read from the stream so far.
 func (c *Conn) BytesRead() uint64 { return c.rw.read.Load() }
 
 // BytesWritten counts the bytes written to the stream so far.
 func (c *Conn) BytesWritten() uint64 { return c.rw.wrote.Load() }
 
-// Params returns the facts of HELLO once it has gone by.
+// Params returns the facts of HELLO after it has passed.
 func (c *Conn) Params() (p Params, ok bool) { return c.order.facts() }
 
-// Read returns the next message. The error is io.EOF when the peer closed the stream between two
-// messages. It is an [Error] for an ERROR message (Remote), or for a message that breaks the
-// protocol (tell the peer with Shutdown). Otherwise it is the error of the stream. Read handles
-// PING and PONG and never returns them.
+// Read returns the next message. The error is io.EOF if the peer closed the stream between two messages. It is an
+// [Error] for an ERROR message (Remote), or for a message that violates the protocol (send it to the peer with
+// Shutdown). Otherwise it is the stream's error. Read handles PING and PONG and does not return them.
 //
-// Byte slices and ranges of the message are valid until the next Read; a Chunk until
-// it is released.
+// Byte slices and ranges of the message are valid until the next Read, a Chunk until its release.
 func (c *Conn) Read() (Message, error) {
 	c.rmu.Lock()
 	defer c.rmu.Unlock()
@@ -148,8 +144,7 @@ func (c *Conn) readHeader() (header, error) {
 	return parseHeader(c.head[:], c.peer())
 }
 
-// readPayload reads the payload into buf, or a larger one that it returns, and
-// checks the frame.
+// readPayload reads the payload into buf or a larger buffer, checks the frame, and returns the buffer.
 func (c *Conn) readPayload(h header, buf []byte) ([]byte, error) {
 	if uint64(cap(buf)) < uint64(h.length) {
 		buf = make([]byte, h.length)
@@ -198,8 +193,7 @@ func (c *Conn) takeChunk() *Chunk {
 	return new(Chunk)
 }
 
-// Release gives the memory of a chunk that Read returned back for later reads. The
-// chunk must not be used afterwards, nor released twice.
+// Release makes the memory of a chunk of Read available to later reads. The chunk must not be used or released again.
 func (c *Conn) Release(ch *Chunk) {
 	c.spareMu.Lock()
 	defer c.spareMu.Unlock()
@@ -208,8 +202,7 @@ func (c *Conn) Release(ch *Chunk) {
 	}
 }
 
-// decode returns nil for a type that is not known: parseHeader has seen that it may
-// be ignored.
+// decode returns nil for an unknown type. parseHeader has checked that it may be ignored.
 func (c *Conn) decode(t Type, p []byte) (Message, error) {
 	m, err := decodeMessage(t, p, c.ranges)
 	if ram, ok := m.(*RAM); ok {
@@ -218,7 +211,7 @@ func (c *Conn) decode(t Type, p []byte) (Message, error) {
 	return m, err
 }
 
-// decodeMessage decodes every message but CHUNK. It may use the memory of scratch.
+// decodeMessage decodes every message except CHUNK. It may use the memory of scratch.
 func decodeMessage(t Type, p []byte, scratch []mem.Range) (Message, error) {
 	switch t {
 	case TypeNotes, TypeLog, TypePlan:
@@ -272,10 +265,9 @@ func decodePing(t Type, p []byte) (Message, error) {
 	return &Pong{Token: token}, nil
 }
 
-// Write sends a message and returns when the stream has taken all of it. A message
-// that the protocol does not allow is an Error and leaves the connection usable;
-// any other error sticks. When the stream fails because the peer refused the session,
-// Read has the reason.
+// Write sends a message and returns when the stream has accepted all of it. If the protocol does not allow the
+// message, the error is an Error and the connection stays usable. Write repeats any other error. If the peer refused
+// the session, Read returns the reason.
 //
 // Texts for people inside m are made printable in place.
 func (c *Conn) Write(m Message) error {
@@ -284,9 +276,8 @@ func (c *Conn) Write(m Message) error {
 	return c.write(m)
 }
 
-// WriteError sends an ERROR message: what an [Error] says, or CodeInternal without
-// a word for any other error, which may name things that are not the peer's business.
-// It does not end the connection; see Shutdown.
+// WriteError sends an ERROR message: an [Error], or CodeInternal without the text of any other error, which may
+// contain paths and addresses. It does not end the connection; see Shutdown.
 func (c *Conn) WriteError(err error) error { return c.Write(wireErrorOf(err)) }
 
 // write needs wmu.
@@ -344,11 +335,10 @@ func (c *Conn) Close() error { return c.rw.close() }
 // halfCloser is what TCP, TLS and SSH channels can do.
 type halfCloser interface{ CloseWrite() error }
 
-// Shutdown ends the session. It sends err to the peer (nothing if err is nil, the peer's own, or of
-// the stream), waits at most linger for the peer to close its end, and closes the stream. Without
-// the wait, a TCP peer that is still sending would get a reset and lose the message. Linger also
-// bounds the sending of the message. Messages that arrive meanwhile go to the caller of Read, or
-// are lost; Read ends with io.EOF or an error.
+// Shutdown ends the session. It sends err to the peer (unless err is nil, the peer's own, or of the stream), waits at
+// most linger for the peer to close its end, and closes the stream. Without the wait, a TCP peer that is still
+// sending would get a reset and lose the message. linger also bounds the sending. A concurrent Read gets messages
+// that arrive meanwhile, or they are lost; Read ends with io.EOF or an error.
 func (c *Conn) Shutdown(err error, linger time.Duration) error {
 	c.quiet.Store(true)
 	timer := time.AfterFunc(linger, func() { _ = c.rw.close() }) // its error comes from the second close
@@ -366,7 +356,7 @@ func (c *Conn) Shutdown(err error, linger time.Duration) error {
 	return c.rw.close()
 }
 
-// tellPeer reports whether err is news for the peer.
+// tellPeer reports whether the peer should get err.
 func tellPeer(err error) bool {
 	if err == nil || errors.Is(err, io.EOF) {
 		return false
@@ -375,9 +365,8 @@ func tellPeer(err error) bool {
 	return !ok || !e.Remote
 }
 
-// drain throws away what the peer still sends, until it closes or linger is over. It
-// keeps to frames as long as they are good, for the sake of a Read that is under way:
-// what the peer says last stays there as Read's error.
+// drain discards data of the peer until it closes or linger is over. It reads valid frames as frames, so that a
+// concurrent Read returns the peer's last ERROR.
 func (c *Conn) drain() {
 	for {
 		if _, err := c.Read(); err != nil {

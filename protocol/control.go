@@ -13,9 +13,9 @@ import (
 // control is a message whose payload is one JSON object.
 type control interface {
 	Message
-	// fill puts defaults in and makes texts for people printable, before sending.
+	// fill sets defaults and makes texts for people printable, before sending.
 	fill()
-	// check refuses what the protocol does not allow, when sending and when receiving.
+	// check refuses what the protocol does not allow, for sent and received messages.
 	check(c *checker)
 }
 
@@ -187,7 +187,7 @@ func (m *PlanEnd) check(c *checker) {
 	}
 }
 
-// checkTiers sees that the tiers add up, with the essential ones first.
+// checkTiers checks that the tiers add up and that the essential ones come first.
 func (m *PlanEnd) checkTiers(c *checker) {
 	pages, chunks, essential := uint64(0), uint64(0), true
 	for i, t := range m.Tiers {
@@ -200,7 +200,7 @@ func (m *PlanEnd) checkTiers(c *checker) {
 	c.that(pages == m.Kept && chunks == m.Chunks, "tiers of %d pages and %d chunks, kept %d and %d", pages, chunks, m.Kept, m.Chunks)
 }
 
-// tier returns the tier with the given number, an empty one beyond the last.
+// tier returns the tier with the given number, or an empty one beyond the last.
 func (m *PlanEnd) tier(n int) Tier {
 	if n < len(m.Tiers) {
 		return m.Tiers[n]
@@ -261,14 +261,14 @@ func (m *wireError) check(c *checker) {
 	c.atMost("retry_after_s", m.RetryAfter, maxSeconds)
 }
 
-// remote returns m as the error that Conn.Read gives.
+// remote returns m as the error of Conn.Read.
 func (m *wireError) remote() *Error {
 	after := time.Duration(m.RetryAfter) * time.Second //nolint:gosec // at most maxSeconds
 	return &Error{Code: m.Code, Text: m.Text, Hint: m.Hint, RetryAfter: after, Remote: true}
 }
 
-// wireErrorOf returns what the peer is told of err. Only an Error speaks for
-// itself: other errors may name paths and addresses that are not the peer's business.
+// wireErrorOf returns err for the peer. Only the text of an Error is sent: other errors may contain paths and
+// addresses.
 func wireErrorOf(err error) *wireError {
 	e, ok := errors.AsType[*Error](err)
 	if !ok || e.Remote {

@@ -5,8 +5,8 @@ import (
 	"math/bits"
 )
 
-// cursor reads a payload from front to back and keeps its first error, so that a
-// decoder asks for errors once. After an error every read gives zero.
+// cursor reads a payload from start to end and keeps its first error, so that a decoder checks once. After an error
+// every read returns zero.
 type cursor struct {
 	what string // message name, for errors
 	b    []byte
@@ -57,8 +57,8 @@ func (c *cursor) u64() uint64 {
 	return 0
 }
 
-// uvarint reads a LEB128 number in its shortest form; longer forms are refused, so
-// that each value has one encoding and hashes over encodings are hashes of values.
+// uvarint reads a LEB128 number. It refuses longer forms than the shortest, so that each value has one encoding, and
+// hashes over encodings are hashes of values.
 func (c *cursor) uvarint() uint64 {
 	if c.err != nil {
 		return 0
@@ -89,7 +89,7 @@ func (c *cursor) upTo(limit uint64, name string) uint64 {
 	return v
 }
 
-// end fails when bytes are left.
+// end fails if bytes are left.
 func (c *cursor) end() {
 	if c.err == nil && c.left() > 0 {
 		c.fail(CodeBadMessage, "%d bytes too many", c.left())

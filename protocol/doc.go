@@ -1,22 +1,19 @@
-// Package protocol is the wire between a sender in a capture kernel and a
-// receiver: frames, typed messages and their codecs. PROTOCOL.md beside this file
-// is the specification; where the two differ, the document is right.
+// Package protocol is the wire between a sender in a capture kernel and a receiver: frames, typed messages and their
+// codecs. PROTOCOL.md beside this file is the specification. If the two differ, the document is right.
 //
-// The package moves bytes and checks them. It opens no connections, keeps no
-// session state beyond the order of messages, and knows neither dump files nor
-// kernel memory. It runs over any reliable byte stream: TLS, an SSH channel, a
-// pair of pipes.
+// The package transfers and checks bytes. It opens no connections, keeps no session state except the order of
+// messages, and knows neither dump files nor kernel memory. It works over any reliable byte stream: TLS, an SSH
+// channel, a pair of pipes.
 //
-// All decoders are safe for hostile input: every length is checked against a named
-// limit before memory is allocated or a loop is entered, nothing panics, and a
-// decoder that returns an error returns no message. Strings that reach consoles or
-// file names carry no control characters.
+// All decoders are safe for hostile input: every length is compared with a named limit before an allocation or a
+// loop, nothing panics, and a decoder that returns an error returns no message. Strings for consoles or file names
+// have no control characters.
 //
-// A [Conn] takes one reading goroutine and any number of writing ones. All other
-// types are plain values for one goroutine at a time.
+// A [Conn] has one reading goroutine and any number of writing ones. All other types are plain values for one
+// goroutine at a time.
 //
-// Not supported: reordering or datagram transports, compression of whole frames,
-// page sizes other than 4 KiB to 64 KiB, frame numbers of 2^40 and above.
+// Not supported: datagram transports, compression of whole frames, page sizes other than 4 KiB to 64 KiB, frame
+// numbers of 2^40 and above.
 package protocol
 
 // Version is the protocol version that this package speaks.

@@ -13,7 +13,7 @@ import (
 // Encoding is how the data pages of a chunk are coded.
 type Encoding uint8
 
-// Encodings. Numbers and names are never used again for something else.
+// Encodings. Numbers and names are never reused.
 const (
 	// EncodingNone: raw pages, one after the other.
 	EncodingNone Encoding = 0
@@ -72,16 +72,16 @@ func (e *Encoding) UnmarshalText(p []byte) error {
 	return nil
 }
 
-// Encodings is a list of encodings. In JSON it is an array of names; names that
-// this version does not know are left out, so that a peer may offer newer ones.
+// Encodings is a list of encodings, in JSON an array of names. Unknown names are left out, so that a peer may offer
+// newer encodings.
 type Encodings []Encoding
 
-// Has reports whether e is in the list or needs no agreement.
+// Has reports whether e may be used: it is in the list or needs no negotiation.
 func (es Encodings) Has(e Encoding) bool {
 	return e == EncodingNone || slices.Contains(es, e)
 }
 
-// Common returns those of es, in its order, that are also in other.
+// Common returns the encodings of es, in its order, that are also in other.
 func (es Encodings) Common(other Encodings) Encodings {
 	var both Encodings
 	for _, e := range es {

@@ -6,11 +6,10 @@ import (
 	"time"
 )
 
-// Code is a stable error code of the protocol. Codes are never renamed or used
-// again for something else; new ones are added at the end. A code that the peer
-// does not know means the same as [CodeInternal].
+// Code is a stable error code of the protocol. Codes are never renamed or reused. New ones are added at the end. An
+// unknown code means the same as [CodeInternal].
 //
-// A Code is an error itself, so that errors.Is(err, protocol.CodeBusy) asks for it.
+// A Code is an error, so that errors.Is(err, protocol.CodeBusy) works.
 type Code string
 
 // The codes of version 1, in the order of PROTOCOL.md.
@@ -19,50 +18,48 @@ const (
 	CodeBadChecksum  Code = "bad-checksum"     // a frame's CRC-32C does not match
 	CodeTooLarge     Code = "too-large"        // a length, count or total above its limit
 	CodeBadMessage   Code = "bad-message"      // a payload that does not decode, or a value out of its range
-	CodeUnknownType  Code = "unknown-type"     // a message type that is not known and may not be ignored
+	CodeUnknownType  Code = "unknown-type"     // an unknown message type that may not be ignored
 	CodeOutOfOrder   Code = "out-of-order"     // a message that may not come now
 	CodeVersion      Code = "version"          // no common protocol version
 	CodeIdentity     Code = "identity"         // the peer's identity is not accepted for this
 	CodeDeclined     Code = "declined"         // the operator's rules refuse this dump
-	CodeBusy         Code = "busy"             // no place now; come back after retry_after_s
-	CodeSuperseded   Code = "superseded"       // a newer session has taken the dump over
+	CodeBusy         Code = "busy"             // no free slot; come back after retry_after_s
+	CodeSuperseded   Code = "superseded"       // a newer session took over the dump
 	CodePlanMismatch Code = "plan-mismatch"    // the plan's runs do not give the sums of PLANEND
 	CodeNotPlanned   Code = "not-planned"      // a chunk outside the plan
 	CodeDuplicate    Code = "duplicate"        // a page that another chunk has brought already
 	CodeBadRawSum    Code = "bad-raw-checksum" // decoded pages do not have the checksum of the chunk
 	CodeBadEncoding  Code = "bad-encoding"     // an encoding not agreed on, or pages that do not decode
 	CodeBadLog       Code = "bad-log"          // the log does not have the length or checksum of LOGEND
-	CodeNoSpace      Code = "no-space"         // the receiver has no room
+	CodeNoSpace      Code = "no-space"         // the receiver has no space
 	CodeStorage      Code = "storage"          // the receiver's store failed
 	CodeShuttingDown Code = "shutting-down"    // the peer is being stopped
-	CodeTimeout      Code = "timeout"          // nothing heard, or nothing taken, for too long
+	CodeTimeout      Code = "timeout"          // the peer sent or accepted nothing for too long
 	CodeCancelled    Code = "cancelled"        // the peer was told to stop
-	CodeInternal     Code = "internal"         // the peer's own fault
+	CodeInternal     Code = "internal"         // a bug or an unexpected failure of the peer
 )
 
-// Error returns the code as it stands on the wire.
+// Error returns the code as on the wire.
 func (c Code) Error() string { return string(c) }
 
-// Error is a refusal or failure with a stable code: one that this side found, or
-// one that the peer sent in an ERROR message (Remote).
+// Error is a refusal or failure with a stable code: found by this side, or received in an ERROR message (Remote).
 //
-// errors.Is matches it with its Code, and with what Err wraps.
+// errors.Is matches it with its Code, and with the errors that Err wraps.
 type Error struct {
 	Code Code
 	// Text says what happened, for people: one line, no control characters.
 	Text string
 	// Hint says what to do next; may be empty.
 	Hint string
-	// RetryAfter is when the sender may come back; 0 when nothing is said. Whole seconds on the wire.
+	// RetryAfter is when the sender may come back; 0 if unknown. Whole seconds on the wire.
 	RetryAfter time.Duration
-	// Remote is set when the peer said so; it is not on the wire.
+	// Remote says that the error came from the peer; it is not on the wire.
 	Remote bool
 	// Err is the local cause; it is not on the wire.
 	Err error
 }
 
-// Errorf returns a local Error with a code and a text as fmt.Errorf makes it; an
-// error passed for %w becomes its cause.
+// Errorf returns a local Error with a code and a text as of fmt.Errorf. An error for %w becomes its cause.
 func Errorf(code Code, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
 	return &Error{Code: code, Text: err.Error(), Err: errors.Unwrap(err)}
@@ -97,8 +94,8 @@ func (e *Error) Hints() []string {
 // Unwrap returns the local cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Temporary reports whether a sender may well try the same receiver again after
-// this code: something other than the sender's bytes or identity was wrong.
+// Temporary reports whether a sender may try the same receiver again after this code, because the cause is neither
+// the sender's bytes nor its identity.
 func (c Code) Temporary() bool {
 	switch c {
 	case CodeBusy, CodeNoSpace, CodeStorage, CodeShuttingDown, CodeTimeout, CodeInternal,

@@ -9,7 +9,7 @@ const (
 	headerLen = 12
 	// magic is "ch" in the order of the bytes on the wire.
 	magic = 0x6863
-	// flagIgnorable marks a message that a peer who does not know its type skips.
+	// flagIgnorable marks a message that a peer skips if it does not know the type.
 	flagIgnorable = 1 << 0
 )
 
@@ -29,7 +29,7 @@ type header struct {
 	crc    uint32
 }
 
-// put writes h, with the checksum over it and the parts of the payload.
+// put writes h, with the checksum over it and the payload.
 func (h header) put(dst []byte, payload ...[]byte) {
 	binary.LittleEndian.PutUint16(dst, magic)
 	dst[2], dst[3] = byte(h.typ), h.flags
@@ -45,8 +45,8 @@ func checksum(head []byte, payload ...[]byte) uint32 {
 	return crc
 }
 
-// parseHeader checks all that can be checked before the payload is there; its
-// length is at most the limit of its type, or the peer is refused.
+// parseHeader checks everything that it can before the payload arrives. It refuses a length above the limit of the
+// type.
 func parseHeader(b []byte, from Side) (header, error) {
 	h := header{
 		typ: Type(b[2]), flags: b[3],

@@ -9,20 +9,20 @@ import (
 	"time"
 )
 
-// Defaults of KeepAlive. A timeout of some heartbeats lets one or two be lost in a
-// retransmission.
+// Defaults of KeepAlive. The timeout is several heartbeats, so that one or two may be late because of
+// retransmissions.
 const (
 	DefaultHeartbeat = 10 * time.Second
 	DefaultTimeout   = 45 * time.Second
 )
 
-// meter passes bytes on and notes when something last moved.
+// meter passes bytes on and records when bytes last moved.
 type meter struct {
 	rw          io.ReadWriter
 	start       time.Time
 	read, wrote atomic.Uint64
-	// readSince and writeSince are when the running Read or Write began, in
-	// nanoseconds after start, plus one; 0 when none is running.
+	// readSince and writeSince are the start of the running Read or Write, in nanoseconds after start plus one; 0 if
+	// none is running.
 	readSince, writeSince atomic.Int64
 	lastRead, lastWrite   atomic.Int64
 	closing               sync.Once
@@ -63,7 +63,7 @@ func (m *meter) close() error {
 	return m.closeErr
 }
 
-// stalled returns how long the running call, if there is one, has waited.
+// stalled returns how long the running call has waited; 0 if there is none.
 func (m *meter) stalled(since *atomic.Int64) time.Duration {
 	began := since.Load()
 	if began == 0 {
@@ -72,12 +72,12 @@ func (m *meter) stalled(since *atomic.Int64) time.Duration {
 	return time.Duration(m.now() - began + 1)
 }
 
-// gone returns an Error when the peer has given no sign of life for timeout.
+// gone returns an Error if the peer was silent for timeout.
 func (m *meter) gone(timeout time.Duration) error {
 	if d := m.stalled(&m.readSince); d >= timeout {
 		return Errorf(CodeTimeout, "nothing heard for %v", d.Round(time.Second))
 	}
-	// A peer that takes nothing but is heard is busy.
+	// A peer that accepts nothing but still sends is busy.
 	heard := time.Duration(m.now() - m.lastRead.Load())
 	if d := m.stalled(&m.writeSince); d >= timeout && heard >= timeout {
 		return Errorf(CodeTimeout, "nothing taken or heard for %v", min(d, heard).Round(time.Second))
@@ -85,20 +85,18 @@ func (m *meter) gone(timeout time.Duration) error {
 	return nil
 }
 
-// KeepAlive sets when a peer counts as gone.
+// KeepAlive sets when a peer counts as dead.
 type KeepAlive struct {
 	// Heartbeat is the longest silence before PING is sent; 0 means DefaultHeartbeat.
 	Heartbeat time.Duration
-	// Timeout is how long a read may wait, or a write without anything heard; 0 means
-	// DefaultTimeout. It needs a stream that can be closed. Only waiting counts: that this
-	// side is busy and does not read does not make the peer look dead.
+	// Timeout is how long a read may wait, or a write while the peer is silent; 0 means DefaultTimeout. The stream
+	// must be closable. Only waiting counts: time during which this side does not read does not count.
 	Timeout time.Duration
 }
 
-// KeepAlive sends PING when this side has been silent, answers the peer's PINGs, and
-// closes the stream when the peer has been. It returns nil when ctx is done or the
-// connection has ended otherwise, an Error with CodeTimeout when it closed the
-// stream. Each side runs one, with one goroutine in Read.
+// KeepAlive sends PING after a silence of this side, answers the peer's PINGs, and closes the stream if the peer is
+// silent for too long. It returns an Error with CodeTimeout if it closed the stream, and nil if ctx is done or the
+// connection ended otherwise. Each side runs one, with a goroutine in Read.
 func (c *Conn) KeepAlive(ctx context.Context, k KeepAlive) error {
 	if k.Heartbeat <= 0 {
 		k.Heartbeat = DefaultHeartbeat
@@ -119,7 +117,7 @@ func (c *Conn) KeepAlive(ctx context.Context, k KeepAlive) error {
 	return c.watch(ctx, k.Timeout)
 }
 
-// heartbeat returns when ctx is done or a write failed.
+// heartbeat returns when ctx is done or a write fails.
 func (c *Conn) heartbeat(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(max(every/4, time.Millisecond))
 	defer tick.Stop()
@@ -143,7 +141,7 @@ func (c *Conn) heartbeat(ctx context.Context, every time.Duration) {
 	}
 }
 
-// beat sends m unless a frame is being sent right now: that one tells the peer as much.
+// beat sends m, unless a frame is being sent: that shows the peer the same.
 func (c *Conn) beat(m Message) error {
 	if c.quiet.Load() || !c.wmu.TryLock() {
 		return nil
@@ -152,9 +150,8 @@ func (c *Conn) beat(m Message) error {
 	return c.write(m)
 }
 
-// answer leaves a token for KeepAlive, so that the reader never waits for a write;
-// when one is waiting already the line is alive enough. Without a KeepAlive it answers
-// by itself.
+// answer leaves a token for KeepAlive, so that the reader never waits for a write. If a token is waiting already, it
+// drops this one. Without a KeepAlive it answers itself.
 func (c *Conn) answer(token uint64) {
 	if c.alive.Load() == 0 {
 		_ = c.beat(&Pong{Token: token}) // a failed write sticks and the next Write tells
@@ -166,7 +163,7 @@ func (c *Conn) answer(token uint64) {
 	}
 }
 
-// watch closes the stream when a read or a write stands still for too long.
+// watch closes the stream if a read or a write waits for too long.
 func (c *Conn) watch(ctx context.Context, timeout time.Duration) error {
 	tick := time.NewTicker(max(timeout/8, time.Millisecond))
 	defer tick.Stop()

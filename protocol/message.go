@@ -5,10 +5,9 @@ import (
 	"github.com/corehaul/corehaul/uts"
 )
 
-// Message is one message of the protocol: a pointer to [Hello], [Notes], [RAM],
-// [Log], [LogEnd], [Plan], [PlanEnd], [Chunk], [Finish], [LogStored], [Wait],
-// [Welcome], [PlanOK], [Ack], [Sealed], [Ping] or [Pong]. ERROR messages are never
-// returned as a Message but as an error, see [Conn.Read].
+// Message is one message of the protocol: a pointer to [Hello], [Notes], [RAM], [Log], [LogEnd], [Plan], [PlanEnd],
+// [Chunk], [Finish], [LogStored], [Wait], [Welcome], [PlanOK], [Ack], [Sealed], [Ping] or [Pong]. [Conn.Read] returns
+// ERROR messages as errors.
 type Message interface {
 	// Type returns the message type of the frame header.
 	Type() Type
@@ -16,7 +15,7 @@ type Message interface {
 	appendPayload(dst []byte, p Params) ([]byte, error)
 }
 
-// Params are the facts of a dump that bound its plan and chunks. They travel in HELLO.
+// Params are the facts of HELLO that bound plan and chunks.
 type Params struct {
 	// PageSize in bytes.
 	PageSize uint32
@@ -26,14 +25,14 @@ type Params struct {
 	Level uint8
 }
 
-// Hello is the first message: who crashed, and what the sender can do.
-// JSON: every name below is the field's name on the wire.
+// Hello is the first message: facts about the crashed machine, and the abilities of the sender. JSON names are the
+// names on the wire.
 type Hello struct {
-	// Version is the protocol version of all messages up to WELCOME, MaxVersion the highest that the sender speaks.
-	// Zero values are filled in by Conn.Write.
+	// Version is the protocol version of all messages up to WELCOME, MaxVersion the highest version of the sender.
+	// Conn.Write replaces zeros.
 	Version    int `json:"version"`
 	MaxVersion int `json:"max_version"`
-	// Features names optional parts of the protocol that the sender can use; unknown ones are ignored.
+	// Features names optional parts of the protocol that the sender supports; unknown ones are ignored.
 	Features []string `json:"features,omitempty"`
 	// DumpID names the dump: 32 lower-case hex digits, see [DumpID].
 	DumpID string `json:"dump_id"`
@@ -45,29 +44,30 @@ type Hello struct {
 	MaxPFN   mem.PFN `json:"max_pfn"`
 	RAMBytes uint64  `json:"ram_bytes"`
 	NrCPUs   uint32  `json:"nr_cpus"`
-	// CurrentCPU is the one that panicked; absent when not known.
+	// CurrentCPU is the CPU that panicked; absent if unknown.
 	CurrentCPU *uint32 `json:"current_cpu,omitempty"`
-	// Uts comes from init_uts_ns of the system kernel. It is shown, never trusted; values may be empty.
+	// Uts is init_uts_ns of the system kernel. It is shown, never trusted; values may be empty.
 	Uts uts.Name `json:"utsname"`
-	// BuildID of the system kernel in hex, empty when not known.
+	// BuildID of the system kernel in hex; empty if unknown.
 	BuildID string `json:"build_id,omitempty"`
-	// CrashTime is CRASHTIME of VMCOREINFO, else the time in the header of the dump file, in seconds since 1970 UTC; 0 when not known.
+	// CrashTime is CRASHTIME of VMCOREINFO, else the time in the header of the dump file, in seconds since 1970 UTC;
+	// 0 if unknown.
 	CrashTime int64 `json:"crash_time,omitempty"`
-	// PhysBase goes to the kdump sub header; absent when not known.
+	// PhysBase is phys_base for the kdump sub header; absent if unknown.
 	PhysBase *uint64 `json:"phys_base,omitempty"`
 	// Level is the dump level, 0 to 31.
 	Level uint8 `json:"level"`
-	// FileLevel is the level at which the file that is sent was dumped itself, when it is a kdump-compressed one.
+	// FileLevel is the dump level of the file that is sent, if it is kdump-compressed.
 	FileLevel uint8 `json:"file_level,omitempty"`
 	// BigEndian is the byte order of the machine.
 	BigEndian bool `json:"big_endian,omitempty"`
-	// ExcludedVmemmap: the file that is sent has no struct pages of pages that were left out of it.
+	// ExcludedVmemmap: the file that is sent lacks the struct pages of its excluded pages.
 	ExcludedVmemmap bool `json:"excluded_vmemmap,omitempty"`
 	// Encodings that the sender may use, best first. EncodingNone is always allowed and need not be listed.
 	Encodings Encodings `json:"encodings"`
-	// DeadlineSec is how long the sender is going to go on, in seconds from now; 0 means for ever.
+	// DeadlineSec is how long the sender will continue, in seconds from now; 0 means for ever.
 	DeadlineSec uint64 `json:"deadline_s,omitempty"`
-	// Attempt counts the connections of this sender process for this dump from 1 on; for logs.
+	// Attempt counts the connections of this sender process for this dump, from 1; for logs.
 	Attempt uint64 `json:"attempt,omitempty"`
 	// Warnings of the sender so far, each one line for people.
 	Warnings []string `json:"warnings,omitempty"`
@@ -82,8 +82,7 @@ func (h *Hello) Params() Params {
 // Data of a message read from a Conn is valid until the next Read.
 type Notes struct{ Data []byte }
 
-// Log is a piece of the kernel log as text, in order. It is the crashed machine's
-// text: it may hold any bytes. Data is valid until the next Read.
+// Log is a piece of the kernel log as text, in order. It may contain any bytes. Data is valid until the next Read.
 type Log struct{ Data []byte }
 
 // LogEnd ends the log and asks for LOGSTORED.
@@ -92,7 +91,7 @@ type LogEnd struct {
 	Bytes uint64 `json:"bytes"`
 	// Sum is the XXH3-64 of the whole log.
 	Sum Sum64 `json:"xxh3"`
-	// Error says why there is no log or only part of it; empty when it is whole.
+	// Error says why the log is missing or incomplete; empty if it is complete.
 	Error string `json:"error,omitempty"`
 }
 
@@ -101,53 +100,53 @@ type LogStored struct {
 	Bytes uint64 `json:"bytes"`
 }
 
-// Wait says that the sender has to wait, with its place in the queue; it may come
-// often, and at any time after HELLO. The sender keeps the connection.
+// Wait says that the sender has to wait, with its place in the queue. It may come often, at any time after HELLO. The
+// sender keeps the connection.
 type Wait struct {
-	// Place in the queue from 1 on, 0 when there is no queue (waiting for space, for a store).
+	// Place in the queue, from 1; 0 if the sender waits for something else (space, a store).
 	Place uint64 `json:"place"`
-	// Of is the length of the queue, 0 when not told.
+	// Of is the length of the queue; 0 if unknown.
 	Of uint64 `json:"of,omitempty"`
 	// Reason is for people.
 	Reason string `json:"reason,omitempty"`
 }
 
-// Collect is what the receiver wants of a dump.
+// Collect is the part of a dump that the receiver wants.
 type Collect string
 
-// What a receiver may ask for.
+// Values of Collect.
 const (
 	// CollectAll asks for every chunk.
 	CollectAll Collect = "all"
 	// CollectEssential asks for the tiers marked essential, then FINISH with ReasonEssential.
 	CollectEssential Collect = "essential"
-	// CollectLog asks for nothing more: the sender sends no plan but FINISH with ReasonLogOnly.
+	// CollectLog asks for nothing more: the sender sends no plan, and FINISH with ReasonLogOnly.
 	CollectLog Collect = "log"
 )
 
 // Welcome lets the sender go on.
 type Welcome struct {
-	// Version of all messages from now on, between the sender's two. Conn.Write fills in a zero.
+	// Version of all later messages, within the sender's two. Conn.Write replaces a zero.
 	Version int `json:"version"`
-	// Features of the sender's that the receiver accepts.
+	// Features of the sender that the receiver accepts.
 	Features []string `json:"features,omitempty"`
 	// Tool is the receiver's name and version, for people.
 	Tool string `json:"tool"`
 	// Host is the name under which the dump is filed.
 	Host string `json:"host"`
-	// Collect is what the receiver wants.
+	// Collect is the part that the receiver wants.
 	Collect Collect `json:"collect"`
-	// Reason says why it is not all; for people.
+	// Reason says why it is not everything; for people.
 	Reason string `json:"reason,omitempty"`
-	// WindowBytes is how many bytes of CHUNK payloads may be unacknowledged. One chunk may always be.
+	// WindowBytes is the limit of unacknowledged bytes of CHUNK payloads. One chunk is always allowed.
 	WindowBytes uint64 `json:"window_bytes"`
-	// Encodings that the receiver accepts, of those in HELLO. EncodingNone is always accepted.
+	// Encodings of HELLO that the receiver accepts. EncodingNone is always accepted.
 	Encodings Encodings `json:"encodings"`
-	// HeartbeatSec is the longest silence of the sender before it sends PING; 0 means [DefaultHeartbeat].
+	// HeartbeatSec is the sender's longest silence before a PING; 0 means [DefaultHeartbeat].
 	HeartbeatSec uint64 `json:"heartbeat_s,omitempty"`
-	// Plan is the hash of the plan that the receiver holds for this dump; absent when it holds none.
+	// Plan is the hash of the receiver's plan for this dump; absent if it has none.
 	Plan *PlanHash `json:"plan,omitempty"`
-	// HaveChunks is how many chunks of that plan are durable.
+	// HaveChunks is the number of durable chunks of that plan.
 	HaveChunks uint64 `json:"have_chunks,omitempty"`
 }
 
@@ -158,19 +157,19 @@ type Plan struct{ Data []byte }
 type PlanEnd struct {
 	// Hash of the plan, see [PlanSum].
 	Hash PlanHash `json:"hash"`
-	// Omitted is set when no PLAN was sent because the receiver's WELCOME named this very hash.
+	// Omitted says that no PLAN was sent because WELCOME named this hash.
 	Omitted bool `json:"omitted,omitempty"`
-	// Runs, Kept and Chunks are the sums of the plan: runs, pages, chunks.
+	// Runs, Kept and Chunks are the totals of the plan: runs, pages, chunks.
 	Runs   uint64 `json:"runs"`
 	Kept   uint64 `json:"kept"`
 	Chunks uint64 `json:"chunks"`
-	// Tiers in the order in which they are sent; index is the tier number of the runs.
+	// Tiers in send order; the index is the tier number of the runs.
 	Tiers []Tier `json:"tiers"`
 	// Pages counts the pages of the machine by kind.
 	Pages PageCounts `json:"pages"`
-	// Codec is the encoding that most pages are going to have, for the header of the dump file.
+	// Codec is the encoding of most pages, for the header of the dump file.
 	Codec Encoding `json:"codec"`
-	// Warnings of the plan (keys missing in VMCOREINFO and the like), each one line for people.
+	// Warnings of the plan (such as missing keys of VMCOREINFO), each one line for people.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
@@ -178,14 +177,14 @@ type PlanEnd struct {
 type Tier struct {
 	// Name is for people: "kernel", "memmap", "cache".
 	Name string `json:"name"`
-	// Essential tiers are what CollectEssential asks for. They come first.
+	// Essential tiers are those of CollectEssential. They come first.
 	Essential bool   `json:"essential,omitempty"`
 	Pages     uint64 `json:"pages"`
 	Chunks    uint64 `json:"chunks"`
 }
 
-// PageCounts counts the pages of the system kernel's RAM by kind. Total is all RAM
-// pages, Kept those in the plan; the others count pages left out or not by the level.
+// PageCounts counts the pages of the system kernel's RAM by kind. Total is all pages, Kept those in the plan. The
+// others count pages of a kind, excluded or not.
 type PageCounts struct {
 	Total        uint64 `json:"total"`
 	Kept         uint64 `json:"kept"`
@@ -197,19 +196,19 @@ type PageCounts struct {
 	Offline      uint64 `json:"offline,omitempty"`
 }
 
-// PlanOK accepts the plan and says which chunks are not to be sent.
+// PlanOK accepts the plan and names the chunks that need not be sent.
 type PlanOK struct {
-	// Have are chunks that are durable. It may be a part of the truth, never more.
+	// Have are durable chunks. It may lack some of them.
 	Have SeqSet `json:"have"`
-	// Collect narrows what WELCOME asked for, now that the size is known; empty means as WELCOME said. Never CollectLog.
+	// Collect narrows WELCOME's, now that the size is known; empty means no change. Never CollectLog.
 	Collect Collect `json:"collect,omitempty"`
-	// Note is for people, such as a different plan found for the same dump.
+	// Note is for people, for example about another plan of the same dump.
 	Note string `json:"note,omitempty"`
 }
 
-// Ack names chunks that have become durable since the last ACK (or PLANOK).
+// Ack names chunks that became durable since the last ACK or PLANOK.
 type Ack struct {
-	// WindowBytes is the new window; 0 leaves it as it is.
+	// WindowBytes is the new window; 0 means no change.
 	WindowBytes uint64
 	Durable     SeqSet
 }
@@ -217,7 +216,7 @@ type Ack struct {
 // Reason says why a sender stops sending.
 type Reason string
 
-// Why a sender sends FINISH. A receiver treats a reason that it does not know as ReasonOther.
+// Reasons of FINISH. A receiver treats an unknown reason as ReasonOther.
 const (
 	// ReasonComplete: every chunk of the plan was sent.
 	ReasonComplete Reason = "complete"
@@ -225,10 +224,10 @@ const (
 	ReasonEssential Reason = "essential"
 	// ReasonLogOnly: WELCOME asked for the log only, or the sender was told to send no more.
 	ReasonLogOnly Reason = "log-only"
-	// ReasonDeadline: the sender's time is up.
+	// ReasonDeadline: the sender's deadline has passed.
 	ReasonDeadline Reason = "deadline"
-	// ReasonUnreadable: some pages could not be read, all others were sent; when none of the plan is lost, the file that was
-	// read is known to lack more than that, and the dump is partial.
+	// ReasonUnreadable: some pages could not be read, and all others were sent. If no page of the plan is lost, the
+	// file that was read lacks more than that, and the dump is partial.
 	ReasonUnreadable Reason = "unreadable"
 	// ReasonCancelled: the sender was told to stop.
 	ReasonCancelled Reason = "cancelled"
@@ -236,7 +235,7 @@ const (
 	ReasonOther Reason = "other"
 )
 
-// Finish says that nothing more comes and asks for SEALED.
+// Finish says that the sender sends nothing more, and asks for SEALED.
 type Finish struct {
 	Reason Reason `json:"reason"`
 	// Text is for people.
@@ -245,7 +244,7 @@ type Finish struct {
 	LostPages uint64 `json:"lost_pages,omitempty"`
 }
 
-// State is what became of a dump.
+// State is the state of a sealed dump.
 type State string
 
 // The states of SEALED.
@@ -258,22 +257,22 @@ const (
 	StateLogOnly State = "log-only"
 )
 
-// Sealed is the receiver's last word: what is stored, durably. It comes after
-// FINISH, or in place of WELCOME for a dump that needs nothing more.
+// Sealed is the receiver's last message: what is stored durably. It comes after FINISH, or instead of WELCOME for a
+// dump that needs nothing more.
 type Sealed struct {
 	State State `json:"state"`
-	// ID is the receiver's name of the dump, for people and commands.
+	// ID is the receiver's name for the dump, for people and commands.
 	ID string `json:"id"`
-	// Path of the dump directory on the receiver, empty when it has none to tell.
+	// Path of the dump directory on the receiver; may be empty.
 	Path string `json:"path,omitempty"`
 	// Pages stored and Missing of the planned ones.
 	Pages   uint64 `json:"pages"`
 	Missing uint64 `json:"missing,omitempty"`
 	// Bytes is the size of the dump file.
 	Bytes uint64 `json:"bytes"`
-	// SHA256 of the dump file in lower-case hex; empty when there is none.
+	// SHA256 of the dump file in lower-case hex; empty if there is none.
 	SHA256 string `json:"sha256,omitempty"`
-	// Reason is why the receiver wanted no more than it has; empty when the sender ended the dump.
+	// Reason says why the receiver wanted no more pages; empty if the sender ended the dump.
 	Reason string `json:"reason,omitempty"`
 }
 

@@ -8,13 +8,12 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// rule says when a message may come. Within one direction messages come in the
-// order of their rank.
+// rule says when a message may come. In each direction messages come in the order of their rank.
 type rule struct {
 	rank int
-	// once: a second one is an error.
+	// once: the message may come once.
 	once bool
-	// after must have gone before, in whichever direction; 0 for none.
+	// after must have passed before, in either direction; 0 for none.
 	after Type
 }
 
@@ -36,17 +35,17 @@ var rules = map[Type]rule{
 	TypeSealed:    {rank: 5, once: true, after: TypeLogStored},
 }
 
-// order watches the messages of a connection, both ways, and refuses those that may
-// not come now or that exceed a total. It is the state machine of PROTOCOL.md.
+// order checks the messages of both directions. It refuses those that may not come now or exceed a total. It is the
+// state machine of PROTOCOL.md.
 type order struct {
 	mu     sync.Mutex
-	rank   [2]int // of the last message that each side sent
+	rank   [2]int // of the last message of each side
 	seen   map[Type]bool
 	params Params
 	// versions that the sender offered: lowest and highest.
 	versions [2]int
 	agreed   Encodings
-	only     Collect // what WELCOME asked for
+	only     Collect // of WELCOME
 	chunks   uint64
 
 	notes, log uint64
@@ -59,7 +58,7 @@ func newOrder() *order {
 	return &order{seen: make(map[Type]bool), logSum: xxh3.New()}
 }
 
-// pass takes note of a message from one side, or refuses it and changes nothing.
+// pass records a message of one side, or refuses it and changes nothing.
 func (o *order) pass(from Side, m Message) error {
 	t := m.Type()
 	o.mu.Lock()
@@ -94,7 +93,7 @@ func (o *order) inTurn(from Side, t Type) error {
 	return nil
 }
 
-// within checks totals, and what one message must have in common with another.
+// within checks totals, and fields that must agree with another message.
 func (o *order) within(m Message) error {
 	switch m := m.(type) {
 	case *Hello:
@@ -157,7 +156,7 @@ func total(sum *uint64, n int, limit uint64, name string) error {
 	return nil
 }
 
-// facts returns the parameters of the dump once HELLO has gone by.
+// facts returns the parameters of the dump after HELLO.
 func (o *order) facts() (Params, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

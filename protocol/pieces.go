@@ -28,7 +28,7 @@ func (c *Conn) WriteRAM(ranges []mem.Range) error {
 	return nil
 }
 
-// LogWriter sends the kernel log while it is written. Close ends it.
+// LogWriter sends the kernel log in pieces. Close ends it.
 type LogWriter struct {
 	c     *Conn
 	buf   []byte
@@ -42,8 +42,8 @@ func (c *Conn) NewLogWriter() *LogWriter {
 	return &LogWriter{c: c, buf: make([]byte, 0, PieceBytes), sum: xxh3.New()}
 }
 
-// Write sends p, a piece at a time. It fails with CodeTooLarge when the log would be
-// above MaxLogBytes; what was written before stays good, and Close may follow.
+// Write sends p in pieces. If the log would exceed MaxLogBytes, it returns CodeTooLarge. Earlier writes stay valid,
+// and Close may follow.
 func (w *LogWriter) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
@@ -76,8 +76,7 @@ func (w *LogWriter) flush() error {
 	return err
 }
 
-// Close sends what is left and LOGEND. Reason says why the log is missing or not
-// whole; empty when it is.
+// Close sends the rest and LOGEND. reason says why the log is missing or incomplete; empty if it is complete.
 func (w *LogWriter) Close(reason string) error {
 	if w.err == nil {
 		w.err = w.flush()

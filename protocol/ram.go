@@ -7,9 +7,8 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// RAM is a piece of the list of physical address ranges that are RAM of the system
-// kernel, ascending and disjoint, as the PT_LOADs of /proc/vmcore tell them.
-// Ranges is valid until the next Read.
+// RAM is a piece of the list of physical address ranges that are RAM of the system kernel, ascending and disjoint,
+// from the PT_LOADs of /proc/vmcore. Ranges is valid until the next Read.
 //
 // Payload: for each range two numbers as shortest LEB128: the bytes between the end
 // of the range before (address 0 for the first of a piece) and its start, and its
@@ -20,10 +19,10 @@ type RAM struct {
 
 const maxAddr = MaxPFN * MaxPageSize
 
-// ramPieceRanges is how many ranges surely fit one piece: two numbers of nine bytes each.
+// ramPieceRanges is a number of ranges that always fits into one piece: two numbers of nine bytes each.
 const ramPieceRanges = PieceBytes / 18
 
-// RAMPieces cuts a list of ranges into messages.
+// RAMPieces splits a list of ranges into messages.
 func RAMPieces(ranges []mem.Range) iter.Seq[*RAM] {
 	return func(yield func(*RAM) bool) {
 		for len(ranges) > 0 {

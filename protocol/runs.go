@@ -21,8 +21,7 @@ type Run struct {
 	Tier uint8
 }
 
-// PlanSum is what both sides know of a plan when all runs have passed: the sums
-// and the hash that PLANEND carries.
+// PlanSum is the totals of a plan, and the hash for PLANEND, after all runs.
 //
 // The hash is XXH3-128 of 40 bytes of parameters ("corehaul plan 1" and a zero
 // byte, page size u32, chunk pages u32, max_pfn u64, level u64, little-endian)
@@ -47,7 +46,7 @@ func (s *PlanSum) Chunks() uint64 {
 	return n
 }
 
-// TierChunks returns the number of chunks of one tier: tiers begin new chunks.
+// TierChunks returns the number of chunks of one tier. Each tier begins a new chunk.
 func (s *PlanSum) TierChunks(tier int) uint64 {
 	if s.chunkPages == 0 {
 		return 0
@@ -55,7 +54,7 @@ func (s *PlanSum) TierChunks(tier int) uint64 {
 	return (s.Pages[tier] + s.chunkPages - 1) / s.chunkPages
 }
 
-// Check returns an Error with CodePlanMismatch when end does not tell the sums of s.
+// Check returns an Error with CodePlanMismatch if end differs from s.
 func (s *PlanSum) Check(end *PlanEnd) error {
 	switch {
 	case end.Hash != s.Hash:
@@ -73,7 +72,7 @@ func (s *PlanSum) Check(end *PlanEnd) error {
 	return nil
 }
 
-// planSummer adds up a plan on its way.
+// planSummer computes the totals of a plan.
 type planSummer struct {
 	params Params
 	sum    PlanSum
@@ -98,8 +97,7 @@ func (s *planSummer) write(p []byte) {
 	_, _ = s.hash.Write(p) // a Hasher never fails
 }
 
-// check refuses a run that is empty, outside the machine, before the last one, or
-// that should have been part of the last one.
+// check refuses a run that is empty, beyond max_pfn, before the last one, or a continuation of the last one.
 func (s *planSummer) check(r Run) error {
 	switch {
 	case !r.Valid(s.params.MaxPFN):
@@ -130,12 +128,11 @@ func (s *planSummer) result() PlanSum {
 	return sum
 }
 
-// RunEncoder codes the runs of a plan into PLAN payloads. It holds one piece, and
-// nothing else, however long the plan is.
+// RunEncoder encodes the runs of a plan into PLAN payloads. It holds one piece, whatever the length of the plan.
 //
-// A run is two numbers as shortest LEB128: the frames between the end of the last
-// run (or frame 0) and its start, and its length times 8 plus its tier. Runs ascend;
-// a run that touches the one before has another tier. Pieces are cut between runs.
+// A run is two numbers as shortest LEB128: the frames between the end of the last run (or frame 0) and its start, and
+// its length times 8 plus its tier. Runs ascend. A run that touches the one before has another tier. A piece has
+// whole runs.
 type RunEncoder struct {
 	planSummer
 	emit    func(piece []byte) error
@@ -144,15 +141,14 @@ type RunEncoder struct {
 	err     error
 }
 
-// NewRunEncoder returns an encoder for a dump with the given parameters that passes
-// each piece to emit, which must not keep it. emit may be nil when only the sums are
-// wanted.
+// NewRunEncoder returns an encoder for a dump with the given parameters. It passes each piece to emit, which must not
+// keep it. emit may be nil if only the totals are wanted.
 func NewRunEncoder(p Params, emit func(piece []byte) error) *RunEncoder {
 	return &RunEncoder{planSummer: newPlanSummer(p), emit: emit, buf: make([]byte, 0, PieceBytes)}
 }
 
-// Add adds a run; runs must ascend and not overlap. One that continues the last
-// run in the same tier is joined to it; an empty one is ignored. The first error sticks.
+// Add adds a run. Runs must ascend and not overlap. Add merges a run with the last one if it continues it in the same
+// tier, and ignores an empty run. It repeats its first error.
 func (e *RunEncoder) Add(r Run) error {
 	if e.err != nil || r.Count == 0 {
 		return e.err
@@ -203,7 +199,7 @@ func (e *RunEncoder) flushPiece() error {
 	return e.emit(piece)
 }
 
-// Close passes the last piece to emit and returns the sums of the plan.
+// Close passes the last piece to emit and returns the totals of the plan.
 func (e *RunEncoder) Close() (PlanSum, error) {
 	if e.err == nil {
 		e.err = e.flushRun()
@@ -226,9 +222,8 @@ type RunDecoder struct {
 // NewRunDecoder returns a decoder for a dump with the given parameters.
 func NewRunDecoder(p Params) *RunDecoder { return &RunDecoder{planSummer: newPlanSummer(p)} }
 
-// Decode passes the runs of the next piece to yield. It fails with an Error for a
-// piece that is not as RunEncoder writes it, or with what yield returned. The first
-// error sticks.
+// Decode passes the runs of the next piece to yield. It returns an Error if RunEncoder would not write such a piece,
+// or yield's error. It repeats its first error.
 func (d *RunDecoder) Decode(piece []byte, yield func(Run) error) error {
 	if d.err == nil {
 		d.err = d.decode(piece, yield)
@@ -260,11 +255,11 @@ func (d *RunDecoder) decode(piece []byte, yield func(Run) error) error {
 	return nil
 }
 
-// Sum returns the sums of all runs decoded so far.
+// Sum returns the totals of the runs decoded so far.
 func (d *RunDecoder) Sum() PlanSum { return d.result() }
 
-// Cutter cuts the kept pages of one tier into chunks: the n-th group of ChunkPages
-// pages in ascending order. This is the one definition of what a chunk number means.
+// Cutter cuts the kept pages of one tier into chunks: the n-th group of ChunkPages pages in ascending order. This
+// alone defines chunk numbers.
 type Cutter struct {
 	pages   uint64
 	emit    func(extents []mem.Extent) error
@@ -272,8 +267,7 @@ type Cutter struct {
 	filled  uint64
 }
 
-// NewCutter returns a Cutter that passes the extents of each chunk to emit, which
-// must not keep the slice.
+// NewCutter returns a Cutter that passes the extents of each chunk to emit, which must not keep the slice.
 func NewCutter(pageSize uint32, emit func(extents []mem.Extent) error) *Cutter {
 	n := max(ChunkPages(pageSize), 1)
 	return &Cutter{pages: uint64(n), emit: emit, extents: make([]mem.Extent, 0, n)}
@@ -295,7 +289,7 @@ func (c *Cutter) Add(e mem.Extent) error {
 	return nil
 }
 
-// Flush passes on the last, short chunk of the tier, if there is one.
+// Flush passes the last, short chunk of the tier to emit, if there is one.
 func (c *Cutter) Flush() error {
 	if c.filled == 0 {
 		return nil

@@ -11,16 +11,14 @@ import (
 	"github.com/corehaul/corehaul/chunk"
 )
 
-// SeqSet is a set of chunk numbers, kept as sorted ranges with gaps between them.
-// It never has more than MaxSeqRanges ranges, so its memory is bounded whatever a
-// peer sends. The zero SeqSet is empty. Copies share memory.
+// SeqSet is a set of chunk numbers as sorted ranges with gaps between them. It has at most MaxSeqRanges ranges, so
+// its memory is bounded. The zero SeqSet is empty. Copies share memory.
 type SeqSet struct {
 	ranges []chunk.SeqRange
 }
 
-// Add adds the numbers first to last. It fails with CodeTooLarge, and changes
-// nothing, when that would make too many ranges; with CodeBadMessage when last is
-// before first.
+// Add adds the numbers first to last. It changes nothing and returns CodeTooLarge if there would be too many ranges,
+// or CodeBadMessage if last is before first.
 func (s *SeqSet) Add(first, last uint64) error {
 	if last < first {
 		return Errorf(CodeBadMessage, "chunks %d to %d: reversed", first, last)
@@ -57,10 +55,10 @@ func (s *SeqSet) Len() uint64 {
 	return n
 }
 
-// Empty reports whether nothing is in the set.
+// Empty reports whether the set is empty.
 func (s *SeqSet) Empty() bool { return len(s.ranges) == 0 }
 
-// End returns one past the highest number in the set, 0 when it is empty.
+// End returns one past the highest number in the set, or 0 if it is empty.
 func (s *SeqSet) End() uint64 {
 	if s.Empty() {
 		return 0
@@ -102,7 +100,7 @@ func (s *SeqSet) UnmarshalJSON(p []byte) error {
 	return nil
 }
 
-// follow appends a range that lies after all others with a gap between, within maxSeq.
+// follow appends a range behind all others, with a gap between, up to maxSeq.
 func (s *SeqSet) follow(first, last uint64) bool {
 	if last < first || last > maxSeq || (len(s.ranges) > 0 && first <= s.End()) {
 		return false
@@ -111,8 +109,8 @@ func (s *SeqSet) follow(first, last uint64) bool {
 	return true
 }
 
-// appendBinary appends the number of ranges, then for each the gap to the one
-// before (minus the one that is always there) and its length minus one.
+// appendBinary appends the number of ranges, then for each range the gap to the one before (minus one, the smallest
+// gap) and its length minus one.
 func (s *SeqSet) appendBinary(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(s.ranges)))
 	next := uint64(0)

@@ -16,9 +16,8 @@ const (
 	maxPath     = 4096 // kernel: PATH_MAX
 )
 
-// CleanText makes s fit for a console and for a text field of the protocol. It replaces by '?' what
-// is not UTF-8 or not printable (control characters, line ends, marks that change the direction of
-// writing), and cuts at limit bytes.
+// CleanText makes s fit for a console and for a text field of the protocol. It replaces by '?' what is not UTF-8 or
+// not printable (control characters, line ends, bidirectional controls), and cuts at limit bytes.
 func CleanText(s string, limit int) string { return printable.Clean(s, limit) }
 
 // checker checks the fields of a control message and keeps the first error.
@@ -33,7 +32,7 @@ func (c *checker) fail(code Code, format string, args ...any) {
 	}
 }
 
-// text checks a text for people, which may be empty.
+// text checks a text for people. It may be empty.
 func (c *checker) text(name, s string, limit int) {
 	switch {
 	case len(s) > limit:
@@ -61,8 +60,8 @@ func (c *checker) texts(name string, list []string, limit int) {
 	}
 }
 
-// hex checks a string of exactly n lower-case hex digits; with n < 0 one of any
-// even length up to -n, which may be empty.
+// hex checks a string of exactly n lower-case hex digits, or, if n < 0, of an even number of digits up to -n, which
+// may be 0.
 func (c *checker) hex(name, s string, n int) {
 	bad := strings.Trim(s, "0123456789abcdef") != ""
 	if n < 0 {
@@ -87,7 +86,7 @@ func (c *checker) that(ok bool, format string, args ...any) {
 	}
 }
 
-// cleanAll cuts a list of texts to what a message may hold.
+// cleanAll bounds a list of texts to the limits of a message.
 func cleanAll(list []string) []string {
 	var clean []string
 	for _, s := range list {

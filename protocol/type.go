@@ -5,8 +5,8 @@ import "fmt"
 // Type is the message type in a frame header.
 type Type uint8
 
-// Message types. 0x01 to 0x3f go from sender to receiver, 0x41 to 0x7f from
-// receiver to sender, 0x81 to 0xbf both ways. Numbers are never used again.
+// Message types. 0x01 to 0x3f go from sender to receiver, 0x41 to 0x7f from receiver to sender, 0x81 to 0xbf both
+// ways. Numbers are never reused.
 const (
 	TypeHello   Type = 0x01
 	TypeNotes   Type = 0x02
@@ -44,7 +44,7 @@ const (
 	pingLen    = 8
 )
 
-// typeInfo is what the package knows of one message type.
+// typeInfo describes one message type.
 type typeInfo struct {
 	name  string
 	limit uint32
@@ -81,7 +81,7 @@ var types = map[Type]typeInfo{
 	TypePong:      {"PONG", pingLen, fromBoth},
 }
 
-// String returns the name of t as PROTOCOL.md writes it.
+// String returns the name of t in PROTOCOL.md.
 func (t Type) String() string {
 	if info, ok := types[t]; ok {
 		return info.name
