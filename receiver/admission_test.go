@@ -191,7 +191,7 @@ func TestPlanWithoutRoomWaits(t *testing.T) {
 	p.hello()
 	expect[*protocol.Welcome](p)
 	p.sendPlan()
-	if w := p.waits("0.0 MiB free beyond the reserve of 1024.0 MiB", "this one at least 0.5 MiB"); w.Place != 1 || w.Of != 1 {
+	if w := p.waits("1000 B free beyond the reserve of 1.000 GiB", "this one at least 550.609 KiB"); w.Place != 1 || w.Of != 1 {
 		t.Errorf("waits in place %d of %d", w.Place, w.Of)
 	}
 	// Another one, whose plan is not known yet, is let in all the same.
@@ -247,7 +247,7 @@ func TestFullDiskInTheMiddle(t *testing.T) {
 		_, err = p.wire.Read()
 	}
 	var told *protocol.Error
-	if !errors.As(err, &told) || told.Code != protocol.CodeNoSpace || told.RetryAfter == 0 || !strings.Contains(told.Text, "1024.0 MiB are reserved") {
+	if !errors.As(err, &told) || told.Code != protocol.CodeNoSpace || told.RetryAfter == 0 || !strings.Contains(told.Text, "1.000 GiB are reserved") {
 		t.Errorf("got %v, want no-space with numbers and when to come back", err)
 	}
 	p = r.peer("web1", d) // it comes back too early, and waits with what it has

@@ -94,7 +94,7 @@ func TestRuleLetsADumpWait(t *testing.T) {
 	})
 	p := r.peer("web1", newDump(t, 1))
 	p.hello()
-	p.waits("1.0 MiB free, below 2.0 MiB", "rule 1")
+	p.waits("1.000 MiB free, below 2.000 MiB", "rule 1")
 	if sealed := r.peer("db1", newDump(t, 2)).whole(); sealed.State != protocol.StateComplete {
 		t.Errorf("one that no rule holds is sealed as %s", sealed.State)
 	}
@@ -155,7 +155,7 @@ func TestHostBytesAreLimited(t *testing.T) {
 	p.hello()
 	expect[*protocol.Welcome](p)
 	p.sendPlan()
-	p.waits("host web1 may store 1.2 MiB", "this dump needs at least 0.5 MiB")
+	p.waits("host web1 may store 1.172 MiB", "this dump needs at least 550.609 KiB")
 	if sealed := r.peer("web2", newDump(t, 3)).whole(); sealed.State != protocol.StateComplete {
 		t.Errorf("sealed as %s", sealed.State)
 	}

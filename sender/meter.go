@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/protocol"
 )
 
@@ -76,15 +77,12 @@ func (p Progress) String() string {
 			s += ", " + p.Tier
 		}
 	}
-	s += fmt.Sprintf(", %s sent in %.1f s", megabytes(p.BytesSent), p.Elapsed.Seconds())
+	s += fmt.Sprintf(", %s sent in %.1f s", bytesize.Format(p.BytesSent), p.Elapsed.Seconds())
 	if p.Lost > 0 {
 		s += fmt.Sprintf(", %d pages unreadable", p.Lost)
 	}
 	return s
 }
-
-// megabytes formats n as the last line on a console has it.
-func megabytes(n uint64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
 
 // Progress returns the state of things.
 func (m *Meter) Progress() Progress {

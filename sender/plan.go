@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/kernel/pages"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
@@ -82,7 +83,7 @@ func (p *Plan) checkPages() error {
 	if p.Sum.Kept > 0 || ram == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: of %s at dump level %d; the dump file holds none of it, or counts pages in another size", ErrNoPages, megabytes(ram), p.Level)
+	return fmt.Errorf("%w: of %s at dump level %d; the dump file holds none of it, or counts pages in another size", ErrNoPages, bytesize.Format(ram), p.Level)
 }
 
 // encode walks the dump and passes the coded plan to emit, piece by piece. count,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/protocol"
 )
 
@@ -34,7 +35,7 @@ type Result struct {
 // String tells it in one line, which ends the console of a capture kernel.
 func (r *Result) String() string {
 	stored := fmt.Sprintf("stored as %s on %s", r.ID, r.Target)
-	sent := fmt.Sprintf("%s sent in %.1f s, %s", megabytes(r.BytesSent), r.Elapsed.Seconds(), stored)
+	sent := fmt.Sprintf("%s sent in %.1f s, %s", bytesize.Format(r.BytesSent), r.Elapsed.Seconds(), stored)
 	switch {
 	case r.Known:
 		return fmt.Sprintf("dump %s already: %d pages, %s", r.State, r.Pages, stored)

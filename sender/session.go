@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/protocol"
 )
 
@@ -254,7 +255,7 @@ func (s *session) sendChunks(ctx context.Context, plan *Plan, ok *protocol.PlanO
 	s.meter.plan(planned, had)
 	s.sending = true
 	s.meter.setState("sending")
-	s.log("%d pages (%s) to send, the receiver has %d of them", planned, megabytes(planned*uint64(plan.Params.PageSize)), had)
+	s.log("%d pages (%s) to send, the receiver has %d of them", planned, bytesize.Format(planned*uint64(plan.Params.PageSize)), had)
 	s.flow.setWindow(s.welcome.WindowBytes)
 	r := &run{
 		pipeline: s.pipeline(plan), session: s, tiers: tiers, have: ok.Have,

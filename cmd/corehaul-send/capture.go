@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/kernel/pages"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/sender"
@@ -18,7 +18,7 @@ import (
 func capture(ctx context.Context, env pid1.Env) pid1.Outcome {
 	tuneMemory(defaultWorkers())
 	res, err := captureDump(ctx, env)
-	env.Console.Printf("peak memory %s", cli.Bytes(peakRSS()))
+	env.Console.Printf("peak memory %s", bytesize.Format(peakRSS()))
 	if err != nil {
 		return pid1.Outcome{Line: fmt.Sprintf("dump failed: %v", err), Failed: true}
 	}
@@ -48,7 +48,7 @@ func captureDump(ctx context.Context, env pid1.Env) (*sender.Result, error) {
 	}
 	defer func() { _ = src.Close() }()
 	u := src.Utsname()
-	env.Console.Printf("dump of %s, Linux %s, %s of RAM", u.Nodename, u.Release, cli.Bytes(src.RAMBytes()))
+	env.Console.Printf("dump of %s, Linux %s, %s of RAM", u.Nodename, u.Release, bytesize.Format(src.RAMBytes()))
 	for _, w := range src.Warnings() {
 		env.Console.Printf("warning: %s", w)
 	}

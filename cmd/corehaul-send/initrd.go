@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/sender/initrd"
 )
 
@@ -132,9 +133,9 @@ func printInitrd(stdio cli.Stdio, rep *initrd.Report, output string) error {
 		t.Row("module", m.Name, m.Params)
 	}
 	if rep.Firmware > 0 {
-		t.Row("firmware", cli.Bytes(count(rep.Firmware)), "")
+		t.Row("firmware", bytesize.Format(count(rep.Firmware)), "")
 	}
-	t.Row("file", filepath.Clean(output), fmt.Sprintf("%s, unpacked %s", cli.Bytes(count(rep.Packed)), cli.Bytes(count(rep.Unpacked))))
+	t.Row("file", filepath.Clean(output), fmt.Sprintf("%s, unpacked %s", bytesize.Format(count(rep.Packed)), bytesize.Format(count(rep.Unpacked))))
 	t.Row("sends to", strings.Join(rep.To, ", "))
 	return t.Flush()
 }

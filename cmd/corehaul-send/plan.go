@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/kernel/pages"
 	"github.com/corehaul/corehaul/sender"
 )
@@ -109,7 +110,7 @@ func printPlan(stdio cli.Stdio, d planDoc) error {
 	kernel := c.Total - c.Free - c.Cache - c.CachePrivate - c.User - c.HWPoison - c.Offline
 	t := cli.NewTable(stdio.Out, "KIND", "PAGES", "BYTES", fmt.Sprintf("AT LEVEL %d", d.Level))
 	row := func(kind string, n uint64, note string) {
-		t.Row(kind, strconv.FormatUint(n, 10), cli.Bytes(n*uint64(d.PageSize)), note)
+		t.Row(kind, strconv.FormatUint(n, 10), bytesize.Format(n*uint64(d.PageSize)), note)
 	}
 	for _, k := range []struct {
 		name  string

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/kernel/pages"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/sender"
@@ -158,7 +159,7 @@ func (f *sendFlags) run(ctx context.Context, stdio cli.Stdio, path string) error
 	rep.start()
 	res, err := sender.Send(ctx, src, opts)
 	rep.stop()
-	rep.Printf("peak memory %s", cli.Bytes(peakRSS()))
+	rep.Printf("peak memory %s", bytesize.Format(peakRSS()))
 	return conclude(stdio, res, err, f.logOnly)
 }
 

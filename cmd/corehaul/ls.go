@@ -12,6 +12,7 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/storage"
 )
 
@@ -110,7 +111,7 @@ func (a *app) printTable(entries []storage.Entry) error {
 	for _, e := range entries {
 		m := &e.Manifest
 		t.Row(e.ID[:min(shownID, len(e.ID))], e.Host, cli.Time(e.When()), m.Release, string(e.State()),
-			pages(m), cli.Bytes(uint64(max(m.Bytes.VMCore, 0))), took(m.StartTime, m.EndTime), pinMark(&e), cli.Clip(m.PanicLine, 72))
+			pages(m), bytesize.Format(uint64(max(m.Bytes.VMCore, 0))), took(m.StartTime, m.EndTime), pinMark(&e), cli.Clip(m.PanicLine, 72))
 	}
 	return t.Flush()
 }

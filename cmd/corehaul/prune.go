@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/kernel/printk"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/retention"
@@ -170,7 +171,7 @@ func (a *app) printPrune(rep *retention.Report) error {
 	var freed uint64
 	for _, d := range rep.Removed {
 		freed += d.Bytes
-		if _, err := fmt.Fprintf(a.stdio.Out, "%s %s (%s, %s): %s\n", verb, d.Ref, cli.Bytes(d.Bytes), cli.Printable(cli.Clip(d.Panic, 72)), d.Why); err != nil {
+		if _, err := fmt.Fprintf(a.stdio.Out, "%s %s (%s, %s): %s\n", verb, d.Ref, bytesize.Format(d.Bytes), cli.Printable(cli.Clip(d.Panic, 72)), d.Why); err != nil {
 			return err
 		}
 	}
@@ -182,6 +183,6 @@ func (a *app) printPrune(rep *retention.Report) error {
 	for _, u := range rep.Unmet {
 		a.stdio.Warn("corehaul", "%s", u)
 	}
-	_, err := fmt.Fprintf(a.stdio.Out, "%s %d dumps, %s\n", verb, len(rep.Removed), cli.Bytes(freed))
+	_, err := fmt.Fprintf(a.stdio.Out, "%s %d dumps, %s\n", verb, len(rep.Removed), bytesize.Format(freed))
 	return err
 }

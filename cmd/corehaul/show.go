@@ -14,6 +14,7 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/storage"
 )
@@ -64,8 +65,8 @@ func (a *app) show(ctx context.Context, t *target) error {
 		{"took", took(m.StartTime, m.EndTime)},
 		{"pages", pages(m)},
 		{"zero pages", strconv.FormatUint(m.Pages.Zero, 10)},
-		{"vmcore", cli.Bytes(uint64(max(m.Bytes.VMCore, 0)))},
-		{"raw", cli.Bytes(uint64(max(m.Bytes.Raw, 0)))},
+		{"vmcore", bytesize.Format(uint64(max(m.Bytes.VMCore, 0)))},
+		{"raw", bytesize.Format(uint64(max(m.Bytes.Raw, 0)))},
 		{"stored as", counts(m.Encodings)},
 		{"sha256", m.SHA256},
 		{"from", strings.TrimSpace(m.Transport + " " + m.Peer)},
@@ -86,7 +87,7 @@ func (a *app) show(ctx context.Context, t *target) error {
 		rows = append(rows, [2]string{"erased", line})
 	}
 	for _, f := range details.Files {
-		rows = append(rows, [2]string{"file", fmt.Sprintf("%s (%s)", f.Name, cli.Bytes(uint64(max(f.Size, 0))))})
+		rows = append(rows, [2]string{"file", fmt.Sprintf("%s (%s)", f.Name, bytesize.Format(uint64(max(f.Size, 0))))})
 	}
 	if v := t.entry.Verification; v != nil {
 		for _, f := range v.Findings {
@@ -221,7 +222,7 @@ func fileRows(f *machine.Description) facts {
 		{"build id", f.BuildID},
 		{"page size", strconv.Itoa(f.PageSize)},
 		{"max_mapnr", strconv.FormatUint(f.MaxPFN, 10)},
-		{"RAM", cli.Bytes(f.RAMBytes)},
+		{"RAM", bytesize.Format(f.RAMBytes)},
 		{"pages", strconv.FormatUint(f.Pages, 10)},
 		{"cpus", strconv.Itoa(f.CPUs)},
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/receiver"
 )
 
@@ -59,11 +60,11 @@ func (a *app) printServer(st *receiver.Status) error {
 	t.Row("sending", fmt.Sprintf("%d of %d%s", l.ActiveUsed, l.Active, limit(", each host at most ", l.HostSessions > 0, strconv.Itoa(l.HostSessions))))
 	t.Row("waiting", strconv.Itoa(len(st.Queue)))
 	t.Row("connections", fmt.Sprintf("%d of %d", l.Connected, l.Connections))
-	t.Row("space", space(&st.Space)+limit(", each host at most ", l.HostBytes > 0, cli.Bytes(l.HostBytes)))
-	t.Row("memory", fmt.Sprintf("%s; hello and waiting use %s of %s; window %s each", cli.Bytes(m.Limit), cli.Bytes(m.HelloUsed), cli.Bytes(m.Hello), cli.Bytes(m.Window)))
+	t.Row("space", space(&st.Space)+limit(", each host at most ", l.HostBytes > 0, bytesize.Format(l.HostBytes)))
+	t.Row("memory", fmt.Sprintf("%s; hello and waiting use %s of %s; window %s each", bytesize.Format(m.Limit), bytesize.Format(m.HelloUsed), bytesize.Format(m.Hello), bytesize.Format(m.Window)))
 	t.Row("rules", strconv.Itoa(l.Rules))
 	t.Row("since start", fmt.Sprintf("%d sessions, %s received; dumps: %d complete, %d partial, %d log only; %d broken off%s",
-		s.Sessions, cli.Bytes(s.Bytes), s.Complete, s.Partial, s.LogOnly, s.BrokenOff, refusals(s.Refused)))
+		s.Sessions, bytesize.Format(s.Bytes), s.Complete, s.Partial, s.LogOnly, s.BrokenOff, refusals(s.Refused)))
 	return t.Flush()
 }
 
@@ -82,7 +83,7 @@ func space(s *receiver.SpaceStatus) string {
 	case s.Total == 0:
 		return "no bound"
 	}
-	return fmt.Sprintf("%s free of %s, reserve %s, dumps under way need %s", cli.Bytes(s.Free), cli.Bytes(s.Total), cli.Bytes(s.Reserve), cli.Bytes(s.Reserved))
+	return fmt.Sprintf("%s free of %s, reserve %s, dumps under way need %s", bytesize.Format(s.Free), bytesize.Format(s.Total), bytesize.Format(s.Reserve), bytesize.Format(s.Reserved))
 }
 
 func refusals(byCode map[string]uint64) string {
@@ -111,7 +112,7 @@ func (a *app) printSessions(st *receiver.Status) error {
 			state = fmt.Sprintf("%s, place %d of %d", state, s.Place, len(st.Queue))
 		}
 		t.Row(s.Host, s.ID[:min(shownID, len(s.ID))], s.Peer, s.Transport, state, pagesOf(s),
-			cli.Bytes(uint64(s.PageRate*float64(s.PageSize)))+"/s", cli.Duration(st.Now.Sub(s.Since)), cli.Clip(s.Reason, 160))
+			bytesize.Format(uint64(s.PageRate*float64(s.PageSize)))+"/s", cli.Duration(st.Now.Sub(s.Since)), cli.Clip(s.Reason, 160))
 	}
 	return t.Flush()
 }

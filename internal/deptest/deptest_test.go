@@ -59,6 +59,10 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/kernel":   "it is a leaf beside mem",
 		"github.com/corehaul/corehaul/protocol": "it is a leaf beside mem",
 	}},
+	{"internal/bytesize", map[string]string{
+		"github.com/corehaul/corehaul/mem":                "it is a leaf",
+		"github.com/corehaul/corehaul/internal/printable": "it is a leaf",
+	}},
 	{"machine", map[string]string{
 		"github.com/corehaul/corehaul/protocol": "what a dump tells is no matter of the wire",
 		"github.com/corehaul/corehaul/dumpdir":  "points upward",

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/storage"
 )
 
@@ -53,7 +54,7 @@ func (r *Room) FreeOrUnbounded() (free uint64, bounded bool) {
 func (r *Room) Shortage(reserved, need uint64) error {
 	free, _ := r.FreeOrUnbounded()
 	return noRoom("no room: %s free beyond the reserve of %s, dumps under way need %s, this one at least %s",
-		size(free), size(r.reserve), size(reserved), size(need))
+		bytesize.Fine(free), bytesize.Fine(r.reserve), bytesize.Fine(reserved), bytesize.Fine(need))
 }
 
 // CheckReserve returns a *NoRoomError when need bytes more would eat into the reserve, which is for the logs of others.
@@ -66,7 +67,7 @@ func (r *Room) CheckReserve(ctx context.Context, need uint64) error {
 	if err != nil || space.Total == 0 || space.Free >= r.reserve+need {
 		return err
 	}
-	return noRoom("%s are free, %s are reserved, the next chunk needs %s", size(space.Free), size(r.reserve), size(need))
+	return noRoom("%s are free, %s are reserved, the next chunk needs %s", bytesize.Fine(space.Free), bytesize.Fine(r.reserve), bytesize.Fine(need))
 }
 
 // CheckCapacity returns a *NoRoomError when a dump that needs so many bytes could not even be stored alone.
@@ -82,7 +83,7 @@ func (r *Room) CheckCapacity(ctx context.Context, host string, need uint64) erro
 	if most == 0 || need <= most {
 		return nil
 	}
-	return noRoom("%s %s; the plan needs at least %s", whose, size(most), size(need))
+	return noRoom("%s %s; the plan needs at least %s", whose, bytesize.Fine(most), bytesize.Fine(need))
 }
 
 // HostHold says why host may not store need bytes more now, beside those reserved for its dumps under way; empty if it may.
@@ -94,7 +95,7 @@ func (r *Room) HostHold(ctx context.Context, host string, reserved, need uint64)
 	if has += reserved; err != nil || has+need <= r.hostLimit {
 		return "", err
 	}
-	return fmt.Sprintf("host %s may store %s and has stored %s; this dump needs at least %s", host, size(r.hostLimit), size(has), size(need)), nil
+	return fmt.Sprintf("host %s may store %s and has stored %s; this dump needs at least %s", host, bytesize.Fine(r.hostLimit), bytesize.Fine(has), bytesize.Fine(need)), nil
 }
 
 // CheckHost returns a *NoRoomError when more is stored of host than its share. It looks at every one of its dumps.
@@ -106,7 +107,7 @@ func (r *Room) CheckHost(ctx context.Context, host string) error {
 	if err != nil || has <= r.hostLimit {
 		return err
 	}
-	return noRoom("host %s may store %s and has stored %s", host, size(r.hostLimit), size(has))
+	return noRoom("host %s may store %s and has stored %s", host, bytesize.Fine(r.hostLimit), bytesize.Fine(has))
 }
 
 // HostBytes returns what is stored of a host, arriving dumps and challengers included.
@@ -150,12 +151,4 @@ func (r *Room) challengerBytes(ctx context.Context, host string) (sum uint64, er
 
 func storedBytes(m *dumpdir.Manifest) uint64 {
 	return uint64(max(0, m.Bytes.VMCore)) + uint64(max(0, m.Bytes.Log))
-}
-
-// size formats a number of bytes for people, finely enough to compare two of them.
-func size(n uint64) string {
-	if n < 10<<30 {
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	}
-	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/storage"
 )
 
@@ -149,7 +150,7 @@ func (rs *Rules) match(ctx context.Context, r *Rule, c *Crash, notBefore time.Ti
 		if err != nil || !bounded || free >= r.FreeBelow {
 			return "", false, err
 		}
-		facts = append(facts, fmt.Sprintf("%s free, below %s", size(free), size(r.FreeBelow)))
+		facts = append(facts, fmt.Sprintf("%s free, below %s", bytesize.Fine(free), bytesize.Fine(r.FreeBelow)))
 	}
 	if r.SamePanic > 0 {
 		n, err := rs.panics.count(ctx, r, c, notBefore)

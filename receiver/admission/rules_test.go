@@ -42,7 +42,7 @@ func TestFirstRuleThatMatchesCounts(t *testing.T) {
 		{"none", nil, Crash{}, all, ""},
 		{"host", []Rule{{Host: "db-*", Then: ActionRefuse}, {Host: "web-*", Then: log}, {Then: wait}}, Crash{}, log, "host web-1 (rule 1)"},
 		{"enough is free", []Rule{{FreeBelow: 1 << 20, Then: log}}, Crash{}, all, ""},
-		{"too little is free", []Rule{{FreeBelow: 3 << 20, Then: log}}, Crash{}, log, "2.0 MiB free, below 3.0 MiB (rule 0)"},
+		{"too little is free", []Rule{{FreeBelow: 3 << 20, Then: log}}, Crash{}, log, "2.000 MiB free, below 3.000 MiB (rule 0)"},
 		{"both have to hold", []Rule{{FreeBelow: 3 << 20, Host: "db", Then: log}}, Crash{}, all, ""},
 		{"room is there", []Rule{{NoRoom: true, Then: log}}, Crash{}, all, ""},
 		{"no room", []Rule{{NoRoom: true, Then: log}}, Crash{NoRoom: true}, log, "no room"},

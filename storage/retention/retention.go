@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/storage"
 )
 
@@ -235,7 +236,7 @@ func (d *decision) total(limit uint64) {
 	over := sum - min(sum, limit)
 	missing := d.release(over, func(x *dump) { d.take(x, "all dumps together have %d bytes; the limit is %d", sum, limit) })
 	if missing > 0 {
-		d.unmet("max_total is %s: pinned and arriving dumps and logs alone have %s more; %s", bytesOf(limit), bytesOf(missing), onlyRepetitions)
+		d.unmet("max_total is %s: pinned and arriving dumps and logs alone have %s more; %s", bytesize.Exact(limit), bytesize.Exact(missing), onlyRepetitions)
 	}
 }
 
@@ -251,7 +252,7 @@ func (d *decision) free(limit uint64, space storage.Space) {
 	if missing > 0 {
 		used := space.Total - min(space.Total, space.Free)
 		d.unmet("keep_free is %s: it needs %s more than the removal of all removable dumps frees; the disk has %s, dumps use %s, other files use %s; %s",
-			bytesOf(limit), bytesOf(missing), bytesOf(space.Total), bytesOf(dumps), bytesOf(used-min(used, dumps)), onlyRepetitions)
+			bytesize.Exact(limit), bytesize.Exact(missing), bytesize.Exact(space.Total), bytesize.Exact(dumps), bytesize.Exact(used-min(used, dumps)), onlyRepetitions)
 	}
 }
 
@@ -303,17 +304,4 @@ func days(d time.Duration) string {
 		return d.Round(time.Second).String()
 	}
 	return fmt.Sprintf("%dd", d/day)
-}
-
-// bytesOf formats a number of bytes in the unit that suits it, beside the exact number.
-func bytesOf(n uint64) string {
-	const units = "KMGTPE"
-	value, unit := float64(n), ""
-	for i := 0; value >= 1024 && i < len(units); i++ {
-		value, unit = value/1024, units[i:i+1]+"i"
-	}
-	if unit == "" {
-		return fmt.Sprintf("%d bytes", n)
-	}
-	return fmt.Sprintf("%.1f %sB (%d bytes)", value, unit, n)
 }

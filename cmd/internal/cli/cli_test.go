@@ -164,31 +164,6 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-func TestBytes(t *testing.T) {
-	for _, tc := range []struct {
-		in   string
-		want uint64
-		text string
-	}{
-		{"0", 0, "0 B"},
-		{"1023", 1023, "1023 B"},
-		{"64K", 64 << 10, "64.0 KiB"},
-		{"1.5GiB", 3 << 29, "1.5 GiB"},
-		{"2 TB", 2 << 40, "2.0 TiB"},
-		{"1048575", 1<<20 - 1, "1.0 MiB"},
-	} {
-		got, err := ParseBytes(tc.in)
-		if err != nil || got != tc.want || Bytes(got) != tc.text {
-			t.Errorf("%q: got %d (%q), %v, want %d (%q)", tc.in, got, Bytes(got), err, tc.want, tc.text)
-		}
-	}
-	for _, bad := range []string{"", "K", "-1", "1X", "99999999999P", "1.2.3M", "1e9"} {
-		if n, err := ParseBytes(bad); err == nil {
-			t.Errorf("%q: got %d, want an error", bad, n)
-		}
-	}
-}
-
 func TestDuration(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		850 * time.Millisecond:            "850ms",

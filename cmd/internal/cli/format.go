@@ -5,79 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/internal/printable"
 )
-
-// units of Bytes and ParseBytes. Each is 1024 times the one before.
-var units = []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
-
-// Bytes formats a number of bytes with a binary unit and at most one decimal.
-func Bytes(n uint64) string {
-	if n < 1024 {
-		return strconv.FormatUint(n, 10) + " B"
-	}
-	v, u := float64(n), 0
-	// 1023.95 would print as 1024.0.
-	for v >= 1023.95 && u < len(units)-1 {
-		v /= 1024
-		u++
-	}
-	return fmt.Sprintf("%.1f %s", v, units[u])
-}
-
-// ParseBytes reads a number of bytes: "4096", "64K", "1.5GiB", "2 TB". Every unit is binary: K, KB and KiB are 1024.
-func ParseBytes(s string) (uint64, error) {
-	text := strings.TrimSpace(s)
-	end := strings.IndexFunc(text, func(r rune) bool { return r != '.' && (r < '0' || r > '9') })
-	if end < 0 {
-		end = len(text)
-	}
-	shift, ok := unitShift(strings.TrimSpace(text[end:]))
-	if !ok {
-		return 0, fmt.Errorf("size %q: unit is none of K, M, G, T, P", s)
-	}
-	if n, err := strconv.ParseUint(text[:end], 10, 64); err == nil {
-		if n > math.MaxUint64>>shift {
-			return 0, fmt.Errorf("size %q is too large", s)
-		}
-		return n << shift, nil
-	}
-	f, err := strconv.ParseFloat(text[:end], 64)
-	if err != nil {
-		return 0, fmt.Errorf("size %q is not a number of bytes", s)
-	}
-	if f *= float64(uint64(1) << shift); f >= math.MaxInt64 {
-		return 0, fmt.Errorf("size %q is too large", s)
-	}
-	return uint64(f), nil
-}
-
-func unitShift(unit string) (uint, bool) {
-	unit = strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(unit), "B"), "I")
-	for i, u := range []string{"", "K", "M", "G", "T", "P"} {
-		if unit == u {
-			return uint(10 * i), true
-		}
-	}
-	return 0, false
-}
 
 // BytesValue is a flag that holds a number of bytes.
 type BytesValue uint64
 
 func (b *BytesValue) String() string {
-	return strings.NewReplacer(" ", "", ".0 ", "").Replace(Bytes(uint64(*b)))
+	return strings.NewReplacer(" ", "", ".0 ", "").Replace(bytesize.Format(uint64(*b)))
 }
 
 // Set implements pflag.Value.
 func (b *BytesValue) Set(s string) error {
-	n, err := ParseBytes(s)
+	n, err := bytesize.Parse(s)
 	if err != nil {
 		return err
 	}
