@@ -156,14 +156,8 @@ func Reason(f *protocol.Finish) string {
 
 // sealed is the SEALED message for the dump id in dir.
 func sealed(id, dir string, res *dumpdir.Result) *protocol.Sealed {
-	state := map[dumpdir.State]protocol.State{
-		dumpdir.StateComplete: protocol.StateComplete, dumpdir.StateLogOnly: protocol.StateLogOnly,
-	}[res.State]
-	if state == "" {
-		state = protocol.StatePartial
-	}
 	return &protocol.Sealed{
-		State: state, ID: id, Path: dir, Pages: res.Progress.Present, Missing: res.Progress.Missing(),
+		State: protocol.State(res.State), ID: id, Path: dir, Pages: res.Progress.Present, Missing: res.Progress.Missing(),
 		Bytes: uint64(max(res.Progress.Bytes, 0)), SHA256: res.SHA256,
 	}
 }
