@@ -24,7 +24,7 @@ import (
 // at first; the suite closes what it opens.
 func Run(t *testing.T, newStore func(t *testing.T) (open func() storage.Store)) {
 	t.Helper()
-	for name, test := range map[string]func(*testing.T, func() storage.Store){
+	RunSuite(t, newStore, map[string]func(*testing.T, func() storage.Store){
 		"Life":          testLife,
 		"Next":          testChallenger,
 		"NextBusy":      testChallengerBusy,
@@ -45,83 +45,23 @@ func Run(t *testing.T, newStore func(t *testing.T) (open func() storage.Store)) 
 		"Kept":          testKept,
 		"RemoveChanged": testRemoveChanged,
 		"Processes":     testProcesses,
-	} {
+	})
+}
+
+// RunSuite runs tests. newThing makes a thing that is empty, and returns what opens it each time it is called; RunSuite
+// closes what was opened.
+func RunSuite[T io.Closer](t *testing.T, newThing func(t *testing.T) (open func() T), tests map[string]func(*testing.T, func() T)) {
+	t.Helper()
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			open := newStore(t)
-			test(t, func() storage.Store {
-				s := open()
-				t.Cleanup(func() { _ = s.Close() })
-				return s
+			open := newThing(t)
+			test(t, func() T {
+				thing := open()
+				t.Cleanup(func() { _ = thing.Close() })
+				return thing
 			})
 		})
 	}
-}
-
-// machine returns a small machine whose dump has this id.
-func machine(host, id string, crash time.Time) *dumpdirtest.Machine {
-	m := dumpdirtest.NewMachine(7, 40, 16)
-	m.Meta.Host, m.Meta.ID, m.Meta.CrashTime = host, id, crash
-	return m
-}
-
-func id(prefix string) string { return prefix + strings.Repeat("0", 32-len(prefix)) }
-
-var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-
-// Receive brings a dump into the store, with its first chunk only when short is set.
-func Receive(t *testing.T, s storage.Store, m *dumpdirtest.Machine, short bool) storage.Ref {
-	t.Helper()
-	w := begin(t, s, m)
-	chunks, reason := m.Chunks, ""
-	if short {
-		chunks, reason = chunks[:1], "deadline"
-	}
-	for i := range chunks {
-		if err := w.PutChunk(&chunks[i]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := w.Seal(t.Context(), reason); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return storage.Ref{Host: m.Meta.Host, ID: m.Meta.ID}
-}
-
-// begin makes a dump with log and plan.
-func begin(t *testing.T, s storage.Store, m *dumpdirtest.Machine) *dumpdir.Writer {
-	t.Helper()
-	w, err := s.Create(t.Context(), m.Meta)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.Close() })
-	if err := w.StoreLog(bytes.NewReader(m.Log)); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.SetPlan(w); err != nil {
-		t.Fatal(err)
-	}
-	return w
-}
-
-func refs(entries []storage.Entry) []string {
-	out := []string{}
-	for i := range entries {
-		out = append(out, entries[i].String())
-	}
-	return out
-}
-
-func list(t *testing.T, s storage.Store, f storage.Filter) []storage.Entry {
-	t.Helper()
-	entries, err := s.List(t.Context(), f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return entries
 }
 
 func testLife(t *testing.T, open func() storage.Store) {
@@ -460,26 +400,6 @@ func testSessions(t *testing.T, open func() storage.Store) {
 	if got := list(t, s, storage.Filter{State: dumpdir.StateComplete}); len(got) != 12 {
 		t.Errorf("%d dumps: %v", len(got), refs(got))
 	}
-}
-
-// bring is Receive without t.Fatal, for goroutines.
-func bring(t *testing.T, s storage.Store, m *dumpdirtest.Machine) error {
-	t.Helper()
-	w, err := s.Create(t.Context(), m.Meta)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = w.Close() }()
-	if err := m.SetPlan(w); err != nil {
-		return err
-	}
-	for i := range m.Chunks {
-		if err := w.PutChunk(&m.Chunks[i]); err != nil {
-			return err
-		}
-	}
-	_, err = w.Seal(t.Context(), "")
-	return err
 }
 
 // testProcesses uses two stores over the same dumps at once, as two processes do.

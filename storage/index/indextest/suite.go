@@ -15,13 +15,14 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/index"
+	"github.com/corehaul/corehaul/storage/storagetest"
 )
 
 // Run runs the suite. newIndex makes an empty index, and returns what opens it as one more process would; the suite closes
 // what it opens.
 func Run(t *testing.T, newIndex func(t *testing.T) (open func() index.Index)) {
 	t.Helper()
-	for name, test := range map[string]func(*testing.T, func() index.Index){
+	storagetest.RunSuite(t, newIndex, map[string]func(*testing.T, func() index.Index){
 		"OlderReadingChangesNothing": testOlderReading,
 		"RebuildAtOnce":              testRebuildAtOnce,
 		"TwoProcesses":               testTwoProcesses,
@@ -29,16 +30,7 @@ func Run(t *testing.T, newIndex func(t *testing.T) (open func() index.Index)) {
 		"Filters":                    testFilters,
 		"Prefix":                     testPrefix,
 		"WhatIsNoted":                testWhatIsNoted,
-	} {
-		t.Run(name, func(t *testing.T) {
-			open := newIndex(t)
-			test(t, func() index.Index {
-				ix := open()
-				t.Cleanup(func() { _ = ix.Close() })
-				return ix
-			})
-		})
-	}
+	})
 }
 
 var begin = time.Unix(1700000000, 0).UTC()
