@@ -10,27 +10,26 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// Holder is an optional power of an Image: it can tell, without reading a page, which pages its file holds.
+// Holder is an optional interface of an Image that knows, without reading pages, which pages its file holds.
 type Holder interface {
-	// HeldPages yields those page frames of Pages whose bytes are all in the file, as runs. A frame
-	// whose descriptor or data were never written, or lie beyond the end of the file, is not among
-	// them. In all else it is like Pages. Memory is bounded, page data is not read.
+	// HeldPages yields the page frames of Pages whose bytes are completely in the file, as runs. It leaves out a
+	// frame whose descriptor or data was never written or lies beyond the end of the file. In all else it is like
+	// Pages. It reads no page data and needs bounded memory.
 	HeldPages() iter.Seq2[mem.Extent, error]
 }
 
-// An Account says what a dump file holds of what it should hold. Everything that gives a dump file a state
-// takes it from here.
+// An Account says which part of its contents a dump file holds. The state of every dump file comes from it.
 type Account struct {
-	Planned uint64 // pages that the file should hold, by its bitmap or program headers
-	Held    uint64 // pages of them whose bytes are all in the file
-	// Excluded pages are RAM that was left out on purpose when the dump was made.
+	Planned uint64 // pages of its bitmap or program headers
+	Held    uint64 // pages among them whose bytes are all in the file
+	// Excluded pages are RAM that was excluded on purpose when the dump was made.
 	Excluded uint64
-	// Lacks says what else the file is known to lack, one line each: see Info.Lacks.
+	// Lacks says what else is missing, one line each: see Info.Lacks.
 	Lacks []string
 }
 
-// AccountOf takes the account of an open dump file. It reads descriptors at the most, in order, and no page
-// data. The error is about the medium, or the one of ctx.
+// AccountOf returns the account of an open dump file. It reads descriptors in order, and no page data. The error is
+// the medium's or that of ctx.
 func AccountOf(ctx context.Context, img Image) (*Account, error) {
 	info := img.Info()
 	a := &Account{Lacks: slices.Clone(info.Lacks)}
@@ -55,7 +54,7 @@ func AccountOf(ctx context.Context, img Image) (*Account, error) {
 	return a, nil
 }
 
-// HeldPages yields the runs of page frames that the file of img holds; all of Pages when img cannot tell.
+// HeldPages yields the page frames that the file of img holds, or all of Pages if img is no Holder.
 func HeldPages(img Image) iter.Seq2[mem.Extent, error] {
 	for {
 		if h, ok := img.(Holder); ok {
@@ -82,14 +81,13 @@ func countPages(ctx context.Context, pages iter.Seq2[mem.Extent, error]) (n uint
 	return n, nil
 }
 
-// Missing returns how many pages the file should hold and does not. It does not count what Lacks
-// names.
+// Missing returns the number of pages that the file should hold and does not, without those of Lacks.
 func (a *Account) Missing() uint64 { return a.Planned - min(a.Held, a.Planned) }
 
-// Complete reports whether the file holds all that it should.
+// Complete reports whether nothing is missing.
 func (a *Account) Complete() bool { return a.Missing() == 0 && len(a.Lacks) == 0 }
 
-// Reason says why the file is not complete, in one line; empty when it is.
+// Reason says why the file is not complete, in one line; empty if it is complete.
 func (a *Account) Reason() string {
 	list := a.Lacks
 	if n := a.Missing(); n > 0 {

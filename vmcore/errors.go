@@ -7,29 +7,26 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// Errors that callers branch on. They are matched with errors.Is; what is
-// returned names the place as well.
+// Errors for callers, for errors.Is. Wrapping errors name the place.
 var (
-	// ErrExcluded: the page is RAM but was left out when the dump was made.
+	// ErrExcluded: the page is RAM but was excluded when the dump was made.
 	ErrExcluded = errors.New("page excluded from the dump")
 	// ErrNotPresent: there is no RAM at the address.
 	ErrNotPresent = errors.New("no memory there")
 	// ErrIncomplete: the page should be in the file, but never reached it.
 	ErrIncomplete = errors.New("page missing from an incomplete dump")
-	// ErrCorrupt: what the file says there cannot be right.
+	// ErrCorrupt: the file has an impossible value.
 	ErrCorrupt = errors.New("corrupt dump")
 	// ErrTruncated: the file ends before the bytes that it should have.
 	ErrTruncated = errors.New("truncated dump")
-	// ErrUnknownFormat: the file is no dump in a format that this module knows.
+	// ErrUnknownFormat: the file is no dump of a known format.
 	ErrUnknownFormat = errors.New("not a vmcore: neither ELF core, kdump-compressed nor flattened")
 )
 
-// ErrPageBuffer is returned for a buffer that is not as long as a page, or pages: a
-// mistake of the caller.
+// ErrPageBuffer says that a buffer does not have the length of a page, or of pages. It is a mistake of the caller.
 var ErrPageBuffer = errors.New("buffer is not of the page size")
 
-// ErrUnsupported is errors.ErrUnsupported: the file is valid, but of a kind that
-// is not read here.
+// ErrUnsupported is errors.ErrUnsupported: the file is valid, but its kind is not supported.
 var ErrUnsupported = errors.ErrUnsupported
 
 // FormatError says what is wrong with a file and where.

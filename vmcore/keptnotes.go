@@ -6,21 +6,20 @@ import (
 	"slices"
 )
 
-// MaxNotes is the most bytes of notes that are kept of a dump, and as many as the wire takes. It is twice what 8192 CPUs
-// need, the most that kernels can be built for, on the machine with the largest notes: ppc64 has 524 bytes per CPU (aarch64
-// 412, x86_64 356; s390x has more than 1 KiB, but at most 512 CPUs). VMCOREINFO has one page. What goes beyond are device
-// dumps (vmcoredd), up to gigabytes, which a capture kernel has no memory for.
+// MaxNotes is the limit of a dump's notes in bytes, the same as on the wire. It is twice the notes of 8192 CPUs, the
+// most that kernels can be built for, on ppc64, which has the largest notes: 524 bytes for each CPU (aarch64 412,
+// x86_64 356; s390x has more than 1 KiB, but at most 512 CPUs). VMCOREINFO has one page. Larger notes are device
+// dumps (vmcoredd), up to gigabytes: too much for a capture kernel.
 const MaxNotes = 8 << 20
 
-// placedNote is where a note is; n counts its header and padding.
+// placedNote is the place of a note. n includes its header and padding.
 type placedNote struct {
 	seq    int // in the order of the file
 	off, n int64
 }
 
-// ReadNotes returns the notes in places, one place after the other. read returns n bytes at off. If there are more than
-// MaxNotes bytes, the largest notes are left out until the others fit, with a warning: a dump never fails because of
-// large notes.
+// ReadNotes returns the notes in places, in order. read returns n bytes at off. If there are more than MaxNotes
+// bytes, ReadNotes leaves out the largest notes, with a warning: a dump never fails because of large notes.
 func ReadNotes(read func(off int64, n int) ([]byte, error), order binary.ByteOrder, places []Segment, warn func(string, ...any)) ([]byte, error) {
 	var notes []placedNote
 	var total uint64
@@ -45,7 +44,7 @@ func ReadNotes(read func(off int64, n int) ([]byte, error), order binary.ByteOrd
 	return b, nil
 }
 
-// smallNotes returns the smallest notes in places, as many as fit MaxNotes.
+// smallNotes returns the smallest notes in places, up to MaxNotes bytes.
 func smallNotes(read func(off int64, n int) ([]byte, error), order binary.ByteOrder, places []Segment, warn func(string, ...any)) ([]placedNote, error) {
 	var notes []placedNote
 	for _, s := range places {
@@ -66,7 +65,7 @@ func smallNotes(read func(off int64, n int) ([]byte, error), order binary.ByteOr
 	return notes, nil
 }
 
-// walkNotes appends the notes in s, up to one that makes no sense.
+// walkNotes appends the notes in s up to the first invalid one.
 func walkNotes(notes []placedNote, read func(off int64, n int) ([]byte, error), order binary.ByteOrder, s Segment, warn func(string, ...any)) ([]placedNote, error) {
 	end := s.Offset + int64(s.Filesz) //nolint:gosec // within the file
 	for off := s.Offset; end-off >= noteHeaderLen; {

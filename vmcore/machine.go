@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// machine is an architecture that kdump exists for.
+// machine is an architecture that kdump supports.
 type machine struct {
 	elf elf.Machine
-	// little and big are what utsname.machine is on a little-endian and on a big-endian
-	// kernel (UTS_MACHINE in arch/*/Makefile); empty where there is no such kernel.
+	// little and big are utsname.machine of a little-endian and a big-endian kernel (UTS_MACHINE in arch/*/Makefile);
+	// empty if there is no such kernel.
 	little, big string
 	// prstatus is the length of struct elf_prstatus in bytes: prstatusReg, the general
 	// registers (elf_gregset_t of arch/*/include/uapi/asm/ptrace.h), prstatusTail.
 	prstatus int
 }
 
-// machines is the only list of them. Only 64-bit machines are read.
+// machines lists all supported machines. All have 64 bits.
 var machines = []machine{
 	{elf.EM_X86_64, "x86_64", "", prstatusReg + 27*8 + prstatusTail},
 	{elf.EM_AARCH64, "aarch64", "aarch64_be", prstatusReg + 34*8 + prstatusTail},
@@ -29,7 +29,7 @@ var machines = []machine{
 	{elf.EM_IA_64, "ia64", "", prstatusReg + 128*8 + prstatusTail},
 }
 
-// name is what utsname.machine is on a kernel with that byte order.
+// name is utsname.machine of a kernel with that byte order.
 func (m *machine) name(order binary.ByteOrder) string {
 	if order == binary.BigEndian && m.big != "" || m.little == "" {
 		return m.big
@@ -37,8 +37,8 @@ func (m *machine) name(order binary.ByteOrder) string {
 	return m.little
 }
 
-// MachineName names a machine as its kernel's uname -m does; order, nil for little
-// endian, tells ppc64 from ppc64le. It is empty for a machine that is not known.
+// MachineName returns the name of a machine in its kernel's uname -m. order (nil is little endian) distinguishes
+// ppc64 from ppc64le. It is empty for an unknown machine.
 func MachineName(m elf.Machine, order binary.ByteOrder) string {
 	for i := range machines {
 		if machines[i].elf == m {
@@ -48,9 +48,8 @@ func MachineName(m elf.Machine, order binary.ByteOrder) string {
 	return ""
 }
 
-// MachineNamed returns the machine that is called so, EM_NONE when none is. Capitals
-// do not count: QEMU writes S390X and PPC64 into the headers of its dumps
-// (ELF_MACHINE_UNAME in target/*/cpu.h).
+// MachineNamed returns the machine of that name, or EM_NONE. It ignores case: QEMU writes S390X and PPC64 into the
+// headers of its dumps (ELF_MACHINE_UNAME in target/*/cpu.h).
 func MachineNamed(name string) elf.Machine {
 	name = strings.ToLower(name)
 	for _, m := range machines {
@@ -61,7 +60,7 @@ func MachineNamed(name string) elf.Machine {
 	return elf.EM_NONE
 }
 
-// guessMachine tells the machine of a dump whose headers do not name one.
+// guessMachine guesses the machine of a dump whose headers do not name one.
 func (i *Info) guessMachine(prstatus int) elf.Machine {
 	if m := i.machineOfText(); m != elf.EM_NONE {
 		return m
@@ -79,8 +78,7 @@ func (i *Info) guessMachine(prstatus int) elf.Machine {
 	return elf.EM_NONE
 }
 
-// Keys that only the kernel of one architecture writes into VMCOREINFO
-// (arch_crash_save_vmcoreinfo in arch/*), as they stand in the text.
+// Keys that only one architecture writes into VMCOREINFO (arch_crash_save_vmcoreinfo in arch/*).
 var machineKeys = []struct {
 	machine elf.Machine
 	keys    []string
@@ -92,8 +90,8 @@ var machineKeys = []struct {
 	{elf.EM_PPC64, []string{"SYMBOL(vmemmap_list)", "SYMBOL(cur_cpu_spec)"}},
 }
 
-// loongarchImage is the top of every address of LoongArch's kernel image (CACHE_BASE in
-// arch/loongarch/include/asm/addrspace.h), which tells it from MIPS with its registers.
+// loongarchImage is the top of all addresses of LoongArch's kernel image (CACHE_BASE in
+// arch/loongarch/include/asm/addrspace.h). It distinguishes LoongArch from MIPS, whose registers have the same size.
 const loongarchImage = 0x9000
 
 func (i *Info) machineOfText() elf.Machine {

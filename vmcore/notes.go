@@ -11,8 +11,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore/vmcoreinfo"
 )
 
-// Note names and types that matter here (include/uapi/linux/elf.h,
-// include/linux/vmcore_info.h).
+// Note names and types (include/uapi/linux/elf.h, include/linux/vmcore_info.h).
 const (
 	noteCore       = "CORE"
 	noteVMCOREINFO = "VMCOREINFO"
@@ -30,14 +29,12 @@ const (
 type Note struct {
 	Name string // without the trailing NUL
 	Type uint32
-	Desc []byte // a part of the notes given
+	Desc []byte // shares memory with the notes
 	Off  int    // of the descriptor, in bytes from the start of the notes
 }
 
-// Notes yields the ELF notes in b, the contents of PT_NOTE segments one after the
-// other. Empty notes (all zero: kexec reserves room for CPUs that never existed)
-// are passed over. When a note does not fit, an error that matches ErrCorrupt
-// comes last.
+// Notes yields the ELF notes in b, the contents of PT_NOTE segments. It skips empty notes (all zero: kexec reserves
+// space for CPUs that do not exist). If a note does not fit, an error that matches ErrCorrupt comes last.
 func Notes(b []byte, order binary.ByteOrder) iter.Seq2[Note, error] {
 	return func(yield func(Note, error) bool) {
 		off := 0
@@ -61,8 +58,7 @@ func Notes(b []byte, order binary.ByteOrder) iter.Seq2[Note, error] {
 	}
 }
 
-// noteAt decodes the note at off, of which at least the header is in b, and
-// returns the offset of the next one.
+// noteAt decodes the note at off and returns the offset of the next one. b has at least its header.
 func noteAt(b []byte, off int, order binary.ByteOrder) (Note, int, error) {
 	namesz := uint64(order.Uint32(b[off:]))
 	descsz := uint64(order.Uint32(b[off+4:]))
@@ -93,19 +89,18 @@ func cString(b []byte) string {
 	return string(b)
 }
 
-// Offsets in struct elf_prstatus of the 64-bit architectures
-// (include/linux/elfcore.h): pr_pid follows pr_info, pr_cursig, pr_sigpend and
-// pr_sighold; pr_reg follows four more pids and four timevals, and pr_fpvalid,
-// padded to 8 bytes, follows pr_reg.
+// Offsets in struct elf_prstatus of 64-bit architectures (include/linux/elfcore.h): pr_pid follows pr_info,
+// pr_cursig, pr_sigpend and pr_sighold. pr_reg follows four more pids and four timevals. pr_fpvalid, padded to 8
+// bytes, follows pr_reg.
 const (
 	prstatusPID  = 32
 	prstatusReg  = 112
 	prstatusTail = 8
 )
 
-// AddNotes sets i.Notes to b and fills in VMCOREINFO, CPUs and Eraseinfo from it, and
-// Machine if it is EM_NONE and they tell it. i.ByteOrder must be set. Notes that make no
-// sense leave a warning, and so does a dump in which data was erased. b is kept if it has no more than MaxNotes bytes.
+// AddNotes sets i.Notes to b, and VMCOREINFO, CPUs and Eraseinfo from it. It also sets Machine if that is EM_NONE and
+// the notes say it. i.ByteOrder must be set. Invalid notes and erased data become warnings. b is kept if it has at
+// most MaxNotes bytes.
 func (i *Info) AddNotes(b []byte) {
 	if all := b; len(all) > MaxNotes {
 		read := func(off int64, n int) ([]byte, error) { return all[off:][:n], nil }
@@ -148,7 +143,7 @@ func (i *Info) Erased() []string {
 	return lines
 }
 
-// erasedInShort is what was erased, in one line for people.
+// erasedInShort summarises the erased data in one line for people.
 func (i *Info) erasedInShort() string {
 	const most, longest = 3, 64
 	lines := i.Erased()
@@ -184,7 +179,7 @@ func (i *Info) addVMCOREINFO(desc []byte) bool {
 	return true
 }
 
-// Warnf keeps a warning. Past a limit only a last word that there were more is kept.
+// Warnf adds a warning. Beyond a limit it adds only one that says that there are more.
 func (i *Info) Warnf(format string, args ...any) {
 	const limit = 32
 	switch {
@@ -201,8 +196,8 @@ func FindVMCOREINFO(b []byte, order binary.ByteOrder) (desc []byte, off int) {
 	return findNote(b, order, noteVMCOREINFO)
 }
 
-// FindERASEINFO returns the descriptor of the first ERASEINFO note in b and its offset
-// there, or nil: makedumpfile's list of what it erased, text.
+// FindERASEINFO returns the descriptor of the first ERASEINFO note in b and its offset, or nil: makedumpfile's list
+// of erased data, as text.
 func FindERASEINFO(b []byte, order binary.ByteOrder) (desc []byte, off int) {
 	return findNote(b, order, noteERASEINFO)
 }
@@ -221,7 +216,7 @@ func AppendVMCOREINFO(notes []byte, order binary.AppendByteOrder, text []byte) [
 	return appendNote(notes, order, noteVMCOREINFO, text)
 }
 
-// AppendERASEINFO appends an ERASEINFO note with that text to notes, as makedumpfile -E has it.
+// AppendERASEINFO appends an ERASEINFO note with that text to notes, as makedumpfile -E does.
 func AppendERASEINFO(notes []byte, order binary.AppendByteOrder, text []byte) []byte {
 	return appendNote(notes, order, noteERASEINFO, text)
 }
@@ -238,8 +233,7 @@ func appendNote(b []byte, o binary.AppendByteOrder, name string, desc []byte) []
 	return b
 }
 
-// Lackf notes that the file does not hold all that it should, and why: it is incomplete then. The
-// line is a warning too.
+// Lackf records what the file lacks: it is incomplete. The line is also a warning.
 func (i *Info) Lackf(format string, args ...any) {
 	i.Incomplete = true
 	i.Lacks = append(i.Lacks, fmt.Sprintf(format, args...))

@@ -8,15 +8,15 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// Readable is an Image that knows which pages cannot be read: it does not hold them.
+// Readable is an Image without its unreadable pages.
 type Readable struct {
 	Image
 	lost []mem.Extent // ascending, no two touch
 }
 
-// OnlyReadable reads the pages that img holds once and returns img without those that cannot be
-// read. It is for a format that lays out its pages before it has read them, and that has no mark
-// for a missing page. Errors are those of the medium and of ctx.
+// OnlyReadable reads all pages of img once and returns img without those that cannot be read. It is for formats that
+// lay out their pages before they read them, without a mark for a missing page. Errors are the medium's or that of
+// ctx.
 func OnlyReadable(ctx context.Context, img Image) (*Readable, error) {
 	r := &Readable{Image: img}
 	page := make([]byte, img.Info().PageSize)
@@ -40,7 +40,7 @@ func OnlyReadable(ctx context.Context, img Image) (*Readable, error) {
 	return r, nil
 }
 
-// LostPages returns how many pages are left out.
+// LostPages returns the number of unreadable pages.
 func (r *Readable) LostPages() (n uint64) {
 	for _, e := range r.lost {
 		n += e.Count

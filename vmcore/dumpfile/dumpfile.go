@@ -1,9 +1,7 @@
-// Package dumpfile opens a dump file of any format that the vmcore packages read:
-// ELF cores (/proc/vmcore and /proc/kcore among them), kdump-compressed files, and
-// either of them flattened. The format is told from the first bytes.
+// Package dumpfile opens a dump file of any format of the vmcore packages: ELF cores (also /proc/vmcore and
+// /proc/kcore), kdump-compressed files, and both of them flattened. The first bytes decide the format.
 //
-// It is as safe for hostile input, and as concurrent, as the packages that do the
-// reading.
+// Safety for hostile input and concurrency are those of the format's package.
 package dumpfile
 
 import (
@@ -61,8 +59,7 @@ func open(f *os.File, path string) (vmcore.Image, error) {
 	return &owned{Image: img, file: f}, nil
 }
 
-// New opens the dump in r, which has so many bytes. The caller keeps ownership of r,
-// which must be safe for concurrent use.
+// New opens the dump of size bytes in r. The caller keeps ownership of r, which must be safe for concurrent use.
 func New(r io.ReaderAt, size int64) (vmcore.Image, error) {
 	magic, err := sniff(r)
 	if err != nil {
@@ -103,7 +100,7 @@ func plain(r io.ReaderAt, size int64, magic string) (vmcore.Image, error) {
 	return nil, vmcore.ErrUnknownFormat
 }
 
-// asImage keeps a nil pointer from becoming an Image that is not nil.
+// asImage prevents that a nil pointer becomes an Image that is not nil.
 func asImage[T vmcore.Image](img T, err error) (vmcore.Image, error) {
 	if err != nil {
 		return nil, err
@@ -111,7 +108,7 @@ func asImage[T vmcore.Image](img T, err error) (vmcore.Image, error) {
 	return img, nil
 }
 
-// sniff returns the first bytes of r, fewer when it is shorter.
+// sniff returns the first bytes of r, or all of a shorter one.
 func sniff(r io.ReaderAt) (string, error) {
 	var b [sniffLen]byte
 	n, err := r.ReadAt(b[:], 0)

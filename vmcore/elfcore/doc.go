@@ -3,22 +3,16 @@
 // dump-guest-memory and of makedumpfile -E.
 //
 // Such a core is ELF64, type ET_CORE: PT_NOTE segments hold one NT_PRSTATUS per
-// CPU and VMCOREINFO, PT_LOAD segments hold physical memory, their p_paddr being
-// the physical address (fs/proc/vmcore.c, fs/proc/kcore.c, kexec-tools'
-// kexec/crashdump-elf.c, QEMU's docs/dump). With more than 65534 program headers
-// their number is in sh_info of section 0 (PN_XNUM). The segment of the kernel
-// text repeats memory that another segment has; that is normal. 32-bit cores are
-// not read.
+// Such a core is ELF64, type ET_CORE. PT_NOTE segments hold one NT_PRSTATUS for each CPU and VMCOREINFO. PT_LOAD
+// segments hold physical memory at p_paddr (fs/proc/vmcore.c, fs/proc/kcore.c, kexec-tools' kexec/crashdump-elf.c,
+// QEMU's docs/dump). With more than 65534 program headers their number is in sh_info of section 0 (PN_XNUM). The
+// segment of the kernel text repeats memory of another segment. The package does not read 32-bit cores.
 //
-// Where a PT_LOAD begins or ends within a page, the frame is there and the
-// missing bytes read as zero, as makedumpfile has it (readpage_elf and
-// create_1st_bitmap in its makedumpfile.c). Bytes between p_filesz and p_memsz
-// were left out by whoever wrote the file and read as excluded; where one PT_LOAD has bytes and another such
-// a hole, the bytes count.
+// If a PT_LOAD begins or ends within a page, the frame is present and its other bytes read as zero, as in
+// makedumpfile (readpage_elf and create_1st_bitmap in makedumpfile.c). Bytes between p_filesz and p_memsz read as
+// excluded, unless another PT_LOAD has these bytes.
 //
-// A [File] is safe for concurrent use and for hostile input: every size is
-// checked, the memory for headers and notes is bounded. Cores that contradict
-// themselves are refused; only for a live file of procfs the contradiction is
-// passed over with a warning, because there a partly useful dump is all that can
-// be had.
+// A [File] is safe for concurrent use and for hostile input: it checks every size, and bounds the memory for headers
+// and notes. It refuses cores that contradict themselves, except live files of procfs: there it ignores the
+// contradiction with a warning, because a partly useful dump is better than none.
 package elfcore

@@ -23,7 +23,7 @@ type File struct {
 	ram   []mem.Range
 	runs  []run
 	shift uint
-	odd   []string // contradictions that were passed over
+	odd   []string // ignored contradictions
 }
 
 var (

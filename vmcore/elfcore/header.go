@@ -22,20 +22,20 @@ const pnXnum = 0xffff
 
 // Limits of what is read.
 const (
-	// maxPhdrs: 16 times what e_phnum can say; one for each GiB of 1 PiB.
+	// maxPhdrs is 16 times the limit of e_phnum: one for each GiB of 1 PiB.
 	maxPhdrs = 1 << 20
 )
 
 // efIncomplete in e_flags is makedumpfile's mark of an incomplete dump.
 const efIncomplete = 1
 
-// header is what the ELF header and the program headers say.
+// header is the ELF header and the program headers.
 type header struct {
 	order      binary.ByteOrder
 	machine    elf.Machine
 	incomplete bool
 	loads      []vmcore.Segment
-	notes      []vmcore.Segment // PT_NOTEs; only Offset and Filesz count
+	notes      []vmcore.Segment // PT_NOTEs; only Offset and Filesz are used
 }
 
 func readHeader(r io.ReaderAt, size int64) (*header, error) {
@@ -100,8 +100,7 @@ func (h *header) decodeIdent(b []byte) error {
 	return vmcore.Corruptf("EI_CLASS", elf.EI_CLASS, "%d is no class", b[elf.EI_CLASS])
 }
 
-// extendedNum returns the number of program headers of a file that has more than
-// e_phnum can say.
+// extendedNum returns the number of program headers of a file with more than e_phnum can hold.
 func extendedNum(r io.ReaderAt, size int64, o binary.ByteOrder, shoff uint64) (uint64, error) {
 	if shoff == 0 || shoff > 1<<62 {
 		return 0, vmcore.Corruptf("e_shoff", 40, "%#x, but e_phnum is PN_XNUM", shoff)
@@ -182,7 +181,7 @@ func (h *header) readNotes(r io.ReaderAt, size int64, warn func(string, ...any))
 	return vmcore.ReadNotes(read, h.order, h.notes, warn)
 }
 
-// readRange reads n bytes at off, which must be in the file.
+// readRange reads n bytes at off. They must be in the file.
 func readRange(r io.ReaderAt, size int64, what string, off int64, n int) ([]byte, error) {
 	if have := vmcore.BytesFrom(r, size, off, int64(n)); have < int64(n) {
 		return nil, vmcore.Truncatedf(what, off, "of %d bytes %d are there, in a file of %d bytes", n, have, size)
@@ -191,7 +190,7 @@ func readRange(r io.ReaderAt, size int64, what string, off int64, n int) ([]byte
 	return b, readFull(r, b, off)
 }
 
-// readFull fills b from offset off; a file that has become shorter is truncated.
+// readFull fills b from offset off. A file that became shorter is truncated.
 func readFull(r io.ReaderAt, b []byte, off int64) error {
 	n, err := r.ReadAt(b, off)
 	switch {

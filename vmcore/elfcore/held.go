@@ -8,8 +8,8 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// Contradictions tells where PT_LOADs contradict each other, and what was made of it: one line each, the
-// first few. Empty for a file that New opens.
+// Contradictions says where PT_LOADs contradict each other, and how the File treats it: one line each, only the first
+// ones. It is empty for a file of New.
 func (f *File) Contradictions() []string { return f.odd }
 
 // HeldPages implements vmcore.Holder: it compares the PT_LOADs with what the file has.
@@ -40,7 +40,7 @@ func (f *File) HeldPages() iter.Seq2[mem.Extent, error] {
 	}
 }
 
-// missing yields the frames of which bytes are not in the file, ascending; neighbours may share one.
+// missing yields the frames with bytes that are not in the file, ascending. Neighbouring runs may share a frame.
 func (f *File) missing() iter.Seq[mem.Extent] {
 	return func(yield func(mem.Extent) bool) {
 		for _, r := range f.runs {
@@ -64,18 +64,18 @@ func (f *File) missing() iter.Seq[mem.Extent] {
 	}
 }
 
-// findHoles notes that not all bytes of the PT_LOADs are there.
+// findHoles records that bytes of the PT_LOADs are missing.
 func (f *File) findHoles() {
 	for _, r := range f.runs {
 		n := int64(uint64(r.end - r.start)) //nolint:gosec // bounded by usable
 		if have := vmcore.BytesFrom(f.r, f.size, r.off, n); have < n {
 			f.info.Lackf("of %#x bytes of the PT_LOAD for paddr %v at offset %#x, %#x are there up to the first gap, in a file of %#x bytes", n, r.start, r.off, have, f.size)
-			return // pages say the rest
+			return // HeldPages knows the others
 		}
 	}
 }
 
-// notesGone reports whether notes are within the file but were never written.
+// notesGone reports whether notes lie within the file but were never written.
 func (h *header) notesGone(r io.ReaderAt, size int64) bool {
 	for _, s := range h.notes {
 		n := int64(s.Filesz) //nolint:gosec // checked by addPhdr

@@ -12,11 +12,11 @@ import (
 // maxPaddr is the end of physical memory on any machine: 52 bits of address.
 const maxPaddr = 1 << 52
 
-// maxAliases bounds how often an overlap is looked into: each costs a pass over
-// all segments. Real cores have one or two (kernel text).
+// maxAliases bounds the number of overlaps that are resolved: each costs a pass over all segments. Real cores have
+// one or two (kernel text).
 const maxAliases = 64
 
-// run is physical memory whose bytes lie in the file from start to end, as far as the file has them.
+// run is physical memory whose bytes lie in the file, from start to end.
 type run struct {
 	start, end mem.PhysAddr
 	off        int64 // file offset of start
@@ -25,25 +25,24 @@ type run struct {
 // seg is a PT_LOAD with physical memory.
 type seg struct {
 	vmcore.Segment
-	dropped bool // other segments together have all of it
-	alias   bool // one that is not dropped has all of it; found anew by overlap
+	dropped bool // other segments together have all of its memory
+	alias   bool // a segment that is not dropped has all of its memory; set by overlap
 }
 
 func (s *seg) end() mem.PhysAddr { return s.Paddr + mem.PhysAddr(s.Memsz) }
 
 func (s *seg) fileEnd() int64 { return s.Offset + int64(s.Filesz) } //nolint:gosec // checked in usable
 
-// segmentMap works out which bytes of memory are where in the file.
+// segmentMap maps physical memory to places in the file.
 type segmentMap struct {
 	pageSize uint64 // in bytes
 	tolerant bool
 	warn     func(string, ...any)
 	segs     []seg
-	odd      []string // contradictions that were passed over
+	odd      []string // ignored contradictions
 }
 
-// build returns the RAM ranges and the runs that the file holds, both sorted and
-// disjoint.
+// build returns the RAM ranges and the runs of the file, both sorted and disjoint.
 func (m *segmentMap) build(loads []vmcore.Segment) ([]mem.Range, []run, error) {
 	for i := range loads {
 		ok, err := m.usable(&loads[i])
@@ -91,9 +90,9 @@ func (m *segmentMap) ram() []mem.Range {
 	return ram
 }
 
-// usable reports whether s is memory that any machine can have. One that has more in the file than in memory contradicts
-// itself: what lies beyond belongs to no page, and nobody knows what a page frame holds of which only a part is memory.
-// So only its whole frames are taken; the rest is left out of the file.
+// usable reports whether s is memory that a machine can have. A segment with more bytes in the file than in memory
+// contradicts itself: only its whole frames are used, because the contents of a frame that is memory only in part are
+// unknown. The other bytes count as not in the file.
 func (m *segmentMap) usable(s *vmcore.Segment) (bool, error) {
 	if s.Paddr == vmcore.NoPaddr || s.Memsz == 0 {
 		return false, nil
@@ -124,8 +123,7 @@ func (m *segmentMap) tolerate(err error, instead string) error {
 	return nil
 }
 
-// checkFileRanges refuses two segments that give the same bytes of the file to
-// different memory.
+// checkFileRanges refuses two segments that give the same bytes of the file to different memory.
 func (m *segmentMap) checkFileRanges() error {
 	order := make([]*seg, 0, len(m.segs))
 	for i := range m.segs {
@@ -150,11 +148,11 @@ func (m *segmentMap) checkFileRanges() error {
 	return nil
 }
 
-// skew is the same for segments of which overlapping file bytes mean the same memory.
+// skew is equal for segments that map overlapping file bytes to the same memory.
 func (s *seg) skew() uint64 { return uint64(s.Offset) - uint64(s.Paddr) } //nolint:gosec // wraps alike for all
 
-// dropAliases marks segments whose memory other segments have as well. When two
-// overlap otherwise, that is an error, or the later one loses what they share.
+// dropAliases drops segments whose memory other segments have, too. Any other overlap is an error, or the later
+// segment loses the common part.
 func (m *segmentMap) dropAliases() error {
 	for range maxAliases {
 		a, b := m.overlap()
@@ -180,8 +178,8 @@ func (m *segmentMap) dropAliases() error {
 	return m.tolerate(vmcore.Corruptf("PT_LOAD", 0, "more than %d segments overlap", maxAliases), "overlapping parts are read from the first")
 }
 
-// overlap returns the first two segments that overlap without one containing the
-// other, the later one second, and marks those that are contained.
+// overlap returns the first two segments that overlap, the later one second, without one containing the other. It
+// marks contained segments.
 func (m *segmentMap) overlap() (a, b *seg) {
 	for i := range m.segs {
 		s := &m.segs[i]
@@ -199,7 +197,7 @@ func (m *segmentMap) overlap() (a, b *seg) {
 	return nil, nil
 }
 
-// covered reports whether other segments together have all of s.
+// covered reports whether other segments together have all memory of s.
 func (m *segmentMap) covered(s *seg) bool {
 	at := s.Paddr
 	for i := range m.segs {
@@ -218,7 +216,7 @@ func (m *segmentMap) covered(s *seg) bool {
 	return false
 }
 
-// cutFront makes s begin at paddr to, which lies within it.
+// cutFront makes s begin at paddr to, which lies within s.
 func (s *seg) cutFront(to mem.PhysAddr) {
 	n := uint64(to - s.Paddr)
 	s.Paddr = to
@@ -228,7 +226,7 @@ func (s *seg) cutFront(to mem.PhysAddr) {
 	s.Offset += int64(n) //nolint:gosec // within the file
 }
 
-// runs returns what remains. Leftover overlaps of a tolerated core are cut here.
+// runs returns the remaining runs. It cuts overlaps that a tolerated core has left.
 func (m *segmentMap) runs() []run {
 	var runs []run
 	end := mem.PhysAddr(0)

@@ -10,17 +10,15 @@ import (
 	"syscall"
 )
 
-// Sizes of the mmap windows. 4 MiB is what makedumpfile uses: mapping a window
-// costs the kernel an entry per page, but no page fault afterwards. The mappings
-// are of foreign memory and do not count as this process's own.
+// Sizes of the mmap windows. makedumpfile uses 4 MiB, too. To map a window costs the kernel one entry for each page,
+// but no page faults. The mapped memory does not count as memory of this process.
 const (
 	windowLen  = 4 << 20
 	maxWindows = 8
 )
 
-// windows reads a file through a few mmap windows, which are moved about. Where
-// the kernel refuses to map (notes, device dumps, /proc/kcore) it reads instead.
-// read(2) of /proc/vmcore remaps every page by itself and is about 30 times slower.
+// windows reads a file through a few mmap windows, which it moves. If the kernel refuses to map (notes, device dumps,
+// /proc/kcore), it reads instead. read(2) of /proc/vmcore remaps every page and is about 30 times slower.
 type windows struct {
 	f    *os.File
 	size int64
@@ -69,7 +67,7 @@ func (w *windows) readSome(p []byte, off int64) (int, error) {
 	return copyGuarded(p, m.data[in:])
 }
 
-// acquire returns window n, mapped, or nil when it cannot be had.
+// acquire returns window n, mapped, or nil if it cannot be mapped.
 func (w *windows) acquire(n int64) *window {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -94,8 +92,7 @@ func (w *windows) acquire(n int64) *window {
 	return m
 }
 
-// makeRoom drops the window that was used longest ago if there are enough. It
-// reports false when all are being read.
+// makeRoom drops the least recently used window if there are enough. It reports false if all are in use.
 func (w *windows) makeRoom() bool {
 	if len(w.maps) < maxWindows {
 		return true
@@ -141,8 +138,8 @@ func (w *windows) unmapAll() error {
 	return err
 }
 
-// copyGuarded copies from mapped memory. Memory that cannot be read (a poisoned
-// page, a file that became shorter) is an error and not the end of the process.
+// copyGuarded copies from mapped memory. Memory that cannot be read (a poisoned page, a file that became shorter) is
+// an error and does not end the process.
 func copyGuarded(dst, src []byte) (n int, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

@@ -12,35 +12,33 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// WriteOptions change what Write writes.
+// WriteOptions configure Write.
 type WriteOptions struct {
 	// Vaddr gives the direct-map address of physical memory, for p_vaddr.
 	// makedumpfile takes PAGE_OFFSET from it, and so does crash for kernels
 	// whose VMCOREINFO does not have it. Without it p_vaddr is as in the core
 	// that img was read from, or else 0.
 	Vaddr func(mem.PhysAddr) mem.VirtAddr
-	// Text, when Memsz is not 0, is the mapping of the kernel image: a PT_LOAD
-	// is written for it that points at the same bytes of the file.
+	// Text, if Memsz is not 0, is the mapping of the kernel image: Write adds a PT_LOAD for it that refers to the
+	// same bytes of the file.
 	Text vmcore.Segment
-	// Incomplete has the core marked as incomplete, also when img does not say so of itself.
+	// Incomplete marks the core as incomplete, also if img is complete.
 	Incomplete bool
 }
 
-// WriteStats says what Write wrote.
+// WriteStats is the result of Write.
 type WriteStats struct {
 	Segments int    // PT_LOADs
 	Bytes    int64  // in all
 	Pages    uint64 // with contents
-	Zeroed   uint64 // without, written as zeros to close a small gap
+	Zeroed   uint64 // without contents, written as zeros to close a small gap
 	Lost     uint64 // should have contents but could not be read; written as zeros
 }
 
-// Write writes the memory of img as an ELF core in one pass from front to end, so
-// that w can be a pipe. Pages without contents are left out of the file as
-// makedumpfile -E does it: from 256 in a row on by a PT_LOAD whose p_filesz is less
-// than its p_memsz, otherwise as zeros. Pages that the file of img should hold and does
-// not are left out however few they are. An incomplete dump gets makedumpfile's mark. Errors are those of w, of ctx, and of reading img where they are about the
-// medium; pages that the dump itself has lost are zeros and counted.
+// Write writes the memory of img as an ELF core in one pass, so that w can be a pipe. It leaves out pages without
+// contents as makedumpfile -E does: 256 or more in a row become a PT_LOAD whose p_filesz is less than its p_memsz,
+// fewer become zeros. It leaves out all pages that the file of img lacks. An incomplete dump gets makedumpfile's
+// mark. Errors come from w, ctx, and the medium of img. Pages that the dump has lost become zeros and are counted.
 func Write(ctx context.Context, w io.Writer, img vmcore.Image, opt WriteOptions) (WriteStats, error) {
 	segs, err := planSegments(img)
 	if err != nil {
@@ -76,7 +74,7 @@ func (w *writer) write(b []byte) error {
 	return err
 }
 
-// headers writes all that comes before the first page.
+// headers writes everything before the first page.
 func (w *writer) headers() error {
 	text := w.textSegment()
 	num := 1 + len(w.segs)
@@ -103,7 +101,7 @@ func (w *writer) headers() error {
 	return w.write(append(b, make([]byte, data-int64(len(b)))...))
 }
 
-// loads returns the PT_LOADs, whose pages begin at offset data.
+// loads returns the PT_LOADs; their pages begin at offset data.
 func (w *writer) loads(data int64) []vmcore.Segment {
 	shift := w.info.PageShift()
 	var loads []vmcore.Segment
@@ -116,8 +114,7 @@ func (w *writer) loads(data int64) []vmcore.Segment {
 	return loads
 }
 
-// textSegment returns what makes the PT_LOAD of the kernel image, when all of it is
-// in one of the other PT_LOADs.
+// textSegment returns a function that makes the PT_LOAD of the kernel image, if another PT_LOAD contains all of it.
 func (w *writer) textSegment() func([]vmcore.Segment) vmcore.Segment {
 	text := w.opt.Text
 	in := func(g vmcore.Segment) bool {

@@ -8,13 +8,13 @@ import (
 
 // Limits bound what a stream may do. Zero fields take the defaults.
 type Limits struct {
-	// FileSize is the most that the reassembled file may have; MaxFileSize by default.
+	// FileSize is the largest size of the reassembled file; MaxFileSize by default.
 	FileSize int64
-	// Rewritten is how many bytes may be written over others: an erased or corrected header, and not a stream without an end.
-	// DefaultRewritten by default.
+	// Rewritten is how many bytes may overwrite others: enough for an erased or corrected header, and a limit for an
+	// endless stream. DefaultRewritten by default.
 	Rewritten int64
-	// Pieces is how many pieces with gaps between them the file may have at a time: makedumpfile
-	// fills a handful of regions one after the other. DefaultPieces by default.
+	// Pieces is the largest number of pieces with gaps between them: makedumpfile fills a few regions one after the
+	// other. DefaultPieces by default.
 	Pieces int
 }
 
@@ -24,11 +24,11 @@ const (
 	DefaultPieces    = 1 << 16
 )
 
-// maxTrailing bounds what may follow the end marker: the padding of a block device or of dd.
+// maxTrailing bounds the bytes after the end marker: padding of a block device or of dd.
 const maxTrailing = 1 << 20
 
-// Assembler is an io.Writer for a flattened stream, in pieces of any size, that puts the file inside together. It passes
-// payload on as it comes and holds a record header at most. After an error it repeats it.
+// Assembler is an io.Writer for a flattened stream, in pieces of any size. It reassembles the inner file. It writes
+// payload at once and buffers at most a record header. It repeats its first error.
 type Assembler struct {
 	w     io.WriterAt
 	limit Limits
@@ -36,10 +36,10 @@ type Assembler struct {
 	at    int64 // bytes of the stream that were used, without what follows the end marker
 	err   error
 
-	head     []byte // of the header or record header that is coming
+	head     []byte // the beginning of a header or record header
 	want     int    // length of it
-	begun    bool   // the stream header is through
-	rec      record // what is left of the record
+	begun    bool   // the stream header is complete
+	rec      record // the rest of the current record
 	done     bool   // the end marker came
 	trailing int64
 }
@@ -58,8 +58,8 @@ func NewAssembler(w io.WriterAt, limit Limits) *Assembler {
 	return &Assembler{w: w, limit: limit, want: headerLen}
 }
 
-// Write takes the next bytes of the stream. Errors match vmcore.ErrUnknownFormat, ErrUnsupported or ErrCorrupt (also for what is
-// beyond the limits), or come from the writer below. What follows the end marker is dropped.
+// Write takes the next bytes of the stream. Errors match vmcore.ErrUnknownFormat, ErrUnsupported or ErrCorrupt (also
+// beyond the limits), or come from the underlying writer. It drops bytes after the end marker.
 func (a *Assembler) Write(p []byte) (int, error) {
 	n := 0
 	for n < len(p) && a.err == nil {
@@ -70,7 +70,7 @@ func (a *Assembler) Write(p []byte) (int, error) {
 	return n, a.err
 }
 
-// step takes some of p, at least a byte unless it fails.
+// step consumes at least one byte of p, or returns an error.
 func (a *Assembler) step(p []byte) (int, error) {
 	switch {
 	case a.done:
@@ -91,7 +91,7 @@ func (a *Assembler) step(p []byte) (int, error) {
 	return n, a.header()
 }
 
-// header takes a header that is whole.
+// header handles a complete header.
 func (a *Assembler) header() error {
 	head := a.head
 	a.head = a.head[:0]
@@ -132,11 +132,11 @@ func (a *Assembler) payload(p []byte) (int, error) {
 	return n, nil
 }
 
-// Done reports whether the end marker came: the only proof that the stream is whole.
+// Done reports whether the end marker came. Only the end marker proves that the stream is complete.
 func (a *Assembler) Done() bool { return a.done }
 
-// Close returns what is wrong with the stream if nothing follows: an error that matches vmcore.ErrTruncated when
-// the end marker did not come, or the one that Write returned.
+// Close returns the error of the stream if it ends here: one that matches vmcore.ErrTruncated without an end marker,
+// or that of Write.
 func (a *Assembler) Close() error {
 	if a.err == nil && !a.done {
 		what := "flattened record"
@@ -148,5 +148,5 @@ func (a *Assembler) Close() error {
 	return a.err
 }
 
-// Coverage returns which bytes of the file were written. It is valid until the next Write and must not be changed.
+// Coverage returns the written bytes of the file. It is valid until the next Write and must not be changed.
 func (a *Assembler) Coverage() *Coverage { return &a.have }

@@ -7,8 +7,7 @@ import (
 	"sort"
 )
 
-// Coverage is a set of bytes of a file: those that have come. The zero Coverage is empty. It is not safe for
-// concurrent use.
+// Coverage is the set of written bytes of a file. The zero Coverage is empty. It is not safe for concurrent use.
 type Coverage struct {
 	spans []span // sorted, disjoint, not touching
 }
@@ -16,7 +15,7 @@ type Coverage struct {
 // span is the bytes [off, end).
 type span struct{ off, end int64 }
 
-// Add adds n bytes from off on, neither of them negative, and returns how many of them are new.
+// Add adds n bytes at off and returns how many of them are new. off and n must not be negative.
 func (c *Coverage) Add(off, n int64) (fresh int64) {
 	if n <= 0 {
 		return 0
@@ -34,7 +33,7 @@ func (c *Coverage) Add(off, n int64) (fresh int64) {
 	return s.end - s.off - had
 }
 
-// Has reports whether all of the n bytes from off on are in c.
+// Has reports whether c contains all n bytes at off.
 func (c *Coverage) Has(off, n int64) bool { return n <= 0 || c.From(off) >= n }
 
 // From returns how many bytes from off on are in c without a gap.
@@ -46,7 +45,7 @@ func (c *Coverage) From(off int64) int64 {
 	return c.spans[i].end - off
 }
 
-// Next returns the offset of the first byte at or behind off that is in c; ok is false when there is none.
+// Next returns the offset of the first byte of c at or behind off; ok is false if there is none.
 func (c *Coverage) Next(off int64) (at int64, ok bool) {
 	i := sort.Search(len(c.spans), func(i int) bool { return c.spans[i].end > off })
 	if i == len(c.spans) {
@@ -58,7 +57,7 @@ func (c *Coverage) Next(off int64) (at int64, ok bool) {
 // Spans returns the number of pieces that c consists of.
 func (c *Coverage) Spans() int { return len(c.spans) }
 
-// End returns the end of the last byte, 0 when c is empty.
+// End returns the end of the last byte; 0 if c is empty.
 func (c *Coverage) End() int64 {
 	if len(c.spans) == 0 {
 		return 0
@@ -66,7 +65,7 @@ func (c *Coverage) End() int64 {
 	return c.spans[len(c.spans)-1].end
 }
 
-// MarshalJSON writes the pieces as a list of first byte and end of each.
+// MarshalJSON writes the pieces as a list of pairs: first byte and end.
 func (c *Coverage) MarshalJSON() ([]byte, error) {
 	pairs := make([][2]int64, len(c.spans))
 	for i, s := range c.spans {
@@ -75,7 +74,7 @@ func (c *Coverage) MarshalJSON() ([]byte, error) {
 	return json.Marshal(pairs)
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote.
+// UnmarshalJSON reads the form of MarshalJSON.
 func (c *Coverage) UnmarshalJSON(b []byte) error {
 	var pairs [][2]int64
 	if err := json.Unmarshal(b, &pairs); err != nil {

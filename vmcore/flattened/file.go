@@ -10,27 +10,24 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// File presents the file inside a flattened file. It is an io.ReaderAt and a vmcore.Sparse, and safe for
-// concurrent use.
+// File is the file inside a flattened file. It is an io.ReaderAt and a vmcore.Sparse, and safe for concurrent use.
 type File struct {
 	r       io.ReaderAt
 	pieces  []piece
-	have    Coverage // bytes that a record brought
+	have    Coverage // bytes of all records
 	size    int64
 	damaged error
 }
 
-// piece is a part of the reassembled file: bytes [off, end), which are at stream
-// offset from.
+// piece is a part of the reassembled file: bytes [off, end), at stream offset from.
 type piece struct {
 	off, end int64
 	from     int64
 }
 
-// New reads the record headers of a flattened file of so many bytes. Errors match
-// vmcore.ErrUnknownFormat, ErrCorrupt, or ErrUnsupported for other versions of
-// the format and more than MaxRecords records. A file that breaks off is opened as
-// far as it goes; Damaged tells.
+// New reads the record headers of a flattened file of size bytes. Errors match vmcore.ErrUnknownFormat, ErrCorrupt,
+// or ErrUnsupported for other versions of the format and for more than MaxRecords records. It opens a file that ends
+// early; Damaged says so.
 func New(r io.ReaderAt, size int64) (*File, error) {
 	if size < headerLen {
 		return nil, vmcore.ErrUnknownFormat
@@ -93,17 +90,17 @@ func (f *File) scan(size int64) ([]piece, error) {
 // Size returns the size of the file inside.
 func (f *File) Size() int64 { return f.size }
 
-// Damaged returns nil when the end marker was found, otherwise an error that
-// matches vmcore.ErrTruncated and says where the file breaks off.
+// Damaged returns nil if the end marker was found, otherwise an error that matches vmcore.ErrTruncated and names the
+// place where the file ends.
 func (f *File) Damaged() error { return f.damaged }
 
-// From implements vmcore.Sparse: what no record brought is not there.
+// From implements vmcore.Sparse: bytes without a record are absent.
 func (f *File) From(off int64) int64 { return f.have.From(off) }
 
 // Next implements vmcore.Sparse.
 func (f *File) Next(off int64) (at int64, ok bool) { return f.have.Next(off) }
 
-// ReadAt implements io.ReaderAt. Bytes that no record has are zero.
+// ReadAt implements io.ReaderAt. Bytes without a record are zero.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, errors.New("flattened: negative offset")
@@ -127,7 +124,7 @@ func (f *File) ReadAt(p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// readSome reads from offset off, piece i being the first that ends after it.
+// readSome reads from offset off. Piece i is the first that ends after off.
 func (f *File) readSome(p []byte, off int64, i int) (int, error) {
 	if i == len(f.pieces) { // only when off is at the end
 		return 0, io.EOF
@@ -146,9 +143,8 @@ func (f *File) readSome(p []byte, off int64, i int) (int, error) {
 	return n, err
 }
 
-// resolve turns records in stream order into disjoint pieces in file order: where
-// records overlap, the later one in the stream has the bytes. It sweeps over the
-// file with a heap of the records that cover the current place, latest first.
+// resolve turns records in stream order into disjoint pieces in file order. Where records overlap, the later one
+// wins. It sweeps over the file with a heap of the records that cover the current place, latest first.
 func resolve(recs []piece) []piece {
 	byOff := slices.Clone(recs)
 	slices.SortStableFunc(byOff, func(a, b piece) int {
@@ -199,7 +195,7 @@ func disjoint(p []piece) bool {
 	return true
 }
 
-// after returns what remains of p from file offset off on.
+// after returns the part of p from file offset off on.
 func (p piece) after(off int64) piece {
 	if off <= p.off {
 		return p
@@ -234,8 +230,7 @@ func (s *sweep) Pop() any {
 	return x
 }
 
-// dropUntil drops what ends at or before off from the top and makes the new top
-// begin at off.
+// dropUntil removes records that end at or before off from the top, and makes the new top begin at off.
 func (s *sweep) dropUntil(off int64) {
 	for len(*s) > 0 && (*s)[0].end <= off {
 		heap.Pop(s)

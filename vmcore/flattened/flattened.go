@@ -1,16 +1,14 @@
-// Package flattened reads makedumpfile's flattened format, the stream that
-// makedumpfile -F writes so that a dump can go through a pipe.
+// Package flattened reads makedumpfile's flattened format, the stream that makedumpfile -F writes into a pipe.
 //
-// It is described in makedumpfile's IMPLEMENTATION file: a header of 4096 bytes,
-// then records of a file offset, a size and that many bytes, all integers
-// big-endian signed 64-bit, until a record header of -1 and -1. Records are not in
-// file order, the same offset may be written twice and then the last write wins;
-// what no record covers is zero. Inside is a kdump-compressed file or an ELF core.
+// makedumpfile's IMPLEMENTATION file describes it: a header of 4096 bytes, then records of a file offset, a size and
+// that many bytes, all integers big-endian signed 64-bit, until a record header of -1 and -1. Records are not in file
+// order. If the same offset is written twice, the last write wins. Bytes without a record are zero. Inside is a
+// kdump-compressed file or an ELF core.
 //
-// [File] presents the file inside a flattened file without rearranging it;
-// [Assembler] rearranges a stream as it is written to it, [Reassemble] one that can be read. All are safe for hostile input: no size of the
-// stream decides an allocation, the index of a File is bounded (flattened
-// dumps beyond it have to be reassembled), and an Assembler has [Limits]. A File is safe for concurrent use, an Assembler is not.
+// [File] presents the inner file without rearranging it. [Assembler] rearranges a stream that is written to it,
+// [Reassemble] a stream that it reads. All are safe for hostile input: no size of the stream decides an allocation,
+// the index of a File is bounded (larger dumps have to be reassembled), and an Assembler has [Limits]. A File is safe
+// for concurrent use, an Assembler is not.
 package flattened
 
 import (
@@ -32,12 +30,10 @@ const (
 
 // Limits.
 const (
-	// MaxFileSize bounds offsets in the reassembled file: beyond any dump, and low
-	// enough that sums do not overflow.
+	// MaxFileSize bounds offsets in the reassembled file: beyond any dump, and sums do not overflow.
 	MaxFileSize = 1 << 60
-	// MaxRecords bounds the index of a File: 24 bytes each, twice that while it is
-	// opened. makedumpfile writes records of up to 64 KiB, so this is a dump of
-	// 256 GiB.
+	// MaxRecords bounds the index of a File: 24 bytes each, twice that during New. makedumpfile's records have up to
+	// 64 KiB, so this is a dump of 256 GiB.
 	MaxRecords = 4 << 20
 )
 

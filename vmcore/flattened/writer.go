@@ -7,8 +7,7 @@ import (
 	"io"
 )
 
-// Writer writes a flattened stream. It holds nothing back, so w can be a pipe. It is
-// not safe for concurrent use.
+// Writer writes a flattened stream. It buffers nothing, so w can be a pipe. It is not safe for concurrent use.
 type Writer struct {
 	w   io.Writer
 	err error // the first failure of w, or errClosed
@@ -27,8 +26,8 @@ func NewWriter(w io.Writer) (*Writer, error) {
 	return &Writer{w: w, err: err}, err
 }
 
-// WriteAt writes one record: p lies at offset off of the file inside. An empty p
-// writes nothing, since readers take a record of no bytes for an error.
+// WriteAt writes one record: p lies at offset off of the inner file. An empty p writes nothing, because readers
+// refuse a record of no bytes.
 func (f *Writer) WriteAt(p []byte, off int64) (int, error) {
 	if f.err != nil || len(p) == 0 {
 		return 0, f.err
@@ -44,8 +43,8 @@ func (f *Writer) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// Close writes the end marker; without it readers take the stream for broken off.
-// It does not close the stream.
+// Close writes the end marker. Without it, readers treat the stream as truncated. It does not close the underlying
+// stream.
 func (f *Writer) Close() error {
 	if f.err != nil {
 		return f.err

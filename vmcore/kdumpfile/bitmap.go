@@ -11,21 +11,19 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// Bitmaps are handled in blocks of this size, whatever the page size: they are
-// whole multiples of it.
+// Bitmaps are processed in blocks of this size, whatever the page size. Their length is a multiple of it.
 const (
 	bitBlockLen = 4096
 	bitBlockPFN = bitBlockLen * 8 // page frames in one
 )
 
-// ErrOrder is returned for runs of page frames that are not ascending, overlap,
-// are empty or reach beyond the last frame.
+// ErrOrder is returned for runs of page frames that are empty, overlap, do not ascend or exceed the last frame.
 var ErrOrder = errors.New("kdumpfile: page runs not ascending, disjoint and within max_mapnr")
 
 type bitBlock [bitBlockLen]byte
 
-// eachBitBlock calls fn with each block of the bitmap of runs that has a bit set,
-// ascending, and returns the number of set bits. The block is reused.
+// eachBitBlock calls fn with each block of the bitmap of runs that has a set bit, ascending, and returns the number
+// of set bits. The block is reused.
 func eachBitBlock(limit mem.PFN, runs iter.Seq[mem.Extent], fn func(n int64, b *bitBlock) error) (uint64, error) {
 	var block bitBlock
 	var count uint64
@@ -59,8 +57,7 @@ func flushBlock(n int64, b *bitBlock, fn func(int64, *bitBlock) error) error {
 	return err
 }
 
-// fill sets the bits of e that lie in the block of its first frame and returns
-// the rest of e.
+// fill sets the bits of e that lie in the block of its first frame, and returns the rest of e.
 func (b *bitBlock) fill(e mem.Extent) mem.Extent {
 	lo := uint64(e.Start % bitBlockPFN)
 	hi := min(lo+e.Count, bitBlockPFN)
@@ -96,8 +93,7 @@ func (b *bitBlock) count(i uint64) uint64 {
 	return uint64(n)
 }
 
-// next returns the first bit from i on that is set (or clear, when set is false),
-// bitBlockPFN when there is none.
+// next returns the first bit from i on that is set (clear if set is false), or bitBlockPFN if there is none.
 func (b *bitBlock) next(i uint64, set bool) uint64 {
 	for i < bitBlockPFN {
 		w := b.word(int(i / 64))
@@ -112,9 +108,8 @@ func (b *bitBlock) next(i uint64, set bool) uint64 {
 	return bitBlockPFN
 }
 
-// WriteBitmap writes the bitmap in which the frames of runs are set, l.BitmapLen
-// bytes of it, and returns the number of set bits. The error matches ErrOrder
-// when runs are not ascending and disjoint.
+// WriteBitmap writes the bitmap of runs, l.BitmapLen bytes, and returns the number of set bits. The error matches
+// ErrOrder if runs are not ascending and disjoint.
 func WriteBitmap(w io.Writer, l Layout, runs iter.Seq[mem.Extent]) (uint64, error) {
 	var zero bitBlock
 	pos := int64(0)
@@ -140,9 +135,8 @@ func WriteBitmap(w io.Writer, l Layout, runs iter.Seq[mem.Extent]) (uint64, erro
 	return count, pad(l.BitmapLen / bitBlockLen)
 }
 
-// RAMExtents yields the page frames that the ranges touch, as runs that ascend
-// and do not overlap: what the 1st bitmap holds. The ranges must be sorted by
-// start; frames from limit on are left out.
+// RAMExtents yields the page frames that the ranges touch, as ascending disjoint runs: the 1st bitmap. The ranges
+// must be sorted by start. Frames from limit on are left out.
 func RAMExtents(ram []mem.Range, pageShift uint, limit mem.PFN) iter.Seq[mem.Extent] {
 	return func(yield func(mem.Extent) bool) {
 		end := mem.PFN(0)

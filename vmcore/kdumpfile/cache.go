@@ -39,8 +39,7 @@ func (b *bitBlock) runs(n int64) iter.Seq[mem.Extent] {
 	}
 }
 
-// rankedBlock is a block of the 2nd bitmap with the number of bits below each of
-// its words.
+// rankedBlock is a block of the 2nd bitmap with the number of bits below each of its words.
 type rankedBlock struct {
 	bitBlock
 	n     int64
@@ -55,7 +54,7 @@ func (b *rankedBlock) rank(i uint64) uint64 {
 	return below
 }
 
-// blockCache holds blocks of the 2nd bitmap; readers need no lock.
+// blockCache holds blocks of the 2nd bitmap; readers do not lock.
 type blockCache struct {
 	slots [32]atomic.Pointer[rankedBlock]
 }
@@ -79,7 +78,7 @@ func (c *blockCache) get(k *Reader, n int64) (*rankedBlock, error) {
 	return b, nil
 }
 
-// descBlockLen is how many descriptors are read at a time: 6 KiB of them.
+// descBlockLen is how many descriptors are read at once: 6 KiB.
 const descBlockLen = 256
 
 type descBlock struct {
@@ -88,7 +87,7 @@ type descBlock struct {
 	have int // descriptors that the file has
 }
 
-// descCache holds blocks of descriptors; readers need no lock.
+// descCache holds blocks of descriptors; readers do not lock.
 type descCache struct {
 	slots [64]atomic.Pointer[descBlock]
 }
@@ -132,8 +131,8 @@ func (k *Reader) loadDescs(n uint64) (*descBlock, error) {
 	return b, nil
 }
 
-// pageCacheBytes is the room for decoded pages: kernel data structures are read
-// a few bytes at a time, many from the same page.
+// pageCacheBytes is the memory for decoded pages: kernel data structures are read a few bytes at a time, often from
+// the same page.
 const pageCacheBytes = 4 << 20
 
 type pageCache struct {
@@ -149,8 +148,7 @@ type pageSlot struct {
 
 func (c *pageCache) init(pageSize int) { c.slots = make([]pageSlot, pageCacheBytes/pageSize) }
 
-// read copies from byte in of frame pfn on; whole pages that are not cached are
-// decoded in place.
+// read copies bytes of frame pfn that begin at byte in. It decodes whole pages that are not cached directly into p.
 func (c *pageCache) read(k *Reader, p []byte, pfn mem.PFN, in int) error {
 	if len(p) == k.h.PageSize {
 		return k.readPage(p, pfn)
@@ -172,7 +170,7 @@ func (c *pageCache) read(k *Reader, p []byte, pfn mem.PFN, in int) error {
 	return nil
 }
 
-// rangesContain reports whether an address is in one of the sorted ranges.
+// rangesContain reports whether an address lies in one of the sorted ranges.
 func rangesContain(ranges []mem.Range, a mem.PhysAddr) bool {
 	i := sort.Search(len(ranges), func(i int) bool { return ranges[i].End > a })
 	return i < len(ranges) && ranges[i].Contains(a)

@@ -16,12 +16,10 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// Codec is how a page is stored: the value of page_desc.flags, and a bit of the
-// main header's status.
+// Codec is the compressor of a page: a value of page_desc.flags, and a bit of the main header's status.
 type Codec uint32
 
-// The codecs, DUMP_DH_COMPRESSED_* in makedumpfile's diskdump_mod.h. LZO is read
-// only.
+// The codecs, DUMP_DH_COMPRESSED_* in makedumpfile's diskdump_mod.h. LZO can only be read.
 const (
 	Raw    Codec = 0
 	Zlib   Codec = 0x1
@@ -59,8 +57,7 @@ func ParseCodec(name string) (Codec, error) {
 	return Raw, fmt.Errorf("kdumpfile: no compressor is called %q", name)
 }
 
-// Encoder compresses pages one by one. It is not safe for concurrent use: have
-// one for each worker.
+// Encoder compresses pages one by one. It is not safe for concurrent use: use one for each worker.
 type Encoder struct {
 	codec Codec
 	zstd  *zstd.Encoder
@@ -69,10 +66,9 @@ type Encoder struct {
 	out   []byte
 }
 
-// NewEncoder returns an encoder. The level counts from 1, the fastest, in the
-// codec's own terms (zlib 1 to 9, zstd 1 to 4 for what zstd calls roughly 1, 3, 7
-// and 11); 0 is the fastest as well. Snappy and raw have no levels. The error
-// matches ErrUnsupported for LZO.
+// NewEncoder returns an encoder. Levels count from 1, the fastest, in the codec's own terms (zlib 1 to 9; zstd 1 to
+// 4, about zstd's 1, 3, 7 and 11). 0 is also the fastest. Snappy and raw have no levels. The error matches
+// ErrUnsupported for LZO.
 func NewEncoder(c Codec, level int) (*Encoder, error) {
 	e := &Encoder{codec: c}
 	var err error
@@ -91,8 +87,8 @@ func NewEncoder(c Codec, level int) (*Encoder, error) {
 	return e, nil
 }
 
-// newZstdEncoder makes frames that ZSTD_decompress takes in one go: with content
-// size, without checksum, window no larger than the page.
+// newZstdEncoder makes frames for ZSTD_decompress: with content size, without checksum, with a window of at most a
+// page.
 func newZstdEncoder(level int) (*zstd.Encoder, error) {
 	l := min(max(zstd.EncoderLevel(level), zstd.SpeedFastest), zstd.SpeedBestCompression)
 	return zstd.NewWriter(nil,
@@ -104,10 +100,8 @@ func newZstdEncoder(level int) (*zstd.Encoder, error) {
 		zstd.WithLowerEncoderMem(true))
 }
 
-// EncodePage returns the stored form of page and its page_desc flags: the
-// compressed page when that is smaller, otherwise page itself and 0. It uses the
-// room of dst where it can; the result may also share memory with page, and is
-// valid until the next call.
+// EncodePage returns the stored form of page and its page_desc flags: the compressed page if that is smaller,
+// otherwise page itself and 0. The result may use the memory of dst or page. It is valid until the next call.
 func (e *Encoder) EncodePage(dst, page []byte) (stored []byte, flags uint32) {
 	out := e.compress(dst, page)
 	if out == nil || len(out) >= len(page) {
@@ -150,12 +144,11 @@ func (e *Encoder) deflate(dst, page []byte) []byte {
 	return append(dst[:0], e.buf.Bytes()...)
 }
 
-// errLength is wrapped when a page decodes to another length than the page size.
+// errLength says that a page decodes to another length than the page size.
 var errLength = errors.New("wrong length")
 
-// DecodePage decodes the stored form of a page into dst, which must be exactly as
-// long as a page. It never writes or allocates beyond that, and is safe for
-// concurrent use. Errors match vmcore.ErrCorrupt.
+// DecodePage decodes the stored form of a page into dst, which must have the length of a page. It never writes or
+// allocates beyond that, and is safe for concurrent use. Errors match vmcore.ErrCorrupt.
 func DecodePage(dst, stored []byte, flags uint32) error {
 	n, err := decode(dst, stored, Codec(flags))
 	if err == nil && n != len(dst) {
@@ -256,7 +249,7 @@ func (f *inflater) reset() error {
 	return nil
 }
 
-// expectEnd reads the checksum and makes sure that the page ends there.
+// expectEnd reads the checksum and checks that the page ends there.
 func (f *inflater) expectEnd() error {
 	n, err := f.z.Read(f.one[:])
 	switch {

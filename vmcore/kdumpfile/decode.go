@@ -15,8 +15,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore/vmcoreinfo"
 )
 
-// fileHeader is what the headers of a file that is read say, checked as far as
-// the file's size allows.
+// fileHeader is the headers of a file, checked as far as the file's size allows.
 type fileHeader struct {
 	Header
 	version    int
@@ -26,11 +25,11 @@ type fileHeader struct {
 	start, end mem.PFN // frames that the descriptors cover
 	vmcoreinfo textInfo
 	eraseinfo  textInfo
-	lacks      []string // what of the notes is not in the file
+	lacks      []string // the parts of the notes that are not in the file
 	warnings   []string // of the notes
 }
 
-// textInfo is a text in the file that the sub header names: its offset and length in bytes.
+// textInfo is the offset and length in bytes of a text that the sub header names.
 type textInfo struct{ off, size uint64 }
 
 // decodeHeaders reads and checks both headers and the notes.
@@ -84,8 +83,7 @@ func (h *fileHeader) decodeMain(b []byte, size int64) error {
 	return h.placeBitmaps(int64(o.Uint32(b[offSubHdrSize:])), size)
 }
 
-// detectOrder finds the byte order, and with it the width of the header, by
-// looking where block_size is a page size.
+// detectOrder finds the byte order and the width of the header: block_size must be a page size.
 func (h *fileHeader) detectOrder(b []byte) error {
 	for _, o := range []binary.ByteOrder{binary.LittleEndian, binary.BigEndian} {
 		if n := o.Uint32(b[offBlockSize:]); n <= vmcore.MaxPageSize && vmcore.ValidPageSize(int(n)) {
@@ -116,8 +114,7 @@ func decodeTime(sec, usec uint64) time.Time {
 	return time.Unix(int64(sec), int64(usec)*1000).UTC()
 }
 
-// placeBitmaps works out where the bitmaps begin; how long they are depends on
-// the sub header.
+// placeBitmaps finds the start of the bitmaps. Their length depends on the sub header.
 func (h *fileHeader) placeBitmaps(subBlocks, size int64) error {
 	block := int64(h.PageSize)
 	if subBlocks == 0 || subBlocks > maxSubHeader/block {
@@ -159,11 +156,11 @@ func (h *fileHeader) decodeSub(r io.ReaderAt, size int64, b []byte) error {
 	return h.readNotes(r, size, o.Uint64(b[offNoteOff:]), o.Uint64(b[offNoteSize:]))
 }
 
-// withoutSub makes do without a sub header that no record of a flattened file brought: the main header has max_mapnr too, and
-// notes lie where makedumpfile writes them, behind the sub header.
+// withoutSub handles a flattened file without a record for the sub header: the main header has max_mapnr, too, and
+// makedumpfile writes the notes behind the sub header.
 func (h *fileHeader) withoutSub(r io.ReaderAt, size int64) error {
 	at := h.l.SubHeader
-	if h.MaxPFN == 0 || h.MaxPFN == math.MaxUint32 { // there, it is cut to 32 bits
+	if h.MaxPFN == 0 || h.MaxPFN == math.MaxUint32 { // the main header has 32 bits of it
 		return vmcore.Truncatedf("sub header", at, "it is not there, and max_mapnr of the main header is %d", h.MaxPFN)
 	}
 	h.lacks = append(h.lacks, fmt.Sprintf("its sub header, %d bytes at offset %d, is not there: phys_base and dump level are not known", subHeaderLen, at))
@@ -211,15 +208,14 @@ func (h *fileHeader) readNotes(r io.ReaderAt, size int64, off, n uint64) error {
 	return err
 }
 
-// checkBitmaps places the bitmaps and makes sure that the file has them.
+// checkBitmaps finds the places of the bitmaps and checks that the file has them.
 func (h *fileHeader) checkBitmaps(size int64, blocks uint32) error {
 	block := int64(h.PageSize)
 	h.l.MaxPFN = h.MaxPFN
 	h.l.BitmapLen = roundUp(int64((h.MaxPFN+7)/8), block) //nolint:gosec // at most 1 << 37
 	h.bitmaps = 2
 	all := int64(blocks) * block
-	// One bitmap only: files of the diskdump facility, where all RAM is dumped.
-	// crash decides by the same comparison.
+	// Files of the diskdump facility have one bitmap, because all RAM is dumped. crash uses the same comparison.
 	if all < 2*h.l.BitmapLen {
 		h.bitmaps = 1
 	}
@@ -234,7 +230,7 @@ func (h *fileHeader) checkBitmaps(size int64, blocks uint32) error {
 	return nil
 }
 
-// readRange reads n bytes at off, which must be in the file.
+// readRange reads n bytes at off. They must be in the file.
 func readRange(r io.ReaderAt, size int64, what string, off int64, n int) ([]byte, error) {
 	if have := vmcore.BytesFrom(r, size, off, int64(n)); have < int64(n) {
 		return nil, vmcore.Truncatedf(what, off, "of %d bytes %d are there, in a file of %d bytes", n, have, size)
@@ -246,7 +242,7 @@ func readRange(r io.ReaderAt, size int64, what string, off int64, n int) ([]byte
 	return b, nil
 }
 
-// readFull fills b from offset off; a file that has become shorter is truncated.
+// readFull fills b from offset off. A file that became shorter is truncated.
 func readFull(r io.ReaderAt, b []byte, off int64) error {
 	n, err := r.ReadAt(b, off)
 	switch {
@@ -258,7 +254,7 @@ func readFull(r io.ReaderAt, b []byte, off int64) error {
 	return err
 }
 
-// vmcoreInfo turns the headers into what all formats tell.
+// vmcoreInfo converts the headers to Info.
 func (h *fileHeader) vmcoreInfo(r io.ReaderAt, size int64) *vmcore.Info {
 	i := &vmcore.Info{
 		Format:          vmcore.FormatKdump,
@@ -297,7 +293,7 @@ func (h *fileHeader) vmcoreInfo(r io.ReaderAt, size int64) *vmcore.Info {
 	return i
 }
 
-// lackOrWarn notes why a text that the sub header names cannot be had. Bytes that are not there are lacking.
+// lackOrWarn records why a text of the sub header cannot be read. Bytes that are not in the file are lacking.
 func lackOrWarn(i *vmcore.Info, err error) {
 	if errors.Is(err, vmcore.ErrTruncated) {
 		i.Lackf("%v", err)
@@ -306,8 +302,7 @@ func lackOrWarn(i *vmcore.Info, err error) {
 	i.Warnf("%v", err)
 }
 
-// clampCounts takes counts that make no sense for unknown ones: they decide nothing, and
-// nobody could write them again.
+// clampCounts replaces invalid counts by unknown ones: nothing depends on them, and they could not be written again.
 func (h *fileHeader) clampCounts(i *vmcore.Info) {
 	if h.NrCPUs < 0 || h.NrCPUs > maxCPUs {
 		i.Warnf("nr_cpus %d makes no sense and is not used", h.NrCPUs)
@@ -323,8 +318,8 @@ func (h *fileHeader) clampCounts(i *vmcore.Info) {
 	}
 }
 
-// addVMCOREINFO puts the text that the sub header names before the notes, as a note, when
-// they have none that can be used: files of header_version 3 have no notes.
+// addVMCOREINFO puts the text that the sub header names before the notes, as a note, unless they have a valid one:
+// files of header_version 3 have no notes.
 func (h *fileHeader) addVMCOREINFO(r io.ReaderAt, size int64) error {
 	if desc, _ := vmcore.FindVMCOREINFO(h.Notes, h.order()); desc != nil {
 		if _, err := vmcoreinfo.Parse(desc); err == nil {
@@ -342,8 +337,7 @@ func (h *fileHeader) addVMCOREINFO(r io.ReaderAt, size int64) error {
 	return nil
 }
 
-// addEraseinfo puts the text that the sub header names before the notes, as a note, unless
-// it is in one of them.
+// addEraseinfo puts the text that the sub header names before the notes, as a note, unless a note has it.
 func (h *fileHeader) addEraseinfo(r io.ReaderAt, size int64) error {
 	b, err := h.eraseinfo.read(r, size, "eraseinfo")
 	if err != nil || len(b) == 0 {
@@ -358,10 +352,10 @@ func (h *fileHeader) addEraseinfo(r io.ReaderAt, size int64) error {
 	return nil
 }
 
-// maxText bounds what the sub header names beside the notes.
+// maxText bounds the texts that the sub header names.
 const maxText = vmcoreinfo.MaxBytes
 
-// read returns the text, nil when there is none.
+// read returns the text, or nil if there is none.
 func (t textInfo) read(r io.ReaderAt, size int64, what string) ([]byte, error) {
 	if t.size == 0 || t.off == 0 {
 		return nil, nil

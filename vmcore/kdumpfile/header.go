@@ -81,7 +81,7 @@ const (
 	offMaxMapnr64     = 96 // 6
 )
 
-// Header is what the headers of a file say, its notes included.
+// Header is the headers of a file, with its notes.
 type Header struct {
 	Utsname    uts.Name         // strings are cut at 64 bytes
 	Time       time.Time        // of the dump; microseconds
@@ -89,18 +89,18 @@ type Header struct {
 	PageSize   int              // block_size: 4096, 16384 or 65536
 	MaxPFN     mem.PFN          // max_mapnr: one past the last frame; 1 to MaxPFN
 	NrCPUs     int              // number of NT_PRSTATUS notes
-	CurrentCPU int              // the CPU that panicked; -1, which is written as 0, when unknown
+	CurrentCPU int              // the CPU that panicked; -1 if unknown, written as 0
 	PhysBase   uint64           // bytes
-	DumpLevel  int              // as of makedumpfile -d
+	DumpLevel  int              // as in makedumpfile -d
 	Notes      []byte           // raw PT_NOTE bytes
 	Status     uint32           // compressor bits (Codec) that pages may use, and StatusExcludedVmemmap
 	RAM        []mem.Range      // the 1st bitmap: sorted by start
-	// Eraseinfo: offset_eraseinfo names the ERASEINFO note, if Notes have one. A front that
-	// was once written without has to be written so again.
+	// Eraseinfo: offset_eraseinfo names the ERASEINFO note of Notes, if there is one. A front that was written
+	// without it has to be written so again.
 	Eraseinfo bool
 }
 
-// byteOrder is both kinds of order that binary knows.
+// byteOrder is binary.ByteOrder and binary.AppendByteOrder.
 type byteOrder interface {
 	binary.ByteOrder
 	binary.AppendByteOrder
@@ -113,7 +113,7 @@ func (h *Header) order() byteOrder {
 	return binary.LittleEndian
 }
 
-// check refuses what cannot be written.
+// check refuses headers that cannot be written.
 func (h *Header) check() error {
 	switch {
 	case !vmcore.ValidPageSize(h.PageSize):
@@ -128,9 +128,8 @@ func (h *Header) check() error {
 	return nil
 }
 
-// EncodeFront returns the main header block, the sub header and the notes as they
-// stand at offset 0 of the file, padded with zeros to whole blocks: the bytes up
-// to Layout.Bitmap1.
+// EncodeFront returns the bytes of the file up to Layout.Bitmap1: the main header block, the sub header and the
+// notes, padded with zeros to whole blocks.
 func (h *Header) EncodeFront(incomplete bool) ([]byte, error) {
 	l, err := h.Layout(0)
 	if err != nil {
@@ -188,7 +187,7 @@ func (h *Header) encodeSub(b []byte, l Layout) {
 	o.PutUint64(b[offMaxMapnr64:], uint64(h.MaxPFN))
 }
 
-// Layout says where the parts of a file lie, in bytes from its start.
+// Layout is the places of the parts of a file, in bytes from its start.
 type Layout struct {
 	PageSize  int
 	MaxPFN    mem.PFN
@@ -199,14 +198,12 @@ type Layout struct {
 	BitmapLen int64  // of each bitmap, in whole blocks
 	Descs     int64  // page descriptors
 	Planned   uint64 // how many
-	// Data is where page data begins. The first page there is the shared zero
-	// page; Data is a multiple of the block size, so that a block holds either
-	// descriptors or page data.
+	// Data is the start of page data. The first page there is the shared zero page. Data is a multiple of the block
+	// size, so that a block holds either descriptors or page data.
 	Data int64
 }
 
-// ZeroPage returns the offset of the raw zero page that the descriptors of all
-// zero pages point at.
+// ZeroPage returns the offset of the raw zero page to which the descriptors of all zero pages point.
 func (l Layout) ZeroPage() int64 { return l.Data }
 
 // FirstPage returns the lowest offset of other page data.
@@ -215,8 +212,7 @@ func (l Layout) FirstPage() int64 { return l.Data + int64(l.PageSize) }
 // DescsEnd returns the end of the last descriptor.
 func (l Layout) DescsEnd() int64 { return l.DescOffset(l.Planned) }
 
-// DescOffset returns where descriptor number n lies: that of the n-th set bit of
-// the 2nd bitmap, from 0.
+// DescOffset returns the offset of descriptor n, which belongs to the n-th set bit of the 2nd bitmap, counted from 0.
 func (l Layout) DescOffset(n uint64) int64 {
 	return l.Descs + int64(n)*PageDescLen //nolint:gosec // n is at most MaxPFN
 }
@@ -226,7 +222,7 @@ func (l Layout) ZeroDesc() PageDesc {
 	return PageDesc{Offset: l.ZeroPage(), Size: uint32(l.PageSize)} //nolint:gosec // at most 64 KiB
 }
 
-// Layout returns the places of a file with this header and so many planned pages.
+// Layout returns the layout of a file with this header and number of planned pages.
 func (h *Header) Layout(planned uint64) (Layout, error) {
 	if err := h.check(); err != nil {
 		return Layout{}, err

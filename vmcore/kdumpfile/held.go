@@ -8,8 +8,8 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// HeldPages implements vmcore.Holder: it reads the descriptors, in order. A page whose descriptor makes no
-// sense is not missing but damaged, and counts as held.
+// HeldPages implements vmcore.Holder: it reads the descriptors in order. A page with an invalid descriptor counts as
+// held: it is damaged, not missing.
 func (k *Reader) HeldPages() iter.Seq2[mem.Extent, error] {
 	return func(yield func(mem.Extent, error) bool) {
 		num := uint64(0)

@@ -36,10 +36,10 @@ func DecodePageDesc(b []byte, o binary.ByteOrder) PageDesc {
 	}
 }
 
-// Missing reports whether d stands for a page that has not come.
+// Missing reports whether d belongs to a page that has not come.
 func (d PageDesc) Missing() bool { return d.Offset == 0 }
 
-// check reports what is wrong with d, the place it points at apart.
+// check returns an error if d is invalid. It does not check the place of the page.
 func (d PageDesc) check(pageSize int) error {
 	switch {
 	case d.Size == 0 || uint64(d.Size) > uint64(pageSize): //nolint:gosec // a page size is positive

@@ -9,11 +9,10 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// maxRanges bounds the RAM ranges that are kept: far above any memory map, low
-// enough for a hostile bitmap of alternating bits.
+// maxRanges bounds the RAM ranges: far above any memory map, and low enough for a hostile bitmap of alternating bits.
 const maxRanges = 1 << 20
 
-// findHoles looks how much of the bitmaps is there.
+// findHoles finds out how much of the bitmaps is in the file.
 func (k *Reader) findHoles() {
 	n := int64((k.h.MaxPFN + 7) / 8) //nolint:gosec // at most 1 << 37
 	if have := vmcore.BytesFrom(k.r, k.size, k.h.l.Bitmap1, n); have < n {
@@ -27,7 +26,7 @@ func (k *Reader) findHoles() {
 	}
 }
 
-// scanRAM takes the runs of the 1st bitmap for RAM, and all pages that the file has.
+// scanRAM sets RAM to the runs of the 1st bitmap and all pages of the file.
 func (k *Reader) scanRAM() error {
 	for e, err := range k.runs(k.h.l.Bitmap1, k.h.MaxPFN, nil) {
 		if err == nil {
@@ -65,13 +64,13 @@ func (k *Reader) bytes(e mem.Extent) mem.Range {
 	return mem.Range{Start: e.Start.Addr(k.shift), End: e.End().Addr(k.shift)}
 }
 
-// covers reports whether one of the sorted ranges has all of r.
+// covers reports whether one of the sorted ranges contains all of r.
 func covers(ranges []mem.Range, r mem.Range) bool {
 	i := sort.Search(len(ranges), func(i int) bool { return ranges[i].End > r.Start })
 	return i < len(ranges) && ranges[i].Start <= r.Start && ranges[i].End >= r.End
 }
 
-// unite sorts ranges and joins those that overlap or touch.
+// unite sorts ranges and merges those that overlap or touch.
 func unite(ranges []mem.Range) []mem.Range {
 	slices.SortFunc(ranges, func(a, b mem.Range) int { return cmp.Compare(a.Start, b.Start) })
 	out := ranges[:0]

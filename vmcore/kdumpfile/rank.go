@@ -2,9 +2,9 @@ package kdumpfile
 
 import "github.com/corehaul/corehaul/mem"
 
-// rankIndex tells how many bits of a bitmap are set below each of its non-empty
-// blocks: 8 bytes for 32768 page frames. Chunks without a bit take no room, so the
-// index grows with the RAM of the machine and not with its highest address.
+// rankIndex has the number of bits of a bitmap below each of its non-empty blocks: 8 bytes for 32768 page frames.
+// Chunks without a bit take no memory, so the index grows with the RAM of the machine and not with its highest
+// address.
 type rankIndex struct {
 	chunks []*[rankChunk]uint64
 	total  uint64
@@ -17,7 +17,7 @@ func newRankIndex(maxPFN mem.PFN) *rankIndex {
 	return &rankIndex{chunks: make([]*[rankChunk]uint64, (blocks+rankChunk-1)/rankChunk)}
 }
 
-// add notes block n, which has so many bits set. Blocks come ascending.
+// add adds block n. Blocks come in ascending order.
 func (x *rankIndex) add(n int64, b *bitBlock) {
 	c := &x.chunks[n/rankChunk]
 	if *c == nil {

@@ -10,8 +10,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// Reader reads a kdump-compressed file. It is a vmcore.Image and safe for
-// concurrent use.
+// Reader reads a kdump-compressed file. It is a vmcore.Image and safe for concurrent use.
 type Reader struct {
 	r    io.ReaderAt
 	size int64
@@ -21,7 +20,7 @@ type Reader struct {
 	ram   []mem.Range
 	rank  *rankIndex // of the 2nd bitmap
 	first uint64     // bits of the 2nd bitmap below the piece of a split set
-	known mem.PFN    // where the 2nd bitmap breaks off: which descriptor belongs to a later page cannot be told
+	known mem.PFN    // where the known part of the 2nd bitmap ends: the descriptors of later pages are unknown
 	front int64      // end of the descriptors: no page data before it
 	shift uint
 
@@ -37,11 +36,10 @@ var (
 	_ vmcore.Holder  = (*Reader)(nil)
 )
 
-// New reads the headers and both bitmaps of a file of so many bytes. Errors match
-// vmcore.ErrUnknownFormat, ErrUnsupported, ErrCorrupt or ErrTruncated; a file that
-// ends after its bitmaps is opened, whatever else is missing. When r is a vmcore.Sparse, bytes that it
-// does not have are missing, as those beyond the end of a file are; of a bitmap with a hole what
-// comes before the hole is used. The caller keeps ownership of r, which must stay readable.
+// New reads the headers and both bitmaps of a file of size bytes. Errors match vmcore.ErrUnknownFormat,
+// ErrUnsupported, ErrCorrupt or ErrTruncated. New opens a file that ends after its bitmaps. If r is a vmcore.Sparse,
+// bytes that it does not have are missing like those beyond the end of a file; of a bitmap with a hole, New uses the
+// part before the hole. The caller keeps ownership of r, which must stay readable.
 func New(r io.ReaderAt, size int64) (*Reader, error) {
 	h, err := decodeHeaders(r, size)
 	if err != nil {
@@ -74,12 +72,10 @@ func (k *Reader) Info() *vmcore.Info { return k.info }
 // RAM returns the runs of the 1st bitmap.
 func (k *Reader) RAM() []mem.Range { return k.ram }
 
-// Header returns what a Writer needs to write the same headers, RAM included. The
-// caller must not change it.
+// Header returns the headers for a Writer, with RAM. The caller must not change it.
 func (k *Reader) Header() *Header { return &k.h.Header }
 
-// Split returns the frames whose descriptors this file has when it is one piece of
-// a --split set.
+// Split returns the frames whose descriptors this file has, if it is one piece of a --split set.
 func (k *Reader) Split() (mem.Extent, bool) {
 	return mem.Between(k.h.start, k.h.end), k.h.split
 }
@@ -110,8 +106,7 @@ func bitsBelow(pfn mem.PFN, n int64) uint64 {
 	return min(uint64(pfn-start), bitBlockPFN)
 }
 
-// eachBlock calls fn for each block of the bitmap at off that has a bit set. Bits
-// from limit on are not seen; holes of the file are passed over unread.
+// eachBlock calls fn for each block of the bitmap at off that has a set bit below limit. It skips holes of the file.
 func (k *Reader) eachBlock(off int64, limit mem.PFN, fn func(n int64, b *bitBlock) error) error {
 	const batch = 64
 	buf := make([]byte, batch*bitBlockLen)
@@ -142,8 +137,8 @@ func (k *Reader) eachBlock(off int64, limit mem.PFN, fn func(n int64, b *bitBloc
 
 var errStop = errors.New("stop")
 
-// runs yields the runs of set bits below limit of the bitmap at off, for which within, when
-// not nil, gives bounds. A failure comes last.
+// runs yields the runs of set bits below limit of the bitmap at off, inside within if that is not nil. An error comes
+// last.
 func (k *Reader) runs(off int64, limit mem.PFN, within *mem.Extent) iter.Seq2[mem.Extent, error] {
 	return func(yield func(mem.Extent, error) bool) {
 		var cur mem.Extent
@@ -181,7 +176,7 @@ func clip(e mem.Extent, within *mem.Extent) mem.Extent {
 	return e.Intersect(*within)
 }
 
-// Pages yields the runs of the 2nd bitmap, those of the piece for a split set.
+// Pages yields the runs of the 2nd bitmap, of a split set only those of this piece.
 func (k *Reader) Pages() iter.Seq2[mem.Extent, error] {
 	piece, _ := k.Split()
 	return k.runs(k.h.l.Bitmap2, k.known, &piece)
@@ -212,7 +207,7 @@ func (k *Reader) Desc(pfn mem.PFN) (d PageDesc, off int64, err error) {
 	return d, off, err
 }
 
-// absent tells a page that was left out from a hole.
+// absent distinguishes an excluded page from a hole.
 func (k *Reader) absent(pfn mem.PFN) error {
 	if rangesContain(k.ram, pfn.Addr(k.shift)) {
 		return vmcore.ErrExcluded
@@ -240,8 +235,8 @@ func (k *Reader) place(d PageDesc, off int64) error {
 	return nil
 }
 
-// ReadStored returns the stored form of frame pfn, in buf when it has room for a
-// page, with its descriptor. Errors are those of ReadPage.
+// ReadStored returns the stored form of frame pfn and its descriptor, in buf if that has room for a page. Errors are
+// those of ReadPage.
 func (k *Reader) ReadStored(buf []byte, pfn mem.PFN) ([]byte, PageDesc, error) {
 	d, off, err := k.Desc(pfn)
 	if err == nil {
@@ -306,7 +301,7 @@ func (k *Reader) ReadPages(p []byte, pfn mem.PFN) error {
 	return nil
 }
 
-// ReadPhys implements vmcore.Reader. Parts of pages go through a small cache.
+// ReadPhys implements vmcore.Reader. It reads parts of pages through a small cache.
 func (k *Reader) ReadPhys(p []byte, a mem.PhysAddr) error {
 	for len(p) > 0 {
 		pfn, in := a.PFN(k.shift), int(uint64(a)&uint64(k.h.PageSize-1)) //nolint:gosec // below the page size

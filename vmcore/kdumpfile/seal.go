@@ -6,9 +6,8 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// SealComplete takes the incomplete mark off. It returns an error that matches
-// ErrMissing, and changes nothing, while pages are missing. No descriptor can be
-// put afterwards.
+// SealComplete removes the incomplete mark. While pages are missing, it changes nothing, and the error matches
+// ErrMissing. After a seal no descriptor can be put.
 func (w *Writer) SealComplete() error {
 	if w.err != nil {
 		return w.err
@@ -19,11 +18,12 @@ func (w *Writer) SealComplete() error {
 	return w.seal(false)
 }
 
-// SealPartial makes a valid dump of the pages that are there. It clears the bits of missing pages
-// in the 2nd bitmap, closes up the descriptors, and fills the space between them and the page data
-// with zeros. The file stays marked incomplete. Page data does not move. Memory is constant. A seal
-// that was interrupted leaves a front that has to be written again (CreateAt with KeepData and this
-// DataOffset).
+// SealPartial makes a valid dump of the present pages. It clears the bits of missing pages in the 2nd bitmap,
+// compacts the descriptors, and fills the space between them and the page data with zeros. The file stays marked
+// incomplete. Page data does not move. Memory is constant. After an interrupted seal the front has to be written
+// again (CreateAt with KeepData and this DataOffset).
+//
+// SealPartial may be used on a dump without missing pages: then only the mark stays.
 //
 // It may be used on a dump that lacks no page as well: then only the mark stays.
 func (w *Writer) SealPartial() error {
@@ -46,8 +46,8 @@ func (w *Writer) seal(incomplete bool) error {
 	return nil
 }
 
-// compact closes up bitmap and descriptors, block by block of the bitmap. The
-// place written to is never beyond the place read from.
+// compact compacts bitmap and descriptors, one block of the bitmap at a time. It never writes beyond the place where
+// it reads.
 func (w *Writer) compact() error {
 	in := &descReader{w: w}
 	out := &descWriter{w: w}
@@ -102,7 +102,7 @@ func (w *Writer) compactBlock(n int64, in *descReader, out *descWriter) error {
 	return err
 }
 
-// descReader reads descriptors one after the other.
+// descReader reads descriptors in order.
 type descReader struct {
 	w    *Writer
 	buf  []byte // not yet returned
@@ -123,7 +123,7 @@ func (r *descReader) read() (PageDesc, error) {
 	return d, nil
 }
 
-// descWriter writes descriptors one after the other.
+// descWriter writes descriptors in order.
 type descWriter struct {
 	w    *Writer
 	buf  []byte

@@ -17,14 +17,14 @@ type File interface {
 	Truncate(size int64) error
 }
 
-// Errors of a Writer. A caller's mistake leaves the file as it was and the Writer
-// usable; after a failure of the file the Writer repeats its first error.
+// Errors of a Writer. After a mistake of the caller the file is unchanged and the Writer usable. After an error of
+// the file the Writer repeats it.
 var (
 	// ErrNotPlanned: a page that is not in the 2nd bitmap.
 	ErrNotPlanned = errors.New("kdumpfile: page not planned")
 	// ErrAlreadyPresent: the page has a descriptor already.
 	ErrAlreadyPresent = errors.New("kdumpfile: page already present")
-	// ErrBadDesc: a descriptor that no reader would accept.
+	// ErrBadDesc: an invalid descriptor.
 	ErrBadDesc = errors.New("kdumpfile: bad page descriptor")
 	// ErrMissing: a file cannot be sealed complete while pages are missing.
 	ErrMissing = errors.New("kdumpfile: pages missing")
@@ -34,14 +34,13 @@ var (
 	ErrSealed = errors.New("kdumpfile: already sealed")
 )
 
-// Options change how CreateAt lays a file out.
+// Options of CreateAt.
 type Options struct {
-	// DataOffset, when not 0, fixes Layout.Data: the front of a file whose page
-	// data is in place already can be written again for other planned pages. It
-	// must be a multiple of the page size and leave room for the descriptors.
+	// DataOffset, if not 0, fixes Layout.Data: so the front of a file with page data can be written again for other
+	// planned pages. It must be a multiple of the page size and leave room for the descriptors.
 	DataOffset int64
-	// KeepData leaves what is in the file from Layout.Data on, so that a torn
-	// front can be written again. Without it the file is emptied first.
+	// KeepData keeps the file from Layout.Data on, so that a torn front can be written again. Without it the file is
+	// emptied first.
 	KeepData bool
 }
 
@@ -62,9 +61,9 @@ type Writer struct {
 // descBatch is how many descriptors are read or written at a time.
 const descBatch = 2048
 
-// Create lays out a dump in f, which it empties first: headers that are marked incomplete, both
-// bitmaps, a descriptor with offset 0 (missing) for each planned page, and the shared zero page.
-// The planned runs must ascend, be disjoint and be RAM; they are walked once. Nothing is synced.
+// Create empties f and lays out a dump: headers that are marked incomplete, both bitmaps, a descriptor with offset 0
+// (missing) for each planned page, and the shared zero page. The planned runs must ascend, be disjoint and be RAM.
+// They are iterated once. Nothing is synced.
 func Create(f File, h *Header, planned iter.Seq[mem.Extent]) (*Writer, error) {
 	return CreateAt(f, h, planned, Options{})
 }
@@ -93,7 +92,7 @@ func CreateAt(f File, h *Header, planned iter.Seq[mem.Extent], opt Options) (*Wr
 	return w, w.layRest(opt)
 }
 
-// layoutAt is Layout with a fixed place for the data, unless data is 0.
+// layoutAt is Layout with a fixed offset of the data, unless data is 0.
 func (h *Header) layoutAt(planned uint64, data int64) (Layout, error) {
 	l, err := h.Layout(planned)
 	if err != nil || data == 0 {
@@ -106,7 +105,7 @@ func (h *Header) layoutAt(planned uint64, data int64) (Layout, error) {
 	return l, nil
 }
 
-// layBitmaps writes both bitmaps; in an empty file only what is not zero.
+// layBitmaps writes both bitmaps; into an empty file only bytes that are not zero.
 func (w *Writer) layBitmaps(l Layout, planned iter.Seq[mem.Extent], opt Options) error {
 	ram := RAMExtents(w.h.RAM, vmcore.PageShift(l.PageSize), l.MaxPFN)
 	put := func(at int64) func(int64, *bitBlock) error {
@@ -131,8 +130,7 @@ func (w *Writer) layBitmaps(l Layout, planned iter.Seq[mem.Extent], opt Options)
 	return errors.Join(outside, err)
 }
 
-// within passes the runs on until one is not wholly in ram, which ascends; then it
-// sets err.
+// within yields the runs until one is not completely in ram, which ascends; then it sets *err.
 func within(runs, ram iter.Seq[mem.Extent], err *error) iter.Seq[mem.Extent] {
 	return func(yield func(mem.Extent) bool) {
 		next, stop := iter.Pull(merged(ram))
@@ -153,7 +151,7 @@ func within(runs, ram iter.Seq[mem.Extent], err *error) iter.Seq[mem.Extent] {
 	}
 }
 
-// merged joins runs that touch.
+// merged merges runs that touch.
 func merged(runs iter.Seq[mem.Extent]) iter.Seq[mem.Extent] {
 	return func(yield func(mem.Extent) bool) {
 		var cur mem.Extent
@@ -176,7 +174,7 @@ func merged(runs iter.Seq[mem.Extent]) iter.Seq[mem.Extent] {
 	}
 }
 
-// layRest writes all else once the number of pages is known.
+// layRest writes everything else, after the number of pages is known.
 func (w *Writer) layRest(opt Options) error {
 	if opt.KeepData {
 		if err := zeroFill(w.f, w.l.Descs, w.l.FirstPage()); err != nil {
@@ -200,14 +198,13 @@ func (w *Writer) writeHeaders(incomplete bool) error {
 // Layout returns the places of the file.
 func (w *Writer) Layout() Layout { return w.l }
 
-// Missing returns the number of pages that have none yet.
+// Missing returns the number of pages without a descriptor.
 func (w *Writer) Missing() uint64 { return w.l.Planned - w.present }
 
-// PutPages writes the descriptors of the frames of e, one for each in order. The
-// stored bytes need not be in the file yet, but only a caller that writes them
-// first can let others read the file meanwhile. All frames must be planned
-// (ErrNotPlanned) and missing (ErrAlreadyPresent), and descriptors valid and
-// pointing into the page data (ErrBadDesc); otherwise nothing is written.
+// PutPages writes the descriptors of the frames of e in order. The stored bytes may be written later, but then a
+// concurrent reader would find descriptors without pages. All frames must be planned (ErrNotPlanned) and missing
+// (ErrAlreadyPresent), and the descriptors must be valid and point into the page data (ErrBadDesc); otherwise nothing
+// is written.
 func (w *Writer) PutPages(e mem.Extent, descs []PageDesc) error {
 	if uint64(len(descs)) != e.Count {
 		return fmt.Errorf("%w: %d descriptors for %v", ErrBadDesc, len(descs), e)
@@ -220,8 +217,7 @@ func (w *Writer) PutPages(e mem.Extent, descs []PageDesc) error {
 	return w.put(e, func(i uint64) PageDesc { return descs[i] })
 }
 
-// PutZero writes descriptors for all-zero pages, which share one page of data.
-// Errors are those of PutPages.
+// PutZero writes descriptors for zero pages, which share one page of data. Errors are those of PutPages.
 func (w *Writer) PutZero(e mem.Extent) error {
 	zero := w.l.ZeroDesc()
 	return w.put(e, func(uint64) PageDesc { return zero })
@@ -257,15 +253,14 @@ func (w *Writer) put(e mem.Extent, desc func(i uint64) PageDesc) error {
 	return nil
 }
 
-// Check tells whether the frames of e could be put now: all are planned and none
-// is present. Errors are those of PutPages. A caller with several runs that belong
-// together checks all before it puts the first.
+// Check reports whether PutPages would accept the frames of e: all are planned and none is present. Errors are those
+// of PutPages. A caller with several related runs checks all before it puts the first.
 func (w *Writer) Check(e mem.Extent) error {
 	_, err := w.admit(e)
 	return err
 }
 
-// admit is Check, and returns the number of the first frame's descriptor.
+// admit is Check. It returns the number of the first frame's descriptor.
 func (w *Writer) admit(e mem.Extent) (first uint64, err error) {
 	if w.err != nil {
 		return 0, w.err
@@ -279,8 +274,8 @@ func (w *Writer) admit(e mem.Extent) (first uint64, err error) {
 	return first, w.checkMissing(e, first)
 }
 
-// locate checks that all frames of e are planned and returns the number of the
-// first one's descriptor; those of the others follow it.
+// locate checks that all frames of e are planned and returns the number of the first frame's descriptor. The others
+// follow it.
 func (w *Writer) locate(e mem.Extent) (first uint64, err error) {
 	for pfn := e.Start; pfn < e.End(); {
 		n := int64(pfn / bitBlockPFN) //nolint:gosec // below 1 << 25

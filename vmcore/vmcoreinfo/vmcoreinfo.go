@@ -9,10 +9,9 @@
 // hexadecimal without prefix; sizes, offsets and lengths decimal; numbers decimal
 // with sign, or hexadecimal with 0x.
 //
-// The text comes from a crashed machine. Parsing is safe for hostile input: its
-// size is limited, and what makes no sense is told as a warning and then treated
-// as absent, so that a tool degrades as it would on an older kernel. An Info is
-// read-only after Parse and safe for concurrent use.
+// The text comes from a crashed machine. Parsing is safe for hostile input: its size is limited, and an invalid line
+// becomes a warning and counts as absent, as on an older kernel. An Info is read-only after Parse and safe for
+// concurrent use.
 package vmcoreinfo
 
 import (
@@ -24,8 +23,7 @@ import (
 	"time"
 )
 
-// Limits of what Parse takes. The kernel's own limit is VMCOREINFO_BYTES: one
-// page, thus at most 64 KiB.
+// Limits of Parse. The kernel's limit is VMCOREINFO_BYTES: one page, at most 64 KiB.
 const (
 	MaxBytes    = 1 << 20
 	maxWarnings = 16
@@ -45,10 +43,9 @@ type Info struct {
 	warnings []string
 }
 
-// Parse reads the text of a VMCOREINFO note (the note's descriptor, trailing NULs
-// allowed). When a key occurs twice with different values the first one is used
-// and a warning is kept. The errors are ErrTooLarge and ErrNoText; the Info is
-// nil then. b is copied.
+// Parse reads the text of a VMCOREINFO note (its descriptor, with or without trailing NULs). If a key occurs twice
+// with different values, Parse uses the first one and warns. The errors are ErrTooLarge and ErrNoText; then the Info
+// is nil. Parse copies b.
 func Parse(b []byte) (*Info, error) {
 	if len(b) > MaxBytes {
 		return nil, ErrTooLarge
@@ -101,7 +98,7 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
-// check reports a value that its typed accessor would not accept.
+// check returns an error if the key's accessor would refuse the value.
 func check(key, value string) error {
 	kind, _, ok := strings.Cut(key, "(")
 	if !ok || !strings.HasSuffix(key, ")") {
@@ -144,14 +141,13 @@ func (i *Info) Number(name string) (int64, bool) {
 	return n, err == nil
 }
 
-// String returns the value of a key as it stands, e.g. "OSRELEASE", "BUILD-ID".
+// String returns the unchanged value of a key, e.g. "OSRELEASE", "BUILD-ID".
 func (i *Info) String(key string) (string, bool) {
 	v, ok := i.values[key]
 	return v, ok
 }
 
-// Hex returns the value of a key that is hexadecimal without prefix, as
-// KERNELOFFSET is.
+// Hex returns the value of a key that is hexadecimal without prefix, such as KERNELOFFSET.
 func (i *Info) Hex(key string) (uint64, bool) {
 	v, ok := i.values[key]
 	if !ok {
@@ -161,8 +157,7 @@ func (i *Info) Hex(key string) (uint64, bool) {
 	return n, err == nil
 }
 
-// PageSize returns PAGESIZE in bytes, when it is there and a power of two
-// between 4096 and 65536.
+// PageSize returns PAGESIZE in bytes if it is a power of two from 4096 to 65536.
 func (i *Info) PageSize() (int, bool) {
 	n, ok := i.size("PAGESIZE")
 	if !ok || n < 4096 || n > 65536 || n&(n-1) != 0 {
@@ -184,15 +179,13 @@ func (i *Info) CrashTime() (time.Time, bool) {
 	return time.Unix(sec, 0).UTC(), true
 }
 
-// maxUnixSec is the end of the year 9999: a later crash cannot be printed in
-// RFC 3339.
+// maxUnixSec is the end of the year 9999: RFC 3339 cannot express a later time.
 const maxUnixSec = 253402300799
 
-// Raw returns the text that was parsed, without trailing NULs. It must not be
-// changed.
+// Raw returns the parsed text without trailing NULs. It must not be changed.
 func (i *Info) Raw() []byte { return i.raw }
 
-// Warnings returns what Parse passed over, one line each.
+// Warnings returns the lines that Parse ignored, one warning each.
 func (i *Info) Warnings() []string { return i.warnings }
 
 func (i *Info) size(key string) (uint64, bool) {
@@ -204,8 +197,7 @@ func (i *Info) size(key string) (uint64, bool) {
 	return n, err == nil
 }
 
-// maxSize is above any size, offset or array length of a kernel structure; a
-// larger value would only overflow the arithmetic of callers.
+// maxSize is above any size, offset or array length of a kernel structure. Larger values could overflow in callers.
 const maxSize = 1 << 40
 
 func parseSize(v string) (uint64, error) {
