@@ -86,9 +86,7 @@ func checkJournalHeader(b []byte) (version uint16, err error) {
 // recordSum is the checksum of a record at file offset off. It includes the offset, so a record that a torn write
 // left in the wrong place does not match.
 func recordSum(off int64, head, payload []byte) uint32 {
-	var pos [8]byte
-	binary.LittleEndian.PutUint64(pos[:], uint64(off)) //nolint:gosec // offsets are not negative
-	sum := crc32.Update(0, castagnoli, pos[:])
+	sum := crc32.Update(0, castagnoli, appendI64(make([]byte, 0, 8), off))
 	sum = crc32.Update(sum, castagnoli, head[:8])
 	return crc32.Update(sum, castagnoli, payload)
 }
@@ -98,7 +96,7 @@ func appendRecord(b []byte, off int64, t recordType, payload []byte) []byte {
 	start := len(b)
 	b = binary.LittleEndian.AppendUint16(b, uint16(t))
 	b = binary.LittleEndian.AppendUint16(b, 0)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(payload))) //nolint:gosec // at most maxPayload
+	b = appendU32(b, len(payload))
 	b = binary.LittleEndian.AppendUint32(b, recordSum(off, b[start:], payload))
 	return append(b, payload...)
 }
@@ -158,6 +156,8 @@ func (c *cursor) u64() uint64 {
 	return 0
 }
 
+func (c *cursor) i64() int64 { return int64(c.u64()) } //nolint:gosec // two's complement
+
 // offset reads a file offset or length: 63 bits.
 func (c *cursor) offset() int64 {
 	v := c.u64()
@@ -183,6 +183,16 @@ func (c *cursor) str() string { return string(c.bytes(int(c.u8()))) }
 func (c *cursor) done() bool { return !c.bad && len(c.b) == 0 }
 
 var le = binary.LittleEndian
+
+// appendI64 appends v in two's complement.
+func appendI64(b []byte, v int64) []byte {
+	return binary.LittleEndian.AppendUint64(b, uint64(v)) //nolint:gosec // the same bits
+}
+
+// appendU32 appends a size or count that the caller has checked.
+func appendU32(b []byte, n int) []byte {
+	return binary.LittleEndian.AppendUint32(b, uint32(n)) //nolint:gosec // bounded by the caller
+}
 
 // appendStr appends s, of at most 255 bytes, behind its length in one byte.
 func appendStr(b []byte, s string) []byte {

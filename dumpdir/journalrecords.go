@@ -31,7 +31,7 @@ type logRecord struct {
 }
 
 func (r *logRecord) encode() []byte {
-	return append(le.AppendUint64(nil, uint64(r.size)), r.sum[:]...) //nolint:gosec // not negative
+	return append(appendI64(nil, r.size), r.sum[:]...)
 }
 
 func decodeLog(p []byte) (r logRecord, ok bool) {
@@ -56,18 +56,18 @@ func encodeFacts(f *Facts) []byte {
 			flags |= flag
 		}
 	}
-	b := le.AppendUint32(nil, uint32(f.PageSize)) //nolint:gosec // checked before
+	b := appendU32(nil, f.PageSize)
 	b = le.AppendUint32(b, f.NrCPUs)
 	b = le.AppendUint32(b, f.CurrentCPU)
 	b = le.AppendUint32(b, f.Codecs)
 	b = le.AppendUint64(b, uint64(f.MaxPFN))
 	b = le.AppendUint64(b, f.PhysBase)
-	b = le.AppendUint64(b, uint64(f.Time.Unix()))            //nolint:gosec // two's complement, read back the same way
-	b = le.AppendUint32(b, uint32(f.Time.Nanosecond()/1000)) //nolint:gosec // below a million
+	b = appendI64(b, f.Time.Unix())
+	b = appendU32(b, f.Time.Nanosecond()/1000)
 	b = le.AppendUint32(b, uint32(f.DumpLevel))
 	b = le.AppendUint32(b, flags)
-	b = le.AppendUint32(b, uint32(len(f.Notes))) //nolint:gosec // at most MaxNotesLen
-	b = le.AppendUint32(b, uint32(len(f.RAM)))   //nolint:gosec // at most MaxRAMRanges
+	b = appendU32(b, len(f.Notes))
+	b = appendU32(b, len(f.RAM))
 	for _, s := range f.Utsname.Fields() {
 		b = appendStr(b, *s)
 	}
@@ -89,7 +89,7 @@ func decodeFacts(p []byte, version uint16) (f Facts, notes, ram int, ok bool) {
 	f.NrCPUs, f.CurrentCPU, f.Codecs = c.u32(), c.u32(), c.u32()
 	f.MaxPFN = mem.PFN(c.u64())
 	f.PhysBase = c.u64()
-	sec, usec := int64(c.u64()), c.u32() //nolint:gosec // two's complement
+	sec, usec := c.i64(), c.u32()
 	f.Time = time.Unix(sec, int64(usec)*1000).UTC()
 	level, flags := c.u32(), c.u32()
 	notes, ram = int(c.u32()), int(c.u32())
@@ -113,7 +113,7 @@ func encodePlanEnd(p *PlanInfo) []byte {
 	b = le.AppendUint64(b, p.Chunks)
 	b = le.AppendUint64(b, p.Pages)
 	b = le.AppendUint64(b, p.Runs)
-	b = le.AppendUint64(b, uint64(p.DataOffset)) //nolint:gosec // not negative
+	b = appendI64(b, p.DataOffset)
 	if p.Hash.Whole() {
 		b = le.AppendUint64(b, binary.BigEndian.Uint64(p.Hash[8:]))
 	}
@@ -153,9 +153,9 @@ func (r *sealRecord) encode() []byte {
 		}
 	}
 	b := append([]byte{code}, make([]byte, 7)...)
-	b = le.AppendUint64(b, uint64(r.time)) //nolint:gosec // two's complement
+	b = appendI64(b, r.time)
 	b = le.AppendUint64(b, r.present)
-	b = le.AppendUint64(b, uint64(r.size)) //nolint:gosec // not negative
+	b = appendI64(b, r.size)
 	b = append(b, r.sum[:]...)
 	b = le.AppendUint16(b, uint16(len(r.reason))) //nolint:gosec // at most maxReason
 	return append(b, r.reason...)
@@ -165,7 +165,7 @@ func decodeSeal(p []byte) (r sealRecord, ok bool) {
 	c := cursor{b: p}
 	r.state = sealStates[c.u8()]
 	c.zeros(7)
-	r.time = int64(c.u64()) //nolint:gosec // two's complement
+	r.time = c.i64()
 	r.present, r.size = c.u64(), c.offset()
 	copy(r.sum[:], c.bytes(len(r.sum)))
 	r.reason = string(c.bytes(int(c.u16())))
@@ -197,11 +197,11 @@ func (r *chunkRecord) end() int64 { return r.offset + r.bytes }
 // appendChunkRecord appends the payload of the record for c, stored at offset.
 func appendChunkRecord(b []byte, c *Chunk, offset int64) []byte {
 	b = le.AppendUint64(b, c.Seq)
-	b = le.AppendUint64(b, uint64(offset)) //nolint:gosec // not negative
+	b = appendI64(b, offset)
 	b = le.AppendUint64(b, c.RawSum)
 	b = le.AppendUint64(b, uint64(len(c.Data)))
-	b = le.AppendUint32(b, uint32(len(c.Extents))) //nolint:gosec // at most MaxChunkExtents
-	b = le.AppendUint32(b, uint32(len(c.Pages)))   //nolint:gosec // at most MaxChunkPages
+	b = appendU32(b, len(c.Extents))
+	b = appendU32(b, len(c.Pages))
 	for _, e := range c.Extents {
 		count := uint32(e.Count) //nolint:gosec // at most MaxChunkPages
 		if e.Kind == chunk.Zero {

@@ -47,7 +47,7 @@ func ReadSideFile[T any, P interface {
 	v := P(new(T))
 	b, err := readSmall(fsys, path.Join(dir, v.SideName()), maxSideFileLen)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil //nolint:nilnil // there is none
+		return nil, nil // there is none
 	}
 	if err != nil {
 		return nil, err

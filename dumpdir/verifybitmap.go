@@ -41,7 +41,7 @@ func (b *rankedBitmap) learn(p []byte) {
 		if _, ok := b.ranks[n]; !ok {
 			b.ranks[n] = b.total
 		}
-		b.total += uint64(bits.OnesCount8(x)) //nolint:gosec // at most 8
+		b.total += ones(uint64(x))
 	}
 	b.pos += int64(len(p))
 }
@@ -76,13 +76,15 @@ func (b *rankedBitmap) rank(e mem.Extent) (n uint64, ok bool, err error) {
 	return n, true, nil
 }
 
+func ones(w uint64) uint64 { return uint64(bits.OnesCount64(w)) } //nolint:gosec // at most 64
+
 // before counts the set bits below bit i of the block.
 func (b *rankedBitmap) before(i uint64) (n uint64) {
 	for j := uint64(0); j+64 <= i; j += 64 {
-		n += uint64(bits.OnesCount64(le.Uint64(b.block[j/8:]))) //nolint:gosec // at most 64
+		n += ones(le.Uint64(b.block[j/8:]))
 	}
 	if rest := i % 64; rest > 0 {
-		n += uint64(bits.OnesCount64(le.Uint64(b.block[i/64*8:]) << (64 - rest))) //nolint:gosec // at most 64
+		n += ones(le.Uint64(b.block[i/64*8:]) << (64 - rest))
 	}
 	return n
 }

@@ -52,7 +52,7 @@ func readImage(ctx context.Context, img vmcore.Image, opts VerifyOptions, rep *R
 	case err == nil:
 		rep.account(account)
 	}
-	ir := imageReader{img: img, opts: opts, rep: rep, page: make([]byte, info.PageSize), max: int64(info.MaxPFN)} //nolint:gosec // at most 1 << 52
+	ir := imageReader{img: img, opts: opts, rep: rep, page: make([]byte, info.PageSize), max: info.MaxPFN}
 	if err != nil {
 		ir.find(nil, err)
 		return nil
@@ -89,7 +89,7 @@ type imageReader struct {
 	opts VerifyOptions
 	rep  *Report
 	page []byte
-	max  int64
+	max  mem.PFN
 }
 
 func (r *imageReader) read(pfn mem.PFN) {
@@ -99,7 +99,7 @@ func (r *imageReader) read(pfn mem.PFN) {
 		r.rep.Progress.Present++
 	}
 	if r.opts.Progress != nil && pfn%1024 == 0 {
-		r.opts.Progress(int64(pfn)*int64(len(r.page)), r.max*int64(len(r.page))) //nolint:gosec // far below 1 << 63
+		r.opts.Progress(int64(pfn)*int64(len(r.page)), int64(r.max)*int64(len(r.page))) //nolint:gosec // far below 1 << 63
 	}
 }
 

@@ -25,8 +25,8 @@ import (
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
-	"github.com/corehaul/corehaul/vmcore/elfcore"
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
+	"github.com/corehaul/corehaul/vmcore/elfcore"
 )
 
 // TestLevels holds the pages kept at the dump levels to makedumpfile, and the log to

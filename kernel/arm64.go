@@ -27,9 +27,7 @@ const (
 
 // setupARM64 finds the page tables of an arm64 kernel.
 func (k *Kernel) setupARM64() {
-	if n, ok := k.cfg.Info.Number("PHYS_OFFSET"); ok {
-		k.physBase, k.hasBase = uint64(n), true //nolint:gosec // an address as a bit pattern
-	} else {
+	if k.physBase, k.hasBase = k.numberBits("PHYS_OFFSET"); !k.hasBase {
 		k.warnf("VMCOREINFO has no NUMBER(PHYS_OFFSET): phys_base of the dump is not known")
 	}
 	if k.shift != arm4K && k.shift != arm16K && k.shift != arm64K {
@@ -118,8 +116,8 @@ func (k *Kernel) armRootBits(bits uint) []uint {
 // image, the likeliest first.
 func (k *Kernel) armImageOffsets() []uint64 {
 	var offsets []uint64
-	if n, ok := k.cfg.Info.Number("kimage_voffset"); ok {
-		offsets = append(offsets, uint64(n)) //nolint:gosec // a bit pattern, subtracted modulo 2^64
+	if offset, ok := k.numberBits("kimage_voffset"); ok {
+		offsets = append(offsets, offset)
 	}
 	text, ok := k.cfg.Info.Symbol("_stext")
 	if !ok {

@@ -139,6 +139,12 @@ func (k *Kernel) takePageSize() bool {
 	return true
 }
 
+// numberBits returns NUMBER(name) as the bits of an address or a mask.
+func (k *Kernel) numberBits(name string) (uint64, bool) {
+	n, ok := k.cfg.Info.Number(name)
+	return uint64(n), ok //nolint:gosec // the same bits
+}
+
 func (k *Kernel) warnf(format string, args ...any) {
 	k.warnings = append(k.warnings, fmt.Sprintf(format, args...))
 }

@@ -35,8 +35,8 @@ func (k *Kernel) linearImage(va mem.VirtAddr) (mem.PhysAddr, bool) {
 		return mem.PhysAddr(a & (1<<48 - 1)), a>>48 == 0x9000
 	case elf.EM_RISCV:
 		// kernel_map.va_kernel_pa_offset, arch/riscv/kernel/crash_core.c since 2023.
-		offset, ok := k.cfg.Info.Number("va_kernel_pa_offset")
-		return mem.PhysAddr(a - uint64(offset)), ok //nolint:gosec // the bits of an address
+		offset, ok := k.numberBits("va_kernel_pa_offset")
+		return mem.PhysAddr(a - offset), ok
 	}
 	return 0, false
 }

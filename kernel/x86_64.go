@@ -57,8 +57,8 @@ func (k *Kernel) setX86PhysBase(base uint64) {
 // PT_LOAD of their text.
 func (k *Kernel) x86PhysBases() []uint64 {
 	var bases []uint64
-	if n, ok := k.cfg.Info.Number("phys_base"); ok {
-		bases = append(bases, uint64(n)) //nolint:gosec // a bit pattern, added modulo 2^64
+	if base, ok := k.numberBits("phys_base"); ok {
+		bases = append(bases, base)
 	}
 	for _, s := range k.cfg.TextSegments {
 		if s.Vaddr >= x86ImageStart && s.Vaddr-x86ImageStart < x86ImageSize {
@@ -81,9 +81,9 @@ func (k *Kernel) x86Paging(root mem.PhysAddr) *paging {
 		g.levels, g.lowest = 5, x86KernelHalf5
 	}
 	mask := uint64(x86AddrMask)
-	if n, ok := k.cfg.Info.Number("sme_mask"); ok {
+	if sme, ok := k.numberBits("sme_mask"); ok {
 		// The encryption bit lies among the address bits of an entry.
-		mask &^= uint64(n) //nolint:gosec // a bit mask
+		mask &^= sme
 	}
 	g.decode = func(entry uint64, level int) (entryKind, uint64) {
 		switch {

@@ -77,7 +77,7 @@ func (ch *Chunk) Check(p Params) error {
 
 // checkExtents returns the number of data pages.
 func (ch *Chunk) checkExtents(p Params) (uint64, error) {
-	room := uint64(ChunkPages(p.PageSize)) //nolint:gosec // 0 to 256
+	room := uint64(ChunkPages(p.PageSize))
 	if len(ch.Extents) == 0 || uint64(len(ch.Extents)) > room {
 		return 0, Errorf(CodeTooLarge, "chunk %d: %d extents, want 1 to %d", ch.Seq, len(ch.Extents), room)
 	}
@@ -191,13 +191,13 @@ func (ch *Chunk) decode(b []byte, p Params) error {
 }
 
 func (ch *Chunk) decodeExtents(c *cursor, p Params) {
-	n, room := int(c.u16()), ChunkPages(p.PageSize)
+	n, room := uint32(c.u16()), ChunkPages(p.PageSize)
 	if n > room {
 		c.fail(CodeTooLarge, "%d extents above %d", n, room)
 	}
 	ch.Extents = ch.Extents[:0]
 	end := mem.PFN(0)
-	for i := 0; i < n && c.err == nil; i++ {
+	for i := uint32(0); i < n && c.err == nil; i++ {
 		gap, v := c.upTo(MaxPFN, "gap"), c.upTo(ChunkBytes<<kindBits, "length")
 		e := chunk.Extent{Extent: mem.Extent{Start: end + mem.PFN(gap), Count: v >> kindBits}}
 		e.Kind = chunk.Kind(v & (1<<kindBits - 1))

@@ -226,7 +226,7 @@ func TestEmptySum(t *testing.T) {
 }
 
 func TestChunkPages(t *testing.T) {
-	for size, want := range map[uint32]int{4096: 256, 16384: 64, 65536: 16, 0: 0, 2048: 0, 5000: 0, 131072: 0, 1 << 31: 0} {
+	for size, want := range map[uint32]uint32{4096: 256, 16384: 64, 65536: 16, 0: 0, 2048: 0, 5000: 0, 131072: 0, 1 << 31: 0} {
 		if got := ChunkPages(size); got != want {
 			t.Errorf("%d bytes: got %d, want %d", size, got, want)
 		}

@@ -120,9 +120,9 @@ func (c *Conn) readMessage() (Message, error) {
 		return nil, m.remote()
 	case *Ping:
 		c.answer(m.Token)
-		return nil, nil //nolint:nilnil // Read goes on with the next
+		return nil, nil // Read goes on with the next
 	case *Pong:
-		return nil, nil //nolint:nilnil // the meter has seen it
+		return nil, nil // the meter has seen it
 	}
 	return m, nil
 }
@@ -233,7 +233,7 @@ func decodeMessage(t Type, p []byte, scratch []mem.Range) (Message, error) {
 	}
 	m := newControl(t)
 	if m == nil {
-		return nil, nil //nolint:nilnil // an unknown type that may be ignored
+		return nil, nil // an unknown type that may be ignored
 	}
 	if err := decodeControl(m, p); err != nil {
 		return nil, err
@@ -310,8 +310,8 @@ func (c *Conn) encode(m Message) (head, tail []byte, err error) {
 		return nil, nil, err
 	}
 	c.wbuf = head
-	length := len(head) - headerLen + len(tail)
-	if limit := types[m.Type()].limit; uint64(length) > uint64(limit) { //nolint:gosec // a length
+	length := uint64(len(head)) - headerLen + uint64(len(tail))
+	if limit := types[m.Type()].limit; length > uint64(limit) {
 		return nil, nil, Errorf(CodeTooLarge, "%s: %d bytes above %d", m.Type(), length, limit)
 	}
 	h := header{typ: m.Type(), length: uint32(length)} //nolint:gosec // at most the limit of its type

@@ -50,11 +50,11 @@ const (
 
 // ChunkPages returns the number of pages in a full chunk, or 0 for a page size
 // outside the limits.
-func ChunkPages(pageSize uint32) int {
+func ChunkPages(pageSize uint32) uint32 {
 	if !ValidPageSize(pageSize) {
 		return 0
 	}
-	return int(ChunkBytes / pageSize)
+	return ChunkBytes / pageSize
 }
 
 // ValidPageSize reports whether n is a power of two within the limits.

@@ -99,11 +99,11 @@ func (o *order) within(m Message) error {
 	case *Hello:
 		o.params, o.versions = m.Params(), [2]int{m.Version, m.MaxVersion}
 	case *Notes:
-		return total(&o.notes, len(m.Data), MaxNotesBytes, "notes")
+		return total(&o.notes, uint64(len(m.Data)), MaxNotesBytes, "notes")
 	case *RAM:
 		return o.ram(m.Ranges)
 	case *Log:
-		err := total(&o.log, len(m.Data), MaxLogBytes, "log")
+		err := total(&o.log, uint64(len(m.Data)), MaxLogBytes, "log")
 		if err == nil {
 			_, _ = o.logSum.Write(m.Data) // a Hasher never fails
 		}
@@ -148,11 +148,11 @@ func (o *order) ram(ranges []mem.Range) error {
 	return nil
 }
 
-func total(sum *uint64, n int, limit uint64, name string) error {
-	if *sum+uint64(n) > limit { //nolint:gosec // a length
+func total(sum *uint64, n, limit uint64, name string) error {
+	if *sum+n > limit {
 		return Errorf(CodeTooLarge, "%s of more than %d bytes", name, limit)
 	}
-	*sum += uint64(n) //nolint:gosec // a length
+	*sum += n
 	return nil
 }
 

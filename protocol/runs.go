@@ -83,10 +83,10 @@ type planSummer struct {
 
 func newPlanSummer(p Params) planSummer {
 	s := planSummer{params: p, hash: xxh3.New()}
-	s.sum.chunkPages = uint64(ChunkPages(p.PageSize)) //nolint:gosec // 0 to 256
+	s.sum.chunkPages = uint64(ChunkPages(p.PageSize))
 	head := append(make([]byte, 0, 40), "corehaul plan 1\x00"...)
 	head = binary.LittleEndian.AppendUint32(head, p.PageSize)
-	head = binary.LittleEndian.AppendUint32(head, uint32(s.sum.chunkPages)) //nolint:gosec // 0 to 256
+	head = binary.LittleEndian.AppendUint32(head, ChunkPages(p.PageSize))
 	head = binary.LittleEndian.AppendUint64(head, uint64(p.MaxPFN))
 	head = binary.LittleEndian.AppendUint64(head, uint64(p.Level))
 	s.write(head)

@@ -80,7 +80,7 @@ func (ss *session) waitUntilAdmitted(ctx context.Context, review func() error) (
 		}
 		place, why := ss.ticket.Position()
 		if place == 0 {
-			return nil, nil //nolint:nilnil // the sender goes on
+			return nil, nil // the sender goes on
 		}
 		if err := ss.sendPlace(&said, place, why); err != nil {
 			return nil, err
@@ -145,7 +145,7 @@ func (ss *session) makeRoom(ctx context.Context, m *protocol.PlanEnd) (*protocol
 	}
 	ss.requestRoom(ctx, m)
 	if place, _ := ss.ticket.Position(); place == 0 {
-		return nil, nil //nolint:nilnil // the sender goes on
+		return nil, nil // the sender goes on
 	}
 	// Its writer is in nobody's share meanwhile.
 	if err := ss.Hold(writerBytes); err != nil {

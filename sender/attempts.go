@@ -44,7 +44,7 @@ func (j *job) attemptAt(ctx, stop context.Context, t *target) (*Result, error) {
 			j.logOnly = res
 		}
 		j.log("%s took the log only%s", t.addr, because(res.DeclinedWhy))
-		return nil, nil //nolint:nilnil // the next target may want more
+		return nil, nil // the next target may want more
 	case err == nil:
 		return res, nil
 	}
@@ -52,7 +52,7 @@ func (j *job) attemptAt(ctx, stop context.Context, t *target) (*Result, error) {
 	t.fail(err, time.Now())
 	switch {
 	case ctx.Err() != nil:
-		return nil, nil //nolint:nilnil // send says why it ended
+		return nil, nil // send says why it ended
 	case errors.Is(err, protocol.CodeSuperseded):
 		// Another sender is at work on this dump; coming back would only chase it away.
 		return nil, j.failure(false)
@@ -62,7 +62,7 @@ func (j *job) attemptAt(ctx, stop context.Context, t *target) (*Result, error) {
 	default:
 		j.log("%s: %v; next try in %.1f s", t.addr, err, time.Until(t.next).Seconds())
 	}
-	return nil, nil //nolint:nilnil // try on
+	return nil, nil // try on
 }
 
 // wantsMore reports whether a receiver has taken the log and no more, of its own will: others

@@ -24,7 +24,7 @@ func ReadNotes(read func(off int64, n int) ([]byte, error), order binary.ByteOrd
 	var notes []placedNote
 	var total uint64
 	for _, s := range places {
-		notes = append(notes, placedNote{off: s.Offset, n: int64(s.Filesz)}) //nolint:gosec // within the file
+		notes = append(notes, placedNote{off: s.Offset, n: s.FileEnd() - s.Offset})
 		total += min(s.Filesz, MaxNotes+1)
 	}
 	if total > MaxNotes {
@@ -67,7 +67,7 @@ func smallNotes(read func(off int64, n int) ([]byte, error), order binary.ByteOr
 
 // walkNotes appends the notes in s up to the first invalid one.
 func walkNotes(notes []placedNote, read func(off int64, n int) ([]byte, error), order binary.ByteOrder, s Segment, warn func(string, ...any)) ([]placedNote, error) {
-	end := s.Offset + int64(s.Filesz) //nolint:gosec // within the file
+	end := s.FileEnd()
 	for off := s.Offset; end-off >= noteHeaderLen; {
 		b, err := read(off, noteHeaderLen)
 		if err != nil {

@@ -135,6 +135,9 @@ type Segment struct {
 	Memsz  uint64 // bytes in memory; those beyond Filesz were left out of the file
 }
 
+// FileEnd returns where the bytes of s end in the file. Offset and Filesz must be at most 1<<62; if both are, it is negative.
+func (s *Segment) FileEnd() int64 { return s.Offset + int64(s.Filesz) } //nolint:gosec // documented
+
 // NoPaddr is the Paddr of PT_LOADs that have no physical address: /proc/kcore's
 // vmalloc and module areas (fs/proc/kcore.c).
 const NoPaddr = ^mem.PhysAddr(0)

@@ -127,7 +127,7 @@ func (m *machine) awaitQMP(ctx context.Context) (net.Conn, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, nil //nolint:nilnil // there is nobody to talk to
+			return nil, nil // there is nobody to talk to
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

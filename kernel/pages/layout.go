@@ -20,7 +20,7 @@ const (
 // layout describes struct page: sizes and offsets in bytes, flags as masks (0: unknown, matches nothing), page types
 // as values of the word of _mapcount.
 type layout struct {
-	size int
+	size uint64
 
 	flags, mapping, mapcount, private, compoundHead int // offsets, -1 if unknown
 
@@ -101,7 +101,7 @@ func readLayout(info kernel.VMCoreInfo, warn func(format string, args ...any)) (
 		return layout{}, false
 	}
 	r := layoutReader{info: info, size: size, warn: warn}
-	l := layout{size: int(size)}
+	l := layout{size: size}
 	l.readMembers(r)
 	if l.flags < 0 {
 		warn("VMCOREINFO has no OFFSET(page.flags): no page can be excluded")

@@ -34,9 +34,9 @@ type sections struct {
 }
 
 // newSections reads the structure of mem_section. It warns and reports false if the memory map cannot be found.
-func newSections(k *kernel.Kernel, structPage int, last mem.PFN, warn func(string, ...any)) (*sections, bool) {
+func newSections(k *kernel.Kernel, structPage uint64, last mem.PFN, warn func(string, ...any)) (*sections, bool) {
 	info := k.Info()
-	s := &sections{k: k, structPage: uint64(structPage)} //nolint:gosec // positive
+	s := &sections{k: k, structPage: structPage}
 	symbol, ok := info.Symbol("mem_section")
 	if !ok {
 		warn("VMCOREINFO has no SYMBOL(mem_section): no page can be excluded")

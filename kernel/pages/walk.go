@@ -67,7 +67,7 @@ type walker struct {
 	buf   []byte // struct pages of frames [first, end)
 	first mem.PFN
 	end   mem.PFN
-	batch int // struct pages to read next
+	batch uint64 // struct pages to read next
 	facts facts
 }
 
@@ -114,7 +114,7 @@ func (w *walker) frame(pfn mem.PFN) uint64 {
 		return 1
 	}
 	l := &w.c.layout
-	p := w.buf[int(pfn-w.first)*l.size:] //nolint:gosec // inside the buffer
+	p := w.buf[uint64(pfn-w.first)*l.size:]
 	var next []byte
 	if pfn+1 < w.end {
 		next = p[l.size:]
@@ -169,8 +169,8 @@ func (w *walker) fetch(rest mem.Extent, va mem.VirtAddr) uint64 {
 	if pfn >= w.first && pfn < w.end && !w.isHead(pfn) {
 		return 0
 	}
-	size := uint64(w.c.layout.size) //nolint:gosec // positive
-	count := min(rest.Count, uint64(w.batch))
+	size := w.c.layout.size
+	count := min(rest.Count, w.batch)
 	w.batch = min(w.batch*batchGrowth, largestBatch)
 	err := w.c.k.ReadVirt(w.buf[:count*size], va)
 	if err != nil {
@@ -192,7 +192,7 @@ func (w *walker) fetch(rest mem.Extent, va mem.VirtAddr) uint64 {
 // needed, too.
 func (w *walker) isHead(pfn mem.PFN) bool {
 	l := &w.c.layout
-	l.read(&w.facts, w.buf[int(pfn-w.first)*l.size:], nil, pfn) //nolint:gosec // inside the buffer
+	l.read(&w.facts, w.buf[uint64(pfn-w.first)*l.size:], nil, pfn)
 	return w.facts.flags&l.head != 0
 }
 

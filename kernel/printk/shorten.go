@@ -82,7 +82,7 @@ func (s *Shortener) keep(p logPart) {
 func (s *Shortener) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 && s.err == nil {
-		done := 0
+		var done uint64
 		if s.inside {
 			done = s.pass(p)
 		} else {
@@ -94,18 +94,18 @@ func (s *Shortener) Write(p []byte) (int, error) {
 }
 
 // pass writes the bytes of the current part.
-func (s *Shortener) pass(p []byte) int {
+func (s *Shortener) pass(p []byte) uint64 {
 	n, over := s.lineEnd(p, s.parts[0].end)
 	_, s.err = s.w.Write(p[:n])
 	s.broken = p[n-1] != '\n'
-	if s.at += uint64(n); over { //nolint:gosec // a length
+	if s.at += n; over {
 		s.inside, s.parts = false, s.parts[1:]
 	}
 	return n
 }
 
 // skip leaves out the bytes before the next part.
-func (s *Shortener) skip(p []byte) int {
+func (s *Shortener) skip(p []byte) uint64 {
 	start := uint64(math.MaxUint64 - maxLogLine)
 	if len(s.parts) > 0 {
 		start = s.parts[0].start
@@ -115,8 +115,8 @@ func (s *Shortener) skip(p []byte) int {
 		return 0
 	}
 	n, over := s.lineEnd(p, start)
-	s.at += uint64(n)  //nolint:gosec // a length
-	s.gap += uint64(n) //nolint:gosec // a length
+	s.at += n
+	s.gap += n
 	if over {
 		s.inside, s.err = true, s.mark()
 	}
@@ -125,15 +125,15 @@ func (s *Shortener) skip(p []byte) int {
 
 // lineEnd returns how many bytes of p lie before the end of the line at offset edge, and whether p has that end. A
 // line without an end is cut after maxLogLine bytes.
-func (s *Shortener) lineEnd(p []byte, edge uint64) (n int, over bool) {
+func (s *Shortener) lineEnd(p []byte, edge uint64) (n uint64, over bool) {
 	near := min(edge-min(edge, s.at), uint64(len(p)))
 	far := min(edge+maxLogLine-s.at, uint64(len(p)))
 	if near < far {
 		if i := bytes.IndexByte(p[near:far], '\n'); i >= 0 {
-			return int(near) + i + 1, true //nolint:gosec // at most len(p)
+			return near + uint64(i) + 1, true
 		}
 	}
-	return int(far), s.at+far == edge+maxLogLine //nolint:gosec // at most len(p)
+	return far, s.at+far == edge+maxLogLine
 }
 
 // mark writes the mark of a gap.

@@ -21,7 +21,7 @@ func (s *TitleScanner) Write(p []byte) (int, error) {
 	for {
 		line, rest, ended := bytes.Cut(p, []byte{'\n'})
 		s.line = append(s.line, line[:min(len(line), maxLogLine-len(s.line))]...)
-		s.bytes += uint64(len(p) - len(rest)) //nolint:gosec // a length
+		s.bytes += uint64(len(p)) - uint64(len(rest))
 		if !ended {
 			return n, nil
 		}

@@ -80,7 +80,7 @@ func (q *Queue) Join(host, hold string) *Ticket {
 func (q *Queue) enqueue(t *Ticket) {
 	t.place = 0
 	for e := q.waiting.Back(); e != nil; e = e.Prev() {
-		if e.Value.(*Ticket).arrived < t.arrived { //nolint:forcetypeassert // the list holds nothing else
+		if e.Value.(*Ticket).arrived < t.arrived { // the list holds nothing else
 			t.elem = q.waiting.InsertAfter(t, e)
 			return
 		}
@@ -167,7 +167,7 @@ func (q *Queue) admitWaiting() {
 	var blocked []*Ticket // those that wait for room
 	place := 0
 	for e := q.waiting.Front(); e != nil; {
-		t := e.Value.(*Ticket) //nolint:forcetypeassert // the list holds nothing else
+		t := e.Value.(*Ticket) // the list holds nothing else
 		e = e.Next()
 		why := q.obstacle(t, supply)
 		switch {
@@ -242,7 +242,7 @@ func (s *supply) subtract(n uint64) { s.free -= min(n, s.free) }
 func (q *Queue) supply() *supply {
 	asked := false
 	for e := q.waiting.Front(); e != nil && !asked; e = e.Next() {
-		asked = e.Value.(*Ticket).need > 0 //nolint:forcetypeassert // the list holds nothing else
+		asked = e.Value.(*Ticket).need > 0 // the list holds nothing else
 	}
 	if !asked {
 		return new(supply)

@@ -227,6 +227,8 @@ func (s *source) facts(codec kdumpfile.Codec) dumpdir.Facts {
 	return f
 }
 
+func (s *source) pageSize() uint32 { return uint32(s.img.Info().PageSize) } //nolint:gosec // at most 64 KiB
+
 // plan is which pages there are, in short.
 type plan struct {
 	dumpdir.PlanEnd
@@ -248,7 +250,7 @@ func (s *source) walkPlan(fn func(mem.Extent) error) (dumpdir.PlanEnd, error) {
 		}
 		p.Pages += e.Count
 	}
-	per := uint64(protocol.ChunkPages(uint32(s.img.Info().PageSize))) //nolint:gosec // at most 64 KiB, and 256 pages
+	per := uint64(protocol.ChunkPages(s.pageSize()))
 	p.Chunks = (p.Pages + per - 1) / per
 	copy(p.Hash[:], p.hash.Sum(nil)) // the first half: nobody resumes this plan but this program
 	return p.PlanEnd, nil
@@ -257,7 +259,7 @@ func (s *source) walkPlan(fn func(mem.Extent) error) (dumpdir.PlanEnd, error) {
 // chunks calls fn for the pages of each chunk that is not in have, in order. Chunk n has the n-th group of pages.
 func (s *source) chunks(have []chunk.SeqRange, fn func(seq uint64, extents []mem.Extent) error) error {
 	next := uint64(0)
-	cut := protocol.NewCutter(uint32(s.img.Info().PageSize), func(extents []mem.Extent) error { //nolint:gosec // at most 64 KiB
+	cut := protocol.NewCutter(s.pageSize(), func(extents []mem.Extent) error {
 		seq := next
 		next++
 		if slices.ContainsFunc(have, func(r chunk.SeqRange) bool { return r.Contains(seq) }) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"sync"
 	"syscall"
@@ -215,8 +216,8 @@ func (f *files) setstat(r *sftp.Request) error {
 	case p == nil:
 		return fs.ErrPermission
 	}
-	if attrs := r.Attributes(); attrs != nil && int64(attrs.Size) >= 0 { //nolint:gosec // checked
-		return p.Truncate(int64(attrs.Size)) //nolint:gosec // checked
+	if attrs := r.Attributes(); attrs != nil && attrs.Size <= math.MaxInt64 {
+		return p.Truncate(int64(attrs.Size))
 	}
 	return os.ErrInvalid
 }

@@ -172,7 +172,7 @@ func (d *depot) unlessDamaged(meta dumpdir.Meta, w *dumpdir.Writer, err error) (
 // Admit admits everybody.
 func (d *depot) Admit(_ context.Context, m *protocol.Welcome) (*protocol.Finish, error) {
 	m.Host = d.host
-	return nil, nil //nolint:nilnil // the sender goes on
+	return nil, nil // the sender goes on
 }
 
 // OtherPlan refuses another plan than the one that is stored.
@@ -185,7 +185,7 @@ func (d *depot) OtherPlan(_ context.Context, stored *dumpdir.PlanInfo) error {
 // MakeRoom takes every plan: what a dump is going to take is known by its pages only.
 func (d *depot) MakeRoom(_ context.Context, _ *protocol.PlanEnd, m *protocol.PlanOK) (*protocol.Finish, error) {
 	m.Note = protocol.CleanText(d.Note, maxText)
-	return nil, nil //nolint:nilnil // the sender goes on
+	return nil, nil // the sender goes on
 }
 
 // Seal makes the dump final and lets it go: the sender may end, and its process with it, as soon as it hears of the seal.

@@ -27,7 +27,7 @@ type linuxWatchdog struct{ f *os.File }
 func (linux) watchdog() (device, error) {
 	f, err := os.OpenFile(watchdogPath, os.O_WRONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil //nolint:nilnil // most machines have none
+		return nil, nil // most machines have none
 	}
 	if err != nil {
 		return nil, err

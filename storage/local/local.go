@@ -333,11 +333,11 @@ func (s *Store) putAside(ref storage.Ref, dir string, cause error) error {
 // when the dump has to be resumed from disk to be reopened.
 func takeOver(old *dumpdir.Writer, opts storage.ResumeOptions) (*dumpdir.Writer, error) {
 	if closed(old) || !opts.Takeover {
-		return nil, nil //nolint:nilnil // nil is the answer: nothing to take over
+		return nil, nil // nil is the answer: nothing to take over
 	}
 	w, err := old.Takeover()
 	if errors.Is(err, dumpdir.ErrClosed) || errors.Is(err, dumpdir.ErrRevoked) {
-		return nil, nil //nolint:nilnil // closed meanwhile
+		return nil, nil // closed meanwhile
 	}
 	if err != nil {
 		return nil, busy(err)

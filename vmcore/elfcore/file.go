@@ -219,20 +219,20 @@ func (f *File) ReadPhys(p []byte, a mem.PhysAddr) error {
 func (f *File) readSome(p []byte, a mem.PhysAddr, i int) (int, error) {
 	if i < len(f.runs) && f.runs[i].start <= a {
 		r := &f.runs[i]
-		n := int(min(uint64(len(p)), uint64(r.end-a))) //nolint:gosec // at most len(p)
-		off := r.off + int64(uint64(a-r.start))        //nolint:gosec // within the file
-		if !vmcore.HasBytes(f.r, f.size, off, int64(n)) {
-			return 0, vmcore.Truncatedf("PT_LOAD", off, "not all of %d bytes are there, in a file of %d bytes", n, f.size)
+		p = p[:min(uint64(len(p)), uint64(r.end-a))]
+		off := r.offset(a)
+		if !vmcore.HasBytes(f.r, f.size, off, int64(len(p))) {
+			return 0, vmcore.Truncatedf("PT_LOAD", off, "not all of %d bytes are there, in a file of %d bytes", len(p), f.size)
 		}
-		return n, readFull(f.r, p[:n], off)
+		return len(p), readFull(f.r, p, off)
 	}
 	limit := f.gap(a, i)
 	if limit == a {
 		return 0, f.absent(a)
 	}
-	n := int(min(uint64(len(p)), uint64(limit-a))) //nolint:gosec // at most len(p)
-	clear(p[:n])
-	return n, nil
+	p = p[:min(uint64(len(p)), uint64(limit-a))]
+	clear(p)
+	return len(p), nil
 }
 
 // gap returns up to where bytes from a on, which lie before run i, belong to

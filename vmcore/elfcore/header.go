@@ -173,7 +173,7 @@ func (h *header) addPhdr(b []byte, at int64) error {
 // readNotes returns the contents of the PT_NOTEs, one after the other.
 func (h *header) readNotes(r io.ReaderAt, size int64, warn func(string, ...any)) ([]byte, error) {
 	for _, s := range h.notes {
-		if s.Offset > size || s.Filesz > uint64(size-s.Offset) { //nolint:gosec // not negative
+		if end := s.FileEnd(); end < s.Offset || end > size {
 			return nil, vmcore.Truncatedf("PT_NOTE", s.Offset, "%d bytes of notes are not in a file of %d bytes", s.Filesz, size)
 		}
 	}

@@ -44,7 +44,7 @@ func (f *File) HeldPages() iter.Seq2[mem.Extent, error] {
 func (f *File) missing() iter.Seq[mem.Extent] {
 	return func(yield func(mem.Extent) bool) {
 		for _, r := range f.runs {
-			end := r.off + int64(uint64(r.end-r.start)) //nolint:gosec // bounded by usable
+			end := r.offset(r.end)
 			for at := r.off; at < end; {
 				at += vmcore.BytesFrom(f.r, f.size, at, end-at)
 				if at >= end {
@@ -67,7 +67,7 @@ func (f *File) missing() iter.Seq[mem.Extent] {
 // findHoles records that bytes of the PT_LOADs are missing.
 func (f *File) findHoles() {
 	for _, r := range f.runs {
-		n := int64(uint64(r.end - r.start)) //nolint:gosec // bounded by usable
+		n := r.offset(r.end) - r.off
 		if have := vmcore.BytesFrom(f.r, f.size, r.off, n); have < n {
 			f.info.Lackf("of %#x bytes of the PT_LOAD for paddr %v at offset %#x, %#x are there up to the first gap, in a file of %#x bytes", n, r.start, r.off, have, f.size)
 			return // HeldPages knows the others
@@ -78,7 +78,7 @@ func (f *File) findHoles() {
 // notesGone reports whether notes lie within the file but were never written.
 func (h *header) notesGone(r io.ReaderAt, size int64) bool {
 	for _, s := range h.notes {
-		n := int64(s.Filesz) //nolint:gosec // checked by addPhdr
+		n := s.FileEnd() - s.Offset
 		if s.Offset <= size-n && !vmcore.HasBytes(r, size, s.Offset, n) {
 			return true
 		}

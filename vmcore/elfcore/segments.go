@@ -22,6 +22,11 @@ type run struct {
 	off        int64 // file offset of start
 }
 
+// offset returns where byte a, or the end, of the run lies in the file.
+func (r *run) offset(a mem.PhysAddr) int64 {
+	return r.off + int64(uint64(a-r.start)) //nolint:gosec // bounded by usable
+}
+
 // seg is a PT_LOAD with physical memory.
 type seg struct {
 	vmcore.Segment
@@ -30,8 +35,6 @@ type seg struct {
 }
 
 func (s *seg) end() mem.PhysAddr { return s.Paddr + mem.PhysAddr(s.Memsz) }
-
-func (s *seg) fileEnd() int64 { return s.Offset + int64(s.Filesz) } //nolint:gosec // checked in usable
 
 // segmentMap maps physical memory to places in the file.
 type segmentMap struct {
@@ -134,14 +137,14 @@ func (m *segmentMap) checkFileRanges() error {
 	slices.SortStableFunc(order, func(a, b *seg) int { return cmp.Compare(a.Offset, b.Offset) })
 	var last *seg // the one that reaches farthest
 	for _, s := range order {
-		if last != nil && s.Offset < last.fileEnd() && s.skew() != last.skew() {
+		if last != nil && s.Offset < last.FileEnd() && s.skew() != last.skew() {
 			err := vmcore.Corruptf("PT_LOAD", s.Offset, "bytes of paddr %v overlap in the file with those of the PT_LOAD at %#x to %#x (paddr %v)",
-				s.Paddr, last.Offset, last.fileEnd(), last.Paddr)
+				s.Paddr, last.Offset, last.FileEnd(), last.Paddr)
 			if err := m.tolerate(err, "both are used"); err != nil {
 				return err
 			}
 		}
-		if last == nil || s.fileEnd() > last.fileEnd() {
+		if last == nil || s.FileEnd() > last.FileEnd() {
 			last = s
 		}
 	}

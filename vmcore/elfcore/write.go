@@ -109,7 +109,7 @@ func (w *writer) loads(data int64) []vmcore.Segment {
 		g := vmcore.Segment{Paddr: s.start.Addr(shift), Offset: data, Filesz: s.filled << shift, Memsz: s.count << shift}
 		g.Vaddr = w.vaddr(g.Paddr)
 		loads = append(loads, g)
-		data += int64(g.Filesz) //nolint:gosec // at most the RAM of a machine
+		data += int64(g.Filesz)
 	}
 	return loads
 }
@@ -126,7 +126,7 @@ func (w *writer) textSegment() func([]vmcore.Segment) vmcore.Segment {
 	for i, g := range w.loads(0) {
 		if in(g) {
 			return func(loads []vmcore.Segment) vmcore.Segment {
-				text.Offset = loads[i].Offset + int64(text.Paddr-loads[i].Paddr) //nolint:gosec // within the file
+				text.Offset = loads[i].Offset + int64(text.Paddr-loads[i].Paddr)
 				text.Filesz = text.Memsz
 				return text
 			}
@@ -177,14 +177,14 @@ func (w *writer) ehdr(o binary.AppendByteOrder, phnum int) []byte {
 	b = o.AppendUint32(b, flags)
 	b = o.AppendUint16(b, ehdrLen)
 	b = o.AppendUint16(b, phdrLen)
-	b = o.AppendUint16(b, uint16(phnum)) //nolint:gosec // at most maxSegments + 2
+	b = o.AppendUint16(b, uint16(phnum))
 	return append(b, make([]byte, ehdrLen-len(b))...)
 }
 
 func appendPhdr(b []byte, o binary.AppendByteOrder, t elf.ProgType, f elf.ProgFlag, s vmcore.Segment) []byte {
-	b = o.AppendUint32(b, uint32(t)) //nolint:gosec // a constant
+	b = o.AppendUint32(b, uint32(t))
 	b = o.AppendUint32(b, uint32(f))
-	b = o.AppendUint64(b, uint64(s.Offset)) //nolint:gosec // not negative
+	b = o.AppendUint64(b, uint64(s.Offset))
 	b = o.AppendUint64(b, uint64(s.Vaddr))
 	b = o.AppendUint64(b, uint64(s.Paddr))
 	b = o.AppendUint64(b, s.Filesz)
@@ -199,7 +199,7 @@ func (w *writer) pages(e mem.Extent) error {
 	if w.buf == nil {
 		w.buf = make([]byte, writeBatch)
 	}
-	size := uint64(w.info.PageSize) //nolint:gosec // positive
+	size := uint64(w.info.PageSize)
 	for e.Count > 0 {
 		if err := w.ctx.Err(); err != nil {
 			return err

@@ -44,10 +44,7 @@ func (r record) end() bool { return r.off == -1 && r.size == -1 }
 
 // decodeRecord decodes and checks the record header b, which is at stream offset at.
 func decodeRecord(b []byte, at int64) (record, error) {
-	r := record{
-		off:  int64(binary.BigEndian.Uint64(b)),     //nolint:gosec // i64 in the stream
-		size: int64(binary.BigEndian.Uint64(b[8:])), //nolint:gosec // i64 in the stream
-	}
+	r := record{off: int64At(b), size: int64At(b[8:])}
 	switch {
 	case r.end():
 	case r.off < 0 || r.off > MaxFileSize:
@@ -57,6 +54,8 @@ func decodeRecord(b []byte, at int64) (record, error) {
 	}
 	return r, nil
 }
+
+func int64At(b []byte) int64 { return int64(binary.BigEndian.Uint64(b)) } //nolint:gosec // the same bits
 
 // checkHeader checks the first 32 bytes of a stream.
 func checkHeader(b []byte) error {

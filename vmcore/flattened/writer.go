@@ -60,8 +60,8 @@ func (f *Writer) Close() error {
 const endMarker = -1
 
 func (f *Writer) record(off, size int64) error {
-	head := binary.BigEndian.AppendUint64(make([]byte, 0, recordLen), uint64(off)) //nolint:gosec // two's complement is the format
-	head = binary.BigEndian.AppendUint64(head, uint64(size))                       //nolint:gosec // as above
+	head := binary.BigEndian.AppendUint64(make([]byte, 0, recordLen), uint64(off))
+	head = binary.BigEndian.AppendUint64(head, uint64(size))
 	_, f.err = f.w.Write(head)
 	return f.err
 }

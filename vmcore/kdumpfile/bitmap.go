@@ -22,6 +22,12 @@ var ErrOrder = errors.New("kdumpfile: page runs not ascending, disjoint and with
 
 type bitBlock [bitBlockLen]byte
 
+// blockOf returns the number of the block that has the bit of frame pfn.
+func blockOf(pfn mem.PFN) int64 { return int64(pfn / bitBlockPFN) } //nolint:gosec // below 1 << 52
+
+// blockStart returns the first frame of block n.
+func blockStart(n int64) mem.PFN { return mem.PFN(n) * bitBlockPFN } //nolint:gosec // not negative
+
 // eachBitBlock calls fn with each block of the bitmap of runs that has a set bit, ascending, and returns the number
 // of set bits. The block is reused.
 func eachBitBlock(limit mem.PFN, runs iter.Seq[mem.Extent], fn func(n int64, b *bitBlock) error) (uint64, error) {
@@ -35,7 +41,7 @@ func eachBitBlock(limit mem.PFN, runs iter.Seq[mem.Extent], fn func(n int64, b *
 		end = e.End()
 		count += e.Count
 		for e.Count > 0 {
-			n := int64(e.Start / bitBlockPFN) //nolint:gosec // below 1 << 25
+			n := blockOf(e.Start)
 			if n != cur {
 				if err := flushBlock(cur, &block, fn); err != nil {
 					return count, err

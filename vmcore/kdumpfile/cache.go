@@ -28,7 +28,7 @@ func (b *bitBlock) empty() bool { return *b == bitBlock{} }
 // runs yields the runs of set bits of b, block n of its bitmap.
 func (b *bitBlock) runs(n int64) iter.Seq[mem.Extent] {
 	return func(yield func(mem.Extent) bool) {
-		base := mem.PFN(n) * bitBlockPFN //nolint:gosec // not negative
+		base := blockStart(n)
 		for i := b.next(0, true); i < bitBlockPFN; {
 			end := b.next(i, false)
 			if !yield(mem.Extent{Start: base + mem.PFN(i), Count: end - i}) {

@@ -66,7 +66,7 @@ func (h *fileHeader) decodeMain(b []byte, size int64) error {
 		return err
 	}
 	o := h.order()
-	h.version = int(int32(o.Uint32(b[offVersion:]))) //nolint:gosec // i32 in the file
+	h.version = int32Of(o.Uint32(b[offVersion:]))
 	if h.version < 0 {
 		return vmcore.Corruptf("header_version", offVersion, "%d", h.version)
 	}
@@ -79,9 +79,12 @@ func (h *fileHeader) decodeMain(b []byte, size int64) error {
 	h.Status = o.Uint32(b[offStatus:])
 	h.MaxPFN = mem.PFN(o.Uint32(b[offMaxMapnr:]))
 	h.CurrentCPU = int(o.Uint32(b[offCurrentCPU:]))
-	h.NrCPUs = int(int32(o.Uint32(b[offNrCPUs:]))) //nolint:gosec // i32 in the file
+	h.NrCPUs = int32Of(o.Uint32(b[offNrCPUs:]))
 	return h.placeBitmaps(int64(o.Uint32(b[offSubHdrSize:])), size)
 }
+
+// int32Of returns the value of a field that is an i32 in the file.
+func int32Of(v uint32) int { return int(int32(v)) } //nolint:gosec // the same bits
 
 // detectOrder finds the byte order and the width of the header: block_size must be a page size.
 func (h *fileHeader) detectOrder(b []byte) error {
@@ -133,7 +136,7 @@ func (h *fileHeader) decodeSub(r io.ReaderAt, size int64, b []byte) error {
 	h.PhysBase = o.Uint64(b[offPhysBase:])
 	h.DumpLevel = -1
 	if h.version >= 1 {
-		h.DumpLevel = int(int32(o.Uint32(b[offDumpLevel:]))) //nolint:gosec // i32 in the file
+		h.DumpLevel = int32Of(o.Uint32(b[offDumpLevel:]))
 	}
 	if h.version >= 6 {
 		h.MaxPFN = mem.PFN(o.Uint64(b[offMaxMapnr64:]))
@@ -212,7 +215,7 @@ func (h *fileHeader) readNotes(r io.ReaderAt, size int64, off, n uint64) error {
 func (h *fileHeader) checkBitmaps(size int64, blocks uint32) error {
 	block := int64(h.PageSize)
 	h.l.MaxPFN = h.MaxPFN
-	h.l.BitmapLen = roundUp(int64((h.MaxPFN+7)/8), block) //nolint:gosec // at most 1 << 37
+	h.l.BitmapLen = roundUp(bitmapBytes(h.MaxPFN), block)
 	h.bitmaps = 2
 	all := int64(blocks) * block
 	// Files of the diskdump facility have one bitmap, because all RAM is dumped. crash uses the same comparison.

@@ -234,11 +234,14 @@ func (h *Header) Layout(planned uint64) (Layout, error) {
 	l := Layout{PageSize: h.PageSize, MaxPFN: h.MaxPFN, Planned: planned, SubHeader: block}
 	l.Notes = l.SubHeader + subHeaderLen
 	l.Bitmap1 = roundUp(l.Notes+int64(len(h.Notes)), block)
-	l.BitmapLen = roundUp(int64((h.MaxPFN+7)/8), block) //nolint:gosec // at most 1 << 37
+	l.BitmapLen = roundUp(bitmapBytes(h.MaxPFN), block)
 	l.Bitmap2 = l.Bitmap1 + l.BitmapLen
 	l.Descs = l.Bitmap2 + l.BitmapLen
 	l.Data = roundUp(l.DescsEnd(), block)
 	return l, nil
 }
+
+// bitmapBytes returns the bytes of a bitmap that has a bit for each frame.
+func bitmapBytes(maxPFN mem.PFN) int64 { return int64((maxPFN + 7) / 8) } //nolint:gosec // at most 1 << 37
 
 func roundUp(n, to int64) int64 { return (n + to - 1) / to * to }

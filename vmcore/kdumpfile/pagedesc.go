@@ -42,9 +42,9 @@ func (d PageDesc) Missing() bool { return d.Offset == 0 }
 // check returns an error if d is invalid. It does not check the place of the page.
 func (d PageDesc) check(pageSize int) error {
 	switch {
-	case d.Size == 0 || uint64(d.Size) > uint64(pageSize): //nolint:gosec // a page size is positive
+	case d.Size == 0 || int64(d.Size) > int64(pageSize):
 		return fmt.Errorf("size %d is not in 1 to %d", d.Size, pageSize)
-	case d.Flags == 0 && uint64(d.Size) != uint64(pageSize): //nolint:gosec // a page size is positive
+	case d.Flags == 0 && int64(d.Size) != int64(pageSize):
 		return fmt.Errorf("a raw page has size %d, not %d", d.Size, pageSize)
 	case !Codec(d.Flags).Known():
 		return fmt.Errorf("flags %#x are no known compressor", d.Flags)

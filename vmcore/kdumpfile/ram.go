@@ -14,7 +14,7 @@ const maxRanges = 1 << 20
 
 // findHoles finds out how much of the bitmaps is in the file.
 func (k *Reader) findHoles() {
-	n := int64((k.h.MaxPFN + 7) / 8) //nolint:gosec // at most 1 << 37
+	n := bitmapBytes(k.h.MaxPFN)
 	if have := vmcore.BytesFrom(k.r, k.size, k.h.l.Bitmap1, n); have < n {
 		k.info.Lackf("of its 1st bitmap, %d bytes at offset %d, there are %d bytes up to the first gap: RAM without pages is not known behind it", n, k.h.l.Bitmap1, have)
 	}

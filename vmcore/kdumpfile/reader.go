@@ -99,7 +99,7 @@ func (k *Reader) scanPages() error {
 
 // bitsBelow returns how many bits of block n lie below frame pfn.
 func bitsBelow(pfn mem.PFN, n int64) uint64 {
-	start := mem.PFN(n) * bitBlockPFN //nolint:gosec // not negative
+	start := blockStart(n)
 	if pfn <= start {
 		return 0
 	}
@@ -110,7 +110,7 @@ func bitsBelow(pfn mem.PFN, n int64) uint64 {
 func (k *Reader) eachBlock(off int64, limit mem.PFN, fn func(n int64, b *bitBlock) error) error {
 	const batch = 64
 	buf := make([]byte, batch*bitBlockLen)
-	blocks := int64((limit + bitBlockPFN - 1) / bitBlockPFN) //nolint:gosec // below 1 << 26
+	blocks := blockOf(limit + bitBlockPFN - 1)
 	for n := int64(0); n < blocks; n += batch {
 		at, ok := vmcore.NextBytes(k.r, k.size, off+n*bitBlockLen)
 		if n = (at - off) / bitBlockLen; !ok || n >= blocks {
@@ -186,7 +186,7 @@ func (k *Reader) Pages() iter.Seq2[mem.Extent, error] {
 // match vmcore.ErrExcluded, ErrNotPresent or, when the file ends before the
 // descriptor, ErrTruncated. The descriptor itself is not checked.
 func (k *Reader) Desc(pfn mem.PFN) (d PageDesc, off int64, err error) {
-	n := int64(pfn / bitBlockPFN) //nolint:gosec // below 1 << 52
+	n := blockOf(pfn)
 	i := uint64(pfn % bitBlockPFN)
 	if pfn >= k.h.MaxPFN {
 		return d, 0, vmcore.ErrNotPresent

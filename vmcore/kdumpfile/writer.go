@@ -278,7 +278,7 @@ func (w *Writer) admit(e mem.Extent) (first uint64, err error) {
 // follow it.
 func (w *Writer) locate(e mem.Extent) (first uint64, err error) {
 	for pfn := e.Start; pfn < e.End(); {
-		n := int64(pfn / bitBlockPFN) //nolint:gosec // below 1 << 25
+		n := blockOf(pfn)
 		if err := w.loadBlock(n); err != nil {
 			return 0, err
 		}
