@@ -57,7 +57,7 @@ func (c challengers) Create(_ context.Context, meta dumpdir.Meta) (*dumpdir.Writ
 	if _, err := s.locate(ref); err != nil {
 		return nil, err
 	}
-	if err := s.drop(ref, sl); err != nil && !errors.Is(err, storage.ErrNotFound) {
+	if err := s.deleteChallenger(ref, sl); err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return nil, err
 	}
 	if meta.StartTime.IsZero() {
@@ -65,7 +65,7 @@ func (c challengers) Create(_ context.Context, meta dumpdir.Meta) (*dumpdir.Writ
 	}
 	w, err := dumpdir.Create(s.fs, s.challengerDir(ref), meta, dumpdir.Options{})
 	if err != nil {
-		return nil, busy(err)
+		return nil, storeError(err)
 	}
 	sl.next = w
 	return w, nil
@@ -82,7 +82,7 @@ func (c challengers) Resume(_ context.Context, ref storage.Ref, opts storage.Res
 	}
 	w, err := c.s.resume(ref, dir, &sl.next, opts, dumpdir.Options{Reopen: opts.Reopen})
 	if dumpdir.IsSealedDamage(err) { // it is in no list, and its sender needs the place
-		return nil, c.s.putAside(ref, dir, err)
+		return nil, c.s.moveToDamaged(ref, dir, err)
 	}
 	return w, err
 }
@@ -94,7 +94,7 @@ func (c challengers) Open(_ context.Context, ref storage.Ref) (*dumpdir.Dump, er
 		return nil, err
 	}
 	d, err := dumpdir.Open(c.s.fs, dir)
-	return d, busy(err)
+	return d, storeError(err)
 }
 
 // Drop implements storage.Challengers.
@@ -102,11 +102,11 @@ func (c challengers) Drop(_ context.Context, ref storage.Ref) error {
 	sl := c.s.slot(ref)
 	sl.mu.Lock()
 	defer sl.mu.Unlock()
-	return c.s.drop(ref, sl)
+	return c.s.deleteChallenger(ref, sl)
 }
 
-// drop deletes a challenger. The slot is held.
-func (s *Store) drop(ref storage.Ref, sl *slot) error {
+// deleteChallenger deletes a challenger. The slot is held.
+func (s *Store) deleteChallenger(ref storage.Ref, sl *slot) error {
 	dir, err := s.locateChallenger(ref)
 	if err != nil {
 		return err
@@ -116,7 +116,7 @@ func (s *Store) drop(ref storage.Ref, sl *slot) error {
 	}
 	lock, err := s.fs.Lock(dir)
 	if err != nil {
-		return busy(err)
+		return storeError(err)
 	}
 	trash, err := s.moveTo(trashName, ref, dir)
 	if err == nil {
@@ -126,7 +126,7 @@ func (s *Store) drop(ref storage.Ref, sl *slot) error {
 }
 
 // Promote implements storage.Challengers. The two change places; where they cannot, or the old dump is to be kept, it
-// goes out of the way first, and inherit finishes what is cut off then.
+// goes out of the way first, and promoteOrphan finishes what is cut off then.
 func (c challengers) Promote(ctx context.Context, ref storage.Ref) error {
 	s := c.s
 	sl := s.slot(ref)
@@ -139,13 +139,13 @@ func (c challengers) Promote(ctx context.Context, ref storage.Ref) error {
 	// Held to the end, so that no other process takes the challenger for one whose dump is gone.
 	lock, err := s.fs.Lock(dir)
 	if err != nil {
-		return busy(err)
+		return storeError(err)
 	}
 	to, trash, err := s.promote(ctx, ref, dir)
 	if err != nil {
 		return errors.Join(err, lock.Close())
 	}
-	s.noteDir(ctx, to)
+	s.updateIndexFrom(ctx, to)
 	return errors.Join(os.RemoveAll(trash), lock.Close())
 }
 
@@ -156,35 +156,35 @@ func (s *Store) promote(ctx context.Context, ref storage.Ref, dir string) (to, t
 		return "", "", err
 	}
 	// Entries of arriving dumps are read from their directories: so the index is right, whatever of this happens.
-	if e, err := s.read(to); err == nil {
+	if e, err := s.readEntry(to); err == nil {
 		e.Manifest.State = dumpdir.StateArriving
-		s.note(ctx, &e)
+		s.updateIndex(ctx, &e)
 	}
 	lock, err := s.fs.Lock(to)
 	if err != nil {
-		return "", "", busy(err)
+		return "", "", storeError(err)
 	}
-	trash, err = s.swap(ref, dir, to)
+	trash, err = s.replaceWithChallenger(ref, dir, to)
 	return to, trash, errors.Join(err, lock.Close())
 }
 
-// swap puts the dump in to out of the way and the challenger in dir to its place, with the dump's pin.
-func (s *Store) swap(ref storage.Ref, dir, to string) (trash string, err error) {
+// replaceWithChallenger puts the dump in to out of the way and the challenger in dir to its place, with the dump's pin.
+func (s *Store) replaceWithChallenger(ref storage.Ref, dir, to string) (trash string, err error) {
 	unlock, err := s.lockSides()
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	if err := s.inheritPin(to, dir); err != nil {
+	if err := s.copyPin(to, dir); err != nil {
 		return "", err
 	}
-	if s.precious(to) {
+	if s.keepWhenReplaced(to) {
 		aside, err := s.moveTo(replacedName, ref, to)
 		if err != nil {
 			return "", err
 		}
 		s.opts.Log.Warn("a complete, pinned or damaged dump was replaced and put aside", "host", ref.Host, "dump", ref.ID, "to", aside)
-		return "", s.move(dir, to)
+		return "", s.moveChallenger(dir, to)
 	}
 	err = s.exchange(dir, to)
 	if err == nil {
@@ -196,15 +196,15 @@ func (s *Store) swap(ref storage.Ref, dir, to string) (trash string, err error) 
 	if trash, err = s.moveTo(trashName, ref, to); err != nil {
 		return "", err
 	}
-	return trash, s.move(dir, to)
+	return trash, s.moveChallenger(dir, to)
 }
 
-// precious reports whether a dump is not to be deleted when a larger one takes its place. One that is damaged is for
+// keepWhenReplaced reports whether a dump is not to be deleted when a larger one takes its place. One that is damaged is for
 // people to look at.
-func (s *Store) precious(dir string) bool {
-	e, err := s.read(dir)
+func (s *Store) keepWhenReplaced(dir string) bool {
+	e, err := s.readEntry(dir)
 	whole := err == nil && (e.State() == dumpdir.StateComplete || e.State() == dumpdir.StateDamaged)
-	return whole || isDamage(err) || s.pinned(dir) != nil
+	return whole || isDamage(err) || s.pinError(dir) != nil
 }
 
 // exchange gives a dump and its challenger each other's place, durably: whoever looks sees one of them. Killed
@@ -221,8 +221,8 @@ func (s *Store) exchange(dir, to string) error {
 	return errors.Join(s.fs.SyncDir(filepath.Dir(to)), s.fs.SyncDir(filepath.Dir(dir)))
 }
 
-// move renames a challenger to a place among the dumps, durably.
-func (s *Store) move(dir, to string) error {
+// moveChallenger renames a challenger to a place among the dumps, durably.
+func (s *Store) moveChallenger(dir, to string) error {
 	if err := s.fs.MkdirAll(filepath.Dir(to)); err != nil {
 		return err
 	}
@@ -232,39 +232,39 @@ func (s *Store) move(dir, to string) error {
 	return errors.Join(s.fs.SyncDir(filepath.Dir(to)), s.fs.SyncDir(filepath.Dir(dir)))
 }
 
-// noteDir brings the index up to date with the dump in dir.
-func (s *Store) noteDir(ctx context.Context, dir string) {
-	e, err := s.read(dir)
+// updateIndexFrom brings the index up to date with the dump in dir.
+func (s *Store) updateIndexFrom(ctx context.Context, dir string) {
+	e, err := s.readEntry(dir)
 	if err != nil {
 		s.opts.Log.Warn("the index was not updated", "path", dir, "error", err)
 		return
 	}
-	s.note(ctx, &e)
+	s.updateIndex(ctx, &e)
 }
 
-// inherit gives a challenger the place of its dump, which is gone, and returns where it is. The error matches ErrNotFound
+// promoteOrphan gives a challenger the place of its dump, which is gone, and returns where it is. The error matches ErrNotFound
 // when there is no challenger, ErrBusy when somebody has it: who promotes it holds its lock.
-func (s *Store) inherit(ctx context.Context, ref storage.Ref) (string, error) {
+func (s *Store) promoteOrphan(ctx context.Context, ref storage.Ref) (string, error) {
 	dir, err := s.locateChallenger(ref)
 	if err != nil {
 		return "", err
 	}
 	lock, err := s.fs.Lock(dir)
 	if err != nil {
-		return "", busy(err)
+		return "", storeError(err)
 	}
 	to, err := s.locate(ref)
 	if errors.Is(err, storage.ErrNotFound) {
-		if to, err = s.moveIn(ctx, ref, dir); err == nil {
+		if to, err = s.moveToNewPlace(ctx, ref, dir); err == nil {
 			s.opts.Log.Warn("a dump was gone, and the one of another plan took its place", "host", ref.Host, "dump", ref.ID, "path", to)
 		}
 	}
 	return to, errors.Join(err, lock.Close())
 }
 
-// moveIn gives a challenger a place as a new dump gets one.
-func (s *Store) moveIn(ctx context.Context, ref storage.Ref, dir string) (string, error) {
-	e, err := s.read(dir)
+// moveToNewPlace gives a challenger a place as a new dump gets one.
+func (s *Store) moveToNewPlace(ctx context.Context, ref storage.Ref, dir string) (string, error) {
+	e, err := s.readEntry(dir)
 	if err != nil {
 		return "", err
 	}
@@ -276,15 +276,15 @@ func (s *Store) moveIn(ctx context.Context, ref storage.Ref, dir string) (string
 	if _, err := os.Stat(to); err == nil {
 		to = longName(to, ref.ID)
 	}
-	if err := s.move(dir, to); err != nil {
+	if err := s.moveChallenger(dir, to); err != nil {
 		return "", err
 	}
-	s.noteDir(ctx, to)
+	s.updateIndexFrom(ctx, to)
 	return to, nil
 }
 
-// inheritAll does so for all challengers whose dump is gone.
-func (s *Store) inheritAll(ctx context.Context) error {
+// promoteOrphans does so for all challengers whose dump is gone.
+func (s *Store) promoteOrphans(ctx context.Context) error {
 	refs, err := s.Challengers().List(ctx)
 	for _, ref := range refs {
 		if ctx.Err() != nil {
@@ -293,7 +293,7 @@ func (s *Store) inheritAll(ctx context.Context) error {
 		if _, lerr := s.locate(ref); !errors.Is(lerr, storage.ErrNotFound) {
 			continue
 		}
-		if _, ierr := s.inherit(ctx, ref); !errors.Is(ierr, storage.ErrBusy) {
+		if _, ierr := s.promoteOrphan(ctx, ref); !errors.Is(ierr, storage.ErrBusy) {
 			err = errors.Join(err, ierr)
 		}
 	}

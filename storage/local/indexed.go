@@ -221,8 +221,8 @@ func (s *Store) lockIndex() (unlock func(), err error) {
 	}, nil
 }
 
-// note brings the index up to date. Failing at it is no reason to fail a dump.
-func (s *Store) note(ctx context.Context, e *storage.Entry) {
+// updateIndex brings the index up to date. Failing at it is no reason to fail a dump.
+func (s *Store) updateIndex(ctx context.Context, e *storage.Entry) {
 	now := time.Now()
 	e.Path = s.relative(e.Path)
 	err := s.withIndex(ctx, func(ix *indexHandle) error { return ix.Put(ctx, e, now) })

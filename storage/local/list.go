@@ -34,13 +34,13 @@ func (s *Store) List(ctx context.Context, f storage.Filter) ([]storage.Entry, er
 	if err != nil && ctx.Err() == nil {
 		s.indexFailed(err)
 		if entries, _, err = s.scan(ctx); err == nil {
-			entries = choose(entries, f)
+			entries = filterEntries(entries, f)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	s.misnamed.Do(s.tellMisnamed)
+	s.misnamed.Do(s.warnMisnamed)
 	out := []storage.Entry{}
 	for _, e := range entries {
 		if limit > 0 && len(out) == limit {
@@ -49,21 +49,21 @@ func (s *Store) List(ctx context.Context, f storage.Filter) ([]storage.Entry, er
 		if err := ctx.Err(); err != nil {
 			return nil, err // each one is read from the disk
 		}
-		if s.present(ctx, &e) && (state == "" || e.State() == state) && (!f.Pinned || e.Pin != nil) {
+		if s.completeEntry(ctx, &e) && (state == "" || e.State() == state) && (!f.Pinned || e.Pin != nil) {
 			out = append(out, e)
 		}
 	}
 	return out, nil
 }
 
-// present completes an entry of the index and reports whether its dump is there.
-func (s *Store) present(ctx context.Context, e *storage.Entry) bool {
+// completeEntry completes an entry of the index and reports whether its dump is there.
+func (s *Store) completeEntry(ctx context.Context, e *storage.Entry) bool {
 	if !filepath.IsAbs(e.Path) {
 		e.Path = filepath.Join(s.dir, e.Path)
 	}
-	if !s.refresh(ctx, e) {
+	if !s.refreshManifest(ctx, e) {
 		if !s.opts.ReadOnly {
-			s.forget(ctx, e.Ref)
+			s.removeFromIndex(ctx, e.Ref)
 		}
 		return false
 	}
@@ -71,16 +71,16 @@ func (s *Store) present(ctx context.Context, e *storage.Entry) bool {
 	return true
 }
 
-// refresh reads a dump anew unless it is sealed and its journal says so. The counts of an arriving one are in its
+// refreshManifest reads a dump anew unless it is sealed and its journal says so. The counts of an arriving one are in its
 // journal: its manifest is not written with every chunk. It reports whether there is a dump.
-func (s *Store) refresh(ctx context.Context, e *storage.Entry) bool {
+func (s *Store) refreshManifest(ctx context.Context, e *storage.Entry) bool {
 	was := e.Manifest.State
 	if was != dumpdir.StateArriving && was != dumpdir.StateDamaged {
 		if sealed, err := dumpdir.EndsSealed(s.fs, e.Path); sealed || err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return true
 		}
 	}
-	fresh, err := s.read(e.Path)
+	fresh, err := s.readEntry(e.Path)
 	switch {
 	case errors.Is(err, dumpdir.ErrNotExist):
 		return false
@@ -91,21 +91,21 @@ func (s *Store) refresh(ctx context.Context, e *storage.Entry) bool {
 		return true
 	}
 	if e.Manifest = fresh.Manifest; e.Manifest.State != dumpdir.StateArriving && e.Manifest.State != was && !s.opts.ReadOnly {
-		s.note(ctx, &fresh) // somebody was killed before he could, or it was damaged since
+		s.updateIndex(ctx, &fresh) // somebody was killed before he could, or it was damaged since
 	}
 	return true
 }
 
-// forget takes a dump out of the index that somebody removed by hand.
-func (s *Store) forget(ctx context.Context, ref storage.Ref) {
+// removeFromIndex takes a dump out of the index that somebody removed by hand.
+func (s *Store) removeFromIndex(ctx context.Context, ref storage.Ref) {
 	err := s.withIndex(ctx, func(ix *indexHandle) error { return ix.Delete(ctx, ref) })
 	if err != nil && !errors.Is(err, errNoIndex) {
 		s.opts.Log.Warn("the index was not updated", "host", ref.Host, "dump", ref.ID, "error", err)
 	}
 }
 
-// read reads one dump's entry from its directory.
-func (s *Store) read(dir string) (storage.Entry, error) {
+// readEntry reads one dump's entry from its directory.
+func (s *Store) readEntry(dir string) (storage.Entry, error) {
 	d, err := dumpdir.Open(s.fs, dir)
 	if err != nil {
 		return storage.Entry{}, err
@@ -117,10 +117,10 @@ func (s *Store) read(dir string) (storage.Entry, error) {
 	return storage.Entry{Ref: storage.Ref{Host: m.Host, ID: m.ID}, Path: dir, Manifest: *m}, d.Close()
 }
 
-// readAny is read, also of a dump whose journal and manifest cannot be read: then the names of the directories have to
+// readAnyEntry is readEntry, also for a dump whose journal and manifest cannot be read: then the names of the directories have to
 // tell which it is. The short id in there is filled up with zeros.
-func (s *Store) readAny(dir string) (storage.Entry, error) {
-	e, err := s.read(dir)
+func (s *Store) readAnyEntry(dir string) (storage.Entry, error) {
+	e, err := s.readEntry(dir)
 	if !isDamage(err) {
 		return e, err
 	}
@@ -162,7 +162,7 @@ func (s *Store) scan(ctx context.Context) (entries []storage.Entry, ignored []st
 				return nil, nil, err
 			}
 			dir := filepath.Join(s.dumps(), host, name)
-			e, err := s.readAny(dir)
+			e, err := s.readAnyEntry(dir)
 			if err != nil || e.Host != host || storage.CheckRef(e.Ref) != nil {
 				ignore(dir)
 				continue
@@ -178,8 +178,8 @@ func newestFirst(a, b storage.Entry) int {
 	return cmp.Or(b.When().Compare(a.When()), cmp.Compare(a.Host, b.Host), cmp.Compare(a.ID, b.ID))
 }
 
-// choose is the filter of the index for entries that did not come from it.
-func choose(entries []storage.Entry, f storage.Filter) []storage.Entry {
+// filterEntries is the filter of the index for entries that did not come from it.
+func filterEntries(entries []storage.Entry, f storage.Filter) []storage.Entry {
 	return slices.DeleteFunc(entries, func(e storage.Entry) bool {
 		at := e.When()
 		return f.Host != "" && e.Host != f.Host ||
@@ -246,7 +246,7 @@ func (s *Store) beginningWith(ctx context.Context, host, prefix string) ([]stora
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if s.present(ctx, &e) {
+		if s.completeEntry(ctx, &e) {
 			out = append(out, e)
 		}
 	}

@@ -102,7 +102,7 @@ func Open(ctx context.Context, dir string, opts storage.OpenOptions) (*Store, er
 	if _, err := s.emptyTrash(ctx); err != nil {
 		opts.Log.Warn("trash was not emptied", "error", err)
 	}
-	if err := s.inheritAll(ctx); err != nil {
+	if err := s.promoteOrphans(ctx); err != nil {
 		opts.Log.Warn("a challenger was not given the place of its dump", "error", err)
 	}
 	if err := s.withIndex(ctx, nil); err != nil && !errors.Is(err, errNoIndex) {
@@ -153,7 +153,7 @@ func (s *Store) locateToWrite(ctx context.Context, ref storage.Ref) (string, err
 	if !errors.Is(err, storage.ErrNotFound) {
 		return dir, err
 	}
-	return s.inherit(ctx, ref)
+	return s.promoteOrphan(ctx, ref)
 }
 
 // locate finds the directory of a dump without the index. Where neither journal nor manifest can tell any more which dump it
@@ -192,7 +192,7 @@ func (s *Store) readID(dir string) (string, error) {
 	if !isDamage(err) && !errors.Is(err, dumpdir.ErrNotExist) {
 		return id, err
 	}
-	e, err := s.read(dir)
+	e, err := s.readEntry(dir)
 	return e.ID, err
 }
 
@@ -240,20 +240,20 @@ func (s *Store) Create(ctx context.Context, meta dumpdir.Meta) (*dumpdir.Writer,
 		return nil, err
 	}
 	dir := filepath.Join(s.dumps(), ref.Host, dumpdir.DirName(&meta))
-	w, err := dumpdir.Create(s.fs, dir, meta, s.options(dir, false))
+	w, err := dumpdir.Create(s.fs, dir, meta, s.writerOptions(dir, false))
 	if errors.Is(err, dumpdir.ErrExist) { // another dump of the same second, whose id begins alike
 		dir = longName(dir, meta.ID)
-		w, err = dumpdir.Create(s.fs, dir, meta, s.options(dir, false))
+		w, err = dumpdir.Create(s.fs, dir, meta, s.writerOptions(dir, false))
 	}
 	if err != nil {
-		return nil, busy(err)
+		return nil, storeError(err)
 	}
 	sl.w = w
 	return w, nil
 }
 
-// busy turns a taken lock into the store's word for it.
-func busy(err error) error {
+// storeError turns a taken lock into the store's word for it.
+func storeError(err error) error {
 	if errors.Is(err, dumpdir.ErrLocked) {
 		return fmt.Errorf("%w: %w", storage.ErrBusy, err)
 	}
@@ -263,12 +263,12 @@ func busy(err error) error {
 	return err
 }
 
-// options returns the options of a writer in dir. Its manifest goes to the index before subscribers hear of it.
-func (s *Store) options(dir string, reopen bool) dumpdir.Options {
+// writerOptions returns the options of a writer in dir. Its manifest goes to the index before subscribers hear of it.
+func (s *Store) writerOptions(dir string, reopen bool) dumpdir.Options {
 	return dumpdir.Options{Reopen: reopen, Changed: func(m *dumpdir.Manifest) {
 		// The writer has no context to give, and must not wait for the index longer than its busy timeout.
 		ref := storage.Ref{Host: m.Host, ID: m.ID}
-		s.note(context.Background(), &storage.Entry{Ref: ref, Path: dir, Manifest: *m})
+		s.updateIndex(context.Background(), &storage.Entry{Ref: ref, Path: dir, Manifest: *m})
 		switch {
 		case m.State != dumpdir.StateArriving:
 			s.Give(storage.Sealed, ref)
@@ -288,7 +288,7 @@ func (s *Store) Resume(ctx context.Context, ref storage.Ref, opts storage.Resume
 	if err != nil {
 		return nil, err
 	}
-	return s.resume(ref, dir, &sl.w, opts, s.options(dir, opts.Reopen))
+	return s.resume(ref, dir, &sl.w, opts, s.writerOptions(dir, opts.Reopen))
 }
 
 // resume is Resume of the dump in dir, whose writer of this process is *w.
@@ -310,16 +310,16 @@ func (s *Store) resume(ref storage.Ref, dir string, w **dumpdir.Writer, opts sto
 // crashed has one chance to deliver, and a fresh dump is better than none. The error matches ErrNotFound then.
 func (s *Store) resumeFailed(ref storage.Ref, dir string, cause error) error {
 	if !isDamage(cause) && !errors.Is(cause, dumpdir.ErrUnsupported) || dumpdir.IsSealedDamage(cause) {
-		return busy(cause)
+		return storeError(cause)
 	}
-	return s.putAside(ref, dir, cause)
+	return s.moveToDamaged(ref, dir, cause)
 }
 
-// putAside moves a dump to damaged/. The error matches ErrNotFound then.
-func (s *Store) putAside(ref storage.Ref, dir string, cause error) error {
+// moveToDamaged moves a dump to damaged/. The error matches ErrNotFound then.
+func (s *Store) moveToDamaged(ref storage.Ref, dir string, cause error) error {
 	lock, err := s.fs.Lock(dir)
 	if err != nil {
-		return errors.Join(busy(cause), err)
+		return errors.Join(storeError(cause), err)
 	}
 	to, err := s.moveTo(damagedName, ref, dir)
 	if err := errors.Join(err, lock.Close()); err != nil {
@@ -340,7 +340,7 @@ func takeOver(old *dumpdir.Writer, opts storage.ResumeOptions) (*dumpdir.Writer,
 		return nil, nil // closed meanwhile
 	}
 	if err != nil {
-		return nil, busy(err)
+		return nil, storeError(err)
 	}
 	if res, sealed := w.Result(); sealed && opts.Reopen && res.State != dumpdir.StateComplete {
 		return nil, w.Close()
@@ -355,5 +355,5 @@ func (s *Store) Open(_ context.Context, ref storage.Ref) (*dumpdir.Dump, error) 
 		return nil, err
 	}
 	d, err := dumpdir.Open(s.fs, dir)
-	return d, busy(err)
+	return d, storeError(err)
 }

@@ -7,9 +7,9 @@ import (
 	"github.com/corehaul/corehaul/hostname"
 )
 
-// tellMisnamed tells, once, of dumps that no list has because the directory that they are in cannot be that of a host.
+// warnMisnamed tells, once, of dumps that no list has because the directory that they are in cannot be that of a host.
 // Nothing of ours files a dump there: somebody has moved it.
-func (s *Store) tellMisnamed() {
+func (s *Store) warnMisnamed() {
 	hosts, _ := s.fs.ReadDir(s.dumps()) // without it there is no list either
 	for _, host := range hosts {
 		bad := hostname.Check(host)

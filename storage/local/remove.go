@@ -23,16 +23,16 @@ func (s *Store) Remove(ctx context.Context, ref storage.Ref, opts storage.Remove
 	sl := s.slot(ref)
 	sl.mu.Lock()
 	defer sl.mu.Unlock()
-	if err := s.removable(ref, dir, opts); err != nil {
+	if err := s.checkRemovable(ref, dir, opts); err != nil {
 		return err
 	}
 	if !opts.Force {
-		if err := arriving(s.fs, s.challengerDir(ref)); err != nil {
+		if err := arrivingError(s.fs, s.challengerDir(ref)); err != nil {
 			return fmt.Errorf("%s: %w", ref, err)
 		}
 	}
 	// The challenger goes first: alone, it would take the dump's place.
-	if err := s.drop(ref, sl); err != nil && !errors.Is(err, storage.ErrNotFound) {
+	if err := s.deleteChallenger(ref, sl); err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
 	if err := revoke(&sl.w); err != nil {
@@ -40,9 +40,9 @@ func (s *Store) Remove(ctx context.Context, ref storage.Ref, opts storage.Remove
 	}
 	lock, err := s.fs.Lock(dir)
 	if err != nil {
-		return busy(err)
+		return storeError(err)
 	}
-	trash, err := s.takeOut(ref, dir, opts)
+	trash, err := s.moveToTrash(ref, dir, opts)
 	if err != nil {
 		return errors.Join(err, lock.Close())
 	}
@@ -53,28 +53,28 @@ func (s *Store) Remove(ctx context.Context, ref storage.Ref, opts storage.Remove
 	return errors.Join(err, os.RemoveAll(trash), lock.Close())
 }
 
-// takeOut moves a dump to the trash unless it may not be removed, and returns where it is. The dump's lock is held: no
-// sender has come back since removable was asked, and with the lock of side files nobody pins it any more.
-func (s *Store) takeOut(ref storage.Ref, dir string, opts storage.RemoveOptions) (trash string, err error) {
+// moveToTrash moves a dump to the trash unless it may not be removed, and returns where it is. The dump's lock is held: no
+// sender has come back since checkRemovable was asked, and with the lock of side files nobody pins it any more.
+func (s *Store) moveToTrash(ref storage.Ref, dir string, opts storage.RemoveOptions) (trash string, err error) {
 	unlock, err := s.lockSides()
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	if err := s.removable(ref, dir, opts); err != nil {
+	if err := s.checkRemovable(ref, dir, opts); err != nil {
 		return "", err
 	}
 	return s.moveTo(trashName, ref, dir)
 }
 
-// removable returns why a dump may not be removed. Its challenger is not looked at.
-func (s *Store) removable(ref storage.Ref, dir string, opts storage.RemoveOptions) error {
-	err := s.pinned(dir)
+// checkRemovable returns why a dump may not be removed. Its challenger is not looked at.
+func (s *Store) checkRemovable(ref storage.Ref, dir string, opts storage.RemoveOptions) error {
+	err := s.pinError(dir)
 	if err == nil && !opts.Force {
-		err = arriving(s.fs, dir)
+		err = arrivingError(s.fs, dir)
 	}
 	if err == nil && opts.As != nil {
-		err = s.sealedAs(dir, opts.As)
+		err = s.checkSeal(dir, opts.As)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", ref, err)
@@ -82,9 +82,9 @@ func (s *Store) removable(ref storage.Ref, dir string, opts storage.RemoveOption
 	return nil
 }
 
-// arriving returns ErrArriving for a dump that is not sealed. One that cannot be read, or is not there, is no
+// arrivingError returns ErrArriving for a dump that is not sealed. One that cannot be read, or is not there, is no
 // reason to keep it.
-func arriving(fsys dumpdir.FS, dir string) error {
+func arrivingError(fsys dumpdir.FS, dir string) error {
 	d, err := dumpdir.Open(fsys, dir)
 	if err != nil {
 		return nil //nolint:nilerr // see above

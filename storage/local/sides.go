@@ -39,7 +39,7 @@ func (s *Store) withSides(ref storage.Ref, fn func(dir string) error) error {
 	defer unlock()
 	dir, err := s.locate(ref)
 	if err == nil {
-		err = busy(fn(dir))
+		err = storeError(fn(dir))
 	}
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		err = fmt.Errorf("%s: %w", ref, err)
@@ -56,7 +56,7 @@ func (s *Store) SaveSide(_ context.Context, ref storage.Ref, f dumpdir.SideFile,
 	}
 	return s.withSides(ref, func(dir string) error {
 		if as != nil {
-			if err := s.unwritten(dir, as); err != nil {
+			if err := s.checkUnchanged(dir, as); err != nil {
 				return err
 			}
 		}
@@ -69,9 +69,9 @@ func (s *Store) RemoveSide(_ context.Context, ref storage.Ref, name string) erro
 	return s.withSides(ref, func(dir string) error { return dumpdir.RemoveSideFile(s.fs, dir, name) })
 }
 
-// unwritten returns ErrChanged when a writer has the dump, or it is not sealed as it was. It takes the writer's lock for
+// checkUnchanged returns ErrChanged when a writer has the dump, or it is not sealed as it was. It takes the writer's lock for
 // an instant, so that a writer which has begun shows.
-func (s *Store) unwritten(dir string, as *dumpdir.Manifest) error {
+func (s *Store) checkUnchanged(dir string, as *dumpdir.Manifest) error {
 	lock, err := s.fs.Lock(dir)
 	if errors.Is(err, dumpdir.ErrLocked) {
 		return storage.ErrChanged
@@ -79,13 +79,13 @@ func (s *Store) unwritten(dir string, as *dumpdir.Manifest) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.sealedAs(dir, as), lock.Close())
+	return errors.Join(s.checkSeal(dir, as), lock.Close())
 }
 
-// sealedAs returns ErrChanged unless the dump in dir has the seal that as tells of. One that cannot be read has not
+// checkSeal returns ErrChanged unless the dump in dir has the seal that as tells of. One that cannot be read has not
 // changed.
-func (s *Store) sealedAs(dir string, as *dumpdir.Manifest) error {
-	e, err := s.read(dir)
+func (s *Store) checkSeal(dir string, as *dumpdir.Manifest) error {
+	e, err := s.readEntry(dir)
 	if err != nil {
 		return nil //nolint:nilerr // see above
 	}
@@ -97,8 +97,8 @@ func (s *Store) sealedAs(dir string, as *dumpdir.Manifest) error {
 	return nil
 }
 
-// pinned returns ErrPinned for a dump that is. A pin that cannot be read is one.
-func (s *Store) pinned(dir string) error {
+// pinError returns ErrPinned for a dump that is. A pin that cannot be read is one.
+func (s *Store) pinError(dir string) error {
 	pin, err := dumpdir.ReadSideFile[dumpdir.Pin](s.fs, dir)
 	switch {
 	case err != nil:
@@ -117,8 +117,8 @@ func (s *Store) readSides(e *storage.Entry) {
 	e.KeptBytes, _ = dumpdir.KeptBytes(s.fs, e.Path) // a list that is damaged is for verify to tell
 }
 
-// inheritPin pins the dump in to as the one in from is.
-func (s *Store) inheritPin(from, to string) error {
+// copyPin pins the dump in to as the one in from is.
+func (s *Store) copyPin(from, to string) error {
 	pin, err := dumpdir.ReadSideFile[dumpdir.Pin](s.fs, from)
 	if err != nil {
 		pin = dumpdir.NewPin(time.Now(), "as the dump before, whose pin could not be read")
