@@ -78,8 +78,8 @@ type dump struct {
 	held    bool
 }
 
-// keeper returns why a dump is never taken, or nothing.
-func (d *dump) keeper() string {
+// heldBy returns why a dump is never taken, or nothing.
+func (d *dump) heldBy() string {
 	switch {
 	case d.Pin != nil:
 		return "pinned"
@@ -126,19 +126,19 @@ func Decide(entries []storage.Entry, p Policy, space storage.Space, clock Clock)
 	}
 	slices.SortStableFunc(d.dumps, newestFirst)
 	if p.MaxAge > 0 {
-		d.age(p.MaxAge, clock)
+		d.limitAge(p.MaxAge, clock)
 	}
 	if p.MaxPerPanic > 0 {
-		d.perPanic(p.MaxPerPanic)
+		d.limitPerPanic(p.MaxPerPanic)
 	}
 	if p.MaxPerHost > 0 {
-		d.perHost(p.MaxPerHost)
+		d.limitPerHost(p.MaxPerHost)
 	}
 	if p.MaxTotal > 0 {
-		d.total(p.MaxTotal)
+		d.limitTotal(p.MaxTotal)
 	}
 	if p.KeepFree > 0 && space.Total > 0 {
-		d.free(p.KeepFree, space)
+		d.keepFree(p.KeepFree, space)
 	}
 	return d.plan
 }
@@ -147,10 +147,10 @@ func newestFirst(a, b *dump) int {
 	return cmp.Or(b.at().Compare(a.at()), cmp.Compare(a.Host, b.Host), cmp.Compare(a.ID, b.ID))
 }
 
-// take removes a dump, or notes what keeps it.
-func (d *decision) take(x *dump, format string, args ...any) {
+// removeOrHold removes a dump, or notes what keeps it.
+func (d *decision) removeOrHold(x *dump, format string, args ...any) {
 	why := fmt.Sprintf(format, args...)
-	if by := x.keeper(); by != "" {
+	if by := x.heldBy(); by != "" {
 		if !x.held {
 			d.plan.Held = append(d.plan.Held, Held{*x.Entry, why, by})
 		}
@@ -161,8 +161,8 @@ func (d *decision) take(x *dump, format string, args ...any) {
 	d.plan.Remove = append(d.plan.Remove, Removal{*x.Entry, why})
 }
 
-// left returns the dumps that stay so far, newest first, with their ranks.
-func (d *decision) left() []*dump {
+// remaining returns the dumps that stay so far, newest first, with their ranks.
+func (d *decision) remaining() []*dump {
 	left := slices.DeleteFunc(slices.Clone(d.dumps), func(x *dump) bool { return x.gone })
 	titles := map[string][]*dump{}
 	for _, x := range left {
@@ -182,76 +182,76 @@ func (d *decision) left() []*dump {
 	return left
 }
 
-// age takes what is too old, the oldest first.
-func (d *decision) age(limit time.Duration, clock Clock) {
+// limitAge removes what is too old, the oldest first.
+func (d *decision) limitAge(limit time.Duration, clock Clock) {
 	if doubt := clock.doubt(d.dumps, limit); doubt != "" {
-		d.unmet("no dump is removed for its age: %s", doubt)
+		d.addUnmet("no dump is removed for its age: %s", doubt)
 		return
 	}
 	for _, x := range slices.Backward(d.dumps) {
 		if at := x.Manifest.EndTime; at != nil && clock.Now.Sub(*at) > limit {
-			d.take(x, "it was sealed %s ago; the limit is %s", days(clock.Now.Sub(*at)), days(limit))
+			d.removeOrHold(x, "it was sealed %s ago; the limit is %s", days(clock.Now.Sub(*at)), days(limit))
 		}
 	}
 }
 
-// perPanic takes from each title what ranks behind the limit.
-func (d *decision) perPanic(limit int) {
-	for _, x := range byWorth(d.left()) {
+// limitPerPanic removes from each title what ranks behind the limit.
+func (d *decision) limitPerPanic(limit int) {
+	for _, x := range byWorth(d.remaining()) {
 		if x.rank >= limit {
-			d.take(x, "it is number %d of its panic title; the limit is %d", x.rank+1, limit)
+			d.removeOrHold(x, "it is number %d of its panic title; the limit is %d", x.rank+1, limit)
 		}
 	}
 }
 
-// perHost keeps of each host the dumps that are worth most.
-func (d *decision) perHost(limit int) {
+// limitPerHost keeps of each host the dumps that are worth most.
+func (d *decision) limitPerHost(limit int) {
 	hosts, kept := map[string]int{}, map[string]int{}
-	for _, x := range d.left() {
+	for _, x := range d.remaining() {
 		hosts[x.Host]++
-		if x.keeper() != "" {
+		if x.heldBy() != "" {
 			kept[x.Host]++
 		}
 	}
-	for _, x := range byWorth(d.left()) {
+	for _, x := range byWorth(d.remaining()) {
 		n := hosts[x.Host]
-		if n <= limit || kept[x.Host] > limit && x.keeper() == "" && !x.repeats {
+		if n <= limit || kept[x.Host] > limit && x.heldBy() == "" && !x.repeats {
 			continue
 		}
-		d.take(x, "its host has %d dumps; the limit is %d", n, limit)
+		d.removeOrHold(x, "its host has %d dumps; the limit is %d", n, limit)
 		if x.gone {
 			hosts[x.Host]--
 		}
 	}
 	for _, host := range slices.Sorted(maps.Keys(kept)) {
 		if kept[host] > limit {
-			d.unmet("host %s has %d pinned or arriving dumps; the limit is %d; %s", host, kept[host], limit, onlyRepetitions)
+			d.addUnmet("host %s has %d pinned or arriving dumps; the limit is %d; %s", host, kept[host], limit, onlyRepetitions)
 		}
 	}
 }
 
-// total takes until all that is left fits.
-func (d *decision) total(limit uint64) {
-	sum := size(d.left())
+// limitTotal removes until all that is left fits.
+func (d *decision) limitTotal(limit uint64) {
+	sum := size(d.remaining())
 	over := sum - min(sum, limit)
-	missing := d.release(over, func(x *dump) { d.take(x, "all dumps together have %d bytes; the limit is %d", sum, limit) })
+	missing := d.removeUntilFreed(over, func(x *dump) { d.removeOrHold(x, "all dumps together have %d bytes; the limit is %d", sum, limit) })
 	if missing > 0 {
-		d.unmet("max_total is %s: pinned and arriving dumps and logs alone have %s more; %s", bytesize.Exact(limit), bytesize.Exact(missing), onlyRepetitions)
+		d.addUnmet("max_total is %s: pinned and arriving dumps and logs alone have %s more; %s", bytesize.Exact(limit), bytesize.Exact(missing), onlyRepetitions)
 	}
 }
 
-// free takes until the disk has the room that it shall have. What other limits took counts.
-func (d *decision) free(limit uint64, space storage.Space) {
-	have, dumps := space.Free, size(d.left())
+// keepFree removes dumps until the disk has the room that it shall have. What other limits took counts.
+func (d *decision) keepFree(limit uint64, space storage.Space) {
+	have, dumps := space.Free, size(d.remaining())
 	for _, r := range d.plan.Remove {
 		have += r.Entry.Bytes()
 		dumps += r.Entry.Bytes()
 	}
 	lack := limit - min(limit, have)
-	missing := d.release(lack, func(x *dump) { d.take(x, "%d bytes are free; keep_free is %d", have, limit) })
+	missing := d.removeUntilFreed(lack, func(x *dump) { d.removeOrHold(x, "%d bytes are free; keep_free is %d", have, limit) })
 	if missing > 0 {
 		used := space.Total - min(space.Total, space.Free)
-		d.unmet("keep_free is %s: it needs %s more than the removal of all removable dumps frees; the disk has %s, dumps use %s, other files use %s; %s",
+		d.addUnmet("keep_free is %s: it needs %s more than the removal of all removable dumps frees; the disk has %s, dumps use %s, other files use %s; %s",
 			bytesize.Exact(limit), bytesize.Exact(missing), bytesize.Exact(space.Total), bytesize.Exact(dumps), bytesize.Exact(used-min(used, dumps)), onlyRepetitions)
 	}
 }
@@ -259,8 +259,8 @@ func (d *decision) free(limit uint64, space storage.Space) {
 // onlyRepetitions ends what is said of a goal that cannot be reached: what removal cannot mend costs no crash its last dump.
 const onlyRepetitions = "only repetitions of a crash are removed for it"
 
-// unmet notes a limit that cannot be met, for people.
-func (d *decision) unmet(format string, args ...any) {
+// addUnmet adds a limit that cannot be met, for people.
+func (d *decision) addUnmet(format string, args ...any) {
 	d.plan.Unmet = append(d.plan.Unmet, fmt.Sprintf(format, args...))
 }
 
@@ -272,19 +272,19 @@ func size(dumps []*dump) (sum uint64) {
 	return sum
 }
 
-// release takes dumps with pages, the least worth first, until so many bytes are freed. When all that may go would not be
+// removeUntilFreed removes dumps with pages, the least worth first, until so many bytes are freed. When all that may go would not be
 // enough, it takes repetitions only, and returns how many bytes would be missing without any dump that may go.
-func (d *decision) release(bytes uint64, take func(*dump)) (missing uint64) {
-	left := byWorth(slices.DeleteFunc(d.left(), func(x *dump) bool { return x.Manifest.Bytes.VMCore <= 0 }))
-	missing = bytes - min(bytes, size(slices.DeleteFunc(slices.Clone(left), func(x *dump) bool { return x.keeper() != "" })))
+func (d *decision) removeUntilFreed(bytes uint64, remove func(*dump)) (missing uint64) {
+	left := byWorth(slices.DeleteFunc(d.remaining(), func(x *dump) bool { return x.Manifest.Bytes.VMCore <= 0 }))
+	missing = bytes - min(bytes, size(slices.DeleteFunc(slices.Clone(left), func(x *dump) bool { return x.heldBy() != "" })))
 	for _, x := range left {
 		if bytes == 0 {
 			break
 		}
-		if missing > 0 && x.keeper() == "" && !x.repeats {
+		if missing > 0 && x.heldBy() == "" && !x.repeats {
 			continue
 		}
-		if take(x); x.gone {
+		if remove(x); x.gone {
 			bytes -= min(bytes, x.Bytes())
 		}
 	}
