@@ -66,7 +66,7 @@ func openControl(ctx context.Context, path string, server *receiver.Server, log 
 		}
 	})
 	handed := newHandover()
-	mux.HandleFunc("POST "+receivePath, handed.take(log))
+	mux.HandleFunc("POST "+receivePath, handed.handler(log))
 	c := &control{handover: handed, http: &http.Server{
 		Handler: mux, ReadHeaderTimeout: controlTimeout, WriteTimeout: controlTimeout, IdleTimeout: controlTimeout,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),

@@ -84,8 +84,8 @@ type peerAddr string
 func (a peerAddr) Network() string { return sshd.Transport }
 func (a peerAddr) String() string  { return string(a) }
 
-// take answers a process that hands over a connection.
-func (h *handover) take(log *slog.Logger) http.HandlerFunc {
+// handler answers a process that hands over a connection.
+func (h *handover) handler(log *slog.Logger) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		peer := receiver.Peer{Host: r.Header.Get(hostHeader), Addr: r.Header.Get(peerHeader), Transport: sshd.Transport}
 		hijacker, ok := w.(http.Hijacker)
@@ -98,15 +98,15 @@ func (h *handover) take(log *slog.Logger) http.HandlerFunc {
 			log.Warn("cannot take over a connection", "peer", peer.Addr, "host", peer.Host, "error", err)
 			return
 		}
-		if err := h.pass(raw, buf, peer); err != nil {
+		if err := h.giveToAccept(raw, buf, peer); err != nil {
 			log.Warn("cannot take over a connection", "peer", peer.Addr, "host", peer.Host, "error", err)
 			_ = raw.Close() // the process gets an error
 		}
 	}
 }
 
-// pass ends HTTP on a connection and gives the connection to Accept.
-func (h *handover) pass(raw net.Conn, buf *bufio.ReadWriter, peer receiver.Peer) error {
+// giveToAccept ends HTTP on a connection and gives the connection to Accept.
+func (h *handover) giveToAccept(raw net.Conn, buf *bufio.ReadWriter, peer receiver.Peer) error {
 	conn, ok := raw.(*net.UnixConn)
 	if !ok || buf.Reader.Buffered() > 0 {
 		return errors.New("data came before the answer")
