@@ -41,8 +41,8 @@ func (a *adaptiveEncoding) encoding() protocol.Encoding {
 	return a.ladder[a.pos]
 }
 
-// note takes what the writer waited for around one chunk.
-func (a *adaptiveEncoding) note(network, encoder time.Duration) {
+// observe takes what the writer waited for around one chunk.
+func (a *adaptiveEncoding) observe(network, encoder time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.network += network

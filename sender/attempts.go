@@ -23,7 +23,7 @@ const (
 // next returns the target to be tried now or in a while; nil when it is time to give up,
 // which is not before every target was asked once.
 func (j *job) next() *target {
-	t := j.targets.choose(time.Now())
+	t := j.targets.nextToTry(time.Now())
 	if t == nil || j.late {
 		return t
 	}

@@ -21,7 +21,7 @@ func (s *Source) dumpID(machineID []byte) string {
 	info := s.info
 	notes := info.Notes
 	if _, timed := info.VMCOREINFO.CrashTime(); !timed && len(info.CPUs) == 0 {
-		_ = guard(func() error { // without a sample the dump is named as well as can be
+		_ = catchPanic(func() error { // without a sample the dump is named as well as can be
 			notes = append(slices.Clone(notes), s.sample()...)
 			return nil
 		})()

@@ -62,7 +62,7 @@ func (q *quietImage) ReadPages(p []byte, pfn mem.PFN) error {
 func TestGovernor(t *testing.T) {
 	feed := func(g *adaptiveEncoding, line, encoder time.Duration, chunks int) protocol.Encoding {
 		for range chunks {
-			g.note(line, encoder)
+			g.observe(line, encoder)
 		}
 		return g.encoding()
 	}

@@ -94,8 +94,8 @@ func (f *flow) ack(a *protocol.Ack) {
 	f.changed.Broadcast()
 }
 
-// underWay returns how many chunks are sent and not acknowledged.
-func (f *flow) underWay() int {
+// inFlight returns how many chunks are sent and not acknowledged.
+func (f *flow) inFlight() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.chunks)

@@ -34,12 +34,12 @@ func newRecorder(memory kernel.PhysReader, shift uint, most int) *recorder {
 func (r *recorder) ReadPhys(p []byte, a mem.PhysAddr) error {
 	if len(p) > 0 {
 		last := a + mem.PhysAddr(len(p)-1)
-		r.note(a.PFN(r.shift), last.PFN(r.shift))
+		r.addPages(a.PFN(r.shift), last.PFN(r.shift))
 	}
 	return r.PhysReader.ReadPhys(p, a)
 }
 
-func (r *recorder) note(first, last mem.PFN) {
+func (r *recorder) addPages(first, last mem.PFN) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for n := first; n <= last && !r.full(); n++ {
@@ -67,7 +67,7 @@ func findLogPages(image vmcore.Image) []mem.Extent {
 	info := image.Info()
 	r := newRecorder(image, info.PageShift(), maxLogPages)
 	// Whatever fails: what was read until then is what a reader can get at.
-	_ = guard(func() error {
+	_ = catchPanic(func() error {
 		k, err := machine.Kernel(r, info)
 		if err != nil {
 			return err

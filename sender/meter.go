@@ -201,9 +201,9 @@ func (m *Meter) stored() (pages, gained uint64) {
 	return m.had + m.acked, m.acked
 }
 
-// lose notes the pages of chunk seq that could not be read. A chunk that is read again
+// addLost notes the pages of chunk seq that could not be read. A chunk that is read again
 // after a reconnection counts once.
-func (m *Meter) lose(seq uint64, pages []LostPage) {
+func (m *Meter) addLost(seq uint64, pages []LostPage) {
 	m.mu.Lock()
 	_, known := m.lost[seq]
 	if known || len(pages) == 0 {

@@ -20,7 +20,7 @@ func TestLostPagesAreNamedInTheOrderOfThePlan(t *testing.T) {
 		for i := range mem.PFN(each) {
 			pages = append(pages, LostPage{PFN: mem.PFN(seq)*256 + i, Err: io.ErrUnexpectedEOF})
 		}
-		meter.lose(seq, pages)
+		meter.addLost(seq, pages)
 	}
 	if got := meter.Progress().Lost; got != chunks*each {
 		t.Errorf("%d lost pages, want %d", got, chunks*each)

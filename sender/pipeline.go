@@ -72,7 +72,7 @@ func (r *run) send(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	// What the producer cannot read must not keep what it has read from being sent.
 	var local error
-	g.Go(guard(func() error {
+	g.Go(catchPanic(func() error {
 		defer close(r.work)
 		err := r.produce(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -84,7 +84,7 @@ func (r *run) send(ctx context.Context) error {
 	var working sync.WaitGroup
 	for _, e := range r.encoders {
 		working.Add(1)
-		g.Go(guard(func() error {
+		g.Go(catchPanic(func() error {
 			defer working.Done()
 			return r.encode(ctx, e)
 		}))
@@ -94,16 +94,16 @@ func (r *run) send(ctx context.Context) error {
 		close(r.done)
 		return nil
 	})
-	g.Go(guard(func() error { return r.write(ctx) }))
+	g.Go(catchPanic(func() error { return r.write(ctx) }))
 	if err := g.Wait(); err != nil {
 		return err
 	}
 	return local
 }
 
-// guard turns a panic in a goroutine of the pipeline into an error: as PID 1, dying
+// catchPanic turns a panic in a goroutine of the pipeline into an error: as PID 1, dying
 // would lose the chance to say so.
-func guard(f func() error) func() error {
+func catchPanic(f func() error) func() error {
 	return func() (err error) {
 		defer func() {
 			if p := recover(); p != nil {
@@ -167,13 +167,13 @@ func (r *run) write(ctx context.Context) error {
 			return nil
 		}
 		ready := time.Now()
-		r.meter.lose(s.chunk.Seq, s.lost)
+		r.meter.addLost(s.chunk.Seq, s.lost)
 		if len(s.chunk.Extents) > 0 { // else every page of it is lost
 			if err := r.writeChunk(ctx, s); err != nil {
 				return err
 			}
 		}
-		r.adaptive.note(time.Since(ready), ready.Sub(began))
+		r.adaptive.observe(time.Since(ready), ready.Sub(began))
 		r.free <- s
 	}
 }

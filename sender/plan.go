@@ -66,7 +66,7 @@ func (s *Source) tryPlan(ctx context.Context, level pages.DumpLevel, budget int,
 		Level: level, src: s, budget: budget, all: all,
 		Params: protocol.Params{PageSize: uint32(s.info.PageSize), MaxPFN: s.info.MaxPFN, Level: uint8(level)},
 	}
-	err := guard(func() error { return p.encode(ctx, p.count, p.keep) })()
+	err := catchPanic(func() error { return p.encode(ctx, p.count, p.keep) })()
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (p *Plan) checkPages() error {
 // when not nil, sees every run, kept or not.
 func (p *Plan) encode(ctx context.Context, count func(pages.Run, uint64), emit func([]byte) error) error {
 	enc := protocol.NewRunEncoder(p.Params, emit)
-	here := newPresent(p.src.image)
+	here := newHeldRuns(p.src.image)
 	defer here.stop()
 	log := mem.NewSplitter(p.src.logPages())
 	walk := p.src.walk

@@ -146,7 +146,7 @@ func TestPagesIn(t *testing.T) {
 
 func TestPresentCuts(t *testing.T) {
 	img := newFakeImage(t, mem.Range{Start: 10 << 12, End: 20 << 12}, mem.Range{Start: 30 << 12, End: 40 << 12})
-	p := newPresent(img)
+	p := newHeldRuns(img)
 	defer p.stop()
 	var got []string
 	for _, e := range []mem.Extent{{Start: 0, Count: 5}, {Start: 5, Count: 7}, {Start: 13, Count: 20}, {Start: 39, Count: 100}} {

@@ -17,7 +17,7 @@ func (j *job) startPlan() {
 	j.planOnce.Do(func() {
 		go func() {
 			defer close(j.planDone)
-			j.planErr = guard(func() (err error) {
+			j.planErr = catchPanic(func() (err error) {
 				j.plan, err = j.src.Plan(j.planCtx, j.opts.Level)
 				return err
 			})()

@@ -323,7 +323,7 @@ func (s *session) finish(ctx context.Context) (*protocol.Sealed, error) {
 // sealing is how long SEALED may take: what is on its way has to be acknowledged as ever,
 // but then a whole file is read back.
 func (s *session) sealing() time.Duration {
-	if s.flow.underWay() > 0 {
+	if s.flow.inFlight() > 0 {
 		return s.soon()
 	}
 	return s.later()

@@ -79,7 +79,7 @@ func NewSource(image vmcore.Image) (*Source, error) {
 // kernel memory must not cost the dump, so a panic there counts as not understanding.
 func (s *Source) understand() {
 	var k *kernel.Kernel
-	err := guard(func() (err error) {
+	err := catchPanic(func() (err error) {
 		k, err = machine.Kernel(s.image, s.info)
 		return err
 	})()
@@ -90,7 +90,7 @@ func (s *Source) understand() {
 	s.kernel = k
 	s.warnings = append(s.warnings, k.Warnings()...)
 	var c *pages.Classifier
-	err = guard(func() (err error) {
+	err = catchPanic(func() (err error) {
 		c, err = pages.New(k, s.image.RAM())
 		return err
 	})()
@@ -137,7 +137,7 @@ func (s *Source) WriteLog(ctx context.Context, w io.Writer) (left uint64, err er
 }
 
 func (s *Source) dumpLog(ctx context.Context, w io.Writer) error {
-	return guard(func() error { return printk.Dump(s.kernel, printk.Until(ctx, w)) })()
+	return catchPanic(func() error { return printk.Dump(s.kernel, printk.Until(ctx, w)) })()
 }
 
 // Utsname returns how the kernel names itself, as far as anything tells.
@@ -179,22 +179,22 @@ func (s *Source) walkAll(ctx context.Context, yield func(pages.Run) error) error
 	return nil
 }
 
-// present cuts the runs of a walk to the pages that the dump file holds.
-type present struct {
+// heldRuns cuts the runs of a walk to the pages that the dump file holds.
+type heldRuns struct {
 	next func() (mem.Extent, error, bool)
 	stop func()
 	cur  mem.Extent
 	err  error
 }
 
-func newPresent(image vmcore.Image) *present {
+func newHeldRuns(image vmcore.Image) *heldRuns {
 	next, stop := iter.Pull2(image.Pages())
-	return &present{next: next, stop: stop}
+	return &heldRuns{next: next, stop: stop}
 }
 
 // cut calls yield for the parts of e that are in the file. Extents must ascend from
 // call to call.
-func (p *present) cut(e mem.Extent, yield func(mem.Extent) error) error {
+func (p *heldRuns) cut(e mem.Extent, yield func(mem.Extent) error) error {
 	for e.Count > 0 && p.err == nil {
 		if p.cur.Count == 0 || p.cur.End() <= e.Start {
 			if !p.advance() {
@@ -214,7 +214,7 @@ func (p *present) cut(e mem.Extent, yield func(mem.Extent) error) error {
 	return p.err
 }
 
-func (p *present) advance() bool {
+func (p *heldRuns) advance() bool {
 	e, err, ok := p.next()
 	if err != nil {
 		p.err = fmt.Errorf("pages of the dump file: %w", err)

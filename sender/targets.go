@@ -58,10 +58,10 @@ func newTargets(addrs []string) targets {
 	return list
 }
 
-// choose returns the target to be tried next, which may have to wait until its time has
+// nextToTry returns the target to be tried next, which may have to wait until its time has
 // come; nil when none is left. The one that was just lost with pages on it goes first, then
 // whoever may be asked and has waited the longest, so that none is forgotten.
-func (ts targets) choose(now time.Time) *target {
+func (ts targets) nextToTry(now time.Time) *target {
 	var best *target
 	for _, t := range ts {
 		switch {

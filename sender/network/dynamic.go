@@ -242,7 +242,7 @@ func (m *Manager) renew(ctx context.Context, l netlink.Link, lease *nclient4.Lea
 			return
 		}
 		if err != nil {
-			m.note("network: %s: lease not renewed: %v", l.Attrs().Name, err)
+			m.logUnlessRepeated("network: %s: lease not renewed: %v", l.Attrs().Name, err)
 			continue
 		}
 		lease = next

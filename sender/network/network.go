@@ -79,7 +79,7 @@ func (m *Manager) Up(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		m.note("network: %v; trying again", err)
+		m.logUnlessRepeated("network: %v; trying again", err)
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("network: %w", err)
@@ -96,9 +96,9 @@ func (m *Manager) Close() {
 	m.wg.Wait()
 }
 
-// note logs a line unless the same one was logged a short while ago, for reasons that
+// logUnlessRepeated logs a line unless the same one was logged a short while ago, for reasons that
 // come back with every try.
-func (m *Manager) note(format string, args ...any) {
+func (m *Manager) logUnlessRepeated(format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
 	m.mu.Lock()
 	last, ok := m.noted[line]

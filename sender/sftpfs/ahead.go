@@ -38,7 +38,7 @@ func (f *file) readLarge(p []byte, off int64) (int, error) {
 		return n, err
 	}
 	if len(a.queue) == 0 {
-		if err := f.settle(0, math.MaxInt64); err != nil {
+		if err := f.flushRange(0, math.MaxInt64); err != nil {
 			return 0, err
 		}
 		a.end = off
@@ -46,7 +46,7 @@ func (f *file) readLarge(p []byte, off int64) (int, error) {
 	done := 0
 	for done < len(p) {
 		f.fill()
-		n, err := f.take(p[done:], off+int64(done))
+		n, err := f.copyAhead(p[done:], off+int64(done))
 		done += n
 		if err != nil {
 			a.drop()
@@ -71,8 +71,8 @@ func (f *file) fill() {
 	}
 }
 
-// take copies out of the first piece, in which off lies. mu is held.
-func (f *file) take(p []byte, off int64) (int, error) {
+// copyAhead copies out of the first piece, in which off lies. mu is held.
+func (f *file) copyAhead(p []byte, off int64) (int, error) {
 	a := &f.ahead
 	first := a.queue[0]
 	<-first.done

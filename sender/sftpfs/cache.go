@@ -85,8 +85,8 @@ func (c *blockCache) truncate(size int64) {
 	c.sized, c.size, c.grown = true, size, min(c.grown, size/blockLen)
 }
 
-// forget is for when nobody knows what became of the file.
-func (c *blockCache) forget() {
+// reset is for when nobody knows what became of the file.
+func (c *blockCache) reset() {
 	clear(c.blocks)
 	c.sized, c.zeros, c.grown, c.written = false, 0, 0, nil
 }

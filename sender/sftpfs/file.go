@@ -153,8 +153,8 @@ func (f *file) fail(err error) {
 	}
 }
 
-// settle waits until nothing written to [off, end) is kept back or on its way. mu is held, and let go meanwhile.
-func (f *file) settle(off, end int64) error {
+// flushRange waits until nothing written to [off, end) is kept back or on its way. mu is held, and let go meanwhile.
+func (f *file) flushRange(off, end int64) error {
 	for {
 		if f.runAt < end && off < f.runAt+int64(len(f.run)) {
 			if err := f.flush(); err != nil {
@@ -232,13 +232,13 @@ func (f *file) readSmall(p []byte, off int64) (int, error) {
 
 // fetch reads from the server. mu is held when it is asked: nothing is written to the file meanwhile.
 func (f *file) fetch(p []byte, off int64) (int, error) {
-	if err := f.settle(off, off+int64(len(p))); err != nil {
+	if err := f.flushRange(off, off+int64(len(p))); err != nil {
 		return 0, err
 	}
 	n, err := f.h.ReadAt(p, off)
 	if n < len(p) && (len(f.pending) > 0 || len(f.run) > 0) {
 		// A write further behind may be about to make the file longer.
-		if err := f.settle(0, math.MaxInt64); err != nil {
+		if err := f.flushRange(0, math.MaxInt64); err != nil {
 			return 0, err
 		}
 		n, err = f.h.ReadAt(p, off)
@@ -272,7 +272,7 @@ func (f *file) Truncate(size int64) error {
 	defer f.mu.Unlock()
 	f.ahead.drop()
 	if err := f.h.Truncate(size); err != nil {
-		f.cache.forget()
+		f.cache.reset()
 		return f.fs.failed("truncate", f.name, err)
 	}
 	f.cache.truncate(size)

@@ -65,7 +65,7 @@ func (f *FS) Lock(dir string) (io.Closer, error) {
 			return nil, err
 		}
 	}
-	l.done.Go(l.keep)
+	l.done.Go(l.heartbeat)
 	return l, nil
 }
 
@@ -96,7 +96,7 @@ func (l *lock) takeOver(cause error) error {
 		return errors.Join(wrap("lock", l.name, err), l.h.Close())
 	}
 	time.Sleep(l.fs.timing.sure)
-	if err := l.look(); err != nil {
+	if err := l.checkHeld(); err != nil {
 		return errors.Join(fmt.Errorf("%w: %w", dumpdir.ErrLocked, err), l.h.Close())
 	}
 	return nil
@@ -141,8 +141,8 @@ func (l *lock) read() (string, error) {
 	return string(text), errors.Join(wrap("lock", l.name, err), h.Close())
 }
 
-// look returns an error unless the lock is this one.
-func (l *lock) look() error {
+// checkHeld returns an error unless the lock is this one.
+func (l *lock) checkHeld() error {
 	text, err := l.read()
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err == nil && holder(text) != l.fs.owner:
@@ -151,8 +151,8 @@ func (l *lock) look() error {
 	return err
 }
 
-// keep shows that the holder lives, and ends all that the file system does when the lock is another's.
-func (l *lock) keep() {
+// heartbeat shows that the holder lives, and ends all that the file system does when the lock is another's.
+func (l *lock) heartbeat() {
 	tick := time.NewTicker(l.fs.timing.beat)
 	defer tick.Stop()
 	for {
@@ -161,19 +161,19 @@ func (l *lock) keep() {
 			return
 		case <-tick.C:
 		}
-		err := l.look()
+		err := l.checkHeld()
 		if err == nil {
 			err = l.write()
 		}
 		if err != nil {
-			l.fs.lose(err)
+			l.fs.failAll(err)
 			return
 		}
 	}
 }
 
-// lose makes everything fail from now on.
-func (f *FS) lose(err error) {
+// failAll makes everything fail from now on.
+func (f *FS) failAll(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err == nil {
@@ -185,7 +185,7 @@ func (f *FS) lose(err error) {
 func (l *lock) Close() error {
 	close(l.quit)
 	l.done.Wait()
-	err := l.look()
+	err := l.checkHeld()
 	if err == nil {
 		err = wrap("unlock", l.name, l.fs.c.Remove(l.name))
 	}

@@ -23,7 +23,7 @@ type line struct {
 func (l *line) Read(p []byte) (int, error) {
 	n, err := l.Conn.Read(p)
 	if err != nil {
-		l.note(err)
+		l.setErr(err)
 	}
 	return n, err
 }
@@ -31,12 +31,12 @@ func (l *line) Read(p []byte) (int, error) {
 func (l *line) Write(p []byte) (int, error) {
 	n, err := l.Conn.Write(p)
 	if err != nil {
-		l.note(err)
+		l.setErr(err)
 	}
 	return n, err
 }
 
-func (l *line) note(err error) {
+func (l *line) setErr(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if errors.Is(err, io.EOF) {
@@ -59,7 +59,7 @@ func (l *line) because(err error) error {
 
 // expire ends the line for a deadline.
 func (l *line) expire() {
-	l.note(os.ErrDeadlineExceeded)
+	l.setErr(os.ErrDeadlineExceeded)
 	_ = l.Close() // what it was for has failed
 }
 
