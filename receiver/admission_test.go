@@ -357,7 +357,7 @@ func TestExpiryOrder(t *testing.T) {
 	if due, wait, _ := e.next(now.Add(2 * time.Second)); len(due) != 1 || due[0] != a || wait != time.Second {
 		t.Errorf("got %v, %v; want a, and b in a second", due, wait)
 	}
-	e.forget(b)
+	e.cancel(b)
 	if _, _, ok := e.next(now); ok {
 		t.Error("b is still waited for")
 	}

@@ -56,13 +56,13 @@ func (ss *session) openBeside(ctx context.Context, resume storage.ResumeOptions,
 // asksForMore reports whether a dump at level has kinds of pages that one at the level
 // stored has not, and all that it has.
 func asksForMore(level, stored uint8) bool {
-	l, s := kinds(level), kinds(stored)
+	l, s := leftOutKinds(level), leftOutKinds(stored)
 	return l&^s == 0 && l != s
 }
 
-// kinds are the kinds of pages that a level leaves out of a plan. Zero pages are no kind: whether a page is one
+// leftOutKinds are the kinds of pages that a level leaves out of a plan. Zero pages are no kind: whether a page is one
 // is seen only when it is sent.
-func kinds(level uint8) pages.DumpLevel {
+func leftOutKinds(level uint8) pages.DumpLevel {
 	l := pages.DumpLevel(level) &^ pages.LevelZero
 	if l&pages.LevelCachePrivate != 0 {
 		l |= pages.LevelCache
@@ -82,7 +82,7 @@ func (ss *session) OtherPlan(ctx context.Context, stored *dumpdir.PlanInfo) erro
 
 // openChallenger leaves the dump as it is and goes on with its challenger.
 func (ss *session) openChallenger(ctx context.Context) error {
-	ss.other = ss.otherPlan()
+	ss.other = ss.describeStored()
 	ss.log.Warn("another plan comes of a dump", "note", ss.other)
 	next, err := ss.cfg.Store.Challengers().Resume(ctx, ss.ref, storage.ResumeOptions{Takeover: true, Reopen: true})
 	if errors.Is(err, storage.ErrNotFound) {
@@ -91,7 +91,7 @@ func (ss *session) openChallenger(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return ss.goOnWith(ctx, next)
+	return ss.switchTo(ctx, next)
 }
 
 // newChallenger is openChallenger with a new challenger in place of the one that may be there.
@@ -100,11 +100,11 @@ func (ss *session) newChallenger(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return ss.goOnWith(ctx, next)
+	return ss.switchTo(ctx, next)
 }
 
-// goOnWith makes next, a challenger, the session's writer, and a whole dump: with the log, which came before the plan was known.
-func (ss *session) goOnWith(ctx context.Context, next *dumpdir.Writer) error {
+// switchTo makes next, a challenger, the session's writer, and a whole dump: with the log, which came before the plan was known.
+func (ss *session) switchTo(ctx context.Context, next *dumpdir.Writer) error {
 	old := ss.W
 	ss.W, ss.second, ss.contested = next, true, true
 	ss.view.opened(next)
@@ -132,8 +132,8 @@ func (ss *session) copyLog(ctx context.Context) (err error) {
 	return ss.UpdateMeta(m.PanicLine)
 }
 
-// otherPlan tells the sender of the plan that is stored.
-func (ss *session) otherPlan() string {
+// describeStored tells the sender what is stored of the other plan.
+func (ss *session) describeStored() string {
 	stored, _ := ss.W.Plan()
 	p := ss.W.Progress()
 	if p.Missing() == 0 {
@@ -208,7 +208,7 @@ func standingIn(ctx context.Context, ref storage.Ref, open func(context.Context,
 // sealedDump is what became of a dump of which nothing more is expected.
 type sealedDump struct {
 	intake.Outcome
-	was bool // sealed before
+	wasSealed bool // before
 }
 
 // sealBest seals a dump that is not, for a reason, if pages are missing. If it has a challenger, the better of the two
@@ -231,7 +231,7 @@ func (s *Server) sealBest(ctx context.Context, ref storage.Ref, reason string) (
 		return nil, err
 	}
 	end := &sealedDump{Outcome: intake.Outcome{Dir: w.Dir()}}
-	_, end.was = w.Result()
+	_, end.wasSealed = w.Result()
 	end.Result, err = w.Seal(ctx, reason)
 	if err := errors.Join(err, w.Close()); err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ func (ss *session) letGo() {
 	if ss.claim != nil && ss.srv.release(ss.ref, ss.claim) && (ss.Outcome == nil || ss.contested) {
 		ss.srv.expiry.set(ss.ref, time.Now().Add(ss.cfg.ResumeGrace))
 	}
-	ss.leave()
+	ss.leaveQueue()
 	ss.srv.hello.release(ss.held)
 	ss.held = 0
 }

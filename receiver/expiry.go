@@ -39,8 +39,8 @@ func (e *expiry) set(ref storage.Ref, t time.Time) {
 	}
 }
 
-// forget is for a dump that a session writes again, or that is sealed.
-func (e *expiry) forget(ref storage.Ref) {
+// cancel drops the end of a dump that a session writes again, or that is sealed.
+func (e *expiry) cancel(ref storage.Ref) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.due, ref)
@@ -172,7 +172,7 @@ func (s *Server) sealExpired(parent context.Context, ref storage.Ref) {
 
 func (s *Server) sealNow(ctx context.Context, ref storage.Ref) error {
 	end, err := s.sealBest(ctx, ref, reasonGone)
-	if err != nil || end.was {
+	if err != nil || end.wasSealed {
 		return err // sealed before: its sender came back for nothing more than to hear that
 	}
 	s.sealed(end.State)

@@ -120,7 +120,7 @@ func (ss *session) takeOver(ctx context.Context) error {
 		return foreignDump()
 	}
 	ss.claim = mine
-	ss.srv.expiry.forget(ss.ref)
+	ss.srv.expiry.cancel(ss.ref)
 	ss.log.Info("session began", "sender", hello.Tool, "release", hello.Uts.Release, "attempt", hello.Attempt, "takes_over", before != nil)
 	ss.LogWarnings(hello.Warnings)
 	return before.wait(ctx)
@@ -184,7 +184,7 @@ func (ss *session) Admit(ctx context.Context, m *protocol.Welcome) (*protocol.Fi
 	switch {
 	case errors.As(err, &declined) && declined.decision.Action == admission.ActionLog:
 		ss.collect = protocol.CollectLog // one that has not been welcomed is not sent away
-		ss.leave()
+		ss.leaveQueue()
 	case err != nil:
 		return nil, ss.declined(err)
 	case ss.decision.Action == admission.ActionEssential:
@@ -221,7 +221,7 @@ func (ss *session) declined(err error) error {
 	if !errors.As(err, &declined) {
 		return err
 	}
-	ss.leave()
+	ss.leaveQueue()
 	d := &declined.decision
 	ss.note = d.Reason
 	end := &intake.DeclinedError{Reason: d.Reason}
@@ -232,8 +232,8 @@ func (ss *session) declined(err error) error {
 	return end
 }
 
-// leave gives up the slot, or the place in the queue.
-func (ss *session) leave() {
+// leaveQueue gives up the slot, or the place in the queue.
+func (ss *session) leaveQueue() {
 	if ss.ticket != nil {
 		ss.ticket.Leave()
 	}
@@ -244,7 +244,7 @@ func (ss *session) Received(bytes int64) { ss.srv.received(bytes) }
 
 // Committed runs in the goroutine that commits.
 func (ss *session) Committed(ctx context.Context) error {
-	ss.view.note(ss.W.Progress().Present)
+	ss.view.recordPages(ss.W.Progress().Present)
 	return ss.checkShare(ctx)
 }
 

@@ -70,8 +70,8 @@ func (v *view) plan(pages uint64) {
 	v.pages = pages
 }
 
-// note takes note of the pages that are durable.
-func (v *view) note(pages uint64) {
+// recordPages records how many pages are durable now.
+func (v *view) recordPages(pages uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now := look{time.Now(), pages}

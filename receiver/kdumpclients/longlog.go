@@ -30,8 +30,8 @@ func (l *longLog) place(off int64) (at, room int64) {
 	return off, l.most - off
 }
 
-// see takes note of bytes of the log.
-func (l *longLog) see(p []byte, off int64) {
+// observe adds bytes of the log to the search for its panic line.
+func (l *longLog) observe(p []byte, off int64) {
 	if l.whole == nil {
 		return
 	}
@@ -50,13 +50,13 @@ func (l *longLog) title() string {
 	return l.whole.Line()
 }
 
-// keepLog is keep for a log.
-func (u *upload) keepLog(p []byte, off int64) error {
-	u.log.see(p, off)
+// writeLog is writeFile for a log.
+func (u *upload) writeLog(p []byte, off int64) error {
+	u.log.observe(p, off)
 	for len(p) > 0 {
 		at, room := u.log.place(off)
 		n := min(int64(len(p)), room)
-		if err := u.put(p[:n], at); err != nil {
+		if err := u.writeRaw(p[:n], at); err != nil {
 			return err
 		}
 		p, off = p[n:], off+n
@@ -94,7 +94,7 @@ func (u *upload) unroll() error {
 	}
 	old := u.raw
 	u.raw, u.size = out, n
-	u.note()
+	u.updateState()
 	return old.Close()
 }
 

@@ -127,7 +127,7 @@ func (u *upload) WriteAt(p []byte, off int64) (int, error) {
 		return 0, u.fail(err)
 	}
 	u.size = max(u.size, off+int64(len(p)))
-	u.note()
+	u.updateState()
 	return len(p), nil
 }
 
@@ -144,7 +144,7 @@ func (u *upload) write(p []byte, off int64) error {
 		}
 		u.keepAsSent()
 	}
-	if err := u.keep(p, off); err != nil {
+	if err := u.writeFile(p, off); err != nil {
 		return err
 	}
 	if !u.decided && u.have.From(0) >= magicLen {
@@ -155,15 +155,15 @@ func (u *upload) write(p []byte, off int64) error {
 	return u.feed()
 }
 
-// keep writes to the file as the client sees it.
-func (u *upload) keep(p []byte, off int64) error {
+// writeFile writes to the file as the client sees it.
+func (u *upload) writeFile(p []byte, off int64) error {
 	if u.log != nil {
-		return u.keepLog(p, off)
+		return u.writeLog(p, off)
 	}
 	if off > u.most()-int64(len(p)) {
 		return &StrangeFileError{fmt.Sprintf("a file of unknown kind may have at most %d MiB", u.h.svc.cfg.small>>20), syscall.EFBIG}
 	}
-	return u.put(p, off)
+	return u.writeRaw(p, off)
 }
 
 // most returns how long the file may be: one whose form is known, such as vmlinux, is worth its room.
@@ -174,8 +174,8 @@ func (u *upload) most() int64 {
 	return u.h.svc.cfg.small
 }
 
-// put writes to raw.
-func (u *upload) put(p []byte, off int64) error {
+// writeRaw writes to raw.
+func (u *upload) writeRaw(p []byte, off int64) error {
 	if err := u.h.room(int64(len(p))); err != nil {
 		return err
 	}
@@ -243,7 +243,7 @@ func (u *upload) stream(p []byte, off int64) error {
 		if off+int64(len(p))-u.pos > maxAhead {
 			return fmt.Errorf("%w: byte %d of a stream came before byte %d", fs.ErrInvalid, off, u.pos)
 		}
-		return u.put(p, off)
+		return u.writeRaw(p, off)
 	}
 	if err := u.consume(p); err != nil {
 		return err
@@ -293,8 +293,8 @@ func (u *upload) fail(err error) error {
 	return u.err
 }
 
-// note tells the tree how much there is.
-func (u *upload) note() {
+// updateState tells the tree how much there is.
+func (u *upload) updateState() {
 	u.h.mu.Lock()
 	defer u.h.mu.Unlock()
 	now := time.Now().UTC()
@@ -320,6 +320,6 @@ func (u *upload) Truncate(size int64) error {
 	var have flattened.Coverage // what is cut off has not come; a file that grew is all there, as zeros
 	have.Add(0, size)
 	u.have, u.size = have, size
-	u.note()
+	u.updateState()
 	return nil
 }
