@@ -6,17 +6,17 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 )
 
-// Challengers is the second place that a store has for each dump. There lies at most one more
-// dump of the same crash, with the same host and id and another plan, which is not mixed with the
-// first: it waits, out of sight of lists and finds, until it is promoted or dropped.
+// Challengers is the second place that a store has for each dump. A challenger is another dump of the same crash, with
+// the same host and id and a different plan. A dump has at most one. List and Find do not show it. It stays apart from
+// the dump until it is promoted or dropped.
 //
-// A challenger never outlives its dump unseen: when the dump is gone (a promotion was killed between its two
-// steps, somebody removed the directory by hand) the challenger takes its place, at the latest when the store
-// is opened the next time or the dump is resumed or created. Store.Remove removes both.
+// If a dump disappears (a promotion was killed between its two steps, or a person removed the directory), its
+// challenger takes its place. This happens when the dump is resumed or created, or at the next start of the store.
+// Store.Remove removes both.
 type Challengers interface {
-	// Create begins a challenger of the dump of meta.Host and meta.ID, in place of the one that is there, which is deleted.
-	// It is durable on return. The error matches ErrNotFound when there is no such dump, ErrBusy
-	// when another process writes the challenger that is there.
+	// Create begins a challenger of the dump of meta.Host and meta.ID. It deletes the challenger that the dump has. The
+	// new one is durable on return. The error matches ErrNotFound if there is no such dump, and ErrBusy if
+	// another process writes the old challenger.
 	Create(ctx context.Context, meta dumpdir.Meta) (*dumpdir.Writer, error)
 
 	// Resume returns a writer for the challenger, as Store.Resume does for the dump.
@@ -25,14 +25,14 @@ type Challengers interface {
 	// Open opens the challenger for reading, whatever its state. The error matches ErrNotFound.
 	Open(ctx context.Context, ref Ref) (*dumpdir.Dump, error)
 
-	// Promote gives the challenger the place of the dump, sealed or not, and deletes the dump that had
-	// it. One that is complete, pinned or damaged is put aside instead, where nothing but a person deletes it: nobody who
-	// can send is to be able to destroy it. A kill at any instant leaves one of the two in that place, or the challenger to take it. Neither
-	// may have a writer, else the error matches ErrBusy; without a challenger it matches ErrNotFound.
+	// Promote puts the challenger, sealed or not, in the place of the dump and deletes the old dump. An old dump that
+	// is complete, pinned or damaged is moved aside instead, and only a person deletes it: a sender must not be
+	// able to destroy it. After a kill at any instant, one of the two is in the place, or the challenger takes it
+	// later. The error matches ErrBusy if one of them has a writer, and ErrNotFound if there is no challenger.
 	Promote(ctx context.Context, ref Ref) error
 
-	// Drop deletes the challenger. A writer of this process is revoked first; the error matches ErrBusy when another process
-	// writes it, ErrNotFound when there is none.
+	// Drop deletes the challenger. A writer of this process is revoked first. The error matches ErrBusy if another
+	// process writes it, and ErrNotFound if there is none.
 	Drop(ctx context.Context, ref Ref) error
 
 	// List returns the dumps that have a challenger, sorted.

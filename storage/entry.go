@@ -26,12 +26,12 @@ func (e *Entry) State() dumpdir.State {
 	return e.Manifest.State
 }
 
-// Bytes returns how many bytes the dump takes: of its vmcore, its log and the files beside it.
+// Bytes returns the size of the dump in bytes: vmcore, log and the files beside it.
 func (e *Entry) Bytes() uint64 {
 	return uint64(max(0, e.Manifest.Bytes.VMCore)) + uint64(max(0, e.Manifest.Bytes.Log)) + e.KeptBytes
 }
 
-// When returns the time that dumps are sorted by: of the crash, or of arrival when that is not known.
+// When returns the time by which dumps are sorted: the time of the crash, or of the arrival if that is not known.
 func (e *Entry) When() time.Time {
 	if e.Manifest.CrashTime != nil {
 		return *e.Manifest.CrashTime
@@ -39,7 +39,7 @@ func (e *Entry) When() time.Time {
 	return e.Manifest.StartTime
 }
 
-// ReadSides fills in what the side files in the directory at e.Path say. A pin that cannot be read is one.
+// ReadSides fills in Pin and Verification from the side files in the directory e.Path. A pin that cannot be read counts as a pin.
 func (e *Entry) ReadSides(fsys dumpdir.FS) {
 	var err error
 	if e.Pin, err = dumpdir.ReadSideFile[dumpdir.Pin](fsys, e.Path); err != nil {
@@ -51,15 +51,14 @@ func (e *Entry) ReadSides(fsys dumpdir.FS) {
 	}
 }
 
-// Details is a dump with what its directory tells beside the manifest; "corehaul show --json" prints it.
+// Details is an entry with more facts from the directory of the dump. "corehaul show --json" prints it.
 type Details struct {
 	Entry
-	Files  []dumpdir.KeptFile `json:"files,omitempty"`  // kept beside it
-	Erased []string           `json:"erased,omitempty"` // what makedumpfile erased from it, as it says so
+	Files  []dumpdir.KeptFile `json:"files,omitempty"`  // beside the dump
+	Erased []string           `json:"erased,omitempty"` // what makedumpfile erased, in its words
 }
 
-// DetailsOf returns the details of the dump d, whose entry is e. A list of files that is damaged is left out: verify tells
-// of it.
+// DetailsOf returns the details of dump d, whose entry is e. It leaves out a damaged list of files, which verify reports.
 func DetailsOf(e Entry, d *dumpdir.Dump) (Details, error) {
 	files, err := d.Kept()
 	if _, ok := errors.AsType[*dumpdir.DamageError](err); ok {

@@ -2,25 +2,25 @@ package storage
 
 import "sync"
 
-// Event is what a store tells its subscribers of a dump.
+// Event is a change of a dump that subscribers can wait for.
 type Event int
 
 // Events of Store.Subscribe.
 const (
 	LogStored Event = iota // the log is durable; pages may follow
-	Sealed                 // complete or not
+	Sealed                 // the dump is sealed, complete or not
 )
 
 // maxHints bounds the hints that wait for one subscriber.
 const maxHints = 64
 
-// Hints hands hints out to the subscribers of a store. The zero value is right; it is safe for concurrent use.
+// Hints distributes events to the subscribers of a store. The zero value is ready. It is safe for concurrent use.
 type Hints struct {
 	mu   sync.Mutex
 	subs map[chan Ref]Event
 }
 
-// Subscribe does what Store.Subscribe says.
+// Subscribe implements Store.Subscribe.
 func (h *Hints) Subscribe(to Event) (dumps <-chan Ref, cancel func()) {
 	c := make(chan Ref, maxHints)
 	h.mu.Lock()
@@ -36,7 +36,7 @@ func (h *Hints) Subscribe(to Event) (dumps <-chan Ref, cancel func()) {
 	}
 }
 
-// Give tells the subscribers of an event. It never waits: a subscriber that has too many hints loses this one.
+// Give sends ref to the subscribers of ev. It never waits: a subscriber with maxHints waiting hints loses this one.
 func (h *Hints) Give(ev Event, ref Ref) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

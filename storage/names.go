@@ -7,7 +7,7 @@ import (
 	"github.com/corehaul/corehaul/hostname"
 )
 
-// CheckRef tells whether both parts of r keep their grammar. The error matches ErrBadName.
+// CheckRef returns an error that matches ErrBadName unless host and id are valid.
 func CheckRef(r Ref) error {
 	if err := hostname.Check(r.Host); err != nil {
 		return fmt.Errorf("%w: %w", ErrBadName, err)

@@ -25,13 +25,13 @@ var (
 	ErrExists = errors.New("dump exists already")
 	// ErrBusy: a session is writing the dump.
 	ErrBusy = errors.New("dump is being written")
-	// ErrArriving: the dump is not sealed, and the call takes sealed ones unless it is forced.
+	// ErrArriving: the dump is not sealed, and without force the call accepts only sealed dumps.
 	ErrArriving = errors.New("dump is still arriving")
-	// ErrPinned: somebody wants the dump kept.
+	// ErrPinned: the dump has a pin, which protects it from removal.
 	ErrPinned = errors.New("dump is pinned")
-	// ErrChanged: the dump is not the one any more that the caller looked at: its sender came back, or it was replaced.
+	// ErrChanged: since the caller looked at the dump, its sender has come back or another dump has replaced it.
 	ErrChanged = errors.New("dump has changed meanwhile")
-	// ErrBadName: a host or id that breaks the grammar.
+	// ErrBadName: the host or the id breaks the grammar.
 	ErrBadName = errors.New("bad name")
 )
 
@@ -56,8 +56,8 @@ func (e *AmbiguousError) Error() string {
 // Is makes the error match ErrNotFound.
 func (e *AmbiguousError) Is(target error) bool { return target == ErrNotFound }
 
-// Ref names one dump for good. Ids are made by senders, so two hosts may show the same one: only
-// both together are a name.
+// Ref is the permanent name of one dump. Senders make the ids, so two hosts may use the same id. Host and id
+// together are unique.
 type Ref struct {
 	Host string `json:"host"`
 	ID   string `json:"id"`
@@ -100,50 +100,52 @@ type Store interface {
 	// is durable and listed as arriving. Errors match ErrExists, ErrBadName.
 	Create(ctx context.Context, meta dumpdir.Meta) (*dumpdir.Writer, error)
 
-	// Resume returns a writer for a dump that is there. A session of the same process that still has
-	// it loses it when opts.Takeover is set, and gets dumpdir.ErrRevoked from then on; else, and when
-	// another process has it, the error matches ErrBusy. A missing dump matches ErrNotFound. So does one
-	// that is damaged beyond use, which the store has put out of the way: its sender may begin anew. One that was sealed
-	// (dumpdir.IsSealedDamage) is left as it is; what its sender has can become its challenger.
+	// Resume returns a writer for an existing dump. If a session of this process still writes the dump and
+	// opts.Takeover is set, that session loses it, and its calls return dumpdir.ErrRevoked. Without Takeover, or if
+	// another process writes the dump, the error matches ErrBusy. The error matches ErrNotFound if there is no
+	// such dump, and also if the dump was damaged beyond use: then the store has moved it away, and its sender may
+	// begin anew. A damaged dump that was sealed (dumpdir.IsSealedDamage) stays where it is. What its sender sends
+	// can become its challenger.
 	Resume(ctx context.Context, ref Ref, opts ResumeOptions) (*dumpdir.Writer, error)
 
 	// Open opens a dump for reading, whatever its state. The error matches ErrNotFound.
 	Open(ctx context.Context, ref Ref) (*dumpdir.Dump, error)
 
-	// Find resolves what a person typed: an id, a unique beginning of one, or host/ in front of
-	// either. An exact id wins over longer ones that begin with it. Errors match ErrNotFound; *AmbiguousError lists the candidates.
+	// Find resolves what a person typed: an id or a unique beginning of one, with or without host/ in front. An exact id
+	// wins over longer ids that begin with it. Errors match ErrNotFound. *AmbiguousError lists the candidates.
 	Find(ctx context.Context, name string) (Entry, error)
 
 	// List returns the dumps that f chooses, newest first (by When, then by Ref).
 	List(ctx context.Context, f Filter) ([]Entry, error)
 
-	// Remove deletes a dump. It disappears from lists and finds at once and for good, even if a kill
-	// interrupts the deletion of its bytes. Its challenger goes with it. When one of them is arriving it needs opts.Force, else the error
-	// matches ErrArriving; one that another process is writing is ErrBusy even then. A writer of this process is revoked first.
-	// A pinned dump is never removed: ErrPinned.
+	// Remove deletes a dump and its challenger. The dump disappears from List and Find at once, even if a kill
+	// interrupts the deletion of its bytes. If one of the two is arriving, the error matches ErrArriving unless
+	// opts.Force is set. If another process writes one of them, the error matches ErrBusy even with Force. Writers of
+	// this process are revoked first. A pinned dump is never removed: the error matches ErrPinned.
 	Remove(ctx context.Context, ref Ref, opts RemoveOptions) error
 
-	// SaveSide writes a side file of a dump, in any state, in place of the one that is there: a *dumpdir.Pin, which
-	// keeps the dump from Remove, or a *dumpdir.Verification. It is durable on return. as, when set, is the sealed dump that the
-	// file says something of: when its sender has come back since, or it was sealed anew, nothing is written and the
-	// error matches ErrChanged. It matches ErrNotFound when the dump is gone.
+	// SaveSide writes or replaces a side file of a dump in any state: a *dumpdir.Pin, which protects the dump from
+	// Remove, or a *dumpdir.Verification. The file is durable on return. If as is set, it is the sealed dump that the
+	// file describes. If the sender has come back since, or the dump was sealed anew, SaveSide writes nothing and the
+	// error matches ErrChanged. The error matches ErrNotFound if the dump is gone.
 	SaveSide(ctx context.Context, ref Ref, f dumpdir.SideFile, as *dumpdir.Manifest) error
 
-	// RemoveSide takes the side file of that name away. A dump without one is left as it is. The error matches ErrNotFound.
+	// RemoveSide removes the side file of that name, if the dump has one. The error matches ErrNotFound if there is no such dump.
 	RemoveSide(ctx context.Context, ref Ref, name string) error
 
-	// Challengers returns the second place that each dump has: see there.
+	// Challengers returns the second place that each dump has.
 	Challengers() Challengers
 
 	// CheckWritable returns the error with which the store would refuse a new file now. It leaves nothing behind.
 	CheckWritable(ctx context.Context) error
 
-	// Subscribe returns the dumps of which an event is told, from now until cancel is called. They are hints: of what
-	// other processes do there is none, one may come twice, and those that a subscriber does not take in time are lost. So
-	// who needs all dumps looks through List at times, and always when it starts. Writers never wait for a subscriber.
+	// Subscribe returns a channel with the dumps that have the event, from now until cancel is called. The channel gives
+	// hints: what other processes do gives no hint, a hint may come twice, and hints that the subscriber does not
+	// receive in time are lost. A subscriber that needs all dumps calls List at its start and from time to time.
+	// Writers never wait for subscribers.
 	Subscribe(to Event) (dumps <-chan Ref, cancel func())
 
-	// Space tells how much room there is.
+	// Space returns how much room the store has.
 	Space(ctx context.Context) (Space, error)
 
 	// Reindex rebuilds the index from the dumps.
@@ -155,24 +157,24 @@ type Store interface {
 
 // OpenOptions say how a store is opened. The zero value opens it for reading and writing, and makes it when it is missing.
 type OpenOptions struct {
-	// ReadOnly makes no directory and no index, and fails when there is no store: for commands that look, or do
-	// something to a dump that is there.
+	// ReadOnly creates no directory and no index, and fails if there is no store. It is for commands that only read, or
+	// that change an existing dump.
 	ReadOnly bool
-	// Existing fails when there is no store, as ReadOnly does.
+	// Existing fails if there is no store, as ReadOnly does.
 	Existing bool
-	// Log takes what goes wrong with the index, which is no reason to fail. Nil means slog.Default().
+	// Log receives problems with the index, which do not make a call fail. Nil means slog.Default().
 	Log *slog.Logger
 }
 
 // ResumeOptions of Store.Resume.
 type ResumeOptions struct {
-	Takeover bool // take the dump from a session of this process that still has it
-	Reopen   bool // go on with a dump that was sealed partial or log-only
+	Takeover bool // take the dump from a session of this process that still writes it
+	Reopen   bool // continue a dump that was sealed as partial or log-only
 }
 
 // RemoveOptions of Store.Remove.
 type RemoveOptions struct {
-	Force bool // also a dump that is arriving
-	// As, when set, is the dump that the caller looked at: if it was sealed anew since, the error matches ErrChanged.
+	Force bool // remove an arriving dump too
+	// As, if set, is the dump that the caller looked at. If the dump was sealed anew since, the error matches ErrChanged.
 	As *dumpdir.Manifest
 }
