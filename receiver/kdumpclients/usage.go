@@ -39,10 +39,11 @@ func (h *host) room(n int64) error {
 		if err != nil {
 			return err
 		}
-		if uint64(n) > free { //nolint:gosec // a length
+		left := int64(min(free, math.MaxInt64))
+		if n > left {
 			return fmt.Errorf("%w: %d bytes are left for host %s", syscall.ENOSPC, free, h.name)
 		}
-		u.granted = int64(min(free, uint64(n+grant))) //nolint:gosec // both are small then
+		u.granted = min(left, n+grant)
 	}
 	u.granted -= n
 	u.staged += n

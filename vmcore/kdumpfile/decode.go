@@ -206,7 +206,7 @@ func (h *fileHeader) readNotes(r io.ReaderAt, size int64, off, n uint64) error {
 	}
 	read := func(off int64, n int) ([]byte, error) { return readRange(r, size, "notes", off, n) }
 	warn := func(format string, args ...any) { h.warnings = append(h.warnings, fmt.Sprintf(format, args...)) }
-	b, err := vmcore.ReadNotes(read, h.order(), []vmcore.Segment{{Offset: int64(off), Filesz: uint64(have)}}, warn)
+	b, err := vmcore.ReadNotes(read, h.order(), []vmcore.Segment{{Offset: int64(off), Filesz: uint64(have)}}, warn) //nolint:gosec // not negative
 	h.Notes, h.l.Notes = b, int64(off)
 	return err
 }

@@ -305,12 +305,12 @@ func (k *Reader) ReadPages(p []byte, pfn mem.PFN) error {
 func (k *Reader) ReadPhys(p []byte, a mem.PhysAddr) error {
 	for len(p) > 0 {
 		pfn, in := a.PFN(k.shift), int(uint64(a)&uint64(k.h.PageSize-1)) //nolint:gosec // below the page size
-		n := min(len(p), k.h.PageSize-in)
-		if err := k.pages.read(k, p[:n], pfn, in); err != nil {
+		part := p[:min(len(p), k.h.PageSize-in)]
+		if err := k.pages.read(k, part, pfn, in); err != nil {
 			return &vmcore.AddrError{Addr: a, Err: err}
 		}
-		p = p[n:]
-		if a += mem.PhysAddr(n); a == 0 && len(p) > 0 { //nolint:gosec // not negative
+		p = p[len(part):]
+		if a += mem.PhysAddr(len(part)); a == 0 && len(p) > 0 {
 			return &vmcore.AddrError{Addr: a - 1, Err: vmcore.ErrNotPresent}
 		}
 	}
