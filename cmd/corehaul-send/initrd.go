@@ -21,13 +21,13 @@ func newInitrd(stdio cli.Stdio) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "initrd --config FILE -o FILE [flags]", Short: "Build the initramfs of a capture kernel",
 		Long: `Packs an initramfs of this program as /init, the kernel modules with their dependencies, the
-		drivers of their bus, their firmware, the configuration, and the keys that the configuration
-		names. crashkernel=256M on the command line of the running kernel reserves memory for it. Load
-		it with
+drivers of their bus, their firmware, the configuration, and the keys that the configuration
+names. crashkernel=256M on the command line of the running kernel reserves memory for it. Load
+it with
 
-		  kexec -p KERNEL --initrd=FILE --append="console=ttyS0 nr_cpus=1 irqpoll reset_devices panic=10"
+  kexec -p KERNEL --initrd=FILE --append="console=ttyS0 nr_cpus=1 irqpoll reset_devices panic=10"
 
-		The configuration (TOML) has these keys. Only to, and the keys for its targets, are required:
+The configuration (TOML) has these keys. Only to, and the keys for its targets, are required:
 
   to = ["tls://HOST:PORT", "ssh://USER@HOST[:PORT][/PATH]", ...]
   identity = "FILE"             for tls://, made by 'corehaul ca issue'

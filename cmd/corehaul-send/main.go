@@ -34,9 +34,9 @@ func newRoot(stdio cli.Stdio) *cobra.Command {
 		Use:   name,
 		Short: "Send the dump of a crashed kernel to a corehaul receiver",
 		Long: `corehaul-send reads the memory of a crashed kernel from /proc/vmcore in a capture
-		kernel, or from any vmcore file (ELF, kdump-compressed, flattened). It leaves out the
-		pages that the dump level excludes, and sends the rest to a receiver. If it is
-		interrupted, the same command continues with what is missing.`,
+kernel, or from any vmcore file (ELF, kdump-compressed, flattened). It leaves out the
+pages that the dump level excludes, and sends the rest to a receiver. If it is
+interrupted, the same command continues with what is missing.`,
 	}
 	root.AddCommand(newSend(stdio), newPlan(stdio), newInitrd(stdio), newVersion(stdio))
 	return root

@@ -42,8 +42,8 @@ func newSend(stdio cli.Stdio) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "send --to TARGET [flags] [VMCORE]", Short: "Send a dump to a receiver",
 		Long: `Sends VMCORE, by default /proc/vmcore, to a receiver: the kernel log first, then the
-		pages that the dump level keeps, the most useful ones first. When the connection breaks,
-		the program connects again and continues with what is missing.
+pages that the dump level keeps, the most useful ones first. When the connection breaks,
+the program connects again and continues with what is missing.
 
 A receiver is at tls://HOST:PORT and needs the --identity that it issued, or at
 ssh://USER@HOST[:PORT][/PATH] and needs a private SSH key without a passphrase (--ssh-key) and

@@ -30,11 +30,11 @@ func newExport(a *app) *cobra.Command {
 		Use: "export ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Write a dump in another format or with another compressor",
 		Long: `Write a dump as an ELF core, or as a kdump-compressed or flattened file. Without
-		--compress, the pages of a kdump-compressed dump keep their compressor. Every build of
-		crash can read zlib. The output has a temporary name until it is complete. ELF and
-		flattened can be written to a pipe (-o -). Exit code 3: the dump is partial, or some
-		pages could not be read; 5: some pages of a stored dump differ from what its sender
-		sent. The command names such pages. They are missing in the output.`,
+--compress, the pages of a kdump-compressed dump keep their compressor. Every build of
+crash can read zlib. The output has a temporary name until it is complete. ELF and
+flattened can be written to a pipe (-o -). Exit code 3: the dump is partial, or some
+pages could not be read; 5: some pages of a stored dump differ from what its sender
+sent. The command names such pages. They are missing in the output.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(a.stdio.Out); err != nil {
 				return err

@@ -22,9 +22,9 @@ func newKnownHosts(a *app) *cobra.Command {
 		Use: "known-hosts HOST[:PORT]...", GroupID: groupServer, Args: cobra.MinimumNArgs(1),
 		Short: "Print the known_hosts lines of the SSH host keys",
 		Long: `Print the known_hosts lines by which SSH clients recognise this server: one for each of
-		its host keys, with all given names and addresses. Give the names to which clients
-		connect. The first start of "serve --ssh" creates the keys in the data directory. Run
-		the command as the user of the service or as root.`,
+its host keys, with all given names and addresses. Give the names to which clients
+connect. The first start of "serve --ssh" creates the keys in the data directory. Run
+the command as the user of the service or as root.`,
 		RunE: func(_ *cobra.Command, args []string) error { return a.knownHosts(args) },
 	}
 	a.dataFlag(cmd)

@@ -22,12 +22,12 @@ func newLog(a *app) *cobra.Command {
 		Use: "log ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Print the kernel log of a crashed system",
 		Long: `Print the kernel log of a crashed system. For a stored dump, print the text that its
-		sender sent. For a vmcore file, read the log from its memory; if that fails, or finds
-		too little, print the text beside the file (vmcore-dmesg.txt), with a warning. A
-		stored text was cut if it was longer than 64 MiB: a line says where its middle is
-		missing. The vmcore file has all of it. On a terminal, the output escapes control
-		characters, bidirectional marks, invisible characters, and bytes that are not UTF-8.
-		A pipe or a file gets every byte unchanged.`,
+sender sent. For a vmcore file, read the log from its memory; if that fails, or finds
+too little, print the text beside the file (vmcore-dmesg.txt), with a warning. A
+stored text was cut if it was longer than 64 MiB: a line says where its middle is
+missing. The vmcore file has all of it. On a terminal, the output escapes control
+characters, bidirectional marks, invisible characters, and bytes that are not UTF-8.
+A pipe or a file gets every byte unchanged.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.log(cmd.Context(), t) })
 		},

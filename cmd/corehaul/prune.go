@@ -79,13 +79,13 @@ func newPrune(a *app) *cobra.Command {
 		Use: "prune", GroupID: groupDumps, Args: cobra.NoArgs,
 		Short: "Remove dumps that are too old or too many",
 		Long: `Remove dumps until every given limit is met, and print why each dump is removed.
-		Pinned and arriving dumps are never removed. Age counts from the seal, by the clock of
-		the receiver. Dumps with the same panic title (CPU numbers, pids and addresses do not
-		matter) are repetitions of one crash. Repetitions are removed first; the newest dump
-		that has pages is removed last. If no removal can meet a limit, only repetitions are
-		removed for it, and a warning says that the limit is not met. 'serve' does the same in
-		the background, with the table [retention] of its configuration. --config FILE takes
-		the limits and the data directory from there; flags override it.`,
+Pinned and arriving dumps are never removed. Age counts from the seal, by the clock of
+the receiver. Dumps with the same panic title (CPU numbers, pids and addresses do not
+matter) are repetitions of one crash. Repetitions are removed first; the newest dump
+that has pages is removed last. If no removal can meet a limit, only repetitions are
+removed for it, and a warning says that the limit is not met. 'serve' does the same in
+the background, with the table [retention] of its configuration. --config FILE takes
+the limits and the data directory from there; flags override it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p, err := a.pruneLimits(cmd.Flags(), &r, config)
 			if err != nil {

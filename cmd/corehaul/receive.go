@@ -21,17 +21,17 @@ func newReceive(a *app) *cobra.Command {
 		Use: "receive --stdio --host NAME", GroupID: groupServer, Args: cobra.NoArgs,
 		Short: "Hand a connection of OpenSSH's server to the running server",
 		Long: `Hand over standard input and output, the connection of one sender, to the running
-		server of the data directory through its local socket. Use it if senders can only
-		reach OpenSSH's server. "serve --ssh" does not need it. In sshd_config, set
+server of the data directory through its local socket. Use it if senders can only
+reach OpenSSH's server. "serve --ssh" does not need it. In sshd_config, set
 
-		    Subsystem corehaul /usr/bin/corehaul receive --stdio
+    Subsystem corehaul /usr/bin/corehaul receive --stdio
 
-		and in ~/.ssh/authorized_keys of the user of the server, one line for each host:
+and in ~/.ssh/authorized_keys of the user of the server, one line for each host:
 
-		    restrict,command="/usr/bin/corehaul receive --stdio --host web-17" ssh-ed25519 AAAA...
+    restrict,command="/usr/bin/corehaul receive --stdio --host web-17" ssh-ed25519 AAAA...
 
-		The key's command overrides the subsystem's, so a key can only send dumps of its host.
-		The server trusts --host, because only its user and root can open the socket.`,
+The key's command overrides the subsystem's, so a key can only send dumps of its host.
+The server trusts --host, because only its user and root can open the socket.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case !stdio:

@@ -63,12 +63,12 @@ func newServe(a *app) *cobra.Command {
 		Use: "serve", GroupID: groupServer, Args: cobra.NoArgs,
 		Short: "Receive dumps",
 		Long: `Receive dumps until SIGTERM or SIGINT. SIGHUP changes nothing. When the server listens,
-		it prints one line "ready" with its addresses to standard output. It logs to standard
-		error. --config names a TOML file; its keys are the names of the flags with
-		underscores. Flags and environment variables override it. Only that file can have
-		rules on which dumps to take, and how much of them. --ssh accepts dumps over SSH from
-		corehaul-send and from stock kdump clients with ssh, scp and sftp. "corehaul status"
-		shows what the server does.`,
+it prints one line "ready" with its addresses to standard output. It logs to standard
+error. --config names a TOML file; its keys are the names of the flags with
+underscores. Flags and environment variables override it. Only that file can have
+rules on which dumps to take, and how much of them. --ssh accepts dumps over SSH from
+corehaul-send and from stock kdump clients with ssh, scp and sftp. "corehaul status"
+shows what the server does.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.load(cmd); err != nil {
 				return cli.Usage(err)

@@ -21,7 +21,7 @@ func newStatus(a *app) *cobra.Command {
 		Use: "status", GroupID: groupServer, Args: cobra.NoArgs,
 		Short: "Show what the running server does: sessions, queue, room",
 		Long: `Ask the running server of the data directory, over its local socket. Print its
-		sessions, which of them wait and why, the free disk space, and counts since the start.`,
+sessions, which of them wait and why, the free disk space, and counts since the start.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context(), socket) },
 	}
 	a.dataFlag(cmd)

@@ -22,17 +22,17 @@ func newVerify(a *app) *cobra.Command {
 		Use: "verify {ID|PATH | --all}", GroupID: groupDumps, Args: cobra.MaximumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Read every byte of a dump and compare it with what was sent",
 		Long: `Read every byte of a dump. Compare a stored dump with the checksums that its sender
-		made of the pages, and name each damaged place: header field, page_desc or page, with
-		pfn, chunk and offset. Record the result for 'ls' and 'show'. If PATH is the directory
-		of a dump or a file in it, verify that dump, and record nothing. Read and decode every
-		page of any other vmcore file, and compare the file with the SHA256SUMS beside it if
-		that has a line for it. Without such a line, damage that still decodes is not found,
-		and the output says so. Exit code 0: no damage was found, and the dump is complete; 3:
-		no damage was found, but pages are missing; 5: damage was found.
+made of the pages, and name each damaged place: header field, page_desc or page, with
+pfn, chunk and offset. Record the result for 'ls' and 'show'. If PATH is the directory
+of a dump or a file in it, verify that dump, and record nothing. Read and decode every
+page of any other vmcore file, and compare the file with the SHA256SUMS beside it if
+that has a line for it. Without such a line, damage that still decodes is not found,
+and the output says so. Exit code 0: no damage was found, and the dump is complete; 3:
+no damage was found, but pages are missing; 5: damage was found.
 
-		--all verifies every sealed dump. Exit code 0: no dump is damaged, but some may be
-		partial; 5: at least one is damaged; 1: no damage was found, but a dump could not be
-		verified, or there was none to verify.`,
+--all verifies every sealed dump. Exit code 0: no dump is damaged, but some may be
+partial; 5: at least one is damaged; 1: no damage was found, but a dump could not be
+verified, or there was none to verify.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all == (len(args) == 1) {
 				return cli.Usagef("give either one dump or --all")
