@@ -157,7 +157,7 @@ func ReadSecret(path string) ([]byte, error) {
 // closed returns an error for a file with a private key that others can read.
 func closed(path string, info fs.FileInfo) error {
 	others := plainfile.OpenToOthers(info)
-	if others == "" || os.Getpid() == 1 { // in a capture initramfs is nobody else, and a refusal would cost the dump
+	if others == "" || os.Getpid() == 1 { // a capture initramfs has no other users, and a refusal would cost the dump
 		return nil
 	}
 	return &FileError{Path: path, Problem: "the private key in it is open to others, to " + others, Hint: "close it with: chmod 600 " + path}

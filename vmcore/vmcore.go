@@ -98,7 +98,7 @@ type Info struct {
 	Notes      []byte
 	VMCOREINFO *vmcoreinfo.Info // never nil; empty when the notes have none
 	CPUs       []CPU            // one per NT_PRSTATUS note, in file order
-	Eraseinfo  []byte           // makedumpfile's list of what it erased, text; empty when nothing was
+	Eraseinfo  []byte           // makedumpfile's list of erased data, as text; empty if there is none
 
 	Segments []Segment // PT_LOADs in file order, ELF only
 
