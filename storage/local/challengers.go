@@ -13,8 +13,8 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// challengers is the part of a Store that keeps them. They have no time in the name of their
-// directory and no entry in the index: both come with the promotion.
+// challengers implements storage.Challengers. A challenger has no time in the name of its directory and no entry in the
+// index. It gets both when it is promoted.
 type challengers struct{ s *Store }
 
 var _ storage.Challengers = challengers{}
@@ -42,7 +42,7 @@ func (s *Store) locateChallenger(ref storage.Ref) (string, error) {
 	return dir, nil // one that is damaged shows when it is opened
 }
 
-// isOSError reports whether err is of the file system, not of what was read.
+// isOSError reports whether err comes from the file system and not from the contents of a file.
 func isOSError(err error) bool {
 	_, ok := errors.AsType[*fs.PathError](err)
 	return ok
@@ -81,7 +81,7 @@ func (c challengers) Resume(_ context.Context, ref storage.Ref, opts storage.Res
 		return nil, err
 	}
 	w, err := c.s.resume(ref, dir, &sl.next, opts, dumpdir.Options{Reopen: opts.Reopen})
-	if dumpdir.IsSealedDamage(err) { // it is in no list, and its sender needs the place
+	if dumpdir.IsSealedDamage(err) { // no list shows it, and its sender needs the place
 		return nil, c.s.moveToDamaged(ref, dir, err)
 	}
 	return w, err
@@ -125,8 +125,9 @@ func (s *Store) deleteChallenger(ref storage.Ref, sl *slot) error {
 	return errors.Join(err, lock.Close())
 }
 
-// Promote implements storage.Challengers. The two change places; where they cannot, or the old dump is to be kept, it
-// goes out of the way first, and promoteOrphan finishes what is cut off then.
+// Promote implements storage.Challengers. Dump and challenger change places in one step. If the file system cannot do
+// that, or the old dump has to be kept, the old dump moves away first. promoteOrphan finishes a promotion that a kill
+// interrupts in between.
 func (c challengers) Promote(ctx context.Context, ref storage.Ref) error {
 	s := c.s
 	sl := s.slot(ref)
@@ -136,7 +137,7 @@ func (c challengers) Promote(ctx context.Context, ref storage.Ref) error {
 	if err != nil {
 		return err
 	}
-	// Held to the end, so that no other process takes the challenger for one whose dump is gone.
+	// Held to the end, so that no other process believes that the dump of this challenger is gone.
 	lock, err := s.fs.Lock(dir)
 	if err != nil {
 		return storeError(err)
@@ -149,13 +150,13 @@ func (c challengers) Promote(ctx context.Context, ref storage.Ref) error {
 	return errors.Join(os.RemoveAll(trash), lock.Close())
 }
 
-// promote moves both directories and returns where they are now; trash is empty for a dump that is not to be deleted.
+// promote moves both directories and returns their new places. trash is empty if the old dump must not be deleted.
 func (s *Store) promote(ctx context.Context, ref storage.Ref, dir string) (to, trash string, err error) {
 	to, err = s.locate(ref)
 	if err != nil {
 		return "", "", err
 	}
-	// Entries of arriving dumps are read from their directories: so the index is right, whatever of this happens.
+	// List reads arriving dumps from their directories, so the index is right wherever a kill interrupts this.
 	if e, err := s.readEntry(to); err == nil {
 		e.Manifest.State = dumpdir.StateArriving
 		s.updateIndex(ctx, &e)
@@ -168,7 +169,7 @@ func (s *Store) promote(ctx context.Context, ref storage.Ref, dir string) (to, t
 	return to, trash, errors.Join(err, lock.Close())
 }
 
-// replaceWithChallenger puts the dump in to out of the way and the challenger in dir to its place, with the dump's pin.
+// replaceWithChallenger moves the dump in to away and the challenger in dir to its place. The challenger gets the pin.
 func (s *Store) replaceWithChallenger(ref storage.Ref, dir, to string) (trash string, err error) {
 	unlock, err := s.lockSides()
 	if err != nil {
@@ -199,17 +200,17 @@ func (s *Store) replaceWithChallenger(ref storage.Ref, dir, to string) (trash st
 	return trash, s.moveChallenger(dir, to)
 }
 
-// keepWhenReplaced reports whether a dump is not to be deleted when a larger one takes its place. One that is damaged is for
-// people to look at.
+// keepWhenReplaced reports whether a dump must be kept when its challenger replaces it: a complete, pinned or damaged
+// one. People look at damaged dumps.
 func (s *Store) keepWhenReplaced(dir string) bool {
 	e, err := s.readEntry(dir)
 	whole := err == nil && (e.State() == dumpdir.StateComplete || e.State() == dumpdir.StateDamaged)
 	return whole || isDamage(err) || s.pinError(dir) != nil
 }
 
-// exchange gives a dump and its challenger each other's place, durably: whoever looks sees one of them. Killed
-// then, it leaves the old dump as the challenger, which is behind and goes like any other. The error matches
-// errors.ErrUnsupported where the file system cannot.
+// exchange durably swaps the directories of a dump and its challenger in one step. After a kill, the old dump is the
+// challenger, and is dropped like any other that is behind. The error matches errors.ErrUnsupported if the file
+// system cannot swap.
 func (s *Store) exchange(dir, to string) error {
 	x, ok := s.fs.(dumpdir.Exchanger)
 	if !ok {
@@ -242,8 +243,8 @@ func (s *Store) updateIndexFrom(ctx context.Context, dir string) {
 	s.updateIndex(ctx, &e)
 }
 
-// promoteOrphan gives a challenger the place of its dump, which is gone, and returns where it is. The error matches ErrNotFound
-// when there is no challenger, ErrBusy when somebody has it: who promotes it holds its lock.
+// promoteOrphan moves a challenger whose dump is gone to the place of the dump, and returns that. The error matches
+// ErrNotFound if there is no challenger, and ErrBusy if its lock is held, for example by a promotion.
 func (s *Store) promoteOrphan(ctx context.Context, ref storage.Ref) (string, error) {
 	dir, err := s.locateChallenger(ref)
 	if err != nil {
@@ -262,7 +263,7 @@ func (s *Store) promoteOrphan(ctx context.Context, ref storage.Ref) (string, err
 	return to, errors.Join(err, lock.Close())
 }
 
-// moveToNewPlace gives a challenger a place as a new dump gets one.
+// moveToNewPlace moves a challenger to the directory that a new dump would get.
 func (s *Store) moveToNewPlace(ctx context.Context, ref storage.Ref, dir string) (string, error) {
 	e, err := s.readEntry(dir)
 	if err != nil {
@@ -283,7 +284,7 @@ func (s *Store) moveToNewPlace(ctx context.Context, ref storage.Ref, dir string)
 	return to, nil
 }
 
-// promoteOrphans does so for all challengers whose dump is gone.
+// promoteOrphans promotes all challengers whose dumps are gone.
 func (s *Store) promoteOrphans(ctx context.Context) error {
 	refs, err := s.Challengers().List(ctx)
 	for _, ref := range refs {

@@ -23,10 +23,10 @@ const (
 	damagedSuffix = ".damaged"
 )
 
-// errNoIndex: there is none and none can or may be made. Callers read the directories.
+// errNoIndex means that there is no index and none can be made. Callers read the directories.
 var errNoIndex = errors.New("no index")
 
-// indexHandle is an open index and the file that it is.
+// indexHandle is an open index and its file.
 type indexHandle struct {
 	index.Index
 	file os.FileInfo
@@ -57,8 +57,8 @@ func (h *indexHolder) current(ix *indexHandle) bool {
 
 func (s *Store) indexPath() string { return filepath.Join(s.dir, indexName) }
 
-// withIndex runs fn, when not nil, with the index. An index that is gone or turns out to be of no use is made again first. The error is
-// errNoIndex when there can be none.
+// withIndex runs fn, if not nil, with the index. It makes a new index if the old one is gone or cannot be used. The error
+// matches errNoIndex if there is no index and none can be made.
 func (s *Store) withIndex(ctx context.Context, fn func(*indexHandle) error) error {
 	replace := false
 	for try := 0; ; try++ {
@@ -79,14 +79,14 @@ func (s *Store) withIndex(ctx context.Context, fn func(*indexHandle) error) erro
 	}
 }
 
-// indexFailed says what comes of an index that could not be read.
+// indexFailed warns of an index that cannot be read.
 func (s *Store) indexFailed(err error) {
 	if !errors.Is(err, errNoIndex) {
 		s.opts.Log.Warn("the index cannot be read; reading lists from the dumps", "path", s.indexPath(), "error", err)
 	}
 }
 
-// openIndex returns the index that is at the path now; with replace, a new one in the place of a damaged one.
+// openIndex returns the index at indexPath. With replace, it makes a new index in place of a damaged one.
 func (s *Store) openIndex(ctx context.Context, replace bool) (*indexHandle, error) {
 	s.ix.mu.Lock()
 	defer s.ix.mu.Unlock()
@@ -116,7 +116,7 @@ func (s *Store) openIndex(ctx context.Context, replace bool) (*indexHandle, erro
 	return ix, nil
 }
 
-// makeIndex opens the index under its lock, and fills it when it is new.
+// makeIndex opens the index under its lock, and fills a new one.
 func (s *Store) makeIndex(ctx context.Context, replace bool, old *indexHandle) (*indexHandle, error) {
 	unlock, err := s.lockIndex()
 	if err != nil {
@@ -124,7 +124,7 @@ func (s *Store) makeIndex(ctx context.Context, replace bool, old *indexHandle) (
 	}
 	defer unlock()
 	_, err = os.Lstat(s.indexPath())
-	gone := errors.Is(err, os.ErrNotExist) // what is left of it would spoil a new one
+	gone := errors.Is(err, os.ErrNotExist) // its other files would spoil a new index
 	if (gone || replace && s.unchanged(old)) && !s.opts.ReadOnly {
 		s.opts.Log.Info("the index is missing or damaged; making a new one from the dumps", "path", s.indexPath())
 		if err := s.dropIndex(); err != nil {
@@ -154,8 +154,7 @@ func (s *Store) openFilled(ctx context.Context) (*indexHandle, error) {
 	return h, nil
 }
 
-// unchanged reports whether the index at the path is still the one that was found damaged: another process may
-// have replaced it meanwhile.
+// unchanged reports whether the index at the path is still the damaged one. Another process may have replaced it.
 func (s *Store) unchanged(old *indexHandle) bool {
 	st, err := os.Stat(s.indexPath())
 	return err == nil && (old == nil || os.SameFile(st, old.file))
@@ -189,10 +188,10 @@ func (s *Store) rebuild(ctx context.Context, ix index.Index, entries []storage.E
 	return ix.Rebuild(ctx, entries, read)
 }
 
-// dropIndex puts an index that is of no use aside, under a name that the next one replaces, whatever it is.
+// dropIndex moves an unusable index to index.db.damaged, and replaces the file there.
 func (s *Store) dropIndex() error { return sqlite.PutAside(s.indexPath(), s.indexPath()+damagedSuffix) }
 
-// discardIndex puts the index aside, whatever its state. Whoever has it open sees that it is gone, and makes a new one.
+// discardIndex moves the index away in any state. Processes that have it open notice and make a new one.
 func (s *Store) discardIndex() error {
 	unlock, err := s.lockIndex()
 	if err != nil {
@@ -221,7 +220,7 @@ func (s *Store) lockIndex() (unlock func(), err error) {
 	}, nil
 }
 
-// updateIndex brings the index up to date. Failing at it is no reason to fail a dump.
+// updateIndex puts e into the index. It logs errors, because they must not fail a dump.
 func (s *Store) updateIndex(ctx context.Context, e *storage.Entry) {
 	now := time.Now()
 	e.Path = s.relative(e.Path)

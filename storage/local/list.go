@@ -22,9 +22,9 @@ const maxIgnored = 100
 // List implements storage.Store.
 func (s *Store) List(ctx context.Context, f storage.Filter) ([]storage.Entry, error) {
 	limit, state := f.Limit, f.State
-	f.Limit = 0 // some that the index has may be gone
+	f.Limit = 0 // dumps in the index may be gone
 	if state == dumpdir.StateDamaged {
-		f.State = "" // most damage is known to the side file only
+		f.State = "" // only the side file knows most damage
 	}
 	var entries []storage.Entry
 	err := s.withIndex(ctx, func(ix *indexHandle) (err error) {
@@ -56,7 +56,7 @@ func (s *Store) List(ctx context.Context, f storage.Filter) ([]storage.Entry, er
 	return out, nil
 }
 
-// completeEntry completes an entry of the index and reports whether its dump is there.
+// completeEntry brings an entry of the index up to date and reports whether its dump is there.
 func (s *Store) completeEntry(ctx context.Context, e *storage.Entry) bool {
 	if !filepath.IsAbs(e.Path) {
 		e.Path = filepath.Join(s.dir, e.Path)
@@ -71,8 +71,8 @@ func (s *Store) completeEntry(ctx context.Context, e *storage.Entry) bool {
 	return true
 }
 
-// refreshManifest reads a dump anew unless it is sealed and its journal says so. The counts of an arriving one are in its
-// journal: its manifest is not written with every chunk. It reports whether there is a dump.
+// refreshManifest reads a dump again unless it is sealed and its journal agrees. The counts of an arriving dump are in
+// the journal, because the manifest is not written with every chunk. It reports whether the dump is there.
 func (s *Store) refreshManifest(ctx context.Context, e *storage.Entry) bool {
 	was := e.Manifest.State
 	if was != dumpdir.StateArriving && was != dumpdir.StateDamaged {
@@ -84,19 +84,19 @@ func (s *Store) refreshManifest(ctx context.Context, e *storage.Entry) bool {
 	switch {
 	case errors.Is(err, dumpdir.ErrNotExist):
 		return false
-	case isDamage(err): // not even the manifest can be read: what the index has is all that is known
+	case isDamage(err): // the manifest cannot be read, so only the index knows the dump
 		e.Manifest.State = dumpdir.StateDamaged
 		return true
 	case err != nil || fresh.Ref != e.Ref:
 		return true
 	}
 	if e.Manifest = fresh.Manifest; e.Manifest.State != dumpdir.StateArriving && e.Manifest.State != was && !s.opts.ReadOnly {
-		s.updateIndex(ctx, &fresh) // somebody was killed before he could, or it was damaged since
+		s.updateIndex(ctx, &fresh) // its writer was killed before that, or the dump was damaged since
 	}
 	return true
 }
 
-// removeFromIndex takes a dump out of the index that somebody removed by hand.
+// removeFromIndex deletes the entry of a dump that a person removed.
 func (s *Store) removeFromIndex(ctx context.Context, ref storage.Ref) {
 	err := s.withIndex(ctx, func(ix *indexHandle) error { return ix.Delete(ctx, ref) })
 	if err != nil && !errors.Is(err, errNoIndex) {
@@ -117,8 +117,8 @@ func (s *Store) readEntry(dir string) (storage.Entry, error) {
 	return storage.Entry{Ref: storage.Ref{Host: m.Host, ID: m.ID}, Path: dir, Manifest: *m}, d.Close()
 }
 
-// readAnyEntry is readEntry, also for a dump whose journal and manifest cannot be read: then the names of the directories have to
-// tell which it is. The short id in there is filled up with zeros.
+// readAnyEntry is readEntry that also accepts a dump whose journal and manifest cannot be read. Host and id come from the
+// names of its directories then. The short id is filled up with zeros.
 func (s *Store) readAnyEntry(dir string) (storage.Entry, error) {
 	e, err := s.readEntry(dir)
 	if !isDamage(err) {
@@ -178,7 +178,7 @@ func newestFirst(a, b storage.Entry) int {
 	return cmp.Or(b.When().Compare(a.When()), cmp.Compare(a.Host, b.Host), cmp.Compare(a.ID, b.ID))
 }
 
-// filterEntries is the filter of the index for entries that did not come from it.
+// filterEntries returns the entries that f chooses, as the index does.
 func filterEntries(entries []storage.Entry, f storage.Filter) []storage.Entry {
 	return slices.DeleteFunc(entries, func(e storage.Entry) bool {
 		at := e.When()

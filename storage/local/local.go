@@ -11,14 +11,15 @@
 //	index.lock                            held while the index is made or replaced
 //	state/                                reserved for what no dump can rebuild; neither made nor touched here
 //
-// The directories are the truth. An index that is missing, damaged, of a later version or deleted under a running
-// process is put aside as index.db.damaged and made again from them; without the right to write one, lists are
-// read from the directories. A deletion first renames the dump into trash, so a kill leaves either the whole
-// dump or one that the next process to open the store finishes deleting.
+// The directories are the truth. If the index is missing, damaged, of a later version or deleted under a running
+// process, the store moves it to index.db.damaged and makes a new one from the directories. A process that may not
+// write an index reads lists from the directories. A deletion first renames the dump into trash. After a kill, the
+// dump is either whole, or the next process that opens the store finishes the deletion.
 //
-// A Store is safe for concurrent use, and several processes may have the same directory open: a
-// dump has one writer, held by flock(2) on its directory. Who writes side files, and who moves a dump away
-// that may have them, holds flock(2) on dumps/ for that time; it is taken after a dump's own lock, or that one without waiting.
+// A Store is safe for concurrent use, and several processes may have the same directory open. A dump has one writer,
+// which holds flock(2) on the directory of the dump. A process that writes side files, or moves a dump that may have
+// some, holds flock(2) on dumps/ meanwhile. It locks the dump first and dumps/ second, or tries the dump's lock
+// without waiting.
 package local
 
 import (
@@ -57,7 +58,7 @@ type Store struct {
 
 	storage.Hints
 
-	misnamed sync.Once // tells of them
+	misnamed sync.Once // warns of dumps in directories that are no host names
 
 	mu     sync.Mutex
 	active map[storage.Ref]*slot
@@ -68,8 +69,8 @@ var _ storage.Store = (*Store)(nil)
 // slot is one dump's place for a writer of this process.
 type slot struct {
 	mu   sync.Mutex
-	w    *dumpdir.Writer // the last one; may be closed
-	next *dumpdir.Writer // the same for the challenger
+	w    *dumpdir.Writer // the last writer of the dump; may be closed
+	next *dumpdir.Writer // the last writer of the challenger
 }
 
 // idle reports whether nobody writes. mu is held.
@@ -77,8 +78,8 @@ func (sl *slot) idle() bool { return closed(sl.w) && closed(sl.next) }
 
 func closed(w *dumpdir.Writer) bool { return w == nil || w.Closed() }
 
-// Open opens the store under dir, which it makes when missing; the working directory may change later. The error matches
-// fs.ErrNotExist when opts.ReadOnly or opts.Existing is set and there is none.
+// Open opens the store under dir and makes the directory if it is missing. The working directory may change later. The
+// error matches fs.ErrNotExist if there is no store and opts.ReadOnly or opts.Existing is set.
 func Open(ctx context.Context, dir string, opts storage.OpenOptions) (*Store, error) {
 	if opts.Log == nil {
 		opts.Log = slog.Default()
@@ -144,10 +145,10 @@ func (s *Store) CheckWritable(context.Context) error {
 	return errors.Join(err, f.Close())
 }
 
-// longName is the name for a dump when another one has the name of dumpdir.DirName.
+// longName returns the directory of a dump whose name from dumpdir.DirName is taken.
 func longName(dir, id string) string { return strings.TrimSuffix(dir, id[:dumpdir.ShortID]) + id }
 
-// locateToWrite is locate for who is going to write: a challenger whose dump is gone takes its place. The slot is held.
+// locateToWrite is locate for a writer: if the dump is gone, its challenger takes its place. The slot is held.
 func (s *Store) locateToWrite(ctx context.Context, ref storage.Ref) (string, error) {
 	dir, err := s.locate(ref)
 	if !errors.Is(err, storage.ErrNotFound) {
@@ -156,8 +157,8 @@ func (s *Store) locateToWrite(ctx context.Context, ref storage.Ref) (string, err
 	return s.promoteOrphan(ctx, ref)
 }
 
-// locate finds the directory of a dump without the index. Where neither journal nor manifest can tell any more which dump it
-// is, the directory's name has to do. The error matches ErrNotFound.
+// locate finds the directory of a dump without the index. If neither journal nor manifest can be read, it goes by the
+// name of the directory. The error matches ErrNotFound.
 func (s *Store) locate(ref storage.Ref) (string, error) {
 	if err := storage.CheckRef(ref); err != nil {
 		return "", err
@@ -186,7 +187,7 @@ func (s *Store) locate(ref storage.Ref) (string, error) {
 	return "", fmt.Errorf("%s: %w", ref, storage.ErrNotFound)
 }
 
-// readID returns the id of the dump in dir. A journal that does not say, or is gone, is no reason not to ask the manifest.
+// readID returns the id of the dump in dir, from the journal or, if that is damaged or missing, from the manifest.
 func (s *Store) readID(dir string) (string, error) {
 	id, err := dumpdir.ReadID(s.fs, dir)
 	if !isDamage(err) && !errors.Is(err, dumpdir.ErrNotExist) {
@@ -201,7 +202,7 @@ func isDamage(err error) bool {
 	return ok
 }
 
-// slot returns the place of a dump's writer, and forgets places of writers that are closed.
+// slot returns the slot of a dump, and deletes the slots that are idle.
 func (s *Store) slot(ref storage.Ref) *slot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -252,7 +253,7 @@ func (s *Store) Create(ctx context.Context, meta dumpdir.Meta) (*dumpdir.Writer,
 	return w, nil
 }
 
-// storeError turns a taken lock into the store's word for it.
+// storeError makes errors of dumpdir match ErrBusy for a lock that is held, and ErrNotFound for a missing dump.
 func storeError(err error) error {
 	if errors.Is(err, dumpdir.ErrLocked) {
 		return fmt.Errorf("%w: %w", storage.ErrBusy, err)
@@ -278,8 +279,8 @@ func (s *Store) writerOptions(dir string, reopen bool) dumpdir.Options {
 	}}
 }
 
-// Resume implements storage.Store. A dump whose journal is damaged beyond use is moved to damaged/ and
-// reported as missing, so that its sender can begin anew; one that was sealed stays where and as it is.
+// Resume implements storage.Store. It moves a dump whose journal is damaged beyond use to damaged/ and reports it as
+// missing, so that the sender begins anew. A sealed dump stays as it is.
 func (s *Store) Resume(ctx context.Context, ref storage.Ref, opts storage.ResumeOptions) (*dumpdir.Writer, error) {
 	sl := s.slot(ref)
 	sl.mu.Lock()
@@ -306,8 +307,8 @@ func (s *Store) resume(ref storage.Ref, dir string, w **dumpdir.Writer, opts sto
 	return got, nil
 }
 
-// resumeFailed moves a dump aside whose journal is damaged beyond use, or of a version of the future: a machine that
-// crashed has one chance to deliver, and a fresh dump is better than none. The error matches ErrNotFound then.
+// resumeFailed moves a dump to damaged/ if its journal is damaged beyond use or of a later version: a crashed machine
+// has one chance to deliver, and a new dump is better than none. Then the error matches ErrNotFound.
 func (s *Store) resumeFailed(ref storage.Ref, dir string, cause error) error {
 	if !isDamage(cause) && !errors.Is(cause, dumpdir.ErrUnsupported) || dumpdir.IsSealedDamage(cause) {
 		return storeError(cause)
@@ -315,7 +316,7 @@ func (s *Store) resumeFailed(ref storage.Ref, dir string, cause error) error {
 	return s.moveToDamaged(ref, dir, cause)
 }
 
-// moveToDamaged moves a dump to damaged/. The error matches ErrNotFound then.
+// moveToDamaged moves a dump to damaged/. On success the error matches ErrNotFound.
 func (s *Store) moveToDamaged(ref storage.Ref, dir string, cause error) error {
 	lock, err := s.fs.Lock(dir)
 	if err != nil {
@@ -329,8 +330,8 @@ func (s *Store) moveToDamaged(ref storage.Ref, dir string, cause error) error {
 	return fmt.Errorf("%w: %w", storage.ErrNotFound, cause)
 }
 
-// takeOver takes the dump from its writer. It returns nil when there is none that is alive, or
-// when the dump has to be resumed from disk to be reopened.
+// takeOver takes the dump from its writer. It returns nil if that is closed, or if the dump has to be resumed from disk
+// to be reopened.
 func takeOver(old *dumpdir.Writer, opts storage.ResumeOptions) (*dumpdir.Writer, error) {
 	if closed(old) || !opts.Takeover {
 		return nil, nil // nil is the answer: nothing to take over

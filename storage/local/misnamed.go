@@ -7,8 +7,8 @@ import (
 	"github.com/corehaul/corehaul/hostname"
 )
 
-// warnMisnamed tells, once, of dumps that no list has because the directory that they are in cannot be that of a host.
-// Nothing of ours files a dump there: somebody has moved it.
+// warnMisnamed warns of dumps that no list shows because their parent directory is not named as a host. corehaul stores
+// no dump there: a person has moved it.
 func (s *Store) warnMisnamed() {
 	hosts, _ := s.fs.ReadDir(s.dumps()) // without it there is no list either
 	for _, host := range hosts {

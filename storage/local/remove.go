@@ -53,8 +53,8 @@ func (s *Store) Remove(ctx context.Context, ref storage.Ref, opts storage.Remove
 	return errors.Join(err, os.RemoveAll(trash), lock.Close())
 }
 
-// moveToTrash moves a dump to the trash unless it may not be removed, and returns where it is. The dump's lock is held: no
-// sender has come back since checkRemovable was asked, and with the lock of side files nobody pins it any more.
+// moveToTrash moves a dump to the trash and returns its new place. It asks checkRemovable again: the caller holds the
+// lock of the dump, so no sender can come back, and the lock of side files keeps others from pinning the dump.
 func (s *Store) moveToTrash(ref storage.Ref, dir string, opts storage.RemoveOptions) (trash string, err error) {
 	unlock, err := s.lockSides()
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *Store) moveToTrash(ref storage.Ref, dir string, opts storage.RemoveOpti
 	return s.moveTo(trashName, ref, dir)
 }
 
-// checkRemovable returns why a dump may not be removed. Its challenger is not looked at.
+// checkRemovable returns why a dump may not be removed. It ignores the challenger.
 func (s *Store) checkRemovable(ref storage.Ref, dir string, opts storage.RemoveOptions) error {
 	err := s.pinError(dir)
 	if err == nil && !opts.Force {
@@ -82,8 +82,7 @@ func (s *Store) checkRemovable(ref storage.Ref, dir string, opts storage.RemoveO
 	return nil
 }
 
-// arrivingError returns ErrArriving for a dump that is not sealed. One that cannot be read, or is not there, is no
-// reason to keep it.
+// arrivingError returns ErrArriving for a dump that is not sealed, and nil for one that is missing or cannot be read.
 func arrivingError(fsys dumpdir.FS, dir string) error {
 	d, err := dumpdir.Open(fsys, dir)
 	if err != nil {
@@ -99,7 +98,7 @@ func arrivingError(fsys dumpdir.FS, dir string) error {
 	return nil
 }
 
-// revoke ends the writer of this process, so that its session hears of it and the lock is free.
+// revoke closes the writer of this process. Its session gets an error, and the lock is free.
 func revoke(w **dumpdir.Writer) error {
 	if closed(*w) {
 		return nil
@@ -115,7 +114,7 @@ func revoke(w **dumpdir.Writer) error {
 	return mine.Close()
 }
 
-// moveTo renames a dump out of sight into a directory beside dumps, durably, and returns its new place.
+// moveTo durably moves a dump to the directory of that name beside dumps/, and returns its new place.
 func (s *Store) moveTo(name string, ref storage.Ref, dir string) (string, error) {
 	parent := filepath.Join(s.dir, name)
 	if err := s.fs.MkdirAll(parent); err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// lockSides waits for the lock that whoever writes side files holds, and whoever moves a dump away that
-// may have them: flock(2) on the directory of dumps, which every user of the store can open.
+// lockSides waits for the lock of side files: flock(2) on the directory of dumps, which every user of the store can
+// open. Writers of side files hold it, and so does a process that moves a dump which may have some.
 func (s *Store) lockSides() (unlock func(), err error) {
 	d, err := plainfile.OpenDir(s.dumps())
 	if err != nil {
@@ -49,7 +49,7 @@ func (s *Store) withSides(ref storage.Ref, fn func(dir string) error) error {
 
 // SaveSide implements storage.Store.
 func (s *Store) SaveSide(_ context.Context, ref storage.Ref, f dumpdir.SideFile, as *dumpdir.Manifest) error {
-	if as != nil { // who comes back to the dump waits, and does not find it busy
+	if as != nil { // a sender that comes back waits here, and is not refused as busy
 		sl := s.slot(ref)
 		sl.mu.Lock()
 		defer sl.mu.Unlock()
@@ -69,8 +69,8 @@ func (s *Store) RemoveSide(_ context.Context, ref storage.Ref, name string) erro
 	return s.withSides(ref, func(dir string) error { return dumpdir.RemoveSideFile(s.fs, dir, name) })
 }
 
-// checkUnchanged returns ErrChanged when a writer has the dump, or it is not sealed as it was. It takes the writer's lock for
-// an instant, so that a writer which has begun shows.
+// checkUnchanged returns ErrChanged if the dump has a writer or another seal than as. It takes the writer's lock for an
+// instant to find a writer that has begun.
 func (s *Store) checkUnchanged(dir string, as *dumpdir.Manifest) error {
 	lock, err := s.fs.Lock(dir)
 	if errors.Is(err, dumpdir.ErrLocked) {
@@ -82,8 +82,8 @@ func (s *Store) checkUnchanged(dir string, as *dumpdir.Manifest) error {
 	return errors.Join(s.checkSeal(dir, as), lock.Close())
 }
 
-// checkSeal returns ErrChanged unless the dump in dir has the seal that as tells of. One that cannot be read has not
-// changed.
+// checkSeal returns ErrChanged unless the dump in dir has the seal of as. A dump that cannot be read counts as
+// unchanged.
 func (s *Store) checkSeal(dir string, as *dumpdir.Manifest) error {
 	e, err := s.readEntry(dir)
 	if err != nil {
@@ -97,7 +97,7 @@ func (s *Store) checkSeal(dir string, as *dumpdir.Manifest) error {
 	return nil
 }
 
-// pinError returns ErrPinned for a dump that is. A pin that cannot be read is one.
+// pinError returns ErrPinned for a pinned dump. A pin that cannot be read counts as a pin.
 func (s *Store) pinError(dir string) error {
 	pin, err := dumpdir.ReadSideFile[dumpdir.Pin](s.fs, dir)
 	switch {
@@ -111,13 +111,13 @@ func (s *Store) pinError(dir string) error {
 	return nil
 }
 
-// readSides adds what the side files say to an entry.
+// readSides adds the contents of the side files to an entry.
 func (s *Store) readSides(e *storage.Entry) {
 	e.ReadSides(s.fs)
-	e.KeptBytes, _ = dumpdir.KeptBytes(s.fs, e.Path) // a list that is damaged is for verify to tell
+	e.KeptBytes, _ = dumpdir.KeptBytes(s.fs, e.Path) // verify reports a damaged list
 }
 
-// copyPin pins the dump in to as the one in from is.
+// copyPin gives the dump in directory to the pin of the dump in from.
 func (s *Store) copyPin(from, to string) error {
 	pin, err := dumpdir.ReadSideFile[dumpdir.Pin](s.fs, from)
 	if err != nil {
