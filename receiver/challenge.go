@@ -12,22 +12,22 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// A dump of which another plan comes has a challenger (storage.Challengers). Sessions of one
-// plan go on with the dump, those of the other with the challenger, one at a time as
-// always. Whenever nobody writes either of them and the challenger is ahead, it becomes the
-// dump; and when nothing more is expected, the one that is behind goes.
+// If a sender comes with another plan for a stored dump, the dump gets a challenger (storage.Challengers). Sessions with
+// the first plan continue the dump, and sessions with the other plan the challenger, one session at a time. When
+// neither has a writer and the challenger is ahead, it becomes the dump. When no sender is expected any more, the one
+// that is behind is deleted.
 
-// reasonOther is why pages are missing in a dump whose sender went on with another plan.
+// reasonOther is the reason of a partial dump whose sender continued with another plan.
 const reasonOther = "the sender went on with another plan, which got no further"
 
-// openDump gets the writer of the dump: a new one, or one that goes on.
+// openDump returns a writer for the dump, which it resumes or creates.
 func (ss *session) openDump(ctx context.Context) (*dumpdir.Writer, error) {
 	resume := storage.ResumeOptions{Takeover: true, Reopen: true}
 	w, err := ss.cfg.Store.Resume(ctx, ss.ref, resume)
 	if errors.Is(err, storage.ErrNotFound) {
 		w, err = ss.cfg.Store.Create(ctx, ss.Meta(ss.ref.Host))
 	}
-	if errors.Is(err, storage.ErrExists) { // the dump was damaged and put away, and its challenger came in its place
+	if errors.Is(err, storage.ErrExists) { // Resume moved a damaged dump away, and the challenger took its place
 		w, err = ss.cfg.Store.Resume(ctx, ss.ref, resume)
 	}
 	if dumpdir.IsSealedDamage(err) {
@@ -36,8 +36,8 @@ func (ss *session) openDump(ctx context.Context) (*dumpdir.Writer, error) {
 	return w, err
 }
 
-// openBeside gets the writer of a challenger for what the sender has: the dump was sealed and is damaged, and stays as it
-// is. A machine that crashed has one chance to deliver.
+// openBeside returns a writer for the challenger, because the dump is sealed and damaged and must stay as it is. A
+// crashed machine has one chance to deliver.
 func (ss *session) openBeside(ctx context.Context, resume storage.ResumeOptions, damage error) (*dumpdir.Writer, error) {
 	w, err := ss.cfg.Store.Challengers().Resume(ctx, ss.ref, resume)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -53,15 +53,14 @@ func (ss *session) openBeside(ctx context.Context, resume storage.ResumeOptions,
 	return w, nil
 }
 
-// asksForMore reports whether a dump at level has kinds of pages that one at the level
-// stored has not, and all that it has.
+// asksForMore reports whether a dump at level has all kinds of pages of a dump at level stored, and more.
 func asksForMore(level, stored uint8) bool {
 	l, s := leftOutKinds(level), leftOutKinds(stored)
 	return l&^s == 0 && l != s
 }
 
-// leftOutKinds are the kinds of pages that a level leaves out of a plan. Zero pages are no kind: whether a page is one
-// is seen only when it is sent.
+// leftOutKinds returns the kinds of pages that a level leaves out of a plan. Zero pages do not count, because the sender
+// finds them only when it reads them.
 func leftOutKinds(level uint8) pages.DumpLevel {
 	l := pages.DumpLevel(level) &^ pages.LevelZero
 	if l&pages.LevelCachePrivate != 0 {
@@ -70,17 +69,17 @@ func leftOutKinds(level uint8) pages.DumpLevel {
 	return l
 }
 
-// OtherPlan goes on with the challenger, or with a new one if W is that already.
+// OtherPlan continues with the challenger, or with a new one if W already is the challenger.
 func (ss *session) OtherPlan(ctx context.Context, stored *dumpdir.PlanInfo) error {
 	if !ss.second {
 		return ss.openChallenger(ctx)
 	}
-	// Nobody sends that plan any more, and it is not ahead of the dump, else it had become it.
+	// No sender has that plan any more, and it is not ahead of the dump: otherwise it would have become the dump.
 	ss.log.Warn("dropping a third plan", "pages", stored.Pages, "level", stored.DumpLevel, "present", ss.W.Progress().Present)
 	return ss.newChallenger(ctx)
 }
 
-// openChallenger leaves the dump as it is and goes on with its challenger.
+// openChallenger leaves the dump as it is and continues with its challenger.
 func (ss *session) openChallenger(ctx context.Context) error {
 	ss.other = ss.describeStored()
 	ss.log.Warn("another plan comes of a dump", "note", ss.other)
@@ -94,7 +93,7 @@ func (ss *session) openChallenger(ctx context.Context) error {
 	return ss.switchTo(ctx, next)
 }
 
-// newChallenger is openChallenger with a new challenger in place of the one that may be there.
+// newChallenger continues with a new challenger, which replaces an old one.
 func (ss *session) newChallenger(ctx context.Context) error {
 	next, err := ss.cfg.Store.Challengers().Create(ctx, ss.Meta(ss.ref.Host))
 	if err != nil {
@@ -103,7 +102,7 @@ func (ss *session) newChallenger(ctx context.Context) error {
 	return ss.switchTo(ctx, next)
 }
 
-// switchTo makes next, a challenger, the session's writer, and a whole dump: with the log, which came before the plan was known.
+// switchTo makes the challenger next the writer of the session, and gives it the log, which came before the plan.
 func (ss *session) switchTo(ctx context.Context, next *dumpdir.Writer) error {
 	old := ss.W
 	ss.W, ss.second, ss.contested = next, true, true
@@ -111,7 +110,7 @@ func (ss *session) switchTo(ctx context.Context, next *dumpdir.Writer) error {
 	return errors.Join(old.Close(), ss.copyLog(ctx))
 }
 
-// copyLog gives the challenger the log of the dump, unless its own is as long.
+// copyLog copies the log of the dump to the challenger, unless the challenger has one that is as long.
 func (ss *session) copyLog(ctx context.Context) (err error) {
 	d, err := ss.cfg.Store.Open(ctx, ss.ref)
 	if err != nil {
@@ -132,7 +131,7 @@ func (ss *session) copyLog(ctx context.Context) (err error) {
 	return ss.UpdateMeta(m.PanicLine)
 }
 
-// describeStored tells the sender what is stored of the other plan.
+// describeStored returns the note to the sender about the dump with the other plan.
 func (ss *session) describeStored() string {
 	stored, _ := ss.W.Plan()
 	p := ss.W.Progress()
@@ -144,12 +143,12 @@ func (ss *session) describeStored() string {
 		stored.Pages, stored.DumpLevel, p.Present)
 }
 
-// standing is how far a dump got.
+// standing is the progress of a dump, for the comparison of two plans.
 type standing struct {
 	pages    uint64
 	complete bool
-	damaged  bool // nobody's rival: a Resume tells what is to become of it
-	kept     bool // damaged, but it was sealed: no Resume changes it
+	damaged  bool // not compared: Resume decides what happens to it
+	kept     bool // sealed and damaged: Resume does not change it
 }
 
 func standingOf(d *dumpdir.Dump) standing {
@@ -160,8 +159,9 @@ func standingOf(d *dumpdir.Dump) standing {
 	}
 }
 
-// ahead is the one rule by which plans are compared: a dump that has all its pages is better than one that has not,
-// and then the one with more pages. Who came first stays in a draw, unless it is a sealed dump that is damaged.
+// ahead reports whether s is better than first. It is the only rule for the comparison of plans: a dump with all its
+// pages is better than one without, and then more pages are better. In a draw the first one stays, unless it is a
+// sealed and damaged dump.
 func (s standing) ahead(first standing) bool {
 	switch {
 	case s.damaged || first.damaged && !first.kept:
@@ -174,8 +174,8 @@ func (s standing) ahead(first standing) bool {
 	return s.pages > first.pages
 }
 
-// promoteAhead makes the challenger of a dump the dump if it is ahead, and reports whether there is still one. Nobody
-// may write either.
+// promoteAhead promotes the challenger of a dump if it is ahead, and reports whether the dump still has a challenger.
+// Neither of them may have a writer.
 func (s *Server) promoteAhead(ctx context.Context, ref storage.Ref) (contested bool, err error) {
 	next, contested, err := standingIn(ctx, ref, s.cfg.Store.Challengers().Open)
 	if err != nil || !contested {
@@ -190,7 +190,7 @@ func (s *Server) promoteAhead(ctx context.Context, ref storage.Ref) (contested b
 	return false, s.cfg.Store.Challengers().Promote(ctx, ref)
 }
 
-// standingIn returns how far a dump or challenger got, if it is there.
+// standingIn returns the standing of a dump or challenger. there is false if it does not exist.
 func standingIn(ctx context.Context, ref storage.Ref, open func(context.Context, storage.Ref) (*dumpdir.Dump, error)) (st standing, there bool, err error) {
 	d, err := open(ctx, ref)
 	var damage *dumpdir.DamageError
@@ -205,25 +205,25 @@ func standingIn(ctx context.Context, ref storage.Ref, open func(context.Context,
 	return standingOf(d), true, d.Close()
 }
 
-// sealedDump is what became of a dump of which nothing more is expected.
+// sealedDump is the outcome of a dump for which no sender is expected any more.
 type sealedDump struct {
 	intake.Outcome
 	wasSealed bool // before
 }
 
-// sealBest seals a dump that is not, for a reason, if pages are missing. If it has a challenger, the better of the two
-// is sealed and the other one deleted. Nobody else may write either.
+// sealBest seals a dump that is not sealed. reason says why pages are missing, if any are. If the dump has a challenger,
+// sealBest seals the better of the two and deletes the other. Neither of them may have a writer.
 func (s *Server) sealBest(ctx context.Context, ref storage.Ref, reason string) (*sealedDump, error) {
 	contested, err := s.promoteAhead(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
 	w, err := s.cfg.Store.Resume(ctx, ref, storage.ResumeOptions{})
-	if contested && errors.Is(err, storage.ErrNotFound) { // it is damaged and was put away: the challenger takes its place now
+	if contested && errors.Is(err, storage.ErrNotFound) { // Resume moved the damaged dump away; the challenger takes its place now
 		contested = false
 		w, err = s.cfg.Store.Resume(ctx, ref, storage.ResumeOptions{})
 	}
-	if contested && dumpdir.IsSealedDamage(err) { // it stays as it is, and so does the challenger beside it
+	if contested && dumpdir.IsSealedDamage(err) { // both stay
 		contested = false
 		w, err = s.cfg.Store.Challengers().Resume(ctx, ref, storage.ResumeOptions{})
 	}
@@ -257,7 +257,7 @@ func (s *Server) dropChallenger(ctx context.Context, ref storage.Ref) error {
 	return err
 }
 
-// sealBest decides between the dump and its challenger, now that the sender has ended with one of them.
+// sealBest seals the better of the dump and its challenger after the sender has finished one of them.
 func (ss *session) sealBest(ctx context.Context) (intake.Outcome, error) {
 	if err := ss.W.Close(); err != nil {
 		return intake.Outcome{}, err

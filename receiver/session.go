@@ -232,7 +232,7 @@ func (ss *session) declined(err error) error {
 	return end
 }
 
-// leaveQueue gives up the slot, or the place in the queue.
+// leaveQueue releases the slot, or the place in the queue.
 func (ss *session) leaveQueue() {
 	if ss.ticket != nil {
 		ss.ticket.Leave()

@@ -41,7 +41,7 @@ func (a *adaptiveEncoding) encoding() protocol.Encoding {
 	return a.ladder[a.pos]
 }
 
-// observe takes what the writer waited for around one chunk.
+// observe adds the times for which the writer waited at one chunk: for the network and for the encoders.
 func (a *adaptiveEncoding) observe(network, encoder time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -7,41 +7,39 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// Bounds on what is on its way. The receiver's window counts payload bytes, but chunks
-// of zero pages have none: these keep the memory for them bounded on both sides.
+// Limits of unacknowledged chunks. The receiver's window counts payload bytes, and chunks of zero pages have none. These
+// limits bound the memory for such chunks on both sides.
 const (
 	maxInFlight = 1024
-	minCost     = 1 << 10 // what a chunk at least counts for
+	minCost     = 1 << 10 // bytes that a chunk counts for at least
 )
 
-// flow is the window: it knows which chunks are on their way and holds the writer back
-// until there is room for the next one.
+// flow is the send window. It knows which chunks are not acknowledged, and makes the writer wait until the next chunk
+// fits.
 type flow struct {
 	mu      sync.Mutex
 	changed sync.Cond
 	window  uint64
 	bytes   uint64
 	chunks  map[uint64]flight
-	err     error // set once: nobody is let through any more
+	err     error // set once; ends all waiting
 	durable func(flight)
 }
 
-// flight is a chunk on its way.
+// flight is a chunk that is not acknowledged.
 type flight struct {
 	cost, pages uint64
 }
 
-// newFlow returns a flow with a window in bytes. durable is called, under lock, for every
-// chunk that the receiver has acknowledged.
+// newFlow returns a flow with a window in bytes. It calls durable, under its lock, for every acknowledged chunk.
 func newFlow(window uint64, durable func(flight)) *flow {
 	f := &flow{window: window, chunks: make(map[uint64]flight, maxInFlight), durable: durable}
 	f.changed.L = &f.mu
 	return f
 }
 
-// reserve waits until chunk seq fits the window and counts it in. One chunk always
-// fits. It returns the error that ended the flow, ctx's, or errStop when stop is done
-// before there is room.
+// reserve waits until chunk seq fits the window and adds it. A single chunk always fits. The error is that of fail, that
+// of ctx, or errStop if stop is done before the chunk fits.
 func (f *flow) reserve(ctx, stop context.Context, seq uint64, c flight) error {
 	wake := func() {
 		f.mu.Lock()
@@ -70,20 +68,19 @@ func (f *flow) reserve(ctx, stop context.Context, seq uint64, c flight) error {
 	return nil
 }
 
-// fits needs mu.
+// fits reports whether c fits the window. mu is held.
 func (f *flow) fits(c flight) bool {
 	return len(f.chunks) == 0 || f.bytes+c.cost <= f.window && len(f.chunks) < maxInFlight
 }
 
-// ack takes the receiver's word for what is durable. Chunks that were not sent are none
-// of its business and change nothing.
+// ack removes the acknowledged chunks from the window. Numbers of chunks that were not sent have no effect.
 func (f *flow) ack(a *protocol.Ack) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if a.WindowBytes > 0 {
 		f.window = a.WindowBytes
 	}
-	// Over what is on its way, which is bounded; ranges in an ACK can be of any length.
+	// The loop is over sent chunks, which are bounded. Ranges in an ACK have any length.
 	for seq, c := range f.chunks {
 		if a.Durable.Contains(seq) {
 			delete(f.chunks, seq)
@@ -94,14 +91,14 @@ func (f *flow) ack(a *protocol.Ack) {
 	f.changed.Broadcast()
 }
 
-// inFlight returns how many chunks are sent and not acknowledged.
+// inFlight returns the number of sent chunks without an acknowledgement.
 func (f *flow) inFlight() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.chunks)
 }
 
-// fail ends the flow.
+// fail makes reserve return err from now on. The first error stays.
 func (f *flow) fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -111,7 +108,7 @@ func (f *flow) fail(err error) {
 	f.changed.Broadcast()
 }
 
-// setWindow opens the window.
+// setWindow sets the window to n bytes.
 func (f *flow) setWindow(n uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -30,7 +30,7 @@ func newRecorder(memory kernel.PhysReader, shift uint, most int) *recorder {
 	return &recorder{PhysReader: memory, shift: shift, most: most, seen: map[mem.PFN]struct{}{}}
 }
 
-// ReadPhys reads and takes note.
+// ReadPhys reads and records the page frames that it read.
 func (r *recorder) ReadPhys(p []byte, a mem.PhysAddr) error {
 	if len(p) > 0 {
 		last := a + mem.PhysAddr(len(p)-1)
@@ -47,7 +47,7 @@ func (r *recorder) addPages(first, last mem.PFN) {
 	}
 }
 
-// full reports whether nothing more is noted.
+// full reports whether no more page frames are recorded.
 func (r *recorder) full() bool { return len(r.seen) >= r.most }
 
 // extents returns what was read, in ascending order.

@@ -31,7 +31,7 @@ type Meter struct {
 	conn     *protocol.Conn
 	raw      uint64
 	progress time.Time
-	steps    uint64         // whatever is done counts
+	steps    uint64         // any progress counts
 	lost     map[uint64]int // lost pages by chunk
 	named    []lostPage     // the first maxLostNoted of the plan, in its order
 	told     int            // how many onLost was told of
@@ -201,8 +201,8 @@ func (m *Meter) stored() (pages, gained uint64) {
 	return m.had + m.acked, m.acked
 }
 
-// addLost notes the pages of chunk seq that could not be read. A chunk that is read again
-// after a reconnection counts once.
+// addLost adds the pages of chunk seq that could not be read. A chunk counts once, even if it is read again after a
+// reconnection.
 func (m *Meter) addLost(seq uint64, pages []LostPage) {
 	m.mu.Lock()
 	_, known := m.lost[seq]

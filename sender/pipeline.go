@@ -19,8 +19,8 @@ import (
 //	producer -> work -> workers: read, find zeros, checksum, compress -> done -> writer
 //	    ^------------------------------- free <------------------------------------|
 //
-// Its slots are all the memory that it uses, so that the slowest part holds up the
-// others. It is made once for a dump and run once for every session.
+// It uses no other memory than its slots, so the slowest part slows the others down. There is one pipeline for each dump
+// and one run for each session.
 type pipeline struct {
 	src      *Source
 	plan     *Plan
@@ -30,7 +30,7 @@ type pipeline struct {
 	meter    *Meter
 }
 
-// localError is a failure on this side of the wire that no other connection would mend.
+// localError is a failure of the sender itself. Another connection would not help.
 type localError struct{ err error }
 
 func (e *localError) Error() string { return e.err.Error() }
@@ -51,8 +51,7 @@ func newPipeline(src *Source, plan *Plan, workers int, meter *Meter) *pipeline {
 // run is one run of a pipeline over a connection.
 type run struct {
 	*pipeline
-	// session is the connection; its stop, when done, ends the production of chunks, and
-	// those on their way are still sent.
+	// session is the connection. When its stop is done, no more chunks are produced, and those in the pipeline are sent.
 	session          *session
 	adaptive         *adaptiveEncoding
 	tiers            uint8           // how many of the plan's tiers are wanted
@@ -60,9 +59,8 @@ type run struct {
 	free, work, done chan *slot
 }
 
-// send sends all wanted chunks that the receiver does not have. It returns nil when all
-// were written or stop was done; a *localError when the dump could not be read on; and
-// the connection's error else.
+// send sends all wanted chunks that the receiver does not have. It returns nil when all are written or stop is done, a
+// *localError if the dump cannot be read, and otherwise the error of the connection.
 func (r *run) send(ctx context.Context) error {
 	n := len(r.slots)
 	r.free, r.work, r.done = make(chan *slot, n), make(chan *slot, n), make(chan *slot, n)
@@ -70,7 +68,7 @@ func (r *run) send(ctx context.Context) error {
 		r.free <- s
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	// What the producer cannot read must not keep what it has read from being sent.
+	// After an error of the producer, the chunks that it has produced are still sent.
 	var local error
 	g.Go(catchPanic(func() error {
 		defer close(r.work)
@@ -101,8 +99,8 @@ func (r *run) send(ctx context.Context) error {
 	return local
 }
 
-// catchPanic turns a panic in a goroutine of the pipeline into an error: as PID 1, dying
-// would lose the chance to say so.
+// catchPanic turns a panic of f into a *localError. If the sender is PID 1, a panic would stop the machine without a
+// report.
 func catchPanic(f func() error) func() error {
 	return func() (err error) {
 		defer func() {
@@ -114,7 +112,7 @@ func catchPanic(f func() error) func() error {
 	}
 }
 
-// produce hands out the chunks to be sent in the order of the plan.
+// produce gives the wanted chunks to the workers, in the order of the plan.
 func (r *run) produce(ctx context.Context) error {
 	return r.plan.each(ctx, r.tiers, func(tier uint8, seq uint64, extents []mem.Extent) error {
 		if r.session.stop.Err() != nil {
@@ -137,7 +135,7 @@ func (r *run) produce(ctx context.Context) error {
 	})
 }
 
-// encode reads and compresses what the producer hands out.
+// encode reads and compresses the chunks from produce.
 func (r *run) encode(ctx context.Context, e *encoder) error {
 	for s := range r.work {
 		if ctx.Err() != nil {
@@ -153,7 +151,7 @@ func (r *run) encode(ctx context.Context, e *encoder) error {
 	return nil
 }
 
-// write sends what the workers have made.
+// write sends the encoded chunks.
 func (r *run) write(ctx context.Context) error {
 	for {
 		began := time.Now()
@@ -168,7 +166,7 @@ func (r *run) write(ctx context.Context) error {
 		}
 		ready := time.Now()
 		r.meter.addLost(s.chunk.Seq, s.lost)
-		if len(s.chunk.Extents) > 0 { // else every page of it is lost
+		if len(s.chunk.Extents) > 0 { // otherwise all pages of the chunk are lost
 			if err := r.writeChunk(ctx, s); err != nil {
 				return err
 			}
@@ -184,7 +182,7 @@ func (r *run) writeChunk(ctx context.Context, s *slot) error {
 	defer r.session.stall.start(r.session.soon)()
 	err := r.session.flow.reserve(ctx, r.session.stop, s.chunk.Seq, flight{cost: size, pages: pages})
 	if errors.Is(err, errStop) {
-		return nil // the receiver did not take it in time
+		return nil // stop is done, and the chunk is not sent
 	}
 	if err != nil {
 		return err

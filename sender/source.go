@@ -179,7 +179,7 @@ func (s *Source) walkAll(ctx context.Context, yield func(pages.Run) error) error
 	return nil
 }
 
-// heldRuns cuts the runs of a walk to the pages that the dump file holds.
+// heldRuns reduces the runs of a walk to the pages that the dump file has.
 type heldRuns struct {
 	next func() (mem.Extent, error, bool)
 	stop func()

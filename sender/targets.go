@@ -58,9 +58,8 @@ func newTargets(addrs []string) targets {
 	return list
 }
 
-// nextToTry returns the target to be tried next, which may have to wait until its time has
-// come; nil when none is left. The one that was just lost with pages on it goes first, then
-// whoever may be asked and has waited the longest, so that none is forgotten.
+// nextToTry returns the next target, nil if none is left. The caller may have to wait until the time of the target. A
+// target that was just lost and has pages comes first, then the target that has waited longest.
 func (ts targets) nextToTry(now time.Time) *target {
 	var best *target
 	for _, t := range ts {

@@ -96,8 +96,7 @@ func (m *Manager) Close() {
 	m.wg.Wait()
 }
 
-// logUnlessRepeated logs a line unless the same one was logged a short while ago, for reasons that
-// come back with every try.
+// logUnlessRepeated logs a line unless it logged the same line within noteEvery: some errors repeat with every attempt.
 func (m *Manager) logUnlessRepeated(format string, args ...any) {
 	line := fmt.Sprintf(format, args...)
 	m.mu.Lock()

@@ -71,7 +71,7 @@ func (f *file) fill() {
 	}
 }
 
-// copyAhead copies out of the first piece, in which off lies. mu is held.
+// copyAhead copies from the first piece, which contains off. mu is held.
 func (f *file) copyAhead(p []byte, off int64) (int, error) {
 	a := &f.ahead
 	first := a.queue[0]

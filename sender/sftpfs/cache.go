@@ -85,7 +85,7 @@ func (c *blockCache) truncate(size int64) {
 	c.sized, c.size, c.grown = true, size, min(c.grown, size/blockLen)
 }
 
-// reset is for when nobody knows what became of the file.
+// reset empties the cache, after an error that leaves the contents of the file unknown.
 func (c *blockCache) reset() {
 	clear(c.blocks)
 	c.sized, c.zeros, c.grown, c.written = false, 0, 0, nil

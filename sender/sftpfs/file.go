@@ -153,7 +153,7 @@ func (f *file) fail(err error) {
 	}
 }
 
-// flushRange waits until nothing written to [off, end) is kept back or on its way. mu is held, and let go meanwhile.
+// flushRange waits until the server has acknowledged all writes to [off, end). mu is held, and released while it waits.
 func (f *file) flushRange(off, end int64) error {
 	for {
 		if f.runAt < end && off < f.runAt+int64(len(f.run)) {

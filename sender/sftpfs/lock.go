@@ -141,7 +141,7 @@ func (l *lock) read() (string, error) {
 	return string(text), errors.Join(wrap("lock", l.name, err), h.Close())
 }
 
-// checkHeld returns an error unless the lock is this one.
+// checkHeld returns an error that matches dumpdir.ErrRevoked unless the lock file still names this owner.
 func (l *lock) checkHeld() error {
 	text, err := l.read()
 	switch {
@@ -151,7 +151,7 @@ func (l *lock) checkHeld() error {
 	return err
 }
 
-// heartbeat shows that the holder lives, and ends all that the file system does when the lock is another's.
+// heartbeat rewrites the lock file to show that its owner is alive. If the lock is lost, it makes the file system fail.
 func (l *lock) heartbeat() {
 	tick := time.NewTicker(l.fs.timing.beat)
 	defer tick.Stop()
@@ -172,7 +172,7 @@ func (l *lock) heartbeat() {
 	}
 }
 
-// failAll makes everything fail from now on.
+// failAll makes all further calls return err. The first error stays.
 func (f *FS) failAll(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -181,7 +181,7 @@ func (f *FS) failAll(err error) {
 	}
 }
 
-// Close lets the lock go.
+// Close releases the lock.
 func (l *lock) Close() error {
 	close(l.quit)
 	l.done.Wait()
