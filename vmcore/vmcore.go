@@ -1,16 +1,12 @@
-// Package vmcore says what a dump file of a Linux kernel offers, whatever its
-// format: physical memory by address and by page, the notes, and a few facts
-// about the machine.
+// Package vmcore has what all dump files of a Linux kernel share: physical memory by address and by page, the notes,
+// and a few facts about the machine.
 //
-// The formats themselves are read by the packages below it: elfcore
-// (/proc/vmcore, /proc/kcore, QEMU's and makedumpfile's ELF cores), kdumpfile
-// (kdump-compressed, reader and writer) and flattened (makedumpfile -F);
-// dumpfile opens any of them. This package holds the interfaces, the errors and
-// the note parser that they share. It knows no kernel structure: what the memory
-// means is another package's business.
+// The packages below it read the formats: elfcore (/proc/vmcore, /proc/kcore, ELF cores of QEMU and makedumpfile),
+// kdumpfile (kdump-compressed, reader and writer) and flattened (makedumpfile -F). dumpfile opens any of them. This
+// package has their common interfaces, errors and note parser. It knows no kernel structure.
 //
-// Everything that parses bytes here is safe for hostile input: sizes are checked
-// before they decide an allocation or a loop, and no input makes it panic.
+// Everything that parses bytes here is safe for hostile input: sizes are checked before they decide an allocation or
+// a loop, and no input causes a panic.
 package vmcore
 
 import (
@@ -28,39 +24,32 @@ import (
 // Reader reads physical memory of the crashed machine. Implementations are safe
 // for concurrent use.
 type Reader interface {
-	// ReadPhys fills p from physical address a on. It either fills all of p or
-	// returns an error, after which the contents of p are undefined. Errors name
-	// the address and match, where they are about the dump and not about the
-	// medium, one of ErrExcluded, ErrNotPresent, ErrIncomplete, ErrCorrupt and
-	// ErrTruncated.
+	// ReadPhys fills p from physical address a on, or returns an error; then the contents of p are undefined. Errors
+	// name the address. An error about the dump matches ErrExcluded, ErrNotPresent, ErrIncomplete, ErrCorrupt or
+	// ErrTruncated; others are about the medium.
 	ReadPhys(p []byte, a mem.PhysAddr) error
 }
 
-// Image is an open dump file. Implementations are safe for concurrent use, Close
-// excepted.
+// Image is an open dump file. Implementations are safe for concurrent use, except Close.
 type Image interface {
 	Reader
 
-	// Info returns what is known of the dump. Callers must not change it.
+	// Info returns the facts of the dump. Callers must not change it.
 	Info() *Info
 
-	// RAM returns the physical ranges that were RAM of the system kernel, sorted
-	// and disjoint, touching ranges not necessarily merged. Ranges of an ELF core
-	// keep their byte addresses, which need not be page aligned; those of a kdump
-	// file (runs of the 1st bitmap) are whole pages. Callers must not change it.
+	// RAM returns the physical ranges that were RAM of the system kernel, sorted and disjoint; touching ranges may be
+	// separate. Ranges of an ELF core need not be page aligned. Those of a kdump-compressed file (runs of the 1st
+	// bitmap) are whole pages. Callers must not change it.
 	RAM() []mem.Range
 
-	// Pages yields the runs of page frames whose contents are in the file,
-	// ascending and disjoint (touching runs may be separate). In an ELF core
-	// these are the frames that a PT_LOAD has a byte of in the file, in a kdump file
-	// the set bits of the 2nd bitmap; pages that an incomplete file should have
-	// and lacks are included (see Holder). When the file cannot be read, the error
-	// comes last, with an empty extent.
+	// Pages yields the runs of page frames with contents in the file, ascending and disjoint; touching runs may be
+	// separate. In an ELF core these are the frames of which a PT_LOAD has a byte in the file, in a kdump-compressed
+	// file the set bits of the 2nd bitmap. Pages that an incomplete file lacks are included (see Holder). If the file
+	// cannot be read, the error comes last, with an empty extent.
 	Pages() iter.Seq2[mem.Extent, error]
 
-	// ReadPage fills p, which must be Info().PageSize bytes long, with page frame
-	// pfn. The bytes of a partly covered page that are in no PT_LOAD read as
-	// zero, as makedumpfile has it. Errors are those of ReadPhys.
+	// ReadPage fills p, of Info().PageSize bytes, with page frame pfn. Bytes of the page that are in no PT_LOAD read
+	// as zero, as in makedumpfile. Errors are those of ReadPhys.
 	ReadPage(p []byte, pfn mem.PFN) error
 
 	// Close releases the file. No other method may run or be called after it.

@@ -32,9 +32,8 @@ var (
 	_ vmcore.Holder  = (*File)(nil)
 )
 
-// Open opens the core at path. Files of procfs (/proc/vmcore, /proc/kcore) are read
-// through mmap windows where the kernel allows it and opened as NewTolerant does,
-// others are read with pread and opened as New does.
+// Open opens the core at path. It reads files of procfs (/proc/vmcore, /proc/kcore) through mmap windows if possible,
+// and opens them like NewTolerant. It reads other files with pread and opens them like New.
 func Open(path string) (*File, error) {
 	f, err := plainfile.Open(path)
 	if err != nil {
@@ -63,7 +62,7 @@ func open(f *os.File) (*File, error) {
 	return openLive(f, st.Size())
 }
 
-// openLive opens a core of procfs, whose f it takes over when it succeeds.
+// openLive opens a core of procfs. On success it owns f.
 func openLive(f *os.File, size int64) (*File, error) {
 	w := newWindows(f, size)
 	c, err := NewTolerant(w, size)
@@ -74,16 +73,14 @@ func openLive(f *os.File, size int64) (*File, error) {
 	return c, nil
 }
 
-// New reads the headers and notes of a core of so many bytes. Errors match
-// vmcore.ErrUnknownFormat, ErrUnsupported, ErrCorrupt or ErrTruncated. PT_LOADs
-// that give the same bytes of the file to different memory, or partly the same memory different bytes,
-// are refused with an error that names them. What PT_LOADs have beyond the end of the file, or
-// where r as a vmcore.Sparse has nothing, is missing: see HeldPages. The caller keeps ownership of r,
-// which must be safe for concurrent use.
+// New reads the headers and notes of a core of size bytes. Errors match vmcore.ErrUnknownFormat, ErrUnsupported,
+// ErrCorrupt or ErrTruncated. New refuses PT_LOADs that map the same bytes of the file to different memory, or a part
+// of the same memory to different bytes; the error names them. Bytes of PT_LOADs beyond the end of the file, or
+// absent in r as a vmcore.Sparse, are missing: see HeldPages. The caller keeps ownership of r, which must be safe for
+// concurrent use.
 func New(r io.ReaderAt, size int64) (*File, error) { return newFile(r, size, false) }
 
-// NewTolerant is New, but makes the best of segments that contradict each other,
-// and leaves warnings in Info.
+// NewTolerant is New, but uses as much as possible of segments that contradict each other, with warnings in Info.
 func NewTolerant(r io.ReaderAt, size int64) (*File, error) { return newFile(r, size, true) }
 
 func newFile(r io.ReaderAt, size int64, tolerant bool) (*File, error) {
@@ -129,7 +126,7 @@ func newFile(r io.ReaderAt, size int64, tolerant bool) (*File, error) {
 	return f, nil
 }
 
-// setPageSize takes the page size from VMCOREINFO, or assumes the usual one.
+// setPageSize sets the page size of VMCOREINFO, or the usual one.
 func (f *File) setPageSize() {
 	n, ok := f.info.VMCOREINFO.PageSize()
 	if !ok || !vmcore.ValidPageSize(n) {
@@ -152,16 +149,15 @@ func (f *File) Close() error {
 	return f.close.Close()
 }
 
-// Info returns what the headers and notes say.
+// Info returns the facts of the headers and notes.
 func (f *File) Info() *vmcore.Info { return f.info }
 
 // RAM returns the memory of the PT_LOADs, each byte once.
 func (f *File) RAM() []mem.Range { return f.ram }
 
-// Pages yields the frames that the file should have: those of which a PT_LOAD has a byte in the file, by its
-// p_filesz. makedumpfile has the same frames when its bitmaps lie in a file (create_1st_bitmap_file); when they lie
-// in memory, it drops those that only the end of a PT_LOAD reaches into (create_bitmap_from_memhole), as at
-// 640 KiB on a PC. There are no errors.
+// Pages yields the frames of which a PT_LOAD has a byte in the file, by its p_filesz. makedumpfile has the same
+// frames if its bitmaps lie in a file (create_1st_bitmap_file). If they lie in memory, it drops frames that contain
+// only the end of a PT_LOAD (create_bitmap_from_memhole), such as at 640 KiB on a PC. There are no errors.
 func (f *File) Pages() iter.Seq2[mem.Extent, error] {
 	return func(yield func(mem.Extent, error) bool) {
 		end := mem.PFN(0)
@@ -196,8 +192,7 @@ func (f *File) ReadPages(p []byte, pfn mem.PFN) error {
 	return f.ReadPhys(p, pfn.Addr(f.shift))
 }
 
-// ReadPhys implements vmcore.Reader. Bytes that no PT_LOAD has but whose page
-// frame is there read as zero.
+// ReadPhys implements vmcore.Reader. Bytes outside of all PT_LOADs read as zero if their page frame is present.
 func (f *File) ReadPhys(p []byte, a mem.PhysAddr) error {
 	i := sort.Search(len(f.runs), func(i int) bool { return f.runs[i].end > a })
 	for len(p) > 0 {
@@ -214,8 +209,7 @@ func (f *File) ReadPhys(p []byte, a mem.PhysAddr) error {
 	return nil
 }
 
-// readSome reads the first bytes of p from a, run i being the first that ends
-// after a.
+// readSome reads the first bytes of p from a. Run i is the first that ends after a.
 func (f *File) readSome(p []byte, a mem.PhysAddr, i int) (int, error) {
 	if i < len(f.runs) && f.runs[i].start <= a {
 		r := &f.runs[i]
@@ -235,8 +229,8 @@ func (f *File) readSome(p []byte, a mem.PhysAddr, i int) (int, error) {
 	return len(p), nil
 }
 
-// gap returns up to where bytes from a on, which lie before run i, belong to
-// frames that a run touches: a itself when its frame is touched by none.
+// gap returns the end of the bytes from a on, before run i, that belong to frames of a run; a itself if its frame
+// belongs to none.
 func (f *File) gap(a mem.PhysAddr, i int) mem.PhysAddr {
 	mask := mem.PhysAddr(f.info.PageSize - 1) //nolint:gosec // positive
 	next := mem.PhysAddr(maxPaddr)
@@ -254,7 +248,7 @@ func (f *File) gap(a mem.PhysAddr, i int) mem.PhysAddr {
 	return a
 }
 
-// absent tells memory that was left out of the file from a hole.
+// absent distinguishes excluded memory from a hole.
 func (f *File) absent(a mem.PhysAddr) error {
 	i := sort.Search(len(f.ram), func(i int) bool { return f.ram[i].End > a })
 	if i < len(f.ram) && f.ram[i].Contains(a) {

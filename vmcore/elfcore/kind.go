@@ -8,34 +8,34 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// Kind is what an ELF file is.
+// Kind is the kind of an ELF file.
 type Kind int
 
 // The kinds of ELF files.
 const (
 	KindUnknown Kind = iota // more of the file is needed
-	KindKernel              // memory of a machine, as far as can be told
+	KindKernel              // probably the memory of a machine
 	KindOther               // a program, a kernel module, vmlinux, or the core of a process
 )
 
 const (
-	// HeadLen is how many bytes of a file KindOf wants at most.
+	// HeadLen is the most bytes of a file that KindOf needs.
 	HeadLen = 1 << 20
-	// notesLooked is how far it looks into the notes. The core of a process has its notes of the whole process behind the
-	// registers of its first thread, which are below 16 KiB (AMX).
+	// notesLooked is how many bytes of notes KindOf reads. The notes of a whole process follow the registers of its
+	// first thread, which have less than 16 KiB (AMX).
 	notesLooked = 64 << 10
 )
 
-// Types of notes that only processes have, under the name CORE (include/uapi/linux/elf.h; fs/binfmt_elf.c fill_note_info).
-// NT_PRPSINFO is none of them: dumps of s390 and /proc/kcore have one.
+// Types of notes that only processes have, with the name CORE (include/uapi/linux/elf.h; fs/binfmt_elf.c
+// fill_note_info). NT_PRPSINFO is not one of them: dumps of s390 and /proc/kcore have one.
 const (
 	ntAuxv    = 6
 	ntSiginfo = 0x53494749
 	ntFile    = 0x46494c45
 )
 
-// KindOf tells what the ELF file is that begins with head. It is never KindUnknown if head is the whole file or has
-// HeadLen bytes: what may be a dump is taken for one.
+// KindOf returns the kind of the ELF file that begins with head. It is never KindUnknown if head is the whole file or
+// has HeadLen bytes: then a file that may be a dump is KindKernel.
 func KindOf(head []byte, whole bool) Kind {
 	unknown := KindUnknown
 	if whole || len(head) >= HeadLen {
@@ -65,7 +65,7 @@ func KindOf(head []byte, whole bool) Kind {
 }
 
 // IsProcess reports whether the file is the core of a process. gcore writes its notes behind the memory, where KindOf
-// does not see them. A file that is no ELF core, or has lost its notes, is none.
+// does not see them. It is false for other files and for cores without notes.
 func IsProcess(r io.ReaderAt, size int64) bool {
 	h, err := readHeader(r, size)
 	if err != nil {
@@ -75,7 +75,7 @@ func IsProcess(r io.ReaderAt, size int64) bool {
 	return err == nil && ofProcess(notes, h.order)
 }
 
-// firstNotes returns what head has of the first PT_NOTE, and whether that is as much as is looked at.
+// firstNotes returns the part of the first PT_NOTE in head, and whether KindOf needs no more of it.
 func firstNotes(head []byte, order binary.ByteOrder) (notes []byte, there bool) {
 	size := uint64(len(head))
 	at, num := order.Uint64(head[32:]), uint64(order.Uint16(head[56:]))

@@ -9,23 +9,22 @@ import (
 )
 
 const (
-	// minGap is the shortest run of pages without contents that begins a new
-	// PT_LOAD; shorter ones are written as zeros. makedumpfile -E has 256 too.
+	// minGap is the shortest run of pages without contents that begins a new PT_LOAD. Shorter runs are written as
+	// zeros. makedumpfile -E also uses 256.
 	minGap = 256
-	// maxSegments keeps the number of PT_LOADs below PN_XNUM, which not every
-	// reader knows.
+	// maxSegments keeps the number of PT_LOADs below PN_XNUM, which some readers do not know.
 	maxSegments = 60000
 )
 
-// outSeg is a PT_LOAD that is to be written: count pages of memory from start on,
-// the first filled of them with contents.
+// outSeg is a PT_LOAD to be written: count pages of memory from start on, of which the first filled pages have
+// contents.
 type outSeg struct {
 	start         mem.PFN
 	count, filled uint64
 }
 
-// planSegments cuts the memory of img into PT_LOADs. Pages that its file does not hold are without contents. When there would be
-// too many PT_LOADs, longer gaps are filled with zeros, but not those with pages that the file should hold.
+// planSegments cuts the memory of img into PT_LOADs. Pages that its file does not hold have no contents. If there are
+// too many PT_LOADs, longer gaps are filled with zeros, except gaps with pages that the file should hold.
 func planSegments(img vmcore.Image) ([]outSeg, error) {
 	for gap := uint64(minGap); ; gap *= 2 {
 		p := newSegPlanner(img, gap)
@@ -46,8 +45,8 @@ type segPlanner struct {
 	ram     []mem.Range // not yet begun
 	segs    []outSeg
 	cur     mem.Extent // frames of the RAM range that is being cut
-	at      mem.PFN    // end of what segs has of cur
-	planned mem.Extent // the run of the image's pages that reaches farthest of those looked at
+	at      mem.PFN    // segs has the frames of cur below at
+	planned mem.Extent // the last run of the image's pages so far
 	next    func() (mem.Extent, error, bool)
 	stop    func()
 }
@@ -58,8 +57,8 @@ func newSegPlanner(img vmcore.Image, gap uint64) *segPlanner {
 	return p
 }
 
-// lacks reports whether the file should hold a page of gap, of which it holds none: zeros would pass for its contents.
-// Gaps must ascend from call to call. An error ends the pages, and is met where they are written.
+// lacks reports whether a page of gap, which has no contents, should be in the file: zeros would look like its
+// contents. Gaps must ascend from call to call. An error ends the pages; the writer meets it again.
 func (p *segPlanner) lacks(gap mem.Extent) bool {
 	for p.planned.End() <= gap.Start {
 		e, err, ok := p.next()
@@ -103,8 +102,7 @@ func (p *segPlanner) seek(pfn mem.PFN) bool {
 	return true
 }
 
-// nextRange closes the current RAM range and begins the next one. Frames that
-// two ranges share belong to the first.
+// nextRange closes the current RAM range and begins the next one. Frames of both ranges belong to the first.
 func (p *segPlanner) nextRange() bool {
 	p.extend(p.cur.End())
 	for len(p.ram) > 0 {
@@ -119,12 +117,11 @@ func (p *segPlanner) nextRange() bool {
 	return false
 }
 
-// put notes that pages start to end of cur have contents.
+// put records that the pages of cur from start to end have contents.
 func (p *segPlanner) put(start, end mem.PFN) {
 	gap := uint64(start - p.at)
 	if p.at == p.cur.Start || gap >= p.gap || gap > 0 && p.lacks(mem.Between(p.at, start)) {
-		// Memory before the first page with contents goes to a segment of
-		// its own without contents, so that it stays RAM.
+		// Memory before the first page with contents gets its own segment without contents, so that it stays RAM.
 		p.extend(start)
 		p.segs = append(p.segs, outSeg{start: start})
 	}
@@ -134,7 +131,7 @@ func (p *segPlanner) put(start, end mem.PFN) {
 	p.at = end
 }
 
-// extend covers memory up to pfn, which has no contents.
+// extend covers memory up to pfn. This memory has no contents.
 func (p *segPlanner) extend(pfn mem.PFN) {
 	switch {
 	case p.cur.Count == 0 || p.at >= pfn:
