@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ulikunitz/xz"
+	"golang.org/x/sys/unix"
 
 	"github.com/corehaul/corehaul/e2e/lab"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
@@ -264,10 +265,14 @@ func (c *mutCase) run(t *testing.T, name string, args ...string) (code int, stdo
 	ctx, cancel := context.WithTimeout(t.Context(), mutTimeLimit)
 	defer cancel()
 	var out, errOut bytes.Buffer
-	limited := append([]string{fmt.Sprintf("--data=%d", mutMemoryLimit), "--", judgesBin + name}, args...)
-	cmd := exec.CommandContext(ctx, "prlimit", limited...)
+	cmd := exec.CommandContext(ctx, judgesBin+name, args...)
 	cmd.Stdout, cmd.Stderr = &out, &errOut
-	if err := cmd.Run(); cmd.ProcessState == nil {
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// It may have ended by now, but not been waited for.
+	err := unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_DATA, &unix.Rlimit{Cur: mutMemoryLimit, Max: mutMemoryLimit}, nil)
+	if _ = cmd.Wait(); err != nil || cmd.ProcessState == nil { // its exit code is looked at below
 		t.Fatal(err)
 	}
 	code, stderr = cmd.ProcessState.ExitCode(), errOut.String()

@@ -5,8 +5,8 @@ cannot be read at all, or "page_size" and "pages": the first 16 digits of the SH
 of each page by its frame number, or null for a page that is promised and cannot be
 read; and "cut", whether there are more. Promised are the pages of the page map of a kdump-compressed file, and the
 frames that the PT_LOADs of an ELF core have bytes of. Files are read in processes of
-their own, which may crash, grow or hang without harm; after a page that cannot be read
-another one goes on.
+their own, which may crash, grow or hang without harm; after a file or a page that cannot
+be read another one goes on.
 """
 import hashlib
 import itertools
@@ -22,6 +22,7 @@ from kdumpfile.exceptions import NoDataException
 
 SECONDS = 30
 MEMORY = 2 << 30
+FILES = 16  # no more are read by one process: what they leave behind in libkdumpfile adds up
 FRAMES = 1024  # no more pages of a file are read
 FAILURES = 40  # nor more that cannot be read
 
@@ -60,75 +61,88 @@ def promised(ctx, path, page_size):
         yield pfn
 
 
-def child(path, done, out):
-    """Tell what is known of the file, then of each page that is not done: first that it is tried, then its digest."""
+def child(paths, done, out):
+    """Tell what is known of each file, then of each page that is not done: first that it is tried, then its digest."""
     def say(*words):
         os.write(out, (json.dumps(words) + "\n").encode())
 
-    signal.alarm(SECONDS)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    try:
-        ctx = kdumpfile.kdumpfile(path)
-        if ctx.attr["file.format"] not in ("elf", "diskdump"):
-            say("refused", "another format: " + ctx.attr["file.format"])
-            return
-        page_size = ctx.attr["arch.page_size"]
-        frames = list(itertools.islice(promised(ctx, path, page_size), FRAMES + 1))
-        say("page_size", page_size)
-        say("cut", len(frames) > FRAMES)
-        todo = [pfn for pfn in frames[:FRAMES] if pfn not in done]
-    except Exception as err:
-        say("refused", f"{type(err).__name__}: {err}")
-        return
-    for pfn in todo:
-        say("page", pfn, None)
+    for path in paths:
+        signal.alarm(SECONDS)
+        say("file")
         try:
-            page = ctx.read(kdumpfile.KDUMP_MACHPHYSADDR, pfn * page_size, page_size)
-        except Exception:
-            break  # 0.5.1 cannot be trusted from here on: it loses a place of its cache, or worse
-        say("page", pfn, hashlib.sha256(page).hexdigest()[:16])
-    else:
+            ctx = kdumpfile.kdumpfile(path)
+            if ctx.attr["file.format"] not in ("elf", "diskdump"):
+                say("refused", "another format: " + ctx.attr["file.format"])
+                return
+            page_size = ctx.attr["arch.page_size"]
+            frames = list(itertools.islice(promised(ctx, path, page_size), FRAMES + 1))
+            say("page_size", page_size)
+            say("cut", len(frames) > FRAMES)
+            todo = [pfn for pfn in frames[:FRAMES] if pfn not in done]
+        except Exception as err:
+            say("refused", f"{type(err).__name__}: {err}")
+            return
+        for pfn in todo:
+            say("page", pfn, None)
+            try:
+                page = ctx.read(kdumpfile.KDUMP_MACHPHYSADDR, pfn * page_size, page_size)
+            except Exception:
+                return  # 0.5.1 cannot be trusted from here on: it loses a place of its cache, or worse
+            say("page", pfn, hashlib.sha256(page).hexdigest()[:16])
         say("end")
+        done = {}
 
 
-def turn(path, answer):
-    """Run a child; return whether there is more to ask."""
+def blank():
+    return {"pages": {}, "cut": False}
+
+
+def turn(paths, answer):
+    """Run a child; return the answers up to the file in which it ended, and whether there is more to ask of that one."""
     back, out = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
             os.close(back)
-            child(path, answer["pages"], out)
+            child(paths, answer["pages"], out)
         finally:
             os._exit(0)
     os.close(out)
     with os.fdopen(back) as f:
         said = [json.loads(line) for line in f]
     _, status = os.waitpid(pid, 0)
-    more = False
+    answers, heard, more = [], False, False
     for word, *args in said:
+        if word == "file":
+            answers.append(blank() if answers else answer)
+            heard = more = False
+            continue
+        heard, more = True, word == "page"
         if word == "page":
-            answer["pages"][args[0]] = args[1]
-            more = True
-        elif word == "end":
-            return False
-        else:
-            answer[word] = args[0]
-    if not said:
-        answer["refused"] = f"libkdumpfile ended with status {status}"
-    return more
+            answers[-1]["pages"][args[0]] = args[1]
+        elif word != "end":
+            answers[-1][word] = args[0]
+    if not heard:
+        answers = answers or [answer]
+        answers[-1]["refused"] = f"libkdumpfile ended with status {status}"
+    return answers, more
 
 
 def main():
-    for line in sys.stdin:
-        answer = {"pages": {}, "cut": False}
-        for _ in range(FAILURES):
-            if not turn(line.rstrip("\n"), answer):
-                break
-        else:
-            answer["cut"] = True
-        print(json.dumps(answer), flush=True)
+    paths = [line.rstrip("\n") for line in sys.stdin]
+    answer, turns = blank(), 0
+    while paths:
+        answers, more = turn(paths[:FILES], answer)
+        turns = turns + 1 if len(answers) == 1 else 1
+        if more and turns == FAILURES:
+            answers[-1]["cut"], more = True, False
+        answer = answers.pop() if more else blank()
+        for a in answers:
+            print(json.dumps(a), flush=True)
+        paths = paths[len(answers):]
+        turns = turns if more else 0
 
 
 main()
