@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/corehaul/corehaul/internal/race"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
@@ -16,7 +17,9 @@ var writable = []kdumpfile.Codec{kdumpfile.Raw, kdumpfile.Zlib, kdumpfile.Snappy
 func TestEncodeDecode(t *testing.T) {
 	for _, c := range writable {
 		for _, size := range vmcore.PageSizes {
-			for _, level := range []int{0, 1, 3, 9} {
+			levels := []int{0, 1, 3, 9}
+			for i := 0; i < len(levels); i += race.Stride(len(levels)) {
+				level := levels[i]
 				e, err := kdumpfile.NewEncoder(c, level)
 				if err != nil {
 					t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/corehaul/corehaul/internal/race"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/elfcore"
@@ -358,7 +359,7 @@ func TestCutAnywhere(t *testing.T) {
 	whole := d.bytes()
 	end := open(t, whole).Layout().Descs
 	p := make([]byte, 4096)
-	for n := len(whole) - 1; int64(n) >= end; n -= 7 {
+	for n := len(whole) - 1; int64(n) >= end; n -= 7 * race.Stride(31) {
 		r := open(t, whole[:n])
 		lost := 0
 		for pfn, want := range raw {
