@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/corehaul/corehaul/internal/race"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
@@ -69,7 +70,8 @@ func TestFlattenedWithoutARecord(t *testing.T) {
 			}
 			n := len(vmcoretest.Records(flat))
 			opened, partial := 0, 0
-			for i := range n {
+			step := min(race.Stride(9), 1+n/20)
+			for i := 0; i < n; i += step {
 				b := vmcoretest.WithoutRecord(flat, i)
 				img, err := dumpfile.New(bytes.NewReader(b), int64(len(b)))
 				if err != nil {
@@ -85,7 +87,7 @@ func TestFlattenedWithoutARecord(t *testing.T) {
 					t.Errorf("without record %d of %d: %d pages differ; %+v", i, n, bad, a)
 				}
 			}
-			if opened < n/2 || partial < n/4 {
+			if opened*step < n/2 || partial*step < n/4 {
 				t.Errorf("of %d streams %d were opened, %d are partial", n, opened, partial)
 			}
 		})

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/corehaul/corehaul/internal/race"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
@@ -36,7 +37,7 @@ func TestWindowsReadWhatIsThere(t *testing.T) {
 	f, want := tempFile(t, 3*windowLen+12345)
 	w := newWindows(f, int64(len(want)))
 	r := rand.New(rand.NewPCG(1, 1))
-	for range 300 {
+	for range 300 / race.Stride(15) {
 		off := r.IntN(len(want))
 		p := make([]byte, 1+r.IntN(2*windowLen))
 		n, err := w.ReadAt(p, int64(off))
