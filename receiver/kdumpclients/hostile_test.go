@@ -17,6 +17,7 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
 
@@ -300,5 +301,43 @@ func TestXZGuard(t *testing.T) {
 	u := put(t, treeOf(t, open(t, t.TempDir()), "n1"), "/vmcore", packed, len(packed))
 	if err := u.Close(); !errors.Is(err, errXZ) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestSharedPages sends a small dump all of whose page descriptors have one page, and one whose PT_LOADs have the same bytes: what is
+// stored of them is little more than what was sent.
+func TestSharedPages(t *testing.T) {
+	const pages, page = 8192, 4096
+	contents := bytes.Repeat([]byte("page"), pages*page/4)
+	whole := (&vmcoretest.Kdump{Utsname: [6]string{"Linux", "n", "6.1", "#1", "x86_64"}, Pages: contents}).Bytes()
+	data := uint64(len(whole) - len(contents))
+	at := bytes.Index(whole, binary.LittleEndian.AppendUint64(nil, data))
+	for i := range pages {
+		binary.LittleEndian.PutUint64(whole[at+24*i:], data)
+	}
+	kdump := whole[:data+page]
+	loads := []vmcoretest.Load{{Paddr: 0, Data: contents[:1<<20]}}
+	for i := range 31 {
+		loads = append(loads, vmcoretest.Load{Paddr: uint64(i+1) << 20, Memsz: 1 << 20})
+	}
+	core := (&vmcoretest.Core{Machine: 62, Loads: loads}).Bytes()
+	for i := range 31 { // offset and p_filesz of the first
+		copy(core[64+56*(i+2)+8:][:8], core[64+56+8:][:8])
+		copy(core[64+56*(i+2)+32:][:8], core[64+56+32:][:8])
+	}
+	for name, b := range map[string][]byte{"kdump": kdump, "elf": core} {
+		s := open(t, t.TempDir())
+		s.cfg.Codec = kdumpfile.Zlib
+		if err := put(t, treeOf(t, s, "n1"), "/vmcore", b, len(b)).Close(); err != nil {
+			t.Fatal(err)
+		}
+		settle(t, s)
+		m := only(t, s).Manifest
+		if m.Bytes.VMCore > int64(len(b))+beyond+1<<20 {
+			t.Errorf("%s: %d bytes are stored of %d", name, m.Bytes.VMCore, len(b))
+		}
+		if name == "kdump" && (m.State != dumpdir.StatePartial || !strings.Contains(m.Reason, "the same bytes") || m.Pages.Present == 0) {
+			t.Errorf("%s: %+v", name, m)
+		}
 	}
 }

@@ -29,6 +29,8 @@ type importer struct {
 
 	held    heldPages
 	put     int64 // bytes since the last commit
+	data    int64 // bytes of page data in all chunks
+	over    bool  // they became more than the file has
 	missing uint64
 	first   error // why the first of the missing pages is missing
 }
@@ -41,15 +43,23 @@ func (j *job) pagesOf(ctx context.Context, s *source, w *dumpdir.Writer) (*impor
 	if err := im.plan(); err != nil {
 		return nil, err
 	}
-	if err := s.chunks(w.Have(), im.putChunk); err != nil {
+	err := s.chunks(w.Have(), im.putChunk)
+	if im.over = errors.Is(err, errMoreThanCame); err != nil && !im.over {
 		return nil, err
 	}
-	_, err := w.Commit()
+	_, err = w.Commit()
 	return im, err
 }
 
 // errOtherPlan is why a copy cannot go on: it was begun by a version of this program that counted the pages in another way.
 var errOtherPlan = fmt.Errorf("%w: the staged dump does not have the pages with which its import began", dumpdir.ErrBadPlan)
+
+// errMoreThanCame stops the copy of a file in which many pages have the same bytes: what a host stores must not grow without bound beyond
+// what it sent. makedumpfile and QEMU share nothing but the page of zeros, which is not stored.
+var errMoreThanCame = errors.New("many of its pages have the same bytes of the file; they are not copied beyond the size of the file")
+
+// beyond is how much larger page data may be than the file, in bytes: pages are whole, and what a PT_LOAD has of one may not be.
+const beyond = 16 << 20
 
 // plan stores the plan, unless it is there.
 func (im *importer) plan() error {
@@ -106,6 +116,9 @@ func (im *importer) putChunk(seq uint64, extents []mem.Extent) error {
 		return nil
 	}
 	c.RawSum = im.sum.Sum64()
+	if im.data += int64(len(c.Data)); im.data > im.s.came+beyond {
+		return errMoreThanCame
+	}
 	if err := im.j.roomFor(im.ctx, uint64(len(c.Data))); err != nil {
 		return err
 	}
@@ -178,6 +191,8 @@ func ofDump(err error) bool {
 // lacks says why the dump is not complete; empty when it is.
 func (im *importer) lacks() string {
 	switch {
+	case im.over:
+		return strings.TrimPrefix(im.s.lack+"; "+errMoreThanCame.Error(), "; ")
 	case im.missing > im.s.account.Missing():
 		bad := fmt.Sprintf("%d pages of the client's file cannot be read, the first: %v", im.missing, im.first)
 		return strings.TrimPrefix(im.s.lack+"; "+bad, "; ")

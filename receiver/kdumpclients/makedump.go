@@ -238,7 +238,7 @@ func (j *job) importInto(ctx context.Context, f *fileState, w *dumpdir.Writer) (
 	if lack == "" {
 		return w.Seal(ctx, "")
 	}
-	if len(s.odd) > 0 {
+	if len(s.odd) > 0 || im.over {
 		kept, err := j.keepOriginal(ctx, f, w)
 		if err != nil {
 			return dumpdir.Result{}, err

@@ -33,6 +33,7 @@ type source struct {
 	file *os.File
 	img  vmcore.Image
 	pages
+	came    int64 // bytes of the file that have come
 	account *vmcore.Account
 	lack    string   // why it is known not to be whole; empty when nothing is known
 	odd     []string // what in it cannot be decided, so that the client's file is worth keeping
@@ -71,6 +72,7 @@ func (s *source) open(ctx context.Context, m *imageMap, f *fileState, codec kdum
 	if m != nil {
 		file.Coverage = m.Coverage
 	}
+	s.came = file.Bytes()
 	head := make([]byte, magicLen)
 	if n, err := s.file.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 		return err

@@ -45,6 +45,7 @@ type upload struct {
 	mu      sync.Mutex
 	raw     *os.File
 	have    flattened.Coverage // of raw
+	charged flattened.Coverage // of raw: bytes that have their room; a file that was made longer is all there, and has none
 	size    int64
 	log     *longLog // of a log: how more than maxSmall bytes of it are kept
 	decided bool
@@ -180,8 +181,9 @@ func (u *upload) writeRaw(p []byte, off int64) error {
 		return err
 	}
 	n, err := u.raw.WriteAt(p, off)
-	u.h.giveRoom(int64(n) - u.have.Add(off, int64(n)))
-	if err == nil && u.have.Spans() > maxPieces {
+	u.have.Add(off, int64(n))
+	u.h.giveRoom(int64(n) - u.charged.Add(off, int64(n)))
+	if err == nil && max(u.have.Spans(), u.charged.Spans()) > maxPieces {
 		err = fmt.Errorf("%w: more than %d pieces with gaps between them", fs.ErrInvalid, maxPieces)
 	}
 	return err
@@ -208,8 +210,7 @@ func (u *upload) decide(all bool) error {
 	u.decided, u.form = true, f
 	switch {
 	case f == formKdump || f == formELF:
-		have := u.have
-		u.img = &image{h: u.h, num: u.f.Num, f: u.raw, have: &have, state: imageState{InPlace: true}}
+		u.img = &image{h: u.h, num: u.f.Num, f: u.raw, have: &u.have, charged: &u.charged, state: imageState{InPlace: true}}
 	case f == formFlat:
 		img, err := u.newImage(f)
 		if err != nil {
@@ -231,7 +232,7 @@ func (u *upload) newImage(wrap ...form) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &image{h: u.h, num: u.f.Num, f: f, have: new(flattened.Coverage), state: imageState{Wrap: wrap}}, nil
+	return &image{h: u.h, num: u.f.Num, f: f, have: new(flattened.Coverage), charged: new(flattened.Coverage), state: imageState{Wrap: wrap}}, nil
 }
 
 // stream hands bytes to the sink, or puts them aside when others are missing before them.
@@ -319,7 +320,7 @@ func (u *upload) Truncate(size int64) error {
 	}
 	var have flattened.Coverage // what is cut off has not come; a file that grew is all there, as zeros
 	have.Add(0, size)
-	u.have, u.size = have, size
+	u.have, u.charged, u.size = have, flattened.Coverage{}, size
 	u.updateState()
 	return nil
 }

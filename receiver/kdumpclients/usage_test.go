@@ -2,7 +2,11 @@ package kdumpclients
 
 import (
 	"bytes"
+	"errors"
+	"syscall"
 	"testing"
+
+	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
 
 // TestStagedIsWhatIsThere sends files again, and the same bytes again, and wants no more counted than lies on the disk: what is
@@ -74,5 +78,44 @@ func TestKeptFilesCount(t *testing.T) {
 	free, err := tr.Free("/")
 	if limit := s.cfg.MaxHostBytes - e.Bytes(); err != nil || free > limit || e.KeptBytes < size {
 		t.Errorf("%d bytes are free, want %d; %d bytes are kept; %v", free, limit, e.KeptBytes, err)
+	}
+}
+
+// TestHolesHaveNoRoom makes a file long and then writes into it: what is written counts then.
+func TestHolesHaveNoRoom(t *testing.T) {
+	const limit = 2 << 20
+	core := (&vmcoretest.Core{Loads: []vmcoretest.Load{{Paddr: 1 << 20, Data: make([]byte, 64<<10), Memsz: 1 << 30}}}).Bytes()
+	for name, head := range map[string][]byte{"/notes": []byte("text, and no dump at all"), "/vmcore": core} {
+		for _, before := range []bool{false, true} {
+			s := open(t, t.TempDir())
+			s.cfg.MaxHostBytes = limit
+			tr := treeOf(t, s, "n1")
+			u, err := tr.Create(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			longer := func() {
+				if err := u.Truncate(64 << 20); err != nil && (before || name == "/notes") {
+					t.Fatal(err)
+				}
+			}
+			if before {
+				longer()
+			}
+			if _, err := u.WriteAt(head, 0); err != nil {
+				t.Fatal(err)
+			}
+			if !before {
+				longer()
+			}
+			written, err := 0, error(nil)
+			for ; err == nil && written < 8*limit; written += 64 << 10 {
+				_, err = u.WriteAt(bytes.Repeat([]byte("data"), 16<<10), int64(1<<20+written))
+			}
+			if !errors.Is(err, syscall.ENOSPC) || written > limit {
+				t.Errorf("%s: %d bytes were written under a limit of %d: %v", name, written, limit, err)
+			}
+			u.Abort(nil)
+		}
 	}
 }

@@ -54,6 +54,14 @@ func (c *Coverage) Next(off int64) (at int64, ok bool) {
 	return max(off, c.spans[i].off), true
 }
 
+// Bytes returns how many bytes are in c.
+func (c *Coverage) Bytes() (n int64) {
+	for _, s := range c.spans {
+		n += s.end - s.off
+	}
+	return n
+}
+
 // Spans returns the number of pieces that c consists of.
 func (c *Coverage) Spans() int { return len(c.spans) }
 

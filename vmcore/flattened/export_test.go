@@ -48,12 +48,3 @@ func Reassemble(w io.WriterAt, r io.Reader) (st Stats, err error) {
 	}
 	return st, nil
 }
-
-// Bytes returns the number of bytes in c.
-func (c *Coverage) Bytes() int64 {
-	n := int64(0)
-	for _, s := range c.spans {
-		n += s.end - s.off
-	}
-	return n
-}
