@@ -18,8 +18,7 @@ func (ss *session) letGo() {
 		ss.srv.expiry.set(ss.ref, time.Now().Add(ss.cfg.ResumeGrace))
 	}
 	ss.leaveQueue()
-	ss.srv.hello.release(ss.held)
-	ss.held = 0
+	ss.unhold(ss.held)
 }
 
 // tell says the last word to the log and to the peer, and closes the connection.

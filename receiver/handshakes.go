@@ -32,13 +32,31 @@ func (s *Server) Handshake(addr, transport string, handshake func() error) bool 
 	case errors.Is(err, protocol.CodeBusy):
 		code = protocol.CodeBusy
 	}
-	s.cfg.Log.Warn("refused a connection", "peer", addr, "transport", transport, "code", string(code), "error", err)
-	s.Refused(code)
+	s.refused(code, func() {
+		s.cfg.Log.Warn("refused a connection", "peer", addr, "transport", transport, "code", string(code), "error", err)
+	})
 	return false
 }
 
-// limitHandshakes runs handshake unless too many run with from already.
+// refused counts a peer that was turned away, and logs it, unless many are: the first few, then one each second. A log is on a disk,
+// too.
+func (s *Server) refused(code protocol.Code, log func()) {
+	s.Refused(code)
+	s.refusals.Do(log)
+}
+
+// maxStrangers is how many of the connections may be in their handshake: with the half that one host may have, it leaves an
+// eighth for the first sessions of other hosts.
+func maxStrangers(connections int) int { return max(2*minHandshakes, connections*3/8) }
+
+// limitHandshakes runs handshake unless too many run already, with from or in all.
 func (s *Server) limitHandshakes(from string, handshake func() error) error {
+	select {
+	case s.strangers <- struct{}{}:
+		defer func() { <-s.strangers }()
+	default:
+		return protocol.Errorf(protocol.CodeBusy, "%d connections have not completed their handshake", cap(s.strangers))
+	}
 	if !s.handshakes.Acquire(from) {
 		return protocol.Errorf(protocol.CodeBusy, "%d connections from %s have not completed their handshake", s.handshakes.Limit(), from)
 	}

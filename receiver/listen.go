@@ -43,8 +43,9 @@ func (s *Server) Admit(peer string, handle, turnAway func()) {
 	select {
 	case s.conns <- struct{}{}:
 	default:
-		s.cfg.Log.Warn("too many connections; one was closed", "peer", peer, "code", string(protocol.CodeBusy), "limit", cap(s.conns))
-		s.Refused(protocol.CodeBusy)
+		s.refused(protocol.CodeBusy, func() {
+			s.cfg.Log.Warn("too many connections; one was closed", "peer", peer, "code", string(protocol.CodeBusy), "limit", cap(s.conns))
+		})
 		turnAway()
 		return
 	}

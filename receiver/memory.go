@@ -2,7 +2,6 @@ package receiver
 
 import (
 	"runtime"
-	"sync"
 
 	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/protocol"
@@ -44,35 +43,4 @@ func (c *Config) split() shares {
 	s.workers = max(1, min(maxWorkers, runtime.GOMAXPROCS(0), 1+extra))
 	s.window = share - writerBytes - frameBytes - int64(s.workers)*intake.ConverterBytes
 	return s
-}
-
-// budget hands out bytes to sessions that are not admitted. Nobody waits for it: those
-// who hold some could then wait for each other.
-type budget struct {
-	mu   sync.Mutex
-	free int64
-}
-
-func (b *budget) acquire(n int64) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.free < n {
-		return &protocol.Error{
-			Code: protocol.CodeBusy, Text: "too many senders are saying hello", RetryAfter: intake.BusyRetryAfter,
-		}
-	}
-	b.free -= n
-	return nil
-}
-
-func (b *budget) available() int64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.free
-}
-
-func (b *budget) release(n int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.free += n
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/corehaul/corehaul/hostname"
 	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/protocol"
@@ -32,6 +34,8 @@ type Server struct {
 	conns      chan struct{}        // one element for each open connection
 	perHost    *admission.HostLimit // sessions
 	handshakes *admission.HostLimit // connections whose peers are not known yet, by where they come from
+	strangers  chan struct{}        // one element for each of them
+	refusals   rate.Sometimes       // that are logged
 	room       *admission.Room
 	rules      *admission.Rules
 	start      time.Time
@@ -54,12 +58,13 @@ func New(cfg Config) (*Server, error) {
 	split := cfg.split()
 	s := &Server{
 		cfg: cfg, shares: split, start: time.Now(),
-		hello:      &budget{free: split.hello},
+		hello:      newBudget(split.hello),
 		conns:      make(chan struct{}, cfg.MaxConnections),
 		perHost:    admission.NewHostLimit(max(1, cfg.MaxConnections/2)),
-		handshakes: newHandshakeLimit(cfg.MaxConnections),
-		room:       admission.NewRoom(cfg.Store, cfg.Reserve, cfg.MaxHostBytes, cfg.Log),
-		claims:     map[storage.Ref]*claim{}, live: map[*session]struct{}{}, totals: Totals{Refused: map[string]uint64{}},
+		handshakes: newHandshakeLimit(cfg.MaxConnections), strangers: make(chan struct{}, maxStrangers(cfg.MaxConnections)),
+		refusals: rate.Sometimes{First: 32, Interval: time.Second},
+		room:     admission.NewRoom(cfg.Store, cfg.Reserve, cfg.MaxHostBytes, cfg.Log),
+		claims:   map[storage.Ref]*claim{}, live: map[*session]struct{}{}, totals: Totals{Refused: map[string]uint64{}},
 		expiry: newExpiry(),
 	}
 	s.rules = admission.NewRules(cfg.Rules, s.room, cfg.Log)
@@ -104,8 +109,7 @@ func (s *Server) HandleConn(ctx context.Context, conn net.Conn, peer Peer) error
 
 // turnAway tells a peer that has not said anything yet why it has no session.
 func (s *Server) turnAway(conn net.Conn, peer Peer, refusal *protocol.Error) error {
-	s.logger(peer).Warn("refused a session", "code", string(refusal.Code), "error", refusal)
-	s.Refused(refusal.Code)
+	s.refused(refusal.Code, func() { s.logger(peer).Warn("refused a session", "code", string(refusal.Code), "error", refusal) })
 	return errors.Join(refusal, protocol.NewConn(conn, protocol.Receiver).Shutdown(refusal, intake.Linger))
 }
 

@@ -163,7 +163,7 @@ func (ss *session) Enter(stage intake.Stage) {
 
 // Hold takes n bytes of the memory for sessions that are not let in.
 func (ss *session) Hold(n int64) error {
-	if err := ss.srv.hello.acquire(n); err != nil {
+	if err := ss.srv.hello.acquire(ss.peer.Host, ss.held, n); err != nil {
 		return err
 	}
 	ss.held += n
@@ -172,7 +172,7 @@ func (ss *session) Hold(n int64) error {
 
 // unhold gives n of them back.
 func (ss *session) unhold(n int64) {
-	ss.srv.hello.release(n)
+	ss.srv.hello.release(ss.peer.Host, ss.held, n)
 	ss.held -= n
 }
 
