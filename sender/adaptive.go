@@ -7,22 +7,20 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// adaptiveEncoding chooses the encoding of the next chunk by what holds up the pipe. The writer
-// tells it how long it waited for the network and how long for an encoded chunk: when the
-// network is what is waited for, a stronger code makes the dump faster, and when the
-// encoders are, a lighter one does.
+// adaptiveEncoding chooses the encoding of the next chunk. The writer reports how long it waited for the network and for
+// encoded chunks. If the network is the bottleneck, stronger compression makes the dump faster. If the encoders are,
+// lighter compression does.
 type adaptiveEncoding struct {
 	mu      sync.Mutex
 	ladder  []protocol.Encoding
 	pos     int
-	network time.Duration // waited for the network since the last decision
-	encoder time.Duration // waited for an encoder
-	chunks  int
+	network time.Duration // wait for the network since the last decision
+	encoder time.Duration // wait for encoders since then
+	chunks  int           // observed since then
 }
 
-// How adaptiveEncoding decides: after some chunks and some waiting, so that one
-// slow write does not count, and with a gap between up and down, so that a balanced
-// pipe stays as it is.
+// adaptiveEncoding decides after decideChunks chunks and decideTime of waiting, so that one slow write does not count.
+// The two factors leave a gap, so that a balanced pipeline keeps its encoding.
 const (
 	decideChunks = 16
 	decideTime   = 100 * time.Millisecond
@@ -34,14 +32,14 @@ func newAdaptiveEncoding(ladder []protocol.Encoding) *adaptiveEncoding {
 	return &adaptiveEncoding{ladder: ladder}
 }
 
-// encoding returns what the next chunk is to be encoded with.
+// encoding returns the encoding for the next chunk.
 func (a *adaptiveEncoding) encoding() protocol.Encoding {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.ladder[a.pos]
 }
 
-// observe adds the times for which the writer waited at one chunk: for the network and for the encoders.
+// observe adds how long the writer waited for the network and for the encoders at one chunk.
 func (a *adaptiveEncoding) observe(network, encoder time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

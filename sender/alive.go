@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// signEvery is the time between two checks whether anything moves.
+// signEvery is the time between two checks for progress.
 const signEvery = time.Second
 
-// lifeSigns are counters that change while a sender is not hung: a read of the dump came back, the job
-// took a step, or, while it waits for the receiver, bytes came from there.
+// lifeSigns are counters that change while a sender is not hung: reads of the dump that returned, steps of the job, and
+// bytes from the receiver. The latter count only while the sender waits for the receiver.
 type lifeSigns struct{ reads, steps, heard uint64 }
 
 func (j *job) lifeSigns(last lifeSigns) lifeSigns {

@@ -8,7 +8,7 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// read takes messages off the connection until it ends.
+// read reads messages until the connection ends. It handles ACK and WAIT and passes the others to s.msgs.
 func (s *session) read(cancel context.CancelCauseFunc) {
 	defer close(s.over)
 	for {
@@ -33,12 +33,11 @@ func (s *session) read(cancel context.CancelCauseFunc) {
 			s.flow.fail(errSealed)
 		}
 		s.queue.answered()
-		s.msgs <- m // each of the others comes once: there is room
+		s.msgs <- m // never blocks: each of the other messages comes once
 	}
 }
 
-// noteWait tells of a place in line when it is news: receivers repeat themselves to show
-// that they live.
+// noteWait logs a WAIT that differs from the last one. Receivers repeat WAIT to show that they are alive.
 func (s *session) noteWait(w *protocol.Wait) {
 	if *w == s.waited {
 		return
@@ -54,8 +53,7 @@ func (s *session) noteWait(w *protocol.Wait) {
 	}
 }
 
-// await returns the next message that is not ACK or WAIT, which the receiver has to send within
-// a limit.
+// await returns the next message that is not ACK or WAIT. The receiver has to send it within limit.
 func (s *session) await(ctx context.Context, stop <-chan struct{}, limit func() time.Duration) (protocol.Message, error) {
 	defer s.stall.start(limit)()
 	select {
@@ -69,7 +67,7 @@ func (s *session) await(ctx context.Context, stop <-chan struct{}, limit func() 
 	case <-stop:
 		return nil, errDeadline
 	case <-ctx.Done():
-		// The last words may have come together with the end.
+		// A last message may have come together with the end.
 		select {
 		case m := <-s.msgs:
 			return m, nil
@@ -79,8 +77,7 @@ func (s *session) await(ctx context.Context, stop <-chan struct{}, limit func() 
 	}
 }
 
-// expect awaits a message of type M, or SEALED, which may come in its place and
-// ends the session well.
+// expect awaits a message of type M. SEALED may come in its place and ends the session without an error.
 func expect[M protocol.Message](ctx context.Context, s *session, limit func() time.Duration) (m M, sealed *protocol.Sealed, err error) {
 	got, err := s.await(ctx, s.stop.Done(), limit)
 	if err != nil {

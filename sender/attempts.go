@@ -13,15 +13,14 @@ import (
 // Times of a connection.
 const (
 	dialTimeout  = 15 * time.Second
-	secondLook   = 5 * time.Second // what a dial may take while another connection is there
-	sealingGrace = time.Minute     // what sealing may take after the deadline
-	// maxOverrun is how long after the end of the patience a receiver may ask to be asked
-	// again; one that wants to be left alone longer is not waited for.
+	secondLook   = 5 * time.Second // limit of a dial while another connection is open
+	sealingGrace = time.Minute     // limit of the seal after the deadline
+	// maxOverrun is how long the sender waits beyond its patience for a receiver that said when to come back.
 	maxOverrun = time.Minute
 )
 
-// next returns the target to be tried now or in a while; nil when it is time to give up,
-// which is not before every target was asked once.
+// next returns the target to try next, now or at its time. It returns nil when it is time to give up, but not before
+// every target was tried once.
 func (j *job) next() *target {
 	t := j.targets.nextToTry(time.Now())
 	if t == nil || j.late {
@@ -34,7 +33,7 @@ func (j *job) next() *target {
 	return t
 }
 
-// attemptAt tries one target. Without a result and an error another try may be made.
+// attemptAt tries one target. If it returns neither a result nor an error, the caller may try again.
 func (j *job) attemptAt(ctx, stop context.Context, t *target) (*Result, error) {
 	res, t, err := j.try(ctx, stop, t)
 	switch {
@@ -54,7 +53,7 @@ func (j *job) attemptAt(ctx, stop context.Context, t *target) (*Result, error) {
 	case ctx.Err() != nil:
 		return nil, nil // send says why it ended
 	case errors.Is(err, protocol.CodeSuperseded):
-		// Another sender is at work on this dump; coming back would only chase it away.
+		// Another sender sends this dump. Another try would only interrupt it.
 		return nil, j.failure(false)
 	case permanent(err) && !j.opts.Stubborn, j.late && t.pages == 0, j.opts.Patience == 0:
 		t.over = true
@@ -65,13 +64,12 @@ func (j *job) attemptAt(ctx, stop context.Context, t *target) (*Result, error) {
 	return nil, nil // try on
 }
 
-// wantsMore reports whether a receiver has taken the log and no more, of its own will: others
-// may take all.
+// wantsMore reports whether the receiver chose to take the log only. Another receiver may take all.
 func (j *job) wantsMore(res *Result) bool {
 	return res.State == protocol.StateLogOnly && !j.opts.LogOnly && (res.Declined || res.Known)
 }
 
-// ended returns why the whole job ended: it was told to, or its time was up.
+// ended returns the error for the end of ctx: that of the deadline, or that of ctx.
 func (j *job) ended(ctx context.Context) error {
 	if errors.Is(context.Cause(ctx), ErrDeadline) {
 		return j.failure(true)
@@ -79,7 +77,7 @@ func (j *job) ended(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// pause waits until a time, or until the deadline comes for the first time.
+// pause waits until a time, until the deadline if it has not come yet, or until the end of ctx.
 func (j *job) pause(ctx, stop context.Context, until time.Time) {
 	j.meter.setState("waiting to reconnect")
 	deadline := stop.Done()
@@ -93,7 +91,7 @@ func (j *job) pause(ctx, stop context.Context, until time.Time) {
 		}
 		select {
 		case <-time.After(min(left, signEvery)):
-			j.meter.step() // patience is not a hang
+			j.meter.step() // waiting is not a hang
 		case <-deadline:
 			return
 		case <-ctx.Done():
@@ -102,8 +100,7 @@ func (j *job) pause(ctx, stop context.Context, until time.Time) {
 	}
 }
 
-// connect connects to t, or to a target that was not there when last looked for and has
-// more of the dump: what brought t back may have brought it back as well.
+// connect connects to t. A target that was unreachable and has more pages may be back too, and is then preferred.
 func (j *job) connect(ctx, stop context.Context, t *target) (net.Conn, *target, error) {
 	nc, err := j.dial(ctx, stop, t, dialTimeout)
 	if err != nil {
@@ -115,7 +112,7 @@ func (j *job) connect(ctx, stop context.Context, t *target) (net.Conn, *target, 
 	}
 	other, err := j.dial(ctx, stop, better, secondLook)
 	if err != nil {
-		return nc, t, nil //nolint:nilerr // it is still not there
+		return nc, t, nil //nolint:nilerr // the better target is still unreachable
 	}
 	_ = nc.Close()
 	return other, better, nil
@@ -129,7 +126,7 @@ func (j *job) dial(ctx, stop context.Context, t *target, timeout time.Duration) 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if !j.late {
-		// When the deadline comes, the target with the most pages is what matters.
+		// At the deadline, the target with the most pages is tried first.
 		defer context.AfterFunc(stop, cancel)()
 	}
 	nc, err := j.opts.Dial(ctx, t.addr)
@@ -142,7 +139,7 @@ func (j *job) dial(ctx, stop context.Context, t *target, timeout time.Duration) 
 	return nil, &dialError{err}
 }
 
-// try runs one session with one target, which it returns.
+// try runs one session with t or, if it is back, a target with more pages. It returns the target that it used.
 func (j *job) try(ctx, stop context.Context, t *target) (*Result, *target, error) {
 	nc, t, err := j.connect(ctx, stop, t)
 	if err != nil {

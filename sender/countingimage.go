@@ -7,11 +7,10 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// countingImage is a dump file whose reads are counted, so that a read that does not come
-// back can be told from a connection on which nothing moves.
+// countingImage counts the reads of a dump file, so that a hung read can be told from a stalled connection.
 type countingImage struct {
 	vmcore.Image
-	reads atomic.Uint64 // that have come back, failed ones too
+	reads atomic.Uint64 // that returned, with or without an error
 }
 
 // ReadPhys implements vmcore.Reader.
@@ -26,7 +25,7 @@ func (c *countingImage) ReadPage(p []byte, pfn mem.PFN) error {
 	return c.Image.ReadPage(p, pfn)
 }
 
-// ReadPages implements vmcore.PageRun, at once where the file can.
+// ReadPages implements vmcore.PageRun.
 func (c *countingImage) ReadPages(p []byte, pfn mem.PFN) error {
 	defer c.reads.Add(1)
 	return readRun(c.Image, p, pfn)

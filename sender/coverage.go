@@ -6,13 +6,13 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// A coverage holds the page filter to its word: its runs ascend, lie in RAM, and together are all of
-// RAM. What a filter passes over in silence would be missing in a dump that counts as complete.
+// A coverage checks the page filter: its runs must ascend, lie in RAM, and together be all of RAM. Otherwise a dump could
+// count as complete without pages that the filter missed.
 type coverage struct {
-	ram   []mem.Extent // frames of which RAM has bytes, from the last run on
-	next  mem.PFN      // the end of the last run
-	whole uint64       // frames that RAM has whole
-	told  uint64       // frames of the runs so far
+	ram   []mem.Extent // page frames with at least a byte of RAM, from the last run on
+	next  mem.PFN      // end of the last run
+	whole uint64       // page frames that are RAM as a whole
+	seen  uint64       // page frames of the runs so far
 }
 
 func newCoverage(ranges []mem.Range, shift uint) *coverage {
@@ -27,7 +27,7 @@ func newCoverage(ranges []mem.Range, shift uint) *coverage {
 	return c
 }
 
-// add takes the next run.
+// add checks the next run.
 func (c *coverage) add(e mem.Extent) error {
 	for len(c.ram) > 0 && c.ram[0].End() <= e.Start {
 		c.ram = c.ram[1:]
@@ -35,14 +35,14 @@ func (c *coverage) add(e mem.Extent) error {
 	if e.Start < c.next || len(c.ram) == 0 || e.Start < c.ram[0].Start || e.End() > c.ram[0].End() {
 		return fmt.Errorf("it reported %v, which is not RAM or was reported before", e)
 	}
-	c.next, c.told = e.End(), c.told+e.Count
+	c.next, c.seen = e.End(), c.seen+e.Count
 	return nil
 }
 
-// end is called after the last run.
+// end checks after the last run that none is missing.
 func (c *coverage) end() error {
-	if c.told < c.whole {
-		return fmt.Errorf("it reported %d page frames; the machine has %d", c.told, c.whole)
+	if c.seen < c.whole {
+		return fmt.Errorf("it reported %d page frames; the machine has %d", c.seen, c.whole)
 	}
 	return nil
 }

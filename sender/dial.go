@@ -10,11 +10,10 @@ import (
 	"net/url"
 )
 
-// A Dialer connects to a target such as tls://host:port. The end of ctx ends the attempt,
-// handshake included.
+// A Dialer connects to a target such as tls://host:port. The end of ctx ends the attempt and its handshake.
 type Dialer func(ctx context.Context, target string) (net.Conn, error)
 
-// DialBy returns a Dialer that leaves each target to the one for its scheme.
+// DialBy returns a Dialer that uses the dialer of the target's scheme.
 func DialBy(schemes map[string]Dialer) Dialer {
 	return func(ctx context.Context, target string) (net.Conn, error) {
 		u, err := url.Parse(target)
@@ -56,7 +55,7 @@ func DialTLS(conf *tls.Config) Dialer {
 	}
 }
 
-// classifyHandshake tells a refusal from a line that broke meanwhile.
+// classifyHandshake returns a *handshakeError for a refusal, and another error for a broken connection.
 func classifyHandshake(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op != "remote error" || errors.Is(err, context.DeadlineExceeded) || isEOF(err) {
@@ -65,14 +64,13 @@ func classifyHandshake(err error) error {
 	return &handshakeError{fmt.Errorf("tls handshake: %w", err)}
 }
 
-// dialError means that nobody was there to talk to.
+// dialError means that the target could not be reached.
 type dialError struct{ err error }
 
 func (e *dialError) Error() string { return e.err.Error() }
 func (e *dialError) Unwrap() error { return e.err }
 
-// handshakeError is a failure of TLS or SSH itself: a wrong pin or host key, an identity or
-// a key that is refused.
+// handshakeError is a failure of TLS or SSH itself: a wrong pin or host key, or a refused identity or key.
 type handshakeError struct{ err error }
 
 func (e *handshakeError) Error() string { return e.err.Error() }

@@ -20,24 +20,23 @@ import (
 	"github.com/corehaul/corehaul/sender/sshdial"
 )
 
-// Subsystems of SSH: where a receiver speaks the protocol, and what a server without one has.
+// Subsystems of SSH: that of a receiver, and the one of servers without a receiver.
 const (
 	subsystem     = protocol.Subsystem
 	sftpSubsystem = "sftp"
 )
 
-// defaultRoot is where dumps go over SFTP, from the login directory, when the target names no path.
+// defaultRoot is the directory of dumps over SFTP if the target names none. It is relative to the login directory.
 const defaultRoot = "corehaul"
 
-// depotLinger is how long a depot may take to let its dump go.
+// depotLinger is how long a depot may take to release its dump.
 const depotLinger = 5 * time.Second
 
-// owner tells this process from others that write to the same server.
+// owner identifies this process among others that write to the same server.
 var owner = sync.OnceValue(rand.Text)
 
-// DialSSH returns a Dialer for ssh://USER@HOST[:PORT][/PATH] targets. Where the server has no receiver, the
-// connection leads to a depot in this process that writes the dump over SFTP, into PATH. tool
-// names this program for the manifest.
+// DialSSH returns a Dialer for ssh://USER@HOST[:PORT][/PATH] targets. If the server has no receiver, the connection leads
+// to a depot in this process, which writes the dump into PATH over SFTP. tool names this program in the manifest.
 func DialSSH(client *sshdial.Client, tool string) Dialer {
 	return func(ctx context.Context, target string) (net.Conn, error) {
 		u, err := url.Parse(target)
@@ -107,15 +106,15 @@ func openDepot(ctx context.Context, session *sshdial.Session, u *url.URL, tool s
 		defer close(c.done)
 		var wg sync.WaitGroup
 		wg.Go(func() { session.KeepAlive(work) })
-		_ = depot.Serve(work, far, conf) // the sender has heard of it
+		_ = depot.Serve(work, far, conf) // the sender gets the error over the pipe
 		cancel()
-		_ = client.Close() // and with it the session
+		_ = client.Close() // closes the session too
 		wg.Wait()
 	}()
 	return c, nil
 }
 
-// depotNote tells people where the dump goes.
+// depotNote says in the log where the dump goes.
 func depotNote(u *url.URL, files *sftpfs.FS) string {
 	note := fmt.Sprintf("no receiver there: the dump is written over SFTP into %s", depotRoot(u))
 	if !files.Durable() {
@@ -124,7 +123,7 @@ func depotNote(u *url.URL, files *sftpfs.FS) string {
 	return note
 }
 
-// depotRoot returns the directory of the store: absolute, or from the login directory.
+// depotRoot returns the directory of the store: absolute, or relative to the login directory.
 func depotRoot(u *url.URL) string {
 	p := path.Clean(u.Path)
 	if p == "." || p == "/" {
@@ -136,7 +135,7 @@ func depotRoot(u *url.URL) string {
 	return p
 }
 
-// addressName makes the name of a directory out of an address.
+// addressName returns a directory name for an address.
 func addressName(addr string) string {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -146,7 +145,7 @@ func addressName(addr string) string {
 	return "ip-" + strings.ReplaceAll(host, ":", "-")
 }
 
-// Close ends the depot, which lets its dump go first if it can.
+// Close ends the depot, which first releases its dump if it can.
 func (c *depotConn) Close() error {
 	err := c.Conn.Close()
 	c.once.Do(func() {
@@ -154,7 +153,7 @@ func (c *depotConn) Close() error {
 		select {
 		case <-c.done:
 		case <-time.After(depotLinger):
-			_ = c.session.Close() // whatever waits for the server ends
+			_ = c.session.Close() // ends all waiting for the server
 			<-c.done
 		}
 	})

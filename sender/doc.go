@@ -5,32 +5,31 @@
 //	image --Source--> classifier --Plan--> tiers, chunks
 //	   --> read, find zero pages, checksum, compress --> frames --> TLS or SSH
 //
-// The plan is a pure function of the dump file and the dump level, so a sender that
-// was restarted comes to the same one and resumes without any state of its own: the
-// receiver says what it has.
+// The plan is a pure function of the dump file and the dump level. A restarted sender
+// computes the same plan and resumes without any state of its own, because the receiver
+// says which chunks it has.
 //
-// Memory is constant whatever the size of the machine: the plan is kept in its coded
-// form up to a budget and walked anew for every tier beyond that; page contents live
-// in a fixed number of chunk buffers, one for each worker and two on their way.
-// Page contents are read once for each time that they are sent.
+// Memory does not depend on the size of the machine. The encoded plan is kept up to a
+// budget; a larger plan is computed again for each tier. Page contents are in a fixed
+// number of chunk buffers, one for each worker and two more. Pages are read again each
+// time they are sent.
 //
-// Nothing is fatal that a dump can do without. A kernel that cannot be understood, a
-// page filter that fails: all pages are kept, and a warning says so. A log that
-// cannot be read: the receiver is told why. A page that cannot be read (EIO from
-// hardware poison that the kernel did not know of, a truncated file) is left out of
-// its chunk, counted and reported, and the dump is then partial for that reason:
-// contents are never invented, and a zero page in a dump is one that was zero.
+// A failure is fatal only if no dump is possible. If the kernel is unknown or the page
+// filter fails, all pages are kept, and a warning says so. If the log cannot be read, the
+// receiver is told why. A page that cannot be read (EIO from hardware poison that the
+// kernel did not know of, a truncated file) is left out of its chunk, counted and
+// reported, and makes the dump partial. The sender never invents contents: a zero page in
+// a dump was zero in memory.
 //
-// There may be several targets. Send keeps to the one that has most of the dump while it
-// answers, passes over those that fail, refuse or move nothing on, and comes back to
-// them; see targets. All times are monotonic, so a clock that is wrong or jumps changes
-// nothing.
+// There may be several targets. Send prefers the one that has most of the dump while it
+// answers. It passes over targets that fail, refuse or make no progress, and tries them
+// again later; see targets. All times are monotonic, so a wrong clock changes nothing.
 //
-// Dump files and receivers are both treated as hostile input. A Source is safe for
-// concurrent use except for Close; Send runs one dump at a time.
+// Dump files and receivers are hostile input. A Source is safe for concurrent use except
+// for Close. Send runs one dump at a time.
 //
 // Targets are tls://HOST:PORT, with a client certificate and a pinned receiver, and
-// ssh://USER@HOST[:PORT][/PATH], with a key and a pinned host (package sshdial): there the
-// protocol runs over the subsystem corehaul, or, where there is none, no further than to a
-// depot in this process, which writes the dump over SFTP.
+// ssh://USER@HOST[:PORT][/PATH], with a key and a pinned host (package sshdial). Over SSH,
+// the protocol runs in the subsystem corehaul. If the server has none, it runs to a depot
+// in this process, which writes the dump over SFTP.
 package sender

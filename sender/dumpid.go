@@ -12,16 +12,16 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// sampledPages is how many pages stand for the memory of a dump in its id: 4 MiB of pages of 4 KiB.
+// sampledPages is how many pages are hashed for a dump id: 4 MiB of pages of 4 KiB.
 const sampledPages = 1024
 
-// dumpID names the dump. VMCOREINFO and the notes tell crashes apart by the registers of the CPUs and by CRASHTIME. A file may
-// have neither: then a second crash of the same machine would pass for the first one, and what its memory holds has to tell.
+// dumpID computes the dump id. The registers of the CPUs in the notes and CRASHTIME in VMCOREINFO distinguish crashes of
+// one machine. If a file has neither, the id also depends on a sample of its memory.
 func (s *Source) dumpID(machineID []byte) string {
 	info := s.info
 	notes := info.Notes
 	if _, timed := info.VMCOREINFO.CrashTime(); !timed && len(info.CPUs) == 0 {
-		_ = catchPanic(func() error { // without a sample the dump is named as well as can be
+		_ = catchPanic(func() error { // after a panic, the id has no sample
 			notes = append(slices.Clone(notes), s.sample()...)
 			return nil
 		})()
@@ -29,16 +29,16 @@ func (s *Source) dumpID(machineID []byte) string {
 	return protocol.DumpID(info.VMCOREINFO.Raw(), notes, machineID)
 }
 
-// sample is a hash over what the headers say and over pages from all of the memory. It is a pure function of the file. A page
-// that cannot be read counts by its number.
+// sample hashes header facts and evenly spaced pages. It is a pure function of the file. Of a page that cannot be read, it
+// hashes the page frame number only.
 func (s *Source) sample() []byte {
 	h := sha256.New()
 	_, _ = fmt.Fprintf(h, "%v %v %d %d %v\n", s.info.Utsname, s.info.Timestamp.UnixMicro(), s.info.PageSize, s.info.MaxPFN, s.image.RAM()) // hashes never fail
 	step := max(s.account.Planned/sampledPages, 1)
-	at := uint64(0) // pages before the next one that counts
+	at := uint64(0) // pages before the next page to hash
 	for e, err := range vmcore.HeldPages(s.image) {
 		if err != nil {
-			break // met again where the plan is made
+			break // the plan meets this error again
 		}
 		for ; at < e.Count; at += step {
 			s.addPage(h, e.Start+mem.PFN(at))

@@ -13,8 +13,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// greet sends all that comes before the receiver is asked for anything: hello, notes,
-// RAM and the log.
+// greet sends what comes before the receiver's first answer: HELLO, the notes, the RAM ranges and the log.
 func (s *session) greet(ctx context.Context) error {
 	s.meter.setState("sending the log")
 	hello := s.hello
@@ -52,8 +51,7 @@ func (s *session) writeFacts() error {
 	return s.conn.WriteRAM(s.ram)
 }
 
-// waitingWriter is a writer to the receiver whose stall timer runs while it writes: reading the log is this side's business, taking
-// it the receiver's.
+// waitingWriter runs the stall timer during writes to the receiver, but not while the sender reads the log.
 type waitingWriter struct {
 	s *session
 	w io.Writer
@@ -64,7 +62,7 @@ func (w waitingWriter) Write(p []byte) (int, error) {
 	return w.w.Write(p)
 }
 
-// newHello says who crashed. What is not known stays out.
+// newHello describes the crashed machine. Unknown fields stay zero.
 func (j *job) newHello() protocol.Hello {
 	info := j.src.info
 	facts := machine.FactsOf(info, j.src.kernel)
@@ -99,7 +97,7 @@ func (j *job) newHello() protocol.Hello {
 	return h
 }
 
-// hexDigits reports whether s can stand as a build ID on the wire.
+// hexDigits reports whether s is a valid build ID on the wire: up to 64 bytes in lower-case hexadecimal.
 func hexDigits(s string) bool {
 	if len(s)%2 != 0 || len(s) > 128 {
 		return false
@@ -112,8 +110,7 @@ func hexDigits(s string) bool {
 	return true
 }
 
-// What a dump says of itself must not make a message that the protocol refuses: that
-// would be no dump at all.
+// These limits keep HELLO valid whatever the dump file says. A refused HELLO would mean no dump.
 const (
 	maxMachine     = 64
 	maxYear        = 9999
@@ -121,7 +118,7 @@ const (
 	maxWarningText = 256
 )
 
-// wireWarnings returns as many warnings, cut short, as surely fit a message.
+// wireWarnings returns the first warnings, cut so that they always fit a message.
 func wireWarnings(list []string) []string {
 	var short []string
 	for _, w := range list[:min(len(list), maxWarnings)] {

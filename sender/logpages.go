@@ -13,15 +13,14 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// maxLogPages bounds the pages that go ahead of all others. A ring of 2 GiB, the largest that the kernel takes, has
-// descriptors of 7 GiB beside it.
+// maxLogPages bounds the pages of the first tier. The largest ring of the kernel has 2 GiB, and 7 GiB of descriptors.
 const maxLogPages = 64 << 10
 
 // recorder notes the page frames that are read through it.
 type recorder struct {
 	kernel.PhysReader
 	shift uint
-	most  int // page frames that are noted
+	most  int // page frames to note
 	mu    sync.Mutex
 	seen  map[mem.PFN]struct{}
 }
@@ -59,14 +58,13 @@ func (r *recorder) extents() []mem.Extent {
 	return list
 }
 
-// findLogPages works out which pages a reader of the dump touches on its way to the log: page tables,
-// the kernel's names, ring and texts, and mem_section, without which makedumpfile does not
-// go on to the log. It reads them once more than needed, which costs less than knowing how each kernel
-// version lays its log out. Like the plan it is a pure function of the dump.
+// findLogPages returns the pages that a reader of the dump needs to find the log: page tables, utsname, ring and texts,
+// and mem_section, without which makedumpfile does not get to the log. It finds them by reading the log once more, so it
+// needs no knowledge of the log's layout in each kernel version. It is a pure function of the dump, like the plan.
 func findLogPages(image vmcore.Image) []mem.Extent {
 	info := image.Info()
 	r := newRecorder(image, info.PageShift(), maxLogPages)
-	// Whatever fails: what was read until then is what a reader can get at.
+	// After a failure, the pages read so far are those that a reader can use.
 	_ = catchPanic(func() error {
 		k, err := machine.Kernel(r, info)
 		if err != nil {
@@ -84,8 +82,8 @@ func findLogPages(image vmcore.Image) []mem.Extent {
 	return r.extents()
 }
 
-// touchLog reads a byte of every page of the log. A log that is too large for that is read from its newest record backwards:
-// what was never used of it, and all that is old, can be had with the other pages of the kernel.
+// touchLog reads a byte of every page of the log. If these are more than r.most pages, it begins with the newest record
+// and goes back. The other pages of the log come with the kernel's tier.
 func (r *recorder) touchLog(k *kernel.Kernel) error {
 	areas, err := printk.Areas(k)
 	if err != nil {
@@ -117,7 +115,7 @@ func (r *recorder) touchNewest(k *kernel.Kernel) error {
 		if r.full() {
 			break
 		}
-		_ = r.touch(k, a) // the others may be there
+		_ = r.touch(k, a) // other records may be readable
 	}
 	return nil
 }

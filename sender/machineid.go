@@ -8,12 +8,11 @@ import (
 	"strings"
 )
 
-// VMCore is the dump that a capture kernel has.
+// VMCore is the dump file in a capture kernel.
 const VMCore = "/proc/vmcore"
 
-// MachineID returns something that tells this machine from others and is the same in
-// every boot of it: the UUID of the mainboard, the serial number of the device tree, or
-// the addresses of its network interfaces. It only goes into a hash.
+// MachineID identifies this machine in every boot: by the UUID of the mainboard, the serial number in the device tree, or
+// the addresses of the network interfaces. It is only used in a hash.
 func MachineID() []byte {
 	for _, file := range []string{"/sys/class/dmi/id/product_uuid", "/proc/device-tree/serial-number"} {
 		if id, err := os.ReadFile(file); err == nil {

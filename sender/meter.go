@@ -12,18 +12,17 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// maxLostNoted is how many lost pages are told one by one.
+// maxLostNoted is how many lost pages are named.
 const maxLostNoted = 16
 
-// Meter counts what a Send has done so far. Its zero value is ready; any goroutine may
-// ask it at any time.
+// Meter counts what a Send has done so far. Its zero value is ready. It is safe for concurrent use.
 type Meter struct {
 	mu       sync.Mutex
 	started  time.Time
 	state    string
-	place    uint64 // in a receiver's queue
+	place    uint64 // in the receiver's queue
 	of       uint64
-	planned  uint64 // pages wanted
+	planned  uint64 // pages that the receiver wants
 	had      uint64 // pages that the receiver had when the session began
 	acked    uint64 // pages made durable since
 	tier     string
@@ -31,14 +30,14 @@ type Meter struct {
 	conn     *protocol.Conn
 	raw      uint64
 	progress time.Time
-	steps    uint64         // any progress counts
+	steps    uint64         // grows with any progress
 	lost     map[uint64]int // lost pages by chunk
-	named    []lostPage     // the first maxLostNoted of the plan, in its order
-	told     int            // how many onLost was told of
+	named    []lostPage     // the first maxLostNoted in plan order
+	told     int            // calls of onLost
 	onLost   func(LostPage)
 }
 
-// lostPage is a page that could not be read, and the chunk that it is missing from.
+// lostPage is a page that could not be read, and the number of its chunk.
 type lostPage struct {
 	seq uint64
 	LostPage
@@ -46,23 +45,23 @@ type lostPage struct {
 
 // Progress is a Meter at one moment.
 type Progress struct {
-	// State is what goes on, in a few words.
+	// State says in a few words what the sender does.
 	State string
-	// Place in the receiver's queue of Of waiting senders, 0 when it does not wait.
+	// Place is the place in the receiver's queue of Of waiting senders, 0 if the sender does not wait.
 	Place, Of uint64
-	// Tier of the chunk last sent.
+	// Tier is the tier of the last chunk that was sent.
 	Tier string
-	// Pages are durable on the receiver, of Planned.
+	// Pages is how many of the Planned pages are durable on the receiver.
 	Pages, Planned uint64
-	// Lost pages could not be read.
+	// Lost counts the pages that could not be read.
 	Lost uint64
-	// BytesSent counts all bytes on the wire, TLS aside; RawBytes the pages in them.
+	// BytesSent counts the bytes on the wire without the overhead of TLS. RawBytes counts the page data before encoding.
 	BytesSent, RawBytes uint64
-	// Elapsed time since Send began.
+	// Elapsed is the time since Send began.
 	Elapsed time.Duration
 }
 
-// String tells it in one line.
+// String formats p in one line.
 func (p Progress) String() string {
 	s := p.State
 	if p.Place > 0 {
@@ -84,7 +83,7 @@ func (p Progress) String() string {
 	return s
 }
 
-// Progress returns the state of things.
+// Progress returns the current counts.
 func (m *Meter) Progress() Progress {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -127,15 +126,14 @@ func (m *Meter) setState(format string, args ...any) {
 	m.steps++
 }
 
-// step notes that the job goes on.
+// step notes that the sender is not hung.
 func (m *Meter) step() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.steps++
 }
 
-// signs returns counters that change while the job goes on, and while the receiver is
-// heard.
+// signs returns two counters: steps grows while the sender makes progress, heard while bytes come from the receiver.
 func (m *Meter) signs() (steps, heard uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -150,10 +148,10 @@ func (m *Meter) waiting(w *protocol.Wait) {
 	defer m.mu.Unlock()
 	m.state, m.place, m.of = "waiting for the receiver", w.Place, w.Of
 	m.steps++
-	m.progress = time.Now() // being told to wait is progress of a kind: the receiver lives and wants us
+	m.progress = time.Now() // the receiver is alive and wants the dump
 }
 
-// session begins to count the bytes of a connection.
+// session starts to count the bytes of a connection.
 func (m *Meter) session(c *protocol.Conn) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -167,7 +165,7 @@ func (m *Meter) sessionOver() {
 	m.conn = nil
 }
 
-// plan notes how many pages are wanted and how many the receiver has of them.
+// plan notes how many pages the receiver wants, and how many of them it has.
 func (m *Meter) plan(planned, had uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -175,7 +173,7 @@ func (m *Meter) plan(planned, had uint64) {
 	m.progress = time.Now()
 }
 
-// sent notes a chunk of a tier with so many bytes of pages before encoding.
+// sent notes a chunk of a tier with raw bytes of page data before encoding.
 func (m *Meter) sent(tier uint8, raw uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -184,7 +182,7 @@ func (m *Meter) sent(tier uint8, raw uint64) {
 	m.steps++
 }
 
-// durable notes pages that the receiver has acknowledged.
+// durable notes the pages of an acknowledged chunk.
 func (m *Meter) durable(f flight) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -193,8 +191,7 @@ func (m *Meter) durable(f flight) {
 	m.progress = time.Now()
 }
 
-// stored returns how many pages of the plan the receiver has, and how many of them came
-// since plan was called.
+// stored returns how many pages of the plan the receiver has, and how many of them it acknowledged in this session.
 func (m *Meter) stored() (pages, gained uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -223,8 +220,7 @@ func (m *Meter) addLost(seq uint64, pages []LostPage) {
 	}
 }
 
-// name keeps the pages that come first in the plan, whichever encoder was done first: the receiver
-// is to hear of the same pages each time.
+// name keeps the first lost pages in plan order, whichever worker was first, so that every session names the same pages.
 func (m *Meter) name(seq uint64, pages []LostPage) {
 	for _, l := range pages {
 		m.named = append(m.named, lostPage{seq, l})
@@ -233,15 +229,14 @@ func (m *Meter) name(seq uint64, pages []LostPage) {
 	m.named = m.named[:min(len(m.named), maxLostNoted)]
 }
 
-// lastProgress returns when something last became durable, or the receiver last spoke
-// of its own accord.
+// lastProgress returns when a chunk last became durable, a plan was last agreed on, or the receiver last sent WAIT.
 func (m *Meter) lastProgress() time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.progress
 }
 
-// lostLines tells of the first lost pages of the plan.
+// lostLines names the first lost pages, one in each line.
 func (m *Meter) lostLines() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -252,5 +247,5 @@ func (m *Meter) lostLines() []string {
 	return lines
 }
 
-// lostText tells of them in one line.
+// lostText names the first lost pages in one line.
 func (m *Meter) lostText() string { return strings.Join(m.lostLines(), "; ") }

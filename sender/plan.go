@@ -12,8 +12,8 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// planBudget is how much of the coded plan is kept, in bytes. A run takes 2 to 4 bytes:
-// this is room for some two million runs, which a machine of 256 GiB hardly has.
+// planBudget is how many bytes of the encoded plan are kept in memory. A run takes 2 to 4 bytes. Two million runs fit,
+// more than a machine with 256 GiB usually has.
 const planBudget = 8 << 20
 
 // A Plan says which pages are sent and in which order. It is a pure function of the
@@ -21,22 +21,21 @@ const planBudget = 8 << 20
 type Plan struct {
 	Level  pages.DumpLevel
 	Params protocol.Params
-	// Pages counts all RAM of the machine by kind and the pages kept.
+	// Pages counts the page frames of RAM by kind, and the kept pages.
 	Pages protocol.PageCounts
-	// Sum is what the receiver works out as well.
+	// Sum counts and hashes the runs. The receiver computes the same.
 	Sum protocol.PlanSum
-	// Warnings came up while planning.
+	// Warnings are those of planning.
 	Warnings []string
 
 	src    *Source
-	pieces [][]byte // the coded plan, nil when it is larger than the budget
-	size   int
-	budget int
-	all    bool // the filter failed: everything is kept
+	pieces [][]byte // the encoded plan, nil if larger than budget
+	size   int      // of the encoded plan
+	budget int      // bytes
+	all    bool     // keep all pages, because the filter failed
 }
 
-// Plan works out what is to be sent at a dump level. A page filter that fails midway
-// costs the filtering, not the dump.
+// Plan computes the plan for a dump level. If the page filter fails, all pages are kept.
 func (s *Source) Plan(ctx context.Context, level pages.DumpLevel) (*Plan, error) {
 	return s.plan(ctx, level, planBudget)
 }
@@ -66,18 +65,18 @@ func (s *Source) tryPlan(ctx context.Context, level pages.DumpLevel, budget int,
 		Level: level, src: s, budget: budget, all: all,
 		Params: protocol.Params{PageSize: uint32(s.info.PageSize), MaxPFN: s.info.MaxPFN, Level: uint8(level)},
 	}
-	err := catchPanic(func() error { return p.encode(ctx, p.count, p.keep) })()
+	err := catchPanic(func() error { return p.encode(ctx, p.count, p.cache) })()
 	if err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
-// ErrNoPages says that a plan keeps no page of a machine that has RAM. The kernel's image at least is
-// kept at every level, so nothing that such a plan sends would be a dump.
+// ErrNoPages says that a plan keeps no page of a machine that has RAM. Such a plan is a mistake, because every level
+// keeps the kernel image.
 var ErrNoPages = errors.New("no page of the machine's RAM would be sent")
 
-// checkPages refuses a plan without pages.
+// checkPages returns ErrNoPages for a plan without pages.
 func (p *Plan) checkPages() error {
 	ram := p.src.RAMBytes()
 	if p.Sum.Kept > 0 || ram == 0 {
@@ -86,12 +85,12 @@ func (p *Plan) checkPages() error {
 	return fmt.Errorf("%w: of %s at dump level %d; the dump file holds none of it, or counts pages in another size", ErrNoPages, bytesize.Format(ram), p.Level)
 }
 
-// encode walks the dump and passes the coded plan to emit, piece by piece. count,
-// when not nil, sees every run, kept or not.
+// encode walks the memory map and passes the encoded plan to emit in pieces. count gets every run of RAM and how many of
+// its pages are kept. If count is nil, the plan must have the hash of the first walk.
 func (p *Plan) encode(ctx context.Context, count func(pages.Run, uint64), emit func([]byte) error) error {
 	enc := protocol.NewRunEncoder(p.Params, emit)
-	here := newHeldRuns(p.src.image)
-	defer here.stop()
+	held := newHeldRuns(p.src.image)
+	defer held.stop()
 	log := mem.NewSplitter(p.src.logPages())
 	walk := p.src.walk
 	if p.all {
@@ -106,7 +105,7 @@ func (p *Plan) encode(ctx context.Context, count func(pages.Run, uint64), emit f
 		}
 		kept := uint64(0)
 		if !r.Excluded {
-			if err := here.cut(r.Extent, func(e mem.Extent) error {
+			if err := held.cut(r.Extent, func(e mem.Extent) error {
 				kept += e.Count
 				for part, isLog := range log.Split(e) {
 					tier := tierOf(r.Class)
@@ -144,7 +143,7 @@ func (p *Plan) encode(ctx context.Context, count func(pages.Run, uint64), emit f
 	return nil
 }
 
-// errPlanMoved means that two walks over the same dump gave different plans.
+// errPlanMoved means that two walks of the same memory map gave different plans.
 var errPlanMoved = errors.New("the memory map reads differently a second time")
 
 func (p *Plan) count(r pages.Run, kept uint64) {
@@ -166,8 +165,8 @@ func (p *Plan) count(r pages.Run, kept uint64) {
 	}
 }
 
-// keep stores pieces of the coded plan until there are too many of them.
-func (p *Plan) keep(piece []byte) error {
+// cache keeps a piece of the encoded plan. It drops all pieces when they exceed the budget.
+func (p *Plan) cache(piece []byte) error {
 	p.size += len(piece)
 	if p.size > p.budget {
 		p.pieces = nil
@@ -182,8 +181,8 @@ func (p *Plan) cached() bool { return p.size <= p.budget }
 // Bytes returns the size of the kept pages before compression.
 func (p *Plan) Bytes() uint64 { return p.Sum.Kept * uint64(p.Params.PageSize) }
 
-// Pieces passes the coded plan to emit, which must not keep it, walking the dump again
-// when the plan is larger than its budget.
+// Pieces passes the encoded plan to emit, which must not keep a piece. It walks the memory map again if the plan is
+// larger than the budget.
 func (p *Plan) Pieces(ctx context.Context, emit func(piece []byte) error) error {
 	if !p.cached() {
 		return p.encode(ctx, nil, emit)
@@ -208,11 +207,11 @@ func (p *Plan) tiers() []protocol.Tier {
 	return list
 }
 
-// errStop ends an iteration early; it is no failure.
+// errStop ends an iteration early without a failure.
 var errStop = errors.New("stop")
 
-// chunks passes the extents of the chunks of one tier to emit in ascending order of
-// their numbers, the first of which is first. emit must not keep the extents.
+// chunks passes number and extents of each chunk of a tier to emit, in ascending order. first is the number of the tier's
+// first chunk. emit must not keep the extents.
 func (p *Plan) chunks(ctx context.Context, tier uint8, first uint64, emit func(seq uint64, extents []mem.Extent) error) error {
 	seq := first
 	cut := protocol.NewCutter(p.Params.PageSize, func(extents []mem.Extent) error {
@@ -234,8 +233,7 @@ func (p *Plan) chunks(ctx context.Context, tier uint8, first uint64, emit func(s
 	return cut.Flush()
 }
 
-// each passes every chunk of the plan's first tiers to emit, in the order in which they
-// are sent. emit ends the iteration with errStop.
+// each passes the chunks of the first tiers to emit, in send order. emit ends the iteration with errStop.
 func (p *Plan) each(ctx context.Context, tiers uint8, emit func(tier uint8, seq uint64, extents []mem.Extent) error) error {
 	first := uint64(0)
 	for tier := range tiers {
@@ -253,7 +251,7 @@ func (p *Plan) each(ctx context.Context, tiers uint8, emit func(tier uint8, seq 
 	return nil
 }
 
-// end describes the plan for the receiver.
+// end returns the PLANEND message of the plan.
 func (p *Plan) end(codec protocol.Encoding, warnings []string) *protocol.PlanEnd {
 	return &protocol.PlanEnd{
 		Hash: p.Sum.Hash, Runs: p.Sum.Runs, Kept: p.Sum.Kept, Chunks: p.Sum.Chunks(),
@@ -261,8 +259,7 @@ func (p *Plan) end(codec protocol.Encoding, warnings []string) *protocol.PlanEnd
 	}
 }
 
-// pagesIn counts the pages of the first tiers that are in the chunks of a set; a nil
-// set has all chunks.
+// pagesIn counts the pages of the first tiers that are in the chunks of a set. A nil set means all chunks.
 func (p *Plan) pagesIn(tiers uint8, set *protocol.SeqSet) uint64 {
 	per := uint64(protocol.ChunkPages(p.Params.PageSize))
 	total, first := uint64(0), uint64(0)

@@ -8,8 +8,8 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// startPlan begins to plan in the background, once for all sessions: it reads the memory
-// map, which takes its time while a session waits for its turn.
+// startPlan starts planning in the background, once for all sessions. Reading the memory map takes a while, and a session
+// may wait in the receiver's queue meanwhile.
 func (j *job) startPlan() {
 	if j.opts.LogOnly {
 		return
@@ -30,7 +30,7 @@ func (j *job) startPlan() {
 	})
 }
 
-// awaitPlan returns the plan when it is there.
+// awaitPlan waits for the plan.
 func (j *job) awaitPlan(ctx, stop context.Context) (*Plan, error) {
 	select {
 	case <-j.planDone:
@@ -45,22 +45,22 @@ func (j *job) awaitPlan(ctx, stop context.Context) (*Plan, error) {
 	}
 }
 
-// withoutPages returns the error of a plan that had no pages, with what became of the log: a result
-// would tell of a dump.
+// withoutPages returns an error if the plan had no pages, because a result would report a dump. The error says where the
+// log is stored.
 func (j *job) withoutPages(res *Result) error {
 	select {
 	case <-j.planDone:
 	default:
 		return nil
 	}
-	// A session without a plan ends with that reason; one that was declined has another.
+	// A session whose plan failed ends with ReasonOther.
 	if res.Reason != protocol.ReasonOther || !errors.Is(j.planErr, ErrNoPages) {
 		return nil
 	}
 	return fmt.Errorf("%w; the log is stored as %s on %s", j.planErr, res.ID, res.Target)
 }
 
-// waitPlan returns when no plan is being made any more.
+// waitPlan waits for the end of planning, if it was started.
 func (j *job) waitPlan() {
 	started := true
 	j.planOnce.Do(func() { started = false })
@@ -69,7 +69,7 @@ func (j *job) waitPlan() {
 	}
 }
 
-// pipeline returns the buffers, which all sessions share.
+// pipeline returns the pipeline that all sessions share.
 func (j *job) pipeline(plan *Plan) *pipeline {
 	if j.pipe == nil {
 		j.pipe = newPipeline(j.src, plan, j.opts.Workers, j.meter)

@@ -9,14 +9,14 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// How long a place in a receiver's queue may not come nearer before the sender looks whether
-// another receiver is there. Where pages are already, longer: elsewhere it begins at nothing.
+// How long the sender may stay at one place in a receiver's queue before it looks for another receiver. The limit is
+// queueLookFull for a receiver that has pages, because another one would start without any.
 const (
 	queueLook     = 2 * time.Minute
 	queueLookFull = 5 * queueLook
 )
 
-// queueError means that the sender left a queue because another receiver is there.
+// queueError means that the sender left a queue because another receiver is reachable.
 type queueError struct {
 	place uint64
 	after time.Duration
@@ -27,8 +27,7 @@ func (e *queueError) Error() string {
 	return fmt.Sprintf("place %d in the queue for %v without moving up; trying %s", e.place, e.after.Round(time.Second), e.to)
 }
 
-// queuePlace is the place in the receiver's queue; it is held from one WAIT with a place to the
-// next answer.
+// queuePlace is the place in the receiver's queue. It holds from a WAIT with a place until the next answer.
 type queuePlace struct {
 	mu    sync.Mutex
 	place uint64 // 0: not in the queue
@@ -54,7 +53,7 @@ func (q *queuePlace) waited() (place uint64, after time.Duration) {
 	return q.place, time.Since(q.since)
 }
 
-// queueLimit is how long the queue of t may stand still.
+// queueLimit is how long the sender waits at one place in the queue of t.
 func queueLimit(t *target) time.Duration {
 	if t.pages > 0 {
 		return queueLookFull
@@ -62,14 +61,13 @@ func queueLimit(t *target) time.Duration {
 	return queueLook
 }
 
-// watchQueue ends the session by cancel when its place in the queue has not come nearer for limit
-// and another target is there. Each queue is left once only, so that a sender whom all keep waiting does
-// not go round without ever coming to its turn.
+// watchQueue ends the session by cancel if its place in the queue has not improved for limit and another target is
+// reachable. The sender leaves each queue only once, so that it reaches its turn even if all receivers let it wait.
 func (s *session) watchQueue(ctx context.Context, cancel context.CancelCauseFunc, limit time.Duration) {
 	if len(s.targets) < 2 {
 		return
 	}
-	tick := time.NewTicker(firstRefusedBackoff) // a target that is down is asked so often
+	tick := time.NewTicker(firstRefusedBackoff) // how often a target that is down is tried
 	defer tick.Stop()
 	for {
 		select {
@@ -81,16 +79,16 @@ func (s *session) watchQueue(ctx context.Context, cancel context.CancelCauseFunc
 		if place == 0 || after < limit {
 			continue
 		}
-		if to := s.elsewhere(ctx); to != nil {
+		if to := s.reachable(ctx); to != nil {
 			cancel(&queueError{place: place, after: after, to: to.addr})
 			return
 		}
 	}
 }
 
-// elsewhere returns another target that is there and has not kept this sender waiting
-// before. The others are nobody else's business while a session runs.
-func (s *session) elsewhere(ctx context.Context) *target {
+// reachable returns another target that answers and whose queue the sender has not left before. Only this goroutine uses
+// other targets during a session.
+func (s *session) reachable(ctx context.Context) *target {
 	for _, t := range s.targets {
 		if t == s.target || t.over || t.leftQueue || t.next.After(time.Now()) {
 			continue

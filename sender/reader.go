@@ -11,15 +11,15 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// slot is the memory of one chunk on its way from the dump to the wire.
+// slot holds the buffers of one chunk between the dump file and the wire.
 type slot struct {
 	tier    uint8
-	wanted  []mem.Extent // the chunk's pages by the plan
-	raw     []byte       // their contents, zero pages squeezed out
-	data    uint64       // length of the contents
+	wanted  []mem.Extent // pages of the chunk by the plan
+	raw     []byte       // their contents without zero pages
+	data    uint64       // length of the contents in bytes
 	encoded payload
 	chunk   protocol.Chunk
-	lost    []LostPage // pages that could not be read; empty nearly always
+	lost    []LostPage // pages that could not be read
 }
 
 // LostPage is a page that could not be read and is therefore left out of the dump.
@@ -31,7 +31,7 @@ type LostPage struct {
 // String names the page first.
 func (l LostPage) String() string { return fmt.Sprintf("pfn %d: %v", uint64(l.PFN), l.Err) }
 
-// newSlot returns a slot for chunks of pages of a size, with all its memory.
+// newSlot allocates a slot for pages of a size.
 func newSlot(pageSize uint32) *slot {
 	n := protocol.ChunkPages(pageSize)
 	return &slot{
@@ -41,13 +41,13 @@ func newSlot(pageSize uint32) *slot {
 	}
 }
 
-// fill reads the wanted pages, and leaves in s.chunk all but the encoded payload. It
-// returns the contents of the data pages. Pages that cannot be read are in s.lost.
+// fill reads the wanted pages, sets s.chunk except for the encoded payload, and returns the contents of the data pages.
+// Pages that cannot be read go to s.lost.
 func (s *slot) fill(image vmcore.Image, pageSize int) []byte {
 	s.chunk.Extents, s.lost = s.chunk.Extents[:0], s.lost[:0]
 	data := 0
 	for _, e := range s.wanted {
-		// Squeezing out zero pages moves contents down, so there is always room.
+		// This always fits in s.raw, because zero pages are not kept there.
 		run := s.raw[data : data+int(e.Count)*pageSize]
 		if readRun(image, run, e.Start) == nil {
 			data += s.sort(e.Start, run, data, pageSize)
@@ -60,7 +60,7 @@ func (s *slot) fill(image vmcore.Image, pageSize int) []byte {
 	return raw
 }
 
-// readRun reads consecutive pages at once where the image can.
+// readRun reads consecutive pages, with one call if the image is a vmcore.PageRun.
 func readRun(image vmcore.Image, p []byte, pfn mem.PFN) error {
 	if r, ok := image.(vmcore.PageRun); ok {
 		return r.ReadPages(p, pfn)
@@ -75,8 +75,8 @@ func readRun(image vmcore.Image, p []byte, pfn mem.PFN) error {
 	return nil
 }
 
-// sort adds the pages of run to the chunk's extents by kind and moves data pages to
-// s.raw[data:], from where they may come. It returns the length of the data pages.
+// sort adds the pages of run to the chunk's extents by kind and moves data pages to s.raw[data:]. run may lie in s.raw.
+// It returns the length of the data pages in bytes.
 func (s *slot) sort(pfn mem.PFN, run []byte, data, pageSize int) int {
 	n := 0
 	for ; len(run) > 0; run, pfn = run[pageSize:], pfn+1 {

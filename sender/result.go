@@ -8,31 +8,30 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// A Result says what became of a dump that a receiver has sealed.
+// A Result describes a dump that a receiver has sealed.
 type Result struct {
-	// Sealed is the receiver's last word.
+	// Sealed is the receiver's last message.
 	protocol.Sealed
 	// Reason is why sending ended.
 	Reason protocol.Reason
-	// Declined is set when the receiver did not want the pages; DeclinedWhy is its
-	// reason, if it gave one.
+	// Declined is set if the receiver did not want all pages. DeclinedWhy is its reason, if it gave one.
 	Declined    bool
 	DeclinedWhy string
-	// Known is set when the receiver needed nothing more: it had sealed the dump before.
+	// Known is set if the receiver had sealed the dump before and needed nothing more.
 	Known bool
 	// Target is where the dump is.
 	Target string
-	// Lost pages could not be read; LostNotes tell of the first few.
+	// Lost counts pages that could not be read. LostNotes names the first few.
 	Lost      uint64
 	LostNotes []string
-	// BytesSent on the wire, over all sessions.
+	// BytesSent counts the bytes on the wire in all sessions.
 	BytesSent uint64
-	// Sessions counts the connections that it took.
+	// Sessions counts the attempts to connect.
 	Sessions uint64
 	Elapsed  time.Duration
 }
 
-// String tells it in one line, which ends the console of a capture kernel.
+// String formats r in one line, the last one on the console of a capture kernel.
 func (r *Result) String() string {
 	stored := fmt.Sprintf("stored as %s on %s", r.ID, r.Target)
 	sent := fmt.Sprintf("%s sent in %.1f s, %s", bytesize.Format(r.BytesSent), r.Elapsed.Seconds(), stored)

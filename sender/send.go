@@ -24,35 +24,31 @@ type Options struct {
 	Encoding string
 	// LogOnly sends the log and no pages.
 	LogOnly bool
-	// Deadline ends the dump early; the receiver is asked to seal what it has. Zero is none.
+	// Deadline ends the dump early. The receiver is then asked to seal what it has. Zero means no deadline.
 	Deadline time.Time
-	// Patience is how long connections are tried without anything becoming durable; 0 is
-	// for one round over the targets.
+	// Patience is how long Send tries to connect without anything becoming durable. 0 means one round over the targets.
 	Patience time.Duration
-	// Stall is how long a receiver that lives may take nothing on, before it is left: no
-	// chunk acknowledged, no answer given, no WAIT. Ten times that where its work grows with
-	// the dump. It has to be enough for 1 MiB to get through the line. 0 is for ever.
+	// Stall is how long a receiver may send no ACK, no answer and no WAIT before the sender leaves it. For answers whose
+	// work grows with the dump, it is ten times as long. It must be enough to send 1 MiB. 0 means no limit.
 	Stall time.Duration
-	// Stubborn tries on even after refusals that another try will hardly change: somebody
-	// may mend the receiver while the patience lasts.
+	// Stubborn tries again even after permanent refusals: somebody may repair the receiver while the patience lasts.
 	Stubborn bool
-	// Workers read and compress pages at the same time; 0 is one for each CPU.
+	// Workers is how many goroutines read and compress pages. 0 means one for each CPU.
 	Workers int
 	// Tool names this program and its version for the receiver.
 	Tool string
 	// MachineID goes into the dump id, so that the dumps of two machines differ.
 	MachineID []byte
-	// Meter, when not nil, counts what is done.
+	// Meter counts the progress. It may be nil.
 	Meter *Meter
-	// Log, when not nil, takes lines for people; it must not block for long.
+	// Log takes lines for people. It may be nil, and must not block for long.
 	Log func(format string, args ...any)
-	// Alive, when not nil, is called at least every few seconds, by one goroutine, while the
-	// job is not hung: the dump is read, chunks go out, a receiver that is waited for is
-	// heard, or the next try is waited for.
+	// Alive is called by one goroutine, at least every few seconds, while the sender is not hung: it reads the dump, sends
+	// chunks, hears the receiver that it waits for, or waits for its next try. It may be nil.
 	Alive func()
 }
 
-// job is one Send.
+// job is the state of one Send.
 type job struct {
 	src     *Source
 	opts    Options
@@ -64,7 +60,7 @@ type job struct {
 
 	targets targets
 	stall   stallTimer
-	// logOnly is the result of the first receiver that took the log and no more.
+	// logOnly is the result of the first receiver that took the log only.
 	logOnly *Result
 	// late is set when the deadline has come.
 	late   bool
@@ -78,10 +74,9 @@ type job struct {
 	pipe     *pipeline
 }
 
-// Send sends the dump to the first of the targets that takes it, and reconnects and
-// resumes for as long as the options allow. A target that was lost with pages on it is
-// gone back to for a while; then the others have their turn, and it again. The error, if
-// any, is of type *SendError, or ctx's.
+// Send sends the dump to the first target that takes it. It reconnects and resumes for as long as the options allow. A
+// lost target that has pages is tried alone for a while, then in turn with the others. The error is a *SendError, that
+// of ctx, or one about the options or the plan.
 func Send(ctx context.Context, src *Source, opts Options) (*Result, error) {
 	ladder, err := ladderOf(opts.Encoding)
 	if err != nil {
@@ -126,7 +121,7 @@ func Send(ctx context.Context, src *Source, opts Options) (*Result, error) {
 
 func (j *job) log(format string, args ...any) { j.opts.Log(format, args...) }
 
-// logOnce logs what every session would say again.
+// logOnce logs a warning that every session would repeat.
 func (j *job) logOnce(line string) {
 	if !j.logged[line] {
 		j.logged[line] = true
@@ -136,7 +131,7 @@ func (j *job) logOnce(line string) {
 
 // send tries the targets until one has taken the dump.
 func (j *job) send(ctx context.Context) (*Result, error) {
-	// stop is about the deadline alone, so that its end is never taken for that of ctx.
+	// stop ends with the deadline only, so that its end is never mistaken for that of ctx.
 	stop, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	if d := j.opts.Deadline; !d.IsZero() {

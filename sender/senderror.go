@@ -9,32 +9,31 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// ErrDeadline means that the deadline came before any receiver could be asked to seal
-// the dump, or before it had done so.
+// ErrDeadline means that no receiver sealed the dump before the deadline, or within the time that a seal may take after it.
 var ErrDeadline = errors.New("the deadline has passed and no receiver has sealed the dump")
 
 // A SendError says that no receiver took the dump.
 type SendError struct {
-	// Failures tells of the targets that were tried, in the order of the options.
+	// Failures has an entry for each target that was tried, in the order of the options.
 	Failures []TargetError
-	// Sessions counts the connections and tries of such.
+	// Sessions counts the attempts to connect.
 	Sessions uint64
-	// Deadline is set when the deadline came; the error then matches ErrDeadline.
+	// Deadline is set when the deadline has come. The error then matches ErrDeadline.
 	Deadline bool
 }
 
-// A TargetError is what came of one target in the end.
+// A TargetError says why one target failed, and what it has of the dump.
 type TargetError struct {
 	Target string
 	// LogStored is set when the log is stored there.
 	LogStored bool
-	// Pages of Planned are stored there, in a dump that its receiver is going to seal by itself.
+	// Pages of Planned are stored there. The receiver is going to seal them by itself.
 	Pages, Planned uint64
 	// Err is the last failure.
 	Err error
 }
 
-// Error names the failure first and then what the target has.
+// Error names the target, the failure, and what the target has of the dump.
 func (e *TargetError) Error() string {
 	s := fmt.Sprintf("%s: %v", e.Target, e.Err)
 	switch {
@@ -49,7 +48,7 @@ func (e *TargetError) Error() string {
 // Unwrap returns the failure.
 func (e *TargetError) Unwrap() error { return e.Err }
 
-// Error names every target.
+// Error names every target and its failure.
 func (e *SendError) Error() string {
 	var list []string
 	if e.Deadline {
@@ -73,8 +72,7 @@ func (e *SendError) Unwrap() []error {
 	return list
 }
 
-// Declined reports whether all that is stored is the log, with a receiver that does not
-// want more.
+// Declined reports whether only the log is stored, by a receiver that does not want more.
 func (e *SendError) Declined() bool {
 	declined := false
 	for _, f := range e.Failures {
@@ -86,7 +84,7 @@ func (e *SendError) Declined() bool {
 	return declined
 }
 
-// Hints returns what receivers and the failures themselves suggest.
+// Hints returns the hints of the receivers and of the failures, each once.
 func (e *SendError) Hints() []string {
 	var hints []string
 	add := func(h string) {
@@ -111,7 +109,7 @@ func (e *SendError) Hints() []string {
 	return hints
 }
 
-// failure makes an error of what has become of the targets that were tried.
+// failure returns the error that names all targets that were tried.
 func (j *job) failure(deadline bool) *SendError {
 	e := &SendError{Sessions: j.attempt, Deadline: deadline}
 	planned := j.meter.Progress().Planned

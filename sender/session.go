@@ -13,14 +13,13 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// linger is how long the end of a session may take: telling the peer, and hearing its
-// last word.
+// linger bounds the end of a session: our last message to the receiver, and its last answer.
 const linger = 2 * time.Second
 
-// errDeadline means that our time is up and that the receiver is to seal what it has.
+// errDeadline means that the deadline has come and the receiver is to seal what it has.
 var errDeadline = errors.New("deadline")
 
-// errSealed means that the receiver has sealed the dump before we were through.
+// errSealed means that the receiver sealed the dump before all chunks were sent.
 var errSealed = errors.New("sealed early")
 
 // session is one connection to a receiver, from HELLO to SEALED.
@@ -32,21 +31,21 @@ type session struct {
 	// stop is done when the deadline has come.
 	stop context.Context //nolint:containedctx // it outlives no call
 	msgs chan protocol.Message
-	// over is closed when the reader has ended, with its reason in readErr.
+	// over is closed when the reader has ended and readErr says why.
 	over    chan struct{}
 	readErr error
 	reason  protocol.Reason
 	text    string
 	welcome *protocol.Welcome
-	waited  protocol.Wait // that was last told
+	waited  protocol.Wait // the last WAIT that was logged
 	queue   queuePlace
-	// sending is set once it is known what the receiver has of the plan.
+	// sending is set once the receiver has said which chunks it has.
 	sending bool
-	// keepAlive begins to keep the connection alive, until its result is called.
+	// keepAlive starts heartbeats. The function that it returns stops them.
 	keepAlive func(protocol.KeepAlive) context.CancelFunc
 }
 
-// outcome is what a session that came to SEALED leaves.
+// outcome is the result of a session that came to SEALED.
 type outcome struct {
 	sealed   *protocol.Sealed
 	reason   protocol.Reason
@@ -55,7 +54,7 @@ type outcome struct {
 	why      string
 }
 
-// session runs one session with t over nc, which it closes. stop ends it early but in good order.
+// session runs one session with t over nc, and closes nc. When stop is done, it asks the receiver to seal what it has.
 func (j *job) session(ctx, stop context.Context, nc net.Conn, t *target) (out *outcome, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := &session{
@@ -82,19 +81,19 @@ func (j *job) session(ctx, stop context.Context, nc net.Conn, t *target) (out *o
 		})
 		return stop
 	}
-	// Whoever ends the session, a write or a read in progress must end as well.
+	// When ctx ends, reads and writes in progress must end too.
 	release := context.AfterFunc(ctx, func() { _ = s.conn.Shutdown(cancelled(ctx), linger) })
 	defer func() {
 		release()
 		_ = s.conn.Shutdown(err, linger)
 	}()
 	out, err = s.run(ctx)
-	s.account()
+	s.notePages()
 	return out, s.cause(ctx, err)
 }
 
-// account notes what the target has now.
-func (s *session) account() {
+// notePages notes how many pages the target has now.
+func (s *session) notePages() {
 	if !s.sending {
 		return
 	}
@@ -105,8 +104,7 @@ func (s *session) account() {
 	}
 }
 
-// cancelled returns what the receiver is told when ctx ends a session: nothing if it
-// was the connection's own fault.
+// cancelled returns the error to send to the receiver when ctx ends a session, nil if the connection failed.
 func cancelled(ctx context.Context) error {
 	cause := context.Cause(ctx)
 	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) || errors.Is(cause, ErrDeadline) {
@@ -121,8 +119,7 @@ func cancelled(ctx context.Context) error {
 	return nil
 }
 
-// cause returns the best reason for a failure: what the receiver said of it, rather
-// than the broken pipe that came of it.
+// cause returns the best error for a failed session: that of the receiver rather than the broken pipe that followed.
 func (s *session) cause(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
@@ -134,7 +131,7 @@ func (s *session) cause(ctx context.Context, err error) error {
 		}
 	case <-time.After(linger):
 	}
-	// What ended ctx has closed the connection as well.
+	// The end of ctx closes the connection, so its cause comes first.
 	cause := context.Cause(ctx)
 	_, stalled := errors.AsType[*stallError](cause)
 	_, queued := errors.AsType[*queueError](cause)
@@ -144,7 +141,7 @@ func (s *session) cause(ctx context.Context, err error) error {
 	return err
 }
 
-// run is the story of a session.
+// run takes a session from HELLO to SEALED.
 func (s *session) run(ctx context.Context) (*outcome, error) {
 	stop := s.keepAlive(protocol.KeepAlive{})
 	defer func() { stop() }()
@@ -161,7 +158,7 @@ func (s *session) run(ctx context.Context) (*outcome, error) {
 	case errors.Is(err, errDeadline):
 		s.reason, s.text, err = protocol.ReasonDeadline, "", nil
 	case errors.As(err, &local):
-		// What the receiver has by now is worth sealing.
+		// The receiver can still seal what it has.
 		s.log("error: %v", local)
 		s.reason, s.text, err = protocol.ReasonOther, local.Error(), nil
 	}
@@ -185,9 +182,9 @@ func (s *session) run(ctx context.Context) (*outcome, error) {
 	return out, nil
 }
 
-// converse goes from the stored log to the last chunk. It returns SEALED when the
-// receiver needed no FINISH. pulse is called with what the receiver says of heartbeats.
-func (s *session) converse(ctx context.Context, pulse func(protocol.KeepAlive)) (*protocol.Sealed, error) {
+// converse takes a session from LOGSTORED to the last chunk. It returns SEALED if the receiver sent it without FINISH.
+// It calls setHeartbeat with the interval that the receiver wants.
+func (s *session) converse(ctx context.Context, setHeartbeat func(protocol.KeepAlive)) (*protocol.Sealed, error) {
 	stored, sealed, err := expect[*protocol.LogStored](ctx, s, s.soon)
 	if err != nil || sealed != nil {
 		return sealed, err
@@ -200,7 +197,7 @@ func (s *session) converse(ctx context.Context, pulse func(protocol.KeepAlive)) 
 	}
 	if n := s.welcome.HeartbeatSec; n > 0 {
 		every := time.Duration(n) * time.Second
-		pulse(protocol.KeepAlive{Heartbeat: every, Timeout: max(protocol.DefaultTimeout, 9*every/2)})
+		setHeartbeat(protocol.KeepAlive{Heartbeat: every, Timeout: max(protocol.DefaultTimeout, 9*every/2)})
 	}
 	if s.welcome.Collect == protocol.CollectLog || s.opts.LogOnly {
 		s.reason = protocol.ReasonLogOnly
@@ -241,7 +238,7 @@ func (s *session) sendPlan(ctx context.Context, plan *Plan) (*protocol.PlanOK, *
 	return expect[*protocol.PlanOK](ctx, s, s.later)
 }
 
-// sendChunks sends what the receiver wants and does not have.
+// sendChunks sends the chunks that the receiver wants and does not have.
 func (s *session) sendChunks(ctx context.Context, plan *Plan, ok *protocol.PlanOK) error {
 	tiers := numTiers
 	s.reason = protocol.ReasonComplete
@@ -273,7 +270,7 @@ func (s *session) sendChunks(ctx context.Context, plan *Plan, ok *protocol.PlanO
 	return nil
 }
 
-// usable returns those of a ladder that the receiver accepts.
+// usable returns the encodings of a ladder that the receiver accepts, or EncodingNone alone.
 func usable(ladder []protocol.Encoding, accepted protocol.Encodings) []protocol.Encoding {
 	var list []protocol.Encoding
 	for _, e := range ladder {
@@ -287,16 +284,15 @@ func usable(ladder []protocol.Encoding, accepted protocol.Encodings) []protocol.
 	return list
 }
 
-// finish asks the receiver to seal what it has. The deadline does not hold here: what
-// is there is to be sealed.
+// finish asks the receiver to seal what it has, even after the deadline.
 func (s *session) finish(ctx context.Context) (*protocol.Sealed, error) {
 	lost := s.meter.Progress().Lost
-	// All that was planned may have been sent and yet not be all that the file should hold.
+	// The dump file may be incomplete although all that was planned was sent.
 	if lacks := s.src.account.Reason(); s.reason == protocol.ReasonComplete && (lost > 0 || lacks != "") {
 		s.reason, s.text = protocol.ReasonUnreadable, strings.Trim(lacks+"; "+s.meter.lostText(), "; ")
 	}
 	s.meter.setState("sealing")
-	// SEALED that came of itself is waiting already.
+	// The receiver may already have sent SEALED.
 	select {
 	case m := <-s.msgs:
 		if sealed, ok := m.(*protocol.Sealed); ok {
@@ -313,15 +309,15 @@ func (s *session) finish(ctx context.Context) (*protocol.Sealed, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the receiver was asked to seal the dump and has not answered: %w", err)
 		}
-		// After a deadline, answers to what was asked before it may still come.
+		// After the deadline, answers to earlier messages may still come.
 		if sealed, ok := m.(*protocol.Sealed); ok {
 			return sealed, nil
 		}
 	}
 }
 
-// sealing is how long SEALED may take: what is on its way has to be acknowledged as ever,
-// but then a whole file is read back.
+// sealing is the limit for SEALED: that of an ACK while chunks are unacknowledged, then a longer one, because the
+// receiver reads the whole file back.
 func (s *session) sealing() time.Duration {
 	if s.flow.inFlight() > 0 {
 		return s.soon()
@@ -329,7 +325,7 @@ func (s *session) sealing() time.Duration {
 	return s.later()
 }
 
-// write sends a message, for which the connection must have room.
+// write sends a message. The stall timer runs until the connection has taken it.
 func (s *session) write(m protocol.Message) error {
 	defer s.stall.start(s.soon)()
 	return s.conn.Write(m)

@@ -18,26 +18,25 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// A Source is a dump to be sent: an open dump file and what could be learnt of the
-// kernel in it.
+// A Source is a dump to be sent: an open dump file, and what is known of the kernel in it.
 type Source struct {
 	image    *countingImage
 	info     *vmcore.Info
-	kernel   *kernel.Kernel // nil when the kernel could not be understood
-	pages    pageWalker     // nil when pages cannot be told apart
+	kernel   *kernel.Kernel // nil for an unknown kernel
+	pages    pageWalker     // nil if pages cannot be classified
 	warnings []string
 	account  *vmcore.Account
 	logPages func() []mem.Extent  // see findLogPages
 	log      *printk.TitleScanner // has seen the whole log; nil before WriteLog
 }
 
-// pageWalker is what a Source needs of a pages.Classifier.
+// pageWalker is the part of pages.Classifier that a Source uses.
 type pageWalker interface {
 	Walk(ctx context.Context, level pages.DumpLevel, yield func(pages.Run) error) error
 }
 
-// Open opens the dump file at path, which may be of any format that package dumpfile
-// knows, /proc/vmcore among them, or a stored dump: its directory or a file in it.
+// Open opens the dump at path: a file of any format that package dumpfile knows, such as /proc/vmcore, or a stored dump,
+// by its directory or a file in it.
 func Open(path string) (*Source, error) {
 	image, err := openImage(path)
 	if err != nil {
@@ -50,8 +49,8 @@ func Open(path string) (*Source, error) {
 	return s, nil
 }
 
-// NewSource prepares an open dump, which from then on belongs to the Source. It fails
-// only for dumps that no receiver could store, and for files whose descriptors cannot be read.
+// NewSource makes a Source of an open dump. Unless NewSource fails, Close of the Source closes the dump. It fails only for dumps
+// that no receiver could store, and for files whose page descriptors cannot be read.
 func NewSource(image vmcore.Image) (*Source, error) {
 	file := &countingImage{Image: image}
 	s := &Source{image: file, info: image.Info()}
@@ -75,8 +74,8 @@ func NewSource(image vmcore.Image) (*Source, error) {
 	return s, nil
 }
 
-// understand makes as much sense of the kernel as can be made. A bug in what reads
-// kernel memory must not cost the dump, so a panic there counts as not understanding.
+// understand finds the kernel and its page classifier, if possible. A panic of their code counts as an unknown kernel,
+// because a bug there must not cost the dump.
 func (s *Source) understand() {
 	var k *kernel.Kernel
 	err := catchPanic(func() (err error) {
@@ -108,22 +107,22 @@ func (s *Source) Close() error { return s.image.Close() }
 // Info returns what the dump file says of itself.
 func (s *Source) Info() *vmcore.Info { return s.info }
 
-// Warnings returns what is not as it should be, one line each.
+// Warnings returns the warnings so far, one line each.
 func (s *Source) Warnings() []string { return s.warnings }
 
 func (s *Source) warn(format string, args ...any) {
 	s.warnings = append(s.warnings, fmt.Sprintf(format, args...))
 }
 
-// WriteLog writes the kernel's log as text until ctx is done, in a length that every receiver takes: see printk.Shortener.
-// left is how many bytes of a longer log were left out.
+// WriteLog writes the kernel log as text, until ctx is done. It shortens the log to protocol.MaxLogBytes, as
+// printk.Shortener says. left is how many bytes were left out.
 func (s *Source) WriteLog(ctx context.Context, w io.Writer) (left uint64, err error) {
 	if s.kernel == nil {
 		return 0, errors.New("the kernel cannot be understood")
 	}
 	if s.log == nil {
 		whole := new(printk.TitleScanner)
-		_ = s.dumpLog(ctx, whole) // what keeps it from being read is found again below
+		_ = s.dumpLog(ctx, whole) // an error occurs again below
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
@@ -140,13 +139,12 @@ func (s *Source) dumpLog(ctx context.Context, w io.Writer) error {
 	return catchPanic(func() error { return printk.Dump(s.kernel, printk.Until(ctx, w)) })()
 }
 
-// Utsname returns how the kernel names itself, as far as anything tells.
+// Utsname returns the name that the kernel gives itself, as far as it is known.
 func (s *Source) Utsname() uts.Name {
 	return machine.Utsname(s.info, s.kernel)
 }
 
-// walk calls yield for all RAM of the dump in ascending order, by class as far as
-// pages can be told apart.
+// walk calls yield for all RAM of the dump in ascending order, by class if pages can be classified.
 func (s *Source) walk(ctx context.Context, level pages.DumpLevel, yield func(pages.Run) error) error {
 	if s.pages != nil {
 		return s.pages.Walk(ctx, level, yield)
@@ -154,7 +152,7 @@ func (s *Source) walk(ctx context.Context, level pages.DumpLevel, yield func(pag
 	return s.walkAll(ctx, yield)
 }
 
-// walkAll is walk for a kernel that is not understood: every page is the kernel's.
+// walkAll is walk for an unknown kernel: it yields every page as pages.Kernel.
 func (s *Source) walkAll(ctx context.Context, yield func(pages.Run) error) error {
 	shift := s.info.PageShift()
 	next := mem.PFN(0)
@@ -192,8 +190,7 @@ func newHeldRuns(image vmcore.Image) *heldRuns {
 	return &heldRuns{next: next, stop: stop}
 }
 
-// cut calls yield for the parts of e that are in the file. Extents must ascend from
-// call to call.
+// cut calls yield for the parts of e that are in the dump file. Extents must ascend from call to call.
 func (p *heldRuns) cut(e mem.Extent, yield func(mem.Extent) error) error {
 	for e.Count > 0 && p.err == nil {
 		if p.cur.Count == 0 || p.cur.End() <= e.Start {
@@ -224,7 +221,7 @@ func (p *heldRuns) advance() bool {
 	return ok
 }
 
-// RAMBytes returns the size of the machine's RAM as far as the dump knows it.
+// RAMBytes returns the size of the machine's RAM according to the dump file.
 func (s *Source) RAMBytes() uint64 {
 	n := uint64(0)
 	for _, r := range mergeRAM(s.image.RAM()) {

@@ -7,27 +7,27 @@ import (
 	"time"
 )
 
-// answerFactor times the stall timeout is what an answer may take whose work grows with
-// the dump: laying out a plan, reading a sealed file back.
+// answerFactor extends the stall timeout for answers whose work grows with the dump: to lay out the file, or to read it
+// back for the seal.
 const answerFactor = 10
 
-// stallError means that a receiver lives but takes the dump no further.
+// stallError means that a receiver is alive but makes no progress.
 type stallError struct{ after time.Duration }
 
 func (e *stallError) Error() string {
 	return fmt.Sprintf("no progress from the receiver for %v", e.after.Round(time.Second))
 }
 
-// stallTimer runs while the sender waits for the receiver: for an answer, or for room for a chunk. The time
-// that this side takes for itself, such as a read of the dump that does not come back, does not count.
+// stallTimer runs while the sender waits for the receiver: for an answer, or until a chunk fits the window. The time that
+// the sender itself takes does not count, for example a read of the dump that does not return.
 type stallTimer struct {
 	mu    sync.Mutex
 	since time.Time
-	// limit is how long the receiver may take, nil while the timer stands; 0 is for ever.
+	// limit is how long the receiver may take, 0 means no limit. It is nil while the timer is stopped.
 	limit func() time.Duration
 }
 
-// start starts the timer. It runs until the function that start returns is called.
+// start starts the timer. end stops it.
 func (t *stallTimer) start(limit func() time.Duration) (end func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -39,7 +39,7 @@ func (t *stallTimer) start(limit func() time.Duration) (end func()) {
 	}
 }
 
-// restart begins to count anew: the receiver has made progress.
+// restart counts from now on, because the receiver has made progress.
 func (t *stallTimer) restart() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -67,7 +67,7 @@ func (t *stallTimer) expired() error {
 	return &stallError{d}
 }
 
-// soon and later are limits of a stallTimer: for an answer, and for one whose work grows with the dump.
+// soon and later are limits of a stallTimer: for most answers, and for answers whose work grows with the dump.
 func (j *job) soon() time.Duration  { return j.opts.Stall }
 func (j *job) later() time.Duration { return answerFactor * j.opts.Stall }
 

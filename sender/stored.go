@@ -9,8 +9,8 @@ import (
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
 
-// openImage opens the file at path, or the memory of the stored dump that it names: its pages are compared with the journal
-// beside it, and one that is damaged is left out like any page that cannot be read.
+// openImage opens the dump file at path, or the image of the stored dump that path names. The image compares pages with
+// the journal. A damaged page is left out like any page that cannot be read.
 func openImage(path string) (vmcore.Image, error) {
 	dir, _, ok := dumpdir.AtPath(path)
 	if !ok {
@@ -30,7 +30,7 @@ func openImage(path string) (vmcore.Image, error) {
 	return &storedImage{img, d}, nil
 }
 
-// storedImage is the memory of a dump that is closed with it.
+// storedImage is the image of a stored dump. Close closes both.
 type storedImage struct {
 	*dumpdir.Image
 	dump *dumpdir.Dump

@@ -13,34 +13,33 @@ import (
 const (
 	firstBackoff = 500 * time.Millisecond
 	maxBackoff   = 15 * time.Second
-	// A receiver that refused for a reason that time alone does not mend.
+	// After a refusal that waiting alone does not cure.
 	firstRefusedBackoff = 10 * time.Second
 	maxRefusedBackoff   = time.Minute
-	// loyalty is how long a target that made pages durable is gone back to before the
-	// others, which would begin at nothing, are asked: receivers restart, lines flap. One that
-	// is down for good refuses at once, so this is what it costs.
+	// loyalty is how long a lost target with pages is tried before the others, which have no pages yet: receivers
+	// restart and lines flap. If the target is down for good, fail-over takes this much longer.
 	loyalty        = 10 * time.Second
 	maxLoyalPause  = 2 * time.Second
 	lookAgainAfter = 5 * time.Second
 )
 
-// target is one receiver and what is known of it.
+// target is one receiver and what the sender knows of it.
 type target struct {
 	addr      string
 	logStored bool
-	// pages of the plan that are durable there, as far as it has told.
+	// pages of the plan are durable there, as far as the receiver has acknowledged.
 	pages uint64
 	tries uint64
 	// asked and tried are when the last try began and ended.
 	asked, tried time.Time
-	// It is not to be asked before next, and the pause after that is at least pause.
+	// next is the earliest time of the next try, pause the backoff after its failure.
 	next  time.Time
 	pause time.Duration
-	// loyal is until when it goes before the others.
+	// loyal is the time until which it comes before other targets.
 	loyal time.Time
-	// dark means that the last try found nobody there.
+	// dark means that the last try reached nobody.
 	dark bool
-	// leftQueue means that the sender left its queue, as it did not move.
+	// leftQueue means that the sender left its queue, because the queue did not move.
 	leftQueue bool
 	// over means that it is not tried again.
 	over bool
@@ -74,7 +73,7 @@ func (ts targets) nextToTry(now time.Time) *target {
 	return best
 }
 
-// before reports whether t is to be tried before u, which comes first in the list.
+// before reports whether t is to be tried before u, which is earlier in the list.
 func (t *target) before(u *target, now time.Time) bool {
 	switch early, late := t.next.After(now), u.next.After(now); {
 	case early && late:
@@ -87,7 +86,7 @@ func (t *target) before(u *target, now time.Time) bool {
 	return t.pages > u.pages
 }
 
-// untried returns the first target that nobody has asked yet, nil when there is none.
+// untried returns the first target that was not tried yet, nil if there is none.
 func (ts targets) untried() *target {
 	for _, t := range ts {
 		if t.tries == 0 && !t.over {
@@ -97,8 +96,8 @@ func (ts targets) untried() *target {
 	return nil
 }
 
-// fuller returns the target with the most pages if it has more than t and was not there
-// when a look began a while ago; nil else.
+// fuller returns the target with the most pages, if it has more than t and was unreachable at its last try, which began
+// lookAgainAfter ago or earlier. Otherwise it returns nil.
 func (ts targets) fuller(t *target, now time.Time) *target {
 	best := t
 	for _, u := range ts {
@@ -112,20 +111,19 @@ func (ts targets) fuller(t *target, now time.Time) *target {
 	return best
 }
 
-// lastCall makes all targets ready to be asked once more, those with the most pages first.
+// lastCall makes all targets due for another try, those with the most pages first.
 func (ts targets) lastCall() {
 	for _, t := range ts {
 		t.tried, t.next, t.loyal, t.pause = time.Time{}, time.Time{}, time.Time{}, firstBackoff
 	}
 }
 
-// gained notes that a session that has ended made pages durable: the next failure is the
-// first one again.
+// gained notes that a session made pages durable. The backoff starts again, and the target is tried before others.
 func (t *target) gained(now time.Time) {
 	t.pause, t.loyal = firstBackoff, now.Add(loyalty)
 }
 
-// fail notes how a try has failed and decides when the next one may be.
+// fail notes why a try failed and decides when the next one may begin.
 func (t *target) fail(err error, now time.Time) {
 	t.tried, t.err = now, err
 	_, t.dark = errors.AsType[*dialError](err)
@@ -136,7 +134,7 @@ func (t *target) fail(err error, now time.Time) {
 	if permanent(err) {
 		t.pause, limit = max(t.pause, firstRefusedBackoff), maxRefusedBackoff
 	}
-	// Half of it at random, so that a fleet that crashed together comes back apart.
+	// Half of the pause is random, so that machines that crashed together do not come back together.
 	d := t.pause/2 + rand.N(t.pause/2+1)
 	t.pause = min(2*t.pause, limit)
 	switch after := retryAfter(err); {
@@ -151,7 +149,7 @@ func (t *target) fail(err error, now time.Time) {
 	t.next = now.Add(d)
 }
 
-// retryAfter returns how long a receiver does not want to be asked again.
+// retryAfter returns how long the receiver asks the sender to stay away, 0 if it does not say.
 func retryAfter(err error) time.Duration {
 	if e, ok := errors.AsType[*protocol.Error](err); ok && e.Remote {
 		return e.RetryAfter
@@ -159,9 +157,8 @@ func retryAfter(err error) time.Duration {
 	return 0
 }
 
-// passing reports whether the same target may be well again in seconds: a line that was
-// cut, a receiver that is being restarted. One that does not even refuse, that takes
-// nothing, or that names a time is not.
+// passing reports whether the same target may work again in seconds: after a cut line, or a restart of the receiver. A
+// target that timed out, stalled, let the sender wait in its queue, refused for good or named a time does not.
 func passing(err error) bool {
 	if e, ok := errors.AsType[*dialError](err); ok {
 		var ne net.Error
@@ -172,8 +169,7 @@ func passing(err error) bool {
 	return !stalled && !queued && !permanent(err) && retryAfter(err) == 0
 }
 
-// permanent reports whether another try at the same receiver is of no use unless somebody
-// mends something.
+// permanent reports whether another try at the same receiver is useless until somebody repairs something.
 func permanent(err error) bool {
 	if _, ok := errors.AsType[*handshakeError](err); ok {
 		return true
@@ -184,7 +180,7 @@ func permanent(err error) bool {
 	if e, ok := errors.AsType[*protocol.Error](err); ok {
 		return !e.Code.Temporary()
 	}
-	// Alerts of the peer about our certificate come with the first read in TLS 1.3.
+	// In TLS 1.3, the peer's alert about our certificate comes with the first read.
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
 		return true
 	}

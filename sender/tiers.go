@@ -2,10 +2,9 @@ package sender
 
 import "github.com/corehaul/corehaul/kernel/pages"
 
-// Tiers of a plan in the order in which they are sent. A dump that ends early should be
-// useful. With the first few hundred pages the log can be read from its memory. crash needs the
-// kernel image and what the kernel allocated. It can do without the struct pages (the
-// memory map), which on a big idle machine are most of a dump at level 31.
+// Tiers of a plan in send order, so that a dump that ends early is useful. The first few hundred pages are enough to read
+// the log from memory. crash needs the kernel image and what the kernel allocated. It can do without the struct pages
+// (the memory map). On a big idle machine, these are most of a dump at level 31.
 const (
 	tierLog    uint8 = iota // what leads to the kernel log, and the log: page tables, ring, texts
 	tierKernel              // kernel image and everything that the kernel allocated
