@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// cmdlinePrefix marks our words on the kernel command line. Words with a dot
-// belong to modules, so the kernel does not hand them to PID 1 as well.
+// cmdlinePrefix marks our words on the kernel command line. The kernel takes words with a dot for module parameters, so it
+// does not pass them to PID 1.
 const cmdlinePrefix = "corehaul."
 
 // Override applies the corehaul.NAME=VALUE words of a kernel command line to f:
@@ -20,9 +20,8 @@ const cmdlinePrefix = "corehaul."
 //	corehaul.network=dhcp|static|none        corehaul.interface=I   corehaul.mtu=N
 //	corehaul.address=ADDR/LEN[,...]          corehaul.gateway=A[,A] corehaul.dns=A[,A]
 //
-// The last of equal words wins. A word that is not understood changes nothing and
-// gives one warning: by the time it is read nobody can mend it, and a dump by
-// the file's settings beats none.
+// If a word occurs more than once, the last one counts. An invalid word changes nothing and gives one warning: nobody can
+// correct it after the crash, and a dump with the file's settings is better than none.
 func (f *File) Override(cmdline string) (warnings []string) {
 	for _, word := range splitCmdline(cmdline) {
 		rest, ok := strings.CutPrefix(word, cmdlinePrefix)
@@ -36,7 +35,7 @@ func (f *File) Override(cmdline string) (warnings []string) {
 			warnings = append(warnings, fmt.Sprintf("kernel command line: %s: %v; left out", word, err))
 		}
 	}
-	// Words that are fine alone can contradict each other or the file.
+	// Valid words can still contradict each other or the file.
 	if key, err := f.check(); err != nil {
 		warnings = append(warnings, fmt.Sprintf("kernel command line: %s: %v", key, err))
 	}
@@ -109,7 +108,7 @@ func (n *Network) override(name, value string) error {
 	case "address":
 		list, err := parseList(value, netip.ParsePrefix)
 		if err == nil {
-			// An address on the command line can only mean this.
+			// An address on the command line implies static.
 			n.Mode, n.Address = "static", list
 		}
 		return err
@@ -151,8 +150,7 @@ func parseList[T any](value string, parse func(string) (T, error)) ([]T, error) 
 	return list, nil
 }
 
-// splitCmdline splits at blanks outside double quotes and drops the quotes, as the
-// kernel's own parser does.
+// splitCmdline splits at blanks outside double quotes and removes the quotes, as the kernel does.
 func splitCmdline(s string) []string {
 	var words []string
 	var word strings.Builder

@@ -1,15 +1,13 @@
-// Package config reads the configuration of the capture side: what
-// corehaul-send does when the capture kernel starts it as PID 1.
+// Package config reads the configuration of corehaul-send as PID 1 of a capture kernel.
 //
-// The file is TOML and read strictly: an unknown key, a value of the wrong type or
-// out of range is an error that names file and line, because it is written long
-// before the crash that it must serve, when somebody can still mend it. The
-// kernel command line of the capture kernel overrides single settings
-// (corehaul.NAME=VALUE, see Override); there nothing is fatal any more: what is
-// not understood is reported and left out.
+// The file is TOML and is read strictly: an unknown key, or a value of the wrong type or
+// out of range, is an error that names file and line. The file is written long before the
+// crash, when mistakes can still be corrected. The command line of the capture kernel
+// overrides single settings (corehaul.NAME=VALUE, see Override). No mistake there is
+// fatal: invalid words are reported and ignored.
 //
-// The format is described key by key at File. A File is a plain value; nothing
-// here is safe for concurrent change.
+// File describes the format key by key. A File is a plain value. Nothing here is safe for
+// concurrent change.
 package config
 
 import (
@@ -24,23 +22,20 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// Where the capture initramfs keeps what this package describes. Sender and
-// packer must agree on these, so they stand here alone.
+// Paths in the capture initramfs. Packages pid1 and initrd share them.
 const (
 	// Path is the configuration file inside the capture initramfs.
 	Path = "/etc/corehaul/send.toml"
-	// IdentityPath is the identity inside the capture initramfs, whatever
-	// place the file named where it was packed.
+	// IdentityPath is the identity inside the capture initramfs, whatever path the configuration file names.
 	IdentityPath = "/etc/corehaul/identity.pem"
-	// SSHKeyPath and KnownHostsPath likewise.
+	// SSHKeyPath and KnownHostsPath are the same for ssh:// targets.
 	SSHKeyPath     = "/etc/corehaul/ssh_key"
 	KnownHostsPath = "/etc/corehaul/known_hosts"
-	// ModulesPath lists the kernel modules to load, in order: one line each, the
-	// path below / and the parameters after it.
+	// ModulesPath lists the kernel modules to load, in order: a line has the absolute path, and parameters after a blank.
 	ModulesPath = "/etc/corehaul/modules"
 )
 
-// Values that a file does not set.
+// Defaults of the keys.
 const (
 	DefaultLevel    = 31
 	DefaultPatience = Duration(15 * time.Minute)
@@ -49,21 +44,18 @@ const (
 	DefaultStall    = Duration(2 * time.Minute)
 )
 
-// Values of "watchdog" that are no duration, and the limit that auto stands for.
+// Values of "watchdog" that are not durations, and the limit for auto.
 const (
 	WatchdogAuto  = "auto"
 	WatchdogOff   = "off"
 	watchdogLimit = 3 * time.Minute
-	// A receiver that has gone silent is given up after 45 s (protocol.DefaultTimeout).
-	// That must not look like a hang.
+	// The sender waits 45 s for a silent receiver (protocol.DefaultTimeout). That must not look like a hang.
 	minWatchdog = time.Minute
 )
 
-// File is the configuration of the capture side. The names in the tags are the
-// keys of the file.
+// File is the configuration. The tags name the keys of the file.
 type File struct {
-	// To lists where the dump goes, best first, as tls://HOST:PORT or
-	// ssh://USER@HOST[:PORT][/PATH].
+	// To lists the targets, best first, as tls://HOST:PORT or ssh://USER@HOST[:PORT][/PATH].
 	To []string `toml:"to"`
 	// Identity is the file that `corehaul ca issue` made, relative to the
 	// configuration file, for tls:// targets. In the capture initramfs it is always IdentityPath.
@@ -77,43 +69,39 @@ type File struct {
 	Level uint8 `toml:"level"`
 	// Encoding is auto, snappy, zstd, lz4 or none.
 	Encoding string `toml:"encoding"`
-	// Collect is "all" or "log": the log alone and no pages.
+	// Collect is "all", or "log" for the log without pages.
 	Collect string `toml:"collect"`
-	// Deadline ends the dump early, counted from the start of PID 1; what has
-	// arrived by then is sealed as a partial dump. 0 is none.
+	// Deadline ends the dump early, counted from the start of PID 1. The receiver then seals what it has as a partial
+	// dump. 0 means no deadline.
 	Deadline Duration `toml:"deadline"`
-	// Patience is how long, from the start of PID 1, the network and a
-	// receiver are tried for without one page getting through.
+	// Patience is how long, from the start of PID 1, the sender tries to reach a receiver without one page getting
+	// through.
 	Patience Duration `toml:"patience"`
-	// Stall is how long a receiver that lives may take nothing on before it is left for
-	// another one, or for another connection. 0 is for ever.
+	// Stall is how long a receiver that is alive may make no progress before the sender connects to another one, or
+	// again. 0 means no limit.
 	Stall Duration `toml:"stall"`
-	// Watchdog says what becomes of /dev/watchdog: "auto" uses it if there is one, "off"
-	// leaves it alone, and a duration, of at least a minute, is how long nothing may move
-	// before it resets the machine.
+	// Watchdog is the use of /dev/watchdog: "auto" uses it if there is one, "off" does not. A duration of at least a minute
+	// is how long there may be no progress before it resets the machine.
 	Watchdog string `toml:"watchdog"`
-	// After says what becomes of the machine when the dump is over or has
-	// failed: reboot, poweroff or halt.
+	// After is what the machine does after the dump, or after its failure: reboot, poweroff or halt.
 	After string `toml:"after"`
-	// Modules are the kernel modules to pack and load, each a name or a name and
-	// its parameters ("virtio_net napi_tx=0"), before those named on the command line
-	// of `corehaul-send initrd`.
+	// Modules are the kernel modules to pack and load, each a name or a name and its parameters ("virtio_net napi_tx=0"),
+	// before those on the command line of `corehaul-send initrd`.
 	Modules []string `toml:"modules"`
-	// Console is the device that is written to besides the kernel log's console.
+	// Console is a device for messages besides the kernel's console.
 	Console string `toml:"console"`
 	// Progress is the time between two lines of progress on the console.
 	Progress Duration `toml:"progress"`
-	// Network says how the network comes up.
+	// Network configures the network.
 	Network Network `toml:"network"`
 }
 
-// Network says how the capture kernel's network comes up.
+// Network configures the network of the capture kernel.
 type Network struct {
-	// Mode is "dhcp" (IPv4 by DHCP and IPv6 by router advertisement, whichever
-	// comes first), "static", or "none" when something else has brought it up.
+	// Mode is "dhcp" (IPv4 by DHCP or IPv6 by router advertisement, whichever comes first), "static", or "none" if
+	// something else has configured the network.
 	Mode string `toml:"mode"`
-	// Interface is the name or the MAC address of the interface; empty means
-	// the first one that has a link.
+	// Interface is the name or the MAC address of the interface. Empty means the first one that has a link.
 	Interface string `toml:"interface"`
 	// Address lists the static addresses, with prefix lengths.
 	Address []netip.Prefix `toml:"address"`
@@ -121,11 +109,11 @@ type Network struct {
 	Gateway []netip.Addr `toml:"gateway"`
 	// DNS lists the resolvers, in front of those that DHCP names.
 	DNS []netip.Addr `toml:"dns"`
-	// MTU is set on the interface when not 0.
+	// MTU is set on the interface unless it is 0.
 	MTU int `toml:"mtu"`
 }
 
-// Duration is a time.Duration written as Go does: "90s", "15m", "1h30m".
+// Duration is a time.Duration in Go's notation: "90s", "15m", "1h30m".
 type Duration time.Duration
 
 // UnmarshalText reads a duration that is not negative.
@@ -147,8 +135,8 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 // String writes d as time.Duration does.
 func (d Duration) String() string { return time.Duration(d).String() }
 
-// Error is a fault in a configuration file. Line counts from 1; 0 means that the
-// fault belongs to no line, such as a missing key.
+// Error is a mistake in a configuration file. Line counts from 1. It is 0 if the mistake belongs to no line, such as a
+// missing key.
 type Error struct {
 	File string
 	Line int
@@ -156,7 +144,7 @@ type Error struct {
 	Err  error
 }
 
-// Error names the place first, as compilers do.
+// Error names file and line first, as compilers do.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString(e.File)
@@ -170,7 +158,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap returns the fault without its place.
+// Unwrap returns the mistake without its place.
 func (e *Error) Unwrap() error { return e.Err }
 
 // Default returns the configuration of an empty file.
@@ -183,8 +171,7 @@ func Default() *File {
 	}
 }
 
-// Parse reads and checks the text of a configuration; name stands for it in errors,
-// which are of type *Error.
+// Parse reads and checks the text of a configuration file with a name. Errors are of type *Error.
 func Parse(name string, data []byte) (*File, error) {
 	f := Default()
 	dec := toml.NewDecoder(bytes.NewReader(data))
@@ -215,8 +202,7 @@ func decodeError(name string, err error) error {
 	return &Error{File: name, Err: err}
 }
 
-// lineOf finds the line on which key is set, 0 when it is not. It is only used
-// to point a person at the place.
+// lineOf finds the line that sets key, for error messages. It returns 0 if there is none.
 func lineOf(data []byte, key string) int {
 	last := key[strings.LastIndexByte(key, '.')+1:]
 	if last == "" {
@@ -231,10 +217,10 @@ func lineOf(data []byte, key string) int {
 	return 0
 }
 
-// Encodings are the values that "encoding" may have.
+// Encodings are the values of "encoding".
 var Encodings = []string{"auto", "snappy", "zstd", "lz4", "none"}
 
-// check returns the first key with a value that cannot be, and why.
+// check returns the first key with an invalid value, and why it is invalid.
 func (f *File) check() (string, error) {
 	if f.Level > 31 {
 		return "level", fmt.Errorf("dump level %d is not between 0 and 31", f.Level)
@@ -277,8 +263,8 @@ func checkWatchdog(value string) error {
 	return nil
 }
 
-// WatchdogLimit returns how long nothing may move before the watchdog resets the machine;
-// 0 when it is to be left alone.
+// WatchdogLimit returns how long there may be no progress before the watchdog resets the machine. 0 means that the watchdog is
+// not used.
 func (f *File) WatchdogLimit() time.Duration {
 	var d Duration
 	switch {
@@ -314,8 +300,7 @@ func (n *Network) check() (string, error) {
 	return "", nil
 }
 
-// CheckCapture reports what a file lacks to be used in a capture initramfs, where the
-// receivers and the keys for them must be known beforehand.
+// CheckCapture returns what a file lacks for a capture initramfs, which needs receivers and the keys for them.
 func (f *File) CheckCapture() error {
 	if len(f.To) == 0 {
 		return errors.New(`no receiver: set to = ["tls://HOST:PORT"] or ["ssh://USER@HOST"]`)

@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// targetForms are the addresses of receivers that there are.
+// targetForms lists the forms of a target.
 const targetForms = "tls://HOST:PORT or ssh://USER@HOST[:PORT][/PATH]"
 
-// Scheme returns what a target begins with: tls or ssh.
+// Scheme returns the scheme of a target: tls or ssh.
 func Scheme(to string) string {
 	scheme, _, _ := strings.Cut(to, "://")
 	return scheme
 }
 
-// CheckTarget reports what is wrong with the address of a receiver.
+// CheckTarget returns what is wrong with a target.
 func CheckTarget(to string) error {
 	u, err := url.Parse(to)
 	if err != nil {
@@ -53,7 +53,7 @@ func checkSSH(to string, u *url.URL) error {
 	case u.User.Username() == "" || u.Hostname() == "":
 		return fmt.Errorf("target %q: user or host is missing, write ssh://USER@HOST[:PORT]", to)
 	case password:
-		// It is not repeated: it is somebody's password.
+		// The error must not contain the password.
 		return fmt.Errorf("target ssh://%s@%s: a password cannot be used, name a key instead", u.User.Username(), u.Host)
 	}
 	return nil

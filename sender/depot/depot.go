@@ -18,20 +18,20 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// While a dump waits for the lock of another writer:
+// Times of a dump that waits for the lock of another writer.
 const (
 	lockTry = time.Second
 	// lockPatience is enough for a lock to become stale.
 	lockPatience = 2 * time.Minute
 )
 
-// waitEvery is the time between two WAIT while something takes its time.
+// waitEvery is the time between two WAITs during long operations.
 const waitEvery = 5 * time.Second
 
-// window is how much may be on its way to the disk. It takes little memory: chunks leave as they come.
+// window is how many bytes of chunks may be unacknowledged. It takes little memory, because chunks are written as they come.
 const window = 16 << 20
 
-// When what was put is made durable: after so much page data or so long, whatever comes first.
+// Chunks are made durable after commitBytes of page data or commitInterval, whichever comes first.
 const (
 	commitBytes    = window / 2
 	commitInterval = 500 * time.Millisecond
@@ -42,13 +42,13 @@ type Config struct {
 	FS dumpdir.FS
 	// Root is the directory of the store.
 	Root string
-	// Host is used when the crashed kernel had no name that can be one.
+	// Host is used if the crashed kernel's nodename is no valid name of a host.
 	Host string
 	// Peer is the sender's own address, Tool the name of this program, for the manifest.
 	Peer, Tool string
-	// Note tells people at the sender where the dump goes.
+	// Note says in the sender's log where the dump goes.
 	Note string
-	// Lost reports whether an error of FS means that its server is out of reach, and nothing about what is stored there.
+	// Lost reports whether an error of FS means that the server cannot be reached. Such an error says nothing about stored data.
 	Lost func(error) bool
 }
 
@@ -61,7 +61,7 @@ type depot struct {
 	left int64 // bytes known to be free on the server; see RoomFor
 }
 
-// Serve plays the receiver at the other end of nc, which it closes, until the session or ctx ends.
+// Serve runs the receiving side of one session over nc, until the session or ctx ends. It closes nc.
 func Serve(ctx context.Context, nc net.Conn, c Config) error {
 	d := &depot{Config: c}
 	d.Session = intake.NewSession(nc, intake.Config{
@@ -69,21 +69,21 @@ func Serve(ctx context.Context, nc net.Conn, c Config) error {
 		Window: window, Workers: 1, CommitBytes: commitBytes, CommitInterval: commitInterval, WaitEvery: waitEvery,
 	}, d)
 	err := d.Run(ctx)
-	_ = d.Shutdown(d.lastWord(err)) // the sender may be gone
+	_ = d.Shutdown(d.wireError(err)) // the sender may be gone
 	return err
 }
 
-// lastWord is what the sender hears of an error. It is in the same process: nothing is hidden from it.
-func (d *depot) lastWord(err error) error {
+// wireError returns the error to send to the sender. It hides nothing, because the sender is in the same process.
+func (d *depot) wireError(err error) error {
 	if err == nil || errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, context.Canceled) {
 		return nil
 	}
 	e := intake.WireError(err)
 	if d.Lost(err) {
-		e.Text, e.RetryAfter = "the line to the server broke", 0 // the next one may be there at once
+		e.Text, e.RetryAfter = "the line to the server broke", 0 // a new line may work at once
 	}
 	if e.Err != nil && e.Text != "" {
-		cause, _, _ := strings.Cut(e.Err.Error(), "\n") // what failed because of it as well follows
+		cause, _, _ := strings.Cut(e.Err.Error(), "\n") // consequences follow in other lines
 		e.Text = protocol.CleanText(e.Text+": "+cause, maxText)
 	}
 	return e
@@ -101,7 +101,7 @@ func (d *depot) hostOf() string {
 	return name
 }
 
-// Open gets the writer of the dump. It waits for a lock to become stale.
+// Open opens the writer of the dump. It waits until a lock is free or stale.
 func (d *depot) Open(ctx context.Context) error {
 	d.host = d.hostOf()
 	meta := d.Meta(d.host)
@@ -151,8 +151,8 @@ func (d *depot) openOnce(meta dumpdir.Meta) (*dumpdir.Writer, error) {
 	return d.unlessDamaged(meta, w, err)
 }
 
-// unlessDamaged returns the writer, or that of a dump beside the one that is damaged, which stays as it is: in the place that
-// a store has for challengers.
+// unlessDamaged returns w, unless err says that the dump is damaged. Then it returns the writer of another dump directory, at
+// the place of a store's challengers, and does not touch the damaged dump.
 func (d *depot) unlessDamaged(meta dumpdir.Meta, w *dumpdir.Writer, err error) (*dumpdir.Writer, error) {
 	var damage *dumpdir.DamageError
 	if !errors.As(err, &damage) {
@@ -169,7 +169,7 @@ func (d *depot) unlessDamaged(meta dumpdir.Meta, w *dumpdir.Writer, err error) (
 	return w, nil
 }
 
-// Admit admits everybody.
+// Admit admits every session.
 func (d *depot) Admit(_ context.Context, m *protocol.Welcome) (*protocol.Finish, error) {
 	m.Host = d.host
 	return nil, nil // the sender goes on
@@ -182,13 +182,13 @@ func (d *depot) OtherPlan(_ context.Context, stored *dumpdir.PlanInfo) error {
 	return e
 }
 
-// MakeRoom takes every plan: what a dump is going to take is known by its pages only.
+// MakeRoom accepts every plan, because only the pages show how much space a dump needs.
 func (d *depot) MakeRoom(_ context.Context, _ *protocol.PlanEnd, m *protocol.PlanOK) (*protocol.Finish, error) {
 	m.Note = protocol.CleanText(d.Note, maxText)
 	return nil, nil // the sender goes on
 }
 
-// Seal makes the dump final and lets it go: the sender may end, and its process with it, as soon as it hears of the seal.
+// Seal seals the dump and closes its writer, because this process may end as soon as the sender gets SEALED.
 func (d *depot) Seal(ctx context.Context, f *protocol.Finish) (intake.Outcome, error) {
 	res, err := intake.Seal(ctx, d.W, f, intake.Reason(f))
 	if err == nil {

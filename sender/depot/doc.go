@@ -1,14 +1,13 @@
-// Package depot is the far end of the protocol for a server that has no receiver: it stands
-// in the sender's own process and writes the dump directory by itself, over whatever file
-// system it is given.
+// Package depot is the receiving side of the protocol for a server without a receiver. It
+// runs in the sender's process and writes the dump directory through a dumpdir.FS.
 //
 //	sender session <--protocol, in memory--> depot --> dumpdir.Writer --> SFTP
 //
-// So everything that a session does holds here too: the log first, resume from what is
-// durable, windows, deadlines, fail-over. Under its root it keeps dumps/HOST/TIME-ID, as a
-// receiver does, so that one can be pointed at it later. HOST is the name that the crashed
-// kernel had, as no transport proves one. A dump has one plan here: another one is refused
-// as long as the dump is there.
+// So all rules of a session hold here too: the log first, resume from what is durable,
+// windows, deadlines, fail-over. The directory of a dump is dumps/HOST/TIME-ID below the
+// root, as in a receiver's store, so a receiver can use the root later. HOST is the
+// nodename of the crashed kernel, because no transport proves a name. A dump has one plan
+// here. Another plan is refused as long as the dump exists.
 //
-// It treats what it finds on the server as hostile, as every dumpdir does.
+// What lies on the server is hostile input, as for every dumpdir.
 package depot

@@ -10,26 +10,26 @@ import (
 	"github.com/corehaul/corehaul/intake"
 )
 
-// What a chunk takes beside its pages (descriptors, a record in the journal), and what is left for the end of a
-// dump, in bytes.
+// chunkExtra is the space of a chunk beside its pages, for descriptors and a journal record. endExtra is reserved for
+// the end of the dump. Both in bytes.
 const (
 	chunkExtra = 16 << 10
 	endExtra   = 256 << 10
 )
 
-// spacer is a file system that can tell how much room there is below a directory, in bytes.
+// spacer is a file system that knows the free space at a directory, in bytes.
 type spacer interface {
 	Free(dir string) (int64, error)
 }
 
-// RoomFor keeps a full disk from spoiling what was written before it was full: the errors of writes come late, when much
-// else is on its way. It looks how much room there is once that is used up which was there before: once, unless the disk is small.
-// When there seems to be none, what was put is committed first, which makes the answer right. A full disk shows as syscall.ENOSPC,
-// and the writer is well. The session has one worker, so there is one call at a time.
+// RoomFor checks for free space before a chunk is written, because errors of writes come late, when later writes are in
+// flight. It asks the server again when the space that it last reported is used up, after a commit that makes the answer
+// exact. Without space, it returns syscall.ENOSPC and the writer stays usable. The session has one worker, so there is
+// one call at a time.
 func (d *depot) RoomFor(_ context.Context, chunk *dumpdir.Chunk) error {
 	need := int64(len(chunk.Data)) + chunkExtra
 	if d.left < need {
-		if err := d.lookForRoom(); err != nil {
+		if err := d.askFree(); err != nil {
 			return &intake.ChunkError{Seq: chunk.Seq, Err: err}
 		}
 	}
@@ -41,7 +41,8 @@ func (d *depot) RoomFor(_ context.Context, chunk *dumpdir.Chunk) error {
 	return nil
 }
 
-func (d *depot) lookForRoom() error {
+// askFree sets d.left from the free space on the server.
+func (d *depot) askFree() error {
 	d.left = math.MaxInt64
 	files, ok := d.FS.(spacer)
 	if !ok {
@@ -50,7 +51,7 @@ func (d *depot) lookForRoom() error {
 	if err := d.Commit(); err != nil {
 		return err
 	}
-	// A server that does not tell is no reason not to write; if it is gone, that shows anyway.
+	// If the server does not know, writing goes on. If it is gone, the next write fails.
 	if free, err := files.Free(d.W.Dir()); err == nil {
 		d.left = free - endExtra
 	}

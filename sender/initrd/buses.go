@@ -14,19 +14,18 @@ import (
 	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
-// carriers are the drivers that make the devices of a bus appear, by what the aliases of
-// drivers for that bus begin with. A driver does not depend on them by its symbols, so
-// modules.dep does not name them: udev loads them in a running system because it finds the
-// device that carries the bus. A capture initramfs has no udev.
+// carriers lists for each bus the drivers that register its devices. The key is the beginning of the aliases for that bus.
+// Other drivers do not depend on them by symbols, so modules.dep does not name them. In a running system udev loads them
+// for the device that carries the bus. A capture initramfs has no udev.
 //
 // Sources: the aliases that scripts/mod/file2alias.c of the kernel writes for each bus, and the
-// drivers that register devices there. PCI, ACPI, platform and device tree need no module in any
-// kernel of a distribution; ssb, bcma and thunderbolt come as dependencies by symbol.
+// drivers that register devices there. In kernels of distributions, PCI, ACPI, platform and
+// device tree need no module. ssb, bcma and thunderbolt are dependencies by symbol.
 var carriers = map[string][]string{
 	"virtio": {"virtio_pci", "virtio_mmio"},
 	"vmbus":  {"hv_vmbus"},
 	"xen":    {"xenbus_probe_frontend"},
-	// EHCI before its companions: they would take its ports (softdep uhci_hcd pre: ehci_pci).
+	// EHCI comes before its companions, which would take its ports (softdep uhci_hcd pre: ehci_pci).
 	"usb": {
 		"xhci_pci", "xhci_plat_hcd", "ehci_pci", "ehci_platform", "ohci_pci", "ohci_platform", "uhci_hcd",
 	},
@@ -34,19 +33,17 @@ var carriers = map[string][]string{
 	"pcmcia": {"yenta_socket"},
 }
 
-// companions are modules that others are useless without and that no index of depmod connects
-// with them.
+// companions lists modules that another module needs, but that no index of depmod names for it.
 var companions = map[string][]string{
-	// The core asks the running system's modprobe for the part with the network interfaces.
+	// mlx4_core asks modprobe for the module with the network interfaces.
 	"mlx4_core": {"mlx4_en"},
-	// The watchdog is a platform device, which the driver of the chip around it registers.
+	// The driver of the chipset registers the platform device of the watchdog.
 	"iTCO_wdt": {"lpc_ich", "i2c_i801"},
-	// The watchdog is a service of the management controller, which ipmi_si finds.
+	// ipmi_si finds the management controller that has the watchdog.
 	"ipmi_watchdog": {"ipmi_si"},
 }
 
-// noDevice are beginnings of aliases that have a colon and match no device: devname is a file
-// in /dev that udev makes.
+// noDevice lists beginnings of aliases with a colon that match no device. devname names a file that udev makes in /dev.
 var noDevice = []string{"devname"}
 
 // addBus notes the bus of an alias, as "virtio" in virtio:d00000001v* and "acpi" in acpi*:VMBUS:*.
@@ -58,7 +55,7 @@ func (t *Tree) addBus(module, alias string) {
 	}
 }
 
-// carriersOf lists what makes the devices of a module appear.
+// carriersOf lists the drivers that register the devices of a module.
 func (t *Tree) carriersOf(module string) []string {
 	var names []string
 	for _, bus := range t.buses[module] {
@@ -67,7 +64,7 @@ func (t *Tree) carriersOf(module string) []string {
 	return names
 }
 
-// addBuiltinAliases reads modules.builtin.modinfo (Linux 5.2): NAME.KEY=VALUE, each ended by a zero byte.
+// addBuiltinAliases reads modules.builtin.modinfo (Linux 5.2): entries NAME.KEY=VALUE, each with a zero byte at its end.
 func (t *Tree) addBuiltinAliases() error {
 	f, err := plainfile.Open(filepath.Join(t.dir, "modules.builtin.modinfo"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,7 +89,7 @@ func (t *Tree) addBuiltinAliases() error {
 	return nil
 }
 
-// splitZero is a bufio.SplitFunc for texts that zero bytes end.
+// splitZero is a bufio.SplitFunc for texts that end with a zero byte.
 func splitZero(data []byte, atEOF bool) (advance int, token []byte, err error) {
 	if i := bytes.IndexByte(data, 0); i >= 0 {
 		return i + 1, data[:i], nil

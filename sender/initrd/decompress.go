@@ -16,15 +16,14 @@ import (
 	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
-// maxModule bounds one unpacked module. The largest of Debian's are graphics drivers
-// of 20 MiB; with debug information they reach some hundred.
+// maxModule bounds one unpacked module. Debian's largest are graphics drivers of 20 MiB, some hundred with debug
+// information.
 const maxModule = 1 << 30
 
-// readModule returns the contents of a module file, unpacked, so that nothing needs to
-// be unpacked in the capture kernel.
+// readModule returns the unpacked contents of a module file, so that the capture kernel need not unpack it.
 func readModule(file string) ([]byte, error) { return readPacked(file, path.Ext(file)) }
 
-// readPacked returns the contents of a file that is compressed as the suffix says.
+// readPacked returns the unpacked contents of a file. suffix names its compression.
 func readPacked(file, suffix string) ([]byte, error) {
 	f, err := plainfile.Open(file)
 	if err != nil {
@@ -46,7 +45,7 @@ func readPacked(file, suffix string) ([]byte, error) {
 	return data, nil
 }
 
-// unpacker chooses by suffix, as kmod does.
+// unpacker chooses the decompressor by suffix, as kmod does.
 func unpacker(suffix string, r io.Reader) (io.Reader, func(), error) {
 	nothing := func() {}
 	switch suffix {
@@ -67,7 +66,7 @@ func unpacker(suffix string, r io.Reader) (io.Reader, func(), error) {
 	}
 }
 
-// unpackedPath is where a module lies in the initramfs.
+// unpackedPath returns the path of a module without its compression suffix.
 func unpackedPath(p string) string {
 	if ext := path.Ext(p); ext != ".ko" {
 		return strings.TrimSuffix(p, ext)
@@ -91,7 +90,7 @@ func machineOf(data []byte) (m elf.Machine, dynamic bool, err error) {
 	return f.Machine, dynamic, nil
 }
 
-// checkInit says why a program cannot be the first process of a capture kernel.
+// checkInit returns the machine of a program, or why it cannot be the first process of a capture kernel.
 func checkInit(name string, data []byte) (elf.Machine, error) {
 	m, dynamic, err := machineOf(data)
 	switch {

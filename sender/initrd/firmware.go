@@ -11,12 +11,12 @@ import (
 	"strings"
 )
 
-// maxFirmware bounds the firmware of one archive, which lies in the capture kernel's memory. That of a
-// network card has up to 3 MiB.
+// maxFirmware bounds the firmware of one archive, because it takes memory of the capture kernel. The firmware of a network
+// card has up to 3 MiB.
 const maxFirmware = 64 << 20
 
-// firmwareOf lists the files that a module may ask the kernel to load, below /lib/firmware: MODULE_FIRMWARE
-// leaves them in its section .modinfo, as firmware=PATH with a zero byte behind it.
+// firmwareOf lists the files below /lib/firmware that a module may ask the kernel to load. MODULE_FIRMWARE puts them into
+// the section .modinfo, as firmware=PATH and a zero byte.
 func firmwareOf(f *elf.File) []string {
 	section := f.Section(".modinfo")
 	if section == nil {
@@ -24,7 +24,7 @@ func firmwareOf(f *elf.File) []string {
 	}
 	info, err := section.Data()
 	if err != nil {
-		return nil // it is no module that the kernel takes; that says so by itself
+		return nil // the kernel refuses such a module with its own error
 	}
 	var files []string
 	for line := range bytes.SplitSeq(info, []byte{0}) {
@@ -35,8 +35,8 @@ func firmwareOf(f *elf.File) []string {
 	return files
 }
 
-// firmwareDirs are where the kernel of the tree looks for firmware, best first (drivers/base/firmware_loader/main.c):
-// below the root of the system that the tree lies in.
+// firmwareDirs lists where the tree's kernel looks for firmware, best first (drivers/base/firmware_loader/main.c). The
+// paths are relative to the root of the system that has the tree.
 func (t *Tree) firmwareDirs() []string {
 	var dirs []string
 	root := filepath.Dir(filepath.Dir(filepath.Dir(t.dir))) // .../lib/modules/VERSION
@@ -47,8 +47,8 @@ func (t *Tree) firmwareDirs() []string {
 	return dirs
 }
 
-// addFirmware packs the firmware that a module may ask for, unpacked, as far as it is there, and notes the module
-// when nothing is: a module names the files of all cards that it drives, so that some are missing means nothing.
+// addFirmware packs the unpacked firmware that a module may ask for. It ignores missing files, because a module names
+// those of all cards that it drives. If all are missing, it adds the module to NoFirmware.
 func (p *packer) addFirmware(t *Tree, module string, files []string) error {
 	found := 0
 	for _, file := range files {
@@ -75,7 +75,7 @@ func (p *packer) addFirmware(t *Tree, module string, files []string) error {
 	return nil
 }
 
-// findFirmware reads a file in the first directory that has it, or has it compressed.
+// findFirmware reads a file from the first directory that has it, plain or compressed.
 func findFirmware(dirs []string, file string) ([]byte, error) {
 	for _, dir := range dirs {
 		for _, suffix := range []string{"", ".zst", ".xz"} {

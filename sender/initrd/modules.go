@@ -15,25 +15,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Limits on what depmod wrote. Debian's generic 6.1 kernel has 4,000 modules and a
-// modules.dep of 600 KiB.
+// Limits of depmod's indexes. Debian's generic 6.1 kernel has 4,000 modules and a modules.dep of 600 KiB.
 const (
 	maxIndexFile = 64 << 20
 	maxIndexLine = 1 << 20
 )
 
-// A Tree is what depmod knows of one kernel's modules: /lib/modules/VERSION.
+// A Tree has depmod's indexes of one kernel's modules, /lib/modules/VERSION.
 type Tree struct {
 	dir     string
 	release string
-	// modules maps the canonical name to path and direct or indirect
-	// dependencies, both relative to dir.
+	// modules maps a canonical name to the path below dir and all dependencies, direct or not.
 	modules map[string]depEntry
-	// builtin maps those in the kernel image to their path.
+	// builtin maps modules in the kernel image to their paths.
 	builtin map[string]string
-	// aliases maps a plain alias to all the modules that have it.
+	// aliases maps a plain alias to all modules that have it.
 	aliases map[string][]string
-	// buses maps a module to those that its devices may be on, as its aliases tell.
+	// buses maps a module to the buses of its aliases.
 	buses map[string][]string
 	soft  map[string]softDeps
 }
@@ -63,7 +61,7 @@ type ModuleError struct {
 	Err  error
 }
 
-// Error names the module and its near relatives.
+// Error names the module and those of a similar name.
 func (e *ModuleError) Error() string {
 	s := fmt.Sprintf("module %s: %v", e.Module, e.Err)
 	if len(e.Near) > 0 {
@@ -77,9 +75,9 @@ func (e *ModuleError) Unwrap() error { return e.Err }
 
 // Reasons inside a ModuleError.
 var (
-	// ErrUnknownModule means that neither modules.dep nor modules.builtin has it.
+	// ErrUnknownModule means that neither modules.dep nor modules.builtin has the module.
 	ErrUnknownModule = errors.New("unknown to the kernel")
-	// ErrModuleCycle means that a module depends on itself by some way.
+	// ErrModuleCycle means that a module depends on itself, directly or not.
 	ErrModuleCycle = errors.New("depends on itself")
 )
 
@@ -126,7 +124,7 @@ func (t *Tree) addDep(line string) error {
 	}
 	e := depEntry{path: file}
 	for _, d := range append([]string{file}, strings.Fields(deps)...) {
-		// Paths decide what is read and where it is packed.
+		// Paths say what to read and where to pack it.
 		if !filepath.IsLocal(d) {
 			return fmt.Errorf("path %q leaves the directory", d)
 		}
@@ -143,8 +141,7 @@ func (t *Tree) addBuiltin(line string) error {
 	return nil
 }
 
-// addAlias keeps the names of plain aliases, which people write, and of patterns, which
-// match devices, the bus.
+// addAlias notes the bus of an alias. Of plain aliases, which people write, it also notes the name.
 func (t *Tree) addAlias(line string) error {
 	f := strings.Fields(line)
 	if len(f) != 3 || f[0] != "alias" {
@@ -181,9 +178,8 @@ func (t *Tree) addSoftdep(line string) error {
 	return nil
 }
 
-// addWeakdep reads what a module asks the kernel to load when it finds the hardware for it
-// (MODULE_WEAKDEP, Linux 6.12), such as the driver of a network card's PHY. No modprobe is there to
-// do so in a capture kernel, so it is loaded before.
+// addWeakdep notes the modules that a module asks the kernel to load when it finds hardware for them (MODULE_WEAKDEP,
+// Linux 6.12), such as the driver of a network card's PHY. A capture kernel has no modprobe, so they are loaded first.
 func (t *Tree) addWeakdep(line string) error {
 	f := strings.Fields(line)
 	if len(f) < 2 || f[0] != "weakdep" {
@@ -198,12 +194,10 @@ func (t *Tree) addWeakdep(line string) error {
 	return nil
 }
 
-// Resolve returns the modules to load for the wanted ones, dependencies first and
-// none twice, and the names that need no loading because the kernel has them built
-// in. A wanted one is a name, with either of - and _, that parameters may follow:
-// "virtio_net napi_tx=0"; an alias stands for all modules that have it. Soft dependencies and what a
-// driver needs to find its devices (see carriers and companions) are taken along where the kernel has them.
-// Errors are of type *ModuleError.
+// Resolve returns the modules to load for the wanted ones, each once and after its dependencies, and the names of those
+// that are built into the kernel. Each of wanted is a name, with - or _, and optional parameters: "virtio_net napi_tx=0".
+// An alias stands for all modules that have it. Soft dependencies and modules that a driver needs to find its devices
+// (see carriers and companions) are included if the kernel has them. Errors are of type *ModuleError.
 func (t *Tree) Resolve(wanted []string) (list []Module, builtin []string, err error) {
 	r := resolver{t: t, done: map[string]bool{}, open: map[string]bool{}, params: map[string]string{}}
 	var names []string
@@ -231,8 +225,8 @@ func (t *Tree) Resolve(wanted []string) (list []Module, builtin []string, err er
 	return r.list, r.builtin, nil
 }
 
-// lookup finds the modules behind a canonical name: the one of that name, or else, as for modprobe, all
-// that have it as an alias.
+// lookup finds the modules for a canonical name: the one of that name, or otherwise, as modprobe does, all that have it as
+// an alias.
 func (t *Tree) lookup(name string) []string {
 	if t.known(name) {
 		return []string{name}
@@ -293,8 +287,7 @@ func (r *resolver) add(name string) error {
 	return nil
 }
 
-// addSoft takes along what there is. A soft dependency that is missing or that
-// closes a circle is none, as for modprobe.
+// addSoft adds soft dependencies. Like modprobe, it ignores missing ones and those that close a cycle.
 func (r *resolver) addSoft(names []string) {
 	for _, n := range names {
 		for _, real := range r.t.lookup(n) {
@@ -316,8 +309,8 @@ func (r *resolver) addOptional(name string) {
 	}
 }
 
-// CanonicalName returns the name of the module in a file: without directory, .ko and
-// compression suffix, with underscores, as the kernel lists it.
+// CanonicalName returns the name of the module in a file as the kernel lists it: without directory, .ko and compression
+// suffix, with underscores.
 func CanonicalName(file string) string {
 	name := path.Base(file)
 	for _, suffix := range []string{".xz", ".zst", ".gz"} {
@@ -328,8 +321,7 @@ func CanonicalName(file string) string {
 
 func canonical(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
-// eachLine calls f for every line of an index file that is neither empty nor a
-// comment. Errors name file and line.
+// eachLine calls f for every line of an index file except empty lines and comments. Errors name file and line.
 func eachLine(dir, name string, f func(string) error) error {
 	file, err := plainfile.Open(filepath.Join(dir, name))
 	if err != nil {

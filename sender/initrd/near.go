@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// near returns up to five known names that share much with name.
+// near returns up to five known names that are similar to name.
 func (t *Tree) near(name string) []string {
 	type hit struct {
 		name string
@@ -34,7 +34,7 @@ func (t *Tree) near(name string) []string {
 	return names
 }
 
-// editDistance is Levenshtein's, over bytes: module names are ASCII.
+// editDistance is the Levenshtein distance in bytes. Module names are ASCII.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -8,21 +8,21 @@ import (
 	"strings"
 )
 
-// registersInterface reports whether a module makes network interfaces: whether it asks the kernel
-// for one of the functions that do. That holds for modules of any origin, wherever their file lies.
+// registersInterface reports whether a module makes network interfaces, that is, imports a kernel function that registers
+// one. This does not depend on the path of the module.
 func registersInterface(f *elf.File) bool {
 	symbols, err := f.Symbols()
 	if err != nil {
-		return false // without a symbol table it asks for nothing
+		return false // without a symbol table it imports nothing
 	}
 	return slices.ContainsFunc(symbols, func(s elf.Symbol) bool {
 		return s.Section == elf.SHN_UNDEF && (s.Name == "register_netdev" || s.Name == "register_netdevice")
 	})
 }
 
-// networkDrivers lists those of the modules that drive network hardware: they make interfaces and match
-// devices of some bus, either by themselves or with what they depend on. So neither bonding counts, which
-// has no hardware, nor half a driver (mlx4_core). registers has the modules of which registersInterface holds.
+// networkDrivers lists the modules that drive network hardware: alone or with their dependencies, they make interfaces
+// and match devices of a bus. So bonding does not count, which has no hardware, nor does mlx4_core, which makes no
+// interface. registers has the result of registersInterface for each module.
 func (t *Tree) networkDrivers(list []Module, registers map[string]bool) []string {
 	var names []string
 	for _, m := range list {
@@ -38,8 +38,8 @@ func (t *Tree) networkDrivers(list []Module, registers map[string]bool) []string
 	return names
 }
 
-// builtinNetworkDrivers lists those that are part of the kernel image. There, only paths and, since
-// Linux 5.2, aliases tell.
+// builtinNetworkDrivers lists the network drivers in the kernel image. It can only judge by their paths and, since Linux
+// 5.2, their aliases.
 func (t *Tree) builtinNetworkDrivers() []string {
 	var names []string
 	for name, file := range t.builtin {
@@ -53,9 +53,9 @@ func (t *Tree) builtinNetworkDrivers() []string {
 	return names
 }
 
-// CardModules lists the modules that drive the network cards of the running machine and what those are
-// plugged into, the outermost first: for a virtual machine virtio_pci and virtio_net. sys is where sysfs
-// is mounted. What is built into the kernel is not listed; what cannot be read is left out.
+// CardModules lists the modules of the running machine's network cards and of the buses above them, the outermost first:
+// virtio_pci and virtio_net in a virtual machine. sys is where sysfs is mounted. Built-in drivers are not listed, nor are
+// those that cannot be read.
 func CardModules(sys string) []string {
 	cards, _ := filepath.Glob(filepath.Join(sys, "class/net/*/device")) // the pattern is good
 	var names []string

@@ -1,17 +1,17 @@
-// Package initrd packs the initramfs of a capture kernel: corehaul-send itself as
-// /init, kernel modules with all that they need and their firmware, the configuration and the keys that its
-// targets need.
+// Package initrd packs the initramfs of a capture kernel: corehaul-send as /init, kernel
+// modules with their dependencies and firmware, the configuration, and the keys for its
+// targets.
 //
 // The archive is a newc cpio (Documentation/driver-api/early-userspace/
 // buffer-format.rst in the kernel tree), compressed with gzip, zstd or not at all.
 // The same input gives the same bytes: entries are sorted, times and owners are zero,
-// inode numbers count up. Modules are packed without their own compression. What
-// is secret, the keys and the configuration, has mode 0600 inside, and so has the
-// archive itself, which therefore must not be served to other machines than its own.
+// inode numbers count up. Modules are packed without their own compression. Keys and
+// configuration are secret and have mode 0600. The archive has that mode too, and must
+// not be given to other machines.
 //
-// Module indexes (modules.dep and its companions) are bounded and checked, but come
-// from the machine's own root file system and are not treated as hostile. Nothing
-// here is safe for concurrent use on one value.
+// Module indexes (modules.dep and others) are bounded and checked. They come from the
+// machine's own root file system and are not treated as hostile. Values of this package
+// are not safe for concurrent use.
 package initrd
 
 import (
@@ -33,50 +33,48 @@ import (
 	"github.com/corehaul/corehaul/sender/config"
 )
 
-// Compressions are the values that Options.Compression may have. All need the
-// kernel's CONFIG_RD_GZIP or CONFIG_RD_ZSTD, which distributions set.
+// Compressions are the values of Options.Compression. gzip and zstd need CONFIG_RD_GZIP or CONFIG_RD_ZSTD of the kernel,
+// which distributions set.
 var Compressions = []string{"gzip", "zstd", "none"}
 
 // Options says what goes into the archive.
 type Options struct {
 	// Init is the path of the program that becomes /init: a static corehaul-send.
 	Init string
-	// KernelModules is /lib/modules/VERSION; it may be empty when no module is wanted.
+	// KernelModules is /lib/modules/VERSION. It may be empty if no module is wanted.
 	KernelModules string
-	// Modules are wanted after those of the configuration; see Tree.Resolve.
+	// Modules are loaded after those of the configuration; see Tree.Resolve.
 	Modules []string
 	// Config is the path of the configuration file.
 	Config string
-	// CheckKeys, when not nil, looks at the files with keys that the configuration names, and
-	// whether they fit its targets. They are named by where they lie now.
+	// CheckKeys checks whether the files with keys fit the targets. Its argument has their present paths. It may be nil.
 	CheckKeys func(*config.File) error
-	// Compression is one of Compressions; empty is gzip.
+	// Compression is one of Compressions. Empty means gzip.
 	Compression string
 }
 
 // A Report says what Pack put into the archive.
 type Report struct {
 	Modules []Module
-	// Builtin lists wanted modules, and dependencies of such, that the kernel has built in.
+	// Builtin lists wanted modules, and their dependencies, that are built into the kernel.
 	Builtin []string
-	// Network lists the drivers of network hardware that the capture kernel will have: modules of the
-	// archive, or else what its kernel has built in. Without KernelModules nothing is known, and it is empty.
+	// Network lists the drivers of network hardware in the archive or, if there are none, in the kernel image. It is
+	// empty without KernelModules.
 	Network []string
-	// Firmware is how much of it came with the modules, in bytes; NoFirmware lists the modules that may ask for some
-	// where none was found.
+	// Firmware is the size of the packed firmware in bytes. NoFirmware lists modules whose firmware was not found.
 	Firmware   int64
 	NoFirmware []string
-	// Files counts the entries; Unpacked is what they take in the capture kernel's
-	// memory, and Packed the size of the archive, both in bytes.
+	// Files counts the entries. Unpacked is their size in the capture kernel's memory, Packed the size of the archive,
+	// both in bytes.
 	Files            int
 	Unpacked, Packed int64
 	To               []string
 }
 
-// maxPacked bounds a file that is packed as it is.
+// maxPacked bounds a file that is packed unchanged.
 const maxPacked = 1 << 30
 
-// Create packs into the file out, which appears complete or not at all.
+// Create writes the archive to the file out, which appears complete or not at all.
 func Create(out string, o Options) (*Report, error) {
 	p, err := plainfile.CreatePending(out)
 	if err != nil {
@@ -130,7 +128,7 @@ type packer struct {
 	machine elf.Machine
 	records []cpio.Record
 	dirs    map[string]bool
-	// firmware has the files that are packed already.
+	// firmware has the paths of packed firmware.
 	firmware map[string]bool
 	report   *Report
 }
@@ -149,8 +147,8 @@ func (p *packer) addInit(file string) error {
 	return nil
 }
 
-// addConfig packs the configuration and its keys, after all have been looked at: a fault
-// found here costs a minute, one found in the capture kernel the dump.
+// addConfig packs the configuration and its keys. It checks them first, because a mistake that is only found in the capture
+// kernel costs the dump.
 func (p *packer) addConfig(o Options) (*config.File, error) {
 	text, err := plainfile.Read(o.Config, maxPacked)
 	if err != nil {
@@ -171,7 +169,7 @@ func (p *packer) addConfig(o Options) (*config.File, error) {
 	return cfg, nil
 }
 
-// addKeys packs the files with keys that the configuration names.
+// addKeys packs the key files that the configuration names.
 func (p *packer) addKeys(o Options, cfg *config.File) error {
 	found := *cfg
 	for _, k := range []struct {
@@ -264,8 +262,7 @@ func (p *packer) file(name string, data []byte, perm uint64) {
 	p.add(cpio.StaticRecord(data, cpio.Info{Name: name, Mode: cpio.S_IFREG | perm}))
 }
 
-// add takes a record and the directories above it, which the kernel does not make
-// by itself.
+// add adds a record and the directories above it, which the kernel does not make by itself.
 func (p *packer) add(r cpio.Record) {
 	if d := path.Dir(r.Name); d != "." {
 		p.dir(d)
@@ -283,8 +280,7 @@ func (p *packer) dir(name string) {
 	}
 }
 
-// write emits all records in the order of their names, which puts directories before
-// what is in them.
+// write writes all records sorted by name, so that directories come before their contents.
 func (p *packer) write(w io.Writer) error {
 	slices.SortFunc(p.records, func(a, b cpio.Record) int { return strings.Compare(a.Name, b.Name) })
 	out := cpio.Newc.Writer(w)
@@ -317,7 +313,7 @@ type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
 
-// zstdWindow bounds what the capture kernel needs to unpack the archive.
+// zstdWindow bounds the memory that the capture kernel needs to unpack the archive.
 const zstdWindow = 4 << 20
 
 func compressor(w io.Writer, name string) (io.WriteCloser, error) {

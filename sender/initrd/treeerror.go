@@ -6,10 +6,10 @@ import (
 	"path/filepath"
 )
 
-// TreeError says that a directory has no modules of a kernel: it has no modules.dep.
+// TreeError says that a directory is no directory of kernel modules, because it has no modules.dep.
 type TreeError struct {
 	Dir string
-	// Near lists directories that do, below it, above it or beside it.
+	// Near lists directories below, above or beside it that have one.
 	Near []string
 	Err  error
 }
@@ -26,7 +26,7 @@ func (e *TreeError) Error() string {
 	return fmt.Sprintf("%s is no directory of kernel modules: it has no modules.dep", e.Dir)
 }
 
-// Hints tells what to write instead.
+// Hints says what to write instead.
 func (e *TreeError) Hints() []string {
 	hints := []string{"write /lib/modules/VERSION, with the VERSION of the kernel that kexec loads; 'depmod VERSION' makes modules.dep"}
 	for _, dir := range e.Near {
@@ -38,11 +38,11 @@ func (e *TreeError) Hints() []string {
 // Unwrap returns the reason.
 func (e *TreeError) Unwrap() error { return e.Err }
 
-// maxNear bounds how many directories are named.
+// maxNear bounds the directories in Near.
 const maxNear = 5
 
-// treesNear looks for what was meant: /lib/modules instead of /lib/modules/VERSION, a directory inside of
-// it, another version, or the root of a system.
+// treesNear finds directories of modules near abs, which may be /lib/modules itself, a directory inside of
+// /lib/modules/VERSION, another version, or the root of a system.
 func treesNear(abs string) []string {
 	var found []string
 	for _, pattern := range []string{"*", "lib/modules/*", "usr/lib/modules/*", "..", "../..", "../*"} {

@@ -17,9 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DHCP's timing: a server answers within milliseconds or was asked before the
-// switch forwarded (spanning tree holds ports back for up to 30 s), so short tries
-// beat long ones.
+// Times of DHCP. A server answers within milliseconds, unless the switch did not forward yet (spanning tree blocks ports
+// for up to 30 s). So short tries are better than long ones.
 const (
 	dhcpTry    = 3 * time.Second
 	dhcpRounds = 2
@@ -27,13 +26,13 @@ const (
 	slaacPoll  = 250 * time.Millisecond
 	minRenewal = 30 * time.Second
 	maxSearch  = 6
-	// maxPause bounds the pauses between tries beside an IPv6 address, see keepAsking.
+	// maxPause bounds the pauses of keepAsking.
 	maxPause = 30 * time.Second
 )
 
-// dynamic asks all links at once for an IPv4 address and watches for an IPv6 one
-// from a router advertisement. It returns with the first answer; where that is IPv6
-// alone, IPv4 is asked for in the background, because the receiver may have nothing else.
+// dynamic asks for an IPv4 address on all links at once, and watches for an IPv6 address by router advertisement. It
+// returns with the first address. If that is IPv6, it goes on to ask for IPv4 in the background, because the receiver may
+// have only IPv4.
 func (m *Manager) dynamic(ctx, background context.Context, links []netlink.Link) error {
 	ctx, cancel := context.WithTimeout(ctx, dhcpTime)
 	defer cancel()
@@ -55,7 +54,7 @@ func (m *Manager) dynamic(ctx, background context.Context, links []netlink.Link)
 		err := <-results
 		if err == nil {
 			won = true
-			cancel() // the others need not be waited for longer than it takes them to stop
+			cancel() // then only wait until the others have stopped
 		} else if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 			errs = append(errs, err)
 		}
@@ -74,8 +73,8 @@ func (m *Manager) dynamic(ctx, background context.Context, links []netlink.Link)
 	return fmt.Errorf("%s: no answer from a DHCP server and no router advertisement", names(links))
 }
 
-// keepAsking asks for an IPv4 address until there is one. The pauses grow, because
-// many a network has IPv6 alone and a client that asks costs time (see client).
+// keepAsking asks for an IPv4 address until there is one. The pauses grow, because many networks have only IPv6 and an open
+// client costs time (see client).
 func (m *Manager) keepAsking(background context.Context, l netlink.Link) {
 	for pause := retryEvery; ; pause = min(2*pause, maxPause) {
 		ctx, cancel := context.WithTimeout(background, dhcpTime)
@@ -109,8 +108,8 @@ func (m *Manager) dhcp(ctx, background context.Context, l netlink.Link) error {
 	return nil
 }
 
-// client opens a DHCP client. Its packet socket sees a copy of every packet of the
-// link, so it must not stay open while a dump is sent.
+// client opens a DHCP client. It must not stay open while a dump is sent, because its packet socket gets a copy of every
+// packet of the link.
 func client(l netlink.Link) (*nclient4.Client, error) {
 	a := l.Attrs()
 	c, err := nclient4.New(a.Name, nclient4.WithTimeout(dhcpTry), nclient4.WithRetry(dhcpRounds), nclient4.WithHWAddr(a.HardwareAddr))
@@ -138,7 +137,7 @@ func request(ctx context.Context, l netlink.Link) (*nclient4.Lease, error) {
 	return lease, nil
 }
 
-// apply turns what a server granted into addresses, routes and resolvers.
+// apply configures the addresses, routes and resolvers of a lease.
 func (m *Manager) apply(l netlink.Link, ack *dhcpv4.DHCPv4) error {
 	mask := ack.SubnetMask()
 	if len(mask) != net.IPv4len {
@@ -172,8 +171,7 @@ type route struct {
 	gw  netip.Addr
 }
 
-// routesOf returns the routes of a lease. A server that sends classless routes means
-// them alone: the router option is then to be ignored (RFC 3442).
+// routesOf returns the routes of a lease. If there are classless routes, the router option must be ignored (RFC 3442).
 func routesOf(ack *dhcpv4.DHCPv4) []route {
 	var list []route
 	for _, r := range ack.ClasslessStaticRoute() {
@@ -195,7 +193,7 @@ func routesOf(ack *dhcpv4.DHCPv4) []route {
 	return nil
 }
 
-// maxRoutes bounds what a server may make us add.
+// maxRoutes bounds the routes of a lease.
 const maxRoutes = 32
 
 func (m *Manager) learnDNS(ack *dhcpv4.DHCPv4) {
@@ -219,16 +217,14 @@ func (m *Manager) learnDNS(ack *dhcpv4.DHCPv4) {
 	}
 }
 
-// plainDomain keeps everything out of resolv.conf that could be read as another line
-// or word of it.
+// plainDomain reports whether s is a domain name that cannot be read as another word or line of resolv.conf.
 func plainDomain(s string) bool {
 	return s != "" && len(s) < 254 && !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '.' && r != '_'
 	})
 }
 
-// renew asks for the lease again at half its time, as RFC 2131 has it, so that a
-// dump that takes hours keeps its address.
+// renew renews the lease after half of its time, as RFC 2131 says, so that a dump that takes hours keeps its address.
 func (m *Manager) renew(ctx context.Context, l netlink.Link, lease *nclient4.Lease) {
 	for {
 		wait := max(lease.ACK.IPAddressLeaseTime(time.Hour)/2, minRenewal)
@@ -258,8 +254,7 @@ func renewOnce(ctx context.Context, l netlink.Link, lease *nclient4.Lease) (*ncl
 	return c.Renew(ctx, lease)
 }
 
-// slaac waits until the kernel has made an address out of a router advertisement and
-// has a default route with it.
+// slaac waits until the kernel has an IPv6 address and a default route from a router advertisement.
 func (m *Manager) slaac(ctx context.Context, l netlink.Link) error {
 	for {
 		if a := globalIPv6(l); a != nil {

@@ -1,17 +1,16 @@
-// Package network brings up the network of a capture kernel, where nothing else
-// does: links, addresses and routes through netlink, IPv4 by DHCP (RFC 2131, with
-// the classless routes of RFC 3442), IPv6 by the kernel's own router advertisement
-// handling, and resolv.conf for the resolver.
+// Package network configures the network of a capture kernel: links, addresses and routes
+// through netlink, IPv4 by DHCP (RFC 2131, with the classless routes of RFC 3442), IPv6 by
+// the kernel's own handling of router advertisements, and resolv.conf for the resolver.
 //
-// Links may appear late, cables may be slow to negotiate and DHCP servers to answer,
-// so Up tries until it has an address or its context ends. Without a configured
-// interface every Ethernet link is tried; the first one with an address wins.
+// Links may appear late, and cables and DHCP servers may be slow. Therefore Up tries until
+// it has an address or its context ends. Without a configured interface it tries every
+// Ethernet link. The first one with an address wins.
 //
-// It needs CAP_NET_ADMIN and CAP_NET_RAW, and a kernel with CONFIG_PACKET. DHCPv6,
-// VLANs, bonds and wireless are not supported: a capture kernel that needs them
-// configures the network itself and says mode = "none". What a DHCP server sends is
-// checked by the DHCP library; values from it become addresses, routes and resolver
-// addresses and nothing else. Up may be called once at a time.
+// It needs CAP_NET_ADMIN and CAP_NET_RAW, and a kernel with CONFIG_PACKET. DHCPv6, VLANs,
+// bonds and wireless are not supported. A capture kernel that needs them configures the
+// network itself and sets mode = "none". The DHCP library checks what a DHCP server sends.
+// Its values become addresses, routes, resolvers, search domains and an MTU, nothing else.
+// Up must not be called concurrently.
 package network
 
 import (
@@ -32,22 +31,21 @@ import (
 	"github.com/corehaul/corehaul/sender/config"
 )
 
-// How long to wait between two tries, and for a link that has no carrier yet.
+// retryEvery is the pause between two tries, noteEvery the time before the same line is logged again.
 const (
 	retryEvery = time.Second
 	noteEvery  = 10 * time.Second
 )
 
-// ErrNoLink says that no network interface of the wanted kind has appeared.
+// ErrNoLink says that there is no suitable network interface.
 var ErrNoLink = errors.New("no network interface")
 
-// A Manager brings one network up and keeps it.
+// A Manager configures the network and renews its leases.
 type Manager struct {
-	// Config says how.
 	Config config.Network
-	// ResolvConf is the file for the resolvers' addresses; empty writes none.
+	// ResolvConf is the path of the file for resolvers. Empty means no file.
 	ResolvConf string
-	// Log takes a line for people whenever something is worth one.
+	// Log takes lines for people.
 	Log func(format string, args ...any)
 
 	mu     sync.Mutex
@@ -58,8 +56,8 @@ type Manager struct {
 	stop   context.CancelFunc
 }
 
-// Up returns when the network has an address, or with the last error when ctx
-// ends before that. Leases are renewed until Close.
+// Up waits until the network has an address. If ctx ends before that, it returns the last error. Leases are renewed until
+// Close.
 func (m *Manager) Up(ctx context.Context) error {
 	m.noted = map[string]time.Time{}
 	m.dns = m.Config.DNS
@@ -88,7 +86,7 @@ func (m *Manager) Up(ctx context.Context) error {
 	}
 }
 
-// Close ends the renewal of leases. Addresses stay.
+// Close stops the renewal of leases. Addresses stay.
 func (m *Manager) Close() {
 	if m.stop != nil {
 		m.stop()
@@ -111,7 +109,7 @@ func (m *Manager) logUnlessRepeated(format string, args ...any) {
 	}
 }
 
-// try goes over all links once.
+// try tries all links once.
 func (m *Manager) try(ctx, background context.Context) error {
 	links, err := m.links()
 	if err != nil {
@@ -132,7 +130,7 @@ func (m *Manager) try(ctx, background context.Context) error {
 	return m.dynamic(ctx, background, ready)
 }
 
-// links returns the wanted interfaces that are there.
+// links returns the suitable interfaces.
 func (m *Manager) links() ([]netlink.Link, error) {
 	all, err := netlink.LinkList()
 	if err != nil {
@@ -170,8 +168,8 @@ func (m *Manager) raise(l netlink.Link) error {
 	return netlink.LinkSetUp(l)
 }
 
-// hasCarrier asks anew, because drivers report carrier only after the link is up.
-// A driver that reports none at all (operstate unknown) counts as connected.
+// hasCarrier asks the kernel again, because drivers report carrier only after the link is up. A driver that never reports
+// it (operstate unknown) counts as connected.
 func hasCarrier(name string) bool {
 	l, err := netlink.LinkByName(name)
 	if err != nil {
@@ -185,7 +183,7 @@ func (m *Manager) static(l netlink.Link) error {
 	for _, p := range m.Config.Address {
 		a := &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}}
 		if p.Addr().Is6() {
-			// Duplicate address detection would hold the address back for seconds.
+			// Duplicate address detection would delay the address by seconds.
 			a.Flags = unix.IFA_F_NODAD
 		}
 		if err := netlink.AddrReplace(l, a); err != nil {
@@ -201,9 +199,8 @@ func (m *Manager) static(l netlink.Link) error {
 	return nil
 }
 
-// addRoute routes dst, or everything when dst is the zero Prefix, over gw. The router may
-// lie outside the link's own networks, as cloud providers like it. The zero gw
-// stands for the link itself.
+// addRoute adds a route to dst over gw, a default route if dst is the zero Prefix. The router may be outside of the link's
+// networks, as at some cloud providers. The zero gw means the link itself.
 func addRoute(l netlink.Link, dst netip.Prefix, gw netip.Addr) error {
 	r := &netlink.Route{LinkIndex: l.Attrs().Index}
 	if dst.IsValid() {
@@ -227,8 +224,7 @@ func addRoute(l netlink.Link, dst netip.Prefix, gw netip.Addr) error {
 	return nil
 }
 
-// writeResolvConf writes the configured resolvers and those learnt, at most three, which
-// is what resolvers read.
+// writeResolvConf writes the first three resolvers, those of the configuration first. Resolver libraries read no more.
 func (m *Manager) writeResolvConf() error {
 	if m.ResolvConf == "" || len(m.dns) == 0 {
 		return nil

@@ -9,8 +9,8 @@ import (
 	"github.com/corehaul/corehaul/internal/printable"
 )
 
-// A Console takes lines for people. It is safe for concurrent use. Errors are
-// ignored: there is nowhere left to tell them.
+// A Console writes lines for people. It is safe for concurrent use. It ignores errors, because there is no other place to
+// report them.
 type Console struct {
 	mu  sync.Mutex
 	out []io.Writer
@@ -26,8 +26,8 @@ func (c *Console) Add(w io.Writer) {
 	c.out = append(c.out, w)
 }
 
-// Printf writes one line, with our name in front and nothing in it that could steer a
-// terminal: parts of it may come from a peer.
+// Printf writes one line that begins with the program's name. It replaces characters that could control a terminal,
+// because parts of the line may come from a peer.
 func (c *Console) Printf(format string, args ...any) {
 	text := strings.Map(func(r rune) rune {
 		if printable.Rune(r) {

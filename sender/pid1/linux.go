@@ -14,10 +14,10 @@ import (
 	"github.com/corehaul/corehaul/sender/network"
 )
 
-// linux is the machine that we run on.
+// linux is the machine of the running kernel.
 type linux struct{}
 
-// panicTimeout makes the kernel reboot by itself, in seconds, should PID 1 die.
+// panicTimeout is after how many seconds the kernel reboots if PID 1 dies.
 const panicTimeout = "10"
 
 func (linux) mount() (errs []error) {
@@ -42,7 +42,7 @@ func (linux) mount() (errs []error) {
 	return errs
 }
 
-// maxSmallFile bounds what is read of files that are small.
+// maxSmallFile bounds what readFile reads.
 const maxSmallFile = 1 << 20
 
 func (linux) readFile(name string) ([]byte, error) {
@@ -55,7 +55,7 @@ func (linux) readFile(name string) ([]byte, error) {
 }
 
 func (linux) console(name string) (*os.File, error) {
-	// Without O_NOCTTY a terminal would become ours and its interrupt key end us.
+	// Without O_NOCTTY, the terminal's interrupt key would end this process.
 	return os.OpenFile(name, os.O_WRONLY|unix.O_NOCTTY, 0)
 }
 
@@ -72,13 +72,12 @@ func (linux) loadModule(path, params string) error {
 	return err
 }
 
-// randomNote is after how long the console says what is being waited for.
+// randomNote is after how long the console says that random numbers are not ready.
 const randomNote = 3 * time.Second
 
-// awaitRandom returns when the kernel's random numbers are ready, which TLS needs and
-// DHCP's transaction ids as well. The wait must be a blocking call: only that makes the
-// kernel (since 5.4, commit 50ee7529ec45) gather what an idle machine lacks by itself. The
-// DHCP library asks without blocking, and would spin for ever.
+// awaitRandom waits until the kernel's random numbers are ready. TLS and DHCP's transaction ids need them. It has to use
+// a blocking call, because only that makes the kernel (since 5.4, commit 50ee7529ec45) gather entropy on an idle machine.
+// The DHCP library asks without blocking and would spin for ever.
 func awaitRandom(ctx context.Context, log func(string, ...any)) error {
 	ready := make(chan error, 1)
 	go func() {
@@ -110,7 +109,7 @@ func (linux) network(ctx context.Context, c config.Network, log func(string, ...
 
 func (linux) pause(d time.Duration) { time.Sleep(d) }
 
-// end ends the machine, by the way of the magic SysRq key should the kernel refuse.
+// end reboots, powers off or halts the machine. If the kernel refuses, end reboots by the magic SysRq key.
 func (linux) end(how string) {
 	unix.Sync()
 	cmd := unix.LINUX_REBOOT_CMD_RESTART

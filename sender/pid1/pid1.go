@@ -1,20 +1,19 @@
-// Package pid1 is corehaul-send as the first process of a capture kernel: it mounts
-// what a process needs, loads the kernel modules that were packed with it, brings the
-// network up, has the dump sent, says on the console what became of it, and reboots.
+// Package pid1 is corehaul-send as the first process of a capture kernel. It mounts the
+// file systems that a process needs, loads the packed kernel modules, brings the network
+// up, runs the job that sends the dump, reports its result on the console, and reboots.
 //
-// Whatever happens, the machine reboots (or powers off, or halts, as configured): an
-// error ends in a line on the console, a panic of our own code in its message, a hang in a
-// reset by the watchdog where there is one (see watchdog), and
-// should the process die all the same, the kernel's panic timeout, which is set first
-// of all, reboots. A failed dump leaves its last line on the console for some
-// seconds before that.
+// The machine always reboots (or powers off, or halts, as configured). After an error or
+// a panic of this program, a line on the console says why. After a hang, the watchdog
+// resets the machine, if there is one (see watchdog). If the process dies, the kernel's
+// panic timeout reboots; it is set first. The last line of a failed dump stays on the
+// console for some seconds.
 //
-// Every line that it writes begins with "corehaul-send: ", and the last one says what
-// became of the dump. Package config describes the configuration and the words of the
-// kernel command line that override it; package initrd packs both.
+// Every line begins with "corehaul-send: ", and the last one reports the result. Package
+// config describes the configuration and the words of the kernel command line that
+// override it. Package initrd packs the initramfs.
 //
-// The package needs to be PID 1 of an otherwise empty system and root. It trusts
-// its initramfs. Main is called once.
+// The package has to run as root and as PID 1 of an otherwise empty system. It trusts its
+// initramfs. Main is called once.
 package pid1
 
 import (
@@ -30,12 +29,11 @@ import (
 	"github.com/corehaul/corehaul/sender/config"
 )
 
-// failurePause is how long the last line of a failed dump stays on the console, and the
-// least time between two tries of a machine that fails and reboots in a circle.
+// failurePause is how long the last line of a failed dump stays on the console. It also slows down a machine that fails
+// and reboots again and again.
 const failurePause = 10 * time.Second
 
-// deadlineGrace is how long after the deadline the job may still seal what is there,
-// before it is given up.
+// deadlineGrace is how long after the deadline PID 1 still waits for the job, which may be waiting for a seal.
 const deadlineGrace = 2 * time.Minute
 
 // A Job sends the dump.
@@ -45,37 +43,37 @@ type Job func(context.Context, Env) Outcome
 type Env struct {
 	Config  *config.File
 	Console *Console
-	// Network waits until the network is up, or says why it is not; it may be called often.
+	// Network waits until the network is up, or returns why it is not. It may be called more than once.
 	Network func(context.Context) error
-	// Alive is to be called at least every few seconds while the job is not hung; the
-	// watchdog, if there is one, resets the machine when it is not. Any goroutine may.
+	// Alive must be called at least every few seconds while the job is not hung. Otherwise the watchdog, if there is
+	// one, resets the machine. It is safe for concurrent use.
 	Alive func()
 	// Start is when PID 1 started.
 	Start time.Time
 }
 
-// An Outcome says what became of the dump.
+// An Outcome is the result of a Job.
 type Outcome struct {
-	// Line tells it in one line, without a full stop.
+	// Line describes the result in one line, without a full stop.
 	Line string
-	// Failed means that what was asked for has not been stored.
+	// Failed means that the dump, or the log if only that was wanted, was not stored.
 	Failed bool
 }
 
-// machine is what PID 1 does to the system; tests have another one.
+// machine is what PID 1 needs of the system. Tests have another implementation.
 type machine interface {
 	mount() []error
 	readFile(name string) ([]byte, error)
 	console(name string) (*os.File, error)
 	loadModule(path, params string) error
 	network(ctx context.Context, c config.Network, log func(string, ...any)) (stop func(), err error)
-	// watchdog opens the machine's watchdog, which starts it; nil when there is none.
+	// watchdog opens the machine's watchdog, which starts it. It returns nil if there is none.
 	watchdog() (device, error)
 	end(how string)
 	pause(time.Duration)
 }
 
-// Main runs job as PID 1 does and ends the machine. It does not return.
+// Main runs job as PID 1 and then reboots, powers off or halts the machine. It does not return.
 func Main(job Job) {
 	start := time.Now()
 	r := &runner{sys: linux{}, job: job, start: start, console: NewConsole(os.Stdout)}
@@ -93,14 +91,14 @@ type runner struct {
 	console *Console
 	cfg     *config.File
 	dog     atomic.Pointer[watchdog]
-	step    atomic.Pointer[string] // what is being done
-	// dogFailed is set when it was said that the watchdog cannot be used.
+	step    atomic.Pointer[string] // the current step, for messages
+	// dogFailed is set once the console has said that the watchdog cannot be used.
 	dogFailed bool
 }
 
 func (r *runner) alive() { r.dog.Load().alive() }
 
-// begin notes what is being done, for the case that it hangs.
+// begin notes the current step, for the case that it hangs.
 func (r *runner) begin(step string) {
 	r.step.Store(&step)
 	r.alive()
@@ -117,7 +115,7 @@ func (r *runner) run() {
 	r.cfg = config.Default()
 	out := r.guarded(r.work)
 	dog := r.dog.Load()
-	// A machine that is to stay down must not be reset.
+	// The watchdog must not reset a machine that is to stay down.
 	dog.release(!out.Failed || r.cfg.After != "reboot")
 	after := map[string]string{"reboot": "rebooting", "poweroff": "powering off", "halt": "halting"}[r.cfg.After]
 	if out.Failed {
@@ -172,8 +170,7 @@ func (r *runner) work() Outcome {
 	return out
 }
 
-// bounded runs the job, and gives it up when it does not come back long after its
-// deadline.
+// bounded runs the job. It fails if the job has not returned deadlineGrace after the deadline.
 func (r *runner) bounded(ctx context.Context, env Env) Outcome {
 	result := make(chan Outcome, 1)
 	go func() {
@@ -195,7 +192,7 @@ func failed(err error) Outcome {
 	return Outcome{Line: fmt.Sprintf("dump failed: %v", err), Failed: true}
 }
 
-// configure reads the configuration and what the kernel command line says to it.
+// configure reads the configuration and the words of the kernel command line that override it.
 func (r *runner) configure() error {
 	text, err := r.sys.readFile(config.Path)
 	if err != nil {
@@ -213,7 +210,7 @@ func (r *runner) configure() error {
 	for _, w := range cfg.Override(string(cmdline)) {
 		r.console.Printf("warning: %s", w)
 	}
-	// Whatever place the keys had when they were packed.
+	// The file names the keys by their paths on the system that packed them.
 	cfg.Identity, cfg.SSHKey, cfg.KnownHosts = config.IdentityPath, config.SSHKeyPath, config.KnownHostsPath
 	if cfg.Console != "" && cfg.Console != config.DefaultConsole {
 		f, err := r.sys.console(cfg.Console)
@@ -229,8 +226,7 @@ func (r *runner) configure() error {
 	return nil
 }
 
-// loadModules loads the packed modules in their order. One that fails may belong to
-// hardware that is not there.
+// loadModules loads the packed modules in order. It goes on after a module that fails, for example for lack of hardware.
 func (r *runner) loadModules() {
 	r.startWatchdog()
 	list, err := r.sys.readFile(config.ModulesPath)
@@ -256,15 +252,14 @@ func (r *runner) loadModules() {
 	r.console.Printf("%d kernel modules loaded", n)
 }
 
-// networkState is the network on its way up; err and stop are set when done is closed.
+// networkState is the network while it comes up. err and stop are set when done is closed.
 type networkState struct {
 	done chan struct{}
 	err  error
 	stop func()
 }
 
-// startNetwork brings the network up while the job looks at the dump. Patience and
-// deadline end it.
+// startNetwork brings the network up while the job opens the dump. It gives up when patience or deadline are over.
 func (r *runner) startNetwork(ctx context.Context) *networkState {
 	s := &networkState{done: make(chan struct{}), stop: func() {}}
 	go func() {
@@ -276,7 +271,7 @@ func (r *runner) startNetwork(ctx context.Context) *networkState {
 		ctx, cancel := context.WithDeadline(ctx, r.start.Add(time.Duration(limit)))
 		defer cancel()
 		stop, err := r.sys.network(ctx, r.cfg.Network, func(format string, args ...any) {
-			// It says what it waits for again and again.
+			// The manager logs again and again while it waits.
 			r.alive()
 			r.console.Printf(format, args...)
 		})

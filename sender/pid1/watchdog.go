@@ -7,33 +7,33 @@ import (
 )
 
 const (
-	// The device's own timeout: what a driver has by default is kept when it lies between
-	// shortTimeout and half of what the configuration wants, else it is set to usualTimeout.
+	// The driver's default timeout is kept if it is between shortTimeout and half of the configured limit. Otherwise it is
+	// set to usualTimeout.
 	shortTimeout = 10 * time.Second
 	usualTimeout = 30 * time.Second
-	// feedEvery is the longest time between two looks at whether to feed it.
+	// feedEvery is the longest time between two checks whether to feed the watchdog.
 	feedEvery = 5 * time.Second
 )
 
 // device is a watchdog, as Documentation/watchdog/watchdog-api.rst in the kernel tree
-// describes it. It runs from when it was opened.
+// describes it. It runs from the time when it was opened.
 type device interface {
-	// name is how the driver calls it.
+	// name returns the driver's name for it.
 	name() string
-	// timeout is after how long without feed it resets the machine; 0 when it does not tell.
+	// timeout returns after how long without feed it resets the machine, 0 if the driver does not say.
 	timeout() time.Duration
-	// setTimeout changes that, if the driver can.
+	// setTimeout changes the timeout, if the driver can.
 	setTimeout(d time.Duration) error
 	feed() error
-	// locked reports whether the driver never lets it be stopped (nowayout).
+	// locked reports whether the driver never stops it (nowayout).
 	locked() bool
 	// disarm stops it for good.
 	disarm() error
 }
 
-// watchdog feeds a device while something moves. The promise is that the machine is reset
-// when nothing has moved for limit, and not before: feeding ends when what is left of limit
-// is the device's own timeout. A machine that hangs altogether is reset after that timeout.
+// watchdog feeds a device while there is progress. The machine is reset after limit without progress, and not before.
+// Therefore feeding stops when the rest of limit is the device's own timeout. If the whole machine hangs, the device
+// resets it after that timeout.
 type watchdog struct {
 	dev     device
 	limit   time.Duration
@@ -41,14 +41,14 @@ type watchdog struct {
 	log     func(string, ...any)
 	doing   func() string
 	start   time.Time
-	moved   atomic.Int64 // when something last moved, in nanoseconds after start
-	always  atomic.Bool  // feed whatever moves or not
+	moved   atomic.Int64 // time of the last progress, in nanoseconds after start
+	always  atomic.Bool  // feed without progress too
 	over    sync.Once
 	quit    chan struct{}
 	done    chan struct{}
 }
 
-// startWatchdog begins to feed dev, which was just opened. doing tells what may hang.
+// startWatchdog starts to feed dev, which was just opened. doing returns the current step for warnings.
 func startWatchdog(dev device, limit time.Duration, log func(string, ...any), doing func() string) *watchdog {
 	w := &watchdog{
 		dev: dev, limit: limit, log: log, doing: doing, start: time.Now(),
@@ -62,15 +62,14 @@ func startWatchdog(dev device, limit time.Duration, log func(string, ...any), do
 		w.timeout = dev.timeout()
 	}
 	if w.timeout <= 0 {
-		w.timeout = shortTimeout // it does not tell: expect little
+		w.timeout = shortTimeout // unknown, so assume a short one
 	}
 	log("watchdog: %s, %v; it resets the machine after %v without progress", dev.name(), w.timeout, max(limit, w.timeout))
 	go w.run()
 	return w
 }
 
-// alive notes that something has moved. It may be called from any goroutine, and on no
-// watchdog at all.
+// alive notes progress. It is safe for concurrent use, and w may be nil.
 func (w *watchdog) alive() {
 	if w != nil {
 		w.moved.Store(int64(time.Since(w.start)))
@@ -82,14 +81,14 @@ func (w *watchdog) run() {
 	every := min(w.timeout/4, feedEvery)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	// The last feed is not to be early: something may move until the limit.
+	// The last feed must not be too early, because progress may come until limit.
 	enough := w.limit - w.timeout + every
 	fed, starving := w.feed(0), false
 	for {
 		select {
 		case <-w.quit:
 			if w.always.Load() {
-				w.feed(0) // the whole timeout for what follows
+				w.feed(0) // leaves a whole timeout for the reboot
 			}
 			return
 		case <-tick.C:
@@ -115,9 +114,8 @@ func (w *watchdog) feed(now time.Duration) time.Duration {
 	return now
 }
 
-// release says and does what becomes of the watchdog when the dump is over. With stop it is
-// stopped if it can be. Else it stays on and is fed until end, so that a machine that
-// hangs in its reboot is reset all the same.
+// release stops the watchdog after the dump if stop is set and the driver allows it. Otherwise the watchdog stays on and is
+// fed until end, so that it resets a machine that hangs in its reboot.
 func (w *watchdog) release(stop bool) {
 	if w == nil {
 		return
@@ -150,7 +148,7 @@ func (w *watchdog) end() {
 	})
 }
 
-// startWatchdog opens the watchdog if there is one now: a module may have brought it.
+// startWatchdog opens the watchdog if there is one. It is called again after each module, which may bring one.
 func (r *runner) startWatchdog() {
 	limit := r.cfg.WatchdogLimit()
 	if limit == 0 || r.dog.Load() != nil {

@@ -11,14 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where the kernel has its first watchdog. The directory is there with
-// CONFIG_WATCHDOG_SYSFS.
+// Paths of the kernel's first watchdog. nowayoutPath exists with CONFIG_WATCHDOG_SYSFS.
 const (
 	watchdogPath = "/dev/watchdog"
 	nowayoutPath = "/sys/class/watchdog/watchdog0/nowayout"
 )
 
-// magicClose, written before it is closed, tells the driver that this is meant.
+// magicClose is written before the close, and tells the driver to stop the watchdog.
 const magicClose = "V"
 
 // linuxWatchdog is an open /dev/watchdog.

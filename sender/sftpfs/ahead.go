@@ -5,30 +5,30 @@ import (
 	"math"
 )
 
-// aheadPieces are on their way when a file is read from front to back: as much as the window of an SSH
-// channel, and what is being looked at.
+// aheadPieces is how many pieces are requested or being copied during a sequential read: the window of an SSH channel and
+// two more.
 const aheadPieces = 2<<20/pieceLen + 2
 
-// ahead is what was asked for before somebody reads it.
+// ahead is the state of reading ahead in one file.
 type ahead struct {
 	next  int64 // where the last large read ended
 	queue []*piece
-	end   int64 // of the queue
+	end   int64 // where the queue ends
 }
 
-// piece is a part of a file that is being read.
+// piece is a part of a file that was requested.
 type piece struct {
 	off  int64
 	b    []byte
 	done chan struct{}
-	n    int // once done is closed
+	n    int // n and err are set once done is closed
 	err  error
 }
 
-// drop forgets what was asked for.
+// drop discards the requested pieces.
 func (a *ahead) drop() { a.queue = nil }
 
-// readLarge reads past the cache. A read that goes on where the last one ended is the sign to read ahead. mu is held.
+// readLarge reads without the cache. It reads ahead if the read begins where the last one ended. mu is held.
 func (f *file) readLarge(p []byte, off int64) (int, error) {
 	a := &f.ahead
 	if off == 0 || off != a.next {
@@ -58,7 +58,7 @@ func (f *file) readLarge(p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// fill asks for more. mu is held.
+// fill requests pieces until aheadPieces are in the queue. mu is held.
 func (f *file) fill() {
 	a := &f.ahead
 	for len(a.queue) < aheadPieces {
@@ -71,7 +71,7 @@ func (f *file) fill() {
 	}
 }
 
-// copyAhead copies from the first piece, which contains off. mu is held.
+// copyAhead waits for the first piece, which contains off, and copies from it. mu is held.
 func (f *file) copyAhead(p []byte, off int64) (int, error) {
 	a := &f.ahead
 	first := a.queue[0]
@@ -83,7 +83,7 @@ func (f *file) copyAhead(p []byte, off int64) (int, error) {
 	}
 	if first.n < len(first.b) {
 		if n == len(p) {
-			return n, nil // the end comes with the next read
+			return n, nil // the next read reports the end
 		}
 		if first.err == nil {
 			first.err = io.EOF

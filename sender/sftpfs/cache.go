@@ -1,27 +1,27 @@
 package sftpfs
 
-// Blocks of the cache, which are read in one packet each.
+// Length and number of the cache's blocks. A block is read in one packet.
 const (
 	blockLen  = 32 << 10
 	maxBlocks = 64
 )
 
-// blockCache is what is known of a file's contents without asking: some blocks of it, and where
-// nothing but zeros is, because the file has grown over it and nobody has written there since.
+// blockCache is what is known of a file's contents: some blocks, and where there are only zeros, because the file has grown
+// there and nothing was written since.
 type blockCache struct {
 	blocks map[int64][]byte // by number; full ones only
 
-	sized        bool     // whether size is known
-	size         int64    // with the writes that are on their way
-	zeros, grown int64    // blocks [zeros, grown) were zeros,
-	written      []uint64 // but for these: a bit for each, from zeros
+	sized        bool     // size is known
+	size         int64    // of the file after all writes in flight
+	zeros, grown int64    // blocks [zeros, grown) were zeros when the file grew
+	written      []uint64 // a bit for each of them that was written since
 }
 
 func newBlockCache(empty bool) blockCache {
 	return blockCache{blocks: map[int64][]byte{}, sized: empty}
 }
 
-// block returns a block that is known, or nil.
+// block returns a block, nil if it is unknown.
 func (c *blockCache) block(n int64) []byte {
 	b := c.blocks[n]
 	if b == nil && c.zero(n) {
@@ -31,10 +31,10 @@ func (c *blockCache) block(n int64) []byte {
 	return b
 }
 
-// add takes a block in.
+// add adds a block. It removes another one if the cache is full.
 func (c *blockCache) add(n int64, b []byte) {
 	if len(c.blocks) >= maxBlocks {
-		for old := range c.blocks { // any one: few are in use, and it is soon read again
+		for old := range c.blocks { // any block: few are in use, and reading one again is cheap
 			delete(c.blocks, old)
 			break
 		}
@@ -42,7 +42,7 @@ func (c *blockCache) add(n int64, b []byte) {
 	c.blocks[n] = b
 }
 
-// zero reports whether there is nothing but zeros in a block.
+// zero reports whether a block is known to be zeros.
 func (c *blockCache) zero(n int64) bool {
 	if n < c.zeros || n >= c.grown {
 		return false
@@ -76,7 +76,7 @@ func (c *blockCache) touch(n int64) {
 	c.written[word] |= 1 << bit
 }
 
-// truncate notes that the file has another size.
+// truncate notes a new size of the file.
 func (c *blockCache) truncate(size int64) {
 	clear(c.blocks)
 	if c.sized && size > c.size {

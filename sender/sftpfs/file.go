@@ -12,9 +12,9 @@ import (
 
 // Lengths in bytes.
 const (
-	// pieceLen is how much goes out or is read ahead in one go: some packets.
+	// pieceLen is the length of one write or one read ahead: a few packets.
 	pieceLen = 128 << 10
-	// smallLen is what waits for its neighbours when it is written, and is read through the cache.
+	// smallLen bounds small writes, which are gathered, and small reads, which use the cache.
 	smallLen = blockLen / 2
 )
 
@@ -25,20 +25,20 @@ type file struct {
 	h    *sftp.File
 
 	mu      sync.Mutex
-	err     error // the first of a write that had not been waited for
+	err     error // the first error of a write
 	pending []*write
-	dirty   bool   // it was written to since the last Sync
-	run     []byte // small writes, one behind the other from runAt, that have not gone out
+	dirty   bool   // written since the last Sync
+	run     []byte // adjacent small writes from runAt on that were not sent
 	runAt   int64
 	cache   blockCache
 	ahead   ahead
 }
 
-// write is one that the server has not answered.
+// write is a write that the server has not answered.
 type write struct {
 	off, end int64
 	done     chan struct{}
-	err      error // once done is closed
+	err      error // set once done is closed
 }
 
 func (w *write) overlaps(off, end int64) bool { return w.off < end && off < w.end }
@@ -47,8 +47,8 @@ func newFile(fs *FS, name string, h *sftp.File, empty bool) *file {
 	return &file{fs: fs, name: name, h: h, cache: newBlockCache(empty)}
 }
 
-// WriteAt begins to write. It waits for room. A small write goes out with those that follow on it, when they
-// are enough, or with Sync.
+// WriteAt starts a write. It waits until the bytes in flight leave room. A small write is sent together with adjacent ones
+// that follow, at the latest by Sync.
 func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	if err := f.fs.check(); err != nil {
 		return 0, err
@@ -76,7 +76,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// gather keeps a small write back. mu is held.
+// gather keeps a small write in f.run. It sends f.run first if the write is not adjacent or does not fit. mu is held.
 func (f *file) gather(p []byte, off int64) error {
 	if off != f.runAt+int64(len(f.run)) || len(f.run)+len(p) > blockLen {
 		if err := f.flush(); err != nil {
@@ -89,7 +89,7 @@ func (f *file) gather(p []byte, off int64) error {
 	return nil
 }
 
-// flush sends what was kept back. mu is held.
+// flush sends f.run. mu is held.
 func (f *file) flush() error {
 	if len(f.run) == 0 {
 		return nil
@@ -99,7 +99,7 @@ func (f *file) flush() error {
 	return err
 }
 
-// send begins to write b, which is its own. mu is held; who gives room back does not need it.
+// send starts to write b, which belongs to it from then on. mu is held. To release room, a write does not need mu.
 func (f *file) send(b []byte, off int64) error {
 	cost := max(int64(len(b)), minCost)
 	if err := f.fs.room.Acquire(context.Background(), cost); err != nil {
@@ -125,7 +125,7 @@ func (f *file) send(b []byte, off int64) error {
 	return nil
 }
 
-// begin does something to the file without waiting for it. mu is held, or nobody else has the file.
+// begin runs do in the background as the pending write w. mu is held, or nobody else has the file.
 func (f *file) begin(w *write, do func() error) {
 	f.pending = append(f.pending, w)
 	go func() { f.finish(w, do()) }()
@@ -134,7 +134,7 @@ func (f *file) begin(w *write, do func() error) {
 // finish notes the answer to a write.
 func (f *file) finish(w *write, err error) {
 	w.err = err
-	close(w.done) // first: who waits for it may have mu
+	close(w.done) // before mu, because a waiter may hold mu
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i, p := range f.pending {
@@ -146,7 +146,7 @@ func (f *file) finish(w *write, err error) {
 	f.fail(w.err)
 }
 
-// fail makes err the file's, unless it has one. mu is held.
+// fail sets f.err, unless it is set. mu is held.
 func (f *file) fail(err error) {
 	if f.err == nil {
 		f.err = err
@@ -177,7 +177,7 @@ func (f *file) flushRange(off, end int64) error {
 	}
 }
 
-// drain waits for all that was written up to now, and returns the first error of any.
+// drain waits for all writes so far, and returns the file's first error.
 func (f *file) drain() error {
 	f.mu.Lock()
 	err := f.flush()
@@ -195,7 +195,7 @@ func (f *file) drain() error {
 	return f.err
 }
 
-// ReadAt reads what was written, answered or not.
+// ReadAt implements dumpdir.File. It sees all writes, also those that the server has not answered.
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -230,14 +230,14 @@ func (f *file) readSmall(p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// fetch reads from the server. mu is held when it is asked: nothing is written to the file meanwhile.
+// fetch reads from the server. mu is held during the read, so that nothing is written to the file meanwhile.
 func (f *file) fetch(p []byte, off int64) (int, error) {
 	if err := f.flushRange(off, off+int64(len(p))); err != nil {
 		return 0, err
 	}
 	n, err := f.h.ReadAt(p, off)
 	if n < len(p) && (len(f.pending) > 0 || len(f.run) > 0) {
-		// A write further behind may be about to make the file longer.
+		// A pending write may make the file longer.
 		if err := f.flushRange(0, math.MaxInt64); err != nil {
 			return 0, err
 		}
@@ -246,7 +246,7 @@ func (f *file) fetch(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// block returns a block, with io.EOF when the file ends in it. mu is held.
+// block returns a block, with io.EOF if the file ends in it. mu is held.
 func (f *file) block(n int64) ([]byte, error) {
 	if b := f.cache.block(n); b != nil {
 		return b, nil
@@ -279,13 +279,13 @@ func (f *file) Truncate(size int64) error {
 	return nil
 }
 
-// Sync implements dumpdir.File, as far as the server can.
+// Sync implements dumpdir.File. Without fsync on the server, it only waits for all writes.
 func (f *file) Sync() error {
 	if err := errors.Join(f.drain(), f.fs.check()); err != nil || !f.fs.fsync {
 		return err
 	}
 	f.mu.Lock()
-	f.dirty = len(f.run) > 0 || len(f.pending) > 0 // by somebody else, meanwhile
+	f.dirty = len(f.run) > 0 || len(f.pending) > 0 // new writes of other goroutines
 	f.mu.Unlock()
 	return f.fs.failed("fsync", f.name, f.h.Sync())
 }
@@ -302,8 +302,7 @@ func (f *file) Size() (int64, error) {
 	return st.Size(), nil
 }
 
-// Close waits for all writes. It does not wait for the server to close a file to which nothing was written, or that is on
-// its disk.
+// Close waits for all writes. It waits for the server to close the file only if there were writes since the last Sync.
 func (f *file) Close() error {
 	err := f.drain()
 	f.mu.Lock()
@@ -313,6 +312,6 @@ func (f *file) Close() error {
 	if dirty || err != nil {
 		return errors.Join(err, f.h.Close())
 	}
-	go func() { _ = f.h.Close() }() // nothing is to come of it
+	go func() { _ = f.h.Close() }() // its result does not matter
 	return nil
 }

@@ -1,17 +1,19 @@
-// Package sftpfs is the file system of a plain SFTP server (OpenSSH's sftp-server or
-// internal-sftp) as dump directories need it: see dumpdir.FS.
+// Package sftpfs implements dumpdir.FS on a plain SFTP server (OpenSSH's sftp-server or
+// internal-sftp).
 //
-// It needs the extension posix-rename@openssh.com. With fsync@openssh.com, which OpenSSH has
-// since 6.3, what Sync and SyncDir returned for is on the server's disk; without it, it is with the server.
+// It needs the extension posix-rename@openssh.com. With fsync@openssh.com (OpenSSH 6.3),
+// data is on the server's disk when Sync or SyncDir returns. Without it, the server has
+// the data, but it may not be on disk.
 //
-// A server far away answers late, so writes do not wait for it: they go out at once, many at a
-// time, bounded in bytes, and their errors come with the next operation on the file, at the latest with Sync. Small
-// ones, such as those of descriptors, go out together. Small reads come from a bounded cache of blocks, which knows as well
-// where a file has only grown; a file that is read from front to back is read ahead. All this relies on the file's
-// being written by nobody else, which is what the lock is for: see Lock.
+// Because a distant server answers late, writes do not wait for it. Many are in flight at
+// a time, bounded in bytes. The next operation on the file returns their errors, Sync at
+// the latest. Small writes, such as those of page descriptors, are sent together. Small
+// reads use a bounded cache of blocks, which also knows where a file has only grown. A
+// file that is read sequentially is read ahead. All this requires that nobody else writes
+// the file. The lock ensures that: see Lock.
 //
-// The server's answers are not trusted beyond what they are about. An FS is safe for
-// concurrent use.
+// The server is not trusted: its answers decide nothing but the operation that they
+// answer. An FS is safe for concurrent use.
 package sftpfs
 
 import (
@@ -33,9 +35,9 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 )
 
-// Bounds of the bytes of writes that the server has not answered; each write counts for minCost at least, so that there
-// are some hundreds of them at most. What is more than the line needs only lies in the server's memory, and OpenSSH's takes
-// about a second to make room for the 2 MiB of a channel's window, because it moves all that it has for every packet more.
+// Bounds of the bytes in flight, that is, of writes that the server has not answered. Each write counts as minCost at
+// least, so there are a few hundred at most. More than the line needs only fills the server's memory. OpenSSH takes about
+// a second for the 2 MiB of a channel's window, because it moves all waiting data with each further packet.
 const (
 	leastInFlight = 512 << 10
 	mostInFlight  = 4 << 20
@@ -43,10 +45,10 @@ const (
 	minCost       = 16 << 10
 )
 
-// lowSpace is what is left on a disk that is called full, in bytes.
+// lowSpace is the free space below which a disk counts as full, in bytes.
 const lowSpace = 1 << 20
 
-// Rights of what is made: dumps hold all that was in a kernel's memory.
+// Permissions of new directories and files. Dumps contain all secrets of a kernel's memory.
 const (
 	dirMode  = 0o750
 	fileMode = 0o640
@@ -56,18 +58,18 @@ const (
 type FS struct {
 	c      *sftp.Client
 	fsync  bool
-	owner  string // tells this process from others that hold locks
+	owner  string // identifies this process in locks
 	room   *semaphore.Weighted
 	timing timing
 	spare  chan []byte // buffers of pieceLen
 
 	mu    sync.Mutex
-	err   error               // once a lock was lost
-	locks map[string]sighting // of others, as they were last seen
+	err   error               // set once a lock was lost
+	locks map[string]sighting // locks of others, as last seen
 }
 
-// New returns the file system of the server at the other end of c, which stays the caller's. owner is
-// a name for this process that no other one has, of letters and digits.
+// New returns the file system of the server at the other end of c. The caller closes c. owner is a unique name for this
+// process, of letters and digits.
 func New(c *sftp.Client, owner string) (*FS, error) {
 	if _, ok := c.HasExtension("posix-rename@openssh.com"); !ok {
 		return nil, fmt.Errorf("the SFTP server has no posix-rename@openssh.com, which OpenSSH has: %w", errors.ErrUnsupported)
@@ -86,9 +88,9 @@ func New(c *sftp.Client, owner string) (*FS, error) {
 	}, nil
 }
 
-// widen lets a piece be one packet where the server is new enough to tell of its limits (OpenSSH 8.5; its packets have had
-// 256 KiB since long before, SFTP_MAX_MSG_LENGTH in sftp-common.h). Others need not take more than the 32 KiB of section 3 of
-// draft-ietf-secsh-filexfer-02, each of which costs both sides as much as a piece.
+// widen allows packets of pieceLen for servers that report their limits (OpenSSH 8.5, whose packets may have 256 KiB:
+// SFTP_MAX_MSG_LENGTH in sftp-common.h). Other servers need not accept more than 32 KiB (draft-ietf-secsh-filexfer-02,
+// section 3). A small packet costs both sides as much as a large one.
 func widen(c *sftp.Client) error {
 	if _, ok := c.HasExtension("limits@openssh.com"); !ok {
 		return nil
@@ -96,7 +98,7 @@ func widen(c *sftp.Client) error {
 	return sftp.MaxPacketUnchecked(pieceLen)(c)
 }
 
-// roundTrip returns how long an answer takes. The better of two tries is the line's, the other one may be the server's.
+// roundTrip returns how long an answer takes: the shorter of two tries, because the server may delay one of them.
 func roundTrip(c *sftp.Client) (time.Duration, error) {
 	best := time.Duration(math.MaxInt64)
 	for range 2 {
@@ -109,22 +111,22 @@ func roundTrip(c *sftp.Client) (time.Duration, error) {
 	return best, nil
 }
 
-// inFlight returns how much keeps a line busy on which answers take so long.
+// inFlight returns how many bytes in flight keep a line with this round trip busy.
 func inFlight(trip time.Duration) int64 {
 	return int64(min(leastInFlight+fastLine*trip.Seconds(), mostInFlight))
 }
 
-// Durable reports whether the server can put what it has on its disk when asked to.
+// Durable reports whether the server has fsync.
 func (f *FS) Durable() bool { return f.fsync }
 
-// check returns why nothing may be done any more.
+// check returns the error that all calls return after a lock was lost.
 func (f *FS) check() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.err
 }
 
-// wrap names what an operation was about.
+// wrap adds the operation and the name of the file to an error.
 func wrap(op, name string, err error) error {
 	if err == nil {
 		return nil
@@ -132,7 +134,7 @@ func wrap(op, name string, err error) error {
 	return &fs.PathError{Op: "sftp " + op, Path: name, Err: err}
 }
 
-// Lost reports whether an error comes of a channel to the server that has ended.
+// Lost reports whether an error means that the channel to the server has ended.
 func Lost(err error) bool { return errors.Is(err, sftp.ErrSSHFxConnectionLost) }
 
 func (f *FS) open(op, name string, flags int) (*file, error) {
@@ -160,7 +162,7 @@ func (f *FS) buffer() []byte {
 	}
 }
 
-// clone copies p, which is a piece at most.
+// clone copies p, which has at most pieceLen bytes.
 func (f *FS) clone(p []byte) []byte {
 	if len(p) <= pieceLen/2 {
 		return bytes.Clone(p)
@@ -168,7 +170,7 @@ func (f *FS) clone(p []byte) []byte {
 	return append(f.buffer()[:0], p...)
 }
 
-// giveBack takes a buffer that is not used any more.
+// giveBack keeps an unused buffer for buffer.
 func (f *FS) giveBack(b []byte) {
 	if cap(b) != pieceLen {
 		return
@@ -231,7 +233,7 @@ func (f *FS) MkdirAll(name string) error {
 	}
 	if err := f.c.Mkdir(name); err != nil {
 		if st, serr := f.c.Stat(name); serr == nil && st.IsDir() {
-			return nil // somebody else was quicker
+			return nil // somebody else has just made it
 		}
 		return f.failed("mkdir", name, err)
 	}
@@ -255,7 +257,7 @@ func (f *FS) ReadDir(name string) ([]string, error) {
 	return names, nil
 }
 
-// SyncDir implements dumpdir.FS. OpenSSH opens a directory like a file when asked to read it.
+// SyncDir implements dumpdir.FS. OpenSSH opens a directory like a file for reading.
 func (f *FS) SyncDir(name string) error {
 	if !f.fsync {
 		return nil
@@ -265,12 +267,12 @@ func (f *FS) SyncDir(name string) error {
 		return wrap("open", name, err)
 	}
 	err = f.failed("fsync", name, d.Sync())
-	go func() { _ = d.Close() }() // nothing is to come of it
+	go func() { _ = d.Close() }() // its result does not matter
 	return err
 }
 
-// Free returns how much room there is on the disk of a file or directory for who writes there, in bytes. The error matches
-// errors.ErrUnsupported where the server cannot tell (statvfs@openssh.com).
+// Free returns the space on the disk of a file or directory that this user may use, in bytes. The error matches
+// errors.ErrUnsupported if the server does not know (statvfs@openssh.com).
 func (f *FS) Free(name string) (int64, error) {
 	if version, ok := f.c.HasExtension("statvfs@openssh.com"); !ok || version != "2" {
 		return 0, wrap("statvfs", name, errors.ErrUnsupported)
@@ -285,17 +287,17 @@ func (f *FS) Free(name string) (int64, error) {
 	return int64(st.Bavail * st.Frsize), nil //nolint:gosec // was just compared
 }
 
-// failed is wrap for what may need room on the disk.
+// failed is wrap for operations that may need space on the disk.
 func (f *FS) failed(op, name string, err error) error { return wrap(op, name, f.full(name, err)) }
 
-// full makes a failure tell that the disk is full, if it is: SFTP has no code for that.
+// full adds syscall.ENOSPC to an error if the disk is full, because SFTP has no code for that.
 func (f *FS) full(name string, err error) error {
 	var status *sftp.StatusError
 	if !errors.As(err, &status) || status.FxCode() != sftp.ErrSSHFxFailure {
 		return err
 	}
 	free, serr := f.Free(name)
-	if serr != nil { // it could not be made
+	if serr != nil { // the file could not be created
 		free, serr = f.Free(path.Dir(name))
 	}
 	if serr == nil && free < lowSpace {
@@ -304,7 +306,7 @@ func (f *FS) full(name string, err error) error {
 	return err
 }
 
-// sighting is a lock file as it was first seen to say what it says.
+// sighting is the text of a lock file, and when it was first seen.
 type sighting struct {
 	text string
 	at   time.Time

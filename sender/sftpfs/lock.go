@@ -16,20 +16,20 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 )
 
-// LockName is the file that stands in a directory while somebody writes there.
+// LockName is the name of the lock file, which is in a directory while somebody writes there.
 const LockName = "writer.lock"
 
-// timing of locks.
+// timing has the times of locks.
 type timing struct {
-	beat  time.Duration // the holder writes its lock anew so often
-	stale time.Duration // one that says the same for so long is nobody's
-	own   time.Duration // the same for one of this very process, whose line has broken
-	sure  time.Duration // how long after a takeover it is looked who has it
+	beat  time.Duration // between two heartbeats of the owner
+	stale time.Duration // after which an unchanged lock has no owner
+	own   time.Duration // the same for a lock of this process, whose line broke
+	sure  time.Duration // between taking over a lock and checking who has it
 }
 
 var defaultTiming = timing{beat: 3 * time.Second, stale: 30 * time.Second, own: 10 * time.Second, sure: time.Second}
 
-// lock is a lock that is held.
+// lock is a held lock.
 type lock struct {
 	fs    *FS
 	name  string
@@ -39,12 +39,13 @@ type lock struct {
 	done  sync.WaitGroup
 }
 
-// Lock implements dumpdir.FS. SFTP has no locks, so a file stands for one. It is made with O_EXCL; its holder
-// writes another number into it every 3 seconds, over the channel over which all its writes go, and looks whether it
-// still has it. One that does not change for 30 seconds, as seen by who wants it and so by no clock but one, is
-// stale: its holder is dead, and its writes are over. Then it is replaced by rename, and a second later whoever finds himself in it has it. One
-// of this very process, left by a connection that broke, is stale after 10 seconds. Lock does not wait for any of this: while the
-// error matches dumpdir.ErrLocked, call it again every second or so.
+// Lock implements dumpdir.FS. SFTP has no locks, so a lock is a file that is created with O_EXCL. Every 3 seconds, its
+// owner checks that it still has the lock and writes another number into it, over the same channel as its other writes.
+//
+// A lock is stale if the caller, by its own clock, sees no change for 30 seconds: then the owner is dead and its writes are over.
+// A stale lock of this process, left by a broken connection, needs 10 seconds. The caller replaces a stale lock by
+// rename. A second later, the owner that the file names has the lock. Lock does not wait for a lock to become stale: while
+// its error matches dumpdir.ErrLocked, call it again about every second.
 func (f *FS) Lock(dir string) (io.Closer, error) {
 	if err := f.check(); err != nil {
 		return nil, err
@@ -55,7 +56,7 @@ func (f *FS) Lock(dir string) (io.Closer, error) {
 	case err == nil:
 		l.h = h
 		if err := l.write(); err != nil {
-			// Left behind, it would have to become stale.
+			// A lock file that is left behind blocks others until it is stale.
 			return nil, errors.Join(err, h.Close(), wrap("unlock", l.name, f.c.Remove(l.name)))
 		}
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
@@ -69,11 +70,11 @@ func (f *FS) Lock(dir string) (io.Closer, error) {
 	return l, nil
 }
 
-// takeOver takes a lock that is stale. cause is why it could not be made.
+// takeOver takes over a stale lock. cause is the error of creating the lock file.
 func (l *lock) takeOver(cause error) error {
 	text, err := l.read()
 	if errors.Is(err, fs.ErrNotExist) {
-		// Let go in this moment, or it cannot be made at all.
+		// The lock was just released, or the file cannot be created at all.
 		if _, serr := l.fs.c.Stat(path.Dir(l.name)); serr != nil {
 			return wrap("lock", l.name, cause)
 		}
@@ -85,7 +86,7 @@ func (l *lock) takeOver(cause error) error {
 	if !l.fs.staleNow(l.name, text) {
 		return fmt.Errorf("%s: %w", l.name, dumpdir.ErrLocked)
 	}
-	mine := l.name + "." + l.fs.owner + ".tmp" // which the next writer removes
+	mine := l.name + "." + l.fs.owner + ".tmp" // if left behind, the next writer removes it
 	if l.h, err = l.fs.c.OpenFile(mine, os.O_RDWR|os.O_CREATE|os.O_TRUNC); err != nil {
 		return l.fs.failed("lock", mine, err)
 	}
@@ -102,7 +103,7 @@ func (l *lock) takeOver(cause error) error {
 	return nil
 }
 
-// staleNow notes what a lock says and reports whether it has been saying it for long.
+// staleNow notes the text of a lock file and reports whether it has been the same for long enough.
 func (f *FS) staleNow(name, text string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -112,13 +113,13 @@ func (f *FS) staleNow(name, text string) bool {
 		return false
 	}
 	limit := f.timing.stale
-	if holder(text) == f.owner {
+	if ownerOf(text) == f.owner {
 		limit = f.timing.own
 	}
 	return time.Since(seen.at) >= limit
 }
 
-// write writes the lock anew.
+// write writes owner and next number into the lock file.
 func (l *lock) write() error {
 	l.count++
 	text := fmt.Sprintf("%s %010d\n", l.fs.owner, l.count)
@@ -126,8 +127,8 @@ func (l *lock) write() error {
 	return l.fs.failed("lock", l.name, err)
 }
 
-// holder returns the owner that a lock names.
-func holder(text string) string {
+// ownerOf returns the owner that the text of a lock file names.
+func ownerOf(text string) string {
 	owner, _, _ := strings.Cut(text, " ")
 	return owner
 }
@@ -145,7 +146,7 @@ func (l *lock) read() (string, error) {
 func (l *lock) checkHeld() error {
 	text, err := l.read()
 	switch {
-	case errors.Is(err, fs.ErrNotExist), err == nil && holder(text) != l.fs.owner:
+	case errors.Is(err, fs.ErrNotExist), err == nil && ownerOf(text) != l.fs.owner:
 		return fmt.Errorf("%s: %w", l.name, dumpdir.ErrRevoked)
 	}
 	return err

@@ -297,7 +297,7 @@ func testLostLock(t *testing.T) {
 		t.Errorf("a new file: %v, want ErrRevoked", err)
 	}
 	_, _ = file.Close(), l.Close() // both fail
-	if text, err := os.ReadFile(filepath.Join(dir, LockName)); err != nil || holder(string(text)) != "two" {
+	if text, err := os.ReadFile(filepath.Join(dir, LockName)); err != nil || ownerOf(string(text)) != "two" {
 		t.Errorf("the lock of the other one: %q, %v", text, err)
 	}
 }

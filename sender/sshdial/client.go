@@ -22,7 +22,7 @@ const defaultPort = "22"
 // Addr returns host and port of an ssh:// URL.
 func Addr(u *url.URL) string { return net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), defaultPort)) }
 
-// clientVersion is what servers write into their logs.
+// clientVersion names this client in the logs of servers.
 const clientVersion = "SSH-2.0-corehaul-send"
 
 // Client logs in to hosts.
@@ -52,7 +52,7 @@ func loadKey(file string) (ssh.Signer, error) {
 	}
 	makeOne := fmt.Sprintf("make a key with: ssh-keygen -t ed25519 -N '' -f %s", file)
 	data, err := corehaultls.ReadSecret(file)
-	if strings.HasPrefix(string(data), "ssh-") || strings.HasPrefix(string(data), "ecdsa-") { // which is open to others
+	if strings.HasPrefix(string(data), "ssh-") || strings.HasPrefix(string(data), "ecdsa-") { // before err: others may read public keys
 		return fail("this is a public key", "name the private key, without .pub", nil)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -75,16 +75,16 @@ func loadKey(file string) (ssh.Signer, error) {
 	return signer, nil
 }
 
-// CheckKnown reports what is wrong when no key of the host at addr (HOST:PORT) is known.
+// CheckKnown returns an error unless a usable key of the host at addr (HOST:PORT) is known.
 func (c *Client) CheckKnown(addr string) error {
 	_, err := c.known.algorithms(addr)
 	return err
 }
 
-// Connect logs in as user at addr (HOST:PORT). The end of ctx ends the attempt. A
-// *RefusedError means that another try is of no use unless somebody mends something.
+// Connect logs in as user at addr (HOST:PORT). The end of ctx ends the attempt. A *RefusedError means that another try is
+// useless until somebody repairs something.
 func (c *Client) Connect(ctx context.Context, user, addr string) (*Session, error) {
-	addr = strings.ToLower(addr) // as OpenSSH does, before it looks the name up
+	addr = strings.ToLower(addr) // as OpenSSH does before it looks up the name
 	algorithms, err := c.known.algorithms(addr)
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func (c *Client) Connect(ctx context.Context, user, addr string) (*Session, erro
 	return &Session{conn: conn, line: l, user: user, addr: addr}, nil
 }
 
-// ciphers are those of the library, with ChaCha20 first where AES would be computed step by step.
+// ciphers returns those of the library, with ChaCha20 first on CPUs without AES instructions.
 func ciphers() []string {
 	list := ssh.SupportedAlgorithms().Ciphers
 	if cpu.X86.HasAES && cpu.X86.HasPCLMULQDQ || cpu.ARM64.HasAES && cpu.ARM64.HasPMULL {
@@ -121,14 +121,14 @@ func ciphers() []string {
 	return append([]string{ssh.CipherChaCha20Poly1305}, slices.DeleteFunc(list, func(c string) bool { return c == ssh.CipherChaCha20Poly1305 })...)
 }
 
-// refuse lets the server open nothing.
+// refuse refuses all channels that the server opens.
 func refuse(chans <-chan ssh.NewChannel) {
 	for ch := range chans {
-		_ = ch.Reject(ssh.Prohibited, "this client serves nothing") // the line's end shows elsewhere
+		_ = ch.Reject(ssh.Prohibited, "this client serves nothing") // other calls see the end of the line
 	}
 }
 
-// explain tells why a handshake failed.
+// explain returns an error that says why a handshake failed.
 func (c *Client) explain(ctx context.Context, user, addr string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("ssh handshake with %s: %w", addr, context.Cause(ctx))

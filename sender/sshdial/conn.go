@@ -12,8 +12,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// line is the TCP connection under a session. It notes why it ended: the channels above it
-// only see that nothing more comes.
+// line is the TCP connection of a session. It notes why it ended, because its channels only see an EOF.
 type line struct {
 	net.Conn
 	mu  sync.Mutex
@@ -40,14 +39,14 @@ func (l *line) setErr(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF // SSH ends channels before it ends the line
+		err = io.ErrUnexpectedEOF // SSH closes channels before the line
 	}
 	if l.err == nil {
 		l.err = err
 	}
 }
 
-// because returns why the line ended, err when it has not.
+// because returns why the line ended, or err if it has not ended.
 func (l *line) because(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -57,21 +56,20 @@ func (l *line) because(err error) error {
 	return err
 }
 
-// expire ends the line for a deadline.
+// expire ends the line after a deadline.
 func (l *line) expire() {
 	l.setErr(os.ErrDeadlineExceeded)
-	_ = l.Close() // what it was for has failed
+	_ = l.Close() // the line is lost anyway
 }
 
-// conn is a channel as a net.Conn. Closing it ends the line, so that neither a peer nor a
-// network that takes nothing holds it up. So does a deadline that comes, whatever it was for:
-// half of a packet cannot be taken back.
+// conn is a channel as a net.Conn. Close closes the line, so that neither a peer nor a network that takes no data can block
+// it. A read or write deadline closes the line too, because half of a packet cannot be taken back.
 type conn struct {
 	ssh.Channel
 	line *line
 	said *said
 
-	// out is for writes and the end of them, which the channel does not keep apart by itself.
+	// out serializes Write and CloseWrite. The channel does not do that.
 	out   sync.Mutex
 	ended bool // under out
 
@@ -104,7 +102,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite waits for a Write that is under way, as that of TLS does.
+// CloseWrite waits for a Write in progress, like that of TLS.
 func (c *conn) CloseWrite() error {
 	c.out.Lock()
 	defer c.out.Unlock()
@@ -143,7 +141,7 @@ func (c *conn) set(timer **time.Timer, t time.Time) error {
 	return nil
 }
 
-// wordsError is the end of a channel with what the server had to say of it.
+// wordsError is the end of a channel, with what the server wrote to standard error.
 type wordsError struct {
 	err   error
 	words string
@@ -174,7 +172,7 @@ func listen(r io.Reader) *said {
 	return s
 }
 
-// last returns what was said. It may be called once the channel has ended.
+// last returns the text. It waits for the end of the channel.
 func (s *said) last() string {
 	<-s.done
 	return clean(string(s.words))

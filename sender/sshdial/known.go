@@ -16,7 +16,7 @@ import (
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
-// maxFile bounds key and known_hosts files, in bytes; a fleet's known_hosts has some 100 KiB.
+// maxFile bounds known_hosts files, in bytes. That of a fleet has some 100 KiB.
 const maxFile = 4 << 20
 
 // knownHosts is a known_hosts file.
@@ -43,11 +43,10 @@ func loadKnownHosts(file string) (*knownHosts, error) {
 	return nil, &corehaultls.FileError{Path: file, Problem: "cannot be used as known_hosts", Hint: "sshd(8) describes its form; ssh-keyscan HOST writes it", Err: err}
 }
 
-// noKey is the key of nobody: asked for it, the library tells which ones it knows.
+// noKey belongs to nobody. If it is checked, the error of the library lists the known keys.
 var noKey, _ = ssh.NewPublicKey(ed25519.PublicKey(make([]byte, ed25519.PublicKeySize)))
 
-// algorithms returns the host key algorithms to ask addr for: those of the keys that are
-// known for it.
+// algorithms returns the host key algorithms to ask addr for: those of its known keys.
 func (k *knownHosts) algorithms(addr string) ([]string, error) {
 	var unknown *knownhosts.KeyError
 	if err := k.callback(strings.ToLower(addr), &net.TCPAddr{}, noKey); !errors.As(err, &unknown) || len(unknown.Want) == 0 {
@@ -68,7 +67,7 @@ func (k *knownHosts) algorithms(addr string) ([]string, error) {
 // proves reports whether a host with a known key can prove itself with alg.
 func (k *knownHosts) proves(known knownhosts.KnownKey, alg string) bool {
 	if n := known.Line; n > 0 && n <= len(k.lines) && strings.HasPrefix(strings.TrimSpace(k.lines[n-1]), "@cert-authority") {
-		return strings.Contains(alg, "-cert-") // of whatever key
+		return strings.Contains(alg, "-cert-") // with any type of key
 	}
 	if known.Key.Type() == ssh.KeyAlgoRSA {
 		return alg == ssh.KeyAlgoRSASHA256 || alg == ssh.KeyAlgoRSASHA512
@@ -76,7 +75,7 @@ func (k *knownHosts) proves(known knownhosts.KnownKey, alg string) bool {
 	return alg == known.Key.Type()
 }
 
-// check looks at the key that a host showed.
+// check returns an error unless the key that a host showed is known.
 func (k *knownHosts) check(addr string, remote net.Addr, key ssh.PublicKey) error {
 	err := k.callback(addr, remote, key)
 	if err == nil {
@@ -93,7 +92,7 @@ func (k *knownHosts) check(addr string, remote net.Addr, key ssh.PublicKey) erro
 	return refused(err, shown, err.Error(), "see the @cert-authority lines in "+k.file)
 }
 
-// keyscan says how a key gets into the file.
+// keyscan returns a hint how to add a host's key to the file.
 func (k *knownHosts) keyscan(addr string) string {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// ErrNoSubsystem is the cause of a *RefusedError for a server that does not have a subsystem.
+// ErrNoSubsystem is the cause of a *RefusedError for a server without the subsystem.
 var ErrNoSubsystem = errors.New("no such subsystem")
 
-// Session is a login. It has to be closed.
+// Session is a login. The caller has to close it.
 type Session struct {
 	conn ssh.Conn
 	line *line
@@ -22,10 +22,10 @@ type Session struct {
 	addr string
 }
 
-// Close ends the connection, and with it all that was opened over it.
+// Close closes the connection and all its channels.
 func (s *Session) Close() error { return s.line.Close() }
 
-// Broken reports whether the connection has ended, by whatever.
+// Broken reports whether the connection has ended, for any reason.
 func (s *Session) Broken() bool { return s.line.because(nil) != nil }
 
 // Times of KeepAlive.
@@ -34,8 +34,8 @@ const (
 	aliveLimit = 45 * time.Second
 )
 
-// KeepAlive asks the server now and then whether it lives, until ctx is done, and ends the
-// session when it does not answer. It is for what has no heartbeats of its own.
+// KeepAlive sends keepalive requests until ctx is done, and ends the session if the server does not answer. It is for
+// protocols without heartbeats.
 func (s *Session) KeepAlive(ctx context.Context) {
 	tick := time.NewTicker(aliveEvery)
 	defer tick.Stop()
@@ -91,7 +91,7 @@ func (s *Session) open(name string) (ssh.Channel, error) {
 	default:
 		return ch, nil
 	}
-	if cerr := ch.Close(); cerr != nil && !errors.Is(cerr, io.EOF) { // EOF: the server has closed it
+	if cerr := ch.Close(); cerr != nil && !errors.Is(cerr, io.EOF) { // EOF: the server closed it first
 		err = errors.Join(err, cerr)
 	}
 	return nil, err
