@@ -187,7 +187,9 @@ func (f *files) Filecmd(r *sftp.Request) error {
 	var err error
 	switch r.Method {
 	case "Mkdir":
-		err = f.tree.Mkdir(r.Filepath)
+		if err = f.tree.Mkdir(r.Filepath); errors.Is(err, fs.ErrExist) {
+			return errors.New(reason(err)) // lftp makes all directories on the way; nothing is wrong
+		}
 	case "Rmdir":
 		err = f.tree.Rmdir(r.Filepath)
 	case "Rename":

@@ -5,13 +5,17 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"slices"
 	"testing"
+	"testing/synctest"
 
 	"github.com/pkg/sftp"
+
+	"github.com/corehaul/corehaul/receiver/kdumpclients"
 )
 
 // sftpServe serves SFTP on a tree over one end of a pipe until that ends.
-func sftpServe(tree *memTree, conn net.Conn) (f *files, ended chan struct{}) {
+func sftpServe(tree kdumpclients.Tree, conn net.Conn) (f *files, ended chan struct{}) {
 	f, ended = newFiles(tree, func(string, ...any) {}), make(chan struct{})
 	server := sftp.NewRequestServer(newLockstep(conn), f.handlers())
 	go func() {
@@ -133,11 +137,25 @@ func FuzzSFTP(f *testing.F) {
 	})
 }
 
-// sftpPacket is a request with texts behind its id.
-func sftpPacket(kind byte, id uint32, texts ...string) []byte {
+// Types of SFTP packets, beside those that the server looks at.
+const (
+	sftpInit     = 1
+	sftpOpen     = 3
+	sftpClose    = 4
+	sftpFsetstat = 10
+	sftpOpenDir  = 11
+	sftpHandle   = 102
+)
+
+// sftpPacket is a request with texts, each behind its length, and numbers behind its id.
+func sftpPacket(kind byte, id uint32, parts ...any) []byte {
 	b := binary.BigEndian.AppendUint32([]byte{0, 0, 0, 0, kind}, id)
-	for _, text := range texts {
-		b = append(binary.BigEndian.AppendUint32(b, uint32(len(text))), text...)
+	for _, part := range parts {
+		if text, ok := part.(string); ok {
+			b = append(binary.BigEndian.AppendUint32(b, uint32(len(text))), text...)
+			continue
+		}
+		b, _ = binary.Append(b, binary.BigEndian, part)
 	}
 	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
 	return b
@@ -168,18 +186,18 @@ func TestSFTPOpenDirectories(t *testing.T) {
 		}
 		return sftpReply(t, a)
 	}
-	ask(sftpPacket(1, 3)) // hello, version 3
+	ask(sftpPacket(sftpInit, 3)) // version 3
 	var handles []string
 	for id := range uint32(10 * maxHandles) {
-		if kind, body := ask(sftpPacket(sftpOpenDir, id, "/")); kind == 102 {
+		if kind, body := ask(sftpPacket(sftpOpenDir, id, "/")); kind == sftpHandle {
 			handles = append(handles, string(body[4:]))
 		}
 	}
 	if len(handles) != maxHandles {
 		t.Errorf("%d directories are open, want %d", len(handles), maxHandles)
 	}
-	ask(sftpPacket(4, 0, handles[0]))
-	if kind, _ := ask(sftpPacket(sftpOpenDir, 0, "/")); kind != 102 {
+	ask(sftpPacket(sftpClose, 0, handles[0]))
+	if kind, _ := ask(sftpPacket(sftpOpenDir, 0, "/")); kind != sftpHandle {
 		t.Error("the place of a directory that was closed is not free")
 	}
 	if err := a.Close(); err != nil {
@@ -189,4 +207,82 @@ func TestSFTPOpenDirectories(t *testing.T) {
 	if files.open != 0 {
 		t.Errorf("%d are still open", files.open)
 	}
+}
+
+// heldTree is a tree whose uploads write nothing until release is closed. It notes the calls of its uploads.
+type heldTree struct {
+	*memTree
+	release chan struct{}
+	calls   []string
+}
+
+type heldUpload struct {
+	kdumpclients.Upload
+	tree *heldTree
+}
+
+func (t *heldTree) note(call string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.calls = append(t.calls, call)
+}
+
+func (t *heldTree) Create(p string) (kdumpclients.Upload, error) {
+	u, err := t.memTree.Create(p)
+	return &heldUpload{u, t}, err
+}
+
+func (u *heldUpload) WriteAt(p []byte, off int64) (int, error) {
+	<-u.tree.release
+	u.tree.note("write")
+	return u.Upload.WriteAt(p, off)
+}
+
+func (u *heldUpload) Truncate(size int64) error {
+	u.tree.note("truncate")
+	return u.Upload.Truncate(size)
+}
+
+// TestSFTPKeepsOrder sends two writes, a length and a third write without waiting for answers, as lftp does. The length is set after the
+// first two and before the third.
+func TestSFTPKeepsOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tree := &heldTree{memTree: newMemTree(), release: make(chan struct{})}
+		a, b := net.Pipe()
+		_, ended := sftpServe(tree, b)
+		write := func(packets ...[]byte) {
+			if _, err := a.Write(slices.Concat(packets...)); err != nil {
+				t.Error(err)
+			}
+		}
+		write(sftpPacket(sftpInit, 3))
+		sftpReply(t, a)
+		const forWriting, withSize, noAttrs = uint32(2 | 8), uint32(1), uint32(0)
+		write(sftpPacket(sftpOpen, 1, "/f", forWriting, noAttrs))
+		kind, body := sftpReply(t, a)
+		if kind != sftpHandle {
+			t.Fatalf("open: packet %d", kind)
+		}
+		handle := string(body[4:])
+		go write(
+			sftpPacket(sftpWrite, 2, handle, uint64(0), "first"), sftpPacket(sftpWrite, 3, handle, uint64(5), "second"),
+			sftpPacket(sftpFsetstat, 4, handle, withSize, uint64(20)), sftpPacket(sftpWrite, 5, handle, uint64(11), "third"),
+		)
+		synctest.Wait() // nothing goes on now before the writes do
+		tree.mu.Lock()
+		early := len(tree.calls)
+		tree.mu.Unlock()
+		if early > 0 {
+			t.Errorf("%v before the bytes", tree.calls)
+		}
+		close(tree.release)
+		for range 4 {
+			sftpReply(t, a)
+		}
+		if want := []string{"write", "write", "truncate", "write"}; !slices.Equal(tree.calls, want) {
+			t.Errorf("%v, want %v", tree.calls, want)
+		}
+		_ = a.Close()
+		<-ended
+	})
 }

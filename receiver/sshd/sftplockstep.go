@@ -7,15 +7,15 @@ import (
 	"sync"
 )
 
-// SFTP requests that make a handle.
+// SFTP requests that may overtake each other: they name an offset.
 const (
-	sftpOpen    = 3
-	sftpOpenDir = 11
+	sftpRead  = 5
+	sftpWrite = 6
 )
 
-// lockstep is an SFTP stream on which nothing that comes behind a request for a handle is read before it is
-// answered. No client can use the handle before. A hostile one can guess it, and the library (v1.13.12)
-// would look at the request while it is still being set up.
+// lockstep is an SFTP stream that hands over a request other than READ and WRITE alone: after the answers to all
+// requests before it, and before any request behind it. The library (v1.13.12) serves requests at the same time.
+// lftp sends the length of a file right behind its bytes, and a hostile client may use a handle that it has only guessed.
 type lockstep struct {
 	conn io.ReadWriteCloser
 	in   *bufio.Reader
@@ -24,7 +24,7 @@ type lockstep struct {
 	mu      sync.Mutex
 	changed sync.Cond
 	asked   uint64 // packets read
-	until   uint64 // how many have to be answered before the next is
+	until   uint64 // how many must be answered before the next packet is read
 	replied uint64 // packets written: the library answers each, and in order
 	closed  bool
 
@@ -51,14 +51,8 @@ func (l *lockstep) Read(p []byte) (int, error) {
 
 // next begins a packet: a length of four bytes, and so many of which the first is the type.
 func (l *lockstep) next() error {
-	l.mu.Lock()
-	for l.replied < l.until && !l.closed {
-		l.changed.Wait()
-	}
-	closed := l.closed
-	l.mu.Unlock()
-	if closed {
-		return io.ErrClosedPipe
+	if err := l.await(l.until); err != nil {
+		return err
 	}
 	head, err := l.in.Peek(4)
 	if err != nil {
@@ -72,12 +66,31 @@ func (l *lockstep) next() error {
 		}
 		kind = head[4]
 	}
+	alone := kind != sftpRead && kind != sftpWrite
+	if alone {
+		if err := l.await(l.asked); err != nil {
+			return err
+		}
+	}
 	l.left = 4 + int64(length)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.asked++
-	if kind == sftpOpen || kind == sftpOpenDir {
+	if alone {
 		l.until = l.asked
+	}
+	return nil
+}
+
+// await waits until the library has answered n packets.
+func (l *lockstep) await(n uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.replied < n && !l.closed {
+		l.changed.Wait()
+	}
+	if l.closed {
+		return io.ErrClosedPipe
 	}
 	return nil
 }
