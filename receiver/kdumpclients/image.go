@@ -50,10 +50,8 @@ type image struct {
 	state imageState
 	f     *os.File
 	have  *flattened.Coverage
-	// charged is which bytes have their room, of a dump that comes as it is.
-	charged *flattened.Coverage
-	since   int64     // bytes since the last checkpoint
-	saved   time.Time // when that was
+	since int64     // bytes since the last checkpoint
+	saved time.Time // when that was
 }
 
 // WriteAt implements io.WriterAt. Whoever calls it keeps track of what have is.
@@ -72,9 +70,8 @@ func (i *image) WriteAt(p []byte, off int64) (int, error) {
 // direct writes bytes that are the dump's own, and notes them.
 func (i *image) direct(p []byte, off int64) (int, error) {
 	n, err := i.WriteAt(p, off)
-	i.have.Add(off, int64(n))
-	i.h.giveRoom(int64(n) - i.charged.Add(off, int64(n)))
-	if err == nil && max(i.have.Spans(), i.charged.Spans()) > maxPieces {
+	i.h.giveRoom(int64(n) - i.have.Add(off, int64(n)))
+	if err == nil && i.have.Spans() > maxPieces {
 		err = fmt.Errorf("%w: more than %d pieces with gaps between them", fs.ErrInvalid, maxPieces)
 	}
 	return n, err

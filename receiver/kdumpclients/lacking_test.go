@@ -138,3 +138,71 @@ func TestOtherPlanBegun(t *testing.T) {
 		t.Errorf("kept %d bytes, %v", len(kept), err)
 	}
 }
+
+// TestLengthFirst sets the length of a file before its bytes come, as SFTP allows. What is missing of them counts as missing.
+func TestLengthFirst(t *testing.T) {
+	want, b := sample(t, "vmcore-6.1-x86_64-tiny.elf")
+	for name, row := range map[string]struct {
+		sent  int
+		end   func(Upload) error
+		state dumpdir.State
+	}{
+		"all of it":              {len(b), Upload.Close, dumpdir.StateComplete},
+		"half, and an end":       {len(b) / 2, Upload.Close, dumpdir.StatePartial},
+		"half, then it broke":    {len(b) / 2, func(u Upload) error { u.Abort(nil); return nil }, dumpdir.StatePartial},
+		"nothing, then it broke": {0, func(u Upload) error { u.Abort(nil); return nil }, dumpdir.StateLogOnly},
+	} {
+		for _, late := range []bool{false, true} { // late: behind the first bytes
+			s := open(t, t.TempDir())
+			tr := treeOf(t, s, "n1")
+			send(t, tr, "/dmesg", logText)
+			u, err := tr.Create("/vmcore")
+			if err != nil {
+				t.Fatal(err)
+			}
+			first := 0
+			if late {
+				first = min(8<<10, row.sent)
+			}
+			_, err = u.WriteAt(b[:first], 0)
+			if err := errors.Join(err, u.Truncate(int64(len(b)))); err != nil {
+				t.Fatal(err)
+			}
+			_, err = u.WriteAt(b[first:row.sent], int64(first))
+			if err := errors.Join(err, row.end(u)); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			settle(t, s)
+			e := only(t, s)
+			if e.Manifest.State != row.state {
+				t.Errorf("%s, late %v: %s (%s)", name, late, e.Manifest.State, e.Manifest.Reason)
+			}
+			if row.state == dumpdir.StateLogOnly {
+				continue
+			}
+			if n := samePages(t, check(t, s, e), want); n == 0 || uint64(n) != e.Manifest.Pages.Present {
+				t.Errorf("%s, late %v: %d pages of %d", name, late, n, e.Manifest.Pages.Present)
+			}
+		}
+	}
+}
+
+// TestLogLengthFirst sets the length of a log and breaks off: the log ends with its last byte.
+func TestLogLengthFirst(t *testing.T) {
+	s := open(t, t.TempDir())
+	u, err := treeOf(t, s, "n1").Create("/dmesg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Truncate(int64(2 * len(logText))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := u.WriteAt([]byte(logText), 0); err != nil {
+		t.Fatal(err)
+	}
+	u.Abort(nil)
+	settle(t, s)
+	if log := storedLog(t, only(t, s)); string(log) != logText {
+		t.Errorf("the log is %q", log)
+	}
+}

@@ -335,8 +335,11 @@ func (j *job) keepFile(ctx context.Context, name string, f *fileState) error {
 	if err != nil {
 		return err
 	}
-	err = errors.Join(w.Keep(keptName(name), file), w.Close())
-	if errors.Is(err, dumpdir.ErrBadKeptName) {
+	if err = j.roomToKeep(ctx, file); err == nil {
+		err = w.Keep(keptName(name), file)
+	}
+	err = errors.Join(err, w.Close())
+	if errors.Is(err, dumpdir.ErrBadKeptName) || errors.Is(err, errHoles) {
 		j.svc.cfg.Log.Warn("a file is not kept beside its dump", "host", j.h.name, "dump", j.dir.Dump.ID, "file", name, "error", err)
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 
 	"github.com/corehaul/corehaul/dumpdir"
@@ -20,10 +21,10 @@ func (j *job) unreadable(ctx context.Context, f *fileState, w *dumpdir.Writer, c
 	}
 	reason := "the dump cannot be read: " + cause.Error()
 	name, err := j.keepImage(ctx, f, w)
-	if err != nil {
+	if err != nil && !errors.Is(err, errHoles) {
 		return dumpdir.Result{}, err
 	}
-	if name != "" {
+	if err == nil {
 		reason += fmt.Sprintf("; it is kept as %s/%s", dumpdir.KeptDirName, name)
 	}
 	return w.Seal(ctx, reason)
@@ -32,7 +33,22 @@ func (j *job) unreadable(ctx context.Context, f *fileState, w *dumpdir.Writer, c
 // maxGaps is how much of a file may be holes for it to be worth a copy, in which they are bytes.
 const maxGaps = 16 << 20
 
-// keepImage keeps the file that a dump was to be made of. The name is empty when it consists of holes.
+// errHoles is why a file is not kept.
+var errHoles = errors.New("it consists of holes")
+
+// roomToKeep returns why a copy of a file cannot be kept.
+func (j *job) roomToKeep(ctx context.Context, file *os.File) error {
+	st, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if st.Size()-stored(st) > maxGaps {
+		return errHoles
+	}
+	return j.roomFor(ctx, uint64(st.Size())) //nolint:gosec // not negative
+}
+
+// keepImage keeps the file that a dump was to be made of.
 func (j *job) keepImage(ctx context.Context, f *fileState, w *dumpdir.Writer) (name string, err error) {
 	kind := "image"
 	if f.Image.InPlace {
@@ -43,11 +59,7 @@ func (j *job) keepImage(ctx context.Context, f *fileState, w *dumpdir.Writer) (n
 		return "", err
 	}
 	defer func() { _ = file.Close() }() // only read
-	st, err := file.Stat()
-	if err != nil || st.Size()-stored(st) > maxGaps {
-		return "", err
-	}
-	if err := j.roomFor(ctx, uint64(st.Size())); err != nil { //nolint:gosec // not negative
+	if err := j.roomToKeep(ctx, file); err != nil {
 		return "", err
 	}
 	name = "vmcore"
@@ -77,10 +89,10 @@ func (j *job) keepOriginal(ctx context.Context, f *fileState, w *dumpdir.Writer)
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
 		return "; there is no room to keep the file that the client sent", nil
+	case errors.Is(err, errHoles):
+		return "; the file that the client sent is not kept: " + err.Error(), nil
 	case err != nil:
 		return "", err
-	case name == "":
-		return "; the file that the client sent is not kept: it consists of holes", nil
 	}
 	return fmt.Sprintf("; the file that the client sent is kept as %s/%s", dumpdir.KeptDirName, name), nil
 }

@@ -53,7 +53,8 @@ type Upload interface {
 	// and its writer waits for that. Bytes of a stream that came before the ones ahead of them are put
 	// aside, up to a bound.
 	io.WriterAt
-	// Truncate sets the length. A stream that was read that far cannot be cut.
+	// Truncate sets the length. Bytes that a greater length promises have not come by that. Nothing is cut off a dump, nor off a
+	// stream that was read.
 	Truncate(size int64) error
 	// Close is for a client that ended the file in order. On return what was sent is durable; the error is for the client, which
 	// has to know that its file is not what it should be.

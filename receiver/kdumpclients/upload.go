@@ -45,9 +45,8 @@ type upload struct {
 	mu      sync.Mutex
 	raw     *os.File
 	have    flattened.Coverage // of raw
-	charged flattened.Coverage // of raw: bytes that have their room; a file that was made longer is all there, and has none
-	size    int64
-	log     *longLog // of a log: how more than maxSmall bytes of it are kept
+	size    int64              // the client may set a length that the bytes have not reached
+	log     *longLog           // of a log: how more than maxSmall bytes of it are kept
 	decided bool
 	form    form   // once it is decided
 	img     *image // the dump in raw, when raw is one
@@ -181,9 +180,8 @@ func (u *upload) writeRaw(p []byte, off int64) error {
 		return err
 	}
 	n, err := u.raw.WriteAt(p, off)
-	u.have.Add(off, int64(n))
-	u.h.giveRoom(int64(n) - u.charged.Add(off, int64(n)))
-	if err == nil && max(u.have.Spans(), u.charged.Spans()) > maxPieces {
+	u.h.giveRoom(int64(n) - u.have.Add(off, int64(n)))
+	if err == nil && u.have.Spans() > maxPieces {
 		err = fmt.Errorf("%w: more than %d pieces with gaps between them", fs.ErrInvalid, maxPieces)
 	}
 	return err
@@ -210,7 +208,7 @@ func (u *upload) decide(all bool) error {
 	u.decided, u.form = true, f
 	switch {
 	case f == formKdump || f == formELF:
-		u.img = &image{h: u.h, num: u.f.Num, f: u.raw, have: &u.have, charged: &u.charged, state: imageState{InPlace: true}}
+		u.img = &image{h: u.h, num: u.f.Num, f: u.raw, have: &u.have, state: imageState{InPlace: true}}
 	case f == formFlat:
 		img, err := u.newImage(f)
 		if err != nil {
@@ -232,7 +230,7 @@ func (u *upload) newImage(wrap ...form) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &image{h: u.h, num: u.f.Num, f: f, have: new(flattened.Coverage), charged: new(flattened.Coverage), state: imageState{Wrap: wrap}}, nil
+	return &image{h: u.h, num: u.f.Num, f: f, have: new(flattened.Coverage), state: imageState{Wrap: wrap}}, nil
 }
 
 // stream hands bytes to the sink, or puts them aside when others are missing before them.
@@ -312,15 +310,18 @@ func (u *upload) Truncate(size int64) error {
 	if size == u.size {
 		return nil
 	}
-	if size < 0 || size > u.most() || u.img != nil || u.sink != nil {
+	if size < 0 || size > u.most() || u.sink != nil || u.img != nil && size < u.have.End() {
 		return fs.ErrInvalid
 	}
-	if err := u.raw.Truncate(size); err != nil {
-		return u.fail(err)
+	if size < u.have.End() {
+		if err := u.raw.Truncate(size); err != nil {
+			return u.fail(err)
+		}
+		had := u.have.Bytes()
+		u.have.Cut(size)
+		u.h.giveRoom(had - u.have.Bytes())
 	}
-	var have flattened.Coverage // what is cut off has not come; a file that grew is all there, as zeros
-	have.Add(0, size)
-	u.have, u.charged, u.size = have, flattened.Coverage{}, size
+	u.size = size
 	u.updateState()
 	return nil
 }

@@ -34,6 +34,9 @@ func (u *upload) end(cause error) error {
 	u.done = true
 	defer u.cancel(fs.ErrClosed)
 	broken, err := u.err, u.finish()
+	if err == nil {
+		err = u.setLength(cause == nil)
+	}
 	img := u.theImage()
 	switch marked := img != nil && img.state.Marked; {
 	case broken != nil:
@@ -74,6 +77,20 @@ func (u *upload) finish() error {
 		err = fmt.Errorf("byte %d of the stream did not arrive", u.pos)
 	}
 	return err
+}
+
+// setLength gives a file that ended in order the length that its client set. Of one that broke off, only what came is there.
+func (u *upload) setLength(whole bool) error {
+	end := u.have.End()
+	switch {
+	case u.sink != nil || u.size <= end || u.log != nil && u.size > u.log.most:
+		return nil
+	case whole:
+		return u.raw.Truncate(u.size)
+	}
+	u.size = end
+	u.updateState()
+	return nil
 }
 
 // theImage returns the dump that the file holds, if any.

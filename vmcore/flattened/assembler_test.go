@@ -147,3 +147,16 @@ func TestCoverageJSON(t *testing.T) {
 		}
 	}
 }
+
+// TestCoverageCut cuts a coverage in a gap, in a piece, and at its ends.
+func TestCoverageCut(t *testing.T) {
+	for off, want := range map[int64]string{0: "[]", 5: "[[0,5]]", 20: "[[0,20]]", 30: "[[0,20]]", 51: "[[0,20],[50,51]]", 60: "[[0,20],[50,60]]", 99: "[[0,20],[50,60]]"} {
+		var c flattened.Coverage
+		c.Add(0, 20)
+		c.Add(50, 10)
+		c.Cut(off)
+		if b, err := json.Marshal(&c); err != nil || string(b) != want {
+			t.Errorf("cut at %d: %s, %v, want %s", off, b, err, want)
+		}
+	}
+}

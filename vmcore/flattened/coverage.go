@@ -33,6 +33,16 @@ func (c *Coverage) Add(off, n int64) (fresh int64) {
 	return s.end - s.off - had
 }
 
+// Cut removes the bytes from off on.
+func (c *Coverage) Cut(off int64) {
+	i := sort.Search(len(c.spans), func(i int) bool { return c.spans[i].end > off })
+	if i < len(c.spans) && c.spans[i].off < off {
+		c.spans[i].end = off
+		i++
+	}
+	c.spans = c.spans[:i]
+}
+
 // Has reports whether c contains all n bytes at off.
 func (c *Coverage) Has(off, n int64) bool { return n <= 0 || c.From(off) >= n }
 
