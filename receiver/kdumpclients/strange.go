@@ -32,9 +32,13 @@ func (u *upload) keepAsSent() {
 	}
 }
 
+// leastDump is the length of the shortest file that may be a dump. Files that clients name for the dump, with its checksum or
+// its length, are shorter.
+const leastDump = 4096
+
 // strangeness returns why the file is not what its name says: a dump that can be read.
 func (u *upload) strangeness() error {
-	if u.strange == nil && u.img == nil && u.form == formPlain && u.decided && u.size > 0 && isDumpName(u.name) {
+	if u.strange == nil && u.img == nil && u.form == formPlain && u.decided && u.size >= leastDump && isDumpName(u.name) {
 		u.strange = &StrangeFileError{"the file is in no format that is known for a dump: ELF, kdump-compressed or flattened, plain or in " +
 			"bzip2, gzip, lz4, xz or zstd", nil}
 	}

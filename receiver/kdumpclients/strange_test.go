@@ -139,3 +139,21 @@ func TestStrangeFiles(t *testing.T) {
 		})
 	}
 }
+
+// TestSmallFilesBesideDump sends a checksum under a name like that of the dump. The client hears of no error, and the file is kept.
+func TestSmallFilesBesideDump(t *testing.T) {
+	_, b := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
+	s := open(t, t.TempDir())
+	tr := treeOf(t, s, "n1")
+	redhat(t, tr, b)
+	sum := []byte(strings.Repeat("0123456789abcdef", 4) + "  vmcore.flat\n")
+	if err := put(t, tr, crash+"/vmcore.flat.sha256", sum, len(sum)).Close(); err != nil {
+		t.Error(err)
+	}
+	settle(t, s)
+	e := only(t, s)
+	if e.Manifest.State != dumpdir.StateComplete {
+		t.Errorf("%+v", e.Manifest)
+	}
+	wantKeptBytes(t, e, "vmcore.flat.sha256", sum)
+}
