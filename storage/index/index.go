@@ -1,8 +1,8 @@
-// Package index is what a store lists and finds its dumps by: a cache of what the dumps' own manifests say, which the
-// store fills again whenever it is gone.
+// Package index has the interface of an index, by which a store lists and finds its dumps.
+// An index is a cache of the dumps' manifests. The store fills it again if it is lost.
 //
-// storage/index/sqlite keeps one in a local file; storage/index/indextest holds every implementation to the contract written
-// here.
+// storage/index/sqlite implements it with a local file. storage/index/indextest tests
+// every implementation.
 package index
 
 import (
@@ -13,33 +13,33 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// ErrUnusable is matched by errors that say that the index itself is at fault, so that a new one in its place would do: it is
-// damaged, or of a version that this program does not know. It is not when somebody has it locked, when the disk is full or
-// rights are missing: a new one would fare no better.
+// ErrUnusable says that the index itself is the problem, so that a new one would help: it is damaged, or of a version that
+// this program does not know. Errors do not match it if the index is locked, the disk is full or permissions are missing.
 var ErrUnusable = errors.New("this version of the program cannot use the index")
 
-// Index notes dumps. Several processes may use it at once, and all methods may be called at the same time. What one of them
-// has changed, every later call sees.
+// Index has an entry for each dump. It is safe for concurrent use, also by several processes. Every later call sees a
+// change.
 type Index interface {
-	// Put notes a dump as it was read at a time, without what its side files say. The path is kept as it is given. An older
-	// reading than the one that is noted changes nothing.
+	// Put adds or replaces the entry of a dump, which was read at the time read. It keeps the path unchanged and ignores
+	// side files. If the index has a later reading, nothing changes.
 	Put(ctx context.Context, e *storage.Entry, read time.Time) error
 
-	// Delete forgets a dump. One that is not noted is no error.
+	// Delete removes the entry of a dump. A missing entry is no error.
 	Delete(ctx context.Context, ref storage.Ref) error
 
-	// Built reports whether the index was ever filled by Rebuild. One that was not may lack dumps.
+	// Built reports whether Rebuild has ever filled the index. Otherwise dumps may be missing.
 	Built(ctx context.Context) (bool, error)
 
-	// Rebuild makes the index hold exactly these dumps, read at the time read or later, all at once or not at all. Dumps that
-	// are not among them stay only if they were noted after read: they came meanwhile.
+	// Rebuild replaces all entries by these, which were read at the time read or later, all at once or not at all. Other
+	// entries stay only if they were put after read, because these dumps came meanwhile.
 	Rebuild(ctx context.Context, entries []storage.Entry, read time.Time) error
 
-	// List returns the dumps that f chooses, newest first (by When, then by Ref). It does not know pins: f.Pinned says nothing.
-	// The state is that of the manifest.
+	// List returns the dumps that f chooses, newest first (by When, then by Ref). It does not know pins and ignores
+	// f.Pinned. State is that of the manifest.
 	List(ctx context.Context, f storage.Filter) ([]storage.Entry, error)
 
-	// Prefix returns at most limit dumps whose id begins with prefix, of one host unless host is empty, sorted by host and id.
+	// Prefix returns at most limit dumps whose id begins with prefix, sorted by host and id. If host is not empty, it
+	// returns only dumps of that host.
 	Prefix(ctx context.Context, host, prefix string, limit int) ([]storage.Entry, error)
 
 	// Close closes the index.

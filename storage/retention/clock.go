@@ -5,26 +5,26 @@ import (
 	"time"
 )
 
-// Clock is what time it is, and how much that is worth. A receiver whose battery is empty may think that it is 1970,
-// or 2100: neither may empty the store.
+// Clock is the time, and how far it can be trusted. A receiver with an empty battery may believe that it is 1970 or 2100.
+// Neither may empty the store.
 type Clock struct {
 	Now time.Time
-	// Steady is how long the caller has seen the clock run in step with the monotonic one.
+	// Steady is how long the caller has seen the clock agree with the monotonic one.
 	Steady time.Duration
-	// Jumped: it did not, since the caller watches.
+	// Jumped says that the two did not always agree while the caller watched.
 	Jumped bool
-	// Trusted: a person says that it is right.
+	// Trusted says that a person vouches for the clock.
 	Trusted bool
 }
 
 const (
-	// clockSlack is what a clock may be off without harm.
+	// clockSlack is how wrong a clock may be without harm.
 	clockSlack = time.Hour
-	// steadyEnough is how long a clock runs in step before it is trusted by itself: who sets clocks right would have.
+	// steadyEnough is after how long a steady clock is trusted: by then, somebody would have corrected a wrong one.
 	steadyEnough = 24 * time.Hour
 )
 
-// doubt says why the clock is not good enough to remove dumps for their age; empty when it is.
+// doubt returns why the clock cannot be trusted for removing old dumps. It is empty if the clock can be trusted.
 func (c Clock) doubt(dumps []*dump, limit time.Duration) string {
 	if c.Trusted {
 		return ""
@@ -56,14 +56,14 @@ func (c Clock) doubt(dumps []*dump, limit time.Duration) string {
 type watch struct {
 	now     func() time.Time
 	mono    func() time.Duration
-	since   time.Duration // on the monotonic clock: when the two were in step first
-	wall    time.Time     // at the last look
-	at      time.Duration
+	since   time.Duration // monotonic time since which the two agree
+	wall    time.Time     // wall clock at the last look
+	at      time.Duration // monotonic clock at the last look
 	jumped  bool
 	started bool
 }
 
-// look returns the clock as it is now.
+// look reads both clocks.
 func (w *watch) look() Clock {
 	wall, at := w.now().Round(0), w.mono()
 	if !w.started {

@@ -8,11 +8,11 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// Report is what was done about a Plan; "corehaul prune --json" prints it.
+// Report is the result of CarryOut. "corehaul prune --json" prints it.
 type Report struct {
 	DryRun  bool           `json:"dry_run"`
 	Removed []ReportedDump `json:"removed"` // with dry_run: to be removed
-	Kept    []ReportedDump `json:"kept"`    // would have to go, and stay
+	Kept    []ReportedDump `json:"kept"`    // exceed a limit and stay
 	Unmet   []string       `json:"unmet"`   // limits that are not met
 }
 
@@ -29,8 +29,8 @@ func reported(e *storage.Entry, why, by string) ReportedDump {
 	return ReportedDump{Ref: e.Ref, Bytes: e.Bytes(), Panic: e.Manifest.PanicLine, Why: why, By: by}
 }
 
-// CarryOut removes what the plan says, unless dry is set, and reports it. The report is valid with an error too, which is for
-// dumps that could not be removed although they should, or that of ctx.
+// CarryOut removes the dumps of a plan, unless dry is set, and returns a report. The report is valid with an error too. The
+// error is that of ctx, or names a dump that could not be removed.
 func CarryOut(ctx context.Context, store storage.Store, plan Plan, dry bool) (*Report, error) {
 	rep := &Report{DryRun: dry, Removed: []ReportedDump{}, Kept: []ReportedDump{}, Unmet: append([]string{}, plan.Unmet...)}
 	for i := range plan.Held {

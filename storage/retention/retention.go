@@ -1,19 +1,23 @@
 // Package retention decides which dumps a store no longer needs, and removes them.
 //
-// Decide is a pure function of the dumps, the policy, the space and the clock. Its order, which
-// docs/operating.md promises:
+// Decide is a pure function of the dumps, the policy, the space and the clock. Its rules,
+// which docs/operating.md promises:
 //
-//   - Age counts from the seal, on the receiver's clock. The clock of the crashed machine says nothing.
-//   - Dumps of one panic title are ranked: first the newest that has pages and is undamaged, the example of
-//     that crash, then the others, newest first. Limits take the highest rank first and among equals
-//     the oldest, so a crash that repeats itself goes before one that came once, and examples go last.
-//   - Limits on bytes pass over dumps that have only a log: they would free nothing.
-//   - Pinned and arriving dumps are never taken, nor those whose journal or manifest is damaged. They count, and what they keep from being met is said.
-//   - A limit that the removal of all that may go would not meet, because others fill the disk or too much is pinned, takes
-//     repetitions only. Age is no such limit: it asks something of each dump, not of all together.
+//   - Age counts from the seal, on the receiver's clock. The clock of the crashed machine
+//     does not matter.
+//   - Dumps of one panic title are ranked. The first is the example of that crash: the
+//     newest undamaged dump with pages. The others follow, newest first. Limits remove the
+//     highest rank first, and the oldest among equals. So repetitions of a crash go before
+//     a crash that occurred once, and examples go last.
+//   - Limits on bytes do not remove dumps that have only a log, because that frees nothing.
+//   - Pinned and arriving dumps are never removed, nor those whose journal or manifest is
+//     damaged. They count for limits. If a limit is not met because of them, the plan says so.
+//   - If the removal of all removable dumps would not meet a limit, because others fill the
+//     disk or too much is pinned, only repetitions are removed for it. This does not hold
+//     for age, which is a limit of each single dump.
 //
-// Age is not trusted to a clock that is behind what the dumps say, or that nothing vouches for: see Clock. The
-// package is safe for concurrent use.
+// Dumps are not removed for their age if the clock is behind the dumps or nothing confirms
+// it: see Clock. The package is safe for concurrent use.
 package retention
 
 import (
@@ -36,8 +40,8 @@ type Policy struct {
 	MaxTotal    uint64        // bytes of all dumps together
 	KeepFree    uint64        // bytes free on the disk
 
-	// Title tells what a panic line has in common with those of the same crash; nil compares lines as they are. Dumps
-	// without a panic line are no group: each is its own.
+	// Title returns what the panic lines of the same crash have in common. If it is nil, whole lines are compared. A dump
+	// without a panic line is in no group.
 	Title func(panicLine string) string
 }
 
@@ -46,39 +50,39 @@ func (p *Policy) Limits() bool {
 	return p.MaxAge > 0 || p.MaxPerHost > 0 || p.MaxPerPanic > 0 || p.MaxTotal > 0 || p.KeepFree > 0
 }
 
-// Removal is a dump that has to go.
+// Removal is a dump to remove.
 type Removal struct {
 	Entry storage.Entry
 	Why   string // for people
 }
 
-// Held is a dump that would have to go, and stays.
+// Held is a dump that exceeds a limit and stays.
 type Held struct {
 	Entry storage.Entry
-	Why   string // why it would have to go
+	Why   string // the limit
 	By    string // "pinned", "arriving" or "damaged"
 }
 
-// Plan is what Decide says.
+// Plan is the result of Decide.
 type Plan struct {
 	Remove []Removal // in this order
 	Held   []Held
-	// Unmet are limits that no removal would meet, and warnings about the clock, for people.
+	// Unmet has limits that no removal would meet, and warnings about the clock, for people.
 	Unmet []string
 }
 
-// dump is an entry with what Decide knows of it.
+// dump is an entry with the state of a decision.
 type dump struct {
 	*storage.Entry
 	title string
-	rank  int // among those of its title that stay; 0 is the example
-	// repeats: a sealed dump of its title that ranks higher has pages, or this one has none either.
+	rank  int // among the remaining dumps of its title; 0 is the example
+	// repeats means that the dump is not first of its title, and has no pages or a sealed one before it has some.
 	repeats bool
 	gone    bool
 	held    bool
 }
 
-// heldBy returns why a dump is never taken, or nothing.
+// heldBy returns why a dump is never removed, or "".
 func (d *dump) heldBy() string {
 	switch {
 	case d.Pin != nil:
@@ -86,12 +90,12 @@ func (d *dump) heldBy() string {
 	case d.Manifest.State == dumpdir.StateArriving:
 		return "arriving"
 	case d.Manifest.State == dumpdir.StateDamaged:
-		return "damaged" // its files contradict each other: what it is worth is for people to say
+		return "damaged" // its files contradict each other, so people have to decide
 	}
 	return ""
 }
 
-// at is the time that dumps are sorted by: the receiver's.
+// at is the time by which dumps are sorted, on the receiver's clock.
 func (d *dump) at() time.Time {
 	if d.Manifest.EndTime != nil {
 		return *d.Manifest.EndTime
@@ -99,7 +103,7 @@ func (d *dump) at() time.Time {
 	return d.Manifest.StartTime
 }
 
-// example reports whether a dump can stand for its title.
+// example reports whether a dump can be the example of its title.
 func (d *dump) example() bool {
 	return d.Manifest.Pages.Present > 0 && d.State() != dumpdir.StateDamaged && d.State() != dumpdir.StateArriving
 }
@@ -110,7 +114,7 @@ type decision struct {
 	plan  Plan
 }
 
-// Decide returns which of the entries have to go, in which order and why.
+// Decide returns which of the entries to remove, in which order and why.
 func Decide(entries []storage.Entry, p Policy, space storage.Space, clock Clock) Plan {
 	d := &decision{}
 	for i := range entries {
@@ -147,7 +151,7 @@ func newestFirst(a, b *dump) int {
 	return cmp.Or(b.at().Compare(a.at()), cmp.Compare(a.Host, b.Host), cmp.Compare(a.ID, b.ID))
 }
 
-// removeOrHold removes a dump, or notes what keeps it.
+// removeOrHold adds a dump to Remove or, if it may not be removed, to Held.
 func (d *decision) removeOrHold(x *dump, format string, args ...any) {
 	why := fmt.Sprintf(format, args...)
 	if by := x.heldBy(); by != "" {
@@ -161,7 +165,7 @@ func (d *decision) removeOrHold(x *dump, format string, args ...any) {
 	d.plan.Remove = append(d.plan.Remove, Removal{*x.Entry, why})
 }
 
-// remaining returns the dumps that stay so far, newest first, with their ranks.
+// remaining returns the dumps that are not removed so far, newest first, and ranks them.
 func (d *decision) remaining() []*dump {
 	left := slices.DeleteFunc(slices.Clone(d.dumps), func(x *dump) bool { return x.gone })
 	titles := map[string][]*dump{}
@@ -182,7 +186,7 @@ func (d *decision) remaining() []*dump {
 	return left
 }
 
-// limitAge removes what is too old, the oldest first.
+// limitAge removes dumps that are too old, the oldest first.
 func (d *decision) limitAge(limit time.Duration, clock Clock) {
 	if doubt := clock.doubt(d.dumps, limit); doubt != "" {
 		d.addUnmet("no dump is removed for its age: %s", doubt)
@@ -195,7 +199,7 @@ func (d *decision) limitAge(limit time.Duration, clock Clock) {
 	}
 }
 
-// limitPerPanic removes from each title what ranks behind the limit.
+// limitPerPanic removes the dumps of each title whose rank is not below the limit.
 func (d *decision) limitPerPanic(limit int) {
 	for _, x := range byWorth(d.remaining()) {
 		if x.rank >= limit {
@@ -204,7 +208,7 @@ func (d *decision) limitPerPanic(limit int) {
 	}
 }
 
-// limitPerHost keeps of each host the dumps that are worth most.
+// limitPerHost keeps the most valuable dumps of each host.
 func (d *decision) limitPerHost(limit int) {
 	hosts, kept := map[string]int{}, map[string]int{}
 	for _, x := range d.remaining() {
@@ -230,7 +234,7 @@ func (d *decision) limitPerHost(limit int) {
 	}
 }
 
-// limitTotal removes until all that is left fits.
+// limitTotal removes dumps until the others fit the limit.
 func (d *decision) limitTotal(limit uint64) {
 	sum := size(d.remaining())
 	over := sum - min(sum, limit)
@@ -240,7 +244,7 @@ func (d *decision) limitTotal(limit uint64) {
 	}
 }
 
-// keepFree removes dumps until the disk has the room that it shall have. What other limits took counts.
+// keepFree removes dumps until the disk has enough free space. It counts the dumps that other limits removed.
 func (d *decision) keepFree(limit uint64, space storage.Space) {
 	have, dumps := space.Free, size(d.remaining())
 	for _, r := range d.plan.Remove {
@@ -256,15 +260,15 @@ func (d *decision) keepFree(limit uint64, space storage.Space) {
 	}
 }
 
-// onlyRepetitions ends what is said of a goal that cannot be reached: what removal cannot mend costs no crash its last dump.
+// onlyRepetitions ends a message about a limit that cannot be met: no crash loses its last dump for it.
 const onlyRepetitions = "only repetitions of a crash are removed for it"
 
-// addUnmet adds a limit that cannot be met, for people.
+// addUnmet adds a message about a limit that cannot be met.
 func (d *decision) addUnmet(format string, args ...any) {
 	d.plan.Unmet = append(d.plan.Unmet, fmt.Sprintf(format, args...))
 }
 
-// size is what dumps have together.
+// size is the size of dumps in bytes.
 func size(dumps []*dump) (sum uint64) {
 	for _, x := range dumps {
 		sum += x.Bytes()
@@ -272,8 +276,8 @@ func size(dumps []*dump) (sum uint64) {
 	return sum
 }
 
-// removeUntilFreed removes dumps with pages, the least worth first, until so many bytes are freed. When all that may go would not be
-// enough, it takes repetitions only, and returns how many bytes would be missing without any dump that may go.
+// removeUntilFreed removes dumps with pages, the least valuable first, until bytes are freed. If all removable dumps would
+// not be enough, it removes repetitions only, and returns how many bytes all of them would leave missing.
 func (d *decision) removeUntilFreed(bytes uint64, remove func(*dump)) (missing uint64) {
 	left := byWorth(slices.DeleteFunc(d.remaining(), func(x *dump) bool { return x.Manifest.Bytes.VMCore <= 0 }))
 	missing = bytes - min(bytes, size(slices.DeleteFunc(slices.Clone(left), func(x *dump) bool { return x.heldBy() != "" })))
@@ -291,13 +295,13 @@ func (d *decision) removeUntilFreed(bytes uint64, remove func(*dump)) (missing u
 	return missing
 }
 
-// byWorth sorts what is worth least first: by rank within its title, then by age.
+// byWorth sorts the least valuable dumps first: by rank within their title, then by age.
 func byWorth(left []*dump) []*dump {
 	slices.SortStableFunc(left, func(a, b *dump) int { return cmp.Or(cmp.Compare(b.rank, a.rank), newestFirst(b, a)) })
 	return left
 }
 
-// days formats a duration in whole days where it has some.
+// days formats a duration, in whole days from two days on.
 func days(d time.Duration) string {
 	const day = 24 * time.Hour
 	if d < 2*day {

@@ -11,20 +11,20 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// Interval is how often a Runner looks.
+// Interval is the time between two runs of a Runner.
 const Interval = 10 * time.Minute
 
-// amounts are what changes in the texts of a Plan although they say the same.
+// amounts matches the numbers in a Plan's texts, which change from run to run.
 var amounts = regexp.MustCompile(`[0-9.]+ ([KMGTPE]i)?B|[0-9]+`)
 
-// Runner keeps a store to its policy.
+// Runner applies a policy to a store.
 type Runner struct {
 	Store  storage.Store
 	Policy Policy
 	Log    *slog.Logger
 }
 
-// Run looks now and every Interval until ctx is done.
+// Run applies the policy now and every Interval until ctx is done.
 func (r *Runner) Run(ctx context.Context) {
 	start := time.Now()
 	w := &watch{now: time.Now, mono: func() time.Duration { return time.Since(start) }}
@@ -39,7 +39,7 @@ func (r *Runner) Run(ctx context.Context) {
 		if err != nil {
 			r.Log.Error("retention failed; trying again", "after", Interval, "error", err)
 		}
-		if now := amounts.ReplaceAllString(strings.Join(plan.Unmet, "\n"), ""); now != told { // each thing once, not each byte
+		if now := amounts.ReplaceAllString(strings.Join(plan.Unmet, "\n"), ""); now != told { // warn again only if more than a number changed
 			for _, u := range plan.Unmet {
 				r.Log.Warn("retention: " + u)
 			}
@@ -71,7 +71,7 @@ func (r *Runner) prune(ctx context.Context, clock Clock) (Plan, error) {
 	})
 }
 
-// Look decides on the dumps of a store.
+// Look calls Decide for the dumps of a store.
 func Look(ctx context.Context, store storage.Store, p Policy, clock Clock) (Plan, error) {
 	entries, err := store.List(ctx, storage.Filter{})
 	if err != nil {
@@ -84,8 +84,8 @@ func Look(ctx context.Context, store storage.Store, p Policy, clock Clock) (Plan
 	return Decide(entries, p, space, clock), nil
 }
 
-// Apply removes what the plan says, unless it has changed since, and tells of each. It goes on behind one that could not be
-// removed; the error is that of ctx.
+// Apply removes the dumps of a plan, except those that have changed since, and calls tell for each. It goes on after a dump
+// that could not be removed. Its error is that of ctx.
 func Apply(ctx context.Context, store storage.Store, plan Plan, tell func(Removal, error)) error {
 	for i := range plan.Remove {
 		if err := ctx.Err(); err != nil {
@@ -97,8 +97,8 @@ func Apply(ctx context.Context, store storage.Store, plan Plan, tell func(Remova
 	return nil
 }
 
-// Kept reports whether err of a removal says that the dump is not to go any more: its sender came back, somebody pinned it,
-// or it is gone.
+// Kept reports whether the error of a removal says that the plan no longer applies to the dump: its sender came back,
+// somebody pinned it, or it is gone.
 func Kept(err error) bool {
 	return errors.Is(err, storage.ErrPinned) || errors.Is(err, storage.ErrArriving) || errors.Is(err, storage.ErrBusy) ||
 		errors.Is(err, storage.ErrChanged) || errors.Is(err, storage.ErrNotFound)

@@ -5,10 +5,10 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// Outcome is what came of the verification of one dump; "corehaul verify --all --json" prints one a line.
+// Outcome is the result of verifying one dump. "corehaul verify --all --json" prints one in each line.
 type Outcome struct {
 	storage.Ref
-	Result string          `json:"result"`           // ok, damaged, skipped (arriving, or gone), failed (could not be verified)
+	Result string          `json:"result"`           // ok, damaged, skipped (arriving, or gone) or failed (could not be verified)
 	Report *dumpdir.Report `json:"report,omitempty"` // as "verify --json"
 	Error  string          `json:"error,omitempty"`  // why it failed
 }

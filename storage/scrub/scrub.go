@@ -1,12 +1,13 @@
-// Package scrub verifies stored dumps again and again, so that bit rot shows before somebody needs
-// the dump.
+// Package scrub verifies stored dumps again and again, so that bit rot is found before
+// somebody needs the dump.
 //
-// A Scrubber reads sealed dumps one at a time and at a bounded rate, the one that was verified longest ago
-// first, from the disk and not from the system's cache, which it leaves as it was. What it finds it records in the
-// dump's verify.json (see docs/layout.md) and logs. It keeps nothing else: killed at any instant, it begins
-// the dump at hand anew. A sender that comes back to a dump is not held up; what was found of it meanwhile is forgotten.
+// A Scrubber reads sealed dumps one at a time and at a bounded rate, the one that was
+// verified longest ago first. It reads from the disk, and leaves the page cache as it was.
+// It logs the result and records it in the dump's verify.json (see docs/layout.md). It has
+// no other state: after a kill, it verifies the interrupted dump again. It never blocks a
+// sender that comes back to a dump. The result of that verification is then dropped.
 //
-// A Scrubber is for one goroutine.
+// A Scrubber is not safe for concurrent use.
 package scrub
 
 import (
@@ -29,14 +30,14 @@ const (
 )
 
 const (
-	// idle is how often new dumps are looked for when none is due.
+	// idle is the pause between two lists of the store when no dump is due.
 	idle = 10 * time.Minute
-	// retry is how long a dump is left alone that could not be verified.
+	// retry is the pause before a dump that could not be verified is tried again.
 	retry = time.Hour
-	// quiet is how long after a seal a new dump is verified, if no other one is sealed meanwhile: senders come back, and
-	// people look at it and remove it.
+	// quiet is the pause after the last seal before a new dump is verified, because senders may come back, and people may
+	// look at the dump and remove it.
 	quiet = time.Minute
-	// maxBurst is the most that is read at once.
+	// maxBurst is how many bytes are read at once at most.
 	maxBurst = 1 << 20
 )
 
@@ -44,11 +45,11 @@ const (
 type Scrubber struct {
 	Store storage.Store
 	Log   *slog.Logger
-	Rate  uint64        // bytes a second; above 0
-	Every time.Duration // how long a verification is good for
+	Rate  uint64        // bytes a second, above 0
+	Every time.Duration // how long a verification is valid
 
 	limiter *rate.Limiter
-	later   map[storage.Ref]time.Time // could not be verified; not before then
+	later   map[storage.Ref]time.Time // when to retry dumps that could not be verified
 }
 
 // Run verifies until ctx is done.
@@ -71,7 +72,7 @@ func (s *Scrubber) Run(ctx context.Context) {
 	}
 }
 
-// pause waits, and no longer than quiet after the last seal that it hears of.
+// pause waits, but no longer than quiet after the last seal.
 func pause(ctx context.Context, wait time.Duration, sealed <-chan storage.Ref) {
 	end := time.Now().Add(wait)
 	t := time.NewTimer(wait)
@@ -88,7 +89,7 @@ func pause(ctx context.Context, wait time.Duration, sealed <-chan storage.Ref) {
 	}
 }
 
-// all verifies the dumps that are due, until it is time to look for new ones.
+// all verifies the dumps that are due, until it is time to list the store again.
 func (s *Scrubber) all(ctx context.Context, due []*storage.Entry) {
 	begin := time.Now()
 	for _, e := range due {
@@ -126,9 +127,9 @@ func (s *Scrubber) next(ctx context.Context, now time.Time) ([]*storage.Entry, t
 	return due, wait, nil
 }
 
-// Due returns the sealed dumps that are to be verified: those without a verification, or with one older than every, in the
-// order of their last verification, or else of their seal. It also returns how long it is until there may be more. A
-// verification of the future is none: the clock was wrong.
+// Due returns the sealed dumps to verify: those without a verification, or with one older than every. They are sorted by
+// their last verification or, if there is none, their seal. wait is the time until more dumps may be due. A verification
+// in the future does not count, because the clock was wrong.
 func Due(entries []storage.Entry, every time.Duration, now time.Time, skip func(storage.Ref) bool) (due []*storage.Entry, wait time.Duration) {
 	wait = idle
 	for i := range entries {
@@ -148,7 +149,7 @@ func Due(entries []storage.Entry, every time.Duration, now time.Time, skip func(
 	return due, wait
 }
 
-// lastRead is when a dump was verified last, or else sealed.
+// lastRead returns when a dump was last verified, or otherwise sealed.
 func lastRead(e *storage.Entry, now time.Time) time.Time {
 	switch {
 	case e.Verification != nil && !e.Verification.Time.After(now):
@@ -162,7 +163,7 @@ func lastRead(e *storage.Entry, now time.Time) time.Time {
 // scrub verifies one dump.
 func (s *Scrubber) scrub(ctx context.Context, e *storage.Entry) {
 	log := s.Log.With("host", e.Host, "dump", e.ID)
-	// The journal is read when the dump is opened, before anybody can wait: about 8 bytes a page.
+	// Opening the dump reads its journal without a limit, so wait for that first: about 8 bytes a page.
 	if s.limit(ctx, int(min(8*e.Manifest.Pages.Present, 1<<30))) != nil {
 		return
 	}
@@ -172,7 +173,7 @@ func (s *Scrubber) scrub(ctx context.Context, e *storage.Entry) {
 		return
 	}
 	if rep != nil {
-		tell(log, e, rep, time.Since(begin))
+		logReport(log, e, rep, time.Since(begin))
 	}
 	if err != nil {
 		s.later[e.Ref] = time.Now().Add(retry)
@@ -182,8 +183,8 @@ func (s *Scrubber) scrub(ctx context.Context, e *storage.Entry) {
 	}
 }
 
-// tell logs what was found.
-func tell(log *slog.Logger, e *storage.Entry, rep *dumpdir.Report, took time.Duration) {
+// logReport logs the result of a verification.
+func logReport(log *slog.Logger, e *storage.Entry, rep *dumpdir.Report, took time.Duration) {
 	if rep.OK() {
 		if e.State() == dumpdir.StateDamaged {
 			log.Warn("scrub: a dump that was damaged is good again")
@@ -204,9 +205,9 @@ func tell(log *slog.Logger, e *storage.Entry, rep *dumpdir.Report, took time.Dur
 	log.Error("scrub: damage found", "path", e.Path, "places", rep.Damaged)
 }
 
-// Check verifies a sealed dump of a store and records the result. Without a limit it reads as fast as it can, from the
-// disk. A report is valid also when err is not nil: then it could not be recorded. There is no report of a dump that was not
-// verified, and for one that Moved.
+// Check verifies a sealed dump of a store and records the result. Without a limit it reads from the disk as fast as it can.
+// If it returns a report and an error, the report is valid but could not be recorded. It returns no report if the dump was
+// not verified or Moved.
 func Check(ctx context.Context, store storage.Store, e *storage.Entry, opts dumpdir.VerifyOptions) (*dumpdir.Report, error) {
 	if opts.Limit == nil {
 		opts.Limit = func(ctx context.Context, _ int) error { return ctx.Err() }
@@ -222,7 +223,7 @@ func Check(ctx context.Context, store storage.Store, e *storage.Entry, opts dump
 	return rep, err
 }
 
-// verify returns the report, and the manifest of the dump as it was opened.
+// verify returns the report, and the manifest at the time when the dump was opened.
 func verify(ctx context.Context, store storage.Store, e *storage.Entry, opts dumpdir.VerifyOptions) (*dumpdir.Manifest, *dumpdir.Report, error) {
 	d, err := store.Open(ctx, e.Ref)
 	if rep := dumpdir.DamageReport(err); rep != nil {
@@ -239,8 +240,8 @@ func verify(ctx context.Context, store storage.Store, e *storage.Entry, opts dum
 	return m, rep, errors.Join(err, d.Close())
 }
 
-// Moved reports whether err of Check says that there is no such sealed dump any more: it is gone, its sender came back, or
-// it was sealed anew.
+// Moved reports whether an error of Check says that this sealed dump does not exist any more: it is gone, its sender came
+// back, or it was sealed again.
 func Moved(err error) bool {
 	return errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrChanged) || errors.Is(err, storage.ErrArriving)
 }

@@ -1,4 +1,4 @@
-// Package indextest holds every index to the contract of index.Index. It is for tests only.
+// Package indextest tests implementations of index.Index. It is for tests only.
 package indextest
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/corehaul/corehaul/storage/storagetest"
 )
 
-// Run runs the suite. newIndex makes an empty index, and returns what opens it as one more process would; the suite closes
-// what it opens.
+// Run runs the suite. newIndex makes an empty index and returns a function that opens it as another process would. The
+// suite closes what it opens.
 func Run(t *testing.T, newIndex func(t *testing.T) (open func() index.Index)) {
 	t.Helper()
 	storagetest.RunSuite(t, newIndex, map[string]func(*testing.T, func() index.Index){
@@ -42,7 +42,7 @@ func entry(host, id string, state dumpdir.State) *storage.Entry {
 	}
 }
 
-// put notes dumps, read now.
+// put puts dumps as read now.
 func put(t *testing.T, ix index.Index, entries ...*storage.Entry) {
 	t.Helper()
 	for _, e := range entries {
@@ -77,7 +77,7 @@ func wantBuilt(t *testing.T, ix index.Index, want bool) {
 	}
 }
 
-// testOlderReading is what keeps a rebuild from undoing what a session noted meanwhile.
+// testOlderReading: a rebuild does not undo what a session has put meanwhile.
 func testOlderReading(t *testing.T, open func() index.Index) {
 	t.Helper()
 	ix := open()
@@ -106,7 +106,7 @@ func testOlderReading(t *testing.T, open func() index.Index) {
 	wantBuilt(t, ix, true)
 }
 
-// testRebuildAtOnce breaks a rebuild off: all is as before.
+// testRebuildAtOnce: an interrupted rebuild changes nothing.
 func testRebuildAtOnce(t *testing.T, open func() index.Index) {
 	t.Helper()
 	ix := open()
@@ -140,7 +140,7 @@ func testTwoProcesses(t *testing.T, open func() index.Index) {
 	}
 }
 
-// testConcurrent has two processes of several goroutines note, list and rebuild.
+// testConcurrent: two processes, each with several goroutines, put, list and rebuild.
 func testConcurrent(t *testing.T, open func() index.Index) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -230,7 +230,7 @@ func testPrefix(t *testing.T, open func() index.Index) {
 	}
 }
 
-// testWhatIsNoted: manifest and path come back as they went in, side files do not.
+// testWhatIsNoted: the index returns manifest and path as they were put, and no side files.
 func testWhatIsNoted(t *testing.T, open func() index.Index) {
 	t.Helper()
 	e := entry("h", "a", dumpdir.StatePartial)

@@ -9,10 +9,11 @@ import (
 	"github.com/corehaul/corehaul/storage/index"
 )
 
-// besides are what SQLite adds to a database's name for the files beside it.
+// besides lists the suffixes of SQLite's files beside a database.
 var besides = []string{"-wal", "-shm", "-journal"}
 
-// checkFiles keeps SQLite from what somebody put in the place of its files: it would follow a link, and wait for a FIFO.
+// checkFiles refuses anything but regular files at the paths of the database, because SQLite would follow a link and wait
+// for a FIFO.
 func checkFiles(path string) error {
 	for _, suffix := range append([]string{""}, besides...) {
 		if st, err := os.Lstat(path + suffix); err == nil && !st.Mode().IsRegular() {
@@ -22,11 +23,11 @@ func checkFiles(path string) error {
 	return nil
 }
 
-// PutAside moves the index at path to aside, or to a longer name where something else has that one, and removes the files
-// beside it. What lies there need be no index; nothing is no error.
+// PutAside moves whatever is at path to aside, or to a longer name if aside is taken, and removes SQLite's files beside it.
+// A missing file is no error.
 func PutAside(path, aside string) error {
 	err := os.Rename(path, aside)
-	if err != nil && !errors.Is(err, os.ErrNotExist) { // a directory replaces no file, nor a file a directory
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // one is a directory and the other is not
 		err = os.Rename(path, fmt.Sprintf("%s.%d", aside, time.Now().UnixNano()))
 	}
 	if errors.Is(err, os.ErrNotExist) {

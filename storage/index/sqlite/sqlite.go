@@ -1,9 +1,9 @@
-// Package sqlite keeps an index of dumps in a SQLite database.
+// Package sqlite implements an index of dumps with a SQLite database.
 //
-// It leaves behind the file and, while open, others with -wal, -shm and -journal behind its name. The
-// database is in WAL mode with a busy timeout, so several processes may use it at once. Its
-// schema is brought up to date when it is opened, by the migrations in this package;
-// a store that may race with another process at that holds a lock around Open.
+// The database is one file and, while open, others with the suffixes -wal, -shm and
+// -journal. It is in WAL mode with a busy timeout, so several processes may use it at
+// once. Open updates its schema by the migrations in this package. A caller that may race
+// with another process there has to hold a lock during Open.
 //
 // An Index is safe for concurrent use.
 package sqlite
@@ -42,8 +42,8 @@ type Index struct {
 
 var _ index.Index = (*Index)(nil)
 
-// Open opens the index at path, makes it when there is none, and brings its schema up to date. The error matches
-// index.ErrUnusable for a file that is no index, or that is damaged, or whose schema is of a later version.
+// Open opens the index at path, creates it if there is none, and updates its schema. The error matches index.ErrUnusable if
+// the file is no index, is damaged, or has the schema of a later version.
 func Open(ctx context.Context, path string) (*Index, error) {
 	if err := checkFiles(path); err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func (u unusable) Unwrap() error { return u.error }
 
 func (unusable) Is(target error) bool { return target == index.ErrUnusable }
 
-// mark makes an error of SQLite match index.ErrUnusable if the file itself is at fault.
+// mark makes an error of SQLite match index.ErrUnusable if the file itself is the problem.
 func mark(err error) error {
 	if atFault(err) {
 		return unusable{err}
@@ -161,7 +161,7 @@ func (ix *Index) Rebuild(ctx context.Context, entries []storage.Entry, read time
 	return mark(ix.rebuild(ctx, entries, read))
 }
 
-// rebuild does it in one transaction.
+// rebuild is Rebuild in one transaction.
 func (ix *Index) rebuild(ctx context.Context, entries []storage.Entry, read time.Time) error {
 	tx, err := ix.db.BeginTx(ctx, nil)
 	if err != nil {
