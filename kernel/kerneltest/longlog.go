@@ -153,5 +153,5 @@ func LongLog(line map[int]string) *Ring {
 	return r
 }
 
-// LongLogRecords is how many records the ring of LongLog has: 83 MB of text.
+// LongLogRecords is how many records the ring of LongLog has: 79 MiB of text.
 const LongLogRecords = 5200
