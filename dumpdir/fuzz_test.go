@@ -91,7 +91,7 @@ func checkLoaded(t *testing.T, j *journal) {
 	}); err != nil || n != j.count.chunks || n != j.have.n {
 		t.Fatalf("%d chunks, loaded %d: %v", n, j.count.chunks, err)
 	}
-	for range j.present(&err) { // only that it ends, and within its memory
+	for range j.presentPages(&err) { // only that it ends, and within its memory
 	}
 }
 

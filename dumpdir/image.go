@@ -216,7 +216,7 @@ func (im *Image) read(p []byte, pfn mem.PFN, in int) error {
 		return err
 	}
 	if f := c.page(p, pfn, in, im.Info().PageSize); f != nil {
-		im.note(*f)
+		im.addDamage(*f)
 		return f.corrupt(addr)
 	}
 	return nil
@@ -226,13 +226,13 @@ func (im *Image) read(p []byte, pfn mem.PFN, in int) error {
 func (im *Image) readUnchecked(p []byte, pfn mem.PFN, addr mem.PhysAddr) error {
 	err := im.k.ReadPhys(p, addr)
 	if errors.Is(err, vmcore.ErrCorrupt) || errors.Is(err, vmcore.ErrTruncated) {
-		im.note(Finding{File: VMCoreName, Offset: -1, Where: "page", PFN: &pfn, Text: err.Error()})
+		im.addDamage(Finding{File: VMCoreName, Offset: -1, Where: "page", PFN: &pfn, Text: err.Error()})
 	}
 	return err
 }
 
-// note adds a wrong page to the damage, once, up to the limit.
-func (im *Image) note(f Finding) {
+// addDamage adds a wrong page to the damage, once, up to the limit.
+func (im *Image) addDamage(f Finding) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	if _, known := im.damage[*f.PFN]; known {

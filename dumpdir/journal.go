@@ -153,9 +153,9 @@ func (j *journal) state() State {
 // TiB need one pass.
 const presentWindow = 1 << 28
 
-// present yields the pages of the journal's chunks as ascending runs. An error, such as a page in two chunks, ends
+// presentPages yields the pages of the journal's chunks as ascending runs. An error, such as a page in two chunks, ends
 // the sequence and is stored in *err. To bound memory, it reads the journal once for each window with pages.
-func (j *journal) present(err *error) iter.Seq[mem.Extent] {
+func (j *journal) presentPages(err *error) iter.Seq[mem.Extent] {
 	return func(yield func(mem.Extent) bool) {
 		windows, werr := j.windows()
 		if *err = werr; werr != nil {

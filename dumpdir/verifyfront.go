@@ -160,7 +160,7 @@ func (v *verifier) bitmaps(h *kdumpfile.Header) error {
 	var err error
 	runs := v.jr.runs(&err)
 	if v.as == StatePartial {
-		runs = v.jr.present(&err)
+		runs = v.jr.presentPages(&err)
 	}
 	second := &comparer{v: v, region: bitmapRegion("2nd bitmap", l.Bitmap2, l.MaxPFN), bitmap: v.bitmap}
 	_, werr := kdumpfile.WriteBitmap(second, l, runs)
@@ -179,7 +179,7 @@ func (v *verifier) presence() error {
 	planned, stop := iter.Pull(v.jr.runs(&rerr))
 	defer stop()
 	want, more := planned()
-	for have := range v.jr.present(&perr) {
+	for have := range v.jr.presentPages(&perr) {
 		for have.Count > 0 {
 			if !more || !want.Contains(have.Start) || want.Start != have.Start {
 				v.find(Finding{File: JournalName, Offset: -1, Where: "journal", Text: fmt.Sprintf("chunks and plan differ at pfn %d", have.Start)})

@@ -48,7 +48,7 @@ func (k *Kernel) setupARM64() {
 		return
 	}
 	tables, offsetOf := k.armTables(symbol, bits, offsets)
-	i := max(k.choose(symbol, tables), 0)
+	i := max(k.choosePageTables(symbol, tables), 0)
 	k.image = imageMap{start: symbol - armImageSpan, end: symbol + armImageSpan, delta: -offsetOf[i]}
 }
 

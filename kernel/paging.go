@@ -126,10 +126,10 @@ func (g *paging) entry(a mem.PhysAddr) (uint64, error) {
 	return binary.LittleEndian.Uint64((*slot).data[offset:]), nil
 }
 
-// choose takes the first page tables that map the symbol of their root to the root itself: no other memory does. If
+// choosePageTables takes the first page tables that map the symbol of their root to the root itself: no other memory does. If
 // there are none, it takes tables that lead to a page that the dump lacks, else the first that can be read, and
 // warns. It returns the index of the tables, or -1.
-func (k *Kernel) choose(symbol mem.VirtAddr, tables []*paging) int {
+func (k *Kernel) choosePageTables(symbol mem.VirtAddr, tables []*paging) int {
 	readable, cut := -1, false
 	for i, g := range tables {
 		m, err := g.walk(symbol)

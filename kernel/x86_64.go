@@ -37,7 +37,7 @@ func (k *Kernel) setupX86() {
 	for _, base := range bases {
 		tables = append(tables, k.x86Paging(mem.PhysAddr(uint64(symbol-x86ImageStart)+base)))
 	}
-	if i := k.choose(symbol, tables); i > 0 {
+	if i := k.choosePageTables(symbol, tables); i > 0 {
 		k.warnf("NUMBER(phys_base)=%#x is wrong, using %#x", bases[0], bases[i])
 		k.setX86PhysBase(bases[i])
 	}
