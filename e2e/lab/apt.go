@@ -13,15 +13,14 @@ import (
 // keyring holds the keys of every Debian suite that the lab fetches from.
 const keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
-// An apt is a set of package lists of one suite and architecture, apart from
-// the machine's own.
+// An apt has its own package lists of one suite and architecture.
 type apt struct {
 	dir  string
 	arch string
 }
 
-// newApt makes or opens the lists of a suite, say "trixie", for an architecture
-// in Debian's words. Lists are fetched once; they age with the cache.
+// newApt makes or opens the lists of a suite, for example "trixie", for a Debian
+// architecture. Lists are fetched once, and never again for the same cache.
 func newApt(ctx context.Context, suite, arch string) (*apt, error) {
 	dir, err := cached(ctx, "apt", suite+"-"+arch, func(dir string) error {
 		for _, sub := range []string{"lists/partial", "cache/archives/partial"} {
@@ -50,7 +49,7 @@ func writeSources(ctx context.Context, dir, suite string) error {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "deb [signed-by=%s] %s %s main\n", keyring, main, suite)
-	if !strings.HasSuffix(suite, "-backports") { // which have no security updates of their own
+	if !strings.HasSuffix(suite, "-backports") { // backports have no security updates
 		security, err := mirror(ctx, "Debian-Security")
 		if err != nil {
 			return err
@@ -60,7 +59,7 @@ func writeSources(ctx context.Context, dir, suite string) error {
 	return os.WriteFile(filepath.Join(dir, "sources.list"), []byte(b.String()), 0o644)
 }
 
-// mirror finds where the machine's apt gets the archive with that label from.
+// mirror finds the mirror from which the machine's apt gets the archive with a label.
 func mirror(ctx context.Context, label string) (string, error) {
 	out, err := run(ctx, "", "apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Identifier: Packages")
 	if err != nil {
@@ -97,7 +96,7 @@ func (a *apt) pkgNames(ctx context.Context, prefix string) ([]string, error) {
 	return strings.Fields(out), err
 }
 
-// libraries lists the library packages that pkg needs, however indirectly.
+// libraries lists the library packages that pkg needs, directly or not.
 func (a *apt) libraries(ctx context.Context, pkg string) ([]string, error) {
 	out, err := a.run(ctx, "", "apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests",
 		"--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances", pkg)
@@ -107,8 +106,8 @@ func (a *apt) libraries(ctx context.Context, pkg string) ([]string, error) {
 	var libs []string
 	for line := range strings.Lines(out) {
 		name := strings.TrimSpace(line)
-		// Unindented lines name the packages themselves; perl and debconf are
-		// for the maintainer scripts, which nobody runs.
+		// Unindented lines name the packages themselves. Only maintainer scripts
+		// need perl and debconf, and they do not run.
 		isLibrary := strings.HasPrefix(name, "lib") || strings.HasPrefix(name, "zlib")
 		if !strings.HasPrefix(line, " ") && isLibrary && !strings.Contains(name, "perl") {
 			libs = append(libs, name)
@@ -126,8 +125,8 @@ func (a *apt) fetch(ctx context.Context, dir string, packages ...string) error {
 	})
 }
 
-// fetchFile downloads a package and unpacks one file of it, a path without a leading slash, into dir. What
-// comes behind it in a package of gigabytes is not even decompressed.
+// fetchFile downloads a package and unpacks one file of it, a path without a leading slash, into dir. It does not
+// decompress the rest of the package, which may have gigabytes.
 func (a *apt) fetchFile(ctx context.Context, dir, pkg, file string) error {
 	return a.download(ctx, []string{pkg}, func(deb string) error {
 		all := exec.CommandContext(ctx, "dpkg-deb", "--fsys-tarfile", deb)
@@ -141,7 +140,7 @@ func (a *apt) fetchFile(ctx context.Context, dir, pkg, file string) error {
 		one := exec.CommandContext(ctx, "tar", "-x", "-C", dir, "--occurrence=1", "./"+file)
 		one.Stdin = out
 		text, err := one.CombinedOutput()
-		_, _ = out.Close(), all.Wait() // it is cut off when tar has what it wants
+		_, _ = out.Close(), all.Wait() // tar stops reading after its file, so the pipe breaks
 		if err != nil {
 			return fmt.Errorf("lab: %s of %s: %w: %s", file, pkg, err, tail(string(text), 5))
 		}
@@ -149,7 +148,7 @@ func (a *apt) fetchFile(ctx context.Context, dir, pkg, file string) error {
 	})
 }
 
-// download calls use for each of the packages, while their files are there.
+// download downloads packages and calls use for each, before it removes their files.
 func (a *apt) download(ctx context.Context, packages []string, use func(deb string) error) error {
 	debs, err := tempDir("debs")
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CacheDir is the directory that everything the lab keeps lies in.
+// CacheDir is the directory of all that the lab keeps.
 func CacheDir() string {
 	if dir := os.Getenv("COREHAUL_LAB_CACHE"); dir != "" {
 		return dir
@@ -20,8 +20,8 @@ func CacheDir() string {
 	return "/var/cache/corehaul-lab"
 }
 
-// cached returns the directory kind/name of the cache. When it is not there,
-// make fills an empty directory that then takes its place.
+// cached returns the directory kind/name of the cache. If it does not exist, make
+// fills an empty directory, which is then renamed to it.
 func cached(ctx context.Context, kind, name string, makeIn func(dir string) error) (string, error) {
 	final := filepath.Join(CacheDir(), kind, name)
 	if isDir(final) {
@@ -46,7 +46,7 @@ func cached(ctx context.Context, kind, name string, makeIn func(dir string) erro
 	if err := os.MkdirAll(filepath.Dir(final), 0o755); err != nil {
 		return "", err
 	}
-	// MkdirTemp made it for its owner alone.
+	// MkdirTemp gives permissions to the owner only.
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return "", err
 	}
@@ -63,11 +63,11 @@ func tempDir(prefix string) (string, error) {
 	return os.MkdirTemp(parent, prefix+"-")
 }
 
-// sweep removes what killed processes left in tmp. Nothing takes a day to make.
+// sweep removes what killed processes left in tmp more than a day ago. No entry takes that long to make.
 func sweep(parent string, now time.Time) {
 	entries, err := os.ReadDir(parent)
 	if err != nil {
-		return // there is nothing that must be done
+		return // sweeping is optional
 	}
 	for _, e := range entries {
 		path := filepath.Join(parent, e.Name())
@@ -77,8 +77,8 @@ func sweep(parent string, now time.Time) {
 	}
 }
 
-// changeTime returns when an inode was changed last. The time of the last modification would not
-// do: unpacking a package sets that of its root directory to the year it was built in.
+// changeTime returns when an inode was last changed. The modification time is no use: unpacking a
+// package sets that of its root directory to the date of the package.
 func changeTime(path string) (time.Time, error) {
 	var st unix.Stat_t
 	err := unix.Lstat(path, &st)
@@ -95,8 +95,8 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// lock takes the cache's lock of that name, waiting for whoever has it. The
-// kernel releases it when the holder dies.
+// lock waits for the cache's lock of a name and takes it. The kernel releases it when
+// the holder dies.
 func lock(ctx context.Context, name string) (unlock func(), err error) {
 	dir := filepath.Join(CacheDir(), "locks")
 	if err := os.MkdirAll(dir, 0o755); err != nil {

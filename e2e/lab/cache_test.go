@@ -79,8 +79,8 @@ func TestLockWaitsUntilContextEnds(t *testing.T) {
 	unlock()
 }
 
-// TestSweepRemovesOnlyOldLeftovers holds that a directory in the making survives, also when what is unpacked
-// into it makes it look old.
+// TestSweepRemovesOnlyOldLeftovers: a directory that is being filled survives, even if unpacked files make it look
+// old.
 func TestSweepRemovesOnlyOldLeftovers(t *testing.T) {
 	root := cacheForTest(t)
 	dir, err := tempDir("kernel")

@@ -15,17 +15,17 @@ import (
 	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
 )
 
-// captureTimeout is for a busy guest on a slow host.
+// captureTimeout is enough for a busy guest on a slow host.
 const captureTimeout = 15 * time.Minute
 
-// Captured is a dump and what belongs to it. All fields are paths of files that
-// belong to the cache: nobody may write to them.
+// Captured is a dump with its records. All fields are paths in the cache. Nobody may
+// write to these files.
 type Captured struct {
 	Scenario Scenario
 	Dir      string // the directory of the files below
 	ELF      string // full copy of /proc/vmcore, sparse
-	Console  string // all that both kernels printed
-	// What the system kernel said just before the panic:
+	Console  string // output of both kernels
+	// Records of the system kernel just before the panic:
 	Dmesg      string // its log, as dmesg -r
 	Kallsyms   string // /proc/kallsyms
 	KPageFlags string // /proc/kpageflags, one u64 for each page frame
@@ -37,8 +37,8 @@ type Captured struct {
 	Cmdline    string // /proc/cmdline
 }
 
-// CaptureELF crashes the scenario's machine and returns what came out, or what
-// came out the last time.
+// CaptureELF crashes the scenario's machine and returns the dump, or the one in the
+// cache.
 func CaptureELF(ctx context.Context, s Scenario) (*Captured, error) {
 	s = s.withDefaults()
 	k, err := GetKernel(ctx, s.Kernel)
@@ -58,9 +58,9 @@ func CaptureELF(ctx context.Context, s Scenario) (*Captured, error) {
 	}, nil
 }
 
-// captureTries is how often a machine is crashed until its dump comes out. Under emulation on a busy host a
-// capture kernel now and then dies by itself (seen: an oops in an interrupt of 6.12, once in some sixty
-// captures); what is captured is input for tests, so another try is as good.
+// captureTries is how often a machine is crashed until there is a dump. Under emulation on a busy host, a capture
+// kernel sometimes dies by itself (seen: an oops in an interrupt of 6.12, once in about sixty captures). A dump is
+// only input for tests, so any try will do.
 const captureTries = 3
 
 func captureStubbornly(ctx context.Context, s Scenario, k *Kernel, dir string) (err error) {
@@ -75,7 +75,7 @@ func captureStubbornly(ctx context.Context, s Scenario, k *Kernel, dir string) (
 	return err
 }
 
-// emptyDir removes what a failed try left.
+// emptyDir removes the files of a failed try.
 func emptyDir(dir string) error {
 	names, err := filepath.Glob(filepath.Join(dir, "*"))
 	for _, name := range names {
@@ -84,7 +84,7 @@ func emptyDir(dir string) error {
 	return err
 }
 
-// capture runs the machine and leaves the files of a Captured in dir.
+// capture runs the machine and puts the files of a Captured into dir.
 func capture(ctx context.Context, s Scenario, k *Kernel, dir string) error {
 	ctx, cancel := context.WithTimeout(ctx, captureTimeout)
 	defer cancel()
@@ -121,7 +121,7 @@ func capture(ctx context.Context, s Scenario, k *Kernel, dir string) error {
 	return nil
 }
 
-// noteGuestWord keeps the words of the guest that a capture needs.
+// noteGuestWord notes the messages of the guest that a capture needs.
 func noteGuestWord(words map[string]string, line string) {
 	word, ok := guestWord(line)
 	if !ok {
@@ -168,8 +168,8 @@ func makeSparse(path string, size int64) error {
 	return f.Close()
 }
 
-// finishCapture checks that the guest did all it should, cuts the vmcore to its
-// size and unpacks the records.
+// finishCapture checks that the guest has finished, cuts the vmcore to its size and
+// unpacks the records.
 func finishCapture(words map[string]string, vmcore, records, dir string) error {
 	if _, ok := words[guestcfg.CopyDone]; !ok {
 		return errors.New("the capture kernel did not finish the copy")

@@ -8,8 +8,8 @@ import (
 )
 
 // A cpioWriter writes an initramfs in the newc format (kernel:
-// Documentation/driver-api/early-userspace/buffer-format.rst), uncompressed:
-// under TCG unpacking costs more than reading. Errors stick until Close.
+// Documentation/driver-api/early-userspace/buffer-format.rst). It does not compress,
+// because under TCG unpacking takes longer than reading. Close returns the first error.
 type cpioWriter struct {
 	w    io.Writer
 	n    int64 // bytes written

@@ -7,9 +7,8 @@ import (
 	"testing"
 )
 
-// cpio(1) is not on every machine; the kernel unpacks what this package writes
-// in TestCaptureELF. Here the layout that the kernel's buffer-format.rst
-// describes is checked byte by byte on one file.
+// This test checks one file byte by byte against the kernel's buffer-format.rst, because
+// cpio(1) is not on every machine. In TestCaptureELF the kernel unpacks such an archive.
 func TestCPIOLayout(t *testing.T) {
 	var b bytes.Buffer
 	c := &cpioWriter{w: &b}

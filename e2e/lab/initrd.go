@@ -15,8 +15,8 @@ import (
 // guestPackage is the program that is PID 1 of the guests.
 const guestPackage = "github.com/corehaul/corehaul/e2e/lab/guest"
 
-// buildGuest compiles the guest program for an architecture into dir. It must
-// be called from within the module, as tests are.
+// buildGuest compiles the guest program for an architecture into dir. The working
+// directory must be in the module, as in tests.
 func buildGuest(ctx context.Context, dir, arch string) ([]byte, error) {
 	out := filepath.Join(dir, "guest")
 	_, err := run(ctx, "", "env", "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch,
@@ -36,7 +36,7 @@ func writeInitrd(path string, init []byte, cfg guestcfg.Config, mods []module, f
 	}
 	defer func() { _ = f.Close() }()
 	c := &cpioWriter{w: f}
-	// The kernel opens /dev/console before init can mount anything.
+	// The kernel opens /dev/console before init mounts anything.
 	c.dir("/dev")
 	c.file("/init", init)
 	for _, m := range mods {
@@ -101,8 +101,8 @@ func kexecFiles(ctx context.Context, arch string) (map[string]string, error) {
 	return files, nil
 }
 
-// addLibraries adds the libraries that an ELF file under root names, and those
-// that they name, to a directory of the guest.
+// addLibraries adds the libraries of an ELF file under root, and their libraries, to a
+// directory of the guest.
 func addLibraries(files map[string]string, guestDir, root, path string) error {
 	f, err := elf.Open(path)
 	if err != nil {

@@ -10,21 +10,21 @@ import (
 	"strings"
 )
 
-// installedPackages are what an installed guest has beside Debian's smallest system.
+// installedPackages are the packages of an installed guest beside Debian's smallest system.
 const installedPackages = "systemd-sysv,udev,kmod,iproute2,kexec-tools,openssh-server,dnsmasq-base,busybox-static"
 
-// installedSize is that of the disk in bytes; what is not written costs nothing.
+// installedSize is the size of the disk in bytes. The image is sparse.
 const installedSize = 4 << 30
 
-// installedFiles make the guests of one network find each other, as an administrator's DHCP and name servers
-// do for machines, and give the host a shell. The guest that is called collector is the server.
+// installedFiles are for the network and a shell for the host. The guest called collector runs the DHCP and name
+// server of its network.
 var installedFiles = map[string]string{
 	"/etc/machine-id":  "8d6a8f3d0f5a4c0f8f0d5c2f7b1c9e31\n",
 	"/etc/resolv.conf": "nameserver " + CollectorAddress + "\n",
 	"/etc/systemd/network/10-collector.network": "[Match]\nHost=collector\nType=ether\n" +
 		"[Network]\nAddress=" + CollectorAddress + "/24\n",
 	"/etc/systemd/network/20-others.network": "[Match]\nType=ether\n[Network]\nDHCP=ipv4\n",
-	// On a busy host an emulated machine takes its time; tests have a limit of their own.
+	// An emulated machine on a busy host is slow, and tests have their own limits.
 	"/etc/systemd/system.conf.d/lab.conf": "[Manager]\nDefaultTimeoutStartSec=1h\nDefaultDeviceTimeoutSec=1h\n",
 	"/etc/systemd/system/systemd-networkd-wait-online.service.d/lab.conf": "[Service]\nExecStart=\n" +
 		"ExecStart=/lib/systemd/systemd-networkd-wait-online --timeout=0\n",
@@ -47,7 +47,7 @@ ExecStart=/bin/bash -c 'exec 3<>/dev/virtio-ports/lab; echo "` + shellReady + `"
 `,
 }
 
-// installedUnits are started at boot, by target.
+// installedUnits lists the units that are started at boot, by target.
 var installedUnits = map[string]string{
 	"systemd-networkd.service":             "multi-user.target",
 	"systemd-networkd-wait-online.service": "network-online.target",
@@ -55,7 +55,7 @@ var installedUnits = map[string]string{
 	"lab-shell.service":                    "multi-user.target",
 }
 
-// installedInit mounts the disks and goes on with systemd.
+// installedInit mounts the disks and starts systemd.
 const installedInit = `#!/busybox sh
 /busybox mkdir -p /proc /root
 /busybox mount -t proc proc /proc
@@ -96,14 +96,14 @@ func installedImage(ctx context.Context, k *Kernel) (string, error) {
 	})
 }
 
-// furnish adds to an installed system the kernel and the lab's own files.
+// furnish adds the kernel and the lab's files to an installed system.
 func furnish(ctx context.Context, root string, k *Kernel) error {
 	for name, text := range installedFiles {
 		file := filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return err
 		}
-		// Some are links to what is not there yet.
+		// Some are links to files that do not exist yet.
 		if err := os.RemoveAll(file); err != nil {
 			return err
 		}
@@ -164,7 +164,7 @@ func writeInstalledInitrd(ctx context.Context, k *Kernel, busybox, file string) 
 	if err != nil {
 		return err
 	}
-	defer func() { _ = f.Close() }() // an error was told by then
+	defer func() { _ = f.Close() }() // for errors; the other Close is checked
 	c := &cpioWriter{w: f}
 	c.dir("/dev")
 	c.file("/busybox", program)

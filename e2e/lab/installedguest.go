@@ -16,12 +16,12 @@ import (
 	"time"
 )
 
-// What installed guests and their callers agree on.
+// Names and paths in installed guests.
 const (
-	// CollectorName is known to the guests of a network, for CollectorAddress: the guest that is called collector.
+	// CollectorName is the name of the guest called collector in its network, and resolves to CollectorAddress.
 	CollectorName    = "collector.example.net"
 	CollectorAddress = "192.0.2.1"
-	// InstalledDir is where Run's scripts begin, with the files of InstalledOptions.Dir in it.
+	// InstalledDir is the working directory of Run's scripts. It has the files of InstalledOptions.Dir.
 	InstalledDir = "/root/corehaul"
 
 	shellReady = "lab: shell"
@@ -30,12 +30,12 @@ const (
 
 // InstalledOptions describe a guest with an installed system.
 type InstalledOptions struct {
-	// Name is the host's name. The guest called collector has to be the first of its network; it hands out
+	// Name is the host's name. The guest called collector has to be the first of its network, because it gives
 	// addresses and names to the others.
 	Name string
-	// Network is the path of a socket, which two guests share.
+	// Network is the path of a socket that two guests share.
 	Network string
-	// Dir has the files that lie in the guest's InstalledDir; what the guest changes there is gone with it.
+	// Dir has the files of the guest's InstalledDir. Changes by the guest are lost when it ends.
 	Dir string
 	// OnLine is called with each line of the console, in order, from one goroutine.
 	OnLine func(line string)
@@ -49,10 +49,10 @@ type Installed struct {
 	work  string
 	stop  context.CancelFunc
 	done  chan struct{}
-	err   error // of QEMU; valid when done is closed
+	err   error // of QEMU, set when done is closed
 }
 
-// StartInstalled boots a guest and returns when its shell answers. It ends with ctx or Stop.
+// StartInstalled boots a guest and returns when its shell answers. The guest ends with ctx or Stop.
 func StartInstalled(ctx context.Context, opts InstalledOptions) (*Installed, error) {
 	k, err := GetKernel(ctx, "6.1")
 	if err != nil {
@@ -87,13 +87,13 @@ func StartInstalled(ctx context.Context, opts InstalledOptions) (*Installed, err
 
 func (m *machine) shellPath() string { return filepath.Join(m.dir, "shell") }
 
-// installedMachine lays out the machine and its disks.
+// installedMachine describes the machine and its disks.
 func installedMachine(ctx context.Context, k *Kernel, image, work string, opts InstalledOptions) (*machine, error) {
 	collector := opts.Name == "collector"
 	s := Scenario{
 		Kernel: k.Name, CrashkernelMiB: 256,
-		// The check panics where a busy host loses timer interrupts of an emulated machine (seen). Under KVM, Linux
-		// leaves it out by itself.
+		// The check panics if a busy host loses timer interrupts of an emulated machine (seen). Under KVM, Linux
+		// skips it by itself.
 		Append: "no_timer_check systemd.hostname=" + opts.Name + " systemd.show_status=0 quiet root=/dev/vda",
 	}.withDefaults()
 	m := &machine{
@@ -113,7 +113,7 @@ func installedMachine(ctx context.Context, k *Kernel, image, work string, opts I
 	return m, makeExt4(ctx, filepath.Join(work, "dir.ext4"), opts.Dir, 1<<30)
 }
 
-// connect takes the host's end of the shell, before the guest has begun to boot, and waits until it answers.
+// connect connects to the guest's shell, before the guest boots, and waits until the shell answers.
 func (g *Installed) connect(ctx context.Context, path string) error {
 	for {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
@@ -121,7 +121,7 @@ func (g *Installed) connect(ctx context.Context, path string) error {
 			g.shell, g.lines = conn, bufio.NewReader(conn)
 			break
 		}
-		// QEMU makes the socket soon after its start.
+		// QEMU creates the socket soon after its start.
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
 			return err
 		}
@@ -137,7 +137,7 @@ func (g *Installed) connect(ctx context.Context, path string) error {
 	return err
 }
 
-// until reads lines up to one that has word, and returns those before it and what follows the word.
+// until reads lines up to one with word. It returns the lines before it, and the text after the word.
 func (g *Installed) until(word string) (before, after string, err error) {
 	var b strings.Builder
 	for {
@@ -152,8 +152,8 @@ func (g *Installed) until(word string) (before, after string, err error) {
 	}
 }
 
-// Run has the guest's root run a script in a shell that ends at the first command that fails, and returns what it
-// printed, to standard error too, and its exit code. What it leaves running goes on. The error is io.EOF when the machine went down.
+// Run runs a script as root in a shell of the guest, which ends at the first command that fails. It returns the output,
+// standard error included, and the exit code. Background processes go on. The error is io.EOF if the machine went down.
 func (g *Installed) Run(script string) (output string, code int, err error) {
 	const end = "lab-end-of-script"
 	_, err = io.WriteString(g.shell, "cat > /run/lab.sh <<'"+end+"'\n"+script+"\n"+end+"\n"+
@@ -169,13 +169,13 @@ func (g *Installed) Run(script string) (output string, code int, err error) {
 	return output, code, err
 }
 
-// Wait waits until the machine has ended by itself, as it does when a kernel reboots.
+// Wait waits until the machine has ended by itself, for example by a reboot.
 func (g *Installed) Wait() error {
 	<-g.done
 	return g.err
 }
 
-// Stop pulls the plug, if the machine still runs, and removes its disks.
+// Stop kills the machine if it still runs, and removes its disks.
 func (g *Installed) Stop() {
 	g.stop()
 	<-g.done

@@ -15,33 +15,31 @@ import (
 	"strings"
 )
 
-// A judge is a program of another suite or architecture, run by that suite's
-// own loader.
+// A judge is a program of another suite or architecture. The loader of that suite runs it.
 type judge struct {
 	program string
 	suite   string
 	arch    string
 }
 
-// The judges. bookworm's own are too old for the kernels of the lab.
+// The judges. Those of bookworm are too old for the kernels of the lab.
 var (
 	crash8 = judge{"crash", "trixie", "amd64"}
-	// makedumpfile 1.7.6 takes free and offline pages for slab pages on 6.12,
-	// whose page types are numbers and no longer bits, and so leaves none out
-	// (tried on 6.12.117). 1.7.8 is right there, and the same as 1.7.6 before.
+	// On 6.12, makedumpfile 1.7.6 takes free and offline pages for slab pages, because
+	// page types are numbers there and no longer bits, and excludes none of them (tried on
+	// 6.12.117). 1.7.8 is right there, and equal to 1.7.6 on older kernels.
 	makedumpfile176      = judge{"makedumpfile", "trixie", "amd64"}
 	makedumpfileNew      = judge{"makedumpfile", "forky", "amd64"}
 	makedumpfile176arm64 = judge{"makedumpfile", "trixie", "arm64"}
 )
 
-// libArch is the architecture in the words of library directories and loaders.
+// libArch is the architecture in names of library directories and loaders.
 var libArch = map[string]struct{ dir, loader, emulator string }{
 	"amd64": {"x86_64-linux-gnu", "lib64/ld-linux-x86-64.so.2", ""},
 	"arm64": {"aarch64-linux-gnu", "lib/ld-linux-aarch64.so.1", "qemu-aarch64"},
 }
 
-// argv fetches the judge when needed and returns the command line that runs it
-// with args.
+// argv fetches the judge if needed and returns the command line that runs it with args.
 func (j judge) argv(ctx context.Context, args ...string) ([]string, error) {
 	dir, err := cached(ctx, "judges", j.program+"-"+j.suite+"-"+j.arch, func(dir string) error {
 		apt, err := newApt(ctx, j.suite, j.arch)
@@ -70,7 +68,7 @@ func (j judge) argv(ctx context.Context, args ...string) ([]string, error) {
 	return append(argv, args...), nil
 }
 
-// run returns what the judge wrote to either output, also when it failed.
+// run returns the judge's standard output and error, also if it failed.
 func (j judge) run(ctx context.Context, stdin string, args ...string) (string, error) {
 	argv, err := j.argv(ctx, args...)
 	if err != nil {
@@ -86,15 +84,15 @@ func (j judge) run(ctx context.Context, stdin string, args ...string) (string, e
 	return out.String(), nil
 }
 
-// Crash opens a dump in crash 8.0.6 and returns what it prints for the given
-// commands, without its banner. An error means that crash did not open the dump
-// or did not live through the commands; a command that fails is in the text only.
+// Crash opens a dump in crash 8.0.6 and returns the output of commands, without the
+// banner. An error means that crash did not open the dump or died during the commands. A
+// command that fails only shows in the output.
 func Crash(ctx context.Context, vmlinux, dump string, commands ...string) (string, error) {
 	script := strings.Join(append(commands, "quit"), "\n") + "\n"
 	return crash8.run(ctx, script, "-s", "--no_scroll", "--no_crashrc", vmlinux, dump)
 }
 
-// crashMark separates the answers of CrashEach; no command prints it.
+// crashMark separates the outputs of CrashEach. No command prints it.
 const crashMark = "corehaul-lab-next-command"
 
 // CrashEach is Crash with the output of each command by itself.
@@ -118,8 +116,8 @@ func CrashEach(ctx context.Context, vmlinux, dump string, commands ...string) (m
 	return answers, nil
 }
 
-// CrashEach is what CrashEach says of the machine's ELF file, or said the last time: crash takes many seconds of CPU to
-// open it. Another crash is asked again.
+// CrashEach is CrashEach of the machine's ELF file. It caches the output for each version of crash, because crash takes
+// many seconds of CPU to open a file.
 func (c *Captured) CrashEach(ctx context.Context, vmlinux string, commands ...string) (map[string]string, error) {
 	argv, err := crash8.argv(ctx)
 	if err != nil {
@@ -154,16 +152,16 @@ func (c *Captured) CrashEach(ctx context.Context, vmlinux string, commands ...st
 	return answers, json.Unmarshal(b, &answers)
 }
 
-// Makedumpfile runs makedumpfile 1.7.6 for x86_64 and returns what it printed,
-// also when it failed. Its error then matches *exec.ExitError. Progress is left
-// out unless the arguments ask for a message level.
+// Makedumpfile runs makedumpfile 1.7.6 for x86_64 and returns its output, also if it
+// failed. The error then matches *exec.ExitError. There is no progress in the output
+// unless the arguments set a message level.
 func Makedumpfile(ctx context.Context, args ...string) (string, error) {
 	return makedumpfile176.makedumpfile(ctx, args)
 }
 
-// Makedumpfile runs the makedumpfile that is right about this kernel: 1.7.6,
-// that of arm64 under qemu-user; for 6.12 the one of Debian forky (1.7.8 when
-// this was tried). None of them reads 6.12 on arm64.
+// Makedumpfile runs a makedumpfile that is right about this kernel: 1.7.6, for arm64 under
+// qemu-user, or that of Debian forky for 6.12 (1.7.8 when this was tried). None of them
+// reads 6.12 on arm64.
 func (k *Kernel) Makedumpfile(ctx context.Context, args ...string) (string, error) {
 	return k.makedumpfile().makedumpfile(ctx, args)
 }
@@ -195,19 +193,19 @@ func (j judge) makedumpfile(ctx context.Context, args []string) (string, error) 
 //go:embed readall.py
 var readAllScript string
 
-// Pages is what libkdumpfile saw in a dump.
+// Pages are the pages that libkdumpfile read of a dump.
 type Pages struct {
-	// Count is the number of pages that it has.
+	// Count is the number of pages.
 	Count int `json:"count"`
 	// SHA256 is over all of them in the order of their frame numbers, each
 	// preceded by the frame number as a little-endian u64.
 	SHA256 string `json:"sha256"`
 }
 
-// ReadAllPages has libkdumpfile 0.5.1, which drgn opens kdump files with, read
-// every page of a dump: ELF or kdump-compressed, not flattened.
+// ReadAllPages reads every page of a dump with libkdumpfile 0.5.1, which drgn uses for
+// kdump files: ELF or kdump-compressed, not flattened.
 func ReadAllPages(ctx context.Context, dump string) (*Pages, error) {
-	// Debian's own Python, not one that comes first in $PATH: it has the binding.
+	// Only Debian's own Python has the binding, and $PATH may name another one first.
 	cmd := exec.CommandContext(ctx, "/usr/bin/python3", "-", dump)
 	cmd.Stdin = strings.NewReader(readAllScript)
 	var stderr bytes.Buffer

@@ -64,7 +64,7 @@ type Kernel struct {
 	source *kernelSource
 }
 
-// GetKernel fetches a kernel, or takes it from the cache.
+// GetKernel returns a kernel from the cache. It fetches the kernel first if needed.
 func GetKernel(ctx context.Context, name string) (*Kernel, error) {
 	src, err := findSource(name)
 	if err != nil {
@@ -89,7 +89,7 @@ func GetKernel(ctx context.Context, name string) (*Kernel, error) {
 	}, nil
 }
 
-// imageIn finds the one bootable image below dir: in boot, or beside its modules since 7.2.
+// imageIn finds the bootable image below dir: in boot, or since 7.2 beside the modules.
 func imageIn(dir string) (string, error) {
 	var images []string
 	for _, place := range []string{"boot/vmlinuz-*", "lib/modules/*/vmlinuz"} {
@@ -105,7 +105,7 @@ func imageIn(dir string) (string, error) {
 	return images[0], nil
 }
 
-// releaseOf tells the release from the path of an image.
+// releaseOf returns the release in the path of an image.
 func releaseOf(image string) string {
 	if release, ok := strings.CutPrefix(filepath.Base(image), "vmlinuz-"); ok {
 		return release
@@ -145,8 +145,8 @@ func (s *kernelSource) unpack(ctx context.Context, dir string) error {
 	return err
 }
 
-// imagePackages are those that a kernel lies in: up to 6.12 one, since 7.0 linux-image is empty and
-// depends on the others.
+// imagePackages lists the packages of a kernel. Up to 6.12 there is one. Since 7.0, linux-image is empty and depends on the
+// others.
 func imagePackages(ctx context.Context, apt *apt, release string) ([]string, error) {
 	packages := []string{"linux-image-" + release}
 	for _, part := range []string{"linux-base-", "linux-binary-", "linux-modules-"} {
@@ -161,8 +161,8 @@ func imagePackages(ctx context.Context, apt *apt, release string) ([]string, err
 	return packages, nil
 }
 
-// newest finds the newest release; on amd64 the newest that has a package of
-// debugging symbols as well, because crash wants them.
+// newest finds the newest release. On amd64, it also needs a package of debugging symbols
+// for crash.
 func (s *kernelSource) newest(ctx context.Context, apt *apt) (string, error) {
 	const prefix, dbg = "linux-image-", "-dbg"
 	names, err := apt.pkgNames(ctx, prefix)
@@ -199,8 +199,8 @@ func numbers(release string) []int {
 	return ns
 }
 
-// Vmlinux returns the path of the kernel's vmlinux with DWARF, which it fetches
-// when asked for the first time (280 MB, 600 MB unpacked). The modules' symbols, many times as large, stay packed.
+// Vmlinux returns the path of the kernel's vmlinux with DWARF. The first call fetches it
+// (270 MiB, 570 MiB unpacked). The much larger symbols of modules are not unpacked.
 func (k *Kernel) Vmlinux(ctx context.Context) (string, error) {
 	file := "vmlinux-" + k.Release
 	dir, err := cached(ctx, "debug", k.Release, func(dir string) error {

@@ -1,12 +1,11 @@
-// Package lab is the crash lab: real Debian kernels that really panic in QEMU,
-// and the programs whose word counts on what a dump file must look like.
+// Package lab is the crash lab: real Debian kernels that panic in QEMU, and judges, the
+// programs that have to be able to read dump files.
 //
-// CaptureELF gives a full ELF copy of the /proc/vmcore of a crashed kernel with
-// what that kernel said about itself just before; RunSender boots a kernel,
-// lets it panic and starts a capture initramfs of the caller's; StartInstalled boots
-// a Debian with systemd and a shell; Crash,
-// Makedumpfile and ReadAllPages ask the judges. Everything fetched or made is
-// kept in a cache directory, $COREHAUL_LAB_CACHE or /var/cache/corehaul-lab:
+// CaptureELF returns a full ELF copy of the /proc/vmcore of a crashed kernel, with records
+// of that kernel from just before. RunSender boots a kernel, lets it panic and starts a
+// capture initramfs of the caller. StartInstalled boots a Debian with systemd and a shell.
+// Crash, Makedumpfile and ReadAllPages run the judges. Everything fetched or made is kept
+// in a cache directory, $COREHAUL_LAB_CACHE or /var/cache/corehaul-lab:
 //
 //	apt/       package lists of other Debian suites and architectures
 //	kernels/   unpacked kernel packages, with modules.dep
@@ -16,31 +15,32 @@
 //	dumps/     captured dumps
 //	installed/ disks of installed guests
 //	levels/    what makedumpfile kept of the dumps at each level
-//	locks/     one lock file for each entry; tmp/ holds what is being made
+//	locks/     one lock file for each entry
+//	tmp/       entries that are being made
 //
-// An entry is made in tmp and renamed, under a lock, so half an entry is never
-// seen and processes may share the cache. A dump's name contains a hash of the
-// scenario, the kernel release and labVersion; nothing else makes an entry
-// stale, so delete the directory to fetch newer kernels.
+// An entry is made in tmp and renamed, under a lock. So half an entry is never seen, and
+// processes may share the cache. A dump's name contains a hash of the scenario, the kernel
+// release and labVersion. Nothing else makes an entry stale: delete the directory to fetch
+// newer kernels.
 //
-// It needs root for QEMU's performance and to make the disks of installed guests, the packages that
-// e2e/install.sh installs, and the machine's apt sources, from which it takes
-// the mirror. It trusts what comes out of the guests as far as sizes go: it is
-// for tests and must not be linked into the product. Functions may be called
-// from several goroutines; each QEMU runs with two virtual CPUs under TCG.
+// The lab needs root, for QEMU's performance and the disks of installed guests, the
+// packages that e2e/install.sh installs, and the machine's apt sources, which name the
+// mirror. It trusts sizes that guests report: it is for tests and must not be linked into
+// the product. Functions are safe for concurrent use. Each QEMU runs with two virtual CPUs
+// under TCG.
 package lab
 
 import "errors"
 
-// labVersion is part of the name of every cached dump. Raise it when a change
-// to the lab changes what a dump contains.
+// labVersion is part of the name of every cached dump. Increase it when a change of the lab
+// changes the contents of dumps.
 const labVersion = 2
 
 var (
-	// ErrNoKernel means that the name is none of KernelNames, or that no
-	// package for it is to be had.
+	// ErrNoKernel means that the name is none of KernelNames, or that there is no
+	// package for it.
 	ErrNoKernel = errors.New("no such kernel")
-	// ErrGuest means that the virtual machine ended without doing its work;
-	// the error's text ends with the last lines of its console.
+	// ErrGuest means that the virtual machine ended too early. The error's text ends
+	// with the last lines of its console.
 	ErrGuest = errors.New("guest failed")
 )

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// These tests crash machines for real; each takes 10 to 60 s the first time
-// and next to nothing when the cache has its dump.
+// These tests crash real machines. Each takes 10 to 60 s the first time, and almost no time
+// if the cache has its dump.
 
 func TestCaptureELF(t *testing.T) {
 	for _, s := range []Scenario{
@@ -110,7 +110,7 @@ func TestCrashOpensWhatWeCapture(t *testing.T) {
 	}
 }
 
-// The pages of a dump are the same, however they are compressed.
+// Compression does not change the pages of a dump.
 func TestJudgesAgree(t *testing.T) {
 	for _, kernel := range []string{"6.1", "6.12", "6.1-arm64"} {
 		t.Run(kernel, func(t *testing.T) {
@@ -130,7 +130,7 @@ func TestJudgesAgree(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// An idle machine is mostly free pages, and the judge knows them.
+			// Most pages of an idle machine are free, and the judge excludes them.
 			if lzo.Count > whole.Count/4 {
 				t.Errorf("level 31 keeps %d of %d pages", lzo.Count, whole.Count)
 			}

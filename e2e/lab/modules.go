@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// A module is a kernel module file as the guest can load it.
+// A module is a kernel module file that the guest can load.
 type module struct {
 	name string // file name, NAME.ko
 	data []byte
 }
 
-// modules reads the named modules and all they depend on, dependencies first.
-// Modules built into the kernel are left out.
+// modules reads the named modules and their dependencies, dependencies first. It leaves
+// out modules that are built into the kernel.
 func (k *Kernel) modules(ctx context.Context, names ...string) ([]module, error) {
 	deps, err := readModulesDep(filepath.Join(k.ModulesDir, "modules.dep"))
 	if err != nil {
@@ -36,7 +36,7 @@ func (k *Kernel) modules(ctx context.Context, names ...string) ([]module, error)
 		if !ok {
 			return nil, fmt.Errorf("lab: kernel %s has no module %s", k.Release, name)
 		}
-		// modules.dep names a module's dependencies so that the last is to be loaded first.
+		// modules.dep lists the dependency that is loaded first last.
 		for _, file := range slices.Backward(chain) {
 			if !slices.Contains(files, file) {
 				files = append(files, file)
@@ -65,8 +65,8 @@ func (k *Kernel) hasModule(name string) bool {
 	return false
 }
 
-// readModulesDep maps a module's name to its file and those of its
-// dependencies, as depmod(8) ordered them.
+// readModulesDep maps a module's name to its file and those of its dependencies, in the
+// order of depmod(8).
 func readModulesDep(path string) (map[string][]string, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -83,7 +83,7 @@ func readModulesDep(path string) (map[string][]string, error) {
 	return deps, nil
 }
 
-// moduleName is the module's name in the kernel's spelling.
+// moduleName returns the module's name as the kernel spells it.
 func moduleName(file string) string {
 	name, _, _ := strings.Cut(filepath.Base(file), ".ko")
 	return strings.ReplaceAll(name, "-", "_")

@@ -10,7 +10,7 @@ import (
 	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
 )
 
-// writeCaptureInitrd makes the initramfs whose init copies /proc/vmcore out.
+// writeCaptureInitrd makes the initramfs whose init copies /proc/vmcore to a disk.
 func writeCaptureInitrd(ctx context.Context, k *Kernel, work string) (string, error) {
 	init, err := buildGuest(ctx, work, k.Arch)
 	if err != nil {
@@ -24,7 +24,7 @@ func writeCaptureInitrd(ctx context.Context, k *Kernel, work string) (string, er
 	return path, writeInitrd(path, init, guestcfg.Config{}, mods, nil)
 }
 
-// A bootPlan is what a scenario does not say about a boot.
+// A bootPlan has the facts of a boot that are not in a scenario.
 type bootPlan struct {
 	captureInitrd string // path
 	captureAppend string // added to the command line of the capture kernel
@@ -32,8 +32,8 @@ type bootPlan struct {
 	time          int64  // see guestcfg.Config
 }
 
-// prepare makes a machine that crashes as the scenario says and then starts the
-// capture initramfs.
+// prepare makes a machine that crashes as the scenario says, and then boots the capture
+// initramfs.
 func prepare(ctx context.Context, s Scenario, k *Kernel, work string, plan bootPlan) (*machine, error) {
 	init, err := buildGuest(ctx, work, k.Arch)
 	if err != nil {
@@ -70,13 +70,13 @@ func prepare(ctx context.Context, s Scenario, k *Kernel, work string, plan bootP
 	return m, nil
 }
 
-// systemModules are those of a small virtual machine.
+// systemModules lists the modules that the system kernel needs.
 func systemModules(s Scenario, k *Kernel) []string {
 	names := []string{"virtio_pci", "virtio_blk", "virtio_net"}
 	if s.Busy {
 		names = append(names, "virtio_balloon")
-		// The generic flavour has ext4 as a module, which asks for crc32c by alias; later kernels
-		// have no such module, and ext4 calls the library.
+		// The generic flavour has ext4 as a module, which asks for crc32c by alias. Later kernels
+		// have no such module, because ext4 calls the library.
 		if k.hasModule("crc32c_generic") {
 			names = append(names, "crc32c_generic")
 		}

@@ -16,10 +16,10 @@ import (
 	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
 )
 
-// A disk is a raw image that the guest finds by its serial.
+// A disk is a raw image, which the guest finds by its serial.
 type disk struct {
 	serial, path string
-	// snapshot keeps what the guest writes to itself.
+	// snapshot means that the guest's writes do not change the image.
 	snapshot bool
 }
 
@@ -33,21 +33,21 @@ type machine struct {
 	initrd   string
 	dir      string // for the console log and the QMP socket
 	disks    []disk
-	devices  []string          // in the words of -device
-	backends []string          // more arguments, for what the devices stand on
-	mac      string            // of the network card; empty is QEMU's own
-	netdev   string            // in the words of -netdev; empty is user networking
-	clock    string            // in the words of -rtc base=; empty is now
+	devices  []string          // values of -device
+	backends []string          // more arguments, for the backends of devices
+	mac      string            // of the network card; empty means QEMU's default
+	netdev   string            // value of -netdev; empty means user networking
+	clock    string            // value of -rtc base=; empty means now
 	onLine   func(line string) // called for each console line, without its end
-	asideErr error             // what went wrong beside the guest
+	asideErr error             // error of a goroutine beside QEMU
 }
 
-// consolePath is where run leaves everything the guest printed.
+// consolePath returns the path of the console log, which run writes.
 func (m *machine) consolePath() string { return filepath.Join(m.dir, "console.log") }
 
 func (m *machine) qmpPath() string { return filepath.Join(m.dir, "qmp") }
 
-// run boots the machine and returns when QEMU has ended.
+// run boots the machine and waits for the end of QEMU.
 func (m *machine) run(ctx context.Context) error {
 	log, err := os.Create(m.consolePath())
 	if err != nil {
@@ -62,8 +62,8 @@ func (m *machine) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// No QEMU outlives its test. The signal follows the death of the thread
-	// that started it, hence the lock.
+	// No QEMU outlives its test. The kernel sends the signal when the thread that started
+	// it dies, hence the lock.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -81,7 +81,7 @@ func (m *machine) run(ctx context.Context) error {
 }
 
 func (m *machine) readConsole(r io.Reader) error {
-	// A line of a broken guest may be of any length.
+	// A broken guest may print lines of any length.
 	br := bufio.NewReader(r)
 	for {
 		line, err := br.ReadString('\n')
@@ -108,20 +108,20 @@ func (m *machine) line(line string) {
 	}
 }
 
-// guestWord is what the guest program said on a console line.
+// guestWord returns the guest program's message in a console line.
 func guestWord(line string) (string, bool) {
 	_, word, ok := strings.Cut(line, "lab: ")
 	return word, ok
 }
 
-// command is the QEMU to run.
+// command returns the command line of QEMU.
 func (m *machine) command() (name string, args []string) {
 	s := m.scenario
 	mem := fmt.Sprintf("%dM", s.MemMiB)
 	args = []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-accel", "tcg,thread=multi", "-smp", "2", "-m", mem,
-		// Memory that the guest does not touch costs nothing, however much it is.
+		// Memory that the guest does not touch takes none of the host's.
 		"-object", "memory-backend-ram,id=m0,reserve=off,size=" + mem,
 		"-kernel", m.kernel.Image, "-initrd", m.initrd, "-append", m.cmdline(),
 		"-serial", "stdio", "-qmp", "unix:" + m.qmpPath() + ",server=on,wait=off",
@@ -138,29 +138,29 @@ func (m *machine) command() (name string, args []string) {
 		args = append(args, "-device", d)
 	}
 	if m.clock != "" {
-		args = append(args, "-rtc", "clock=vm,base="+m.clock) // the other clocks go no farther from now than 2^31 s
+		args = append(args, "-rtc", "clock=vm,base="+m.clock) // other clocks are at most 2^31 s from now
 	}
 	if s.arm64() {
 		cpu := choose(s.CPU == "max", "max,pauth-impdef=on", s.CPU)
 		return "qemu-system-aarch64", append(args, "-machine", "virt,gic-version=2,memory-backend=m0", "-cpu", cpu)
 	}
-	// Of pc, which has no century in its ACPI tables, Linux takes the two digits of a year for 1970 to 2069.
+	// The ACPI tables of pc have no century, so Linux takes its two digits of a year for 1970 to 2069.
 	kind := choose(m.clock == "", "pc", "q35")
 	return "qemu-system-x86_64", append(args, "-machine", kind+",memory-backend=m0", "-cpu", s.CPU)
 }
 
-// consoleDevice is the serial port in the kernel's words.
+// consoleDevice returns the kernel's name of the serial port.
 func (s Scenario) consoleDevice() string { return choose(s.arm64(), "ttyAMA0", "ttyS0") }
 
-// cmdline is that of the system kernel. panic=5 is for the case that there is
-// no capture kernel to go to.
+// cmdline returns the command line of the system kernel. panic=5 is for a machine without
+// a loaded capture kernel.
 func (m *machine) cmdline() string {
 	s := m.scenario
 	return strings.TrimSpace(fmt.Sprintf("console=%s crashkernel=%dM panic=5 %s", s.consoleDevice(), s.CrashkernelMiB, s.Append))
 }
 
-// captureAppend is the command line of the capture kernel, much like that of
-// Debian's kdump-tools.
+// captureAppend is the command line of the capture kernel, similar to that of Debian's
+// kdump-tools.
 func (s Scenario) captureAppend() string {
 	return "console=" + s.consoleDevice() + " nr_cpus=1 irqpoll reset_devices panic=5 quiet"
 }

@@ -13,24 +13,24 @@ import (
 	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
 )
 
-// qmpTimeout is for a QEMU whose main loop is busy with the guest.
+// qmpTimeout is enough for a QEMU whose main loop is busy with the guest.
 const qmpTimeout = 30 * time.Second
 
-// balloon has QEMU take memory from the guest through virtio_balloon. It waits
-// a little: a notice sent while the guest is still printing its wish gets lost
-// under TCG (QEMU 7.2, tried).
+// balloon tells QEMU to take memory from the guest through virtio_balloon. It waits a
+// little, because under TCG a notice gets lost while the guest is still printing its
+// request (QEMU 7.2, tried).
 func (m *machine) balloon() error {
 	time.Sleep(100 * time.Millisecond)
 	size := int64(m.scenario.MemMiB-guestcfg.BalloonMiB) << 20
 	return m.qmp("balloon", map[string]any{"value": size})
 }
 
-// link plugs the network cable in or out.
+// link connects or disconnects the network cable.
 func (m *machine) link(up bool) error {
 	return m.qmp("set_link", map[string]any{"name": netID, "up": up})
 }
 
-// qmp gives QEMU one command in the QEMU Machine Protocol (QEMU:
+// qmp sends QEMU one command of the QEMU Machine Protocol (QEMU:
 // docs/interop/qmp-spec.rst): a greeting, then JSON requests and answers.
 func (m *machine) qmp(command string, arguments map[string]any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), qmpTimeout)
@@ -62,7 +62,7 @@ func (m *machine) qmp(command string, arguments map[string]any) error {
 	return nil
 }
 
-// qmpAnswer waits for the answer to the last request; events pass by.
+// qmpAnswer waits for the answer to the last request and ignores events.
 func qmpAnswer(dec *json.Decoder) error {
 	for {
 		var answer struct {
@@ -81,15 +81,15 @@ func qmpAnswer(dec *json.Decoder) error {
 	}
 }
 
-// watchEvents calls event with the names of QEMU's events until QEMU has ended; the
-// function it returns waits for that. It is for machines that are given no commands
-// meanwhile: QEMU talks to one at a time.
+// watchEvents calls event with the names of QEMU's events until QEMU has ended. The
+// function that it returns waits for the end. Do not send commands to the machine
+// meanwhile, because QEMU has one connection at a time.
 func (m *machine) watchEvents(ctx context.Context, event func(string)) (wait func() error) {
 	done := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	go func() { done <- m.readEvents(ctx, event) }()
 	return func() error {
-		cancel() // should QEMU never have come up
+		cancel() // in case QEMU did not start
 		return <-done
 	}
 }
@@ -115,7 +115,7 @@ func (m *machine) readEvents(ctx context.Context, event func(string)) error {
 	}
 }
 
-// awaitQMP connects once QEMU listens; nil when ctx ends before it does.
+// awaitQMP connects when QEMU listens. It returns nil if ctx ends before that.
 func (m *machine) awaitQMP(ctx context.Context) (net.Conn, error) {
 	for {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", m.qmpPath())
@@ -127,7 +127,7 @@ func (m *machine) awaitQMP(ctx context.Context) (net.Conn, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, nil // there is nobody to talk to
+			return nil, nil // QEMU does not listen
 		case <-time.After(100 * time.Millisecond):
 		}
 	}

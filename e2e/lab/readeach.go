@@ -15,22 +15,22 @@ import (
 //go:embed readeach.py
 var readEachScript string
 
-// PagesOf is what libkdumpfile saw of one dump.
+// PagesOf has the pages that libkdumpfile read of one dump.
 type PagesOf struct {
-	// Refused is why it does not read the file at all; then the rest is empty.
+	// Refused is why libkdumpfile refuses the file. Then the rest is empty.
 	Refused string `json:"refused"`
 	// PageSize is in bytes.
 	PageSize int `json:"page_size"`
-	// Pages has the pages that the file promises, by page frame: the first 16
-	// hexadecimal digits of the SHA-256 of their contents, or nil for one that
-	// cannot be read.
+	// Pages has the pages of the file by page frame number: the first 16 hexadecimal
+	// digits of the SHA-256 of the contents, or nil for a page that cannot be read.
 	Pages map[uint64]*string `json:"pages"`
-	// Cut is whether there are more: 1024 are read, and 40 that cannot be read.
+	// Cut says that there are more. At most 1024 pages are read, and at most 40 that
+	// cannot be read.
 	Cut bool `json:"cut"`
 }
 
-// ReadEachPage has libkdumpfile 0.5.1 read every page of many dumps, in one Python: ELF or kdump-compressed, not
-// flattened. The dumps may be as broken as they like; one answer comes for each, in order.
+// ReadEachPage reads every page of many dumps with libkdumpfile 0.5.1, in one Python: ELF or kdump-compressed, not
+// flattened. Dumps may be damaged in any way. There is one answer for each, in order.
 func ReadEachPage(ctx context.Context, dumps []string) ([]PagesOf, error) {
 	dir, err := os.MkdirTemp("", "corehaul-readeach-")
 	if err != nil {
@@ -41,7 +41,7 @@ func ReadEachPage(ctx context.Context, dumps []string) ([]PagesOf, error) {
 	if err := os.WriteFile(script, []byte(readEachScript), 0o600); err != nil {
 		return nil, err
 	}
-	// Debian's own Python, not one that comes first in $PATH: it has the binding.
+	// Only Debian's own Python has the binding, and $PATH may name another one first.
 	cmd := exec.CommandContext(ctx, "/usr/bin/python3", script)
 	cmd.Stdin = strings.NewReader(strings.Join(dumps, "\n"))
 	var stderr bytes.Buffer

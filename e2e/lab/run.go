@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// run runs a program and returns its standard output. The error of a program
-// that fails has the end of what it said.
+// run runs a program and returns its standard output. If it fails, the error has the end
+// of its standard error.
 func run(ctx context.Context, cwd, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = cwd
@@ -22,7 +22,7 @@ func run(ctx context.Context, cwd, name string, args ...string) (string, error) 
 	return stdout.String(), nil
 }
 
-// tail gives the last n lines of s.
+// tail returns the last n lines of s.
 func tail(s string, n int) string {
 	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")

@@ -10,8 +10,8 @@ import (
 	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
 )
 
-// A Scenario is a machine and the way it crashes. The zero value of each field
-// but Kernel stands for what most tests want.
+// A Scenario is a machine and the way in which it crashes. Except for Kernel, the zero
+// value of each field is what most tests need.
 type Scenario struct {
 	// Kernel is one of KernelNames.
 	Kernel string
@@ -20,18 +20,18 @@ type Scenario struct {
 	// (pointer authentication; 52-bit LPA2 with 6.12 and later) on arm64. A cortex-a57
 	// has no pages of 16 KiB; a cortex-a76 has, with 47 bits.
 	CPU string
-	// MemMiB is the size of the memory, 1024 by default. Far more than the
-	// host has is fine as long as the guest leaves it alone.
+	// MemMiB is the size of the memory, 1024 by default. It may be much more than the
+	// host has, as long as the guest does not use it.
 	MemMiB int
-	// CrashkernelMiB is what is reserved for the capture kernel: by default
-	// 192, 256 on arm64, 512 from 32 GiB of memory on.
+	// CrashkernelMiB is the memory reserved for the capture kernel: by default 192, 256
+	// on arm64, 512 from 32 GiB of memory on.
 	CrashkernelMiB int
 	// Kexec is "c" for kexec_load(2) (the default) or "s" for
 	// kexec_file_load(2), which Debian's arm64 kernels do not have.
 	Kexec string
-	// Busy fills about 60 % of the memory with what makes page frames differ:
-	// page cache with and without buffers, anonymous memory, huge pages,
-	// shared memory, copied-on-write memory, dirty free pages, a balloon.
+	// Busy fills about 60 % of the memory with many kinds of page frames: page cache
+	// with and without buffers, anonymous memory, huge pages, shared memory,
+	// copied-on-write memory, dirty free pages, a balloon.
 	Busy bool
 	// Crash is "sysrq" (the default) or "init-exit".
 	Crash string
@@ -39,7 +39,7 @@ type Scenario struct {
 	Append string
 }
 
-// withDefaults fills in what was left out.
+// withDefaults sets the defaults.
 func (s Scenario) withDefaults() Scenario {
 	arm := s.arm64()
 	setDefault(&s.CPU, choose(arm, "cortex-a57", "qemu64"))
@@ -70,8 +70,7 @@ func choose[T any](cond bool, yes, no T) T {
 
 func (s Scenario) arm64() bool { return strings.Contains(s.Kernel, "-arm64") }
 
-// Name tells scenarios apart for people and file systems; it changes only with
-// the scenario: 6.1-qemu64-1024M-c-idle.
+// Name identifies a scenario in messages and file names: 6.1-qemu64-1024M-c-idle.
 func (s Scenario) Name() string {
 	s = s.withDefaults()
 	name := fmt.Sprintf("%s-%s-%dM-%s-%s", s.Kernel, s.CPU, s.MemMiB, s.Kexec, choose(s.Busy, "busy", "idle"))
@@ -87,7 +86,7 @@ func (s Scenario) Name() string {
 	return name
 }
 
-// hash is over everything that decides what a dump of the scenario contains.
+// hash covers everything that decides what a dump of the scenario contains.
 func (s Scenario) hash(release string) string {
 	b, err := json.Marshal(s.withDefaults())
 	if err != nil {
@@ -117,7 +116,7 @@ func Matrix() []Scenario {
 		}
 	}
 	return append(all,
-		// The one kernel on which pages can be poisoned.
+		// Only on this kernel can pages be poisoned.
 		Scenario{Kernel: "6.1-generic", Busy: true, MemMiB: busyMiB},
 		Scenario{Kernel: "6.1-arm64"},
 		Scenario{Kernel: "6.1-arm64", Busy: true, MemMiB: busyMiB},
@@ -129,5 +128,5 @@ func Matrix() []Scenario {
 	)
 }
 
-// busyMiB is enough for every kind of memory to come in thousands of pages.
+// busyMiB is enough for thousands of pages of every kind.
 const busyMiB = 1536

@@ -14,36 +14,35 @@ import (
 // (QEMU's user networking, which has DHCP too).
 const HostFromGuest = "10.0.2.2"
 
-// SenderOptions are what RunSender may be told; the zero value is fine.
+// SenderOptions are options of RunSender. The zero value is valid.
 type SenderOptions struct {
 	// CaptureAppend is added to the command line of the capture kernel.
 	CaptureAppend string
-	// OnEvent, when not nil, is called with the names of QEMU's events, such as SHUTDOWN or
-	// WATCHDOG, from one goroutine. Not for busy machines, whose balloon needs QMP.
+	// OnEvent is called with the names of QEMU's events, such as SHUTDOWN or WATCHDOG, from one
+	// goroutine. It may be nil. It is not for busy machines, whose balloon needs QMP.
 	OnEvent func(name string)
-	// Clock is what the machine's clock says when it starts, as in 1970-01-01T00:00:00; the
-	// system kernel sets its own right. Empty is the time that it is.
+	// Clock is the time of the machine's clock when it starts, as 1970-01-01T00:00:00. The
+	// system kernel corrects its own clock. Empty means the current time.
 	Clock string
-	// Start is called before QEMU is started; link, which works while it runs, plugs the
-	// machine's network cable in and out.
+	// Start is called before QEMU is started. link connects and disconnects the machine's
+	// network cable while QEMU runs.
 	Start func(link func(up bool) error)
-	// Devices are added to the machine, each in the words of QEMU's -device.
+	// Devices are added to the machine, each a value of QEMU's -device.
 	Devices []string
-	// OnLine is called with each line of the console, in order, from one
-	// goroutine. It may cancel the context to pull the plug.
+	// OnLine is called with each line of the console, in order, from one goroutine. It
+	// may cancel the context to kill the machine.
 	OnLine func(line string)
 }
 
 // A Run is a machine that crashed and ran a capture initramfs.
 type Run struct {
-	// Console is all that both kernels printed.
+	// Console is the output of both kernels.
 	Console string
 	// Duration is from the start of QEMU to its end.
 	Duration time.Duration
 }
 
-// CaptureConsole is what was printed after the panic, by the capture kernel and
-// its init.
+// CaptureConsole returns the output after the panic, of the capture kernel and its init.
 func (r *Run) CaptureConsole() string {
 	_, after, _ := strings.Cut(r.Console, "Kernel panic - not syncing")
 	return after
@@ -51,9 +50,9 @@ func (r *Run) CaptureConsole() string {
 
 // RunSender boots the scenario's machine with captureInitrd, the path of an
 // uncompressed or compressed cpio archive, as initramfs of its capture kernel,
-// lets it panic and waits until QEMU ends, which it does when either kernel
-// reboots, or ctx does. The Run is not nil once QEMU was started, whatever the
-// error. The initramfs needs the module virtio_net and what that brings for the network.
+// lets it panic and waits until QEMU ends, because either kernel reboots, or ctx ends.
+// If QEMU was started, the Run is not nil, whatever the error. For the network, the
+// initramfs needs the module virtio_net and its dependencies.
 func RunSender(ctx context.Context, s Scenario, captureInitrd string, opts SenderOptions) (*Run, error) {
 	s = s.withDefaults()
 	k, err := GetKernel(ctx, s.Kernel)

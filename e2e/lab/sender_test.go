@@ -9,8 +9,8 @@ import (
 	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
 )
 
-// The lab's own copying initramfs stands in for that of a sender: it finds no
-// disk to copy to, says so, and ends the machine.
+// This test uses the lab's copying initramfs in place of a sender's: it finds no disk, says
+// so, and ends the machine.
 func TestRunSender(t *testing.T) {
 	k, err := GetKernel(t.Context(), "6.1")
 	if err != nil {

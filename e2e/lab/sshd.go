@@ -16,24 +16,24 @@ import (
 	"time"
 )
 
-// SSHD is an OpenSSH server on the loopback address that lets root in with one key of each kind.
+// SSHD is an OpenSSH server on the loopback address. Root can log in with one key of each type.
 type SSHD struct {
 	// Addr is HOST:PORT.
 	Addr string
-	// HostKeys and UserKeys are the files of the private keys by their kinds, which are those of
-	// KeyKinds. The public keys lie beside them.
+	// HostKeys and UserKeys are the files of the private keys by their types, those of KeyKinds. The
+	// public keys are beside them.
 	HostKeys, UserKeys map[string]string
-	// Client is the command line of an ssh that is let in; a remote command follows.
+	// Client is the command line of an ssh that can log in. A remote command follows it.
 	Client []string
 	cmd    *exec.Cmd
 	log    string
 	conf   string
 }
 
-// KeyKinds are the kinds of keys that are tried, in the words of ssh-keygen.
+// KeyKinds are the types of keys, as ssh-keygen names them.
 var KeyKinds = []string{"ed25519", "ecdsa", "rsa"}
 
-// sshdConfig lets root in by key from wherever the files lie, without PAM.
+// sshdConfig lets root log in by key, with files in any directory and without PAM.
 const sshdConfig = `ListenAddress 127.0.0.1
 Port %d
 AuthorizedKeysFile %s
@@ -44,8 +44,8 @@ PermitRootLogin prohibit-password
 Subsystem sftp internal-sftp
 `
 
-// StartSSHD starts OpenSSH's server with keys of its own, which it keeps in dir, and more lines of
-// its configuration. Stop ends it.
+// StartSSHD starts OpenSSH's server with its own keys, in dir, and more lines of configuration. Stop
+// ends it.
 func StartSSHD(ctx context.Context, dir string, settings ...string) (*SSHD, error) {
 	s := &SSHD{log: filepath.Join(dir, "sshd.log"), HostKeys: map[string]string{}, UserKeys: map[string]string{}}
 	var authorized []byte
@@ -78,7 +78,7 @@ func StartSSHD(ctx context.Context, dir string, settings ...string) (*SSHD, erro
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // privilege separation; Debian's service makes it
+	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // for privilege separation; Debian's service makes it
 		return nil, err
 	}
 	s.Client = []string{
@@ -92,9 +92,9 @@ func StartSSHD(ctx context.Context, dir string, settings ...string) (*SSHD, erro
 	return s, nil
 }
 
-// Start starts it again after a Kill.
+// Start starts the server again after a Kill.
 func (s *SSHD) Start(ctx context.Context) error {
-	// The server outlives the context of a call; Stop ends it.
+	// The server outlives the context of a call. Stop ends it.
 	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), "/usr/sbin/sshd", "-D", "-E", s.log, "-f", s.conf)
 	if err := s.cmd.Start(); err != nil {
 		return err
@@ -106,7 +106,7 @@ func (s *SSHD) Start(ctx context.Context) error {
 	return nil
 }
 
-// Known returns the lines of a known_hosts file for some of its host keys, all without kinds.
+// Known returns lines of a known_hosts file for the host keys of these types, or of all types if none is named.
 func (s *SSHD) Known(ctx context.Context, kinds ...string) (string, error) {
 	host, port, err := net.SplitHostPort(s.Addr)
 	if err != nil {
@@ -118,7 +118,7 @@ func (s *SSHD) Known(ctx context.Context, kinds ...string) (string, error) {
 	return run(ctx, "", "ssh-keyscan", "-t", strings.Join(kinds, ","), "-p", port, host)
 }
 
-// freePort asks the system for a port that nobody has now. sshd cannot say which one it took.
+// freePort asks the system for a free port, because sshd does not say which one it chose.
 func freePort(ctx context.Context) (int, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -135,7 +135,7 @@ func freePort(ctx context.Context) (int, error) {
 	return strconv.Atoi(port)
 }
 
-// ready waits until a client gets through to SFTP, which is there whatever else is.
+// ready waits until a client reaches SFTP, which every configuration has.
 func (s *SSHD) ready(ctx context.Context) error {
 	var err error
 	for range 50 {
@@ -144,17 +144,17 @@ func (s *SSHD) ready(ctx context.Context) error {
 		}
 		time.Sleep(200 * time.Millisecond)
 	}
-	log, _ := os.ReadFile(s.log) // the error is about the client
+	log, _ := os.ReadFile(s.log) // the error of the client matters more
 	return fmt.Errorf("lab: sshd lets nobody in: %w: %s", err, tail(string(log), 10))
 }
 
-// Kill ends the server and all that it has started for its clients, as a power cut would.
+// Kill kills the server and all processes that it started for clients, like a power cut.
 func (s *SSHD) Kill() error {
 	list, err := descendants(s.cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
-	s.Stop() // first, so that it starts no more of them
+	s.Stop() // first, so that it starts no more processes
 	for _, pid := range list {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return err
@@ -163,11 +163,11 @@ func (s *SSHD) Kill() error {
 	return nil
 }
 
-// descendants returns the processes that a process and its children have started.
+// descendants returns the descendants of a process.
 func descendants(pid int) ([]int, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // it has ended
+		return nil, nil // the process has ended
 	}
 	if err != nil {
 		return nil, err
@@ -189,6 +189,6 @@ func descendants(pid int) ([]int, error) {
 
 // Stop ends the server.
 func (s *SSHD) Stop() {
-	_ = s.cmd.Process.Kill() // it keeps nothing
+	_ = s.cmd.Process.Kill() // it has no state to save
 	_ = s.cmd.Wait()
 }

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// stockPrograms are what a distribution's kdump has in its initramfs, by package.
+// stockPrograms are the programs in a distribution's kdump initramfs, by package.
 var stockPrograms = map[string][]string{
 	"busybox-static": {"/usr/bin/busybox"},
 	"makedumpfile":   {"/usr/bin/makedumpfile"},
@@ -17,11 +17,11 @@ var stockPrograms = map[string][]string{
 	"openssh-client": {"/usr/bin/ssh", "/usr/bin/scp"},
 }
 
-// stockScript is the place of the caller's script in the initramfs.
+// stockScript is the path of the caller's script in the initramfs.
 const stockScript = "/kdump.sh"
 
-// stockInit gets a network (QEMU's user networking gives this address to the first guest that
-// asks) and runs the script. Its last words are for the host.
+// stockInit configures the network (QEMU's user networking gives this address to the first guest
+// that asks) and runs the script. Its last line is for the host.
 const stockInit = `#!/usr/bin/busybox sh
 bb=/usr/bin/busybox
 $bb mkdir -p /proc /sys /dev /tmp /bin
@@ -39,9 +39,9 @@ echo "lab: kdump script ended with $?"
 reboot -f
 `
 
-// StockInitrd writes the initramfs of a capture kernel as distributions make it: a shell, the real
-// makedumpfile, vmcore-dmesg and OpenSSH of Debian trixie, and nothing of ours. It runs script in busybox's
-// shell. files are added by their absolute names; those in /root/.ssh are closed to others.
+// StockInitrd writes the initramfs of a capture kernel like that of a distribution: a shell, and the
+// makedumpfile, vmcore-dmesg and OpenSSH of Debian trixie, without corehaul. It runs script in busybox's
+// shell. files are added by their absolute names. Those in /root/.ssh are closed to others.
 func StockInitrd(ctx context.Context, k *Kernel, path, script string, files map[string]string) error {
 	programs, err := stockFiles(ctx)
 	if err != nil {
@@ -55,7 +55,7 @@ func StockInitrd(ctx context.Context, k *Kernel, path, script string, files map[
 	if err != nil {
 		return err
 	}
-	defer func() { _ = f.Close() }() // an error was told by then
+	defer func() { _ = f.Close() }() // for errors; the other Close is checked
 	c := &cpioWriter{w: f}
 	c.dir("/dev")
 	c.dir("/root/.ssh")
@@ -112,7 +112,7 @@ func stockFiles(ctx context.Context) (map[string]string, error) {
 		for _, name := range names {
 			files[name] = filepath.Join(dir, name)
 			if strings.HasSuffix(name, "/busybox") {
-				continue // it is static
+				continue // the program is static
 			}
 			if err := addLibraries(files, "/lib/"+a.dir, dir, files[name]); err != nil {
 				return nil, err

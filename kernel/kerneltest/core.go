@@ -13,7 +13,7 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// WriteCore writes the machine's memory as an ELF core, as /proc/vmcore has it, with a VMCOREINFO note.
+// WriteCore writes the machine's memory as an ELF core like /proc/vmcore, with a VMCOREINFO note.
 func (m *Machine) WriteCore(w io.Writer) error {
 	pfns := slices.Sorted(maps.Keys(m.pages))
 	var runs []mem.Extent

@@ -41,7 +41,7 @@ func (l *Log) Add(tsNsec uint64, text, dict string) (wraps bool) {
 	return wraps
 }
 
-// Count returns how many records the log holds.
+// Count returns the number of records in the log.
 func (l *Log) Count() int { return int(l.Sequences - l.firstSeq) }
 
 func (l *Log) hasSpace(size uint32) bool {

@@ -8,7 +8,7 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// made is memory that is made up when it is read: Size bytes from Start on, in elements of equal length.
+// made is memory whose contents are computed when it is read: size bytes from start on, in elements of equal length.
 type made struct {
 	start mem.PhysAddr
 	size  uint64
@@ -16,7 +16,8 @@ type made struct {
 	fill  func(b []byte, i uint64) // b is zero, and element i
 }
 
-// MadeMemory is the memory of a machine with parts that are made up when they are read, so that a log of 2 GiB takes no room.
+// MadeMemory is the memory of a machine with parts that are computed when they are read, so that a log of 2 GiB takes no
+// memory.
 type MadeMemory struct {
 	kernel.PhysReader
 	parts []made
@@ -41,7 +42,7 @@ func (m *MadeMemory) ReadPhys(p []byte, a mem.PhysAddr) error {
 	return m.PhysReader.ReadPhys(p, a)
 }
 
-// reserve maps memory that is made up to the direct map.
+// reserve maps computed memory into the direct map.
 func (m *MadeMemory) reserve(on *Machine, p made) mem.VirtAddr {
 	p.start = on.nextHeap
 	on.nextHeap += mem.PhysAddr((p.size + 1<<21) &^ (1<<21 - 1))
@@ -52,12 +53,12 @@ func (m *MadeMemory) reserve(on *Machine, p made) mem.VirtAddr {
 }
 
 // InstallLongRing puts a log ring of 1<<sizeBits bytes with 1<<countBits descriptors into the machine and returns the memory
-// to read it from. Its newest n records have texts of textLen bytes, a multiple of 8, with line(i), at most 128 bytes, at the start of the text of
-// record i. The first of them is the last in the ring, which was filled once.
+// to read it from. Its newest n records have texts of textLen bytes, a multiple of 8. The text of record i begins with
+// line(i), which has at most 128 bytes. Record 0 is the last one in the ring, which was filled once.
 func (m *Machine) InstallLongRing(countBits, sizeBits uint32, n, textLen uint64, line func(i uint64) string) *MadeMemory {
 	out := &MadeMemory{PhysReader: &m.Memory}
 	count, size, block := uint64(1)<<countBits, uint64(1)<<sizeBits, textLen+8
-	// The first record ends with the ring, as it may since 6.18; the others are at its start.
+	// Record 0 ends with the ring, which is possible since 6.18. The others are at the start of the ring.
 	begin := func(i uint64) uint64 {
 		if i == 0 {
 			return size - block
@@ -97,7 +98,7 @@ func (m *Machine) InstallLongRing(countBits, sizeBits uint32, n, textLen uint64,
 	return out
 }
 
-// InstallLongLog is InstallLongRing for the log buffer of kernels 3.5 to 5.9, of size bytes; its records begin at its start.
+// InstallLongLog is InstallLongRing for the log buffer of kernels 3.5 to 5.9, of size bytes. Its records begin at its start.
 func (m *Machine) InstallLongLog(size uint32, n, textLen uint64, line func(i uint64) string) *MadeMemory {
 	out := &MadeMemory{PhysReader: &m.Memory}
 	block := LogHeader + textLen
@@ -122,10 +123,10 @@ func (m *Machine) InstallLongLog(size uint32, n, textLen uint64, line func(i uin
 	return out
 }
 
-// maxMadeLine bounds the lines of a log that is made up.
+// maxMadeLine bounds the lines of a computed log.
 const maxMadeLine = 128
 
-// fillText fills b with what stands at offset at of the text of record i.
+// fillText fills b from offset at of the text of record i.
 func fillText(b []byte, line func(i uint64) string, i, at uint64) {
 	for i := range b {
 		b[i] = '.'
@@ -138,9 +139,8 @@ func fillText(b []byte, line func(i uint64) string, i, at uint64) {
 	}
 }
 
-// LongLog returns a ring whose log is longer than 64 MiB as text, in 8 MiB of memory: most of its records are 1,000 line ends each,
-// which are printed with the indent of their record. line gives the texts of the other records, by number: all those for which
-// it is not empty, of records 0 to LongLogRecords-1.
+// LongLog returns a ring of 8 MiB whose log has more than 64 MiB of text: most records are 1,000 line ends each, which are
+// printed with the indent of their record. line has the texts of the other records, by number: 0 to LongLogRecords-1.
 func LongLog(line map[int]string) *Ring {
 	r := NewRing(13, 23)
 	for i := range LongLogRecords {

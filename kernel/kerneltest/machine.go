@@ -9,7 +9,7 @@ import (
 	"github.com/corehaul/corehaul/uts"
 )
 
-// Where things lie in every machine of this package.
+// Addresses and sizes in every machine of this package.
 const (
 	X86Text   = mem.VirtAddr(0xffffffff81000000)
 	X86Direct = mem.VirtAddr(0xffff888000000000)
@@ -22,15 +22,15 @@ const (
 	heapPhys  = mem.PhysAddr(0x20000000) // and everything else from here
 )
 
-// Machine is a made-up machine: memory, VMCOREINFO and page tables that map the
-// kernel image and whatever Map is told to.
+// Machine is a generated machine: memory, VMCOREINFO, and page tables that map the kernel
+// image and what Map maps.
 type Machine struct {
 	Memory
 	*Info
 	Type     elf.Machine
 	Segments []kernel.Segment
 
-	// EntryBits are or'ed into every page table entry (the SME bit, say).
+	// EntryBits are set in every page table entry, for example the SME bit.
 	EntryBits uint64
 
 	shift     uint // log2 of the page size
@@ -59,14 +59,13 @@ func NewX86(levels int) *Machine {
 	return m
 }
 
-// NewARM64 returns an arm64 machine with pages of 4 KiB that runs with vaBits bits
-// of address; with 52 it uses LPA2.
+// NewARM64 returns an arm64 machine with pages of 4 KiB and addresses of vaBits bits. With 52 bits it uses LPA2.
 func NewARM64(vaBits int) *Machine { return NewARM64Pages(12, vaBits, vaBits) }
 
 // NewARM64Pages returns an arm64 machine with pages of 1<<shift bytes (12, 14 or 16) whose kernel is
-// built for builtBits bits of address and runs with vaBits. With 52 it uses LPA2, with pages of 64 KiB
-// LVA; these keep the root table of what they are built for (TTBR1_BADDR_4852_OFFSET in
-// arch/arm64/include/asm/pgtable-hwdef.h), the others make do with fewer levels.
+// built for addresses of builtBits bits and runs with vaBits. With 52 bits it uses LPA2 or, with pages of
+// 64 KiB, LVA. LVA kernels keep the root table of builtBits (TTBR1_BADDR_4852_OFFSET in
+// arch/arm64/include/asm/pgtable-hwdef.h). The others use fewer levels.
 func NewARM64Pages(shift uint, builtBits, vaBits int) *Machine {
 	rootBits := uint(vaBits)
 	if shift == 16 {
@@ -115,8 +114,8 @@ func (m *Machine) LevelShift(level int) uint {
 	return m.shift + m.tableShift()*uint(level)
 }
 
-// blockShift is the size with which memory is mapped: blocks of 2 MiB with pages of 4 KiB, else pages,
-// since the blocks of other pages are larger than all that is mapped here.
+// blockShift is the binary logarithm of the size with which memory is mapped: blocks of 2 MiB with pages of
+// 4 KiB, otherwise pages, because larger blocks exceed all that is mapped here.
 func (m *Machine) blockShift() uint {
 	if m.shift == 12 {
 		return 21
@@ -141,7 +140,7 @@ func (m *Machine) Image(offset uint64) mem.VirtAddr {
 	return m.text + mem.VirtAddr(offset)
 }
 
-// Config returns what describes the machine to kernel.New.
+// Config returns the argument of kernel.New for the machine.
 func (m *Machine) Config() kernel.Config {
 	return kernel.Config{Memory: &m.Memory, Info: m.Info, Machine: m.Type, PageSize: m.PageSize(), TextSegments: m.Segments}
 }
@@ -166,8 +165,8 @@ func (m *Machine) mapOne(va mem.VirtAddr, pa mem.PhysAddr, shift uint) {
 	}
 }
 
-// index returns the place of va's entry in a table. The root table translates what is left of the
-// bits that it is made for.
+// index returns the index of va's entry in a table. The root table translates the remaining bits of
+// rootBits.
 func (m *Machine) index(va mem.VirtAddr, level int) mem.PhysAddr {
 	bits := m.tableShift()
 	if level == m.levels-1 {
@@ -176,7 +175,7 @@ func (m *Machine) index(va mem.VirtAddr, level int) mem.PhysAddr {
 	return mem.PhysAddr(uint64(va) >> m.LevelShift(level) & (1<<bits - 1))
 }
 
-// EntryAddr returns where the entry of va at a level (0 is the last) lies.
+// EntryAddr returns the physical address of va's entry at a level. 0 is the last level.
 func (m *Machine) EntryAddr(va mem.VirtAddr, level int) mem.PhysAddr {
 	table := m.root
 	for l := m.levels - 1; l > level; l-- {
@@ -185,8 +184,7 @@ func (m *Machine) EntryAddr(va mem.VirtAddr, level int) mem.PhysAddr {
 	return table + m.index(va, level)*8
 }
 
-// table returns the table that the entry at an address points to, and makes one
-// where it points nowhere.
+// table returns the table to which the entry at an address points. It makes one if there is none.
 func (m *Machine) table(at mem.PhysAddr) mem.PhysAddr {
 	var b [8]byte
 	if err := m.ReadPhys(b[:], at); err != nil {

@@ -6,7 +6,7 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// How the memory map of a machine here is built.
+// Addresses and sizes of the memory map of all machines here.
 const (
 	Vmemmap          = mem.VirtAddr(0xffffea0000000000) // struct page of frame 0 (mapped with 2 MiB)
 	SectionBits      = 27                               // 128 MiB, as x86_64 and arm64 have it
@@ -19,8 +19,7 @@ const (
 	sectionEarly     = 1 << 3
 )
 
-// Page flags and types of the machines here, as the 6.1 and 6.12 kernels for
-// x86_64 have them.
+// Page flags and types of the machines here: those of 6.1 and 6.12 for x86_64.
 const (
 	FlagLRU        = 1 << 4
 	FlagSlab       = 1 << 9
@@ -48,11 +47,10 @@ var (
 	Types612 = Types{Buddy: 0xf0 << 24, Offline: 0xf1 << 24, Hugetlb: 0xf4 << 24, Slab: 0xf5 << 24, Unaccepted: 0xf6 << 24}
 )
 
-// Page is what a test puts into a struct page. The zero Page is one of the
-// kernel's own.
+// Page has the fields of a struct page that tests set. The zero Page is a page of the kernel.
 type Page struct {
 	Flags, Mapping, Private uint64
-	Type                    uint32 // 0 stands for NoType
+	Type                    uint32 // 0 means NoType
 	Head                    uint64 // compound_head, low bit set for a tail page
 }
 
@@ -61,11 +59,10 @@ type Memmap struct {
 	m     *Machine
 	types Types
 	table mem.VirtAddr
-	maps  map[uint64]mem.PhysAddr // where the struct pages of a section lie
+	maps  map[uint64]mem.PhysAddr // address of the struct pages of a section
 }
 
-// AddMemmap gives the machine an empty mem_section table and the VMCOREINFO that
-// goes with it and with types.
+// AddMemmap gives the machine an empty mem_section table and its VMCOREINFO, with types.
 func (m *Machine) AddMemmap(types Types, maxSections uint64) *Memmap {
 	perRoot := m.sectionsPerRoot()
 	roots := (maxSections + perRoot - 1) / perRoot
@@ -88,8 +85,7 @@ func (m *Machine) sectionBits() uint {
 	return SectionBits
 }
 
-// Orders returns how many orders of free blocks the machine's kernel has: CONFIG_ARCH_FORCE_MAX_ORDER
-// of arm64 and one more.
+// Orders returns how many orders of free blocks the machine's kernel has: CONFIG_ARCH_FORCE_MAX_ORDER of arm64, plus 1.
 func (m *Machine) Orders() uint64 { return map[uint]uint64{12: 11, 14: 12, 16: 14}[m.shift] }
 
 // SectionPages returns the number of page frames of a section.
@@ -135,9 +131,8 @@ func (m *Machine) heap(size uint64) mem.VirtAddr {
 	return va
 }
 
-// AddSections gives the machine a mem_section table in which the sections named have
-// struct pages at Vmemmap, which the caller maps. VMCOREINFO is left as it is, but for
-// SYMBOL(mem_section).
+// AddSections gives the machine a mem_section table in which these sections have struct
+// pages at Vmemmap, which the caller maps. In VMCOREINFO, it only sets SYMBOL(mem_section).
 func (m *Machine) AddSections(sections ...uint64) {
 	mm := &Memmap{m: m, table: m.heap(PageSize)}
 	m.Symbols["mem_section"] = uint64(mm.table)
@@ -146,8 +141,7 @@ func (m *Machine) AddSections(sections ...uint64) {
 	}
 }
 
-// AddSection gives section nr struct pages, all of the kernel's own, and returns
-// where they lie in memory.
+// AddSection gives section nr struct pages, all of kernel pages, and returns their address.
 func (mm *Memmap) AddSection(nr uint64) mem.PhysAddr {
 	n := mm.m.SectionPages()
 	pa := mm.m.Alloc(n * StructPage)
@@ -158,14 +152,13 @@ func (mm *Memmap) AddSection(nr uint64) mem.PhysAddr {
 	return pa
 }
 
-// MapSection says that the struct pages of section nr lie at pa, mapped with
-// entries of 1<<shift bytes.
+// MapSection puts the struct pages of section nr at pa, mapped with entries of 1<<shift bytes.
 func (mm *Memmap) MapSection(nr uint64, pa mem.PhysAddr, shift uint) {
 	size := mm.m.SectionPages() * StructPage
 	mm.m.Map(mm.m.vmemmap+mem.VirtAddr(nr*size), pa, max(size, uint64(1)<<shift), shift)
 	mm.maps[nr] = pa
-	// Every section's map is stored less the section's first frame: in a virtual
-	// memory map the result is the same for all.
+	// Each section stores its map less its first frame. With a virtual memory map, the
+	// result is the same for all sections.
 	mm.SetSection(nr, uint64(mm.m.vmemmap)|sectionHasMemmap|sectionEarly)
 }
 
@@ -192,7 +185,7 @@ func (mm *Memmap) readUint64(va mem.VirtAddr) uint64 {
 	return binary.LittleEndian.Uint64(b[:])
 }
 
-// StructPageAddr returns where the struct page of a frame of an added section lies.
+// StructPageAddr returns the physical address of the struct page of a frame of an added section.
 func (mm *Memmap) StructPageAddr(pfn mem.PFN) mem.PhysAddr {
 	n := mem.PFN(mm.m.SectionPages())
 	pa, ok := mm.maps[uint64(pfn/n)]
@@ -202,7 +195,7 @@ func (mm *Memmap) StructPageAddr(pfn mem.PFN) mem.PhysAddr {
 	return pa + mem.PhysAddr(pfn%n*StructPage)
 }
 
-// StructPageVirt returns where the kernel sees the struct page of a frame.
+// StructPageVirt returns the virtual address of the struct page of a frame.
 func (mm *Memmap) StructPageVirt(pfn mem.PFN) mem.VirtAddr {
 	return mm.m.vmemmap + mem.VirtAddr(pfn)*StructPage
 }
@@ -226,8 +219,7 @@ func (mm *Memmap) Set(pfn mem.PFN, p Page) {
 	mm.m.Write(mm.StructPageAddr(pfn), p.Bytes())
 }
 
-// SetCompound writes a compound page of 1<<order frames from pfn on, with head as
-// its first struct page.
+// SetCompound writes a compound page of 1<<order frames from pfn on. head is its first struct page.
 func (mm *Memmap) SetCompound(pfn mem.PFN, order uint8, head Page, hugetlb bool) {
 	head.Flags |= FlagHead
 	if hugetlb && mm.types.Hugetlb != 0 {

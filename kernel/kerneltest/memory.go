@@ -1,7 +1,7 @@
-// Package kerneltest builds the memory of made-up kernels for tests: physical
-// memory, page tables, sections of struct pages and logs, each by the rules of the
-// kernel code that writes them. It is for tests only; the machines it builds are
-// small and it panics on misuse. Nothing in it is safe for concurrent writing.
+// Package kerneltest generates the memory of kernels for tests: physical memory, page
+// tables, sections of struct pages and logs, each by the rules of the kernel code that
+// writes them. It is for tests only: its machines are small, and it panics on misuse.
+// Nothing in it is safe for concurrent writing.
 package kerneltest
 
 import (
@@ -15,11 +15,10 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// PageSize is the page size of all machines here but those of NewARM64Pages, and how much memory
-// comes and goes at once in all of them.
+// PageSize is the page size of all machines except those of NewARM64Pages. Memory is added and removed in units of it.
 const PageSize = 4096
 
-// ErrNoMemory is what reading memory that was never written gives.
+// ErrNoMemory is the error of reading memory that was never written.
 var ErrNoMemory = errors.New("no such memory")
 
 // Memory is sparse physical memory. Reading what was never written fails.
@@ -40,7 +39,7 @@ func (m *Memory) ReadPhys(p []byte, a mem.PhysAddr) error {
 	return nil
 }
 
-// Write stores b at address a, adding memory where there is none.
+// Write stores b at address a. It adds memory if there is none.
 func (m *Memory) Write(a mem.PhysAddr, b []byte) {
 	if m.pages == nil {
 		m.pages = map[mem.PFN]*[PageSize]byte{}
@@ -56,10 +55,10 @@ func (m *Memory) Write(a mem.PhysAddr, b []byte) {
 	}
 }
 
-// Remove takes the page with address a away.
+// Remove removes the page with address a.
 func (m *Memory) Remove(a mem.PhysAddr) { delete(m.pages, a.PFN(12)) }
 
-// Info is a VMCOREINFO; it answers as kernel.VMCoreInfo wants.
+// Info is a VMCOREINFO. It implements kernel.VMCoreInfo.
 type Info struct {
 	Symbols, Sizes, Offsets, Lengths map[string]uint64
 	Numbers                          map[string]int64
@@ -74,7 +73,7 @@ func NewInfo() *Info {
 	}
 }
 
-// Clone returns a copy that can be changed by itself.
+// Clone returns an independent copy.
 func (i *Info) Clone() *Info {
 	return &Info{
 		Symbols: maps.Clone(i.Symbols), Sizes: maps.Clone(i.Sizes), Offsets: maps.Clone(i.Offsets),
@@ -100,7 +99,7 @@ func (i *Info) Number(name string) (int64, bool) { v, ok := i.Numbers[name]; ret
 // String returns the value of any other key.
 func (i *Info) String(key string) (string, bool) { v, ok := i.Strings[key]; return v, ok }
 
-// Uint64 returns v as it stands in the memory of a little-endian machine.
+// Uint64 returns v in little-endian byte order.
 func Uint64(v uint64) []byte { return binary.LittleEndian.AppendUint64(nil, v) }
 
 // Uint32 is Uint64 for 32 bits.

@@ -6,17 +6,16 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// The structures of the lockless log ring as 5.10 to 6.12 have them on 64-bit
-// machines, in bytes.
+// Sizes in bytes of the structures of the lockless log ring on 64-bit machines, kernels 5.10 to 6.12.
 const (
 	RingDescSize = 24
 	RingInfoSize = 88
 
 	ringIDMask = 1<<62 - 1
-	ringAt     = 0x100000 // where the structures lie in the kernel image
+	ringAt     = 0x100000 // offset of the structures in the kernel image
 )
 
-// States of a ring's descriptor, as they stand in the top bits of its state_var.
+// States of a ring's descriptor, in the top bits of its state_var.
 const (
 	RingReserved  = uint64(0)
 	RingCommitted = uint64(1) << 62
@@ -63,7 +62,7 @@ func (m *Machine) InstallRing(r RingImage) {
 	m.WriteVirt(prb, b)
 }
 
-// place stores b in fresh pages of the direct map, with nothing behind the last.
+// place stores b in new pages of the direct map. No memory follows the last one.
 func (m *Machine) place(b []byte) mem.VirtAddr {
 	pa := m.nextHeap
 	va := m.direct + mem.VirtAddr(pa)
@@ -75,16 +74,16 @@ func (m *Machine) place(b []byte) mem.VirtAddr {
 }
 
 // Ring writes a log ring as the kernel does (prb_reserve and prb_commit in
-// kernel/printk/printk_ringbuffer.c), without its locklessness.
+// kernel/printk/printk_ringbuffer.c), but not for concurrent use.
 type Ring struct {
 	RingImage
-	// ExactFit lets a record end with the ring, as kernels do since 6.18 (67e1b0052f6b); before, it went to the start.
+	// ExactFit lets a record end with the ring, as kernels do since 6.18 (67e1b0052f6b). Older kernels put it at the start.
 	ExactFit         bool
 	headPos, tailPos uint64 // positions in the data ring
 }
 
-// NewRing returns an empty ring in its initial state: its first id is so close to
-// the largest that the ids wrap when the ring has been filled once.
+// NewRing returns an empty ring in its initial state. Its first id is so close to the largest that ids wrap when the ring
+// has been filled once.
 func NewRing(countBits, sizeBits uint32) *Ring {
 	count := uint64(1) << countBits
 	first := -(count + 1) & ringIDMask
@@ -124,7 +123,7 @@ func (r *Ring) Add(tsNsec uint64, text string) (id uint64, wraps bool) {
 	info := r.info(id)
 	seq := binary.LittleEndian.Uint64(info)
 	if index := id & (count - 1); seq == 0 && index != 0 {
-		seq = index // the place was never used
+		seq = index // the descriptor was never used
 	} else {
 		seq += count
 	}

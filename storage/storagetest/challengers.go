@@ -13,15 +13,14 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// otherPlan returns the machine of m with other pages planned, and other contents, so that a mix
-// of both is seen.
+// otherPlan returns the machine of m with another plan and other contents, so that a test notices a mix of both.
 func otherPlan(m *dumpdirtest.Machine) *dumpdirtest.Machine {
 	o := dumpdirtest.NewMachine(8, 60, 16)
 	o.Meta.ID, o.Meta.Host, o.Meta.CrashTime = m.Meta.ID, m.Meta.Host, m.Meta.CrashTime
 	return o
 }
 
-// challenge begins a challenger with log, plan and its first chunks.
+// challenge makes a challenger with log, plan and its first chunks.
 func challenge(t *testing.T, s storage.Store, m *dumpdirtest.Machine, chunks int) *dumpdir.Writer {
 	t.Helper()
 	w, err := s.Challengers().Create(t.Context(), m.Meta)
@@ -52,7 +51,7 @@ func put(t *testing.T, w *dumpdir.Writer, m *dumpdirtest.Machine, first, end int
 	}
 }
 
-// checkPages compares what is there of a dump with the machine that it is said to be of.
+// checkPages compares the pages of a dump with those of its machine.
 func checkPages(t *testing.T, s storage.Store, ref storage.Ref, m *dumpdirtest.Machine, chunks int) {
 	t.Helper()
 	d, err := s.Open(t.Context(), ref)
@@ -88,7 +87,7 @@ func wantChallengers(t *testing.T, s storage.Store, want ...storage.Ref) {
 	}
 }
 
-// testChallenger takes one from its beginning to its promotion.
+// testChallenger: a challenger, from its creation to its promotion.
 func testChallenger(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()
@@ -145,7 +144,7 @@ func testChallenger(t *testing.T, open func() storage.Store) {
 	checkOpen(t, s, ref, o)
 }
 
-// testChallengerBusy is about who may have one.
+// testChallengerBusy: who may have a challenger.
 func testChallengerBusy(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()
@@ -195,7 +194,7 @@ func testChallengerBusy(t *testing.T, open func() storage.Store) {
 	wantChallengers(t, s, ref)
 }
 
-// testChallengerGoes drops one, alone and with its dump.
+// testChallengerGoes: a challenger is removed, alone and with its dump.
 func testChallengerGoes(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()

@@ -11,7 +11,7 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// machine returns a small machine whose dump has this id.
+// machine returns a small machine whose dump has an id.
 func machine(host, id string, crash time.Time) *dumpdirtest.Machine {
 	m := dumpdirtest.NewMachine(7, 40, 16)
 	m.Meta.Host, m.Meta.ID, m.Meta.CrashTime = host, id, crash
@@ -22,7 +22,7 @@ func id(prefix string) string { return prefix + strings.Repeat("0", 32-len(prefi
 
 var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// Receive brings a dump into the store, with its first chunk only when short is set.
+// Receive stores a dump. If short is set, it stores only the first chunk.
 func Receive(t *testing.T, s storage.Store, m *dumpdirtest.Machine, short bool) storage.Ref {
 	t.Helper()
 	w := begin(t, s, m)
@@ -44,7 +44,7 @@ func Receive(t *testing.T, s storage.Store, m *dumpdirtest.Machine, short bool) 
 	return storage.Ref{Host: m.Meta.Host, ID: m.Meta.ID}
 }
 
-// begin makes a dump with log and plan.
+// begin creates a dump with log and plan.
 func begin(t *testing.T, s storage.Store, m *dumpdirtest.Machine) *dumpdir.Writer {
 	t.Helper()
 	w, err := s.Create(t.Context(), m.Meta)

@@ -25,7 +25,7 @@ func wantPinned(t *testing.T, s storage.Store, want ...string) {
 	}
 }
 
-// testKept keeps files beside an arriving and a sealed dump, and wants them counted.
+// testKept: files beside an arriving and a sealed dump are kept and counted.
 func testKept(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()
@@ -53,7 +53,7 @@ func testKept(t *testing.T, open func() storage.Store) {
 	}
 }
 
-// testPin pins an arriving and a sealed dump.
+// testPin: an arriving and a sealed dump can be pinned.
 func testPin(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()
@@ -120,7 +120,7 @@ func checkVerifies(t *testing.T, s storage.Store, ref storage.Ref) {
 	}
 }
 
-// testPinPromoted has another plan's dump take a pinned dump's place.
+// testPinPromoted: the dump of another plan takes the place of a pinned dump.
 func testPinPromoted(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()
@@ -148,7 +148,7 @@ func manifest(t *testing.T, s storage.Store, ref storage.Ref) *dumpdir.Manifest 
 	return d.Manifest()
 }
 
-// testVerification records damage and its repair, and that of a dump whose sender came back.
+// testVerification: damage and its repair are recorded, also for a dump whose sender came back.
 func testVerification(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()
@@ -212,7 +212,7 @@ func testVerification(t *testing.T, open func() storage.Store) {
 	}
 }
 
-// testRemoveChanged keeps a dump that is not the one any more that was looked at.
+// testRemoveChanged: a dump that has changed since the decision is not removed.
 func testRemoveChanged(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()

@@ -1,5 +1,4 @@
-// Package storagetest holds every store to the contract of storage.Store. It is for
-// tests only.
+// Package storagetest tests implementations of storage.Store. It is for tests only.
 package storagetest
 
 import (
@@ -20,8 +19,8 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// Run runs the suite. open opens a store over the same dumps each time it is called within one test, empty
-// at first; the suite closes what it opens.
+// Run runs the suite. Within one test, open opens the same store each time. It is empty at first. The suite closes what it
+// opens.
 func Run(t *testing.T, newStore func(t *testing.T) (open func() storage.Store)) {
 	t.Helper()
 	RunSuite(t, newStore, map[string]func(*testing.T, func() storage.Store){
@@ -48,8 +47,7 @@ func Run(t *testing.T, newStore func(t *testing.T) (open func() storage.Store)) 
 	})
 }
 
-// RunSuite runs tests. newThing makes a thing that is empty, and returns what opens it each time it is called; RunSuite
-// closes what was opened.
+// RunSuite runs tests. newThing makes an empty thing and returns a function that opens it. RunSuite closes what was opened.
 func RunSuite[T io.Closer](t *testing.T, newThing func(t *testing.T) (open func() T), tests map[string]func(*testing.T, func() T)) {
 	t.Helper()
 	for name, test := range tests {
@@ -328,7 +326,7 @@ func testReindex(t *testing.T, open func() storage.Store) {
 	}
 }
 
-// testSubscribe hears of a log, of each seal, and of nothing more once it does not want to. What it hears of is listed.
+// testSubscribe: a subscriber hears of a log and of each seal, until it unsubscribes. The dumps that it hears of are listed.
 func testSubscribe(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()
@@ -383,7 +381,7 @@ func testSameID(t *testing.T, open func() storage.Store) {
 	}
 }
 
-// testSessions brings many dumps in at once.
+// testSessions: many dumps are received at once.
 func testSessions(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	s := open()
@@ -402,7 +400,7 @@ func testSessions(t *testing.T, open func() storage.Store) {
 	}
 }
 
-// testProcesses uses two stores over the same dumps at once, as two processes do.
+// testProcesses: two processes use the same store at once.
 func testProcesses(t *testing.T, open func() storage.Store) {
 	t.Helper()
 	a, b := open(), open()

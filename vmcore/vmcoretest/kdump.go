@@ -2,8 +2,8 @@ package vmcoretest
 
 import "encoding/binary"
 
-// Kdump is a kdump-compressed file in the packing of 64-bit machines, as makedumpfile's
-// write_kdump_header lays it out, whose pages are stored raw.
+// Kdump is a kdump-compressed file in the layout of 64-bit machines (makedumpfile's
+// write_kdump_header), with raw pages.
 type Kdump struct {
 	Order      Order     // nil: little endian
 	Version    uint32    // header_version; 0: 6
@@ -16,11 +16,11 @@ type Kdump struct {
 	PhysBase   uint64
 	DumpLevel  uint32
 	Notes      []byte
-	Text       string   // VMCOREINFO that the sub header alone names; not with Notes
+	Text       string   // VMCOREINFO that only the sub header names; not with Notes
 	Eraseinfo  string   // at the end of the file
-	Pages      []byte   // contents of Frames, one after the other: all that there is
+	Pages      []byte   // contents of Frames, one after the other
 	Frames     []uint64 // ascending; nil: 0 and so on
-	SubBlocks  int      // more blocks of sub header than needed
+	SubBlocks  int      // extra blocks of the sub header
 }
 
 // Lengths in bytes.
@@ -67,7 +67,7 @@ func (k *Kdump) Bytes() []byte {
 	return append(append(b, k.Pages[:n*size]...), k.Eraseinfo...)
 }
 
-// main writes the main header; words are its fields from status on.
+// main writes the main header. words are its fields from status on.
 func (k *Kdump) main(b []byte, o Order, version uint32, words []uint32) {
 	copy(b, "KDUMP   ")
 	o.PutUint32(b[8:], version)
@@ -81,7 +81,7 @@ func (k *Kdump) main(b []byte, o Order, version uint32, words []uint32) {
 	}
 }
 
-// sub writes the sub header, which begins at offset at, and what follows it.
+// sub writes the sub header, which begins at offset at, and the rest up to the bitmaps.
 func (k *Kdump) sub(b []byte, o Order, version uint32, at, maxPFN, end uint64) {
 	o.PutUint64(b, k.PhysBase)
 	if version >= 1 {

@@ -6,16 +6,15 @@ import (
 	"testing" //nolint:depguard // this package is a test helper itself
 )
 
-// Lacking is a dump file that does not hold all that it should.
+// Lacking is an incomplete dump file.
 type Lacking struct {
 	Name    string
 	Bytes   []byte
-	Missing uint64 // pages that the file should hold and does not
+	Missing uint64 // missing pages
 	Reason  string // a part of why it is partial
 }
 
-// LackingFiles returns files as a killed makedumpfile, a full disk or a stream that lost something leaves them, made from
-// samples.
+// LackingFiles returns files, made from samples, like those of a killed makedumpfile, a full disk or a stream with losses.
 func LackingFiles(tb testing.TB) []Lacking {
 	tb.Helper()
 	raw := Sample(tb, "makedumpfile-1.7.6-x86_64-raw.kdump")
@@ -50,17 +49,17 @@ func change(b []byte, fn func([]byte)) []byte {
 	return b
 }
 
-// place is where something lies in a file: bytes [from, end).
+// place is a part of a file: bytes [from, end).
 type place struct{ from, end int }
 
-// Bitmap2 returns where the 2nd bitmap of such a file as [Descriptors] takes lies.
+// Bitmap2 returns the place of the 2nd bitmap, in a file like that of [Descriptors].
 func Bitmap2(b []byte) (from, end int) {
 	le := binary.LittleEndian
 	block, sub, bitmaps := int(le.Uint32(b[428:])), int(le.Uint32(b[432:])), int(le.Uint32(b[436:]))
 	return (1 + sub + bitmaps/2) * block, (1 + sub + bitmaps) * block
 }
 
-// Descriptors returns where the page descriptors of a kdump-compressed file of a little-endian machine lie.
+// Descriptors returns the place of the page descriptors in a kdump-compressed file of a little-endian machine.
 func Descriptors(b []byte) place {
 	second, descs := Bitmap2(b)
 	p := place{from: descs, end: descs}
@@ -72,13 +71,13 @@ func Descriptors(b []byte) place {
 	return p
 }
 
-// flatHeaderLen and flatRecordLen are the lengths of the header of a flattened file and of that of a record.
+// flatHeaderLen is the length of the header of a flattened file, flatRecordLen that of the header of a record.
 const (
 	flatHeaderLen = 4096
 	flatRecordLen = 16
 )
 
-// Records returns where the records of a flattened file lie, with their headers, the end marker last.
+// Records returns the places of the records of a flattened file, with their headers. The end marker is the last.
 func Records(flat []byte) (records []place) {
 	for at := flatHeaderLen; at < len(flat); {
 		end := at + flatRecordLen
@@ -91,7 +90,7 @@ func Records(flat []byte) (records []place) {
 	return records
 }
 
-// WithoutRecord returns a flattened file without record i; -1 is the last one with data.
+// WithoutRecord returns a flattened file without record i. -1 means the last one with data.
 func WithoutRecord(flat []byte, i int) []byte {
 	records := Records(flat)
 	if i < 0 {

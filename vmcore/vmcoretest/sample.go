@@ -30,8 +30,7 @@ func Sample(tb testing.TB, name string) []byte {
 	return b
 }
 
-// Samples returns the names of the files in testdata that contain part. It fails
-// the test when there are none.
+// Samples returns the names of the files in testdata that contain part. It fails the test if there are none.
 func Samples(tb testing.TB, part string) []string {
 	tb.Helper()
 	files, err := samples.ReadDir("testdata")

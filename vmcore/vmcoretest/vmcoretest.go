@@ -1,8 +1,8 @@
 // Package vmcoretest builds small dump files for tests from a description in Go.
 //
-// What it writes follows the writers of the formats (the kernel, kexec-tools,
-// makedumpfile) and not the readers of this module: it shares no code with them.
-// It is for tests only and panics on descriptions that make no sense.
+// The files follow the programs that write these formats (the kernel, kexec-tools,
+// makedumpfile). The package shares no code with the readers of this module. It is for
+// tests only and panics on invalid descriptions.
 package vmcoretest
 
 import (
@@ -10,7 +10,7 @@ import (
 	"math/rand/v2"
 )
 
-// Order is both kinds of byte order that encoding/binary has.
+// Order has both interfaces of byte order in encoding/binary.
 type Order interface {
 	binary.ByteOrder
 	binary.AppendByteOrder
@@ -21,7 +21,7 @@ type Load struct {
 	Vaddr, Paddr uint64
 	Data         []byte
 	Memsz        uint64 // 0: as long as Data
-	Offset       uint64 // 0: behind what comes before
+	Offset       uint64 // 0: behind the previous segment
 	Filesz       uint64 // 0: as long as Data
 }
 
@@ -142,7 +142,7 @@ func Note(o Order, name string, typ uint32, desc []byte) []byte {
 	return pad4(append(b, desc...), 0)
 }
 
-// pad4 appends so many zeros and then more up to a multiple of 4.
+// pad4 appends that many zeros, and then up to 3 to reach a multiple of 4.
 func pad4(b []byte, more int) []byte {
 	b = append(b, make([]byte, more)...)
 	for len(b)%4 != 0 {
@@ -159,11 +159,10 @@ func Prstatus(o Order, pid uint32, regs []byte) []byte {
 	return Note(o, "CORE", 1, desc)
 }
 
-// VMCOREINFO returns the note with that text.
+// VMCOREINFO returns the note with a text.
 func VMCOREINFO(o Order, text string) []byte { return Note(o, "VMCOREINFO", 0, []byte(text)) }
 
-// Pages returns n pages of the given size whose contents compress more or less,
-// different for each seed, every fourth one zero.
+// Pages returns n pages of a size, different for each seed. They compress to different degrees, and every fourth one is zero.
 func Pages(seed uint64, n, size int) []byte {
 	r := rand.New(rand.NewPCG(seed, 1))
 	b := make([]byte, n*size)

@@ -8,9 +8,8 @@ import (
 	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
 )
 
-// inflateBalloon has the host take some memory through virtio_balloon: its
-// pages are the ones the kernel marks as logically offline. Without a balloon
-// device nothing happens.
+// inflateBalloon asks the host to take some memory through virtio_balloon. The kernel
+// marks these pages as logically offline. Without a balloon device nothing happens.
 func inflateBalloon(total int64) error {
 	if _, err := os.Stat("/sys/bus/virtio/drivers/virtio_balloon"); err != nil {
 		return nil //nolint:nilerr // no driver, no balloon

@@ -13,7 +13,7 @@ import (
 // copyBlock is the unit of reading /proc/vmcore and of writing the disk.
 const copyBlock = 1 << 20
 
-// zeroGrain is the unit in which zeros are left out: the disk begins empty.
+// zeroGrain is the unit in which zeros are skipped, because the disk is empty at first.
 const zeroGrain = 64 << 10
 
 // copyOut copies /proc/vmcore to its disk, byte for byte, and ends the machine.
@@ -31,7 +31,7 @@ func copyOut() error {
 	if err != nil {
 		return err
 	}
-	// O_DIRECT keeps the few megabytes of the capture kernel free of page cache.
+	// O_DIRECT uses no page cache in the capture kernel's small memory.
 	dst, err := os.OpenFile(dev, os.O_WRONLY|unix.O_DIRECT, 0)
 	if err != nil {
 		return err
@@ -47,7 +47,7 @@ func copyOut() error {
 	return nil
 }
 
-// copySparse copies size bytes and skips grains that are zero.
+// copySparse copies size bytes and skips grains of zeros.
 func copySparse(dst io.WriterAt, src io.Reader, size int64) error {
 	buf, err := alignedBuffer(copyBlock)
 	if err != nil {
@@ -66,7 +66,7 @@ func copySparse(dst io.WriterAt, src io.Reader, size int64) error {
 	return nil
 }
 
-// writeNonZero writes buf at off in one piece per run of grains with content.
+// writeNonZero writes the grains of buf that are not zero, with one write for each run.
 func writeNonZero(dst io.WriterAt, buf []byte, off int64) error {
 	start := -1
 	for pos := 0; pos <= len(buf); pos += zeroGrain {

@@ -95,8 +95,8 @@ func kexecLoad(cmdline string) error {
 	return nil
 }
 
-// fixKallsyms puts a copy of /proc/kallsyms with _text over it. On arm64 the
-// symbol is _stext less the 64 KiB of the head.
+// fixKallsyms mounts a copy of /proc/kallsyms with _text over the original. On arm64,
+// _text is _stext less the 64 KiB of the head.
 func fixKallsyms() error {
 	const headLen = 0x10000
 	syms, err := os.ReadFile("/proc/kallsyms")

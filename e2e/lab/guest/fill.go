@@ -14,14 +14,14 @@ import (
 	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
 )
 
-// A share is a kind of memory and how much of the machine's it takes.
+// A share is a kind of memory and its part of the machine's memory.
 type share struct {
 	kind    string
 	percent int
 }
 
-// shares add up to about 60 % of the memory. The last, "freed", is given back:
-// free pages are not zero pages on a machine that has run for a while.
+// shares add up to about 60 % of the memory. The last one, "freed", is freed again,
+// because free pages of a machine that has run for a while are not zero.
 var shares = []share{
 	{"hugetlb", 3},
 	{"thp", 8},
@@ -35,8 +35,8 @@ var shares = []share{
 	{"freed", 6},
 }
 
-// fill makes the memory look like that of a machine at work. What it makes is
-// a function of the memory size alone.
+// fill fills the memory like that of a busy machine. The contents depend on the memory
+// size only.
 func fill() error {
 	total, err := memTotal()
 	if err != nil {
@@ -67,8 +67,8 @@ func fillKind(kind string, size int64) error {
 	return startHolder(kind, size)
 }
 
-// reserveHuge reserves about size bytes of hugetlb pages, at least one page, and returns how many
-// bytes that came to: such a page has 2 MiB, with base pages of 16 KiB 32.
+// reserveHuge reserves about size bytes of hugetlb pages, at least one, and returns how many bytes it
+// got. Such a page has 2 MiB, or 32 MiB with base pages of 16 KiB.
 func reserveHuge(size int64) (int64, error) {
 	kib, err := meminfo("Hugepagesize")
 	if err != nil {
@@ -79,8 +79,8 @@ func reserveHuge(size int64) (int64, error) {
 	return pages * kib << 10, err
 }
 
-// startHolder starts this program again to hold memory, and waits until it has
-// it, or until it is gone if it holds memory only to free it.
+// startHolder starts this program again to hold memory. It waits until that process has
+// the memory or, if it only frees it, has ended.
 func startHolder(kind string, size int64) error {
 	cmd := exec.Command("/proc/self/exe", kind, strconv.FormatInt(size, 10)) //nolint:noctx // it lives until the panic
 	out, err := cmd.StdoutPipe()
@@ -105,8 +105,8 @@ func startHolder(kind string, size int64) error {
 	return nil
 }
 
-// poison asks for two pages to be marked as broken, where the kernel was built
-// with memory failure handling; Debian's cloud kernels were not.
+// poison marks two pages as hardware-poisoned, if the kernel has memory failure
+// handling. Debian's cloud kernels do not.
 func poison() {
 	if err := startHolder("poison", int64(2*pageLen)); err != nil {
 		say("no poisoned pages: %v", err)
@@ -148,13 +148,13 @@ func fillExt4(size int64) error {
 	return readStart(dev, size/8)
 }
 
-// memTotal is MemTotal of /proc/meminfo in bytes.
+// memTotal returns MemTotal of /proc/meminfo in bytes.
 func memTotal() (int64, error) {
 	kib, err := meminfo("MemTotal")
 	return kib << 10, err
 }
 
-// meminfo is an entry of /proc/meminfo, in KiB.
+// meminfo returns an entry of /proc/meminfo, in KiB.
 func meminfo(key string) (int64, error) {
 	b, err := os.ReadFile("/proc/meminfo")
 	if err != nil {

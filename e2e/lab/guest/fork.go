@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forkWriter forks without exec. The child writes one byte in every fourth page
-// of b, so that some pages are shared and some were copied, and then sleeps for
-// good. It is one thread of a Go process without the rest of the runtime, so it
-// makes raw system calls only, and none of its functions may grow the stack.
+// forkWriter forks without exec. The child writes one byte in every fourth page of b, so
+// that some pages are shared and some are copied, and then sleeps for ever. It has one
+// thread of a Go process and no runtime, so it makes raw system calls only, and its
+// functions must not grow the stack.
 func forkWriter(b []byte) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -27,8 +27,8 @@ func forkWriter(b []byte) error {
 	return nil
 }
 
-// blockSignals keeps the child from running the runtime's signal handlers. The
-// parent's thread only sleeps from here on, so it may keep them blocked.
+// blockSignals keeps the child from running the runtime's signal handlers. They stay
+// blocked in the parent's thread, which only sleeps from then on.
 func blockSignals() error {
 	var all unix.Sigset_t
 	for i := range all.Val {

@@ -10,15 +10,14 @@ import (
 
 const (
 	hugePage = 2 << 20
-	// holding is what a holder prints once it has its memory.
+	// holding is the message of a holder that has its memory.
 	holding = "holding"
 )
 
-// pageLen is the page size of this kernel: 4096, on some arm64 kernels 16384.
+// pageLen is the page size of this kernel: 4096, or 16384 on some arm64 kernels.
 var pageLen = os.Getpagesize()
 
-// hold is a process that holds memory of one kind until the panic. It returns
-// only when it cannot.
+// hold holds memory of one kind until the panic. It returns only after an error.
 func hold(args []string) error {
 	if len(args) != 2 {
 		return fmt.Errorf("want KIND BYTES, got %q", args)
@@ -32,7 +31,7 @@ func hold(args []string) error {
 	}
 	fmt.Println(holding)
 	_ = os.Stdout.Sync()
-	// Not select{}: the runtime would call that a deadlock.
+	// Not select{}, which the runtime reports as a deadlock.
 	for {
 		_ = unix.Pause()
 	}
@@ -60,13 +59,13 @@ func holdKind(kind string, size int) error {
 	return fmt.Errorf("unknown kind %q", kind)
 }
 
-// anon maps memory that is never unmapped.
+// anon maps anonymous memory for good.
 func anon(size, flags int) ([]byte, error) {
 	return unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|flags)
 }
 
-// small keeps khugepaged and the fault handler from making huge pages: Debian
-// has transparent huge pages on for all mappings.
+// small prevents huge pages in b, because Debian enables transparent huge pages for all
+// mappings.
 func small(b []byte) error { return unix.Madvise(b, unix.MADV_NOHUGEPAGE) }
 
 func holdAnon(size, flags int, fill func([]byte, uint64)) error {
@@ -109,7 +108,7 @@ func holdCOW(size int) error {
 	return forkWriter(b)
 }
 
-// holdShm holds a System V segment, which is a file of the kernel's own tmpfs.
+// holdShm holds a System V segment, which is a file in the kernel's internal tmpfs.
 func holdShm(size int) error {
 	id, err := unix.SysvShmGet(unix.IPC_PRIVATE, size, unix.IPC_CREAT|0o600)
 	if err != nil {
@@ -124,8 +123,8 @@ func holdShm(size int) error {
 	return nil
 }
 
-// holdPoison has pages declared broken: every second one of some anonymous
-// memory, which keeps its mapping then, and one of the page cache, which loses it.
+// holdPoison poisons every second page of some anonymous memory, which keeps its
+// mapping, and one page of the page cache, which loses it.
 func holdPoison(size int) error {
 	b, err := anon(2*size, 0)
 	if err != nil {
@@ -152,7 +151,7 @@ func holdPoison(size int) error {
 	return poisonPage(page)
 }
 
-// poisonPage touches the first page of b and has it declared broken.
+// poisonPage touches the first page of b and poisons it.
 func poisonPage(b []byte) error {
 	if len(b) < pageLen || b[0] == 0 {
 		return fmt.Errorf("%d bytes are no page with text", len(b))

@@ -1,15 +1,16 @@
 // Command guest is PID 1 of the crash lab's virtual machines.
 //
-// One static binary plays every part, so that the initramfs holds no shell and
-// nothing else whose behaviour differs between kernels. As /init of the system
-// kernel it mounts what it needs, loads the modules listed in /lab.json, arms
-// kexec, fills the memory when asked to, records what the kernel says about
-// itself on the disk with the serial "records", and panics. As /init of the
-// capture kernel (there is a /proc/vmcore) it copies /proc/vmcore to the disk
-// with the serial "vmcore" and reboots. Called with arguments it is one of the
-// processes that hold memory.
+// One static binary does everything, so that the initramfs has no shell and nothing else
+// that differs between kernels:
 //
-// It speaks to the host by console lines that begin with "lab: ".
+//   - As /init of the system kernel it mounts file systems, loads the modules listed in
+//     /lab.json, arms kexec, fills the memory if asked to, writes records of the kernel to
+//     the disk with the serial "records", and panics.
+//   - As /init of the capture kernel (with a /proc/vmcore) it copies /proc/vmcore to the disk
+//     with the serial "vmcore" and reboots.
+//   - With arguments it is a process that holds memory.
+//
+// Its messages to the host are console lines that begin with "lab: ".
 package main
 
 import (
@@ -37,8 +38,8 @@ func main() {
 	powerOff()
 }
 
-// say prints one line to the console for the host to read. It goes through the
-// kernel's log, whose lines do not mix; level 3 passes "quiet".
+// say prints one line to the console for the host. It writes to the kernel's log, where
+// lines do not mix. Level 3 is printed in spite of "quiet".
 func say(format string, args ...any) {
 	line := fmt.Sprintf("lab: "+format, args...)
 	if os.WriteFile("/dev/kmsg", []byte("<3>"+line), 0) != nil {
@@ -46,7 +47,7 @@ func say(format string, args ...any) {
 	}
 }
 
-// boot returns only when something went wrong.
+// boot returns only after an error.
 func boot() error {
 	signal.Ignore(unix.SIGPIPE)
 	if err := mountBasics(); err != nil {
@@ -97,8 +98,8 @@ func mountBasics() error {
 	return nil
 }
 
-// loadModules loads the given files in order; the host has sorted them by
-// dependency and decompressed them.
+// loadModules loads files in order. The host has sorted them by dependency and
+// decompressed them.
 func loadModules(paths []string) error {
 	for _, p := range paths {
 		f, err := os.Open(p)

@@ -4,11 +4,11 @@ import (
 	"encoding/binary"
 )
 
-// words are what text pages are made of.
+// words are the contents of text pages.
 var words = []byte("panic dump page frame slab cache node zone list lock task stack read write open close wait poll\n")
 
-// fillRandom writes incompressible bytes that depend on the seed alone
-// (xorshift64*, Vigna 2014). len(b) is a multiple of eight.
+// fillRandom writes incompressible bytes that depend on the seed only (xorshift64*, Vigna
+// 2014). len(b) is a multiple of eight.
 func fillRandom(b []byte, seed uint64) {
 	x := seed*0x9e3779b97f4a7c15 + 1
 	for len(b) >= 8 {
@@ -20,7 +20,7 @@ func fillRandom(b []byte, seed uint64) {
 	}
 }
 
-// fillText writes words with a number every page, so that no two pages are equal.
+// fillText writes words, and a number in every page, so that no two pages are equal.
 func fillText(b []byte, seed uint64) {
 	n := copy(b, words)
 	for n < len(b) {
@@ -32,5 +32,5 @@ func fillText(b []byte, seed uint64) {
 	}
 }
 
-// fillZero writes zeros: the pages exist then, and are zero.
+// fillZero writes zeros, so that the pages exist and are zero.
 func fillZero(b []byte, _ uint64) { clear(b) }

@@ -17,8 +17,8 @@ import (
 	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
 )
 
-// record writes a tar of what the kernel says about itself to its disk. The
-// page flags come last: they are the part that each further step disturbs.
+// record writes a tar of the kernel's records to its disk. The page flags come last,
+// because each further step changes them.
 func record() error {
 	dev, err := diskBySerial(guestcfg.DiskRecords)
 	if err != nil {
@@ -69,8 +69,8 @@ func addFile(tw *tar.Writer, name string, r io.Reader, size int64) error {
 	return nil
 }
 
-// recordPageFlags copies /proc/kpageflags. A first pass finds its length, which
-// the tar header wants and stat does not know.
+// recordPageFlags copies /proc/kpageflags. A first pass finds its length, which the tar
+// header needs and stat does not know.
 func recordPageFlags(tw *tar.Writer) error {
 	const path = "/proc/kpageflags"
 	f, err := os.Open(path)
@@ -104,7 +104,7 @@ func uname() ([]byte, error) {
 	return b, nil
 }
 
-// dmesg reads the whole log as syslog(2) gives it, with the <N> prefixes.
+// dmesg reads the whole log from syslog(2), with the <N> prefixes.
 func dmesg() ([]byte, error) {
 	const (
 		readAll = 3  // SYSLOG_ACTION_READ_ALL
@@ -114,7 +114,7 @@ func dmesg() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The ring's texts get a prefix each, so the result may be longer than the ring.
+	// Each text gets a prefix, so the result may be longer than the ring.
 	b := make([]byte, 4*n)
 	n, err = unix.Klogctl(readAll, b)
 	if err != nil {
@@ -134,7 +134,7 @@ func tasks() ([]byte, error) {
 	for _, dir := range dirs {
 		stat, err := os.ReadFile(dir + "/stat")
 		if err != nil {
-			continue // the task has ended since
+			continue // the task has ended
 		}
 		stack, err := os.ReadFile(dir + "/stack")
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -153,7 +153,7 @@ func taskID(dir string) int {
 	return n
 }
 
-// directWriter writes a disk from its beginning past the page cache.
+// directWriter writes a disk from its beginning, without the page cache.
 type directWriter struct {
 	f   *os.File
 	buf []byte

@@ -1,4 +1,4 @@
-// Package sshdialtest is a small SSH server for tests, which can be as odd as a test wants it.
+// Package sshdialtest is a small SSH server for tests, which choose its keys and subsystems.
 package sshdialtest
 
 import (
@@ -20,11 +20,11 @@ import (
 	"golang.org/x/crypto/ssh/knownhosts"
 )
 
-// Server is an SSH server on the loopback address that lets one key in.
+// Server is an SSH server on the loopback address that accepts one key.
 type Server struct {
 	// Addr is HOST:PORT.
 	Addr string
-	// KeyFile holds the private key that is let in, KnownHosts the public keys of the server.
+	// KeyFile has the private key that the server accepts, KnownHosts the public keys of the server.
 	KeyFile, KnownHosts string
 
 	conf       *ssh.ServerConfig
@@ -36,8 +36,8 @@ type Server struct {
 	conns      map[net.Conn]bool
 }
 
-// Start starts a server with host keys of the given kinds (ed25519, ecdsa, rsa), which hands
-// channels to the subsystems by their names. It ends with the test.
+// Start starts a server with host keys of the given types (ed25519, ecdsa, rsa). It passes channels to the subsystems by
+// name. It ends with the test.
 func Start(tb testing.TB, subsystems map[string]func(ssh.Channel), kinds ...string) *Server {
 	tb.Helper()
 	dir := tb.TempDir()
@@ -65,10 +65,10 @@ func Start(tb testing.TB, subsystems map[string]func(ssh.Channel), kinds ...stri
 	return s
 }
 
-// Keys returns the public host keys, in the order of their kinds.
+// Keys returns the public host keys, in the order of their types.
 func (s *Server) Keys() []ssh.PublicKey { return s.keys }
 
-// Know writes a known_hosts file that has keys for an address.
+// Know writes a known_hosts file with keys for an address.
 func (s *Server) Know(tb testing.TB, addr string, keys ...ssh.PublicKey) {
 	tb.Helper()
 	var lines strings.Builder
@@ -80,12 +80,12 @@ func (s *Server) Know(tb testing.TB, addr string, keys ...ssh.PublicKey) {
 	}
 }
 
-// Cut breaks all connections, as a server does that is killed.
+// Cut breaks all connections, like a killed server.
 func (s *Server) Cut() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		_ = c.Close() // it is to break
+		_ = c.Close() // the connection is meant to break
 	}
 }
 
@@ -179,7 +179,7 @@ func newSigner(tb testing.TB, kind string) ssh.Signer {
 	return signer
 }
 
-// WriteKey makes a private key of a kind (ed25519, ecdsa, rsa) and writes it to a file.
+// WriteKey makes a private key of a type (ed25519, ecdsa, rsa) and writes it to a file.
 func WriteKey(tb testing.TB, file, kind string) ssh.Signer {
 	tb.Helper()
 	key := newKey(tb, kind)
