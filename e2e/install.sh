@@ -14,7 +14,7 @@ packages='
 	qemu-system-x86 qemu-system-arm qemu-user seabios
 	kmod xz-utils bzip2 lz4 e2fsprogs mmdebstrap binutils gcc libc6-dev
 	python3-drgn python3-libkdumpfile
-	openssh-client openssh-server lftp
+	openssh-client openssh-server lftp curl
 	ca-certificates debian-archive-keyring
 '
 

@@ -46,10 +46,8 @@ func TestAttackDumps(t *testing.T) {
 		for _, flags := range scpFlags {
 			other.scp(t, 1, flags, ":"+p, loot)
 			own.scp(t, 1, flags, ":"+p, loot)
-			other.scp(t, 1, flags, mine, ":"+p) // its directory is not there
 		}
 		other.ssh(t, 2, "", "ls -l '"+p+"'")
-		other.ssh(t, 1, "x", "cat > '"+p+"'")
 		other.sftp(t, 1, "get "+p+" "+loot)
 		other.sftp(t, 1, "rm "+p)
 		own.sftp(t, 1, "rm "+p)
@@ -67,6 +65,20 @@ func TestAttackDumps(t *testing.T) {
 		t.Errorf("scp -r brought %q, %v", names, err)
 	}
 
+	// What the other host writes to these paths is in its own tree.
+	passwd, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range paths {
+		for _, flags := range scpFlags {
+			other.scp(t, 0, flags, mine, ":"+p)
+		}
+		other.ssh(t, 0, "x", "cat > '"+p+"'")
+	}
+	if now, err := os.ReadFile("/etc/passwd"); err != nil || !bytes.Equal(now, passwd) {
+		t.Errorf("/etc/passwd is changed: %v", err)
+	}
 	// The host itself may send more, and nothing of it touches the dump.
 	for _, command := range []string{"put " + mine + " /d/vmcore.flat", "put " + mine + " /d/x", "rename /d/x /d/vmcore.flat", "rename /d/vmcore.flat /d/y", "rmdir /d"} {
 		_ = own.try(t, command+"\n", own.argv("sftp", "-b", "-", own.host)...)

@@ -35,7 +35,8 @@ type Tree interface {
 	// Rename gives a file another name, in the place of a file that has it. Directories are not renamed. A file that arrives, or of
 	// which a dump is being made, stays in its directory: syscall.EBUSY.
 	Rename(from, to string) error
-	// Create begins a file, anew if one has the name; an upload to that one that is still under way has lost it. The directory must exist.
+	// Create begins a file, anew if one has the name; an upload to that one that is still under way has lost it. Directories that are
+	// missing are made: nobody's dump is lost for a mkdir.
 	Create(p string) (Upload, error)
 	// Open opens a small file for reading. Dumps cannot be read: fs.ErrPermission.
 	Open(p string) (Download, error)
@@ -107,23 +108,32 @@ func (t *tree) mkdir(op, p string, temp bool) error {
 		if s.Dirs[c] != nil || s.file(c) != nil {
 			return fs.ErrExist
 		}
-		now := time.Now().UTC()
-		for _, dir := range append(parents(c), c) {
-			if s.Dirs[dir] != nil {
-				continue
-			}
-			if s.file(dir) != nil {
-				return syscall.ENOTDIR
-			}
-			if len(s.Dirs) >= maxDirs && !s.makeRoom(c) {
-				return fmt.Errorf("%w: %d directories", syscall.ENOSPC, maxDirs)
-			}
-			s.Dirs[dir] = &dirState{Born: now, Used: now, Temp: temp && dir == c, Peer: t.peer.Addr}
+		if err := s.makeDirs(c, t.peer); err != nil {
+			return err
 		}
+		s.Dirs[c].Temp = temp
 		return nil
 	})
 	if err != nil {
 		return pathError(op, p, err)
+	}
+	return nil
+}
+
+// makeDirs makes directory c and all above it that are missing.
+func (s *hostState) makeDirs(c string, peer Peer) error {
+	now := time.Now().UTC()
+	for _, dir := range append(parents(c), c) {
+		if s.Dirs[dir] != nil {
+			continue
+		}
+		if s.file(dir) != nil {
+			return syscall.ENOTDIR
+		}
+		if len(s.Dirs) >= maxDirs && !s.makeRoom(c) {
+			return fmt.Errorf("%w: %d directories", syscall.ENOSPC, maxDirs)
+		}
+		s.Dirs[dir] = &dirState{Born: now, Used: now, Peer: peer.Addr}
 	}
 	return nil
 }

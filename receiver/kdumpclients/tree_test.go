@@ -140,6 +140,9 @@ func TestTree(t *testing.T) {
 func TestRefused(t *testing.T) {
 	tr := treeOf(t, open(t, t.TempDir()), "n1")
 	send(t, tr, "/f", "text")
+	if send(t, tr, "/new/dir/f", "text"); names(t, tr, "/new/dir") != "f" {
+		t.Errorf("in a directory that was missing: %q", names(t, tr, "/new/dir"))
+	}
 	if err := tr.Mkdir("/d"); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +167,7 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", name, tc.got, tc.want)
 		}
 	}
-	for p, want := range map[string]error{"/d": syscall.EISDIR, "/g/h": fs.ErrNotExist} {
+	for p, want := range map[string]error{"/d": syscall.EISDIR, "/": syscall.EISDIR, "/f/g": syscall.ENOTDIR} {
 		if _, err := tr.Create(p); !errors.Is(err, want) {
 			t.Errorf("create %s: got %v, want %v", p, err, want)
 		}

@@ -79,13 +79,14 @@ func (t *tree) Create(p string) (Upload, error) {
 
 // create begins the file at cleaned path c. mu is held.
 func (t *tree) create(s *hostState, c string) (*upload, error) {
-	dir, name := s.Dirs[path.Dir(c)], path.Base(c)
-	switch {
-	case s.Dirs[c] != nil:
+	if s.Dirs[c] != nil {
 		return nil, syscall.EISDIR
-	case dir == nil:
-		return nil, fs.ErrNotExist
-	case dir.Files[name] == nil && s.files() >= maxFiles:
+	}
+	if err := s.makeDirs(path.Dir(c), t.peer); err != nil {
+		return nil, err
+	}
+	dir, name := s.Dirs[path.Dir(c)], path.Base(c)
+	if dir.Files[name] == nil && s.files() >= maxFiles {
 		return nil, fmt.Errorf("%w: %d files", syscall.ENOSPC, maxFiles)
 	}
 	if isLog(name) && dir.hasDump() {

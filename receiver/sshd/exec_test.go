@@ -97,7 +97,7 @@ func TestShellBrokenOff(t *testing.T) {
 	}
 	for _, in := range []string{"C0644 4 f\nha", "C0644 4 f\nhalf", "C0644 4 f\nhalf\x01scp: read: error\n"} {
 		delete(tree.aborted, "/f")
-		if status, _, _ := testShell(t, tree, "scp -t /f", in, nil); status == 0 || tree.aborted["/f"] == nil {
+		if status, _, _ := testShell(t, tree, "scp -t /f", in, io.ErrUnexpectedEOF); status == 0 || tree.aborted["/f"] == nil {
 			t.Errorf("scp %q: status %d, aborted %v", in, status, tree.aborted)
 		}
 	}

@@ -56,7 +56,13 @@ func (p *scp) receive(to string, mustBeDir bool) error {
 	info, err := p.tree.Stat(to)
 	isDir := err == nil && info.IsDir()
 	if !isDir && (mustBeDir || strings.HasSuffix(to, "/")) {
-		return &scpError{text: to + ": Not a directory"}
+		if err == nil {
+			return &scpError{text: to + ": Not a directory"}
+		}
+		if err := p.tree.MkdirAll(to); err != nil {
+			return &scpError{text: fmt.Sprintf("%s: %s", to, reason(err)), err: err}
+		}
+		isDir = true
 	}
 	if err := p.ok(); err != nil {
 		return err
@@ -170,7 +176,7 @@ func (p *scp) bytes(u *upload, size int64) error {
 	var word byte
 	if err == nil {
 		if word, err = p.in.ReadByte(); errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
+			err = p.alive() // libssh2 ends the stream instead
 		}
 	}
 	if err == nil && word != 0 {

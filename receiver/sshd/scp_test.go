@@ -16,8 +16,10 @@ func TestSCP(t *testing.T) {
 		{"scp -t /d", "C0644 5 name\nhello\x00", 0, "\x00\x00\x00"},
 		{"scp -p -t /d/", "T1 0 1 0\nC0644 2 a b\nhi\x00C0600 0 empty\n\x00", 0, "\x00\x00\x00\x00\x00\x00"},
 		{"scp -t /new", "C0644 2 ignored\nhi\x00", 0, "\x00\x00\x00"},
-		{"scp -t /none/", "", 1, "\x02scp: /none/: Not a directory\n"},
+		{"scp -t /made/", "C0644 2 x\nhi\x00", 0, "\x00\x00\x00"},
 		{"scp -d -t /new", "", 1, "\x02scp: /new: Not a directory\n"},
+		{"scp -t /d", "C0644 2 libssh2\nhi", 0, "\x00\x00\x00"},
+		{"scp -t /d", "C0644 3 short\nhi", 1, "\x00\x00\x02scp: /d: "},
 		{"scp -t /none/x", "C0644 2 x\n", 1, "\x00\x02scp: /none/x: No such file or directory\n"},
 		{"scp -r -t /d", "D0755 0 sub\n", 1, "\x02scp: directories cannot be copied"},
 		{"scp -t /d", "D0755 0 sub\n", 1, "\x00\x02scp: directories"},
@@ -39,7 +41,7 @@ func TestSCP(t *testing.T) {
 			t.Errorf("%q %.40q: status %d, out %q", tc.line, tc.in, status, out)
 		}
 	}
-	if tree.text(t, "/d/name") != "hello" || tree.text(t, "/d/a b") != "hi" || tree.text(t, "/new") != "hi" || tree.open != 0 {
+	if tree.text(t, "/d/name") != "hello" || tree.text(t, "/d/a b") != "hi" || tree.text(t, "/new") != "hi" || tree.text(t, "/made/x") != "hi" || tree.text(t, "/d/libssh2") != "hi" || tree.open != 0 {
 		t.Errorf("the tree is %+v", tree)
 	}
 }
