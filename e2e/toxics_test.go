@@ -280,7 +280,7 @@ func toxicsReceive(t *testing.T, data, ca string) string {
 	}
 	log := new(strings.Builder)
 	server, err := receiver.New(receiver.Config{
-		Store: store, NoReserve: true, Memory: receiver.MinMemory, IdleTimeout: 10 * time.Second,
+		Store: store, Memory: receiver.MinMemory, IdleTimeout: 10 * time.Second,
 		Log: slog.New(slog.NewTextHandler(log, nil)), // it locks its writer
 	})
 	if err != nil {

@@ -104,10 +104,10 @@ func (p *pipeline) put(conv *converter, chunk *protocol.Chunk) error {
 	if err != nil {
 		return err
 	}
-	if err := p.s.policy.RoomFor(p.ctx, stored); err != nil {
-		return err
+	if err = p.s.policy.RoomFor(p.ctx, Pages, int64(len(stored.Data))); err == nil {
+		err = p.s.W.PutChunk(stored)
 	}
-	if err := p.s.W.PutChunk(stored); err != nil {
+	if err != nil {
 		return &ChunkError{Seq: chunk.Seq, Err: err}
 	}
 	return nil

@@ -31,7 +31,7 @@ func (s *Session) storeLog(log *logReader) error {
 		_, err := io.Copy(io.Discard, log)
 		return err
 	}
-	log.atLeast = uint64(max(0, s.W.Manifest().Bytes.Log))
+	log.stored, log.atLeast = true, uint64(max(0, s.W.Manifest().Bytes.Log))
 	err := s.W.StoreLog(log)
 	if errors.Is(log.err, errKeepLog) {
 		s.policy.Log().Warn("kept the log of an earlier session", "bytes", log.atLeast, "new", log.bytes)
@@ -69,7 +69,8 @@ var errKeepLog = errors.New("a longer log is stored already")
 type logReader struct {
 	s   *Session
 	ctx context.Context // of the session
-	// atLeast is the length of the log that is stored.
+	// stored says that the log is written. atLeast is the length of the log that is there already.
+	stored  bool
 	atLeast uint64
 
 	// bytes is the length of the log so far, problem says why the sender could not send all of it, and err is the
@@ -108,8 +109,10 @@ func (l *logReader) more() error {
 	case *protocol.Log:
 		l.rest = m.Data
 		l.bytes += uint64(len(m.Data))
-		_, err := l.s.cfg.Title.Write(m.Data)
-		return err
+		if _, err := l.s.cfg.Title.Write(m.Data); err != nil || !l.stored {
+			return err
+		}
+		return l.s.policy.RoomFor(l.ctx, Log, int64(len(m.Data)))
 	case *protocol.LogEnd:
 		if l.problem = m.Error; l.bytes < l.atLeast {
 			return errKeepLog

@@ -3,8 +3,10 @@ package intake
 import (
 	"context"
 	"errors"
+	"unsafe"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 )
 
@@ -37,7 +39,7 @@ func (s *Session) readPlan(ctx context.Context, ok *protocol.PlanOK) (*protocol.
 		}
 		switch m := msg.(type) {
 		case *protocol.Plan:
-			err = r.add(m.Data)
+			err = r.add(ctx, m.Data)
 		case *protocol.PlanEnd:
 			return r.last(ctx, m, ok)
 		default:
@@ -67,7 +69,14 @@ func (r *planReader) begin() (err error) {
 // errNotKept is a bug of a Policy that takes another plan without keeping its runs.
 var errNotKept = errors.New("the runs of the plan were not kept")
 
-func (r *planReader) add(piece []byte) error {
+func (r *planReader) add(ctx context.Context, piece []byte) error {
+	bytes := int64(len(piece))
+	if !r.came {
+		bytes += int64(len(r.s.notes)) + int64(len(r.s.ram))*int64(unsafe.Sizeof(mem.Range{}))
+	}
+	if err := r.s.policy.RoomFor(ctx, Plan, bytes); err != nil {
+		return err
+	}
 	if !r.came {
 		r.came = true
 		if err := r.begin(); err != nil {

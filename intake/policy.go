@@ -51,6 +51,16 @@ const (
 	Sealing                // FINISH has come, or no more pages are wanted
 )
 
+// Content is what takes space.
+type Content int
+
+// What Policy.RoomFor is asked about.
+const (
+	Log   Content = iota // a piece of the log
+	Plan                 // a piece of the plan, and what the dump's front needs beside it
+	Pages                // the stored bytes of a chunk
+)
+
 // Policy decides where the dump of a Session goes, when its pages may come, and how many. Methods run in the
 // goroutine of Session.Run unless their comment says otherwise. Their errors end the session. WireError says what the
 // sender gets.
@@ -70,8 +80,9 @@ type Policy interface {
 	MakeRoom(ctx context.Context, plan *protocol.PlanEnd, m *protocol.PlanOK) (*protocol.Finish, error)
 	// Enter is called at the beginning of a stage.
 	Enter(stage Stage)
-	// RoomFor returns an error if there is no space for chunk. It runs in the workers.
-	RoomFor(ctx context.Context, chunk *dumpdir.Chunk) error
+	// RoomFor returns an error if there is no space for bytes more of content, which are about to be written. For Pages
+	// it runs in the workers.
+	RoomFor(ctx context.Context, of Content, bytes int64) error
 	// Received is called with the payload bytes of chunks, good or bad. It runs in the workers.
 	Received(bytes int64)
 	// Committed is called after each ACK, in its own goroutine.

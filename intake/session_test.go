@@ -38,7 +38,7 @@ type policy struct {
 	admit   func(m *protocol.Welcome) error
 	other   func() error
 	room    func() error
-	chunk   func() error
+	space   func(of intake.Content) error
 	commits func() error
 	seal    func() error
 	// received, when set, is told of chunks that were put, and none of them is committed before the end.
@@ -80,7 +80,12 @@ func (p *policy) MakeRoom(context.Context, *protocol.PlanEnd, *protocol.PlanOK) 
 
 func (p *policy) Enter(stage intake.Stage) { p.stages = append(p.stages, stage) }
 
-func (p *policy) RoomFor(context.Context, *dumpdir.Chunk) error { return call(p.chunk) }
+func (p *policy) RoomFor(_ context.Context, of intake.Content, _ int64) error {
+	if p.space == nil {
+		return nil
+	}
+	return p.space(of)
+}
 
 func (p *policy) Received(bytes int64) {
 	if p.received != nil {
@@ -353,6 +358,14 @@ func TestSessionGoesOn(t *testing.T) {
 func TestSessionRefused(t *testing.T) {
 	busy := func() error { return protocol.Errorf(protocol.CodeBusy, "not now") }
 	full := func() error { return syscall.ENOSPC }
+	fullOf := func(what intake.Content) func(intake.Content) error {
+		return func(of intake.Content) error {
+			if of == what {
+				return syscall.ENOSPC
+			}
+			return nil
+		}
+	}
 	for name, tc := range map[string]struct {
 		policy  policy
 		fault   dumpdirtest.Op // fails once the plan is there
@@ -362,7 +375,9 @@ func TestSessionRefused(t *testing.T) {
 		"hold":           {policy{hold: busy}, "", protocol.CodeBusy, 0},
 		"admit":          {policy{admit: func(*protocol.Welcome) error { return errPolicy }}, "", protocol.CodeStorage, 0},
 		"room for plan":  {policy{room: full}, "", protocol.CodeNoSpace, 0},
-		"room for chunk": {policy{chunk: full}, "", protocol.CodeNoSpace, 0},
+		"space for log":  {policy{space: fullOf(intake.Log)}, "", protocol.CodeNoSpace, 0},
+		"space for runs": {policy{space: fullOf(intake.Plan)}, "", protocol.CodeNoSpace, 0},
+		"space for page": {policy{space: fullOf(intake.Pages)}, "", protocol.CodeNoSpace, 0},
 		"committed":      {policy{commits: busy}, "", protocol.CodeBusy, 256},
 		"seal":           {policy{seal: func() error { return errPolicy }}, "", protocol.CodeStorage, 512},
 		"write":          {policy{}, dumpdirtest.OpWrite, protocol.CodeStorage, 0},

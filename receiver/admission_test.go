@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/storage"
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
@@ -178,7 +179,8 @@ func (p *peer) waits(texts ...string) *protocol.Wait {
 func withDisk(disk **smallDisk, free uint64) func(*Config) {
 	return func(c *Config) {
 		*disk = &smallDisk{Store: c.Store, free: 1<<30 + free}
-		c.Store, c.Reserve, c.NoReserve = *disk, 1<<30, false
+		c.Store = *disk
+		c.Room = admission.NewRoom(c.Store, admission.Limits{Reserve: 1 << 30}, c.Log)
 		c.IdleTimeout = 4 * time.Second // they look at the disk more often
 	}
 }

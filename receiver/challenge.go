@@ -25,6 +25,9 @@ func (ss *session) openDump(ctx context.Context) (*dumpdir.Writer, error) {
 	resume := storage.ResumeOptions{Takeover: true, Reopen: true}
 	w, err := ss.cfg.Store.Resume(ctx, ss.ref, resume)
 	if errors.Is(err, storage.ErrNotFound) {
+		if err := ss.account.ChargeDump(ctx); err != nil {
+			return nil, noSpace(err)
+		}
 		w, err = ss.cfg.Store.Create(ctx, ss.Meta(ss.ref.Host))
 	}
 	if errors.Is(err, storage.ErrExists) { // Resume moved a damaged dump away, and the challenger took its place
@@ -107,6 +110,7 @@ func (ss *session) switchTo(ctx context.Context, next *dumpdir.Writer) error {
 	old := ss.W
 	ss.W, ss.second, ss.contested = next, true, true
 	ss.view.opened(next)
+	ss.counted = ss.present()
 	return errors.Join(old.Close(), ss.copyLog(ctx))
 }
 
@@ -120,6 +124,9 @@ func (ss *session) copyLog(ctx context.Context) (err error) {
 	m := d.Manifest()
 	if have := ss.W.Manifest().Bytes.Log; have > 0 && have >= m.Bytes.Log {
 		return ss.UpdateMeta("")
+	}
+	if err := ss.RoomFor(ctx, intake.Log, m.Bytes.Log); err != nil {
+		return err
 	}
 	log, err := d.OpenLog()
 	if err == nil {

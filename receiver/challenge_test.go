@@ -3,6 +3,7 @@ package receiver
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/storage"
 )
 
@@ -161,8 +163,11 @@ func (r *rig) wantHostBytes() {
 			want += uint64(st.Size())
 		}
 	}
-	if got, err := r.server.room.HostBytes(r.t.Context(), "web1"); err != nil || got != want {
-		r.t.Errorf("the host has %d bytes, want %d: %v", got, want, err)
+	account := admission.NewRoom(r.store, admission.Limits{HostBytes: want}, slog.New(slog.DiscardHandler)).Account("web1")
+	for _, more := range []uint64{0, 1} {
+		if hold, err := account.Hold(r.t.Context(), 0, more); err != nil || (hold != "") != (more > 0) {
+			r.t.Errorf("%d bytes more than the %d that are stored: %q, %v", more, want, hold, err)
+		}
 	}
 }
 

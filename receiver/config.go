@@ -28,8 +28,8 @@ type Config struct {
 	// MaxHostSessions is how many of them may be of one host; 0 for no limit. Dumps of other
 	// hosts pass those that wait for it.
 	MaxHostSessions int
-	// MaxHostBytes is how much may be stored of one host, in bytes; 0 for no limit.
-	MaxHostBytes uint64
+	// Room is the space that dumps may take of Store; nil for one without limits. Whatever else writes to the Store has the same Room.
+	Room *admission.Room
 	// Rules say what is taken of which dump; the first that matches counts. Without one, all is.
 	Rules []admission.Rule
 	// Foreign, when set, names arriving dumps that another part of the process writes and is going to seal.
@@ -38,10 +38,6 @@ type Config struct {
 	// them: it must not shut out the others, and a fleet may share one identity. One address may have a quarter whose peers
 	// are not known yet.
 	MaxConnections int
-	// Reserve is the free space of the store, in bytes, that dumps must leave.
-	Reserve uint64
-	// NoReserve asks for a Reserve of 0 rather than the default.
-	NoReserve bool
 
 	// ResumeGrace is how long a dump whose sender broke off waits for it before it is sealed.
 	ResumeGrace time.Duration
@@ -64,7 +60,6 @@ const (
 	DefaultMemory         = 512 << 20
 	DefaultMaxActive      = 8
 	DefaultMaxConnections = 1024
-	DefaultReserve        = 1 << 30
 	DefaultResumeGrace    = 10 * time.Minute
 	DefaultIdleTimeout    = time.Minute
 	DefaultStallTimeout   = 5 * time.Minute
@@ -91,11 +86,7 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.CommitInterval, DefaultCommitInterval)
 	setDefault(&c.CommitBytes, DefaultCommitBytes)
 	setDefault(&c.Codec, DefaultCodec)
-	if c.NoReserve {
-		c.Reserve = 0
-	} else {
-		setDefault(&c.Reserve, DefaultReserve)
-	}
+	setDefault(&c.Room, admission.NewRoom(c.Store, admission.Limits{}, c.Log))
 	return c, c.check()
 }
 

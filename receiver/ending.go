@@ -14,6 +14,7 @@ import (
 
 // letGo gives back all that the session holds, once the dump is closed.
 func (ss *session) letGo() {
+	ss.settle()
 	if ss.claim != nil && ss.srv.release(ss.ref, ss.claim) && (ss.Outcome == nil || ss.contested) {
 		ss.srv.expiry.set(ss.ref, time.Now().Add(ss.cfg.ResumeGrace))
 	}
@@ -39,8 +40,15 @@ func (ss *session) tell(cause error) {
 		last = io.EOF // nobody is there to be told
 	default:
 		refusal := wireError(cause)
-		ss.log.Log(context.Background(), level(refusal.Code), "session ended early", "code", string(refusal.Code),
-			"pages", p.Present, "of", p.Planned, "error", cause)
+		say := func() {
+			ss.log.Log(context.Background(), level(refusal.Code), "session ended early", "code", string(refusal.Code),
+				"pages", p.Present, "of", p.Planned, "error", cause)
+		}
+		if refusal.Code == protocol.CodeNoSpace { // a host without room can come back as often as it likes
+			ss.srv.refusals.Do(say)
+		} else {
+			say()
+		}
 		last = refusal
 	}
 	if err := ss.Shutdown(last); err != nil && cause == nil {

@@ -91,7 +91,7 @@ func (r *rig) start(change func(*Config)) {
 	}
 	cfg := Config{
 		Store: store, Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		NoReserve: true, ResumeGrace: time.Hour, IdleTimeout: 20 * time.Second, CommitInterval: 5 * time.Millisecond,
+		ResumeGrace: time.Hour, IdleTimeout: 20 * time.Second, CommitInterval: 5 * time.Millisecond,
 	}
 	if change != nil {
 		change(&cfg)

@@ -3,9 +3,7 @@ package receiver
 import (
 	"context"
 	"errors"
-	"time"
 
-	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/receiver/admission"
@@ -41,11 +39,11 @@ func (ss *session) size(m *protocol.PlanEnd) {
 // what its host may have, is narrowed to its essential tiers, which are better than nothing.
 func (ss *session) fits(ctx context.Context, m *protocol.PlanEnd) error {
 	ss.size(m)
-	err := ss.srv.room.CheckCapacity(ctx, ss.ref.Host, ss.need)
+	err := ss.cfg.Room.CheckCapacity(ctx, ss.ref.Host, ss.need)
 	var tooLarge *admission.NoRoomError
 	if errors.As(err, &tooLarge) && ss.collect != protocol.CollectEssential {
 		ss.narrow(m, tooLarge.Error())
-		if ss.srv.room.CheckCapacity(ctx, ss.ref.Host, ss.need) == nil {
+		if ss.cfg.Room.CheckCapacity(ctx, ss.ref.Host, ss.need) == nil {
 			return nil
 		}
 	}
@@ -68,33 +66,61 @@ func (ss *session) requestRoom(ctx context.Context, m *protocol.PlanEnd) {
 
 // shortage says in numbers why the plan does not fit.
 func (ss *session) shortage() error {
-	return ss.srv.room.Shortage(ss.srv.queue.Reserved("", ss.ticket), ss.need)
+	return ss.cfg.Room.Shortage(ss.srv.queue.Reserved("", ss.ticket), ss.need)
 }
 
 // overShare returns why the host may not store the plan now, empty if it may.
 func (ss *session) overShare(ctx context.Context) (hold string) {
-	hold, err := ss.srv.room.HostHold(ctx, ss.ref.Host, ss.srv.queue.Reserved(ss.ref.Host, ss.ticket), ss.need)
+	hold, err := ss.account.Hold(ctx, ss.srv.queue.Reserved(ss.ref.Host, ss.ticket), ss.need)
 	if err != nil {
 		ss.log.Warn("cannot find out how much the host has stored", "error", err)
 	}
 	return hold
 }
 
-// RoomFor stops a dump whose next bytes would eat into the reserve. It runs in the workers.
-func (ss *session) RoomFor(ctx context.Context, chunk *dumpdir.Chunk) error {
-	return noSpace(ss.srv.room.CheckReserve(ctx, uint64(len(chunk.Data))))
+// RoomFor charges the host. Log and plan come before there is a slot, or room for the pages.
+func (ss *session) RoomFor(ctx context.Context, of intake.Content, bytes int64) error {
+	n := uint64(max(0, bytes))
+	switch of {
+	case intake.Log:
+		return noSpace(ss.early.Charge(ctx, n))
+	case intake.Plan:
+		ss.planBytes += n
+		return noSpace(ss.early.Charge(ctx, n))
+	}
+	return noSpace(ss.account.Charge(ctx, n))
 }
 
-// shareCheckEvery is how often a session looks what its host has stored: that takes a look at every one of its dumps.
-const shareCheckEvery = 5 * time.Second
+// roomForFront charges the host for the front of vmcore, if that is new.
+func (ss *session) roomForFront(ctx context.Context, m *protocol.PlanEnd) error {
+	_, d := ss.demand(m)
+	return noSpace(ss.account.Charge(ctx, d.Front(ss.W.Progress())))
+}
 
-// checkShare stops a dump that has used up its host's share.
-func (ss *session) checkShare(ctx context.Context) error {
-	if time.Since(ss.shareChecked) < shareCheckEvery {
-		return nil
+// counted is what of W has been counted as stored, beside the pages.
+type counted struct {
+	log     int64
+	planned bool
+}
+
+// present returns what is there of W.
+func (ss *session) present() counted {
+	_, planned := ss.W.Plan()
+	return counted{ss.W.Manifest().Bytes.Log, planned}
+}
+
+// settle ends the charges for the log and the plan: what was there before is replaced.
+func (ss *session) settle() {
+	if ss.W == nil {
+		return
 	}
-	ss.shareChecked = time.Now()
-	return noSpace(ss.srv.room.CheckHost(ctx, ss.ref.Host))
+	now := ss.present()
+	grown := uint64(max(0, now.log-ss.counted.log))
+	if now.planned && !ss.counted.planned {
+		grown += ss.planBytes
+	}
+	ss.early.Stored(grown)
+	ss.counted = now
 }
 
 // noSpace returns err as the sender hears it, if it is about room.
@@ -104,6 +130,6 @@ func noSpace(err error) error {
 		return err
 	}
 	told := protocol.Errorf(protocol.CodeNoSpace, "%w", room)
-	told.Hint, told.RetryAfter = "free some space on the receiver", intake.SpaceRetryAfter
+	told.Hint, told.RetryAfter = room.Hint, intake.SpaceRetryAfter
 	return told
 }

@@ -148,8 +148,13 @@ func TestHostsPassOneThatHasItsShare(t *testing.T) {
 	second.finish(protocol.ReasonCancelled)
 }
 
+// withLimits gives the rig's store limits.
+func withLimits(limits admission.Limits) func(*Config) {
+	return func(c *Config) { c.Room = admission.NewRoom(c.Store, limits, c.Log) }
+}
+
 func TestHostBytesAreLimited(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.MaxHostBytes, c.IdleTimeout = 1200<<10, c.IdleTimeout/5 })
+	r := newRig(t, func(c *Config) { c.IdleTimeout /= 5; withLimits(admission.Limits{HostBytes: 1200 << 10})(c) })
 	r.peer("web1", newDump(t, 1)).whole()
 	p := r.peer("web1", newDump(t, 2))
 	p.hello()

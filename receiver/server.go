@@ -36,7 +36,6 @@ type Server struct {
 	handshakes *admission.HostLimit // connections whose peers are not known yet, by where they come from
 	strangers  chan struct{}        // one element for each of them
 	refusals   rate.Sometimes       // that are logged
-	room       *admission.Room
 	rules      *admission.Rules
 	start      time.Time
 
@@ -63,12 +62,11 @@ func New(cfg Config) (*Server, error) {
 		perHost:    admission.NewHostLimit(max(1, cfg.MaxConnections/2)),
 		handshakes: newHandshakeLimit(cfg.MaxConnections), strangers: make(chan struct{}, maxStrangers(cfg.MaxConnections)),
 		refusals: rate.Sometimes{First: 32, Interval: time.Second},
-		room:     admission.NewRoom(cfg.Store, cfg.Reserve, cfg.MaxHostBytes, cfg.Log),
 		claims:   map[storage.Ref]*claim{}, live: map[*session]struct{}{}, totals: Totals{Refused: map[string]uint64{}},
 		expiry: newExpiry(),
 	}
-	s.rules = admission.NewRules(cfg.Rules, s.room, cfg.Log)
-	s.queue = admission.NewQueue(split.slots, cfg.MaxHostSessions, s.room.FreeOrUnbounded)
+	s.rules = admission.NewRules(cfg.Rules, cfg.Room, cfg.Log)
+	s.queue = admission.NewQueue(split.slots, cfg.MaxHostSessions, cfg.Room.FreeOrUnbounded)
 	return s, nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"time"
 
 	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/kernel/printk"
@@ -35,17 +34,22 @@ type session struct {
 	ticket *admission.Ticket // nil until the session is in the queue
 	view   view
 
-	decision     admission.Decision // of the rules
-	collect      protocol.Collect   // what is asked for
-	note         string             // why it is less than WELCOME said
-	pages        uint64             // of the plan that are to come
-	need         uint64             // bytes that its plan needs at least
-	shareChecked time.Time          // when the host's share was looked at
+	decision admission.Decision // of the rules
+	collect  protocol.Collect   // what is asked for
+	note     string             // why it is less than WELCOME said
+	pages    uint64             // of the plan that are to come
+	need     uint64             // bytes that its plan needs at least
+
+	account   *admission.Account
+	early     *admission.Early // charges for the log and the plan
+	planBytes uint64           // of these, for the plan
+	counted   counted
 }
 
 func newSession(srv *Server, conn net.Conn, peer Peer) *session {
 	cfg := &srv.cfg
-	ss := &session{srv: srv, cfg: cfg, peer: peer, log: srv.logger(peer)}
+	ss := &session{srv: srv, cfg: cfg, peer: peer, log: srv.logger(peer), account: cfg.Room.Account(peer.Host)}
+	ss.early = ss.account.NewEarly()
 	ss.Session = intake.NewSession(conn, intake.Config{
 		Tool: cfg.Tool, Peer: peer.Addr, Transport: peer.Transport, Title: new(printk.TitleScanner), Codec: cfg.Codec,
 		Window: srv.shares.window, Workers: srv.shares.workers,
@@ -98,6 +102,7 @@ func (ss *session) Open(ctx context.Context) (err error) {
 		return err
 	}
 	ss.view.opened(ss.W)
+	ss.counted = ss.present()
 	if stored, ok := ss.W.Plan(); ok && ss.Complete() && asksForMore(ss.Hello.Level|ss.Hello.FileLevel, stored.DumpLevel) {
 		return ss.openChallenger(ctx)
 	}
@@ -178,6 +183,7 @@ func (ss *session) unhold(n int64) {
 
 // Admit has the session wait in the queue, if a rule wants pages of the dump.
 func (ss *session) Admit(ctx context.Context, m *protocol.Welcome) (*protocol.Finish, error) {
+	ss.settle()
 	finish, err := ss.waitForSlot(ctx)
 	ss.collect = protocol.CollectAll
 	var declined *declinedError
@@ -197,6 +203,9 @@ func (ss *session) Admit(ctx context.Context, m *protocol.Welcome) (*protocol.Fi
 // MakeRoom waits for room for the plan.
 func (ss *session) MakeRoom(ctx context.Context, plan *protocol.PlanEnd, m *protocol.PlanOK) (*protocol.Finish, error) {
 	finish, err := ss.makeRoom(ctx, plan)
+	if err == nil && finish == nil {
+		err = ss.roomForFront(ctx, plan)
+	}
 	if err != nil {
 		return nil, ss.declined(err)
 	}
@@ -243,9 +252,9 @@ func (ss *session) leaveQueue() {
 func (ss *session) Received(bytes int64) { ss.srv.received(bytes) }
 
 // Committed runs in the goroutine that commits.
-func (ss *session) Committed(ctx context.Context) error {
+func (ss *session) Committed(context.Context) error {
 	ss.view.recordPages(ss.W.Progress().Present)
-	return ss.checkShare(ctx)
+	return nil
 }
 
 // Seal makes the dump final, and decides between it and its challenger.

@@ -43,7 +43,7 @@ func TestShutdownBetweenDueSeals(t *testing.T) {
 	defer func() { _ = real.Close() }()
 	ctx, cancel := context.WithCancel(t.Context())
 	store := &stoppingStore{Store: real, stop: cancel}
-	server, err := New(Config{Store: store, Log: slog.New(slog.DiscardHandler), NoReserve: true, ResumeGrace: time.Nanosecond})
+	server, err := New(Config{Store: store, Log: slog.New(slog.DiscardHandler), ResumeGrace: time.Nanosecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,6 +69,7 @@ type LimitStatus struct {
 	ActiveUsed   int    `json:"active_used"`
 	HostSessions int    `json:"host_sessions"`
 	HostBytes    uint64 `json:"host_bytes"`
+	HostDumps    int    `json:"host_dumps"`
 	Connections  int    `json:"connections"`
 	Connected    int    `json:"connected"`
 	Rules        int    `json:"rules"`
@@ -178,7 +179,7 @@ func (s *Server) snapshot(st *Status) []*session {
 }
 
 func (s *Server) spaceStatus(ctx context.Context) SpaceStatus {
-	st := SpaceStatus{Reserve: s.cfg.Reserve, Reserved: s.queue.Reserved("", nil)}
+	st := SpaceStatus{Reserve: s.cfg.Room.Reserve, Reserved: s.queue.Reserved("", nil)}
 	space, err := s.cfg.Store.Space(ctx)
 	if err != nil {
 		st.Error = err.Error()
@@ -197,7 +198,7 @@ func (s *Server) memoryStatus() MemoryStatus {
 
 func (s *Server) limitStatus() LimitStatus {
 	return LimitStatus{
-		Active: s.shares.slots, ActiveUsed: s.queue.Admitted(), HostSessions: s.cfg.MaxHostSessions, HostBytes: s.cfg.MaxHostBytes,
+		Active: s.shares.slots, ActiveUsed: s.queue.Admitted(), HostSessions: s.cfg.MaxHostSessions, HostBytes: s.cfg.Room.HostBytes, HostDumps: s.cfg.Room.HostDumps,
 		Connections: cap(s.conns), Connected: len(s.conns), Rules: len(s.cfg.Rules),
 	}
 }

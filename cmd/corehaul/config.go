@@ -31,6 +31,7 @@ type serveFile struct {
 	MaxActive      *int          `toml:"max_active"`
 	MaxHost        *int          `toml:"max_host_sessions"`
 	MaxHostBytes   *string       `toml:"max_host_bytes"`
+	MaxHostDumps   *int          `toml:"max_host_dumps"`
 	MaxConnections *int          `toml:"max_connections"`
 	Reserve        *string       `toml:"reserve"`
 	ResumeGrace    *string       `toml:"resume_grace"`
@@ -95,7 +96,7 @@ func (c *serveFile) apply(path string, flags *pflag.FlagSet) error {
 			values[name] = *s
 		}
 	}
-	for name, n := range map[string]*int{"max-active": c.MaxActive, "max-host-sessions": c.MaxHost, "max-connections": c.MaxConnections} {
+	for name, n := range map[string]*int{"max-active": c.MaxActive, "max-host-sessions": c.MaxHost, "max-host-dumps": c.MaxHostDumps, "max-connections": c.MaxConnections} {
 		if n != nil {
 			values[name] = fmt.Sprint(*n)
 		}

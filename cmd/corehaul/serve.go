@@ -39,6 +39,7 @@ type serveFlags struct {
 	maxActive      int
 	maxHost        int
 	maxHostBytes   cli.BytesValue
+	maxHostDumps   int
 	maxConnections int
 	reserve        cli.BytesValue
 	resumeGrace    time.Duration
@@ -57,7 +58,7 @@ type serveFlags struct {
 
 func newServe(a *app) *cobra.Command {
 	f := serveFlags{
-		memory: receiver.DefaultMemory, reserve: receiver.DefaultReserve, commitBytes: receiver.DefaultCommitBytes,
+		memory: receiver.DefaultMemory, reserve: defaultReserve, maxHostDumps: defaultHostDumps, commitBytes: receiver.DefaultCommitBytes,
 	}
 	cmd := &cobra.Command{
 		Use: "serve", GroupID: groupServer, Args: cobra.NoArgs,
@@ -89,6 +90,7 @@ shows what the server does.`,
 	flags.IntVar(&f.maxActive, "max-active", receiver.DefaultMaxActive, "how many senders may send pages at the same time; others wait in the queue")
 	flags.IntVar(&f.maxHost, "max-host-sessions", 0, "how many senders of one host may send pages at the same time; 0 means no limit")
 	flags.Var(&f.maxHostBytes, "max-host-bytes", "most bytes that may be stored for one host; 0 means no limit")
+	flags.IntVar(&f.maxHostDumps, "max-host-dumps", defaultHostDumps, "most dumps that may be stored for one host; 0 means no limit")
 	flags.IntVar(&f.maxConnections, "max-connections", receiver.DefaultMaxConnections, "most connections that may be open")
 	flags.Var(&f.reserve, "reserve", "free disk space that dumps must leave")
 	flags.DurationVar(&f.resumeGrace, "resume-grace", receiver.DefaultResumeGrace, "how long an unfinished dump waits for its sender to come back")
@@ -135,6 +137,8 @@ func (f *serveFlags) check() error {
 		return errors.New("--tls needs --ca DIR, the directory of the CA")
 	case (f.authorizedKeys == "") != (len(f.ssh) == 0):
 		return errors.New("--ssh HOST:PORT and --authorized-keys FILE must be given together")
+	case f.maxHostDumps < 0:
+		return errors.New("--max-host-dumps must not be negative; 0 means no limit")
 	case f.stockIdle <= 0:
 		return errors.New("--stock-idle-timeout must be above zero, for example 1h")
 	case f.logFormat != "text" && f.logFormat != "json":
@@ -151,6 +155,17 @@ func (f *serveFlags) logger(a *app) *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.stdio.Err, opts))
 }
 
+// Defaults of the limits of the disk.
+const (
+	defaultReserve   = 1 << 30
+	defaultHostDumps = 10000
+)
+
+// limits returns how much dumps may take.
+func (f *serveFlags) limits() admission.Limits {
+	return admission.Limits{Reserve: uint64(f.reserve), HostBytes: uint64(f.maxHostBytes), HostDumps: f.maxHostDumps}
+}
+
 // receiver returns the configuration of the receiver.
 func (f *serveFlags) receiver(log *slog.Logger) (receiver.Config, error) {
 	codec, err := kdumpfile.ParseCodec(f.compressor)
@@ -159,8 +174,8 @@ func (f *serveFlags) receiver(log *slog.Logger) (receiver.Config, error) {
 	}
 	return receiver.Config{
 		Log: log, Tool: "corehaul " + cli.Version(), Memory: uint64(f.memory), MaxActive: f.maxActive, MaxConnections: f.maxConnections,
-		MaxHostSessions: f.maxHost, MaxHostBytes: uint64(f.maxHostBytes), Rules: f.rules, StallTimeout: f.stallTimeout,
-		Reserve: uint64(f.reserve), NoReserve: f.reserve == 0, ResumeGrace: f.resumeGrace, IdleTimeout: f.idleTimeout,
+		MaxHostSessions: f.maxHost, Rules: f.rules, StallTimeout: f.stallTimeout,
+		ResumeGrace: f.resumeGrace, IdleTimeout: f.idleTimeout,
 		CommitInterval: f.commitInterval, CommitBytes: uint64(f.commitBytes), Codec: codec,
 	}, nil
 }
@@ -192,7 +207,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 		return err
 	}
 	warnOpen(f.dir, log)
-	cfg.Store = store
+	cfg.Store, cfg.Room = store, admission.NewRoom(store, f.limits(), log)
 	files, err := f.stock(&cfg)
 	if err != nil {
 		return err
@@ -259,8 +274,8 @@ const stockDir = "stock"
 // stock opens the service for the files of stock kdump clients.
 func (f *serveFlags) stock(cfg *receiver.Config) (*kdumpclients.Service, error) {
 	files, err := kdumpclients.Open(kdumpclients.Config{
-		Dir: filepath.Join(f.dir, stockDir), Store: cfg.Store, Log: cfg.Log, Tool: cfg.Tool, Reserve: uint64(f.reserve),
-		MaxHostBytes: cfg.MaxHostBytes, Grace: cfg.ResumeGrace, Codec: cfg.Codec,
+		Dir: filepath.Join(f.dir, stockDir), Store: cfg.Store, Log: cfg.Log, Tool: cfg.Tool, Room: cfg.Room,
+		Grace: cfg.ResumeGrace, Codec: cfg.Codec,
 	})
 	if errors.Is(err, dumpdir.ErrLocked) {
 		return nil, cli.WithHint(fmt.Errorf("another server uses the data directory %s", f.dir), "stop it, or start this server with another --data")

@@ -60,7 +60,7 @@ func (a *app) printServer(st *receiver.Status) error {
 	t.Row("sending", fmt.Sprintf("%d of %d%s", l.ActiveUsed, l.Active, limit(", each host at most ", l.HostSessions > 0, strconv.Itoa(l.HostSessions))))
 	t.Row("waiting", strconv.Itoa(len(st.Queue)))
 	t.Row("connections", fmt.Sprintf("%d of %d", l.Connected, l.Connections))
-	t.Row("space", space(&st.Space)+limit(", each host at most ", l.HostBytes > 0, bytesize.Format(l.HostBytes)))
+	t.Row("space", space(&st.Space)+limit(", each host at most ", l.HostBytes > 0, bytesize.Format(l.HostBytes))+limit(", at most ", l.HostDumps > 0, strconv.Itoa(l.HostDumps)+" dumps of each host"))
 	t.Row("memory", fmt.Sprintf("%s; hello and waiting use %s of %s; window %s each", bytesize.Format(m.Limit), bytesize.Format(m.HelloUsed), bytesize.Format(m.Hello), bytesize.Format(m.Window)))
 	t.Row("rules", strconv.Itoa(l.Rules))
 	t.Row("since start", fmt.Sprintf("%d sessions, %s received; dumps: %d complete, %d partial, %d log only; %d broken off%s",

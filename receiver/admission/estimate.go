@@ -23,12 +23,14 @@ type Demand struct {
 
 // Least returns the bytes that the rest of a dump takes at the very least: its front, unless that is there, and half of what
 // its pages take at the rate so far, once that is known. Nobody has to wait, or is turned away, for room that he may not need.
-func (d Demand) Least(p dumpdir.Progress) uint64 {
-	front := uint64(0)
-	if p.Planned == 0 {
-		front = d.Planned*descBytes + 2*d.MaxPFN/8
+func (d Demand) Least(p dumpdir.Progress) uint64 { return d.Front(p) + d.pages(p, 0.5) }
+
+// Front returns the bytes of the front of vmcore, 0 if it is there.
+func (d Demand) Front(p dumpdir.Progress) uint64 {
+	if p.Planned > 0 {
+		return 0
 	}
-	return front + d.pages(p, 0.5)
+	return d.Planned*descBytes + 2*d.MaxPFN/8
 }
 
 // Likely returns the bytes that the pages of the rest of a dump are going to take. The pages that have come

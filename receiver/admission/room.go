@@ -4,33 +4,52 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
+	"syscall"
 
-	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/storage"
 )
 
-// Room is the space of a store that dumps may take: what is free beyond the reserve, and each host's share.
+// Limits bound what dumps take of a store. 0 is no limit.
+type Limits struct {
+	Reserve   uint64 // bytes of the disk that dumps leave free; logs may take some of them
+	HostBytes uint64 // bytes that may be stored of one host, what is arriving included
+	HostDumps int    // dumps that may be stored of one host
+}
+
+// Room is the space of a store that dumps may take: what is free beyond the reserve, and an Account of each host.
 type Room struct {
-	store     storage.Store
-	reserve   uint64
-	hostLimit uint64
-	log       *slog.Logger
+	Limits
+	store storage.Store
+	log   *slog.Logger
+
+	mu       sync.Mutex
+	accounts map[string]*Account
+	staged   uint64            // bytes of all hosts that wait to be a dump
+	low      map[string]uint64 // bytes of the reserve that each host has taken since the disk was at its reserve
 }
 
-// NewRoom returns the room of a store in which dumps must leave reserve bytes free, and one host may have
-// hostLimit bytes stored; 0 is no limit.
-func NewRoom(store storage.Store, reserve, hostLimit uint64, log *slog.Logger) *Room {
-	return &Room{store: store, reserve: reserve, hostLimit: hostLimit, log: log}
+// NewRoom returns the room of a store.
+func NewRoom(store storage.Store, limits Limits, log *slog.Logger) *Room {
+	return &Room{Limits: limits, store: store, log: log, accounts: map[string]*Account{}, low: map[string]uint64{}}
 }
 
-// NoRoomError says in words what there is too little of.
-type NoRoomError struct{ text string }
+// NoRoomError says in words what there is too little of. It matches syscall.ENOSPC.
+type NoRoomError struct {
+	text string
+	Hint string // what an operator can do
+}
 
 // Error is for the sender and the log.
 func (e *NoRoomError) Error() string { return e.text }
 
-func noRoom(format string, args ...any) error { return &NoRoomError{fmt.Sprintf(format, args...)} }
+// Is makes the error match syscall.ENOSPC.
+func (*NoRoomError) Is(target error) bool { return target == syscall.ENOSPC }
+
+func noRoom(format string, args ...any) *NoRoomError {
+	return &NoRoomError{fmt.Sprintf(format, args...), "free some space on the receiver"}
+}
 
 // Free returns the bytes that are free beyond the reserve; bounded is false for a store without a limit.
 func (r *Room) Free(ctx context.Context) (free uint64, bounded bool, err error) {
@@ -38,7 +57,7 @@ func (r *Room) Free(ctx context.Context) (free uint64, bounded bool, err error) 
 	if err != nil || space.Total == 0 {
 		return 0, false, err
 	}
-	return space.Free - min(space.Free, r.reserve), true, nil
+	return less(space.Free, r.Reserve), true, nil
 }
 
 // FreeOrUnbounded is Free for NewQueue. A disk that does not tell keeps nobody away.
@@ -54,20 +73,74 @@ func (r *Room) FreeOrUnbounded() (free uint64, bounded bool) {
 func (r *Room) Shortage(reserved, need uint64) error {
 	free, _ := r.FreeOrUnbounded()
 	return noRoom("no room: %s free beyond the reserve of %s, dumps under way need %s, this one at least %s",
-		bytesize.Fine(free), bytesize.Fine(r.reserve), bytesize.Fine(reserved), bytesize.Fine(need))
+		bytesize.Fine(free), bytesize.Fine(r.Reserve), bytesize.Fine(reserved), bytesize.Fine(need))
 }
 
-// CheckReserve returns a *NoRoomError when need bytes more would eat into the reserve, which is for the logs of others.
-// Without a reserve the disk itself says when it is full.
-func (r *Room) CheckReserve(ctx context.Context, need uint64) error {
-	if r.reserve == 0 {
+// less returns a-b, or 0.
+func less(a, b uint64) uint64 { return a - min(a, b) }
+
+// keepReserve returns a *NoRoomError when n bytes more would eat into the reserve. Without a reserve the disk itself says when it
+// is full.
+func (r *Room) keepReserve(ctx context.Context, n uint64) error {
+	if r.Reserve == 0 {
 		return nil
 	}
 	space, err := r.store.Space(ctx)
-	if err != nil || space.Total == 0 || space.Free >= r.reserve+need {
+	if err != nil || space.Total == 0 || space.Free >= r.Reserve+n {
 		return err
 	}
-	return noRoom("%s are free, %s are reserved, the next chunk needs %s", bytesize.Fine(space.Free), bytesize.Fine(r.reserve), bytesize.Fine(need))
+	return noRoom("%s are free, %s are reserved, %s more are needed", bytesize.Fine(space.Free), bytesize.Fine(r.Reserve), bytesize.Fine(n))
+}
+
+// maxLog is what a log has at most; a sender shortens a longer one.
+const maxLog = 64 << 20
+
+// hostPart is what one host may take of the reserve: a sixteenth, but a whole log if that is no more than a quarter.
+func (r *Room) hostPart() uint64 { return max(r.Reserve/16, min(maxLog, r.Reserve/4)) }
+
+// takeReserve takes what n bytes of a log need of the reserve, and returns it. A disk that does not tell keeps no log away.
+func (r *Room) takeReserve(ctx context.Context, host string, n uint64) (taken uint64, err error) {
+	space, err := r.store.Space(ctx)
+	if err != nil || space.Total == 0 || r.Reserve == 0 {
+		return 0, nil //nolint:nilerr // see above
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if space.Free >= r.Reserve {
+		clear(r.low) // what was taken has come back
+	}
+	if space.Free >= r.Reserve+n {
+		return 0, nil
+	}
+	if most := r.hostPart(); r.low[host]+n > most {
+		return 0, noRoom("%s are free, %s are reserved, of which the logs of one host may take %s; host %s has taken %s",
+			bytesize.Fine(space.Free), bytesize.Fine(r.Reserve), bytesize.Fine(most), host, bytesize.Fine(r.low[host]))
+	}
+	r.low[host] += n
+	return n, nil
+}
+
+// returnReserve gives back n bytes of the reserve that host took and did not use.
+func (r *Room) returnReserve(host string, n uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.low[host] = less(r.low[host], n)
+}
+
+// stagingFree returns how many bytes may still be staged by the disk. What is staged needs its room a second time when it becomes a
+// dump.
+func (r *Room) stagingFree(ctx context.Context) (free uint64, bounded bool, err error) {
+	free, bounded, err = r.Free(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return less(free, r.staged) / 2, bounded, err
+}
+
+// addStaged adds n bytes, which may be negative, to what all hosts have staged.
+func (r *Room) addStaged(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.staged = uint64(max(0, int64(r.staged)+n))
 }
 
 // CheckCapacity returns a *NoRoomError when a dump that needs so many bytes could not even be stored alone.
@@ -76,79 +149,12 @@ func (r *Room) CheckCapacity(ctx context.Context, host string, need uint64) erro
 	if err != nil {
 		return err
 	}
-	most, whose := r.hostLimit, "host "+host+" may store"
-	if capacity := space.Total - min(space.Total, r.reserve); space.Total > 0 && (most == 0 || capacity < most) {
+	most, whose := r.HostBytes, "host "+host+" may store"
+	if capacity := less(space.Total, r.Reserve); space.Total > 0 && (most == 0 || capacity < most) {
 		most, whose = capacity, "the store without its reserve holds"
 	}
 	if most == 0 || need <= most {
 		return nil
 	}
 	return noRoom("%s %s; the plan needs at least %s", whose, bytesize.Fine(most), bytesize.Fine(need))
-}
-
-// HostHold says why host may not store need bytes more now, beside those reserved for its dumps under way; empty if it may.
-func (r *Room) HostHold(ctx context.Context, host string, reserved, need uint64) (hold string, err error) {
-	if r.hostLimit == 0 {
-		return "", nil
-	}
-	has, err := r.HostBytes(ctx, host)
-	if has += reserved; err != nil || has+need <= r.hostLimit {
-		return "", err
-	}
-	return fmt.Sprintf("host %s may store %s and has stored %s; this dump needs at least %s", host, bytesize.Fine(r.hostLimit), bytesize.Fine(has), bytesize.Fine(need)), nil
-}
-
-// CheckHost returns a *NoRoomError when more is stored of host than its share. It looks at every one of its dumps.
-func (r *Room) CheckHost(ctx context.Context, host string) error {
-	if r.hostLimit == 0 {
-		return nil
-	}
-	has, err := r.HostBytes(ctx, host)
-	if err != nil || has <= r.hostLimit {
-		return err
-	}
-	return noRoom("host %s may store %s and has stored %s", host, bytesize.Fine(r.hostLimit), bytesize.Fine(has))
-}
-
-// HostBytes returns what is stored of a host, arriving dumps and challengers included.
-func (r *Room) HostBytes(ctx context.Context, host string) (uint64, error) {
-	entries, err := r.store.List(ctx, storage.Filter{Host: host})
-	if err != nil {
-		return 0, fmt.Errorf("list the dumps of the host: %w", err)
-	}
-	sum := uint64(0)
-	for i := range entries {
-		sum += entries[i].Bytes()
-	}
-	challengers, err := r.challengerBytes(ctx, host)
-	return sum + challengers, err
-}
-
-// challengerBytes returns what is stored of a host's challengers.
-func (r *Room) challengerBytes(ctx context.Context, host string) (sum uint64, err error) {
-	refs, err := r.store.Challengers().List(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("list challengers: %w", err)
-	}
-	for _, ref := range refs {
-		if ref.Host != host {
-			continue
-		}
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		d, err := r.store.Challengers().Open(ctx, ref)
-		if err != nil {
-			continue // gone meanwhile, or damaged: it cannot grow
-		}
-		sum += storedBytes(d.Manifest())
-		if err := d.Close(); err != nil {
-			return 0, err
-		}
-	}
-	return sum, nil
-}
-
-func storedBytes(m *dumpdir.Manifest) uint64 {
-	return uint64(max(0, m.Bytes.VMCore)) + uint64(max(0, m.Bytes.Log))
 }

@@ -52,7 +52,7 @@ func TestFirstRuleThatMatchesCounts(t *testing.T) {
 			for i := range tc.rules {
 				tc.rules[i].Name = "rule " + string(rune('0'+i))
 			}
-			room := NewRoom(disk{free: 2 << 20}, 0, 0, slog.New(slog.DiscardHandler))
+			room := NewRoom(disk{free: 2 << 20}, Limits{}, slog.New(slog.DiscardHandler))
 			rules := NewRules(tc.rules, room, slog.New(slog.DiscardHandler))
 			tc.c.Ref = storage.Ref{Host: "web-1", ID: "a"}
 			d := rules.Decide(t.Context(), &tc.c, time.Now())

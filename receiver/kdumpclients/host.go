@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/corehaul/corehaul/receiver/admission"
 )
 
 // host is what is kept of one host while the service runs.
@@ -20,10 +22,10 @@ type host struct {
 
 	mu      sync.Mutex
 	state   *hostState
-	removed bool               // bytes of files went, and usage does not know
+	removed bool               // bytes of files went, and account does not know
 	uploads map[uint64]*upload // by number of the file
 
-	usage usage
+	account *admission.Account
 }
 
 // change runs fn on the state and makes what it did durable. If that cannot be done, the change is not

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
@@ -156,19 +157,18 @@ func TestPanics(t *testing.T) {
 		t.Errorf("unpacking: %v", err)
 	}
 	s := open(t, t.TempDir())
-	s.cfg.Reserve = 1
 	if err := put(t, treeOf(t, s, "n1"), "/vmcore", b, len(b)).Close(); err != nil {
 		t.Fatal(err)
 	}
 	real := s.cfg.Store
-	s.cfg.Store = &spaceStore{real, func() (storage.Space, error) { panic("a bug") }}
+	withRoom(s, &spaceStore{real, func() (storage.Space, error) { panic("a bug") }}, admission.Limits{Reserve: 1})
 	for _, j := range s.due() {
 		s.run(t.Context(), j)
 	}
 	if len(s.jobs.retry) != 1 || len(s.due()) != 0 {
 		t.Error("it is not tried again later")
 	}
-	s.cfg.Store = real
+	withRoom(s, real, admission.Limits{})
 	clear(s.jobs.retry)
 	drain(t, s)
 	if m := only(t, s).Manifest; m.State != dumpdir.StateComplete {
@@ -273,7 +273,7 @@ func TestBoundsOfFiles(t *testing.T) {
 	}
 	u.Abort(nil)
 	s = open(t, t.TempDir())
-	s.cfg.MaxHostBytes = 1 << 20
+	withRoom(s, s.cfg.Store, admission.Limits{HostBytes: 1 << 20})
 	tr = treeOf(t, s, "n1")
 	u = put(t, tr, "/notes", bytes.Repeat([]byte("text"), 1<<17), 1<<16)
 	_, err := u.WriteAt(bytes.Repeat([]byte("text"), 1<<18), 1<<19)
@@ -286,7 +286,7 @@ func TestBoundsOfFiles(t *testing.T) {
 	if free, err := tr.Free("/var/crash"); err != nil || free > 1<<20 {
 		t.Errorf("%d bytes free, %v", free, err)
 	}
-	s.cfg.Reserve, s.cfg.MaxHostBytes = 1<<62, 0
+	withRoom(s, s.cfg.Store, admission.Limits{Reserve: 1 << 62})
 	if free, err := tr.Free("/var/crash"); err != nil || free != 0 {
 		t.Errorf("%d bytes free, %v", free, err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"syscall"
 
 	"github.com/zeebo/xxh3"
 
@@ -75,7 +74,7 @@ func (im *importer) plan() error {
 	}
 	facts := im.s.facts(im.j.svc.cfg.Codec)
 	// Descriptors of pages that did not come are a hole in the file.
-	if err := im.j.roomFor(im.ctx, im.s.account.Held*24+2*uint64(facts.MaxPFN)/8); err != nil {
+	if err := im.j.h.account.ChargeCopy(im.ctx, im.s.account.Held*24+2*uint64(facts.MaxPFN)/8); err != nil {
 		return err
 	}
 	b, err := im.w.StartPlan(facts)
@@ -88,15 +87,6 @@ func (im *importer) plan() error {
 	}
 	end.Sparse = im.s.account.Held < end.Pages/2
 	return b.Finish(end)
-}
-
-// roomFor keeps the reserve of the store.
-func (j *job) roomFor(ctx context.Context, n uint64) error {
-	space, err := j.svc.cfg.Store.Space(ctx)
-	if err != nil || space.Total == 0 || space.Free >= j.svc.cfg.Reserve+n {
-		return err
-	}
-	return fmt.Errorf("%w: %d bytes are free, %d reserved", syscall.ENOSPC, space.Free, j.svc.cfg.Reserve)
 }
 
 // putChunk stores what is there of a chunk.
@@ -119,7 +109,7 @@ func (im *importer) putChunk(seq uint64, extents []mem.Extent) error {
 	if im.data += int64(len(c.Data)); im.data > im.s.came+beyond {
 		return errMoreThanCame
 	}
-	if err := im.j.roomFor(im.ctx, uint64(len(c.Data))); err != nil {
+	if err := im.j.h.account.ChargeCopy(im.ctx, uint64(len(c.Data))); err != nil {
 		return err
 	}
 	if err := im.w.PutChunk(c); err != nil {

@@ -93,6 +93,9 @@ func (j *job) peer() string {
 func (j *job) writer(ctx context.Context) (*dumpdir.Writer, error) {
 	w, err := j.svc.cfg.Store.Resume(ctx, j.ref(), storage.ResumeOptions{Takeover: true})
 	if errors.Is(err, storage.ErrNotFound) {
+		if err := j.h.account.ChargeDump(ctx); err != nil {
+			return nil, err
+		}
 		return j.svc.cfg.Store.Create(ctx, dumpdir.Meta{
 			ID: j.dir.Dump.ID, Host: j.h.name, StartTime: j.dir.Born, Transport: "ssh", Peer: j.peer(),
 			Sender: "kdump", Receiver: j.svc.cfg.Tool,
@@ -137,6 +140,9 @@ func (j *job) storeLog(ctx context.Context) error {
 	err = j.with(ctx, func(w *dumpdir.Writer) error {
 		if _, sealed := w.Result(); sealed {
 			return nil // sealed before the tree could say so
+		}
+		if err := j.h.account.ChargeLogCopy(ctx, uint64(f.Size)); err != nil { //nolint:gosec // not negative
+			return err
 		}
 		var title printk.TitleScanner
 		if err := w.StoreLog(io.TeeReader(file, &title)); err != nil {

@@ -45,7 +45,7 @@ func (j *job) roomToKeep(ctx context.Context, file *os.File) error {
 	if st.Size()-stored(st) > maxGaps {
 		return errHoles
 	}
-	return j.roomFor(ctx, uint64(st.Size())) //nolint:gosec // not negative
+	return j.h.account.ChargeCopy(ctx, uint64(st.Size())) //nolint:gosec // not negative
 }
 
 // keepImage keeps the file that a dump was to be made of.

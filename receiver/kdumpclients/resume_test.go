@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
@@ -40,7 +41,7 @@ func stopAt(t *testing.T, s *Service, n int, full bool) bool {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	real := s.cfg.Store
-	s.cfg.Store = &spaceStore{real, func() (storage.Space, error) {
+	withRoom(s, &spaceStore{real, func() (storage.Space, error) {
 		if n--; n < 0 && full {
 			return storage.Space{Total: 1, Free: 0}, nil
 		}
@@ -48,8 +49,8 @@ func stopAt(t *testing.T, s *Service, n int, full bool) bool {
 			cancel()
 		}
 		return storage.Space{}, nil
-	}}
-	defer func() { s.cfg.Store = real }()
+	}}, admission.Limits{Reserve: 1})
+	defer withRoom(s, real, admission.Limits{})
 	for _, j := range s.due() {
 		err := j.work(ctx)
 		s.jobs.release(j.dir, false)
@@ -74,7 +75,6 @@ func TestImportInterrupted(t *testing.T) {
 		for n := 0; ; n++ {
 			dir := t.TempDir()
 			s := open(t, dir)
-			s.cfg.Reserve = 1
 			if err := put(t, treeOf(t, s, "n1"), "/vmcore", b, 1<<20).Close(); err != nil {
 				t.Fatal(err)
 			}

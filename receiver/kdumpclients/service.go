@@ -8,11 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/hostname"
+	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
@@ -27,10 +27,8 @@ type Config struct {
 	Log *slog.Logger
 	// Tool is the receiver's name and version.
 	Tool string
-	// Reserve is the free space of the store, in bytes, that must be left.
-	Reserve uint64
-	// MaxHostBytes is how much may be stored of one host, in bytes, what is still arriving included; 0 for no limit.
-	MaxHostBytes uint64
+	// Room is the space that may be taken of Store; nil for one without limits. Whatever else writes to the Store has the same Room.
+	Room *admission.Room
 	// Grace is how long a directory waits for its client to come back before what is there is taken as all there is; DefaultGrace when it is 0.
 	Grace time.Duration
 	// Codec compresses pages that do not come compressed; snappy when it is 0.
@@ -55,7 +53,6 @@ type Service struct {
 
 	jobs     *jobs
 	decoders *decoders
-	staged   atomic.Int64 // bytes of all hosts that wait to be dumps
 
 	mu    sync.Mutex
 	hosts map[string]*host
@@ -78,6 +75,9 @@ func Open(cfg Config) (*Service, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Room == nil {
+		cfg.Room = admission.NewRoom(cfg.Store, admission.Limits{}, cfg.Log)
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func (s *Service) host(name string) (*host, error) {
 	if h := s.hosts[name]; h != nil {
 		return h, nil
 	}
-	h := &host{svc: s, name: name, dir: filepath.Join(s.cfg.Dir, name), uploads: map[uint64]*upload{}}
+	h := &host{svc: s, name: name, dir: filepath.Join(s.cfg.Dir, name), account: s.cfg.Room.Account(name), uploads: map[uint64]*upload{}}
 	if err := h.load(); err != nil {
 		return nil, err
 	}

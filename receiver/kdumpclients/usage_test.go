@@ -3,11 +3,23 @@ package kdumpclients
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/receiver/admission"
+	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
+
+// withRoom gives a service another store, and other limits of it.
+func withRoom(s *Service, store storage.Store, limits admission.Limits) {
+	s.cfg.Store, s.cfg.Room = store, admission.NewRoom(store, limits, s.cfg.Log)
+	for name, h := range s.hosts {
+		h.account = s.cfg.Room.Account(name)
+	}
+}
 
 // TestStagedIsWhatIsThere sends files again, and the same bytes again, and wants no more counted than lies on the disk: what is
 // counted for one host is taken from the room of all.
@@ -43,7 +55,7 @@ func TestStagedIsWhatIsThere(t *testing.T) {
 		for range 10 {
 			u = again(tr, u)
 		}
-		if got := s.staged.Load(); got > most || got < 0 {
+		if got := s.cfg.Room.Account("n1").Staged(); got > most {
 			t.Errorf("%s: %d bytes are counted", name, got)
 		}
 		u.Abort(nil)
@@ -66,7 +78,8 @@ func over(t *testing.T, tr Tree, u Upload, p string, b []byte) Upload {
 func TestKeptFilesCount(t *testing.T) {
 	const size = 2 << 20
 	s := open(t, t.TempDir())
-	s.cfg.MaxHostBytes = 64 << 20
+	const most = 64 << 20
+	withRoom(s, s.cfg.Store, admission.Limits{HostBytes: most})
 	tr := treeOf(t, s, "n1")
 	_, b := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
 	redhat(t, tr, b)
@@ -76,7 +89,7 @@ func TestKeptFilesCount(t *testing.T) {
 	settle(t, s)
 	e := only(t, s)
 	free, err := tr.Free("/")
-	if limit := s.cfg.MaxHostBytes - e.Bytes(); err != nil || free > limit || e.KeptBytes < size {
+	if limit := most - e.Bytes(); err != nil || free > limit || e.KeptBytes < size {
 		t.Errorf("%d bytes are free, want %d; %d bytes are kept; %v", free, limit, e.KeptBytes, err)
 	}
 }
@@ -88,7 +101,7 @@ func TestHolesHaveNoRoom(t *testing.T) {
 	for name, head := range map[string][]byte{"/notes": []byte("text, and no dump at all"), "/vmcore": core} {
 		for _, before := range []bool{false, true} {
 			s := open(t, t.TempDir())
-			s.cfg.MaxHostBytes = limit
+			withRoom(s, s.cfg.Store, admission.Limits{HostBytes: limit})
 			tr := treeOf(t, s, "n1")
 			u, err := tr.Create(name)
 			if err != nil {
@@ -139,5 +152,54 @@ func TestHolesAreNotKept(t *testing.T) {
 			t.Errorf("%s: %d bytes are kept", name, e.KeptBytes)
 		}
 		wantStaged(t, s, "n1")
+	}
+}
+
+// TestAccountIsShared has other parts of the receiver charge the host: its files have what is left, and the other way round.
+func TestAccountIsShared(t *testing.T) {
+	const limit = 2 << 20
+	s := open(t, t.TempDir())
+	withRoom(s, s.cfg.Store, admission.Limits{HostBytes: limit})
+	account, tr := s.cfg.Room.Account("n1"), treeOf(t, s, "n1")
+	u := put(t, tr, "/notes", bytes.Repeat([]byte("text"), limit/8), limit/2)
+	if err := account.Charge(t.Context(), limit/2+1); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("pages beside a file: %v", err)
+	}
+	if err := account.NewEarly().Charge(t.Context(), limit/2); err != nil {
+		t.Errorf("a log beside a file: %v", err)
+	}
+	if _, err := u.WriteAt([]byte("text"), limit/2); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a file beside a log: %v", err)
+	}
+	u.Abort(nil)
+}
+
+// TestHostDumpsAreLimited has a client send one dump more than its host may have: it is made when there is one less.
+func TestHostDumpsAreLimited(t *testing.T) {
+	s := open(t, t.TempDir())
+	withRoom(s, s.cfg.Store, admission.Limits{HostDumps: 1})
+	tr := treeOf(t, s, "n1")
+	_, b := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
+	redhat(t, tr, b)
+	settle(t, s)
+	first := only(t, s)
+	redhat(t, tr, b)
+	age(s)
+	for _, j := range s.due() {
+		if err := j.work(t.Context()); !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "max_host_dumps") {
+			t.Errorf("a dump too many: %v", err)
+		}
+		s.jobs.release(j.dir, false)
+	}
+	if e := only(t, s); e.ID != first.ID {
+		t.Error("another dump is in its place")
+	}
+	if err := s.cfg.Store.Remove(t.Context(), first.Ref, storage.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	withRoom(s, s.cfg.Store, admission.Limits{HostDumps: 1}) // listed anew
+	settle(t, s)
+	if e := only(t, s); e.ID == first.ID || e.State() != dumpdir.StateComplete {
+		t.Errorf("%s is %s", e.ID, e.State())
 	}
 }

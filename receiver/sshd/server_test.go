@@ -74,7 +74,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	r.store = store
-	if r.recv, err = receiver.New(receiver.Config{Store: store, Log: log, NoReserve: true, ResumeGrace: time.Hour}); err != nil {
+	if r.recv, err = receiver.New(receiver.Config{Store: store, Log: log, ResumeGrace: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	keys, err := LoadKeys(r.keys, log)

@@ -6,7 +6,6 @@ import (
 	"math"
 	"syscall"
 
-	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/intake"
 )
 
@@ -26,16 +25,18 @@ type spacer interface {
 // flight. It asks the server again when the space that it last reported is used up, after a commit that makes the answer
 // exact. Without space, it returns syscall.ENOSPC and the writer stays usable. The session has one worker, so there is
 // one call at a time.
-func (d *depot) RoomFor(_ context.Context, chunk *dumpdir.Chunk) error {
-	need := int64(len(chunk.Data)) + chunkExtra
+func (d *depot) RoomFor(_ context.Context, of intake.Content, bytes int64) error {
+	if of != intake.Pages {
+		return nil // what comes before the pages is written at once, and its errors come at once
+	}
+	need := bytes + chunkExtra
 	if d.left < need {
 		if err := d.askFree(); err != nil {
-			return &intake.ChunkError{Seq: chunk.Seq, Err: err}
+			return err
 		}
 	}
 	if d.left < need {
-		err := fmt.Errorf("%s: no room for %d KiB and the end of the dump: %w", d.W.Dir(), need>>10, syscall.ENOSPC)
-		return &intake.ChunkError{Seq: chunk.Seq, Err: err}
+		return fmt.Errorf("%s: no room for %d KiB and the end of the dump: %w", d.W.Dir(), need>>10, syscall.ENOSPC)
 	}
 	d.left -= need
 	return nil

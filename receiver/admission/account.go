@@ -1,0 +1,259 @@
+package admission
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/bytesize"
+	"github.com/corehaul/corehaul/storage"
+)
+
+// Account counts what one host has stored, in the store and on its way there. All that is written for the host is charged before it
+// is written, whatever brought it. So the sum is never less than what is stored, but may be more: something was removed, replaced or
+// did not come. Only when a limit seems to be reached are the dumps of the host listed. What a charge costs does not depend on
+// how many there are.
+type Account struct {
+	room *Room
+	host string
+
+	mu     sync.Mutex // held while the dumps are listed
+	listed time.Time  // zero: not yet
+	took   time.Duration
+	stored uint64 // bytes of dumps
+	dumps  int
+	early  uint64 // bytes that Early holds
+	staged uint64 // bytes that wait to be a dump
+}
+
+// Account returns the account of a host.
+func (r *Room) Account(host string) *Account {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.accounts[host]
+	if a == nil {
+		a = &Account{room: r, host: host}
+		r.accounts[host] = a
+	}
+	return a
+}
+
+// listingShare is how many times as long as a listing takes there is none after it.
+const listingShare = 20
+
+// sum returns all that is counted. mu is held.
+func (a *Account) sum() uint64 { return a.stored + a.early + a.staged }
+
+// refresh lists the dumps of the host, unless that was done recently. mu is held.
+func (a *Account) refresh(ctx context.Context) error {
+	if !a.listed.IsZero() && time.Since(a.listed) < listingShare*a.took {
+		return nil
+	}
+	begin := time.Now()
+	entries, err := a.room.store.List(ctx, storage.Filter{Host: a.host})
+	if err != nil {
+		return fmt.Errorf("list the dumps of the host: %w", err)
+	}
+	stored, err := a.room.challengerBytes(ctx, a.host)
+	if err != nil {
+		return err
+	}
+	for i := range entries {
+		stored += entries[i].Bytes()
+	}
+	a.stored, a.dumps, a.listed, a.took = stored, len(entries), time.Now(), time.Since(begin)
+	return nil
+}
+
+// exceeds reports whether the host would have more than limit bytes with n more, and how many it has. mu is held.
+func (a *Account) exceeds(ctx context.Context, limit, n uint64) (has uint64, over bool, err error) {
+	over = a.sum()+n > limit
+	if a.listed.IsZero() || over {
+		err = a.refresh(ctx)
+	}
+	return a.sum(), a.sum()+n > limit, err
+}
+
+// check returns a *NoRoomError when the host may not have n bytes more, or slack more than that. mu is held.
+func (a *Account) check(ctx context.Context, n, slack uint64) error {
+	limit := a.room.HostBytes
+	if limit == 0 {
+		return nil
+	}
+	has, over, err := a.exceeds(ctx, limit+slack, n)
+	if err != nil || !over {
+		return err
+	}
+	no := noRoom("host %s may store %s and has stored %s", a.host, bytesize.Fine(limit), bytesize.Fine(has))
+	no.Hint = "on the receiver, remove dumps of this host ('corehaul rm', 'corehaul prune') or raise max_host_bytes"
+	return no
+}
+
+// Charge counts n bytes of a dump that are about to be written. It returns a *NoRoomError when they would eat into the reserve, or
+// the host may not have them.
+func (a *Account) Charge(ctx context.Context, n uint64) error {
+	if err := a.room.keepReserve(ctx, n); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.check(ctx, n, 0); err != nil {
+		return err
+	}
+	a.stored += n
+	return nil
+}
+
+// ChargeCopy is Charge for bytes that are staged, and whose room is given back once they are a dump: the host's limit does not
+// stop them.
+func (a *Account) ChargeCopy(ctx context.Context, n uint64) error {
+	return a.add(n, a.room.keepReserve(ctx, n))
+}
+
+// ChargeLogCopy is ChargeCopy for a log, which may take from the reserve as Early does.
+func (a *Account) ChargeLogCopy(ctx context.Context, n uint64) error {
+	_, err := a.room.takeReserve(ctx, a.host, n)
+	return a.add(n, err)
+}
+
+// add counts n bytes as stored unless they are refused.
+func (a *Account) add(n uint64, refused error) error {
+	if refused != nil {
+		return refused
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.stored += n
+	return nil
+}
+
+// ChargeDump counts a dump that is about to be created. It returns a *NoRoomError when the host may not have one more.
+func (a *Account) ChargeDump(ctx context.Context) error {
+	most := a.room.HostDumps
+	if most == 0 {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.listed.IsZero() || a.dumps >= most {
+		if err := a.refresh(ctx); err != nil {
+			return err
+		}
+	}
+	if a.dumps >= most {
+		no := noRoom("host %s has %d dumps and may have %d (max_host_dumps)", a.host, a.dumps, most)
+		no.Hint = "on the receiver, remove some ('corehaul prune --max-per-host N', 'corehaul rm') or raise max_host_dumps"
+		return no
+	}
+	a.dumps++
+	return nil
+}
+
+// Hold says why the host may not store need bytes more now, beside those reserved for its dumps under way; empty if it may.
+func (a *Account) Hold(ctx context.Context, reserved, need uint64) (hold string, err error) {
+	limit := a.room.HostBytes
+	if limit == 0 {
+		return "", nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	has, over, err := a.exceeds(ctx, limit, reserved+need)
+	if err != nil || !over {
+		return "", err
+	}
+	return fmt.Sprintf("host %s may store %s and has stored %s; this dump needs at least %s",
+		a.host, bytesize.Fine(limit), bytesize.Fine(has+reserved), bytesize.Fine(need)), nil
+}
+
+// Stage counts n bytes that are about to be staged, to become a dump later.
+func (a *Account) Stage(ctx context.Context, n uint64) error {
+	free, bounded, err := a.room.stagingFree(ctx)
+	switch {
+	case err != nil:
+		return err
+	case bounded && n > free:
+		return noRoom("%s may be staged, %s more are needed", bytesize.Fine(free), bytesize.Fine(n))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.check(ctx, n, 0); err != nil {
+		return err
+	}
+	a.setStaged(a.staged + n)
+	return nil
+}
+
+// Unstage gives back n bytes that Stage counted.
+func (a *Account) Unstage(n uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.setStaged(less(a.staged, n))
+}
+
+// SetStaged says how many bytes are staged.
+func (a *Account) SetStaged(n uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.setStaged(n)
+}
+
+// setStaged is SetStaged with mu held.
+func (a *Account) setStaged(n uint64) {
+	a.room.addStaged(int64(n) - int64(a.staged))
+	a.staged = n
+}
+
+// Staged returns how many bytes are counted as staged.
+func (a *Account) Staged() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.staged
+}
+
+// StagingFree returns how many bytes the host may still stage.
+func (a *Account) StagingFree(ctx context.Context) (uint64, error) {
+	free, bounded, err := a.room.stagingFree(ctx)
+	if !bounded {
+		free = math.MaxUint64
+	}
+	limit := a.room.HostBytes
+	if err != nil || limit == 0 {
+		return free, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	err = a.refresh(ctx)
+	return min(free, less(limit, a.sum())), err
+}
+
+// challengerBytes returns what is stored of a host's challengers.
+func (r *Room) challengerBytes(ctx context.Context, host string) (sum uint64, err error) {
+	refs, err := r.store.Challengers().List(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("list challengers: %w", err)
+	}
+	for _, ref := range refs {
+		if ref.Host != host {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		d, err := r.store.Challengers().Open(ctx, ref)
+		if err != nil {
+			continue // gone meanwhile, or damaged: it cannot grow
+		}
+		sum += storedBytes(d.Manifest())
+		if err := d.Close(); err != nil {
+			return 0, err
+		}
+	}
+	return sum, nil
+}
+
+func storedBytes(m *dumpdir.Manifest) uint64 {
+	return uint64(max(0, m.Bytes.VMCore)) + uint64(max(0, m.Bytes.Log))
+}
