@@ -54,7 +54,8 @@ type Store struct {
 	opts storage.OpenOptions
 	fs   dumpdir.FS
 
-	ix indexHolder
+	ix    indexHolder
+	names knownNames
 
 	storage.Hints
 
@@ -163,8 +164,8 @@ func (s *Store) locate(ref storage.Ref) (string, error) {
 	if err := storage.CheckRef(ref); err != nil {
 		return "", err
 	}
-	names, err := s.fs.ReadDir(filepath.Join(s.dumps(), ref.Host))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	names, err := s.namesLike(ref.Host, ref.ID)
+	if err != nil {
 		return "", err
 	}
 	nameless := ""
@@ -241,6 +242,7 @@ func (s *Store) Create(ctx context.Context, meta dumpdir.Meta) (*dumpdir.Writer,
 		return nil, err
 	}
 	dir := filepath.Join(s.dumps(), ref.Host, dumpdir.DirName(&meta))
+	made := s.adding(ref.Host)
 	w, err := dumpdir.Create(s.fs, dir, meta, s.writerOptions(dir, false))
 	if errors.Is(err, dumpdir.ErrExist) { // another dump of the same second, whose id begins alike
 		dir = longName(dir, meta.ID)
@@ -249,6 +251,7 @@ func (s *Store) Create(ctx context.Context, meta dumpdir.Meta) (*dumpdir.Writer,
 	if err != nil {
 		return nil, storeError(err)
 	}
+	made(dir)
 	sl.w = w
 	return w, nil
 }

@@ -222,11 +222,13 @@ func conditions(f storage.Filter) (where string, args []any) {
 	return " WHERE " + strings.Join(conds, " AND "), args
 }
 
-// Prefix implements index.Index.
+// Prefix implements index.Index. It reads the index of ids only where they begin so.
 func (ix *Index) Prefix(ctx context.Context, host, prefix string, limit int) ([]storage.Entry, error) {
-	return ix.query(ctx, `SELECT host, id, path, manifest FROM dump
-		WHERE substr(id, 1, length(?1)) = ?1 AND (?2 = '' OR host = ?2) ORDER BY host, id LIMIT ?3`, prefix, host, limit)
+	return ix.query(ctx, prefixQuery, prefix, host, limit)
 }
+
+const prefixQuery = `SELECT host, id, path, manifest FROM dump
+		WHERE id >= ?1 AND id < ?1 || char(0x10ffff) AND (?2 = '' OR host = ?2) ORDER BY host, id LIMIT ?3`
 
 func (ix *Index) query(ctx context.Context, query string, args ...any) (entries []storage.Entry, err error) {
 	rows, err := ix.db.QueryContext(ctx, query, args...)

@@ -1,0 +1,123 @@
+package local
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+)
+
+// maxKnown bounds the names that a Store keeps in memory.
+const maxKnown = 1 << 18
+
+// clockTick is longer than two changes of a directory may take and still leave it with the same time.
+const clockTick = 20 * time.Millisecond
+
+// knownNames keeps the names of hosts that were asked for.
+type knownNames struct {
+	mu    sync.Mutex
+	hosts map[string]*hostNames
+	count int // names of all hosts
+}
+
+// hostNames is what was read of the directory of one host, and what this process has added since: the names of dumps, by
+// the short id in them. It holds as long as the directory has the time mod.
+type hostNames struct {
+	mod   time.Time
+	names map[string][]string
+	count int
+}
+
+// namesLike returns the names in the directory of a host that have the short id of id. It reads the directory only if
+// that has changed: a host may have thousands of dumps, and each sender asks several times.
+func (s *Store) namesLike(host, id string) ([]string, error) {
+	s.names.mu.Lock()
+	defer s.names.mu.Unlock()
+	at, err := modTime(s.hostDir(host))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	h := s.names.hosts[host]
+	if h == nil || !h.mod.Equal(at) {
+		if h, err = s.readNames(host, at); err != nil {
+			return nil, err
+		}
+	}
+	return h.names[id[:dumpdir.ShortID]], nil
+}
+
+// readNames reads the directory of a host, which had the time at before. mu is held.
+func (s *Store) readNames(host string, at time.Time) (*hostNames, error) {
+	names, err := s.fs.ReadDir(s.hostDir(host))
+	if err != nil {
+		return nil, err
+	}
+	h := &hostNames{mod: at, names: map[string][]string{}}
+	for _, name := range names {
+		h.add(name)
+	}
+	s.forget(host)
+	if time.Since(at) < clockTick {
+		return h, nil // what changes in this instant would not show
+	}
+	if s.names.count += h.count; s.names.count > maxKnown {
+		s.names.hosts, s.names.count = nil, h.count
+	}
+	if s.names.hosts == nil {
+		s.names.hosts = map[string]*hostNames{}
+	}
+	s.names.hosts[host] = h
+	return h, nil
+}
+
+// forget drops what is known of a host. mu is held.
+func (s *Store) forget(host string) {
+	if h := s.names.hosts[host]; h != nil {
+		s.names.count -= h.count
+		delete(s.names.hosts, host)
+	}
+}
+
+// add notes a name, if it can be that of a dump.
+func (h *hostNames) add(name string) {
+	if _, id, ok := strings.Cut(name, "-"); ok && len(id) >= dumpdir.ShortID {
+		short := id[:dumpdir.ShortID]
+		h.names[short] = append(h.names[short], name)
+		h.count++
+	}
+}
+
+// adding returns a function to call once the caller has made a directory for a dump of the host.
+func (s *Store) adding(host string) (made func(dir string)) {
+	before, _ := modTime(s.hostDir(host)) // none yet
+	return func(dir string) {
+		s.names.mu.Lock()
+		defer s.names.mu.Unlock()
+		h := s.names.hosts[host]
+		at, err := modTime(s.hostDir(host))
+		if h == nil || err != nil || !h.mod.Equal(before) {
+			return // it is read again
+		}
+		h.add(filepath.Base(dir))
+		h.mod = at
+		s.names.count++
+	}
+}
+
+func (s *Store) hostDir(host string) string { return filepath.Join(s.dumps(), host) }
+
+func modTime(dir string) (time.Time, error) {
+	st, err := os.Stat(dir)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return st.ModTime(), nil
+}

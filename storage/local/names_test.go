@@ -1,0 +1,110 @@
+package local_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/storage"
+)
+
+// readCounter counts how often a directory of dumps is read.
+type readCounter struct {
+	dumpdir.FS
+	of    string
+	reads atomic.Int64
+}
+
+func (c *readCounter) ReadDir(name string) ([]string, error) {
+	if strings.HasSuffix(name, c.of) {
+		c.reads.Add(1)
+	}
+	return c.FS.ReadDir(name)
+}
+
+// TestDumpsAreFoundWithoutReadingAllNames does for many new dumps of a host what its senders have done, and wants the directory of the
+// host read once.
+func TestDumpsAreFoundWithoutReadingAllNames(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, storage.OpenOptions{})
+	first := receive(t, s, 1)
+	host := filepath.Join(dir, "dumps", first.Host)
+	if err := os.Chtimes(host, time.Time{}, time.Now().Add(-time.Hour)); err != nil { // it has not changed in this instant
+		t.Fatal(err)
+	}
+	count := &readCounter{FS: dumpdir.OS{}, of: first.Host}
+	s.SetFS(count)
+	for i := range 20 {
+		ref := storage.Ref{Host: first.Host, ID: fmt.Sprintf("%032x", i+1<<8)}
+		if _, err := s.Resume(t.Context(), ref, storage.ResumeOptions{}); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("a dump that is not there: %v", err)
+		}
+		w, err := s.Create(t.Context(), dumpdir.Meta{Host: ref.Host, ID: ref.ID, StartTime: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+		d, err := s.Open(t.Context(), ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := count.reads.Load(); got != 1 {
+		t.Errorf("the directory was read %d times, want once", got)
+	}
+}
+
+// TestNamesThatOthersChange moves, adds and removes dumps by hand under a store that knows the names.
+func TestNamesThatOthersChange(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, storage.OpenOptions{})
+	first, second := receive(t, s, 1), receive(t, s, 2)
+	for _, ref := range []storage.Ref{first, second} {
+		wantOpens(t, s, ref, nil)
+	}
+	path := func(ref storage.Ref) string {
+		e, err := s.Find(t.Context(), ref.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Path
+	}
+	from, away := path(first), filepath.Join(t.TempDir(), "away")
+	if err := os.Rename(from, away); err != nil {
+		t.Fatal(err)
+	}
+	wantOpens(t, s, first, storage.ErrNotFound)
+	wantOpens(t, s, second, nil)
+	if err := os.Rename(away, filepath.Join(filepath.Dir(from), "20200101T000000Z-"+first.ID[:dumpdir.ShortID])); err != nil {
+		t.Fatal(err)
+	}
+	wantOpens(t, s, first, nil)
+	if err := open(t, dir, storage.OpenOptions{}).Remove(t.Context(), second, storage.RemoveOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	wantOpens(t, s, second, storage.ErrNotFound)
+}
+
+func wantOpens(t *testing.T, s storage.Store, ref storage.Ref, want error) {
+	t.Helper()
+	d, err := s.Open(t.Context(), ref)
+	if !errors.Is(err, want) {
+		t.Errorf("%s: %v, want %v", ref, err, want)
+	}
+	if err == nil {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
