@@ -1,9 +1,11 @@
 package receiver
 
 import (
+	"context"
 	"errors"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/corehaul/corehaul/dumpdir"
@@ -152,5 +154,44 @@ func TestHostDumpsAreLimited(t *testing.T) {
 		if list, err := r.store.List(t.Context(), storage.Filter{Host: e, State: dumpdir.StateArriving}); err != nil || len(list) > 2 {
 			t.Errorf("%s has %d dumps, %v", e, len(list), err)
 		}
+	}
+}
+
+// listCounter counts how often a store is asked for lists.
+type listCounter struct {
+	storage.Store
+	lists atomic.Int64
+}
+
+func (s *listCounter) List(ctx context.Context, f storage.Filter) ([]storage.Entry, error) {
+	s.lists.Add(1)
+	return s.Store.List(ctx, f)
+}
+
+// TestHelloListsNothing has many senders of one host say hello, under every limit and a rule that counts panics. Only the first one
+// has the dumps listed: for the account and for the rule.
+func TestHelloListsNothing(t *testing.T) {
+	var store *listCounter
+	r := newRig(t, func(c *Config) {
+		store = &listCounter{Store: c.Store}
+		c.Store = store
+		withLimits(admission.Limits{Reserve: 1, HostBytes: 1 << 40, HostDumps: 1000})(c)
+		withRules(admission.Rule{Name: "rule 1", SamePanic: 1000, Then: admission.ActionLog})(c)
+	})
+	hello := func(seed uint64) {
+		p := r.peer("web1", newDump(t, seed))
+		p.hello()
+		p.plan()
+		p.chunk(0)
+		p.acked(0)
+		p.gone(r)
+	}
+	hello(0)
+	before := store.lists.Load()
+	for seed := range uint64(10) {
+		hello(seed + 1)
+	}
+	if got := store.lists.Load() - before; got != 0 {
+		t.Errorf("10 senders had the dumps listed %d times", got)
 	}
 }

@@ -77,7 +77,10 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.scheduleUnsealed(ctx); err != nil {
 		return err
 	}
+	var counts sync.WaitGroup
+	counts.Go(func() { s.rules.Run(ctx) })
 	s.expire(ctx)
+	counts.Wait()
 	s.sessions.Wait()
 	return nil
 }

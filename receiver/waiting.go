@@ -24,25 +24,21 @@ func (ss *session) reviewEvery() time.Duration {
 	return min(maxReview, max(ss.heartbeat()/8, time.Millisecond))
 }
 
-const (
-	maxReview = 3 * time.Second
-	// panicsAge is how old the counts of panics may be that a waiting session is judged by.
-	panicsAge = 15 * time.Second
-)
+const maxReview = 3 * time.Second
 
 // waitForSlot waits until the session is admitted and tells the sender its place. A
 // sender that does not want to wait any longer sends FINISH, which is returned. The
 // error is a *declinedError when a rule wants no pages.
 func (ss *session) waitForSlot(ctx context.Context) (*protocol.Finish, error) {
 	ss.view.enter(stateWaiting)
-	d := ss.decide(ctx, false, time.Now())
+	d := ss.decide(ctx, false)
 	if d.Declines() {
 		return nil, &declinedError{d}
 	}
 	ss.ticket = ss.srv.queue.Join(ss.ref.Host, d.Hold())
 	ss.view.queued(ss.ticket)
 	return ss.waitUntilAdmitted(ctx, func() error {
-		d := ss.decide(ctx, false, time.Now().Add(-panicsAge))
+		d := ss.decide(ctx, false)
 		if d.Declines() {
 			return &declinedError{d}
 		}
@@ -52,11 +48,11 @@ func (ss *session) waitForSlot(ctx context.Context) (*protocol.Finish, error) {
 }
 
 // decide asks the rules about this dump, and logs an answer that is new.
-func (ss *session) decide(ctx context.Context, noRoom bool, notBefore time.Time) admission.Decision {
+func (ss *session) decide(ctx context.Context, noRoom bool) admission.Decision {
 	m := ss.W.Manifest()
 	d := ss.srv.rules.Decide(ctx, &admission.Crash{
 		Ref: ss.ref, PanicLine: m.PanicLine, Began: m.StartTime, HasPages: ss.W.Progress().Present > 0, NoRoom: noRoom,
-	}, notBefore)
+	})
 	if d.Action != ss.decision.Action || d.Rule != ss.decision.Rule {
 		level := slog.LevelInfo
 		if d.Rule == "" && ss.decision.Rule == "" {
@@ -162,7 +158,7 @@ func (ss *session) reviewPlan(ctx context.Context, m *protocol.PlanEnd) error {
 	if place == 0 || why != admission.ObstacleRoom && why != admission.ObstacleReserved && why != admission.ObstacleHold {
 		return nil
 	}
-	d := ss.decide(ctx, true, time.Now().Add(-panicsAge))
+	d := ss.decide(ctx, true)
 	switch {
 	case d.Declines():
 		return &declinedError{d}

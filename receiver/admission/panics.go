@@ -1,8 +1,10 @@
 package admission
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,67 +12,126 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// panicHistory counts stored dumps by panic title.
-type panicHistory struct {
-	store storage.Store
-	mu    sync.Mutex
-	taken time.Time // before the list was asked for
-	seen  []sighting
-}
-
-// sighting is one stored dump.
-type sighting struct {
-	ref   storage.Ref
-	title string
-	came  time.Time
-}
-
 // maxHistory bounds the dumps that are looked at, the newest ones by their crash.
 const maxHistory = 10000
 
-// count returns how many dumps with c's title came before it, of the hosts that r counts.
-func (h *panicHistory) count(ctx context.Context, r *Rule, c *Crash, notBefore time.Time) (int, error) {
-	title := printk.Title(c.PanicLine)
-	if title == "" {
-		return 0, nil
-	}
-	seen, err := h.fresh(ctx, notBefore)
-	if err != nil {
-		return 0, err
-	}
-	n := 0
-	for _, d := range seen {
-		// Those that came later do not count: the same dump gets the same answer when its sender comes back.
-		switch {
-		case d.title != title, d.ref == c.Ref, !d.came.Before(c.Began):
-		case r.SamePanicFrom != ScopeFleet && d.ref.Host != c.Ref.Host:
-		case r.Within > 0 && time.Since(d.came) > r.Within:
-		default:
-			n++
-		}
-	}
-	return n, nil
+// panicHistory counts dumps by panic title. It lists the dumps of the store at first and in the background, and adds each dump that
+// it is asked about: what a question costs does not depend on how many dumps there are.
+type panicHistory struct {
+	store storage.Store
+
+	listing sync.Mutex // held while the dumps are listed
+
+	mu    sync.Mutex
+	seen  sightings  // nil until the dumps are listed
+	asked bool       // since they were listed
+	added []sighting // that came since
 }
 
-// fresh returns a list that is no older than notBefore. When many ask at a time, one
-// list serves all who asked before it was taken.
-func (h *panicHistory) fresh(ctx context.Context, notBefore time.Time) ([]sighting, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.taken.IsZero() && !h.taken.Before(notBefore) {
-		return h.seen, nil
-	}
-	now := time.Now()
-	entries, err := h.store.List(ctx, storage.Filter{Limit: maxHistory})
-	if err != nil {
-		return nil, fmt.Errorf("list the dumps: %w", err)
-	}
-	seen := make([]sighting, 0, len(entries))
-	for _, e := range entries {
-		if title := printk.Title(e.Manifest.PanicLine); title != "" {
-			seen = append(seen, sighting{ref: e.Ref, title: title, came: e.Manifest.StartTime})
+// sighting is one dump.
+type sighting struct {
+	title string
+	came  time.Time
+	ref   storage.Ref
+}
+
+// sightings are in order of their times.
+type sightings map[panicKey][]sighting
+
+// panicKey is whose dumps are counted: of one host, or of all if it is empty.
+type panicKey struct{ title, host string }
+
+// add adds a dump, and reports whether it is new.
+func (s sightings) add(d sighting) (added bool) {
+	for _, host := range []string{d.ref.Host, ""} {
+		key := panicKey{d.title, host}
+		if i, there := slices.BinarySearchFunc(s[key], d, inOrder); !there {
+			s[key], added = slices.Insert(s[key], i, d), true
 		}
 	}
-	h.taken, h.seen = now, seen
-	return seen, nil
+	return added
+}
+
+// inOrder compares sightings of one title.
+func inOrder(a, b sighting) int {
+	return cmp.Or(a.came.Compare(b.came), cmp.Compare(a.ref.Host, b.ref.Host), cmp.Compare(a.ref.ID, b.ref.ID))
+}
+
+// before returns how many of key came before a time.
+func (s sightings) before(key panicKey, t time.Time) int {
+	i, _ := slices.BinarySearchFunc(s[key], sighting{came: t}, inOrder)
+	return i
+}
+
+// count returns how many dumps with c's title came before it, of the hosts that r counts. Those that came later do not
+// count: the same dump gets the same answer when its sender comes back.
+func (h *panicHistory) count(ctx context.Context, r *Rule, c *Crash) (int, error) {
+	d := sighting{printk.Title(c.PanicLine), c.Began, c.Ref}
+	if d.title == "" {
+		return 0, nil
+	}
+	if err := h.load(ctx); err != nil {
+		return 0, err
+	}
+	key := panicKey{title: d.title}
+	if r.SamePanicFrom != ScopeFleet {
+		key.host = c.Ref.Host
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asked = true
+	if h.seen.add(d) {
+		h.added = append(h.added, d)
+	}
+	n := h.seen.before(key, c.Began)
+	if r.Within > 0 {
+		n -= h.seen.before(key, time.Now().Add(-r.Within))
+	}
+	return max(n, 0), nil
+}
+
+// load lists the dumps unless that was done.
+func (h *panicHistory) load(ctx context.Context) error {
+	h.listing.Lock()
+	defer h.listing.Unlock()
+	h.mu.Lock()
+	loaded := h.seen != nil
+	h.mu.Unlock()
+	if loaded {
+		return nil
+	}
+	return h.list(ctx)
+}
+
+// refresh lists the dumps again if anybody has asked since.
+func (h *panicHistory) refresh(ctx context.Context) error {
+	h.mu.Lock()
+	asked := h.asked
+	h.asked, h.added = false, nil
+	h.mu.Unlock()
+	if !asked {
+		return nil
+	}
+	return h.list(ctx)
+}
+
+// list lists the dumps. It keeps those that were asked about meanwhile.
+func (h *panicHistory) list(ctx context.Context) error {
+	entries, err := h.store.List(ctx, storage.Filter{Limit: maxHistory})
+	if err != nil {
+		return fmt.Errorf("list the dumps: %w", err)
+	}
+	seen := sightings{}
+	for _, e := range entries {
+		if title := printk.Title(e.Manifest.PanicLine); title != "" {
+			seen.add(sighting{title, e.Manifest.StartTime, e.Ref})
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, d := range h.added {
+		seen.add(d)
+	}
+	h.seen = seen
+	return nil
 }

@@ -117,15 +117,37 @@ func NewRules(list []Rule, room *Room, log *slog.Logger) *Rules {
 	return &Rules{list: list, room: room, panics: panicHistory{store: room.store}, log: log}
 }
 
+// panicsEvery is how long a dump that was removed still counts among the panics before.
+const panicsEvery = time.Minute
+
+// Run keeps the counts of panics up to date until ctx is done.
+func (rs *Rules) Run(ctx context.Context) {
+	if !slices.ContainsFunc(rs.list, func(r Rule) bool { return r.SamePanic > 0 }) {
+		return
+	}
+	tick := time.NewTicker(panicsEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := rs.panics.refresh(ctx); err != nil && ctx.Err() == nil {
+			rs.log.Warn("the counts of panics are not up to date", "error", err)
+		}
+	}
+}
+
 // Decide finds the rule for c. What it cannot find out does not match: a failing disk or
-// index must not keep dumps away. Counts of panics may be as old as notBefore.
-func (rs *Rules) Decide(ctx context.Context, c *Crash, notBefore time.Time) Decision {
+// index must not keep dumps away.
+func (rs *Rules) Decide(ctx context.Context, c *Crash) Decision {
 	for i := range rs.list {
 		r := &rs.list[i]
 		if c.HasPages && r.Then != ActionAll && r.Then != ActionEssential {
 			continue
 		}
-		why, ok, err := rs.match(ctx, r, c, notBefore)
+		why, ok, err := rs.match(ctx, r, c)
 		if err != nil {
 			rs.log.Warn("cannot evaluate a rule; it is skipped", "host", c.Ref.Host, "dump", c.Ref.ID, "rule", r.Name, "error", err)
 		}
@@ -137,7 +159,7 @@ func (rs *Rules) Decide(ctx context.Context, c *Crash, notBefore time.Time) Deci
 }
 
 // match tells whether all that r asks for holds, and how in words. The cheap questions come first.
-func (rs *Rules) match(ctx context.Context, r *Rule, c *Crash, notBefore time.Time) (why string, ok bool, err error) {
+func (rs *Rules) match(ctx context.Context, r *Rule, c *Crash) (why string, ok bool, err error) {
 	if ok, err := path.Match(r.Host, c.Ref.Host); r.Host != "" && (!ok || err != nil) || r.NoRoom && !c.NoRoom {
 		return "", false, err
 	}
@@ -153,7 +175,7 @@ func (rs *Rules) match(ctx context.Context, r *Rule, c *Crash, notBefore time.Ti
 		facts = append(facts, fmt.Sprintf("%s free, below %s", bytesize.Fine(free), bytesize.Fine(r.FreeBelow)))
 	}
 	if r.SamePanic > 0 {
-		n, err := rs.panics.count(ctx, r, c, notBefore)
+		n, err := rs.panics.count(ctx, r, c)
 		if err != nil || n < r.SamePanic {
 			return "", false, err
 		}

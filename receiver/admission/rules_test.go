@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/corehaul/corehaul/storage"
 )
@@ -55,7 +54,7 @@ func TestFirstRuleThatMatchesCounts(t *testing.T) {
 			room := NewRoom(disk{free: 2 << 20}, Limits{}, slog.New(slog.DiscardHandler))
 			rules := NewRules(tc.rules, room, slog.New(slog.DiscardHandler))
 			tc.c.Ref = storage.Ref{Host: "web-1", ID: "a"}
-			d := rules.Decide(t.Context(), &tc.c, time.Now())
+			d := rules.Decide(t.Context(), &tc.c)
 			if d.Action != tc.want || !strings.Contains(d.Reason, tc.says) {
 				t.Errorf("got %s, %q, want %s, %q", d.Action, d.Reason, tc.want, tc.says)
 			}
