@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ func TestForeign(t *testing.T) {
 		c.ResumeGrace = 50 * time.Millisecond
 		c.Foreign = func(ref storage.Ref) bool { return ref == theirs }
 	})
-	stateOf := func(ref storage.Ref) dumpdir.State {
+	state := func(ref storage.Ref) dumpdir.State {
 		d, err := r.store.Open(t.Context(), ref)
 		if err != nil {
 			t.Fatal(err)
@@ -35,13 +36,9 @@ func TestForeign(t *testing.T) {
 		defer func() { _ = d.Close() }()
 		return d.State()
 	}
-	for begin := time.Now(); stateOf(ours) == dumpdir.StateArriving; time.Sleep(20 * time.Millisecond) {
-		if time.Since(begin) > time.Minute {
-			t.Fatal("our dump is not sealed")
-		}
-	}
-	time.Sleep(500 * time.Millisecond)
-	if got := stateOf(theirs); got != dumpdir.StateArriving {
-		t.Errorf("their dump was sealed: %s", got)
+	r.eventually("our dump is sealed", func() bool { return state(ours) != dumpdir.StateArriving })
+	// The server says which dumps it is going to seal before it seals the first of them.
+	if got := state(theirs); got != dumpdir.StateArriving || strings.Contains(r.log.String(), theirs.ID) {
+		t.Errorf("their dump, %s, was taken for ours:\n%s", got, r.log)
 	}
 }

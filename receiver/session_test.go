@@ -5,13 +5,16 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/intake"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/storage"
@@ -462,7 +465,7 @@ func TestLeftDumpIsSealed(t *testing.T) {
 
 func (r *rig) eventually(what string, cond func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !cond(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); !cond(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			r.t.Fatalf("never: %s", what)
 		}
@@ -503,28 +506,43 @@ func TestRestartAndShutdown(t *testing.T) {
 	}
 }
 
+// TestSilentPeersAreCutOff has a peer that says nothing, and one that sends a byte now and then: it gets no further than
+// the time for a hello.
 func TestSilentPeersAreCutOff(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.IdleTimeout = 100 * time.Millisecond })
-	silent := r.connect("web1")
-	if _, err := io.Copy(io.Discard, silent); err != nil && !strings.Contains(err.Error(), "reset") {
-		t.Logf("silent peer: %v", err)
+	r := newRig(t, nil)
+	idle := r.server.cfg.IdleTimeout
+	for name, tc := range map[string]struct{ pause, cutAfter time.Duration }{
+		"silent": {time.Hour, idle}, "slow": {idle - time.Second, helloPatience * idle}, // by then the head of a frame is not complete
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s, err := New(r.server.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			here, there := net.Pipe()
+			go func() { _, _ = io.Copy(io.Discard, here) }()
+			ended := make(chan struct{})
+			begin := time.Now()
+			go func() {
+				defer close(ended)
+				_ = s.HandleConn(t.Context(), there, Peer{Host: name, Addr: name}) // it is in the log
+			}()
+			for done := false; !done; {
+				select {
+				case <-ended:
+					done = true
+				case <-time.After(tc.pause):
+					_, _ = here.Write([]byte{'c'})
+				}
+			}
+			if took := time.Since(begin); took < tc.cutAfter || took > tc.cutAfter+intake.Linger {
+				t.Errorf("%s: cut off after %v, want %v", name, took, tc.cutAfter)
+			}
+		})
 	}
-	// One that sends a byte now and then gets no further than the hello's deadline.
-	slow := r.connect("web2")
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_, _ = io.Copy(io.Discard, slow)
-	}()
-	for done := false; !done; {
-		select {
-		case <-ended:
-			done = true
-		case <-time.After(30 * time.Millisecond):
-			_, _ = slow.Write([]byte{'c'})
-		}
+	if n := strings.Count(r.log.String(), "session ended early"); n != 2 {
+		t.Errorf("%d sessions ended early, want 2", n)
 	}
-	r.eventually("both sessions are gone", func() bool { return strings.Count(r.log.String(), "session ended early") == 2 })
 }
 
 func crc32c(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }

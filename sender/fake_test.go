@@ -181,7 +181,8 @@ type fakeReceiver struct {
 	collect  protocol.Collect
 	refuse   []error // errors to answer the next HELLOs with
 	waits    int
-	cutAfter []int // chunks after which the next sessions are cut
+	cutAfter []int  // chunks after which the next sessions are cut
+	cut      func() // called for each of them, if there is one
 	neverAck bool
 	// namesNoPlan is a receiver that does not say in WELCOME which plan it has.
 	namesNoPlan bool
@@ -355,6 +356,9 @@ func (f *fakeReceiver) receive(c *protocol.Conn) error {
 			}
 			if chunks++; len(f.cutAfter) > 0 && chunks >= f.cutAfter[0] {
 				f.cutAfter = f.cutAfter[1:]
+				if f.cut != nil {
+					f.cut()
+				}
 				return errCut
 			}
 		case *protocol.Finish:

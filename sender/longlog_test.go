@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/internal/race"
@@ -75,7 +76,9 @@ func wantLongLog(t *testing.T, log []byte) {
 
 // TestLongLogIsShortened sends a log of more than protocol.MaxLogBytes twice: both times the receiver gets the same, with its end.
 // Under the race detector, which looks at every byte of it, once.
-func TestLongLogIsShortened(t *testing.T) {
+func TestLongLogIsShortened(t *testing.T) { synctest.Test(t, testLongLogIsShortened) }
+
+func testLongLogIsShortened(t *testing.T) {
 	src := longLogSource(t)
 	logs := make([][]byte, 3-race.Stride(2))
 	for i := range logs {

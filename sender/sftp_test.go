@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
@@ -25,8 +27,14 @@ import (
 // sftpPeer is an SSH server with SFTP and no receiver, for files below dir.
 func sftpPeer(t *testing.T, dir string) *sshdialtest.Server {
 	t.Helper()
+	return sftpPeerOver(t, dir, func(ch ssh.Channel) io.ReadWriteCloser { return ch })
+}
+
+// sftpPeerOver is one that reads and writes what a function makes of each channel.
+func sftpPeerOver(t *testing.T, dir string, over func(ssh.Channel) io.ReadWriteCloser) *sshdialtest.Server {
+	t.Helper()
 	return sshdialtest.Start(t, map[string]func(ssh.Channel){sftpSubsystem: func(ch ssh.Channel) {
-		server, err := sftp.NewServer(ch, sftp.WithServerWorkingDirectory(dir))
+		server, err := sftp.NewServer(over(ch), sftp.WithServerWorkingDirectory(dir))
 		if err != nil {
 			t.Error(err)
 			return
@@ -149,27 +157,46 @@ func TestSFTPResume(t *testing.T) {
 	}
 }
 
+// sftpCutChannel calls cut when a client has sent so many bytes.
+type sftpCutChannel struct {
+	ssh.Channel
+	left int
+	cut  func()
+}
+
+func (c *sftpCutChannel) Read(p []byte) (int, error) {
+	n, err := c.Channel.Read(p)
+	if c.left -= n; c.left <= 0 {
+		c.cut()
+	}
+	return n, err
+}
+
 // TestSFTPCut breaks the line in the midst of a dump: it goes on in the same directory.
 func TestSFTPCut(t *testing.T) {
 	src, _ := newFakeSource(t)
 	dir := t.TempDir()
-	s := sftpPeer(t, dir)
+	var s *sshdialtest.Server
+	var sessions atomic.Int32
+	cut := sync.OnceFunc(func() { s.Cut() })
+	s = sftpPeerOver(t, dir, func(ch ssh.Channel) io.ReadWriteCloser {
+		sessions.Add(1)
+		return &sftpCutChannel{Channel: ch, left: 4 << 20, cut: cut}
+	})
 	o := sftpOptions(t, s)
 	o.Level = 0
 	o.Meter = new(Meter)
-	var once bool
 	var said strings.Builder
 	o.Log = func(format string, args ...any) {
 		t.Logf(format, args...)
 		fmt.Fprintf(&said, format+"\n", args...)
-		if !once && strings.Contains(format, "to send, the receiver has") {
-			once = true
-			time.AfterFunc(20*time.Millisecond, s.Cut)
-		}
 	}
 	res, err := Send(t.Context(), src, o)
 	if err != nil || res.State != protocol.StateComplete {
 		t.Fatalf("%+v, %v, want it complete", res, err)
+	}
+	if n := sessions.Load(); n < 2 {
+		t.Errorf("%d sessions, want more: the line broke", n)
 	}
 	plan := mustPlan(t, src, o)
 	if n := sftpPages(t, sftpDump(t, dir), plan); uint64(n) != plan.Sum.Kept {

@@ -168,11 +168,8 @@ func TestSUSE(t *testing.T) {
 // waitErr waits until calls on u fail with err.
 func waitErr(t *testing.T, u Upload, want error) {
 	t.Helper()
-	for range 1000 {
-		if _, err := u.WriteAt([]byte{0}, 0); errors.Is(err, want) {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("the upload goes on")
+	until(t, "the upload ends", func() bool {
+		_, err := u.WriteAt([]byte{0}, 0)
+		return errors.Is(err, want)
+	})
 }

@@ -22,8 +22,9 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var run, send sync.WaitGroup
 	run.Go(func() {
-		for ctx.Err() == nil { // each Run takes up what the last one left
-			part, stop := context.WithTimeout(ctx, 300*time.Millisecond)
+		// Each Run takes up what the last one left, and has twice its time: on the slowest machine one is long enough.
+		for part := 100 * time.Millisecond; ctx.Err() == nil; part *= 2 {
+			part, stop := context.WithTimeout(ctx, part)
 			if err := s.Run(part); err != nil {
 				t.Error(err)
 			}
@@ -53,20 +54,15 @@ func TestRun(t *testing.T) {
 // waitSealed waits until there are so many dumps of each state and no others.
 func waitSealed(t *testing.T, s *Service, want map[dumpdir.State]int) {
 	t.Helper()
-	var have map[dumpdir.State]int
-	for range 600 {
+	until(t, fmt.Sprint("the dumps are ", want), func() bool {
 		list, err := s.cfg.Store.List(t.Context(), storage.Filter{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		have = map[dumpdir.State]int{}
+		have := map[dumpdir.State]int{}
 		for _, e := range list {
 			have[e.Manifest.State]++
 		}
-		if fmt.Sprint(have) == fmt.Sprint(want) {
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	t.Fatalf("have %v, want %v", have, want)
+		return fmt.Sprint(have) == fmt.Sprint(want)
+	})
 }

@@ -58,7 +58,7 @@ func (p *idleConn) Read(b []byte) (int, error) {
 			return n, err
 		case p.owed != nil && p.owed():
 			p.begin()
-		case time.Now().After(p.over()): // and not just answered
+		case !time.Now().Before(p.over()): // and not just answered
 			return n, &silentError{p.limit}
 		}
 	}

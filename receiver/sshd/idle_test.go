@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pkg/sftp"
@@ -16,15 +18,66 @@ import (
 	"github.com/corehaul/corehaul/receiver/kdumpclients"
 )
 
-// silence is how long clients of these tests may be silent. A quarter of it is what a busy machine may take for nothing.
+// silence is how long clients of these tests may be silent.
 const silence = 4 * time.Second
 
-func patientRig(t *testing.T, tree kdumpclients.Tree) *rig {
+// patient runs a test of a client of such a server, over a connection in memory and in time that passes only while
+// both wait.
+func patient(t *testing.T, tree kdumpclients.Tree, test func(*rig, *ssh.Client)) {
 	t.Helper()
 	r := newRig(t)
 	r.server.cfg.ClientIdle = silence
 	r.server.cfg.Trees = func(kdumpclients.Peer) (kdumpclients.Tree, error) { return tree, nil }
-	return r
+	synctest.Test(t, func(t *testing.T) {
+		here, there := net.Pipe()
+		go r.server.handle(t.Context(), there)
+		conn, channels, requests, err := ssh.NewClientConn(newAhead(here), "server", &ssh.ClientConfig{
+			User: "root", HostKeyCallback: ssh.InsecureIgnoreHostKey(), Auth: []ssh.AuthMethod{ssh.PublicKeys(r.signer)},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := ssh.NewClient(conn, channels, requests)
+		defer func() { _ = c.Close() }() // it may be closed
+		test(r, c)
+	})
+}
+
+// ahead is a net.Pipe whose writer does not wait for the reader: both ends of an SSH connection begin with a write.
+type ahead struct {
+	net.Conn
+	queue  chan []byte
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newAhead(c net.Conn) *ahead {
+	a := &ahead{Conn: c, queue: make(chan []byte, 1), closed: make(chan struct{})}
+	go func() {
+		for {
+			select {
+			case b := <-a.queue:
+				_, _ = a.Conn.Write(b) // the reader sees a broken connection
+			case <-a.closed:
+				return
+			}
+		}
+	}()
+	return a
+}
+
+func (a *ahead) Write(p []byte) (int, error) {
+	select {
+	case a.queue <- bytes.Clone(p):
+		return len(p), nil
+	case <-a.closed:
+		return 0, net.ErrClosed
+	}
+}
+
+func (a *ahead) Close() error {
+	a.once.Do(func() { close(a.closed) })
+	return a.Conn.Close()
 }
 
 // ended reads a channel to its end and returns what stands on both of its outputs, and the status of its command.
@@ -54,10 +107,12 @@ func ended(t *testing.T, ch ssh.Channel, reqs <-chan *ssh.Request) (out, errs st
 
 // TestSilentClients has clients that are there and say nothing: they are told why they are cut off, and what has come is kept as what it is.
 func TestSilentClients(t *testing.T) {
-	t.Parallel()
 	tree := newMemTree()
-	r := patientRig(t, tree)
-	c := r.client()
+	patient(t, tree, func(r *rig, c *ssh.Client) { silentClients(t, r, c, tree) })
+}
+
+func silentClients(t *testing.T, r *rig, c *ssh.Client, tree *memTree) {
+	t.Helper()
 	var all sync.WaitGroup
 	const word = "no data for 4s"
 	for line, in := range map[string]string{"cat > /cat": "half", "dd of=/dd": "half", "scp -t /scp": "C0644 9 scp\nhalf", "scp -f /scp": ""} {
@@ -95,16 +150,16 @@ func TestSilentClients(t *testing.T) {
 
 // TestSilentSFTP is silent in the midst of a packet.
 func TestSilentSFTP(t *testing.T) {
-	t.Parallel()
-	r := patientRig(t, newMemTree())
-	ch, reqs := r.open(r.client(), "subsystem", sftpSubsystem)
-	hello := sftpPacket(1, 3)
-	if _, err := ch.Write(append(hello, hello[:6]...)); err != nil {
-		t.Fatal(err)
-	}
-	if _, errs, status := ended(t, ch, reqs); status != exitFailure || !strings.HasPrefix(errs, "corehaul: no data for 4s") {
-		t.Errorf("status %d, %q", status, errs)
-	}
+	patient(t, newMemTree(), func(r *rig, c *ssh.Client) {
+		ch, reqs := r.open(c, "subsystem", sftpSubsystem)
+		hello := sftpPacket(1, 3)
+		if _, err := ch.Write(append(hello, hello[:6]...)); err != nil {
+			t.Fatal(err)
+		}
+		if _, errs, status := ended(t, ch, reqs); status != exitFailure || !strings.HasPrefix(errs, "corehaul: no data for 4s") {
+			t.Errorf("status %d, %q", status, errs)
+		}
+	})
 }
 
 // slowTree is long in making directories.
@@ -117,10 +172,12 @@ func (s slowTree) Mkdir(p string) error {
 
 // TestSlowButAlive has a client that pauses, and one that waits for a server which is slow itself.
 func TestSlowButAlive(t *testing.T) {
-	t.Parallel()
 	tree := newMemTree()
-	r := patientRig(t, slowTree{tree})
-	c := r.client()
+	patient(t, slowTree{tree}, func(r *rig, c *ssh.Client) { slowButAlive(t, r, c, tree) })
+}
+
+func slowButAlive(t *testing.T, r *rig, c *ssh.Client, tree *memTree) {
+	t.Helper()
 	files, err := sftp.NewClient(c)
 	if err != nil {
 		t.Fatal(err)
@@ -158,19 +215,19 @@ func TestSlowButAlive(t *testing.T) {
 
 // TestNeverReads has a client that takes nothing of what it asks for.
 func TestNeverReads(t *testing.T) {
-	t.Parallel()
 	tree := newMemTree()
 	tree.dirs["/d"] = true
 	for i := range 200 {
 		tree.files[fmt.Sprint("/d/", i)] = bytes.NewReader(nil)
 	}
-	r := patientRig(t, tree)
-	_, reqs := r.open(r.client(), "exec", strings.Repeat("ls -l /d;", 800)) // more than the window of 2 MiB
-	begin := time.Now()
-	for range reqs { // the test would time out
-		continue
-	}
-	if took := time.Since(begin); took < silence {
-		t.Errorf("it was over after %v", took)
-	}
+	patient(t, tree, func(r *rig, c *ssh.Client) {
+		begin := time.Now()
+		_, reqs := r.open(c, "exec", strings.Repeat("ls -l /d;", 800)) // more than the window of 2 MiB
+		for range reqs {                                               // the test would time out
+			continue
+		}
+		if took := time.Since(begin); took != silence {
+			t.Errorf("it was over after %v", took)
+		}
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -158,16 +159,20 @@ func (r *rig) client() *ssh.Client {
 	return c
 }
 
+// until waits for ok, as long as even a busy machine may take.
+func (r *rig) until(what string, ok func() bool) {
+	r.t.Helper()
+	for end := time.Now().Add(5 * time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			r.t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
 // logged waits for a text in the log.
 func (r *rig) logged(want string) {
 	r.t.Helper()
-	for range 600 {
-		if strings.Contains(r.log.String(), want) {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	r.t.Errorf("the log lacks %q", want)
+	r.until(fmt.Sprintf("the log has %q", want), func() bool { return strings.Contains(r.log.String(), want) })
 }
 
 // open opens a session channel and makes a request that the server takes.
@@ -241,13 +246,7 @@ func TestNotLetIn(t *testing.T) {
 	}
 	r.logged(ssh.FingerprintSHA256(stranger.PublicKey()))
 	refused := func() uint64 { return r.recv.Status(t.Context()).Totals.Refused[string(protocol.CodeIdentity)] }
-	for range 600 { // the server hears of it later than the client
-		if refused() == 3 {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Errorf("%d connections refused", refused())
+	r.until("three connections are refused", func() bool { return refused() == 3 }) // the server hears of it later than the client
 }
 
 // TestLegacy logs in with SHA-1 signatures, by peer and by server.
@@ -372,14 +371,13 @@ func TestManyChannels(t *testing.T) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for range 600 {
-		if ch, _, err := second.OpenChannel("session", nil); err == nil {
+	r.until("channels of a closed connection count no more", func() bool {
+		ch, _, err := second.OpenChannel("session", nil)
+		if err == nil {
 			_ = ch.Close()
-			return
 		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Error("channels of a closed connection still count")
+		return err == nil
+	})
 }
 
 // TestFailuresAreNoFlood asks a hundred times for what does not go, with names of a hundred kilobytes.
@@ -458,15 +456,11 @@ func TestStop(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.logged("session began")
-	for range 600 { // all are under way
+	r.until("all are under way", func() bool {
 		tree.mu.Lock()
-		open := tree.open
-		tree.mu.Unlock()
-		if open == 3 {
-			break
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+		defer tree.mu.Unlock()
+		return tree.open == 3
+	})
 	r.stop()
 	if len(tree.aborted) != 3 || tree.open != 0 {
 		t.Errorf("%d files are open, aborted %v, want three", tree.open, tree.aborted)
