@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/corehaul/corehaul/e2e/lab"
 )
 
 // judgesStore is a receiver, its directories, and what a sender needs to reach it. Its
@@ -47,7 +50,22 @@ func judgesNew(tb testing.TB, flags ...string) *judgesStore {
 	judgesRun(tb, 0, "corehaul", "ca", "init", "--dir", s.ca)
 	s.identity = s.issue(tb, "web-17")
 	s.flags = append([]string{"--reserve", "0"}, flags...)
+	if slices.Contains(flags, "--authorized-keys") {
+		s.hostKey(tb)
+	}
 	return s
+}
+
+// hostKey saves a receiver the making of its RSA key, which takes more than a second.
+func (s *judgesStore) hostKey(tb testing.TB) {
+	tb.Helper()
+	err := os.Mkdir(s.data, 0o700)
+	if err == nil {
+		err = lab.WriteSSHKey(tb.Context(), "rsa", filepath.Join(s.data, "ssh_host_rsa_key"), "corehaul")
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // issue makes the identity of a host and returns its path.

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/corehaul/corehaul/e2e/lab"
 )
 
 // sshServeStore is a receiver that lets hosts in over SSH.
@@ -29,7 +31,9 @@ func sshServe(t *testing.T, flags ...string) *sshServeStore {
 	var lines []byte
 	for host, kind := range sshServeHosts {
 		key := filepath.Join(dir, host)
-		captureCommand(t, "ssh-keygen", "-q", "-t", kind, "-N", "", "-C", host, "-f", key)
+		if err := lab.WriteSSHKey(t.Context(), kind, key, host); err != nil {
+			t.Fatal(err)
+		}
 		public, err := os.ReadFile(key + ".pub")
 		if err != nil {
 			t.Fatal(err)

@@ -52,7 +52,7 @@ func StartSSHD(ctx context.Context, dir string, settings ...string) (*SSHD, erro
 	for _, kind := range KeyKinds {
 		host, user := filepath.Join(dir, "ssh_host_key_"+kind), filepath.Join(dir, "ssh_user_key_"+kind)
 		for _, key := range []string{host, user} {
-			if _, err := run(ctx, "", "ssh-keygen", "-q", "-t", kind, "-N", "", "-f", key); err != nil {
+			if err := WriteSSHKey(ctx, kind, key, "root"); err != nil {
 				return nil, err
 			}
 		}
