@@ -9,12 +9,16 @@ import (
 	"testing"
 
 	"github.com/corehaul/corehaul/e2e/lab"
+	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
 
 const (
 	fleetSize   = 200
 	fleetActive = 8
 	fleetMemMiB = 256 // of the receiver, flag and measure
+	// fleetWhole is how many send the dump of a machine, four times what the receiver takes at a time. The others send a
+	// few pages: they are there for the line that they stand in.
+	fleetWhole = 4 * fleetActive
 	// fleetRate is the speed in kB/s of each line of those who come first, until all others stand in line.
 	fleetRate = 50
 )
@@ -26,14 +30,16 @@ func TestFleet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	small := filepath.Join(judgesServe(t).send(t, c.ELF, "31"), "vmcore")
+	whole := filepath.Join(judgesServe(t).send(t, c.ELF, "31"), "vmcore")
+	few := stockFile(t, "few", string(vmcoretest.Sample(t, mutMade+"-zlib.kdump")))
 	s := judgesServe(t, "--max-active", fmt.Sprint(fleetActive), "--memory", fmt.Sprintf("%dMiB", fleetMemMiB), "--log-format", "json")
 	l := newLine(t, s.address(t))
 	slow := l.slow(t, fleetRate)
 	dir := t.TempDir()
-	senders := s.crashFleet(t, l.target(), small, dir, 0, fleetActive)
+	senders := s.crashFleet(t, l.target(), whole, dir, 0, fleetActive)
 	fleetSay(t, senders, " to send, the receiver has ")
-	others := s.crashFleet(t, s.target, small, dir, fleetActive, fleetSize)
+	others := s.crashFleet(t, s.target, whole, dir, fleetActive, fleetWhole)
+	others = append(others, s.crashFleet(t, s.target, few, dir, fleetWhole, fleetSize)...)
 	fleetSay(t, others, "waiting, place")
 	l.cure(t, slow)
 	senders = append(senders, others...)

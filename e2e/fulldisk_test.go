@@ -78,8 +78,8 @@ func fulldiskCopy(t *testing.T, from, to string, n int) {
 		t.Fatal(err)
 	}
 	// The notes, and in a kdump file the pointer to VMCOREINFO, are in front of the pages.
-	front := make([]byte, 1<<20)
-	if _, err := io.ReadFull(in, front); err != nil {
+	front, err := io.ReadAll(io.LimitReader(in, 1<<20))
+	if err != nil {
 		t.Fatal(err)
 	}
 	key, found := []byte("\nCRASHTIME="), 0
