@@ -8,9 +8,9 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// budget hands out bytes to sessions that are not admitted. A host with one such session may have half of them, all sessions
-// of a host with several a quarter, and they leave a quarter for hosts that have none yet: a host that is not in order must not cost
-// another one its log. Nobody waits for the budget: those who hold some could then wait for each other.
+// budget hands out bytes to sessions that are not admitted. The only such session of a host may have half of them, several
+// sessions of a host a quarter, and they leave a quarter for hosts that have none yet, so that a faulty host never costs
+// another one its log. Sessions never wait for the budget, because those that hold bytes could wait for each other.
 type budget struct {
 	mu    sync.Mutex
 	total int64
@@ -18,7 +18,7 @@ type budget struct {
 	hosts map[string]*helloShare
 }
 
-// helloShare is what the sessions of one host hold.
+// helloShare is the share of one host.
 type helloShare struct {
 	sessions int // that hold something
 	bytes    int64
@@ -28,7 +28,7 @@ func newBudget(total int64) *budget {
 	return &budget{total: total, free: total, hosts: map[string]*helloShare{}}
 }
 
-// acquire gives n bytes more to a session of host, which holds so many.
+// acquire gives n more bytes to a session of host that has held bytes.
 func (b *budget) acquire(host string, held, n int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -65,7 +65,7 @@ func (b *budget) available() int64 {
 	return b.free
 }
 
-// release gives back n bytes of a session of host, which holds so many with them.
+// release returns n of the held bytes of a session of host.
 func (b *budget) release(host string, held, n int64) {
 	if n == 0 {
 		return

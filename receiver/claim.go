@@ -7,18 +7,17 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// claim is the right to write one dump. There is at most one holder who may write;
-// whoever claims next makes the one before let go.
+// claim is the right to write one dump. There is at most one holder. A new claim makes the last holder release its own.
 type claim struct {
 	cancel context.CancelCauseFunc
-	done   chan struct{} // closed when the holder writes nothing any more
+	done   chan struct{} // closed when the holder writes no more
 }
 
-// errForeign: the dump id belongs to another host.
+// errForeign means that the dump id belongs to another host.
 var errForeign = errors.New("another host has a dump with this id")
 
-// claim makes the caller the holder of ref. The holder before is told to let go; the
-// caller waits for its done. It fails when another host holds a dump with this id.
+// claim makes the caller the holder of ref. It cancels the last holder, whose done the caller has to wait for. It fails if
+// another host holds a dump with this id.
 func (s *Server) claim(ref storage.Ref, cancel context.CancelCauseFunc) (mine, before *claim, err error) {
 	mine = &claim{cancel: cancel, done: make(chan struct{})}
 	s.mu.Lock()
@@ -36,7 +35,7 @@ func (s *Server) claim(ref storage.Ref, cancel context.CancelCauseFunc) (mine, b
 	return mine, before, nil
 }
 
-// release ends a claim. Reports whether nobody else has taken the dump over.
+// release ends a claim. It reports whether no other holder has taken over the dump.
 func (s *Server) release(ref storage.Ref, c *claim) bool {
 	close(c.done)
 	s.mu.Lock()
@@ -48,7 +47,7 @@ func (s *Server) release(ref storage.Ref, c *claim) bool {
 	return true
 }
 
-// wait waits until the holder before has let go, or ctx is done.
+// wait waits until the holder writes no more, or ctx is done.
 func (c *claim) wait(ctx context.Context) error {
 	if c == nil {
 		return nil
@@ -61,7 +60,7 @@ func (c *claim) wait(ctx context.Context) error {
 	}
 }
 
-// claimed reports whether somebody may write ref.
+// claimed reports whether ref has a holder.
 func (s *Server) claimed(ref storage.Ref) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,24 +1,23 @@
-// Package receiver takes dumps in: it runs the receiving side of the protocol
-// (protocol/PROTOCOL.md) for many senders at once and puts what they send into a
-// storage.Store.
+// Package receiver runs the receiving side of the protocol (protocol/PROTOCOL.md) for
+// many senders at once, and stores their dumps in a storage.Store.
 //
-// A session runs over any net.Conn whose peer a transport has authenticated; TLS is
-// the one built in (ServeTLS), HandleConn is the seam for others. The peer's proven
-// name, never anything it says, decides where its dumps are filed.
+// A session runs over any net.Conn whose peer a transport has authenticated. TLS is built
+// in (ServeTLS). Other transports call HandleConn. The proven name of the peer decides
+// where its dumps are stored, never anything that the peer says.
 //
-// The order of a session: HELLO, notes and RAM, the kernel log, which is durable
-// before LOGSTORED; then the sender waits until it is let in, sends its plan, is
-// told what the store has of it, and sends chunks. Every chunk is decoded and
-// compared with the checksum of its raw pages before it is stored, and acknowledged
-// when it is durable. A sender that breaks off may come back; when it does not
-// within Config.ResumeGrace, what arrived is sealed as a partial dump. One that comes
-// back with another plan gets a dump of its own, until it is known which is the better.
+// The order of a session: HELLO, notes and RAM, then the kernel log, which is durable
+// before LOGSTORED. Then the sender waits until it is admitted, sends its plan, hears what
+// the store has of it, and sends chunks. Every chunk is decoded and compared with the
+// checksum of its raw pages before it is stored. It is acknowledged when it is durable.
 //
-// Memory is bounded by Config.Memory, whatever the peers send: a part is for
-// sessions that say hello or wait, the rest is shared out equally to those let in.
-// All of a session's input is treated as hostile; what breaks the protocol ends that
-// session, with a code of PROTOCOL.md for the peer and a line in the log, and harms
-// nothing that is stored.
+// A sender whose session breaks off may come back. If it does not within
+// Config.ResumeGrace, the dump is sealed as partial. A sender that comes back with another
+// plan gets a second dump, until it is known which one is better.
 //
-// A Server may be used by several goroutines.
+// Config.Memory bounds the memory, whatever the peers send. A part is for sessions that
+// are not admitted, and admitted sessions share the rest equally. All input is hostile. A
+// violation of the protocol ends the session, with a code of PROTOCOL.md for the peer and
+// a line in the log, and harms no stored data.
+//
+// A Server is safe for concurrent use.
 package receiver

@@ -16,7 +16,7 @@ var (
 	errSuperseded = protocol.Errorf(protocol.CodeSuperseded, "a newer session has taken this dump over")
 )
 
-// wireError returns err as the peer is to hear it.
+// wireError returns the error to send to the peer for err.
 func wireError(err error) *protocol.Error {
 	switch {
 	case errors.Is(err, storage.ErrBusy):

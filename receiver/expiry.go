@@ -11,24 +11,24 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// reasonGone is why a dump is sealed whose sender did not come back.
+// reasonGone is the reason of a seal if the sender did not come back.
 const reasonGone = "the sender broke off and did not come back"
 
-// retrySeal is when a seal is tried again that failed.
+// retrySeal is the time before a failed seal is tried again.
 const retrySeal = time.Minute
 
-// expiry knows which unsealed dumps nobody writes, and until when they wait.
+// expiry has the unsealed dumps that nobody writes, and the time until which each waits for its sender.
 type expiry struct {
 	mu   sync.Mutex
 	due  map[storage.Ref]time.Time
-	wake chan struct{} // holds one signal when due changed
+	wake chan struct{} // has a signal when due has changed
 }
 
 func newExpiry() *expiry {
 	return &expiry{due: map[storage.Ref]time.Time{}, wake: make(chan struct{}, 1)}
 }
 
-// set lets ref wait until t.
+// set makes ref wait until t.
 func (e *expiry) set(ref storage.Ref, t time.Time) {
 	e.mu.Lock()
 	e.due[ref] = t
@@ -39,15 +39,14 @@ func (e *expiry) set(ref storage.Ref, t time.Time) {
 	}
 }
 
-// cancel drops the end of a dump that a session writes again, or that is sealed.
+// cancel ends the wait of a dump that a session writes again, or that is sealed.
 func (e *expiry) cancel(ref storage.Ref) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.due, ref)
 }
 
-// next takes out the dumps that are due and says when the next one is; ok is false
-// when there is none.
+// next removes and returns the dumps that are due, and the time until the next one. ok is false if there is none.
 func (e *expiry) next(now time.Time) (due []storage.Ref, wait time.Duration, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -65,8 +64,8 @@ func (e *expiry) next(now time.Time) (due []storage.Ref, wait time.Duration, ok 
 	return due, wait, ok
 }
 
-// scheduleUnsealed finds the dumps that an earlier process left arriving, or undecided. Their senders
-// may come back from now on for as long as any other.
+// scheduleUnsealed finds the dumps that an earlier process left arriving, or with a challenger. They wait for their senders
+// as long as any other dump.
 func (s *Server) scheduleUnsealed(ctx context.Context) error {
 	list, err := s.unsealed(ctx)
 	if err != nil {
@@ -76,7 +75,7 @@ func (s *Server) scheduleUnsealed(ctx context.Context) error {
 	defer s.mu.Unlock()
 	for ref, ours := range list {
 		if !ours || s.claims[ref] != nil {
-			continue // another part of the process has it, or its sender was quicker
+			continue // another part of the process has it, or its sender is already back
 		}
 		s.cfg.Log.Info("found an unfinished dump; its sender may come back",
 			"host", ref.Host, "dump", ref.ID, "grace", s.cfg.ResumeGrace)
@@ -85,7 +84,7 @@ func (s *Server) scheduleUnsealed(ctx context.Context) error {
 	return nil
 }
 
-// unsealed returns the dumps that are arriving or have a challenger, and whether they are this Server's to seal.
+// unsealed returns the dumps that are arriving or have a challenger, and whether this Server has to seal them.
 func (s *Server) unsealed(ctx context.Context) (map[storage.Ref]bool, error) {
 	list := map[storage.Ref]bool{}
 	arriving, err := s.cfg.Store.List(ctx, storage.Filter{State: dumpdir.StateArriving})
@@ -111,7 +110,7 @@ func (s *Server) expire(ctx context.Context) {
 		due, wait, ok := s.expiry.next(time.Now())
 		for _, ref := range due {
 			if ctx.Err() != nil {
-				return // each seal takes fsyncs, and thousands may be due; the next start finds those that are left
+				return // seals take fsyncs and thousands may be due; the next start finds the rest
 			}
 			s.sealExpired(ctx, ref)
 		}
@@ -124,7 +123,7 @@ func (s *Server) expire(ctx context.Context) {
 	}
 }
 
-// sleep waits for d, if timed, for a signal, or for the end of ctx, which returns false.
+// sleep waits for d, if timed, for a signal, or for the end of ctx. At the end of ctx, it returns false.
 func sleep(ctx context.Context, d time.Duration, timed bool, wake <-chan struct{}) bool {
 	var timeout <-chan time.Time
 	if timed {
@@ -141,8 +140,8 @@ func sleep(ctx context.Context, d time.Duration, timed bool, wake <-chan struct{
 	return true
 }
 
-// sealExpired seals a dump whose sender did not come back. A sender that comes back
-// meanwhile interrupts it, or takes the sealed dump up again.
+// sealExpired seals a dump whose sender did not come back. A sender that comes back meanwhile interrupts the seal, or
+// reopens the sealed dump.
 func (s *Server) sealExpired(parent context.Context, ref storage.Ref) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
@@ -151,7 +150,7 @@ func (s *Server) sealExpired(parent context.Context, ref storage.Ref) {
 	}
 	mine, before, err := s.claim(ref, cancel)
 	if err != nil {
-		return // another host's session has the id; it ends some time, and the next start finds this dump
+		return // another host's session has the id; the next start finds this dump
 	}
 	err = before.wait(ctx)
 	if err == nil {
@@ -173,7 +172,7 @@ func (s *Server) sealExpired(parent context.Context, ref storage.Ref) {
 func (s *Server) sealNow(ctx context.Context, ref storage.Ref) error {
 	end, err := s.sealBest(ctx, ref, reasonGone)
 	if err != nil || end.wasSealed {
-		return err // sealed before: its sender came back for nothing more than to hear that
+		return err // sealed before: its sender only came back for SEALED
 	}
 	s.sealed(end.State)
 	s.cfg.Log.Warn("sealed a dump whose sender did not come back", "host", ref.Host, "dump", ref.ID,

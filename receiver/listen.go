@@ -10,12 +10,11 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// acceptPause is how long a listener rests after an error such as too many open files.
+// acceptPause is the pause of a listener after an error such as too many open files.
 const acceptPause = 100 * time.Millisecond
 
-// Serve takes connections from l until ctx is done, and closes it. Each one runs handle in a
-// goroutine of its own, which ends in its own time (Run waits for it) and closes the
-// connection. Connections beyond the limit are closed at once.
+// Serve accepts connections from l until ctx is done, and closes l. Each connection runs handle in its own goroutine, which
+// closes the connection. Run waits for its end. Connections beyond the limit are closed at once.
 func (s *Server) Serve(ctx context.Context, l net.Listener, handle func(context.Context, net.Conn)) error {
 	s.sessions.Add(1) // Run must not stop waiting while a session may begin
 	defer s.sessions.Done()
@@ -37,8 +36,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, handle func(context.
 	}
 }
 
-// Admit runs handle for a connection from peer in a goroutine of its own, or turns it away
-// when there are too many.
+// Admit runs handle for a connection from peer in its own goroutine. If there are too many connections, it calls turnAway.
 func (s *Server) Admit(peer string, handle, turnAway func()) {
 	select {
 	case s.conns <- struct{}{}:

@@ -7,32 +7,32 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// MinMemory is the least Config.Memory: room for one session and for the hello of others.
+// MinMemory is the least Config.Memory: enough for one session and for the hello of others.
 const MinMemory = 32 << 20
 
 const (
-	// writerBytes is about what a dumpdir.Writer holds for itself: the rank index of the
-	// largest machine, the block cache, the chunk numbers.
+	// writerBytes is about the memory of a dumpdir.Writer: the rank index of the largest
+	// machine, the block cache, the chunk numbers.
 	writerBytes = 3 << 20
 	// frameBytes is the memory of one chunk as it arrives.
 	frameBytes = protocol.ChunkBytes + 64<<10
-	// minShare lets one session work, slowly: one frame being read, two in the window, one converter.
+	// minShare is enough for a slow session: one frame being read, two in the window, one converter.
 	minShare = writerBytes + 3*frameBytes + intake.ConverterBytes
-	// maxShare is what one session can make use of: beyond it no line gets faster.
+	// maxShare is the most that one session can use. No line gets faster with more.
 	maxShare = 128 << 20
 	// maxWorkers bounds the goroutines that decode one session's chunks.
 	maxWorkers = 4
 )
 
-// shares is how Config.Memory is split.
+// shares are the parts of Config.Memory.
 type shares struct {
 	hello   int64 // for all sessions that are not admitted
 	slots   int   // sessions admitted at a time
 	workers int   // converters of each of them
-	window  int64 // chunk payloads that each may have in memory
+	window  int64 // bytes of chunk payloads that each may have in memory
 }
 
-// split gives a quarter of the memory to those who say hello and shares the rest out.
+// split gives a quarter of the memory to sessions that are not admitted, and divides the rest among slots.
 func (c *Config) split() shares {
 	memory := int64(min(c.Memory, 1<<50))
 	s := shares{hello: memory / 4}

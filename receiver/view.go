@@ -10,15 +10,15 @@ import (
 
 // States of a session, as Status shows them.
 const (
-	stateHello     = "hello"            // says who crashed, sends its log
+	stateHello     = "hello"            // sends HELLO and the log
 	stateWaiting   = "waiting"          // in the queue
-	statePlanning  = "planning"         // let in, makes or sends its plan
+	statePlanning  = "planning"         // admitted, makes or sends its plan
 	stateNoRoom    = "waiting for room" // in the queue, with its plan
 	stateReceiving = "receiving"        // sends pages
-	stateSealing   = "sealing"          // the dump is read back and made final
+	stateSealing   = "sealing"          // the receiver seals the dump
 )
 
-// view is what others may see of a session while it runs.
+// view is the state of a running session for Status.
 type view struct {
 	mu     sync.Mutex
 	state  string
@@ -26,8 +26,8 @@ type view struct {
 	w      *dumpdir.Writer
 	ticket *admission.Ticket
 	reason string // why it waits
-	pages  uint64 // that are to come; 0 until there is a plan
-	// Two looks at the pages that are there, for the rate.
+	pages  uint64 // of the plan; 0 until there is one
+	// Two counts of durable pages, for the rate.
 	before, last look
 }
 
@@ -37,7 +37,7 @@ type look struct {
 	pages uint64
 }
 
-// rateSpan is the time over which a rate is averaged, at least.
+// rateSpan is the least time over which a rate is averaged.
 const rateSpan = 5 * time.Second
 
 func (v *view) enter(state string) {
@@ -83,7 +83,7 @@ func (v *view) recordPages(pages uint64) {
 	}
 }
 
-// rate returns the pages a second lately. The mutex is held.
+// rate returns the recent rate in pages a second. The mutex is held.
 func (v *view) rate(now look) float64 {
 	if v.before.at.IsZero() || now.pages < v.before.pages {
 		return 0

@@ -2,8 +2,8 @@ package admission
 
 import "sync"
 
-// HostLimit bounds how many of something, such as connections, each host may have at a time: no host may
-// shut out the others. It is safe for concurrent use.
+// HostLimit bounds how many of something, such as connections, each host may have at a time, so that no host can
+// shut out others. It is safe for concurrent use.
 type HostLimit struct {
 	limit int
 
@@ -11,13 +11,13 @@ type HostLimit struct {
 	held map[string]int
 }
 
-// NewHostLimit returns a HostLimit of so many for each host.
+// NewHostLimit returns a HostLimit with a limit for each host.
 func NewHostLimit(limit int) *HostLimit { return &HostLimit{limit: limit, held: map[string]int{}} }
 
-// Limit returns how many each host may have.
+// Limit returns the limit.
 func (l *HostLimit) Limit() int { return l.limit }
 
-// Acquire reports whether host may have one more, which it then has.
+// Acquire takes one more for host. It reports false if the host has reached its limit.
 func (l *HostLimit) Acquire(host string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -28,7 +28,7 @@ func (l *HostLimit) Acquire(host string) bool {
 	return true
 }
 
-// Release gives back one that host acquired.
+// Release returns one that host acquired.
 func (l *HostLimit) Release(host string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

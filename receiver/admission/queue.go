@@ -6,30 +6,28 @@ import (
 	"time"
 )
 
-// Queue hands out a fixed number of slots, first come, first served. A ticket that cannot
-// go on for a reason of its own (a hold, its host's share of the slots, no room for its
-// dump) keeps its place and lets others pass: waiting senders never block others.
-// Room is handed out in order too: see maxOvertaken. It is safe for concurrent use.
+// Queue hands out a fixed number of slots in order of arrival. If something blocks only one ticket (a hold, its host's
+// share of the slots, no room for its dump), the ticket keeps its place and others pass it. So waiting senders never block
+// others. Room is handed out in order too: see maxOvertaken. A Queue is safe for concurrent use.
 type Queue struct {
 	mu      sync.Mutex
-	slots   int            // free ones
-	perHost int            // slots that one host may have; 0 for no limit
+	slots   int            // free slots
+	perHost int            // slots that one host may have; 0: no limit
 	hosts   map[string]int // slots that each host has
-	arrived uint64         // tickets handed out
+	arrived uint64         // number of tickets so far
 	waiting list.List      // of *Ticket, by arrival
 	holders map[*Ticket]struct{}
-	// space returns the bytes that dumps may still take; bounded is false when there is no limit.
+	// space returns the bytes that dumps may still take. bounded is false if there is no limit.
 	space    func() (free uint64, bounded bool)
 	reviewed time.Time
 }
 
-// maxOvertaken is how many dumps that are small enough may overtake one that waits for
-// room. After that, free space is reserved for it: small dumps could otherwise eat up
-// all that ever becomes free. By default it is no less than the number of slots.
+// maxOvertaken is how many small dumps may overtake one that waits for room. After that, free space is reserved for it.
+// Otherwise small dumps could use up all space that becomes free. It is not below the default number of slots.
 const maxOvertaken = 8
 
-// NewQueue returns a queue with so many slots, of which one host may have perHost (0 for no limit).
-// space returns the bytes that dumps may still take; it must not block, and is called with the queue locked.
+// NewQueue returns a queue with slots, of which one host may have perHost (0: no limit). space returns the bytes that
+// dumps may still take. It must not block, because it is called with the queue locked.
 func NewQueue(slots, perHost int, space func() (free uint64, bounded bool)) *Queue {
 	return &Queue{slots: slots, perHost: perHost, hosts: map[string]int{}, space: space, holders: map[*Ticket]struct{}{}}
 }
@@ -39,17 +37,17 @@ type Ticket struct {
 	q       *Queue
 	host    string
 	arrived uint64
-	changed chan struct{} // holds one signal when place or obstacle changed
+	changed chan struct{} // has a signal when place or obstacle has changed
 
 	// Under q.mu.
-	elem      *list.Element // nil once it is admitted, or has left
+	elem      *list.Element // nil once the ticket is admitted or has left
 	admitted  bool
 	place     int
 	hold      string
 	why       Obstacle
 	overtaken int
-	need      uint64        // bytes it asks for; 0 until that is known
-	left      func() uint64 // bytes that it is still going to take, once it is admitted
+	need      uint64        // requested bytes; 0 until known
+	left      func() uint64 // bytes that its dump still needs, once it is admitted
 }
 
 // Obstacle is what keeps a ticket waiting.
@@ -58,14 +56,14 @@ type Obstacle int
 // What may keep a ticket waiting.
 const (
 	ObstacleTurn     Obstacle = iota // others come first
-	ObstacleHold                     // its own session does not want it admitted: see Ticket.Hold
-	ObstacleHost                     // its host has all the slots that it may have
+	ObstacleHold                     // its session holds it: see Ticket.Hold
+	ObstacleHost                     // its host has all slots that it may have
 	ObstacleRoom                     // there is no room for its dump
-	ObstacleReserved                 // there is room, but it is reserved for a dump that has waited longer
+	ObstacleReserved                 // the room is reserved for a dump that has waited longer
 )
 
-// Join takes a place in the queue. The caller must leave the ticket in the end. A hold
-// keeps it from being admitted until it is lifted.
+// Join takes a place in the queue. The caller must call Leave in the end. With a hold, the ticket is not admitted until the
+// hold is lifted.
 func (q *Queue) Join(host, hold string) *Ticket {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -76,7 +74,7 @@ func (q *Queue) Join(host, hold string) *Ticket {
 	return t
 }
 
-// enqueue puts t in its place by arrival. The mutex is held.
+// enqueue inserts t by arrival. The mutex is held.
 func (q *Queue) enqueue(t *Ticket) {
 	t.place = 0
 	for e := q.waiting.Back(); e != nil; e = e.Prev() {
@@ -88,7 +86,7 @@ func (q *Queue) enqueue(t *Ticket) {
 	t.elem = q.waiting.PushFront(t)
 }
 
-// Leave gives the slot or the place back. It may be called twice.
+// Leave gives up the slot or the place. It may be called twice.
 func (t *Ticket) Leave() {
 	t.q.mu.Lock()
 	defer t.q.mu.Unlock()
@@ -119,9 +117,9 @@ func (t *Ticket) remove() bool {
 	return true
 }
 
-// RequestRoom asks for need bytes; left returns how many are still to come once t is admitted.
-// The ticket gives up its slot and takes the place that it had, so that a session that waits for room keeps no slot.
-// The slot comes back at once when there is room and nobody came earlier. A hold keeps it from being admitted.
+// RequestRoom asks for need bytes. left returns how many bytes the dump still needs once t is admitted. The ticket gives up
+// its slot and takes its old place, so that a session that waits for room has no slot. It gets a slot again at once if
+// there is room and no earlier ticket waits. With a hold, it is not admitted.
 func (t *Ticket) RequestRoom(need uint64, hold string, left func() uint64) {
 	q := t.q
 	q.mu.Lock()
@@ -134,8 +132,7 @@ func (t *Ticket) RequestRoom(need uint64, hold string, left func() uint64) {
 	q.admitWaiting()
 }
 
-// SetHold sets or, with an empty text, lifts the hold. A hold on a ticket that is admitted costs
-// it the slot.
+// SetHold sets the hold or, with an empty text, lifts it. An admitted ticket loses its slot by a hold.
 func (t *Ticket) SetHold(hold string) {
 	t.q.mu.Lock()
 	defer t.q.mu.Unlock()
@@ -149,8 +146,8 @@ func (t *Ticket) SetHold(hold string) {
 	t.q.admitWaiting()
 }
 
-// Review looks whether somebody can be admitted now, for instance because there is more
-// room on the disk. Waiting sessions call it now and then; it does nothing when the last look is more recent than every.
+// Review admits tickets that can be admitted now, for example because the disk has more room. Waiting sessions call it now
+// and then. It does nothing if the last review was less than every ago.
 func (q *Queue) Review(every time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -159,12 +156,12 @@ func (q *Queue) Review(every time.Duration) {
 	}
 }
 
-// admitWaiting admits every ticket that can be, in order, and tells those whose place or obstacle
-// changed. The mutex is held.
+// admitWaiting admits all tickets that can be admitted, in order, and signals those whose place or obstacle changed. The
+// mutex is held.
 func (q *Queue) admitWaiting() {
 	q.reviewed = time.Now()
 	supply := q.supply()
-	var blocked []*Ticket // those that wait for room
+	var blocked []*Ticket // wait for room
 	place := 0
 	for e := q.waiting.Front(); e != nil; {
 		t := e.Value.(*Ticket) // the list holds nothing else
@@ -189,7 +186,7 @@ func (q *Queue) admitWaiting() {
 	}
 }
 
-// obstacle returns what is in the way of t, ObstacleTurn when nothing but others is.
+// obstacle returns the obstacle of t, ObstacleTurn if only others come first.
 func (q *Queue) obstacle(t *Ticket, s *supply) Obstacle {
 	switch {
 	case t.hold != "":
@@ -216,7 +213,7 @@ func (q *Queue) admit(t *Ticket) {
 	t.set(0, ObstacleTurn)
 }
 
-// set notes place and obstacle and tells the session when they changed. The mutex is held.
+// set sets place and obstacle, and signals a change to the session. The mutex is held.
 func (t *Ticket) set(place int, why Obstacle) {
 	if t.place == place && t.why == why && place != 0 {
 		return
@@ -224,11 +221,11 @@ func (t *Ticket) set(place int, why Obstacle) {
 	t.place, t.why = place, why
 	select {
 	case t.changed <- struct{}{}:
-	default: // the signal before is not read yet; its reader sees the newest state
+	default: // the reader of the last signal will see this state
 	}
 }
 
-// supply is the space that is left while admitWaiting goes through the queue.
+// supply is the remaining space while admitWaiting goes through the queue.
 type supply struct {
 	free     uint64
 	bounded  bool
@@ -237,8 +234,8 @@ type supply struct {
 
 func (s *supply) subtract(n uint64) { s.free -= min(n, s.free) }
 
-// supply returns what is free beyond what admitted dumps are still going to take. Nobody asks
-// the disk when nobody asks for room. The mutex is held.
+// supply returns the free space beyond what admitted dumps still need. It asks the disk only if a ticket asks for room. The
+// mutex is held.
 func (q *Queue) supply() *supply {
 	asked := false
 	for e := q.waiting.Front(); e != nil && !asked; e = e.Next() {
@@ -264,8 +261,8 @@ func (q *Queue) reserved(host string, except *Ticket) uint64 {
 	return sum
 }
 
-// Reserved returns the bytes that admitted dumps, of one host unless it is empty, are
-// still going to take, except one.
+// Reserved returns the bytes that admitted dumps still need, without that of except. If host is not empty, it counts only
+// dumps of that host.
 func (q *Queue) Reserved(host string, except *Ticket) uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -286,24 +283,24 @@ func (q *Queue) Admitted() int {
 	return len(q.holders)
 }
 
-// Changed returns a channel that has a value whenever place or obstacle may have changed.
+// Changed returns a channel that has a value when place or obstacle may have changed.
 func (t *Ticket) Changed() <-chan struct{} { return t.changed }
 
-// Position returns the place in the queue, 1 for the first, 0 once admitted, and what keeps t there.
+// Position returns the place in the queue, from 1, or 0 once t is admitted, and the obstacle.
 func (t *Ticket) Position() (place int, why Obstacle) {
 	t.q.mu.Lock()
 	defer t.q.mu.Unlock()
 	return t.place, t.why
 }
 
-// Hold returns why its own session does not want t admitted; empty when it does.
+// Hold returns why the session holds t, empty if it does not.
 func (t *Ticket) Hold() string {
 	t.q.mu.Lock()
 	defer t.q.mu.Unlock()
 	return t.hold
 }
 
-// Needs returns the bytes that t asks for or, once it is admitted, is still going to take.
+// Needs returns the bytes that t asks for or, once it is admitted, still needs.
 func (t *Ticket) Needs() uint64 {
 	t.q.mu.Lock()
 	defer t.q.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// sweep removes what tree.json does not know.
+// sweep removes files that tree.json does not list.
 func (h *host) sweep() error {
 	entries, err := os.ReadDir(h.dir)
 	if err != nil {
@@ -30,7 +30,7 @@ func (h *host) sweep() error {
 	return nil
 }
 
-// expire removes directories and files that have had their time.
+// expire removes directories and files that are too old.
 func (h *host) expire() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

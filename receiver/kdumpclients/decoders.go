@@ -6,16 +6,16 @@ import (
 )
 
 const (
-	maxDecoders     = 8 // at a time, of all hosts together
+	maxDecoders     = 8 // at a time, for all hosts together
 	maxHostDecoders = 2
 )
 
-// decoders bounds the decompressors that run, which take memory.
+// decoders bounds the running decompressors, because they take memory.
 type decoders struct {
 	mu     sync.Mutex
 	of     map[string]int
 	all    int
-	change chan struct{} // closed when one was released
+	change chan struct{} // closed when one is released
 }
 
 func newDecoders() *decoders { return &decoders{of: map[string]int{}, change: make(chan struct{})} }
@@ -40,7 +40,7 @@ func (d *decoders) acquire(ctx context.Context, host string) error {
 	}
 }
 
-// release gives back one that host acquired.
+// release returns a decompressor that host acquired.
 func (d *decoders) release(host string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

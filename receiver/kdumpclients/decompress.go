@@ -16,19 +16,19 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// magicLen is enough to tell what a file is.
+// magicLen is how many bytes sniff needs.
 const magicLen = 16
 
-// form is how the bytes of a file are to be taken.
+// form is the format of a file.
 type form string
 
-// The forms. What is none of them is a small file, whatever its name.
+// The forms. Any other file is a small file, whatever its name.
 const (
 	formPlain form = "plain"
 	formFlat  form = "flattened"
 	formKdump form = "kdump-compressed"
 	formELF   form = "elf"
-	// formOtherELF is an ELF file that is no dump: SUSE sends vmlinux along (KDUMP_COPY_KERNEL).
+	// formOtherELF is an ELF file that is no dump. SUSE also sends vmlinux (KDUMP_COPY_KERNEL).
 	formOtherELF form = "other elf"
 
 	formBzip2 form = "bzip2"
@@ -38,7 +38,7 @@ const (
 	formZstd  form = "zstd"
 )
 
-// magics of all forms. bzip2 has a digit behind its magic, and then a block or the end.
+// magics has the magics of all forms. In bzip2, a digit follows the magic, and then a block or the end.
 var magics = []struct {
 	magic string
 	form  form
@@ -55,7 +55,7 @@ var magics = []struct {
 	{"\x28\xb5\x2f\xfd", formZstd},
 }
 
-// sniff tells the form of a file from its first bytes.
+// sniff returns the form of a file by its first bytes.
 func sniff(head []byte) form {
 	for _, m := range magics {
 		if strings.HasPrefix(string(head), m.magic) {
@@ -70,7 +70,7 @@ func (f form) compressed() bool {
 	return f == formBzip2 || f == formGzip || f == formLZ4 || f == formXZ || f == formZstd
 }
 
-// decompressor returns a reader of what is inside of r. It needs a few MiB, for xz and zstd up to maxDict more.
+// decompressor returns a reader of the contents of r. It needs a few MiB, and up to maxDict more for xz and zstd.
 func decompressor(f form, r io.Reader) (io.Reader, error) {
 	switch f {
 	case formBzip2:
@@ -82,14 +82,14 @@ func decompressor(f form, r io.Reader) (io.Reader, error) {
 	case formXZ:
 		return xz.ReaderConfig{DictCap: 1 << 20, SingleStream: true}.NewReader(&xzGuard{r: r, next: (*xzGuard).streamHeader, want: xzStreamHeaderLen})
 	case formZstd:
-		// With one decoder it works in the calls of Read and starts no goroutine.
+		// With one decoder it works within Read and starts no goroutine.
 		return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxDict))
 	}
 	return nil, fmt.Errorf("form %s is not compressed", f)
 }
 
-// maxDict bounds the dictionary of an xz stream and the window of a zstd stream, in bytes: both programs use at most 8 MiB
-// unless told otherwise, and allow gigabytes.
+// maxDict bounds the dictionary of an xz stream and the window of a zstd stream, in bytes. By default, both programs use at
+// most 8 MiB. Their formats allow gigabytes.
 const maxDict = 16 << 20
 
 // Sizes of the xz format (The .xz File Format, 1.2.1, 2.1.1 and 3.1).
@@ -98,18 +98,18 @@ const (
 	xzFilterLZMA2     = 0x21
 )
 
-// xzGuard passes an xz stream on and watches the headers of its blocks: the decoder allocates whatever
-// dictionary they ask for. It walks over blocks by the headers of the chunks in them (LZMA2), up to the index.
+// xzGuard passes on an xz stream and checks the headers of its blocks, because the decoder allocates any dictionary that
+// they ask for. It steps through blocks by the headers of their chunks (LZMA2), up to the index.
 type xzGuard struct {
 	r     io.Reader
 	err   error
 	check int // bytes of the checksum behind each block
 
-	part []byte                              // of the structure that is coming
-	want int                                 // its length
-	skip int64                               // bytes before it that do not matter
+	part []byte                              // of the next structure
+	want int                                 // length of the structure
+	skip int64                               // bytes to skip before it
 	at   int64                               // bytes of the block so far
-	next func(g *xzGuard, part []byte) error // takes the structure; nil: nothing matters any more
+	next func(g *xzGuard, part []byte) error // handles the structure; nil: no more checks
 }
 
 // Read implements io.Reader.
@@ -146,13 +146,13 @@ func (g *xzGuard) watch(p []byte) error {
 	return nil
 }
 
-// expect says what comes after so many bytes that do not matter.
+// expect sets the next structure: want bytes, after skip bytes.
 func (g *xzGuard) expect(skip int64, want int, next func(*xzGuard, []byte) error) {
 	g.skip, g.want, g.next = skip, want, next
 }
 
 func (g *xzGuard) streamHeader(b []byte) error {
-	// The low 4 bits of the second flag byte are the kind of check; kinds go in threes of one size.
+	// The low 4 bits of the second flag byte are the type of check. Each size has three types.
 	sizes := [...]int{0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64}
 	g.check = sizes[b[7]&0xf]
 	g.block()
@@ -172,7 +172,7 @@ func (g *xzGuard) blockSize(b []byte) error {
 	return nil
 }
 
-// blockHeader takes the header without its first byte: flags, sizes, filters.
+// blockHeader reads the header without its first byte: flags, sizes, filters.
 func (g *xzGuard) blockHeader(b []byte) error {
 	flags, rest := b[0], b[1:]
 	for _, there := range []bool{flags&0x40 != 0, flags&0x80 != 0} { // compressed and uncompressed size
@@ -198,7 +198,7 @@ func (g *xzGuard) blockHeader(b []byte) error {
 
 var errXZ = fmt.Errorf("unsupported xz stream")
 
-// chunk takes the control byte of an LZMA2 chunk.
+// chunk reads the control byte of an LZMA2 chunk.
 func (g *xzGuard) chunk(b []byte) error {
 	switch c := b[0]; {
 	case c == 0: // the end of the block: padding to 4 bytes, checksum

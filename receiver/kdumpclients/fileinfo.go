@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// fileInfo is an entry of a tree as fs has it.
+// fileInfo implements fs.FileInfo for an entry of a tree.
 type fileInfo struct {
 	name string
 	size int64
@@ -19,7 +19,7 @@ func (i *fileInfo) ModTime() time.Time { return i.mod }
 func (i *fileInfo) IsDir() bool        { return i.dir }
 func (i *fileInfo) Sys() any           { return nil }
 
-// Mode is what a client may do: files are its own, and nobody else's.
+// Mode says that only the client may use its files.
 func (i *fileInfo) Mode() fs.FileMode {
 	if i.dir {
 		return fs.ModeDir | 0o700

@@ -4,7 +4,7 @@ import (
 	"strings"
 )
 
-// isStatus reports whether a file is what "kdumpctl test" leaves and fetches.
+// isStatus reports whether a file is the status file of "kdumpctl test".
 func isStatus(name string) bool { return name == "vmcore-creation.status" }
 
 // isLog reports whether a file by this name is the log of the system kernel. Names of all clients: vmcore-dmesg-incomplete.txt,
@@ -13,7 +13,7 @@ func isLog(name string) bool {
 	return name == "dmesg" || strings.HasPrefix(name, "dmesg.") || strings.HasPrefix(name, "vmcore-dmesg")
 }
 
-// keptName is the name of a client's file beside the dump: without the mark of one that is arriving.
+// keptName returns the name of a client's file beside the dump, without the mark of an arriving file.
 func keptName(name string) string {
 	clean := strings.Map(func(r rune) rune {
 		if r == '\\' || r > '~' {

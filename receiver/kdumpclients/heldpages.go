@@ -7,15 +7,15 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// heldPages goes through the pages that the file of a dump holds, once and in order.
+// heldPages iterates over the pages in the file of a dump, once and in order.
 type heldPages struct {
 	next func() (mem.Extent, error, bool)
-	cur  mem.Extent // the run that was looked at last; empty behind the last one
+	cur  mem.Extent // the current run; empty behind the last one
 	err  error
 	more bool
 }
 
-// open begins with the pages of img. The caller calls stop in the end.
+// open starts with the first pages of img. The caller has to call stop in the end.
 func (h *heldPages) open(img vmcore.Image) (stop func()) {
 	h.next, stop = iter.Pull2(vmcore.HeldPages(img))
 	h.advance()
@@ -24,8 +24,8 @@ func (h *heldPages) open(img vmcore.Image) (stop func()) {
 
 func (h *heldPages) advance() { h.cur, h.err, h.more = h.next() }
 
-// in returns the first run of held pages within e, cut to it: an empty one at the end of e when there is none. From one call
-// to the next e ascends. The error is about the medium.
+// in returns the first run of held pages within e, cut to e. If there is none, it returns an empty run at the end of e. e
+// must ascend from call to call. Errors are those of the medium.
 func (h *heldPages) in(e mem.Extent) (mem.Extent, error) {
 	for h.more && h.err == nil && h.cur.End() <= e.Start {
 		h.advance()

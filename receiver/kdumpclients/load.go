@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// load reads the tree. One that makes no sense is put aside, with all that belongs to it: what the host sends from now on
-// counts for more than what may be in there.
+// load reads the tree. It moves an invalid tree aside with all its files, because the next dumps of the host are more
+// important than the old files.
 func (h *host) load() error {
 	if err := os.MkdirAll(h.dir, 0o750); err != nil {
 		return err
@@ -32,11 +32,11 @@ func (h *host) load() error {
 	if err != nil {
 		return err
 	}
-	defer h.unstage() // what is there was not counted
+	defer h.unstage() // its bytes were not counted
 	return h.sweep()
 }
 
-// endUploads checks what an earlier process left, and notes that uploads which were under way have broken off.
+// endUploads checks the files of an earlier process, and marks its unfinished uploads as broken off.
 func (h *host) endUploads() error {
 	for p, d := range h.state.all() {
 		if d == nil || !path.IsAbs(p) || path.Clean(p) != p {
@@ -53,14 +53,14 @@ func (h *host) endUploads() error {
 			if m := h.loadMap(f.Num); m != nil {
 				f.Image = &m.Image
 			} else if st, err := os.Stat(h.path(f.Num, "file")); err == nil {
-				f.Size = st.Size() // tree.json has that of its last change
+				f.Size = st.Size() // tree.json has the size at its last change
 				if err := h.cutLog(name, f); err != nil {
 					return err
 				}
 			}
 			d.Used = time.Now().UTC() // the client may be about to come back
 		}
-		// JSON has two of the file that a dump is being made of.
+		// After JSON, the file of a dump in progress exists twice.
 		if d.Dump != nil && d.Dump.Image != nil {
 			for _, f := range d.Files {
 				if f.Num == d.Dump.Image.Num {

@@ -11,18 +11,19 @@ import (
 	"github.com/corehaul/corehaul/kernel/printk"
 )
 
-// longLog is how an upload keeps a log that is larger than a small file may be: the kernel's log may have 2 GiB, and its end
-// tells of the crash. The first part of the file is the log's; behind it the file goes round until the upload ends.
+// longLog keeps a log that is too large for a small file. The kernel's log may have 2 GiB, and its end is about the crash.
+// The file has the first part of the log, and behind it a ring with the last part, until the upload ends.
 type longLog struct {
 	most int64 // bytes of the file
-	// whole sees the log as it comes; nil once bytes came out of order, which costs it the panic line in the middle.
+	// whole searches the arriving log for its panic line. It is nil once bytes came out of order. Then a panic line in
+	// the middle is not found.
 	whole *printk.TitleScanner
 }
 
-// logHead is the first part of the file of a log that may have so many bytes.
+// logHead returns the length of the first part of a file of most bytes.
 func logHead(most int64) int64 { return most / 8 }
 
-// place returns where in its file byte off of a log lies, and how many bytes may follow it there.
+// place returns the place of byte off of a log in its file, and how many bytes can be written there.
 func (l *longLog) place(off int64) (at, room int64) {
 	if head := logHead(l.most); off >= l.most {
 		off = head + (off-head)%(l.most-head)
@@ -39,7 +40,7 @@ func (l *longLog) observe(p []byte, off int64) {
 		l.whole = nil
 		return
 	}
-	_, _ = l.whole.Write(p) // it never fails
+	_, _ = l.whole.Write(p) // never fails
 }
 
 // title returns the panic line, if it is known.
@@ -64,7 +65,7 @@ func (u *upload) writeLog(p []byte, off int64) error {
 	return nil
 }
 
-// unroll puts a log that went round in order, with a mark where its middle was.
+// unroll puts the ring of a log in order, with a mark for the missing middle.
 func (u *upload) unroll() error {
 	if u.log == nil || u.size <= u.log.most {
 		return nil
@@ -73,7 +74,7 @@ func (u *upload) unroll() error {
 	if !u.have.Has(0, most) {
 		return fmt.Errorf("%w: parts of a log of %d bytes did not arrive", fs.ErrInvalid, u.size)
 	}
-	if err := u.h.room(most); err != nil { // given back when the files of the host are counted
+	if err := u.h.room(most); err != nil { // released when the files of the host are counted
 		return err
 	}
 	name := u.h.path(u.f.Num, "image")
@@ -98,7 +99,7 @@ func (u *upload) unroll() error {
 	return old.Close()
 }
 
-// cutLog cuts a log that was going round when the receiver was stopped to its first part: in which order the rest is cannot be told.
+// cutLog cuts a log with a ring to its first part after a restart, because the order of the ring is unknown.
 func (h *host) cutLog(name string, f *fileState) error {
 	if !isLog(name) || f.Size < h.svc.cfg.small {
 		return nil

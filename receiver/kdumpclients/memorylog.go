@@ -10,17 +10,17 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// maxLog bounds the log out of a hostile memory; it is what our own senders send of a log.
+// maxLog bounds the log of a hostile memory. It is the limit of our own senders.
 const maxLog = protocol.MaxLogBytes
 
-// storeLog stores the log that lies in the memory of the dump and returns its panic line. A memory without one is no error; of one
-// that cannot be read to its end, what can be read is stored.
+// storeLog stores the log in the dump's memory and returns its panic line. A memory without a log is no error. If the log
+// cannot be read to its end, storeLog stores the first part.
 func (s *source) storeLog(ctx context.Context, w *dumpdir.Writer) (line string, err error) {
 	if s.kernel == nil {
 		return "", nil
 	}
 	var title printk.TitleScanner
-	_ = s.dumpLog(ctx, &title) // what keeps it from being read is of no use to anyone
+	_ = s.dumpLog(ctx, &title) // nobody needs the error
 	if err := ctx.Err(); err != nil || title.Bytes() == 0 {
 		return "", err
 	}
@@ -29,15 +29,15 @@ func (s *source) storeLog(ctx context.Context, w *dumpdir.Writer) (line string, 
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = s.dumpLog(ctx, short)        // it ends where the reading does
-		_ = pw.CloseWithError(ctx.Err()) // it returns nothing else
+		_ = s.dumpLog(ctx, short)        // after an error, the log ends there
+		_ = pw.CloseWithError(ctx.Err()) // always returns nil
 	}()
 	defer func() { <-done }()
-	defer func() { _ = r.Close() }() // ends the goroutine; it returns nothing else
+	defer func() { _ = r.Close() }() // ends the goroutine; always returns nil
 	return title.Line(), w.StoreLog(r)
 }
 
-// dumpLog writes the log as text. A bug in what reads hostile memory must not cost the dump.
+// dumpLog writes the log as text. It recovers from panics, because a bug in the reader of hostile memory must not cost the dump.
 func (s *source) dumpLog(ctx context.Context, w io.Writer) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

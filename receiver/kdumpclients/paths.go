@@ -11,13 +11,13 @@ import (
 
 // Limits of paths.
 const (
-	maxPath  = 1024 // bytes, once cleaned
+	maxPath  = 1024 // bytes of a clean path
 	maxName  = 255  // NAME_MAX
 	maxDepth = 16
 )
 
-// cleanPath returns a client's path as a name in the tree: absolute, without empty parts or dots. What would lead
-// above the root stays there.
+// cleanPath returns a client's path as a name in the tree: absolute, without empty parts or dots. A path that leads above
+// the root ends at the root.
 func cleanPath(p string) (string, error) {
 	c := path.Clean("/" + p)
 	if len(c) > maxPath || strings.Count(c, "/") > maxDepth {
@@ -31,7 +31,7 @@ func cleanPath(p string) (string, error) {
 	return c, nil
 }
 
-// parents returns the directories above p, the root first and without p.
+// parents returns the directories above p, the root first.
 func parents(p string) []string {
 	if p == "/" {
 		return nil

@@ -9,8 +9,7 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 )
 
-// clientEnded reports whether nothing more comes for now: the client has ended or is gone, as one is that has
-// crashed again. h.mu is held.
+// clientEnded reports whether the client has ended or is gone. A client that has crashed again is gone. h.mu is held.
 func (j *job) clientEnded() bool {
 	for _, f := range j.dir.Files {
 		if f.Status == fileArriving {
@@ -20,7 +19,7 @@ func (j *job) clientEnded() bool {
 	return j.dir.Past != "" || time.Since(j.dir.Used) >= j.svc.cfg.Grace
 }
 
-// hasWork reports whether anything is to be done now. h.mu is held.
+// hasWork reports whether the job has work now. h.mu is held.
 func (j *job) hasWork() bool {
 	d := j.dir
 	if d.Dump != nil && d.Dump.Image != nil && !d.Dump.Sealed {
@@ -38,7 +37,7 @@ func (j *job) hasWork() bool {
 	return j.clientEnded() && (d.Dump != nil || j.clientFiles())
 }
 
-// clientFiles reports whether there are files other than of the test mode. h.mu is held.
+// clientFiles reports whether there are files beside those of the test mode. h.mu is held.
 func (j *job) clientFiles() bool {
 	for name := range j.dir.Files {
 		if !isStatus(name) {
@@ -48,12 +47,12 @@ func (j *job) clientFiles() bool {
 	return false
 }
 
-// usable reports whether what has come of f is all that is going to come. h.mu is held.
+// usable reports whether no more bytes of f will come. h.mu is held.
 func (j *job) usable(f *fileState) bool {
 	return f.Status == fileWhole || f.Status == fileBroken && j.clientEnded()
 }
 
-// each calls fn for the files in the order in which they were begun, until it returns false. h.mu is held.
+// each calls fn for the files in the order of their creation, until fn returns false. h.mu is held.
 func (d *dirState) each(fn func(name string, f *fileState) bool) {
 	names := slices.SortedFunc(maps.Keys(d.Files), func(a, b string) int { return int(d.Files[a].Num) - int(d.Files[b].Num) }) //nolint:gosec // numbers are small
 	for _, name := range names {
@@ -63,14 +62,14 @@ func (d *dirState) each(fn func(name string, f *fileState) bool) {
 	}
 }
 
-// nextLog returns a log that is to be stored: of a dump that has none. h.mu is held.
+// nextLog returns a log to store, if the dump has none. h.mu is held.
 func (j *job) nextLog() (name string, f *fileState) {
 	if d := j.dir.Dump; d != nil && d.Sealed {
 		return "", nil
 	}
 	j.dir.each(func(n string, g *fileState) bool {
 		if isLog(n) && g.Image == nil && j.usable(g) && g.Size > 0 && (g.Status == fileWhole || f == nil || f.Status == fileBroken) {
-			name, f = n, g // a later one was read by a client that tried again
+			name, f = n, g // a later one is from another try of the client
 		}
 		return true
 	})
@@ -80,8 +79,8 @@ func (j *job) nextLog() (name string, f *fileState) {
 	return name, f
 }
 
-// nextImage returns a dump that is to be imported: one that is whole, or when the client is gone the last of those that
-// are not, if none was whole. h.mu is held.
+// nextImage returns a dump to import: a complete one or, if there is none and the client is gone, the last incomplete one.
+// h.mu is held.
 func (j *job) nextImage() (name string, f *fileState) {
 	broken, done := "", false
 	j.dir.each(func(n string, g *fileState) bool {
@@ -103,7 +102,7 @@ func (j *job) nextImage() (name string, f *fileState) {
 	return name, f
 }
 
-// nextKept returns a file that is to be kept beside the dump. h.mu is held.
+// nextKept returns a file to keep beside the dump. h.mu is held.
 func (j *job) nextKept() (name string) {
 	j.dir.each(func(n string, f *fileState) bool {
 		if f.Image == nil && !f.Kept && !isStatus(n) && j.usable(f) && !j.isStoredLog(f) {
@@ -116,7 +115,7 @@ func (j *job) nextKept() (name string) {
 
 func (j *job) isStoredLog(f *fileState) bool { return j.dir.Dump != nil && j.dir.Dump.Log == f.Num }
 
-// noImage says why there is no dump in the directory. h.mu is held.
+// noImage returns why there is no dump in the directory. h.mu is held.
 func (j *job) noImage() string {
 	reason := "the client sent no vmcore"
 	j.dir.each(func(name string, f *fileState) bool {

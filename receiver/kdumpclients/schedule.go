@@ -10,20 +10,20 @@ import (
 )
 
 const (
-	// retryAfter is when work on a directory is tried again that failed.
+	// retryAfter is the pause after failed work on a directory.
 	retryAfter = time.Minute
-	// tempFor is how long a directory of MkdirTemp stays, statusFor how long the status file of kdump's test mode does.
+	// tempFor is how long a directory of MkdirTemp is kept, statusFor how long the status file of kdump's test mode is.
 	tempFor   = time.Hour
 	statusFor = 24 * time.Hour
-	// maxJobs bounds the directories that are worked on at a time; maxImports those whose dumps are copied, one of each host.
+	// maxJobs bounds the jobs that run at a time, maxImports the imports. A host has one import at a time.
 	maxJobs    = 16
 	maxImports = 1
-	// importTurn is how long an import may keep others waiting. It goes on then, beside the next: a few bytes
-	// can speak of billions of pages, each of which is looked for.
+	// importTurn is how long an import may block others. Then it goes on beside the next one: a few bytes can name
+	// billions of pages, and the import looks for each.
 	importTurn = 10 * time.Minute
 )
 
-// job is a directory that is worked on.
+// job is the work on one directory.
 type job struct {
 	svc  *Service
 	h    *host
@@ -31,15 +31,15 @@ type job struct {
 	dir  *dirState
 }
 
-// jobs keeps who works on what.
+// jobs has the running jobs.
 type jobs struct {
 	mu      sync.Mutex
 	running map[*dirState]bool
 	retry   map[*dirState]time.Time
-	imports chan struct{}   // holds one for each import that keeps others waiting
-	of      map[string]bool // hosts that have an import under way
+	imports chan struct{}   // has an element for each import that blocks others
+	of      map[string]bool // hosts with a running import
 	turn    time.Duration   // importTurn
-	kick    chan struct{}   // holds one signal when something changed
+	kick    chan struct{}   // has a signal when something has changed
 }
 
 func newJobs() *jobs {
@@ -49,7 +49,7 @@ func newJobs() *jobs {
 	}
 }
 
-// beginImport reports whether a dump of the host may be copied now; end has to be called when it was.
+// beginImport reports whether a dump of the host may be imported now. The caller has to call end afterwards.
 func (js *jobs) beginImport(host string, wake func()) (end func(), ok bool) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
@@ -74,7 +74,7 @@ func (js *jobs) beginImport(host string, wake func()) (end func(), ok bool) {
 	}, true
 }
 
-// wake has directories looked at.
+// wake makes Run look for work.
 func (s *Service) wake() {
 	select {
 	case s.jobs.kick <- struct{}{}:
@@ -82,7 +82,7 @@ func (s *Service) wake() {
 	}
 }
 
-// Run makes dumps of what arrives, until ctx is done. What is under way then is taken up by the next Run.
+// Run makes dumps of arriving files until ctx is done. The next Run continues unfinished work.
 func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -101,7 +101,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// due claims the directories that have work.
+// due claims the directories with work.
 func (s *Service) due() (due []*job) {
 	s.mu.Lock()
 	hosts := slices.Collect(maps.Values(s.hosts))
@@ -134,30 +134,30 @@ func (js *jobs) release(d *dirState, failed bool) {
 	defer js.mu.Unlock()
 	delete(js.running, d)
 	delete(js.retry, d)
-	maps.DeleteFunc(js.retry, func(_ *dirState, at time.Time) bool { return time.Now().After(at) }) // their directories may be gone
+	maps.DeleteFunc(js.retry, func(_ *dirState, at time.Time) bool { return time.Now().After(at) }) // the directories may not exist any more
 	if failed {
 		js.retry[d] = time.Now().Add(retryAfter)
 	}
 }
 
-// run works on a directory and says what came of it.
+// run does the work of a job and logs the result.
 func (s *Service) run(ctx context.Context, j *job) {
 	err := j.workSafely(ctx)
 	later := errors.Is(err, errLater)
 	failed := err != nil && !later && !errors.Is(err, errAgain) && ctx.Err() == nil
 	s.jobs.release(j.dir, failed)
 	if later {
-		return // the end of the import that is under way wakes
+		return // the end of the running import wakes
 	}
 	if !failed {
-		s.wake() // others may have waited for the place
+		s.wake() // others may have waited for this import
 		return
 	}
 	s.cfg.Log.Error("cannot make a dump of what a host sent; will try again", "host", j.h.name, "directory", j.path, "after", retryAfter, "error", err)
 }
 
-// errLater ends a piece of work that waits for another dump to be copied.
+// errLater ends a step that has to wait for another import.
 var errLater = errors.New("another dump is being copied")
 
-// errAgain ends a piece of work after which there may be more.
+// errAgain ends a step after which there may be more work.
 var errAgain = errors.New("more to do")

@@ -25,28 +25,28 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// errNoPages is why there are no pages to be had of a dump that broke off early.
+// errNoPages says that a dump broke off before its pages.
 var errNoPages = errors.New("it broke off before the first page")
 
-// source is a dump that is staged, open for being imported.
+// source is a staged dump, open for its import.
 type source struct {
 	file *os.File
 	img  vmcore.Image
 	pages
 	came    int64 // bytes of the file that have come
 	account *vmcore.Account
-	lack    string   // why it is known not to be whole; empty when nothing is known
-	odd     []string // what in it cannot be decided, so that the client's file is worth keeping
+	lack    string   // why it is known to be incomplete, or empty
+	odd     []string // contradictions in it, for which the client's file is kept
 	kernel  *kernel.Kernel
 }
 
 // pages reads the pages of a source. The record and its data are valid until the next call.
 type pages interface {
-	// record returns a page as it is to be stored, and its raw bytes. An error is about the page, or the medium.
+	// record returns the stored form of a page, and its raw bytes. Errors are those of the page or the medium.
 	record(pfn mem.PFN) (rec dumpdir.PageRecord, stored, raw []byte, err error)
 }
 
-// openSource opens the dump in file f. An error that matches one of vmcore's says what is wrong with it.
+// openSource opens the dump in file f. Errors that match those of vmcore are about its contents.
 func (h *host) openSource(ctx context.Context, f *fileState, codec kdumpfile.Codec) (*source, error) {
 	kind := "image"
 	if f.Image.InPlace {
@@ -98,12 +98,12 @@ func (s *source) open(ctx context.Context, m *imageMap, f *fileState, codec kdum
 	return nil
 }
 
-// judge says why the dump is not whole. A file is when all is there that its headers speak of, and a flattened stream's end
-// marker came.
+// judge sets why the dump is incomplete. A file is complete if it has all that its headers name and, for a flattened stream,
+// the end marker came.
 func (s *source) judge(f *fileState, isELF bool) {
 	reason := s.account.Reason()
 	flat := slices.Contains(f.Image.Wrap, formFlat)
-	// An ELF core has no mark of its end: what its headers speak of is all there is.
+	// An ELF core has no end marker, so only its headers count.
 	if f.Status == fileWhole || isELF && !flat && reason == "" {
 		s.lack = reason
 	} else {
@@ -136,7 +136,7 @@ func (s *source) openKdump(file *staged, size int64, f *fileState, codec kdumpfi
 	return nil
 }
 
-// openELF opens an ELF core. What in it contradicts itself is passed over: a dump that is useful in part is better than none.
+// openELF opens an ELF core. It ignores contradictions, because a partly useful dump is better than none.
 func (s *source) openELF(file *staged, size int64, codec kdumpfile.Codec) error {
 	e, err := elfcore.NewTolerant(file, size)
 	if err != nil {
@@ -154,7 +154,7 @@ func (s *source) openELF(file *staged, size int64, codec kdumpfile.Codec) error 
 // Close closes the file.
 func (s *source) Close() error { return s.file.Close() }
 
-// staged is the file of a dump with what is known to have come of it: a vmcore.Sparse.
+// staged is the file of a dump, and which of its bytes have come: a vmcore.Sparse.
 type staged struct {
 	io.ReaderAt
 	*flattened.Coverage
@@ -162,12 +162,12 @@ type staged struct {
 
 var _ vmcore.Sparse = (*staged)(nil)
 
-// kdumpPages takes page records as they are, once they were decoded. A client that compressed the whole file left the pages in it
-// as they were: those are compressed one by one.
+// kdumpPages returns page records unchanged after it has decoded them. If the client compressed the whole file, its pages are
+// raw and kdumpPages compresses each.
 type kdumpPages struct {
 	k        *kdumpfile.Reader
 	decode   *dumpdir.PageDecoder
-	encoder  *kdumpfile.Encoder // nil: pages stay as they are
+	encoder  *kdumpfile.Encoder // nil: records stay unchanged
 	buf, out []byte
 }
 
@@ -201,13 +201,13 @@ func (p *elfPages) record(pfn mem.PFN) (rec dumpdir.PageRecord, stored, raw []by
 	return dumpdir.PageRecord{Size: uint32(len(stored)), Flags: flags}, stored, p.raw, nil //nolint:gosec // at most a page
 }
 
-// understand gives meaning to the memory, as far as that can be done.
+// understand finds the kernel in the memory, if possible.
 func (s *source) understand() (err error) {
 	s.kernel, err = machine.Kernel(s.img, s.img.Info())
 	return err
 }
 
-// facts is what the front of the stored vmcore says.
+// facts returns the header facts of the stored vmcore.
 func (s *source) facts(codec kdumpfile.Codec) dumpdir.Facts {
 	info := s.img.Info()
 	m := machine.FactsOf(info, s.kernel)
@@ -231,7 +231,7 @@ func (s *source) facts(codec kdumpfile.Codec) dumpdir.Facts {
 
 func (s *source) pageSize() uint32 { return uint32(s.img.Info().PageSize) } //nolint:gosec // at most 64 KiB
 
-// plan is which pages there are, in short.
+// plan counts and hashes the pages.
 type plan struct {
 	dumpdir.PlanEnd
 	hash hash.Hash64
@@ -254,11 +254,11 @@ func (s *source) walkPlan(fn func(mem.Extent) error) (dumpdir.PlanEnd, error) {
 	}
 	per := uint64(protocol.ChunkPages(s.pageSize()))
 	p.Chunks = (p.Pages + per - 1) / per
-	copy(p.Hash[:], p.hash.Sum(nil)) // the first half: nobody resumes this plan but this program
+	copy(p.Hash[:], p.hash.Sum(nil)) // only the first half, because only this program resumes this plan
 	return p.PlanEnd, nil
 }
 
-// chunks calls fn for the pages of each chunk that is not in have, in order. Chunk n has the n-th group of pages.
+// chunks calls fn for each chunk that is not in have, in order. Chunk n has the n-th group of pages.
 func (s *source) chunks(have []chunk.SeqRange, fn func(seq uint64, extents []mem.Extent) error) error {
 	next := uint64(0)
 	cut := protocol.NewCutter(s.pageSize(), func(extents []mem.Extent) error {
@@ -280,7 +280,7 @@ func (s *source) chunks(have []chunk.SeqRange, fn func(seq uint64, extents []mem
 	return cut.Flush()
 }
 
-// describe names what the dump came in, for people.
+// describe names the format of the client's file, for people.
 func (i *imageState) describe(f form) string {
 	made := "makedumpfile"
 	if f == formELF && !slices.Contains(i.Wrap, formFlat) {

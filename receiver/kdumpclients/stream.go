@@ -13,14 +13,14 @@ import (
 	"github.com/corehaul/corehaul/vmcore/flattened"
 )
 
-// sink takes the bytes of a stream in order.
+// sink consumes the bytes of a stream in order.
 type sink interface {
 	io.Writer
-	// finish is called once, when nothing follows. It returns why the stream is not whole.
+	// finish is called once, at the end. It returns why the stream is incomplete.
 	finish() error
-	// image returns the dump that the stream holds; nil: none, or not known yet.
+	// image returns the dump in the stream, nil if there is none or none is known yet.
 	image() *image
-	// undecided reports whether it is not known yet whether the stream holds a dump.
+	// undecided reports whether it is still unknown if the stream has a dump.
 	undecided() bool
 }
 
@@ -46,20 +46,20 @@ func (f *flat) finish() error   { return f.asm.Close() }
 func (f *flat) image() *image   { return f.img }
 func (f *flat) undecided() bool { return false }
 
-// packed is a compressed stream. One goroutine unpacks it and writes what is inside.
+// packed is a compressed stream. One goroutine unpacks it and writes the contents.
 type packed struct {
 	form form
-	open func(wrap ...form) (*image, error) // makes the image, once it is known that there is one
-	stop func()                             // gives the decoder's place back
+	open func(wrap ...form) (*image, error) // makes the image once the stream is known to have one
+	stop func()                             // releases the decoder
 	w    *io.PipeWriter
 	done chan struct{} // closed when the goroutine has ended
 
 	found atomic.Pointer[image]
-	plain atomic.Bool // it is no dump
-	err   error       // after done: why it is not whole
+	plain atomic.Bool // the stream has no dump
+	err   error       // why it is incomplete; set once done is closed
 }
 
-// errNoDump ends the unpacking of what is no dump.
+// errNoDump ends the unpacking of a stream without a dump.
 var errNoDump = errors.New("no dump inside")
 
 func newPacked(f form, open func(wrap ...form) (*image, error), stop func()) *packed {
@@ -84,12 +84,13 @@ func (p *packed) run(r *io.PipeReader) {
 	if err == nil {
 		err = fmt.Errorf("more than %d bytes follow the end of the %s stream", maxTrailing, p.form)
 	}
-	_ = r.CloseWithError(err) // it returns nothing else
+	_ = r.CloseWithError(err) // always returns nil
 }
 
 const maxTrailing = 1 << 20
 
-// unpack writes the dump that is inside. A bug in a decompressor must not end the receiver: that would cost the dumps of all hosts.
+// unpack writes the dump in the stream. It recovers from panics, because a bug in a decompressor must not cost the dumps of all
+// hosts.
 func (p *packed) unpack(r io.Reader) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -108,7 +109,7 @@ func (p *packed) unpack(r io.Reader) (err error) {
 		return fmt.Errorf("%s stream: %w", p.form, err)
 	}
 	if err != nil {
-		dec = failing{err} // what came before the error may be a dump
+		dec = failing{err} // the bytes before the error may be a dump
 	}
 	switch inner {
 	case formFlat:
@@ -128,7 +129,7 @@ func (p *packed) unpack(r io.Reader) (err error) {
 	return errNoDump
 }
 
-// readForm reads as much of r as it takes to tell its form. An error comes with what was read before it.
+// readForm reads as much of r as sniff needs. With an error, it returns the bytes before the error.
 func readForm(r io.Reader) (head []byte, f form, err error) {
 	end := false
 	for want := magicLen; ; want *= 2 {
@@ -158,7 +159,8 @@ type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-// copy writes head and what follows to w. finish is asked even if the compressed stream broke off: a dump may be whole without its end.
+// copy writes head and the rest of dec to w. It calls finish even if the compressed stream broke off, because a dump may be
+// complete without the end of that stream.
 func (p *packed) copy(img *image, w io.Writer, head []byte, dec io.Reader, finish func() error) error {
 	p.found.Store(img)
 	if _, err := w.Write(head); err != nil {
@@ -174,7 +176,7 @@ func (p *packed) copy(img *image, w io.Writer, head []byte, dec io.Reader, finis
 func (p *packed) Write(b []byte) (int, error) { return p.w.Write(b) }
 
 func (p *packed) finish() error {
-	_ = p.w.Close() // it returns nothing else
+	_ = p.w.Close() // always returns nil
 	<-p.done
 	return p.err
 }
@@ -182,7 +184,7 @@ func (p *packed) finish() error {
 func (p *packed) image() *image   { return p.found.Load() }
 func (p *packed) undecided() bool { return p.found.Load() == nil && !p.plain.Load() }
 
-// appender writes a dump that comes as it is, from its first byte on.
+// appender writes a dump that comes unpacked, from its first byte on.
 type appender struct {
 	img *image
 	off int64

@@ -29,8 +29,8 @@ const (
 type hostState struct {
 	Version int                  `json:"version"`
 	Next    uint64               `json:"next"` // number of the next file
-	Dirs    map[string]*dirState `json:"dirs"` // by path; the root is always there
-	// Past are directories of earlier crashes, whose paths a later crash has now. The client does not see them.
+	Dirs    map[string]*dirState `json:"dirs"` // by path; always has the root
+	// Past has directories of earlier crashes whose paths belong to a later crash now. Clients do not see them.
 	Past []*dirState `json:"past,omitempty"`
 }
 
@@ -39,23 +39,23 @@ type dirState struct {
 	Born  time.Time             `json:"born"`
 	Used  time.Time             `json:"used"` // last activity
 	Temp  bool                  `json:"temp,omitempty"`
-	Peer  string                `json:"peer,omitempty"` // address that wrote into it last
+	Peer  string                `json:"peer,omitempty"` // address of the last writer
 	Files map[string]*fileState `json:"files,omitempty"`
-	Dump  *dumpState            `json:"dump,omitempty"`  // what is made of the files; nil: nothing yet
-	Dumps int                   `json:"dumps,omitempty"` // how many dumps came of the directory before this one
-	Past  string                `json:"past,omitempty"`  // the path that it had, of one in hostState.Past
+	Dump  *dumpState            `json:"dump,omitempty"`  // the dump of the directory; nil: none yet
+	Dumps int                   `json:"dumps,omitempty"` // number of earlier dumps of the directory
+	Past  string                `json:"past,omitempty"`  // former path of a directory in hostState.Past
 }
 
-// dumpState is the dump that comes of a directory.
+// dumpState is the dump that is made of a directory.
 type dumpState struct {
 	ID    string     `json:"id"`
-	Log   uint64     `json:"log,omitempty"`   // number of the file that is stored as its log
-	Image *fileState `json:"image,omitempty"` // the file that is taken for its pages
-	// Sealed tells that it has all that is ever to come, other files apart.
+	Log   uint64     `json:"log,omitempty"`   // number of the file with its log
+	Image *fileState `json:"image,omitempty"` // the file with its pages
+	// Sealed means that only other files may still be added.
 	Sealed bool `json:"sealed,omitempty"`
 }
 
-// fileStatus is how far a file got.
+// fileStatus is the state of a file.
 type fileStatus string
 
 const (
@@ -72,8 +72,8 @@ type fileState struct {
 	Status fileStatus `json:"status"`
 	Reason string     `json:"reason,omitempty"` // why it is broken
 
-	Image *imageState `json:"image,omitempty"` // the dump in it; nil: it is a small file
-	Kept  bool        `json:"kept,omitempty"`  // beside the dump of the directory
+	Image *imageState `json:"image,omitempty"` // the dump in it; nil: a small file
+	Kept  bool        `json:"kept,omitempty"`  // it is beside the dump of the directory
 }
 
 func newHostState() *hostState {
@@ -81,13 +81,13 @@ func newHostState() *hostState {
 	return &hostState{Version: stateVersion, Next: 1, Dirs: map[string]*dirState{"/": {Born: now, Used: now}}}
 }
 
-// errState is a tree.json that makes no sense.
+// errState says that tree.json is invalid.
 var errState = errors.New("the tree of a host is damaged")
 
-// maxStateBytes bounds what is read of a file of ours: a host has at most 512 files, an image at most 16,384 pieces.
+// maxStateBytes bounds the bytes read of our own files: a host has at most 512 files, an image at most 16,384 pieces.
 const maxStateBytes = 64 << 20
 
-// loadState reads tree.json in dir; one that is missing is a tree that is empty.
+// loadState reads tree.json in dir. If it is missing, the tree is empty.
 func loadState(dir string) (*hostState, error) {
 	name := filepath.Join(dir, stateName)
 	b, err := plainfile.Read(name, maxStateBytes)
@@ -109,7 +109,7 @@ func loadState(dir string) (*hostState, error) {
 	return s, nil
 }
 
-// save makes tree.json in dir durable.
+// save writes tree.json in dir, durably.
 func (s *hostState) save(dir string) error {
 	b, err := json.Marshal(s)
 	if err != nil {
@@ -128,7 +128,7 @@ func (s *hostState) all() iter.Seq2[string, *dirState] {
 		}
 		for _, d := range s.Past {
 			if d == nil {
-				d = new(dirState) // which no path is for
+				d = new(dirState) // null in tree.json; no path leads to it
 			}
 			if !yield(d.Past, d) {
 				return

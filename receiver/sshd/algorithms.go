@@ -8,10 +8,10 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// Modern algorithms are those that x/crypto calls supported; legacy ones those that it calls
+// Modern algorithms are those that x/crypto calls supported, legacy algorithms those that it calls
 // insecure. SSH negotiates host key signature, key exchange, ciphers and MACs before a peer says
-// which key it has, so a legacy algorithm that any key may use is offered to all, and
-// who ends up with one that its own key may not use is refused.
+// which key it has. So a legacy algorithm that any key may use is offered to all peers, and a peer
+// that ends up with one that its own key may not use is refused.
 
 // legacyNames lists what the option "legacy" may name.
 func legacyNames() []string {
@@ -24,7 +24,7 @@ func legacyNames() []string {
 
 func isLegacy(name string) bool { return slices.Contains(legacyNames(), name) }
 
-// offer adds to modern those of old that somebody may use.
+// offer adds to modern the algorithms of old that are in legacy.
 func offer(modern, old, legacy []string) []string {
 	for _, name := range old {
 		if slices.Contains(legacy, name) {
@@ -43,7 +43,7 @@ func setAlgorithms(cfg *ssh.ServerConfig, legacy []string) {
 	cfg.PublicKeyAuthAlgorithms = offer(modern.PublicKeyAuths, old.PublicKeyAuths, legacy)
 }
 
-// asOffered returns the signer of a host key without the signatures that nobody may use.
+// asOffered returns the signer of a host key without legacy signatures that no key may use.
 func asOffered(key ssh.Signer, legacy []string) (ssh.Signer, error) {
 	s, ok := key.(ssh.AlgorithmSigner)
 	if key.PublicKey().Type() != ssh.KeyAlgoRSA || !ok {
@@ -52,8 +52,8 @@ func asOffered(key ssh.Signer, legacy []string) (ssh.Signer, error) {
 	return ssh.NewSignerWithAlgorithms(s, offer([]string{ssh.KeyAlgoRSASHA256, ssh.KeyAlgoRSASHA512}, []string{ssh.KeyAlgoRSA}, legacy))
 }
 
-// checkAlgorithms refuses a connection that uses a legacy algorithm which is not named for its
-// key: signature is that of the peer's key, the others were negotiated.
+// checkAlgorithms returns an error if a connection uses a legacy algorithm that its key may not use. signature is the
+// algorithm of the peer's signature, used has the negotiated ones.
 func (e *Entry) checkAlgorithms(used ssh.NegotiatedAlgorithms, signature string) error {
 	for _, name := range []string{signature, used.HostKey, used.KeyExchange, used.Read.Cipher, used.Read.MAC, used.Write.Cipher, used.Write.MAC} {
 		if isLegacy(name) && !slices.Contains(e.Legacy, name) {

@@ -20,18 +20,17 @@ import (
 const (
 	// maxKeysBytes bounds an authorized keys file: 10,000 hosts with RSA keys.
 	maxKeysBytes = 8 << 20
-	// watchInterval is how often the file is looked at for the sake of open connections.
+	// watchInterval is how often the file is checked for open connections.
 	watchInterval = 2 * time.Second
 	// badLinesLogged bounds what one bad file writes to the log.
 	badLinesLogged = 10
 )
 
-// Keys is an authorized keys file. It is read again when it has changed, whenever somebody asks.
+// Keys is an authorized keys file. Each query reads the file again if it has changed.
 //
-// A file that has a bad line is an error at the start. Later nothing of an older state is kept: a line
-// that is not understood lets nobody in, a file that cannot be read lets nobody in, and all of it is
-// logged; good lines of a file with a bad one go on to count, because a slip of the pen is no
-// reason to lose the dumps of a whole fleet.
+// At the start, a bad line is an error. Later, no older state of the file counts: a bad line and an
+// unreadable file let nobody in and are logged. The good lines of a file with a bad one still count,
+// because a typing mistake must not cost the dumps of a whole fleet.
 type Keys struct {
 	path string
 	log  *slog.Logger
@@ -41,7 +40,7 @@ type Keys struct {
 	table map[string]*Entry
 }
 
-// stamp tells one state of a file from another.
+// stamp identifies a state of a file.
 type stamp struct {
 	inode, size uint64
 	modified    time.Time
@@ -61,7 +60,7 @@ func stampOf(path string) stamp {
 	return s
 }
 
-// LoadKeys reads the file at path, all of whose lines have to be good.
+// LoadKeys reads the file at path. A bad line is an error.
 func LoadKeys(path string, log *slog.Logger) (*Keys, error) {
 	k := &Keys{path: path, log: log, seen: stampOf(path)}
 	table, bad, err := readKeys(path)
@@ -80,7 +79,7 @@ func readKeys(path string) (map[string]*Entry, []*LineError, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer func() { _ = f.Close() }() // only read
+	defer func() { _ = f.Close() }() // read-only
 	info, err := f.Stat()
 	switch {
 	case err != nil:
@@ -119,7 +118,7 @@ func (k *Keys) Legacy() (names []string) {
 	return slices.Compact(names)
 }
 
-// Len is how many keys are let in.
+// Len returns the number of keys.
 func (k *Keys) Len() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -148,8 +147,8 @@ func (k *Keys) refresh() {
 	k.log.Info("reloaded the authorized keys", "file", k.path, "keys", len(table))
 }
 
-// Watch calls changed whenever the file has changed and then not again for a while: an editor may
-// write it in pieces, and half a file is no reason to end what is under way. It returns when ctx is done.
+// Watch calls changed after the file has changed and then stayed the same for a while: an editor may write it in pieces, and
+// half a file must not end sessions. It returns when ctx is done.
 func (k *Keys) Watch(ctx context.Context, changed func()) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
@@ -170,5 +169,5 @@ func (k *Keys) Watch(ctx context.Context, changed func()) {
 	}
 }
 
-// errNotListed: nobody has said that the peer may come in.
+// errNotListed means that the key is not in the file.
 var errNotListed = errors.New("not in the authorized keys")

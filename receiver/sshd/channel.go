@@ -13,10 +13,10 @@ import (
 // Exit statuses of a command.
 const (
 	exitOK       = 0
-	exitNotFound = 127 // as a shell's: there is no such command here
+	exitNotFound = 127 // that of a shell for an unknown command
 )
 
-// closePatience is how long a peer may take to close its end of a channel that we have closed.
+// closePatience is how long a peer may take to close its end of a channel after us.
 const closePatience = 2 * time.Second
 
 // channel is an open session channel.
@@ -24,11 +24,11 @@ type channel struct {
 	ssh.Channel
 	c    *connection
 	reqs <-chan *ssh.Request
-	gone chan struct{} // closed when the peer has closed the channel or is gone itself
-	once sync.Once     // finish
+	gone chan struct{} // closed when the peer has closed the channel or is gone
+	once sync.Once     // for finish
 }
 
-// serveChannel is the whole life of one session channel.
+// serveChannel serves one session channel until its end.
 func (c *connection) serveChannel(ctx context.Context, nc ssh.NewChannel) {
 	defer func() {
 		c.srv.channels.Release(c.entry.Host)
@@ -50,12 +50,12 @@ func (c *connection) serveChannel(ctx context.Context, nc ssh.NewChannel) {
 	if serve != nil {
 		serve(ctx)
 	}
-	_ = ch.finish(exitOK) // if nobody has said how it ended
+	_ = ch.finish(exitOK) // does nothing if the channel is finished
 	wg.Wait()
 }
 
-// purpose waits for the request that says what the channel is for, and returns what serves it; nil
-// if there is nothing to serve.
+// purpose waits for the request that says what the channel is for, and returns the function that serves it. It returns nil if
+// there is nothing to serve.
 func (ch *channel) purpose() (serve func(context.Context)) {
 	timer := time.NewTimer(ch.c.srv.cfg.Idle)
 	defer timer.Stop()
@@ -75,7 +75,7 @@ func (ch *channel) purpose() (serve func(context.Context)) {
 	}
 }
 
-// request looks at a request of a channel that has no purpose yet. done: it has one now, or never will.
+// request handles a request of a channel without a purpose. done means that it has one now, or never will.
 func (ch *channel) request(req *ssh.Request) (serve func(context.Context), done bool) {
 	switch req.Type {
 	case "subsystem":
@@ -88,7 +88,7 @@ func (ch *channel) request(req *ssh.Request) (serve func(context.Context), done 
 		ch.reply(req, true)
 		return func(ctx context.Context) { ch.exec(ctx, msg.Command) }, true
 	case "shell":
-		ch.reply(req, true) // so that the person who tries hears why not
+		ch.reply(req, true) // so that the client shows the refusal
 		return func(context.Context) { ch.noCommand("", nil) }, true
 	}
 	ch.other(req)
@@ -110,18 +110,18 @@ func (ch *channel) subsystem(req *ssh.Request) (serve func(context.Context), don
 	return serve, true
 }
 
-// session is one of the protocol.
+// session runs a session of the protocol.
 func (ch *channel) session(ctx context.Context) {
 	conn := newChannelConn(ch)
 	defer conn.end()
-	_ = ch.c.srv.cfg.Receiver.HandleConn(ctx, conn, ch.c.peer()) // it is in the log
+	_ = ch.c.srv.cfg.Receiver.HandleConn(ctx, conn, ch.c.peer()) // the receiver logs the error
 }
 
-// other answers a request that changes nothing.
+// other answers a request that has no effect.
 func (ch *channel) other(req *ssh.Request) {
 	switch req.Type {
 	case "env", "signal", "window-change", "eow@openssh.com", "keepalive@openssh.com":
-		// Nothing here looks at them; clients send them as a matter of course.
+		// Clients always send these. They have no effect.
 	default:
 		ch.c.refuse("refused a request", protocol.CodeDeclined, "request", clip(req.Type))
 	}
@@ -130,13 +130,12 @@ func (ch *channel) other(req *ssh.Request) {
 
 func (ch *channel) reply(req *ssh.Request, ok bool) {
 	if req.WantReply {
-		_ = req.Reply(ok, nil) // a peer that is gone shows elsewhere
+		_ = req.Reply(ok, nil) // other calls notice a peer that is gone
 	}
 }
 
-// finish tells the peer how its command ended and closes the channel, and all of the connection if the
-// peer does not close its own end soon: whoever waits in a Read or a Write is to be let go. Only the
-// first call does something.
+// finish sends the exit status and closes the channel. If the peer does not close its end soon, finish closes the whole
+// connection, to end reads and writes in progress. Only the first call does something.
 func (ch *channel) finish(status uint32) error {
 	var err error
 	ch.once.Do(func() {

@@ -9,12 +9,11 @@ import (
 	"time"
 )
 
-// readBytes is how much one look at a channel may bring: an SSH packet has 32 KiB.
+// readBytes is the length of one read: an SSH packet has 32 KiB.
 const readBytes = 64 << 10
 
-// channelConn is a channel as a net.Conn. Its Read keeps to a deadline, which a channel's own cannot: another
-// goroutine reads ahead of it, by one piece. There is no deadline for writing; Close
-// lets go whoever hangs in a Write.
+// channelConn is a channel as a net.Conn. Its Read has a deadline, which a channel's own has not, because another
+// goroutine reads one piece ahead. Writes have no deadline. Close ends a Write that hangs.
 type channelConn struct {
 	*channel
 	data   chan []byte   // a piece from the reader
@@ -22,7 +21,7 @@ type channelConn struct {
 	once   sync.Once
 	closed chan struct{}
 	ended  chan struct{} // closed when the reader has ended
-	err    error         // why it has
+	err    error         // of the reader, once ended is closed
 
 	mu       sync.Mutex // Read
 	rest     []byte
@@ -60,8 +59,8 @@ func (c *channelConn) readAhead() {
 	}
 }
 
-// Read returns os.ErrDeadlineExceeded when the deadline has passed, net.ErrClosed after Close, and
-// io.EOF when the peer has ended the stream or is gone.
+// Read returns os.ErrDeadlineExceeded after the deadline, net.ErrClosed after Close, and io.EOF if the peer has ended the
+// stream or is gone.
 func (c *channelConn) Read(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,10 +102,10 @@ func (c *channelConn) next() error {
 	}
 }
 
-// Close closes the channel. What became of the dump was said in the stream.
+// Close closes the channel with exitOK. The stream has already said whether the dump was stored.
 func (c *channelConn) Close() error { return c.closeWith(exitOK) }
 
-// closeWith closes the channel of a command that has ended with status. Only the first call counts.
+// closeWith closes the channel with an exit status. Only the first call counts.
 func (c *channelConn) closeWith(status uint32) error {
 	first := false
 	c.once.Do(func() { close(c.closed); first = true })
@@ -115,24 +114,24 @@ func (c *channelConn) closeWith(status uint32) error {
 	}
 	err := c.finish(status)
 	if errors.Is(err, io.EOF) {
-		return nil // the peer was first
+		return nil // the peer closed it first
 	}
 	return err
 }
 
-// end closes the connection and waits until nothing of it is left.
+// end closes the channel and waits for its goroutines.
 func (c *channelConn) end() {
-	_ = c.Close() // the second time, mostly
+	_ = c.Close() // usually the second time
 	<-c.ended
 }
 
-// LocalAddr is where the server listens.
+// LocalAddr returns the server's address.
 func (c *channelConn) LocalAddr() net.Addr { return c.c.ssh.LocalAddr() }
 
-// RemoteAddr is where the peer connects from.
+// RemoteAddr returns the peer's address.
 func (c *channelConn) RemoteAddr() net.Addr { return c.c.ssh.RemoteAddr() }
 
-// SetReadDeadline sets when Read stops waiting; the zero time is never.
+// SetReadDeadline sets when Read stops waiting. The zero time means never.
 func (c *channelConn) SetReadDeadline(t time.Time) error {
 	c.deadline.set(t)
 	return nil
@@ -144,7 +143,7 @@ func (c *channelConn) SetWriteDeadline(time.Time) error { return os.ErrNoDeadlin
 // SetDeadline is not supported.
 func (c *channelConn) SetDeadline(time.Time) error { return os.ErrNoDeadline }
 
-// deadline is a time that may be moved while others wait for it.
+// deadline is a time that can be changed while others wait for it.
 type deadline struct {
 	mu     sync.Mutex
 	timer  *time.Timer
@@ -155,7 +154,7 @@ func (d *deadline) set(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.timer != nil && !d.timer.Stop() {
-		<-d.passed // it is being closed
+		<-d.passed // the timer has fired and is closing it
 	}
 	d.timer = nil
 	select {

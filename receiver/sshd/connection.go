@@ -13,7 +13,7 @@ import (
 	"github.com/corehaul/corehaul/receiver"
 )
 
-// connection is a peer that is let in.
+// connection is the connection of an authenticated peer.
 type connection struct {
 	srv      *Server
 	ssh      *ssh.ServerConn
@@ -21,7 +21,7 @@ type connection struct {
 	reqs     <-chan *ssh.Request
 	entry    *Entry
 	log      *slog.Logger
-	ended    chan struct{} // one element for each channel that has ended
+	ended    chan struct{} // has an element for each channel that has ended
 	refusals atomic.Int64
 	failures atomic.Int64
 	commands atomic.Int64
@@ -32,8 +32,8 @@ func (c *connection) revoke() {
 	_ = c.ssh.Close()
 }
 
-// loggedOneByOne is how many events of a kind and connection are logged one by one. After them, only
-// each power of two is: a peer must not fill the disk with log.
+// loggedOneByOne is how many events of a kind and connection are logged one by one. After that, only each power of two is
+// logged, so that a peer cannot fill the disk with logs.
 const loggedOneByOne = 16
 
 // logged reports whether the n-th event of a kind, from 1, is logged.
@@ -47,19 +47,18 @@ func (c *connection) refuse(what string, code protocol.Code, args ...any) {
 	}
 }
 
-// failed logs that something did not go as the peer wanted. Texts of the peer's are to be clipped.
+// failed logs a request of the peer that failed. Callers have to clip texts of the peer.
 func (c *connection) failed(what string, args ...any) {
 	if n := c.failures.Add(1); logged(n) {
 		c.log.Warn(what, append([]any{"failures", n}, args...)...)
 	}
 }
 
-// stopPatience is how long the channels of a connection may take to end when the server stops. A
-// peer that does not read would hold it up.
+// stopPatience is how long the channels of a connection may take to end when the server stops. A peer that does not read
+// would delay the stop.
 const stopPatience = 15 * time.Second
 
-// run serves the connection until the peer leaves, has been idle for long, or ctx is done and its
-// channels have ended.
+// run serves the connection until the peer leaves or has no channel for too long, or ctx is done and its channels have ended.
 func (c *connection) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(c.refuseGlobal)
@@ -67,17 +66,17 @@ func (c *connection) run(ctx context.Context) {
 	defer stop()
 	open := c.serveChannels(ctx, &wg)
 	if ctx.Err() == nil {
-		_ = c.ssh.Close() // channels hear of it by their end
+		_ = c.ssh.Close() // ends the channels too
 	}
 	c.drain(open)
 	_ = c.ssh.Close()
-	for nc := range c.chans { // the library waits for somebody to look at them
+	for nc := range c.chans { // the library blocks until each is received
 		_ = nc.Reject(ssh.ResourceShortage, "closing")
 	}
 	wg.Wait()
 }
 
-// drain waits for the end of the open channels, and rejects what still comes.
+// drain waits for the end of the open channels, and rejects new ones.
 func (c *connection) drain(open int) {
 	chans := c.chans
 	for open > 0 {
@@ -122,7 +121,7 @@ func (c *connection) serveChannels(ctx context.Context, wg *sync.WaitGroup) (ope
 	}
 }
 
-// accepts rejects what is not a session, and sessions of a host that has too many.
+// accepts rejects channels that are no sessions, and those of a host that has too many.
 func (c *connection) accepts(nc ssh.NewChannel) bool {
 	if nc.ChannelType() != "session" {
 		c.refuse("refused a channel", protocol.CodeDeclined, "type", clip(nc.ChannelType()))
@@ -137,8 +136,7 @@ func (c *connection) accepts(nc ssh.NewChannel) bool {
 	return true
 }
 
-// refuseGlobal answers global requests, all of them with no: they ask for forwarding, or whether
-// somebody is here, for which any answer will do.
+// refuseGlobal refuses all global requests: they ask for forwarding, or are keepalives, for which any answer will do.
 func (c *connection) refuseGlobal() {
 	for req := range c.reqs {
 		if req.Type == "tcpip-forward" || req.Type == "streamlocal-forward@openssh.com" {
@@ -150,12 +148,12 @@ func (c *connection) refuseGlobal() {
 	}
 }
 
-// peer is who the connection is to the receiver.
+// peer describes the peer for the receiver.
 func (c *connection) peer() receiver.Peer {
 	return receiver.Peer{Host: c.entry.Host, Addr: c.ssh.RemoteAddr().String(), Transport: Transport}
 }
 
-// clip bounds what a peer may write into a line of the log.
+// clip shortens a text of a peer for a line of the log.
 func clip(text string) string {
 	const most = 200
 	if len(text) > most {

@@ -8,7 +8,7 @@ import (
 	"github.com/corehaul/corehaul/receiver/kdumpclients"
 )
 
-// reasons are what Unix programs say of errors. ENOTEMPTY is an fs.ErrExist too.
+// reasons are the texts of Unix programs for errors. ENOTEMPTY is an fs.ErrExist too.
 var reasons = []struct {
 	err  error
 	text string
@@ -26,8 +26,8 @@ var reasons = []struct {
 	{fs.ErrInvalid, "Invalid argument"},
 }
 
-// reason is what Unix programs say of an error. Texts of other errors may name what is not the
-// client's business.
+// reason returns the text of Unix programs for an error. Other texts are not shown, because they may contain what clients
+// must not see.
 func reason(err error) string {
 	var silent *silentError
 	if errors.As(err, &silent) {

@@ -21,13 +21,13 @@ import (
 // exitFailure is the status of a command that failed.
 const exitFailure = 1
 
-// shell does what the command lines of stock clients ask for, on the tree of their host.
+// shell runs the operations of stock clients' command lines on the tree of their host.
 type shell struct {
 	tree kdumpclients.Tree
 	in   io.Reader
 	out  io.Writer
 	errs io.Writer
-	// alive tells, once in has ended, whether the client ended it: a connection that breaks looks the same.
+	// alive returns nil if the client itself ended in. A broken connection looks the same.
 	alive func() error
 	note  func(what string, args ...any) // to the log
 }
@@ -67,10 +67,10 @@ func (c *connection) tree() (kdumpclients.Tree, error) {
 	return tree, err
 }
 
-// enrolHint is what whoever tries to put a key here has to know.
+// enrolHint is the answer to clients that try to install their key.
 const enrolHint = "keys cannot be enrolled over SSH: give the public key to the operator of this server, who adds it to the authorized keys with host=\"NAME\""
 
-// noCommand says that a command is none that is known here.
+// noCommand refuses an unknown command.
 func (ch *channel) noCommand(line string, err error) {
 	text := "this server runs no commands"
 	switch {
@@ -83,13 +83,13 @@ func (ch *channel) noCommand(line string, err error) {
 	}
 	ch.c.refuse("refused a command", protocol.CodeDeclined, "command", clip(line), "error", text)
 	ch.tell(text, exitNotFound)
-	_ = ch.finish(exitNotFound) // a peer that is gone needs no word
+	_ = ch.finish(exitNotFound) // the peer may be gone
 }
 
-// alivePatience is how long a client may take to answer that it is there.
+// alivePatience is how long a client may take to answer alive.
 const alivePatience = time.Minute
 
-// alive asks the client whether it is there.
+// alive asks the client whether it is still connected.
 func (ch *channel) alive() error {
 	timer := time.AfterFunc(alivePatience, func() { _ = ch.c.ssh.Close() })
 	defer timer.Stop()
@@ -114,7 +114,7 @@ func (s *shell) run(script command.Script) (status uint32) {
 	return status
 }
 
-// do runs one operation and says what went wrong, in the words of the program of that name.
+// do runs one operation. It reports an error like the program of that name.
 func (s *shell) do(op command.Op) uint32 {
 	var err error
 	var what string
@@ -157,14 +157,14 @@ func (s *shell) do(op command.Op) uint32 {
 	return exitOK
 }
 
-// say tells client and log what failed.
+// say reports an error to the client and the log.
 func (s *shell) say(what string, err error) {
 	text := reason(err)
 	var end *endError
 	if errors.As(err, &end) {
 		text = end.Error()
 	}
-	_, _ = fmt.Fprintf(s.errs, "%s: %s\n", what, text) // whoever is gone does not hear it
+	_, _ = fmt.Fprintf(s.errs, "%s: %s\n", what, text) // the client may be gone
 	s.note("a command failed", "what", clip(what), "error", clip(err.Error()))
 }
 
@@ -183,7 +183,7 @@ func (s *shell) mktemp(parent string) error {
 	return err
 }
 
-// free prints what df prints, in KiB. What the host may not use counts as not there.
+// free prints the output of df, in KiB. It counts only space that the host may use.
 func (s *shell) free(op command.Free) error {
 	n, err := s.tree.Free(op.Path)
 	if err != nil {
@@ -198,7 +198,7 @@ func (s *shell) free(op command.Free) error {
 	return err
 }
 
-// list prints what ls -l prints.
+// list prints the output of ls -l.
 func (s *shell) list(p string) uint32 {
 	info, err := s.tree.Stat(p)
 	entries := []fs.FileInfo{info}
@@ -226,7 +226,7 @@ func (s *shell) list(p string) uint32 {
 	return exitOK
 }
 
-// endError says what became of a file at its end: that is for the client to know.
+// endError is an error at the end of a file, whose text is for the client.
 type endError struct{ err error }
 
 func (e *endError) Error() string {
@@ -238,7 +238,7 @@ func (e *endError) Error() string {
 
 func (e *endError) Unwrap() error { return e.err }
 
-// write makes a file of what comes from in; alive tells whether its end was meant.
+// write writes the bytes of in to a file. alive says whether the client ended in.
 func (s *shell) write(p string, in io.Reader, alive func() error) error {
 	_, err := s.copy(p, in, alive)
 	return err
@@ -269,7 +269,7 @@ func (s *shell) create(p string) (*upload, error) {
 	return &upload{Upload: u}, nil
 }
 
-// dd writes a file and reports how much, as GNU dd does: clients keep its words in their logs.
+// dd writes a file and reports how much, like GNU dd, because clients keep its output in their logs.
 func (s *shell) dd(op command.DD) error {
 	start := time.Now()
 	n, err := s.copy(op.Path, s.in, s.alive)
@@ -312,5 +312,5 @@ func (s *shell) scp(op command.SCP) uint32 {
 	return exitFailure
 }
 
-// base returns the last part of a path, as clients write them.
+// base returns the last part of a client's path.
 func base(p string) string { return path.Base(path.Clean("/" + p)) }

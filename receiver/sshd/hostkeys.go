@@ -19,10 +19,10 @@ import (
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
-// rsaBits is the length of the RSA host key, which is there for old clients only.
+// rsaBits is the length of the RSA host key, which only old clients need.
 const rsaBits = 3072
 
-// hostKeyKinds are the host keys, best first. Every OpenSSH client knows one of them.
+// hostKeyKinds are the types of host keys, best first. Every OpenSSH client knows one of them.
 var hostKeyKinds = []struct {
 	file, algo string
 	generate   func() (crypto.PrivateKey, error)
@@ -39,8 +39,8 @@ var hostKeyKinds = []struct {
 	}},
 }
 
-// LoadHostKeys returns the host keys in the data directory. Clients in capture kernels know them by heart, so
-// a damaged one is an error and never replaced. An error matches fs.ErrNotExist when there is none yet.
+// LoadHostKeys returns the host keys in the data directory. Capture kernels pin them, so a damaged one is an error and is
+// never replaced. The error matches fs.ErrNotExist if there is none yet.
 func LoadHostKeys(data string) (keys []ssh.Signer, err error) {
 	for _, kind := range hostKeyKinds {
 		key, err := loadHostKey(filepath.Join(data, kind.file), kind.algo)
@@ -52,12 +52,12 @@ func LoadHostKeys(data string) (keys []ssh.Signer, err error) {
 	return keys, nil
 }
 
-// MakeHostKeys makes the host keys that are not there yet, with rights 0600.
+// MakeHostKeys makes the missing host keys, with mode 0600.
 func MakeHostKeys(data string) error {
 	for _, kind := range hostKeyKinds {
 		path := filepath.Join(data, kind.file)
 		if _, err := os.Lstat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
-			continue // LoadHostKeys tells what is wrong with it
+			continue // LoadHostKeys returns the error
 		}
 		key, err := kind.generate()
 		if err != nil {

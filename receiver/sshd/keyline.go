@@ -11,26 +11,26 @@ import (
 	"github.com/corehaul/corehaul/hostname"
 )
 
-// Entry is one key that is let in.
+// Entry is one authorized key.
 type Entry struct {
-	// Host is the name of the store under which its dumps are filed.
+	// Host is the name under which its dumps are stored.
 	Host string
 	Key  ssh.PublicKey
-	// Legacy are the algorithms beside the modern ones that it may use.
+	// Legacy lists the legacy algorithms that it may use.
 	Legacy []string
 	// Line of the file, from 1.
 	Line int
 }
 
-// Fingerprint is what ssh-keygen -l prints of the key.
+// Fingerprint returns the fingerprint of the key as ssh-keygen -l prints it.
 func (e *Entry) Fingerprint() string { return ssh.FingerprintSHA256(e.Key) }
 
-// grants reports whether both give the same rights.
+// grants reports whether both entries give the same rights.
 func (e *Entry) grants(other *Entry) bool {
 	return other != nil && e.Host == other.Host && slices.Equal(e.Legacy, other.Legacy)
 }
 
-// LineError is a line of an authorized keys file that is not understood.
+// LineError is a bad line of an authorized keys file.
 type LineError struct {
 	Path    string
 	Line    int
@@ -41,7 +41,7 @@ type LineError struct {
 // Error names file, line and problem.
 func (e *LineError) Error() string { return fmt.Sprintf("%s, line %d: %s", e.Path, e.Line, e.Problem) }
 
-// Hints tells what to do next.
+// Hints says what to do next.
 func (e *LineError) Hints() []string {
 	if e.Hint == "" {
 		return nil
@@ -49,9 +49,8 @@ func (e *LineError) Hints() []string {
 	return []string{e.Hint}
 }
 
-// parseKeys reads an authorized keys file. The table is by the key's bytes. Lines that are
-// not understood let nobody in; neither does a key that two lines name, because
-// they may not mean the same.
+// parseKeys reads an authorized keys file. The table has the keys by their bytes. It has no key of a bad line, nor a key
+// of two lines, which may not mean the same.
 func parseKeys(path string, text []byte) (table map[string]*Entry, bad []*LineError) {
 	table = map[string]*Entry{}
 	for n, line := range bytes.Split(text, []byte("\n")) {
@@ -83,7 +82,7 @@ func parseKeys(path string, text []byte) (table map[string]*Entry, bad []*LineEr
 
 const hostHint = `put host="NAME" before the key; ` + hostname.Rule
 
-// parseKeyLine reads a line that is neither empty nor a comment. The problem is empty if all is well.
+// parseKeyLine reads a line that is neither empty nor a comment. problem is empty if the line is good.
 func parseKeyLine(line []byte) (e *Entry, problem, hint string) {
 	key, comment, options, _, err := ssh.ParseAuthorizedKey(line)
 	if err != nil {
@@ -104,10 +103,10 @@ func parseKeyLine(line []byte) (e *Entry, problem, hint string) {
 	return e, "", ""
 }
 
-// harmless are the options that ask for what is never done here.
+// harmless lists options that forbid what this server never does.
 var harmless = []string{"restrict", "no-agent-forwarding", "no-port-forwarding", "no-pty", "no-user-rc", "no-x11-forwarding"}
 
-// option takes one option, such as host="NAME".
+// option applies one option, such as host="NAME".
 func (e *Entry) option(text string) (problem, hint string) {
 	name, value, hasValue := strings.Cut(text, "=")
 	name = strings.ToLower(name)

@@ -8,19 +8,19 @@ import (
 	"github.com/corehaul/corehaul/receiver/kdumpclients"
 )
 
-// transferBytes is how much of a file is handed on at once.
+// transferBytes is the length of one write to a file.
 const transferBytes = 256 << 10
 
-// upload is a file that a client sends, with an end that is decided once.
+// upload is a file that a client sends. How it ends is decided only once.
 type upload struct {
 	kdumpclients.Upload
 	mu     sync.Mutex
-	failed error // of the first write that failed, or the break of the connection
+	failed error // first error of a write or of the connection
 	once   sync.Once
 	result error
 }
 
-// WriteAt writes a piece. After an error the file is not what the client thinks.
+// WriteAt writes a piece. After an error the file is incomplete.
 func (u *upload) WriteAt(p []byte, off int64) (int, error) {
 	n, err := u.Upload.WriteAt(p, off)
 	if err != nil {
@@ -29,7 +29,7 @@ func (u *upload) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// TransferError says that the file has not come whole; the first call counts.
+// TransferError notes that the file is incomplete. The first call counts.
 func (u *upload) TransferError(err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -38,7 +38,7 @@ func (u *upload) TransferError(err error) {
 	}
 }
 
-// Close ends the file: in order, unless something was wrong with it before.
+// Close ends the file: as complete, unless there was an error before.
 func (u *upload) Close() error {
 	u.once.Do(func() {
 		u.mu.Lock()
@@ -54,7 +54,7 @@ func (u *upload) Close() error {
 	return u.result
 }
 
-// fill writes what comes from in. The error of a write is a *writeError.
+// fill writes all bytes of in. The error of a write is a *writeError.
 func (u *upload) fill(in io.Reader) (n int64, err error) {
 	buf := make([]byte, transferBytes)
 	for {

@@ -1,12 +1,12 @@
-// Package command reads the command lines that stock kdump clients, scp and kdumpctl send to a
-// server, and nothing else: a shell's syntax is parsed, and what is not one of a dozen operations on
-// files is refused. Nothing is executed here or anywhere: the result is a list of what to do.
+// Package command parses the command lines of stock kdump clients, scp and kdumpctl. It reads shell
+// syntax and refuses everything that is not one of a dozen operations on files. Nothing is ever
+// executed: the result is a list of operations.
 //
 //	[umask NNNN] [mkdir [-p] P] [dd [bs=N] of=P] [cat > P] [mv P P] [rmdir P] [mktemp -dqp P]
 //	[df --output=avail P] [df -P P] [ls -l P] [echo WORDS > P] [scp -t|-f FLAGS P] [exit]
 //
-// joined by && and ; or line ends. Words may be quoted; they hold no variables, substitutions, patterns, escapes or tildes. The
-// input is hostile: it is bounded, and all functions are safe for concurrent use.
+// joined by &&, ; and line ends. Words may be quoted. They must have no variables, substitutions, patterns, escapes or tildes.
+// The input is hostile and bounded. All functions are safe for concurrent use.
 package command
 
 import (
@@ -17,14 +17,14 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 )
 
-// MaxBytes is the longest command line: two paths and what is around them.
+// MaxBytes is the longest command line: two paths and the text around them.
 const MaxBytes = 8 << 10
 
-// Script is what a command line asks for: chains, one after the other. The status of the whole is that
-// of the last operation that ran.
+// Script is a parsed command line: chains that run one after the other. Its status is that of the last operation that
+// ran.
 type Script []Chain
 
-// Chain is operations joined by &&: each runs if the one before succeeded.
+// Chain is a list of operations joined by &&: each runs if the one before succeeded.
 type Chain []Op
 
 // Op is one of the operations below.
@@ -32,9 +32,9 @@ type Op interface{ op() }
 
 // The operations. Paths are as the client wrote them.
 type (
-	// Umask sets the rights of new files, which nobody looks at here.
+	// Umask sets the permissions of new files. It has no effect here.
 	Umask struct{}
-	// Mkdir makes a directory; with Parents its parents too, and it may be there already.
+	// Mkdir makes a directory. With Parents, it also makes its parents, and the directory may exist.
 	Mkdir struct {
 		Path    string
 		Parents bool
@@ -52,7 +52,7 @@ type (
 	Rmdir struct{ Path string }
 	// Mktemp makes a directory with a new name in Parent, and prints its path.
 	Mktemp struct{ Parent string }
-	// Free prints how much room there is: POSIX as df -P, else as df --output=avail.
+	// Free prints the free space, with POSIX as df -P, otherwise as df --output=avail.
 	Free struct {
 		Path  string
 		POSIX bool
@@ -65,8 +65,8 @@ type (
 	SCP struct {
 		Path      string
 		Receive   bool
-		Recursive bool // which is refused, in the words of the protocol
-		Times     bool // the sender is to tell times of files
+		Recursive bool // refused with an error of the protocol
+		Times     bool // the sender sends times of files
 		Directory bool // Path has to be a directory
 	}
 	// Exit ends the script with status 0.
@@ -86,7 +86,7 @@ func (Echo) op()   {}
 func (SCP) op()    {}
 func (Exit) op()   {}
 
-// ErrUnknown is matched by the error of a line that asks for anything else. Its text is for the client, on one line.
+// ErrUnknown is matched by the errors of all other command lines. Their texts are for the client, in one line.
 var ErrUnknown = errors.New("this server runs only the commands of kdump clients")
 
 // Parse reads a command line. The error matches ErrUnknown, and the script is nil then.
@@ -119,7 +119,7 @@ func unknown(format string, args ...any) error {
 	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), ErrUnknown)
 }
 
-// maxChain bounds what is joined by &&, which the syntax tree nests.
+// maxChain bounds the operations of a chain, because the syntax tree nests them.
 const maxChain = 64
 
 // parseChain reads operations joined by &&, which the parser nests to the left.
@@ -209,7 +209,7 @@ func parseOutput(name string, args []string, to string) (Op, error) {
 	return nil, unknown("%.40q > FILE", name)
 }
 
-// word returns the text of a word that is the same for every shell in every directory.
+// word returns the text of a word that does not depend on the shell or its directory.
 func word(w *syntax.Word) (string, error) {
 	if w == nil {
 		return "", unknown("a word is missing")
@@ -237,7 +237,7 @@ func word(w *syntax.Word) (string, error) {
 	return text.String(), nil
 }
 
-// quoted returns what is between double quotes.
+// quoted returns the text between double quotes.
 func quoted(q *syntax.DblQuoted) (string, error) {
 	var text strings.Builder
 	for _, part := range q.Parts {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// parsers read the arguments of a command; nil is for arguments that are not known.
+// parsers parse the arguments of each command. They return nil for unknown arguments.
 var parsers = map[string]func(args []string) Op{
 	"umask":  parseUmask,
 	"mkdir":  parseMkdir,
@@ -24,7 +24,7 @@ var parsers = map[string]func(args []string) Op{
 	},
 }
 
-// isPath reports whether a word can be a path: an option is none.
+// isPath reports whether a word can be a path, that is, no option.
 func isPath(w string) bool { return w != "" && !strings.HasPrefix(w, "-") }
 
 func onePath(f func(string) Op) func([]string) Op {
@@ -63,7 +63,7 @@ func parseMkdir(args []string) Op {
 	return onePath(func(p string) Op { return Mkdir{Path: p, Parents: parents} })(args)
 }
 
-// ddBlock is the block size of dd unless it is told another one.
+// ddBlock is the default block size of dd.
 const ddBlock = 512
 
 func parseDD(args []string) Op {
@@ -89,7 +89,7 @@ func parseDD(args []string) Op {
 	return dd
 }
 
-// blockSize reads a number of bytes as dd takes it: 512, 4k, 1M. 0 is for anything else.
+// blockSize parses a number of bytes as dd does: 512, 4k, 1M. It returns 0 for anything else.
 func blockSize(text string) int64 {
 	unit := int64(1)
 	for suffix, n := range map[string]int64{"k": 1 << 10, "K": 1 << 10, "M": 1 << 20} {
@@ -119,7 +119,7 @@ func parseFree(args []string) Op {
 	return onePath(func(p string) Op { return Free{Path: p, POSIX: args[0] == "-P"} })(args[1:])
 }
 
-// parseSCP reads the flags that scp gives its remote end.
+// parseSCP parses the flags that scp gives its remote end.
 func parseSCP(args []string) Op {
 	var op SCP
 	var send bool
@@ -141,7 +141,7 @@ func parseSCP(args []string) Op {
 		case "-r":
 			op.Recursive = true
 		case "-q", "-v":
-			// how much it says for itself
+			// verbosity
 		default:
 			return nil
 		}
