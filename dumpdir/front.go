@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
@@ -27,7 +28,7 @@ func (c *core) layOut() error {
 		return err
 	}
 	if !c.plan.Sparse {
-		if err := reserve(vm, kw.Layout()); err != nil {
+		if err := reserve(vm, kw.Layout(), c.facts.RAM); err != nil {
 			return err
 		}
 	}
@@ -57,20 +58,20 @@ func (c *core) resumeVMCore(jr *journal, names []string) error {
 	if err := vm.Truncate(c.dataEnd); err != nil {
 		return err
 	}
-	if c.kw, err = rebuildFront(vm, jr); err != nil {
+	if c.kw, err = rebuildFront(vm, jr, kdumpfile.Options{DataOffset: c.plan.DataOffset, KeepData: true}); err != nil {
 		return err
 	}
-	if err := reserve(vm, c.kw.Layout()); err != nil {
+	if err := reserve(vm, c.kw.Layout(), c.facts.RAM); err != nil {
 		return err
 	}
 	return c.fs.SyncDir(c.dir)
 }
 
 // rebuildFront writes the front of vm again from the journal, marked incomplete. Page data does not move.
-func rebuildFront(vm kdumpfile.File, jr *journal) (*kdumpfile.Writer, error) {
+func rebuildFront(vm kdumpfile.File, jr *journal, opt kdumpfile.Options) (*kdumpfile.Writer, error) {
 	var runsErr error
 	front := &zeroSaver{File: vm}
-	kw, err := kdumpfile.CreateAt(front, jr.facts.header(), jr.runs(&runsErr), kdumpfile.Options{DataOffset: jr.plan.DataOffset, KeepData: true})
+	kw, err := kdumpfile.CreateAt(front, jr.facts.header(), jr.runs(&runsErr), opt)
 	if err := errors.Join(runsErr, err); err != nil {
 		return nil, err
 	}
@@ -98,6 +99,14 @@ type zeroSaver struct {
 	buf []byte
 }
 
+// NextData implements vmcore.Holes.
+func (z *zeroSaver) NextData(off int64) (at int64, ok bool) {
+	if h, isHoles := z.File.(vmcore.Holes); isHoles {
+		return h.NextData(off)
+	}
+	return off, true
+}
+
 func (z *zeroSaver) WriteAt(p []byte, off int64) (int, error) {
 	if vmcore.IsZero(p) {
 		if len(z.buf) < len(p) {
@@ -122,12 +131,20 @@ func zeroRange(w io.WriterAt, from, to int64) error {
 	return nil
 }
 
-// reserve allocates the front, where an empty bitmap and descriptors are holes so far. So a dump can be sealed on a
-// full disk.
-func reserve(vm File, l kdumpfile.Layout) error {
+// reserve allocates what a seal writes: headers, the bitmaps where there is RAM, and the descriptors. So a dump can be
+// sealed on a full disk. The rest of the bitmaps stays a hole: a machine may have its RAM at very high addresses.
+func reserve(vm File, l kdumpfile.Layout, ram []mem.Range) error {
 	a, ok := vm.(Allocator)
 	if !ok {
 		return nil
 	}
-	return a.Allocate(0, l.FirstPage())
+	if err := a.Allocate(0, l.Bitmap1); err != nil {
+		return err
+	}
+	for off, n := range kdumpfile.BitmapParts(ram, l.PageSize, l.MaxPFN) {
+		if err := errors.Join(a.Allocate(l.Bitmap1+off, n), a.Allocate(l.Bitmap2+off, n)); err != nil {
+			return err
+		}
+	}
+	return a.Allocate(l.Descs, l.FirstPage()-l.Descs)
 }

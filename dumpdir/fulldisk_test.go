@@ -13,7 +13,13 @@ import (
 // TestFullDisk fills the disk at many points of a dump, to the last byte: what was acknowledged is sealed
 // as a valid partial dump all the same.
 func TestFullDisk(t *testing.T) {
-	m := dumpdirtest.NewMachine(60, 300, 8)
+	t.Run("low RAM", func(t *testing.T) { fullDisk(t, dumpdirtest.NewMachine(60, 300, 8)) })
+	// The bitmaps are a hole between RAM below 1 MiB and RAM at 4 GiB.
+	t.Run("high RAM", func(t *testing.T) { fullDisk(t, dumpdirtest.NewMachineAt(60, 300, 8, 1<<20)) })
+}
+
+func fullDisk(t *testing.T, m *dumpdirtest.Machine) {
+	t.Helper()
 	roomy := dumpdirtest.NewFS()
 	complete(t, roomy, dir, m)
 	sealed := 0

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
@@ -97,7 +98,7 @@ func (im *Image) openChecked(jr *journal, vm File) error {
 		return err
 	}
 	front := &scratchFront{File: tmp, end: jr.plan.firstPage()}
-	kw, err := rebuildFront(front, jr)
+	kw, err := rebuildFront(front, jr, kdumpfile.Options{DataOffset: jr.plan.DataOffset})
 	if err != nil {
 		return err
 	}
@@ -143,6 +144,11 @@ func (f *scratchFront) ReadAt(p []byte, off int64) (int, error) {
 		return len(p), nil
 	}
 	return n, err
+}
+
+// NextData implements vmcore.Holes.
+func (f *scratchFront) NextData(off int64) (at int64, ok bool) {
+	return plainfile.NextData(f.File, off)
 }
 
 // Unchecked says why pages may not have been compared. It is empty if all are compared, or if the file has its

@@ -1,6 +1,10 @@
 package dumpdir
 
-import "context"
+import (
+	"context"
+
+	"github.com/corehaul/corehaul/vmcore"
+)
 
 // Forgetter is a File that can drop its pages from the page cache. The next read then comes from the disk, and a long
 // read does not displace other files.
@@ -57,6 +61,14 @@ func (f *limitedFile) ReadAt(p []byte, off int64) (int, error) {
 		f.forget()
 	}
 	return f.File.ReadAt(p, off)
+}
+
+// NextData implements vmcore.Holes.
+func (f *limitedFile) NextData(off int64) (at int64, ok bool) {
+	if h, isHoles := f.File.(vmcore.Holes); isHoles {
+		return h.NextData(off)
+	}
+	return off, true
 }
 
 // Close implements File.

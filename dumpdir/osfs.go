@@ -47,6 +47,9 @@ func (f osFile) Allocate(off, n int64) error {
 	return ferr
 }
 
+// NextData implements vmcore.Holes.
+func (f osFile) NextData(off int64) (at int64, ok bool) { return plainfile.NextData(f.File, off) }
+
 // Forget implements Forgetter with posix_fadvise(2). Dirty pages stay.
 func (f osFile) Forget() error {
 	raw, err := f.SyscallConn()

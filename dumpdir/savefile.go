@@ -73,6 +73,10 @@ func hashReader(f File, stop func() error) (size int64, sum [32]byte, err error)
 				return 0, sum, err
 			}
 		}
+		if n := hashHole(h, f, off, size); n > 0 {
+			off += n
+			continue
+		}
 		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-off)], off)
 		if n == 0 {
 			return 0, sum, errors.Join(io.ErrUnexpectedEOF, err)

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
@@ -237,16 +238,36 @@ func (v *verifier) next(p []byte) error {
 		}
 		return err
 	}
+	v.progress()
+	return nil
+}
+
+func (v *verifier) progress() {
 	if v.opts.Progress != nil && (v.pos-v.told >= 1<<20 || v.pos == v.size) {
 		v.told = v.pos
 		v.opts.Progress(v.pos, v.size)
 	}
-	return nil
+}
+
+// hole adds the hole at pos to the SHA-256 without reading it, up to offset end, and reports whether there is one.
+func (v *verifier) hole(end int64) (bool, error) {
+	if err := v.ctx.Err(); err != nil {
+		return false, err
+	}
+	n := hashHole(v.sum, v.vm, v.pos, min(end, v.size))
+	v.pos += n
+	v.progress()
+	return n > 0, nil
 }
 
 // skip reads up to offset end without a check.
 func (v *verifier) skip(end int64) error {
 	for v.pos < end {
+		if hole, err := v.hole(end); err != nil {
+			return err
+		} else if hole {
+			continue
+		}
 		if err := v.next(v.buf[:min(int64(len(v.buf)), end-v.pos)]); err != nil {
 			return err
 		}
@@ -254,21 +275,36 @@ func (v *verifier) skip(end int64) error {
 	return nil
 }
 
-// zeros reads up to offset end and checks that every byte is zero.
-func (v *verifier) zeros(end int64, where string) error {
+// zeros reads up to offset end and calls wrong for every byte that is not zero.
+func (v *verifier) zeros(end int64, wrong func(off int64, got byte)) error {
 	for v.pos < end {
+		if hole, err := v.hole(end); err != nil {
+			return err
+		} else if hole {
+			continue
+		}
 		at := v.pos
 		p := v.buf[:min(int64(len(v.buf)), end-at)]
 		if err := v.next(p); err != nil {
 			return err
 		}
+		if vmcore.IsZero(p) {
+			continue
+		}
 		for i, b := range p {
 			if b != 0 {
-				v.find(Finding{File: v.name, Offset: at + int64(i), Length: 1, Where: where, Text: fmt.Sprintf("byte is %#02x, has to be zero", b)})
+				wrong(at+int64(i), b)
 			}
 		}
 	}
 	return nil
+}
+
+// notZero returns a function for zeros that reports each wrong byte.
+func (v *verifier) notZero(where string) func(off int64, got byte) {
+	return func(off int64, got byte) {
+		v.find(Finding{File: v.name, Offset: off, Length: 1, Where: where, Text: fmt.Sprintf("byte is %#02x, has to be zero", got)})
+	}
 }
 
 // sums compares SHA256SUMS and the seal with the bytes that were read.

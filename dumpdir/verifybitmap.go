@@ -16,7 +16,6 @@ type rankedBitmap struct {
 	ranks  map[int64]uint64 // bits before each block that has any
 	right  map[int64]byte   // corrected bytes, by file offset
 	lost   bool             // too many wrong bytes
-	pos    int64            // position in the bitmap during learn
 	total  uint64
 	block  [rankBlock]byte
 	blockN int64
@@ -31,19 +30,12 @@ func newRankedBitmap(r io.ReaderAt, l kdumpfile.Layout) *rankedBitmap {
 	return &rankedBitmap{r: r, start: l.Bitmap2, ranks: make(map[int64]uint64), right: make(map[int64]byte), blockN: -1}
 }
 
-// learn takes the next bytes of the expected bitmap.
-func (b *rankedBitmap) learn(p []byte) {
-	for i, x := range p {
-		if x == 0 {
-			continue
-		}
-		n := (b.pos + int64(i)) / rankBlock
-		if _, ok := b.ranks[n]; !ok {
-			b.ranks[n] = b.total
-		}
-		b.total += ones(uint64(x))
+// learn takes a block of the expected bitmap, which begins off bytes behind its start. Blocks ascend.
+func (b *rankedBitmap) learn(off int64, block []byte) {
+	b.ranks[off/rankBlock] = b.total
+	for ; len(block) > 0; block = block[8:] {
+		b.total += ones(le.Uint64(block))
 	}
-	b.pos += int64(len(p))
 }
 
 func (b *rankedBitmap) patch(off int64, want byte) {

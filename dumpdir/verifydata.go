@@ -12,7 +12,7 @@ func (v *verifier) data() error {
 	dec := NewPageDecoder(v.jr.plan.PageSize)
 	page := make([]byte, v.jr.plan.PageSize)
 	return v.jr.chunks(func(r *chunkRecord) error {
-		gap := func() error { return v.zeros(r.offset, "gap between chunks") }
+		gap := func() error { return v.zeros(r.offset, v.notZero("gap between chunks")) }
 		if len(v.jr.broken) > 0 { // the chunk of a broken record may lie there
 			gap = func() error { return v.skip(r.offset) }
 		}

@@ -28,9 +28,6 @@ func (c *comparer) Write(want []byte) (int, error) {
 		if err := c.v.next(got); err != nil {
 			return done, err
 		}
-		if c.bitmap != nil {
-			c.bitmap.learn(want[done : done+n])
-		}
 		for i, w := range want[done : done+n] {
 			if got[i] != w {
 				c.differ(at+int64(i), w, got[i])
@@ -39,6 +36,26 @@ func (c *comparer) Write(want []byte) (int, error) {
 		done += n
 	}
 	return len(want), nil
+}
+
+// bitmapOf compares the bitmap at offset start with that of runs: block by block where it has a bit, and elsewhere with
+// zeros.
+func (c *comparer) bitmapOf(l kdumpfile.Layout, start int64, runs iter.Seq[mem.Extent]) error {
+	zero := func(off int64, got byte) { c.differ(off, 0, got) }
+	err := kdumpfile.BitmapBlocks(l, runs, func(off int64, block []byte) error {
+		if err := c.v.zeros(start+off, zero); err != nil {
+			return err
+		}
+		if c.bitmap != nil {
+			c.bitmap.learn(off, block)
+		}
+		_, err := c.Write(block)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.v.zeros(start+l.BitmapLen, zero)
 }
 
 // differ reports a wrong byte. Neighbouring wrong bytes of the same field are one finding.
@@ -148,7 +165,7 @@ func (v *verifier) bitmaps(h *kdumpfile.Header) error {
 	l := v.layout
 	first := &comparer{v: v, region: bitmapRegion("1st bitmap", l.Bitmap1, l.MaxPFN)}
 	ram := kdumpfile.RAMExtents(h.RAM, vmcore.PageShift(l.PageSize), l.MaxPFN)
-	if _, err := kdumpfile.WriteBitmap(first, l, ram); err != nil {
+	if err := first.bitmapOf(l, l.Bitmap1, ram); err != nil {
 		return err
 	}
 	v.bitmap = newRankedBitmap(v.vm, l)
@@ -163,7 +180,7 @@ func (v *verifier) bitmaps(h *kdumpfile.Header) error {
 		runs = v.jr.presentPages(&err)
 	}
 	second := &comparer{v: v, region: bitmapRegion("2nd bitmap", l.Bitmap2, l.MaxPFN), bitmap: v.bitmap}
-	_, werr := kdumpfile.WriteBitmap(second, l, runs)
+	werr := second.bitmapOf(l, l.Bitmap2, runs)
 	if err := errors.Join(v.damage(err), werr); err != nil {
 		return err
 	}
@@ -207,7 +224,7 @@ func (v *verifier) descs() error {
 	if err := v.skip(end); err != nil {
 		return err
 	}
-	if err := v.zeros(v.layout.FirstPage(), "zero page or padding before it"); err != nil {
+	if err := v.zeros(v.layout.FirstPage(), v.notZero("zero page or padding before it")); err != nil {
 		return err
 	}
 	if v.bitmap == nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
 // planReader takes a plan from the wire and gives it to the writer, unless the writer has it. A sender whose plan
@@ -201,4 +202,9 @@ func (s *Session) facts() dumpdir.Facts {
 	f := facts(s.Hello, s.Began, s.cfg.Codec)
 	f.Notes, f.RAM = s.notes, s.ram
 	return f
+}
+
+// BitmapBytes returns the bytes that both bitmaps of the dump take on a disk.
+func (s *Session) BitmapBytes() uint64 {
+	return uint64(kdumpfile.BitmapBytes(s.ram, int(s.Hello.PageSize), s.Hello.MaxPFN))
 }

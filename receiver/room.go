@@ -14,7 +14,7 @@ const freeTier = "free"
 
 // demand returns how many pages of a plan are to come, and what they ask of the disk.
 func (ss *session) demand(m *protocol.PlanEnd) (pages uint64, d admission.Demand) {
-	d = admission.Demand{Planned: m.Kept, MaxPFN: uint64(ss.Hello.MaxPFN), PageSize: uint64(ss.Hello.PageSize)}
+	d = admission.Demand{Planned: m.Kept, Bitmaps: ss.BitmapBytes(), PageSize: uint64(ss.Hello.PageSize)}
 	for _, t := range m.Tiers {
 		if ss.collect == protocol.CollectEssential && !t.Essential {
 			continue

@@ -160,7 +160,7 @@ func TestHostBytesAreLimited(t *testing.T) {
 	p.hello()
 	expect[*protocol.Welcome](p)
 	p.sendPlan()
-	p.waits("host web1 may store 1.172 MiB", "this dump needs at least 550.609 KiB")
+	p.waits("host web1 may store 1.172 MiB", "this dump needs at least 557.609 KiB")
 	if sealed := r.peer("web2", newDump(t, 3)).whole(); sealed.State != protocol.StateComplete {
 		t.Errorf("sealed as %s", sealed.State)
 	}

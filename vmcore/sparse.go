@@ -37,3 +37,23 @@ func NextBytes(r io.ReaderAt, size, off int64) (at int64, ok bool) {
 	}
 	return off, off < size
 }
+
+// Holes is an optional interface of a dump's io.ReaderAt that finds the holes of a file without reading them. Unlike the
+// gaps of a Sparse, holes are zeros of the dump. NextData is as safe for concurrent use as ReadAt.
+type Holes interface {
+	// NextData returns the offset of the first byte at or behind off that may not be zero; ok is false if there is none.
+	NextData(off int64) (at int64, ok bool)
+}
+
+// NextData returns the offset of the first byte at or behind off that may not be zero in a file of size bytes: it skips
+// holes and what a Sparse does not have. ok is false if there is none.
+func NextData(r io.ReaderAt, size, off int64) (at int64, ok bool) {
+	h, isHoles := r.(Holes)
+	if !isHoles {
+		return NextBytes(r, size, off)
+	}
+	if off, ok = h.NextData(off); !ok {
+		return 0, false
+	}
+	return off, off < size
+}

@@ -33,6 +33,11 @@ type Machine struct {
 // NewMachine makes a machine with so many kept pages of 4 KiB, in chunks of chunkPages. The same
 // arguments give the same machine.
 func NewMachine(seed uint64, pages, chunkPages int) *Machine {
+	return NewMachineAt(seed, pages, chunkPages, 0)
+}
+
+// NewMachineAt is NewMachine with the memory above 1 MiB moved up by base frames.
+func NewMachineAt(seed uint64, pages, chunkPages int, base mem.PFN) *Machine {
 	m := &Machine{seed: seed, pages: map[mem.PFN][]byte{}}
 	m.Meta = dumpdir.Meta{
 		ID: fmt.Sprintf("%032x", seed+1), Host: "node1", Release: "6.1.0-test", Nodename: "node1.example", Machine: "x86_64",
@@ -40,14 +45,14 @@ func NewMachine(seed uint64, pages, chunkPages int) *Machine {
 		StartTime: time.Unix(1700000010, 0).UTC(), Transport: "tls", Peer: "192.0.2.1:4711", Sender: "corehaul-send test", Receiver: "corehaul test",
 	}
 	m.Log = []byte("[    0.000000] Linux version 6.1.0-test\n[    9.000000] Kernel panic - not syncing: test\n")
-	m.plan(pages)
+	m.plan(pages, base+256)
 	m.Facts = dumpdir.Facts{
 		Utsname: uts.Name{Sysname: "Linux", Nodename: "node1.example", Release: "6.1.0-test", Version: "#1", Machine: "x86_64"},
-		Time:    m.Meta.CrashTime, PageSize: 4096, MaxPFN: max(m.Runs[len(m.Runs)-1].End(), 300) + 9, NrCPUs: 2, CurrentCPU: 1,
+		Time:    m.Meta.CrashTime, PageSize: 4096, MaxPFN: max(m.Runs[len(m.Runs)-1].End(), base+300) + 9, NrCPUs: 2, CurrentCPU: 1,
 		PhysBase: 0x1000000, DumpLevel: 31, Codecs: dumpdir.PageSnappy | dumpdir.PageZstd, Notes: notes(),
-		RAM: []mem.Range{{Start: 0, End: 0x9f000}, {Start: 0x100000, End: 1 << 40}},
+		RAM: []mem.Range{{Start: 0, End: 0x9f000}, {Start: (base + 256).Addr(12)}},
 	}
-	m.Facts.RAM[1].End = mem.PhysAddr(m.Facts.MaxPFN) << 12
+	m.Facts.RAM[1].End = m.Facts.MaxPFN.Addr(12)
 	m.chunk(chunkPages)
 	m.End = dumpdir.PlanEnd{
 		Chunks: uint64(len(m.Chunks)), Pages: uint64(pages),
@@ -71,13 +76,13 @@ func notes() []byte {
 	return append(b, make([]byte, (4-len(desc)%4)%4)...)
 }
 
-// plan scatters the pages over runs of 1 to 9, some below the hole at 640 KiB.
-func (m *Machine) plan(pages int) {
+// plan scatters the pages over runs of 1 to 9, some below the hole at 640 KiB, the others from frame above on.
+func (m *Machine) plan(pages int, above mem.PFN) {
 	rnd := rand.New(rand.NewPCG(m.seed, 1))
 	for at := mem.PFN(1); pages > 0; {
 		n := min(1+rnd.IntN(9), pages)
 		if at < 256 && int(at)+n > 150 {
-			at = 256
+			at = above
 		}
 		m.Runs = append(m.Runs, mem.Extent{Start: at, Count: uint64(n)})
 		at += mem.PFN(n + rnd.IntN(4))

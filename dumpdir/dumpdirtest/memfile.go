@@ -74,7 +74,7 @@ func (f *file) Allocate(off, n int64) error {
 	if f.s.fits(f.ino, off, n) < n {
 		return &fs.PathError{Op: "allocate", Path: f.name, Err: syscall.ENOSPC}
 	}
-	f.ino.setAside = max(f.ino.setAside, off+n)
+	f.ino.sectors.take(off, n)
 	return nil
 }
 
@@ -88,7 +88,6 @@ func (f *file) Truncate(size int64) error {
 		return err
 	}
 	f.ino.truncate(size)
-	f.ino.setAside = 0
 	return nil
 }
 
@@ -130,6 +129,7 @@ func (i *inode) put(p []byte, off int64) {
 	if len(p) == 0 {
 		return
 	}
+	i.sectors.take(off, int64(len(p)))
 	w := pending{off, slices.Clone(p)}
 	i.data = w.apply(i.data)
 	i.pending = append(i.pending, w)
@@ -143,7 +143,9 @@ func (i *inode) sync() {
 	i.pending = nil
 }
 
+// truncate leaves a hole behind the end of a file that becomes longer.
 func (i *inode) truncate(size int64) {
+	i.sectors.cut(size)
 	i.data = resize(i.data, size)
 	i.pending = append(i.pending, pending{off: size})
 }

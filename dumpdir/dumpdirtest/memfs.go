@@ -71,14 +71,18 @@ type dir struct {
 type change struct{ set map[string]*inode } // nil inode: the name is gone
 
 type inode struct {
-	data     []byte // as programs see it
-	durable  []byte // as it was at the last Sync
-	pending  []pending
-	setAside int64 // room up to here is taken, whatever the length
+	data    []byte // as programs see it
+	durable []byte // as it was at the last Sync
+	pending []pending
+	sectors sectors // of the disk that it takes
 }
 
-// room is what the file takes.
-func (i *inode) room() int64 { return max(int64(len(i.data)), i.setAside) }
+// newInode returns a durable file without holes.
+func newInode(data []byte) *inode {
+	i := &inode{data: slices.Clone(data), durable: slices.Clone(data)}
+	i.sectors.take(0, int64(len(data)))
+	return i
+}
 
 // pending is a write or truncation since the last Sync.
 type pending struct {
@@ -117,19 +121,18 @@ func (s *FS) Used() int64 {
 func (s *FS) used() (n int64) {
 	for _, d := range s.dirs {
 		for _, ino := range d.names {
-			n += ino.room()
+			n += ino.sectors.count * sectorLen
 		}
 	}
 	return n
 }
 
-// fits returns how many of the bytes in [off, off+n) an inode can have.
+// fits returns how many of the bytes in [off, off+n) an inode can have. Those in a hole need room, others have theirs.
 func (s *FS) fits(i *inode, off, n int64) int64 {
-	more := off + n - i.room()
-	if s.room == 0 || more <= 0 {
+	if s.room == 0 {
 		return n
 	}
-	return max(0, n-max(0, more-max(0, s.room-s.used())))
+	return i.sectors.fits(off, n, max(0, s.room-s.used())/sectorLen)
 }
 
 // Ops returns how many operations there were since SetFault.
@@ -393,7 +396,7 @@ func (s *FS) SetBytes(name string, b []byte) {
 	defer s.mu.Unlock()
 	name = clean(name)
 	d := s.dirs[path.Dir(name)]
-	ino := &inode{data: slices.Clone(b), durable: slices.Clone(b)}
+	ino := newInode(b)
 	d.names[path.Base(name)], d.durable[path.Base(name)] = ino, ino
 }
 
@@ -417,7 +420,7 @@ func (s *FS) Clone() *FS {
 	for name, d := range s.dirs {
 		nd := newDir()
 		for n, ino := range d.names {
-			nd.names[n] = &inode{data: slices.Clone(ino.data), durable: slices.Clone(ino.data)}
+			nd.names[n] = newInode(ino.data)
 		}
 		nd.durable = cloneNames(nd.names)
 		c.dirs[name] = nd

@@ -87,7 +87,7 @@ func (i *inode) cut(rnd *rand.Rand) {
 			data = p.tear(data, rnd)
 		}
 	}
-	i.data, i.durable, i.pending = slices.Clone(data), data, nil
+	*i = *newInode(data)
 }
 
 // tear applies the sectors of a write that rnd picks. The length may or may not have grown.

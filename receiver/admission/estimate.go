@@ -16,7 +16,7 @@ const sampleBytes = 16 << 20
 // Demand is what a plan asks of the disk.
 type Demand struct {
 	Planned  uint64 // pages that have a descriptor
-	MaxPFN   uint64 // one past the last page frame
+	Bitmaps  uint64 // bytes of both bitmaps that are not a hole
 	Solid    uint64 // pages to come that take room: all but those that may be zero
 	PageSize uint64 // bytes
 }
@@ -30,7 +30,7 @@ func (d Demand) Front(p dumpdir.Progress) uint64 {
 	if p.Planned > 0 {
 		return 0
 	}
-	return d.Planned*descBytes + 2*d.MaxPFN/8
+	return d.Planned*descBytes + d.Bitmaps
 }
 
 // Likely returns the bytes that the pages of the rest of a dump are going to take. The pages that have come

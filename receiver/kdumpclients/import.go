@@ -12,6 +12,7 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
 // commitBytes is about how much page data comes between two commits.
@@ -74,7 +75,8 @@ func (im *importer) plan() error {
 	}
 	facts := im.s.facts(im.j.svc.cfg.Codec)
 	// Descriptors of pages that did not come are a hole in the file.
-	if err := im.j.h.account.ChargeCopy(im.ctx, im.s.account.Held*24+2*uint64(facts.MaxPFN)/8); err != nil {
+	bitmaps := kdumpfile.BitmapBytes(facts.RAM, facts.PageSize, facts.MaxPFN)
+	if err := im.j.h.account.ChargeCopy(im.ctx, im.s.account.Held*kdumpfile.PageDescLen+uint64(bitmaps)); err != nil { //nolint:gosec // not negative
 		return err
 	}
 	b, err := im.w.StartPlan(facts)

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"math/bits"
 
@@ -114,31 +113,12 @@ func (b *bitBlock) next(i uint64, set bool) uint64 {
 	return bitBlockPFN
 }
 
-// WriteBitmap writes the bitmap of runs, l.BitmapLen bytes, and returns the number of set bits. The error matches
-// ErrOrder if runs are not ascending and disjoint.
-func WriteBitmap(w io.Writer, l Layout, runs iter.Seq[mem.Extent]) (uint64, error) {
-	var zero bitBlock
-	pos := int64(0)
-	pad := func(to int64) error {
-		for ; pos < to; pos++ {
-			if _, err := w.Write(zero[:]); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	count, err := eachBitBlock(l.MaxPFN, runs, func(n int64, b *bitBlock) error {
-		if err := pad(n); err != nil {
-			return err
-		}
-		pos++
-		_, err := w.Write(b[:])
-		return err
-	})
-	if err != nil {
-		return count, err
-	}
-	return count, pad(l.BitmapLen / bitBlockLen)
+// BitmapBlocks calls fn with each block of 4 KiB of the bitmap of runs that has a set bit, and its offset from the start
+// of the bitmap, ascending. All other bytes of l.BitmapLen are zero. The block is reused. The error matches ErrOrder if
+// runs are not ascending and disjoint, or is that of fn.
+func BitmapBlocks(l Layout, runs iter.Seq[mem.Extent], fn func(off int64, block []byte) error) error {
+	_, err := eachBitBlock(l.MaxPFN, runs, func(n int64, b *bitBlock) error { return fn(n*bitBlockLen, b[:]) })
+	return err
 }
 
 // RAMExtents yields the page frames that the ranges touch, as ascending disjoint runs: the 1st bitmap. The ranges

@@ -22,6 +22,6 @@
 // file complete or partial. It needs constant memory apart from 8 bytes per 128
 // MiB of RAM. The bytes in front of the page data are a pure function of a
 // [Header], the planned pages and their descriptors, and can be generated
-// without a file ([Header.EncodeFront], [WriteBitmap], [PageDesc.Append]) to be
+// without a file ([Header.EncodeFront], [BitmapBlocks], [PageDesc.Append]) to be
 // compared with one. A Writer is not safe for concurrent use.
 package kdumpfile

@@ -112,7 +112,7 @@ func (k *Reader) eachBlock(off int64, limit mem.PFN, fn func(n int64, b *bitBloc
 	buf := make([]byte, batch*bitBlockLen)
 	blocks := blockOf(limit + bitBlockPFN - 1)
 	for n := int64(0); n < blocks; n += batch {
-		at, ok := vmcore.NextBytes(k.r, k.size, off+n*bitBlockLen)
+		at, ok := vmcore.NextData(k.r, k.size, off+n*bitBlockLen)
 		if n = (at - off) / bitBlockLen; !ok || n >= blocks {
 			return nil
 		}

@@ -24,8 +24,6 @@ func (w *Writer) SealComplete() error {
 // again (CreateAt with KeepData and this DataOffset).
 //
 // SealPartial may be used on a dump without missing pages: then only the mark stays.
-//
-// It may be used on a dump that lacks no page as well: then only the mark stays.
 func (w *Writer) SealPartial() error {
 	if w.err != nil {
 		return w.err

@@ -39,8 +39,8 @@ type Options struct {
 	// DataOffset, if not 0, fixes Layout.Data: so the front of a file with page data can be written again for other
 	// planned pages. It must be a multiple of the page size and leave room for the descriptors.
 	DataOffset int64
-	// KeepData keeps the file from Layout.Data on, so that a torn front can be written again. Without it the file is
-	// emptied first.
+	// KeepData keeps the file from Layout.Data on, so that a torn front can be written again. The file reaches at least
+	// to the page data. Without KeepData it is emptied first.
 	KeepData bool
 }
 
@@ -331,15 +331,18 @@ func (w *Writer) fail(err error) error {
 	return w.err
 }
 
-// zeroFill writes zeros from offset from up to offset to.
-func zeroFill(f io.WriterAt, from, to int64) error {
+// zeroFill writes zeros from offset from up to offset to, which is in the file. It leaves holes.
+func zeroFill(f File, from, to int64) error {
 	zero := make([]byte, 64<<10)
-	for from < to {
-		n := min(int64(len(zero)), to-from)
-		if _, err := f.WriteAt(zero[:n], from); err != nil {
+	for {
+		at, ok := vmcore.NextData(f, to, from)
+		if !ok {
+			return nil
+		}
+		n := min(int64(len(zero)), to-at)
+		if _, err := f.WriteAt(zero[:n], at); err != nil {
 			return err
 		}
-		from += n
+		from = at + n
 	}
-	return nil
 }

@@ -312,13 +312,14 @@ func checkRebuild(t *testing.T, f *memFile, h *kdumpfile.Header, l kdumpfile.Lay
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := bytes.NewBuffer(front)
+	built := front
 	for _, e := range []iter.Seq[mem.Extent]{seq(ramExtents(h)), seq(pages)} {
-		if _, err := kdumpfile.WriteBitmap(out, l, e); err != nil {
+		bitmap := make([]byte, l.BitmapLen)
+		if err := kdumpfile.BitmapBlocks(l, e, func(off int64, b []byte) error { copy(bitmap[off:], b); return nil }); err != nil {
 			t.Fatal(err)
 		}
+		built = append(built, bitmap...)
 	}
-	built := out.Bytes()
 	for _, e := range pages {
 		var descs []kdumpfile.PageDesc
 		for pfn := e.Start; pfn < e.End(); pfn++ {
@@ -526,6 +527,30 @@ func TestHugeMachine(t *testing.T) {
 	}
 	if !slices.Equal(r.RAM(), h.RAM) || r.Info().MaxPFN != top/4096 {
 		t.Errorf("RAM %v", r.RAM())
+	}
+}
+
+func TestBitmapBytes(t *testing.T) {
+	const block, frames = 4096, 8 * 4096
+	at := func(pfn, n uint64) mem.Range {
+		return mem.Range{Start: mem.PFN(pfn).Addr(12), End: mem.PFN(pfn + n).Addr(12)}
+	}
+	for name, c := range map[string]struct {
+		ram  []mem.Range
+		want int64
+	}{
+		"no RAM":                 {nil, 0},
+		"one frame":              {[]mem.Range{at(0, 1)}, 2 * block},
+		"two in one block":       {[]mem.Range{at(0, 1), at(7, 1)}, 2 * block},
+		"over a border":          {[]mem.Range{at(frames-1, 2)}, 4 * block},
+		"neighbours":             {[]mem.Range{at(0, frames), at(frames, 1)}, 4 * block},
+		"8 MiB at 70 TB":         {[]mem.Range{at(0, 256), at(70<<40>>12, 2048)}, 4 * block},
+		"behind the last frame":  {[]mem.Range{at(0, 1), at(1<<36, 1)}, 2 * block},
+		"part of a frame counts": {[]mem.Range{{Start: 1<<27 - 1, End: 1<<27 + 1}}, 4 * block},
+	} {
+		if got := kdumpfile.BitmapBytes(c.ram, 4096, 1<<36); got != c.want {
+			t.Errorf("%s: %d bytes, want %d", name, got, c.want)
+		}
 	}
 }
 

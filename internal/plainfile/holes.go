@@ -1,0 +1,29 @@
+package plainfile
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// NextData returns the offset of the first byte of f at or behind off that is not in a hole, with lseek(2) and
+// SEEK_DATA. ok is false if a hole reaches to the end of f. Where the file system cannot tell, everything is data. The
+// file offset of f changes.
+func NextData(f *os.File, off int64) (at int64, ok bool) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return off, true
+	}
+	var serr error
+	if err := raw.Control(func(fd uintptr) { at, serr = unix.Seek(int(fd), off, unix.SEEK_DATA) }); err != nil {
+		return off, true
+	}
+	switch {
+	case errors.Is(serr, unix.ENXIO):
+		return 0, false
+	case serr != nil:
+		return off, true
+	}
+	return at, true
+}
