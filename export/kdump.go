@@ -25,8 +25,7 @@ func Kdump(ctx context.Context, out *os.File, src Source, compress string) (lost
 		if err != nil {
 			return 0, err
 		}
-		_, err = io.Copy(out, in)
-		return 0, errors.Join(err, in.Close())
+		return 0, errors.Join(copySparse(ctx, out, in), in.Close())
 	}
 	codec := kdumpfile.Snappy
 	if compress != "" {
@@ -36,6 +35,32 @@ func Kdump(ctx context.Context, out *os.File, src Source, compress string) (lost
 	}
 	r := &recoder{src: src, out: out, codec: codec, size: src.Info().PageSize}
 	return r.run(ctx, headerOf(src, codec))
+}
+
+// copySparse copies in to the empty file out. What is zero becomes a hole.
+func copySparse(ctx context.Context, out, in *os.File) error {
+	st, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 64<<10)
+	for off := int64(0); ctx.Err() == nil; {
+		at, ok := plainfile.NextData(in, off)
+		if !ok || at >= st.Size() {
+			return out.Truncate(st.Size())
+		}
+		n, err := io.ReadFull(io.NewSectionReader(in, at, st.Size()-at), buf)
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
+		}
+		if !vmcore.IsZero(buf[:n]) {
+			if _, err := out.WriteAt(buf[:n], at); err != nil {
+				return err
+			}
+		}
+		off = at + int64(n)
+	}
+	return ctx.Err()
 }
 
 // headerOf returns the headers of a kdump-compressed file for img. It prefers what img's own file says.
