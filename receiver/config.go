@@ -11,19 +11,19 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// Config is how a Server works. Zero fields take the defaults below.
+// Config configures a Server. Zero fields take the defaults below.
 type Config struct {
 	// Store takes the dumps. Required. The Server does not close it.
 	Store storage.Store
-	// Log gets a line for everything an operator may have to know; nil discards them.
+	// Log gets a line for everything that an operator may have to know. It may be nil.
 	Log *slog.Logger
-	// Tool is the receiver's name and version, for people at the other end.
+	// Tool is the receiver's name and version, for people at the sender.
 	Tool string
 
 	// Memory bounds what all sessions together hold, in bytes; at least MinMemory.
 	Memory uint64
-	// MaxActive is how many sessions may send pages at a time; the others wait in the queue.
-	// Fewer are admitted when Memory is short.
+	// MaxActive is how many sessions may send pages at a time. The others wait in the queue. If Memory is small, fewer are
+	// admitted.
 	MaxActive int
 	// MaxHostSessions is how many of them may be of one host; 0 for no limit. Dumps of other
 	// hosts pass those that wait for it.
@@ -34,18 +34,16 @@ type Config struct {
 	Rules []admission.Rule
 	// Foreign, when set, names arriving dumps that another part of the process writes and is going to seal.
 	Foreign func(storage.Ref) bool
-	// MaxConnections is how many connections may be open; more are closed at once. One host may have sessions on half of
-	// them: it must not shut out the others, and a fleet may share one identity. One address may have a quarter whose peers
-	// are not known yet.
+	// MaxConnections is how many connections may be open. More are closed at once. One host may have sessions on half of
+	// them: it must not shut out the others, and a fleet may share one identity. Peers of one address that are not
+	// authenticated yet may have a quarter.
 	MaxConnections int
 
 	// ResumeGrace is how long a dump whose sender broke off waits for it before it is sealed.
 	ResumeGrace time.Duration
-	// IdleTimeout is how long one message of a peer may take to arrive; a sender's heartbeat
-	// comes four times as often.
+	// IdleTimeout is how long one message of a peer may take to arrive. A sender's heartbeat comes four times as often.
 	IdleTimeout time.Duration
-	// StallTimeout is how long a sender that has a slot may live and bring no pages until the
-	// slot is given to another one.
+	// StallTimeout is how long a sender with a slot may be alive without sending pages, before another one gets the slot.
 	StallTimeout time.Duration
 	// CommitInterval is the longest time, and CommitBytes about the most page data, between
 	// two commits (fsyncs) of a session.

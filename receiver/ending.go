@@ -12,7 +12,7 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// letGo gives back all that the session holds, once the dump is closed.
+// letGo releases all that the session holds. It is called after the dump was closed.
 func (ss *session) letGo() {
 	ss.settle()
 	if ss.claim != nil && ss.srv.release(ss.ref, ss.claim) && (ss.Outcome == nil || ss.contested) {
@@ -22,7 +22,7 @@ func (ss *session) letGo() {
 	ss.unhold(ss.held)
 }
 
-// tell says the last word to the log and to the peer, and closes the connection.
+// tell logs the end of the session, sends the error to the peer, and closes the connection.
 func (ss *session) tell(cause error) {
 	var last error
 	var p dumpdir.Progress
@@ -32,12 +32,12 @@ func (ss *session) tell(cause error) {
 	ss.count(cause)
 	switch {
 	case ss.Outcome != nil && (cause == nil || isGone(cause)):
-		// A sender that went away once the dump was sealed has lost nothing.
+		// The dump is sealed, so it does not matter that the sender is gone.
 		ss.log.Info("session ended", "state", ss.Outcome.State, "pages", ss.Outcome.Progress.Present,
 			"missing", ss.Outcome.Progress.Missing(), "bytes", ss.Outcome.Progress.Bytes, "took", time.Since(ss.Began).Round(time.Millisecond))
 	case isGone(cause):
 		ss.log.Warn("session broke off", "pages", p.Present, "of", p.Planned, "error", cause)
-		last = io.EOF // nobody is there to be told
+		last = io.EOF // there is no peer to send it to
 	default:
 		refusal := wireError(cause)
 		say := func() {
@@ -56,7 +56,7 @@ func (ss *session) tell(cause error) {
 	}
 }
 
-// level is how much an operator has to know of a session that ended early.
+// level is the log level of a session that ended early.
 func level(code protocol.Code) slog.Level {
 	switch code {
 	case protocol.CodeShuttingDown, protocol.CodeSuperseded, protocol.CodeBusy:
@@ -67,7 +67,7 @@ func level(code protocol.Code) slog.Level {
 	return slog.LevelWarn
 }
 
-// isGone reports whether err is the connection's end, after which there is nobody to tell.
+// isGone reports whether err means that the connection has ended.
 func isGone(err error) bool {
 	var op *net.OpError
 	return errors.Is(err, net.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.ErrClosedPipe) ||

@@ -26,8 +26,8 @@ type session struct {
 	ref    storage.Ref
 	claim  *claim
 	second bool   // W is the challenger of the dump
-	other  string // what another plan has, for the sender to know
-	// contested: there is a challenger, and nothing was decided yet.
+	other  string // note to the sender about the other plan
+	// contested means that there is a challenger, and it is undecided which one is better.
 	contested bool
 
 	held   int64             // bytes of Server.hello
@@ -35,9 +35,9 @@ type session struct {
 	view   view
 
 	decision admission.Decision // of the rules
-	collect  protocol.Collect   // what is asked for
-	note     string             // why it is less than WELCOME said
-	pages    uint64             // of the plan that are to come
+	collect  protocol.Collect   // what the receiver wants
+	note     string             // why it wants less than WELCOME said
+	pages    uint64             // pages of the plan still to come
 	need     uint64             // bytes that its plan needs at least
 
 	account   *admission.Account
@@ -62,12 +62,10 @@ func newSession(srv *Server, conn net.Conn, peer Peer) *session {
 	return ss
 }
 
-// helloPatience is how many idle timeouts a sender has until its log is stored: a
-// log takes much longer than one message, but not for ever.
+// helloPatience is how many idle timeouts a sender has until its log is stored. A log takes much longer than one message.
 const helloPatience = 10
 
-// run is the whole session. When it returns, nothing of it is left but what the
-// store has.
+// run runs the session. When it returns, only the store has anything of it.
 func (ss *session) run(parent context.Context) error {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(parent))
 	defer cancel(nil)
@@ -82,12 +80,11 @@ func (ss *session) run(parent context.Context) error {
 // Log implements intake.Policy.
 func (ss *session) Log() intake.Logger { return ss.log }
 
-// connBytes is about what a connection holds for itself: buffers of TLS and of the
-// protocol, stacks.
+// connBytes is about the memory of a connection: buffers of TLS and of the protocol, stacks.
 const connBytes = 128 << 10
 
-// Open takes the right to write the dump, and gets the writer of the dump, or of a challenger if the dump is complete and the
-// sender has more to offer.
+// Open claims the dump and opens its writer, or that of a challenger if the dump is complete and the sender has more kinds
+// of pages.
 func (ss *session) Open(ctx context.Context) (err error) {
 	if err := ss.takeOver(ctx); err != nil {
 		return err
@@ -109,7 +106,7 @@ func (ss *session) Open(ctx context.Context) (err error) {
 	return nil
 }
 
-// takeOver claims the dump that HELLO names, and waits until a session before has let it go.
+// takeOver claims the dump that HELLO names, and waits until the last session has released it.
 func (ss *session) takeOver(ctx context.Context) error {
 	if err := ss.Hold(connBytes); err != nil {
 		return err
@@ -131,8 +128,8 @@ func (ss *session) takeOver(ctx context.Context) error {
 	return before.wait(ctx)
 }
 
-// checkOwner refuses a dump id that is filed under another host: two machines never
-// crash with the same registers, so one of them is not who it says.
+// checkOwner refuses a dump id that is stored under another host: two machines never crash with the same registers, so one
+// of the two names is wrong.
 func (ss *session) checkOwner(ctx context.Context) error {
 	entry, err := ss.cfg.Store.Find(ctx, ss.ref.ID)
 	var several *storage.AmbiguousError
@@ -166,7 +163,7 @@ func (ss *session) Enter(stage intake.Stage) {
 	}[stage])
 }
 
-// Hold takes n bytes of the memory for sessions that are not let in.
+// Hold takes n bytes of the memory for sessions that are not admitted.
 func (ss *session) Hold(n int64) error {
 	if err := ss.srv.hello.acquire(ss.peer.Host, ss.held, n); err != nil {
 		return err
@@ -175,13 +172,13 @@ func (ss *session) Hold(n int64) error {
 	return nil
 }
 
-// unhold gives n of them back.
+// unhold returns n of them.
 func (ss *session) unhold(n int64) {
 	ss.srv.hello.release(ss.peer.Host, ss.held, n)
 	ss.held -= n
 }
 
-// Admit has the session wait in the queue, if a rule wants pages of the dump.
+// Admit makes the session wait in the queue, if the rules want pages of the dump.
 func (ss *session) Admit(ctx context.Context, m *protocol.Welcome) (*protocol.Finish, error) {
 	ss.settle()
 	finish, err := ss.waitForSlot(ctx)
@@ -216,7 +213,7 @@ func (ss *session) MakeRoom(ctx context.Context, plan *protocol.PlanEnd, m *prot
 	return finish, nil
 }
 
-// tidings is what PLANOK has to say beside its numbers.
+// tidings returns the note of PLANOK.
 func (ss *session) tidings() string {
 	if ss.other != "" && ss.note != "" {
 		return ss.other + "; " + ss.note
@@ -224,7 +221,7 @@ func (ss *session) tidings() string {
 	return ss.other + ss.note
 }
 
-// declined returns err as the Session is to hear it: from a *declinedError, what the sender is told.
+// declined returns err, or for a *declinedError the protocol error for the sender.
 func (ss *session) declined(err error) error {
 	var declined *declinedError
 	if !errors.As(err, &declined) {
@@ -257,7 +254,7 @@ func (ss *session) Committed(context.Context) error {
 	return nil
 }
 
-// Seal makes the dump final, and decides between it and its challenger.
+// Seal seals the dump, and decides between it and its challenger.
 func (ss *session) Seal(ctx context.Context, finish *protocol.Finish) (end intake.Outcome, err error) {
 	reason := intake.Reason(finish)
 	if asked := ss.asked(); asked != "" && (finish.Reason == protocol.ReasonEssential || finish.Reason == protocol.ReasonLogOnly) {
@@ -267,7 +264,7 @@ func (ss *session) Seal(ctx context.Context, finish *protocol.Finish) (end intak
 	if end.Result, err = intake.Seal(ctx, ss.W, finish, reason); err != nil {
 		return end, err
 	}
-	// A dump that was complete before leaves its challenger to the sender of that one.
+	// If the dump was complete before, the challenger stays for its own sender.
 	if ss.contested && (ss.second || !again) {
 		return ss.sealBest(ctx)
 	}
@@ -278,7 +275,7 @@ func (ss *session) Seal(ctx context.Context, finish *protocol.Finish) (end intak
 	return end, nil
 }
 
-// asked is why less than all was asked for.
+// asked returns why the receiver wants less than all.
 func (ss *session) asked() string {
 	if ss.note != "" {
 		return ss.note

@@ -10,15 +10,15 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// Status is what a Server is doing, for people and programs; its JSON is that of
-// "corehaul status --json". Bytes are bytes, times RFC 3339.
+// Status is the state of a Server, for people and programs. Its JSON is that of "corehaul status --json". Sizes are in
+// bytes, times in RFC 3339.
 type Status struct {
 	Tool    string    `json:"tool"`
 	Started time.Time `json:"started"`
 	Now     time.Time `json:"now"`
-	// Sessions are those of all senders that have said hello, the oldest first.
+	// Sessions has the sessions of all senders that have sent HELLO, the oldest first.
 	Sessions []SessionStatus `json:"sessions"`
-	// Queue has the ids of those that wait, in order.
+	// Queue has the ids of waiting dumps, in order.
 	Queue  []string     `json:"queue"`
 	Space  SpaceStatus  `json:"space"`
 	Memory MemoryStatus `json:"memory"`
@@ -38,29 +38,29 @@ type SessionStatus struct {
 	Place     int       `json:"place,omitempty"`  // in the queue, from 1
 	Reason    string    `json:"reason,omitempty"` // why it waits
 	PanicLine string    `json:"panic_line,omitempty"`
-	Pages     uint64    `json:"pages"`         // that are durable
-	Planned   uint64    `json:"planned"`       // that are to come in all; 0 when not known
+	Pages     uint64    `json:"pages"`         // durable ones
+	Planned   uint64    `json:"planned"`       // pages of the plan; 0 when not known
 	Bytes     uint64    `json:"bytes"`         // of vmcore
 	PageSize  uint32    `json:"page_size"`     // bytes
 	PageRate  float64   `json:"pages_per_sec"` // over the last seconds
-	Needs     uint64    `json:"needs"`         // bytes that it is still going to take
+	Needs     uint64    `json:"needs"`         // bytes that it still needs
 }
 
-// SpaceStatus is the room of the store. Total is 0 for one without a bound.
+// SpaceStatus is the room of the store. Total is 0 for a store without a limit.
 type SpaceStatus struct {
 	Total    uint64 `json:"total"`
 	Free     uint64 `json:"free"`
-	Reserve  uint64 `json:"reserve"`  // that dumps leave
-	Reserved uint64 `json:"reserved"` // that dumps under way are going to take
+	Reserve  uint64 `json:"reserve"`  // free space that dumps leave
+	Reserved uint64 `json:"reserved"` // space that running dumps still need
 	Error    string `json:"error,omitempty"`
 }
 
-// MemoryStatus is how the memory is shared out.
+// MemoryStatus is the division of the memory.
 type MemoryStatus struct {
 	Limit     uint64 `json:"limit"`
-	Hello     uint64 `json:"hello"`      // for those that are not let in
-	HelloUsed uint64 `json:"hello_used"` // of that
-	Window    uint64 `json:"window"`     // page data in flight of each that is
+	Hello     uint64 `json:"hello"`      // for sessions that are not admitted
+	HelloUsed uint64 `json:"hello_used"` // used part of Hello
+	Window    uint64 `json:"window"`     // page data in flight of each admitted session
 }
 
 // LimitStatus has the limits. 0 means none.
@@ -78,11 +78,11 @@ type LimitStatus struct {
 // Totals count since the start.
 type Totals struct {
 	Sessions  uint64            `json:"sessions"`
-	Complete  uint64            `json:"complete"` // dumps sealed, by state
+	Complete  uint64            `json:"complete"` // sealed dumps, by state
 	Partial   uint64            `json:"partial"`
 	LogOnly   uint64            `json:"log_only"`
-	BrokenOff uint64            `json:"broken_off"` // sessions that ended without a word
-	Bytes     uint64            `json:"bytes"`      // of chunks that came
+	BrokenOff uint64            `json:"broken_off"` // sessions whose connection broke
+	Bytes     uint64            `json:"bytes"`      // of received chunks
 	Refused   map[string]uint64 `json:"refused"`    // sessions and connections, by code
 }
 
@@ -141,7 +141,7 @@ func (ss *session) count(cause error) {
 	}
 }
 
-// Status returns what the server is doing now.
+// Status returns the server's present state.
 func (s *Server) Status(ctx context.Context) Status {
 	st := Status{
 		Tool: s.cfg.Tool, Started: s.start, Now: time.Now(), Sessions: []SessionStatus{}, Queue: []string{},
@@ -203,7 +203,7 @@ func (s *Server) limitStatus() LimitStatus {
 	}
 }
 
-// status returns what may be seen of the session. It may be called from any goroutine.
+// status returns the state of the session. It is safe for concurrent use.
 func (ss *session) status(now time.Time) SessionStatus {
 	v := &ss.view
 	v.mu.Lock()

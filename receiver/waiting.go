@@ -10,25 +10,23 @@ import (
 	"github.com/corehaul/corehaul/receiver/admission"
 )
 
-// declinedError ends the waiting of a session from which no pages are wanted.
+// declinedError ends the wait of a session whose pages the rules do not want.
 type declinedError struct{ decision admission.Decision }
 
 func (e *declinedError) Error() string { return e.decision.Reason }
 
-// heartbeat is how often the sender has to be heard, and hears us: four times within
-// the time after which either gives up.
+// heartbeat is how often sender and receiver send something: four times within the idle timeout.
 func (ss *session) heartbeat() time.Duration { return max(ss.cfg.IdleTimeout/4, time.Millisecond) }
 
-// reviewEvery is how often a waiting session looks whether it may go on.
+// reviewEvery is how often a waiting session checks whether it may go on.
 func (ss *session) reviewEvery() time.Duration {
 	return min(maxReview, max(ss.heartbeat()/8, time.Millisecond))
 }
 
 const maxReview = 3 * time.Second
 
-// waitForSlot waits until the session is admitted and tells the sender its place. A
-// sender that does not want to wait any longer sends FINISH, which is returned. The
-// error is a *declinedError when a rule wants no pages.
+// waitForSlot waits until the session is admitted and sends the sender its place. If the sender gives up, it sends FINISH,
+// which is returned. The error is a *declinedError if a rule wants no pages.
 func (ss *session) waitForSlot(ctx context.Context) (*protocol.Finish, error) {
 	ss.view.enter(stateWaiting)
 	d := ss.decide(ctx, false)
@@ -56,7 +54,7 @@ func (ss *session) decide(ctx context.Context, noRoom bool) admission.Decision {
 	if d.Action != ss.decision.Action || d.Rule != ss.decision.Rule {
 		level := slog.LevelInfo
 		if d.Rule == "" && ss.decision.Rule == "" {
-			level = slog.LevelDebug // nothing out of the ordinary
+			level = slog.LevelDebug // the usual answer
 		}
 		ss.log.Log(ctx, level, "admission", "action", string(d.Action), "rule", d.Rule, "reason", d.Reason)
 	}
@@ -64,8 +62,8 @@ func (ss *session) decide(ctx context.Context, noRoom bool) admission.Decision {
 	return d
 }
 
-// waitUntilAdmitted waits until the ticket has a slot. review is called at first, and whenever something
-// may have changed; an error of it ends the waiting.
+// waitUntilAdmitted waits until the ticket has a slot. It calls review first, and whenever something may have changed. An
+// error of review ends the wait.
 func (ss *session) waitUntilAdmitted(ctx context.Context, review func() error) (*protocol.Finish, error) {
 	tick := time.NewTicker(ss.reviewEvery())
 	defer tick.Stop()
@@ -93,7 +91,7 @@ func (ss *session) waitUntilAdmitted(ctx context.Context, review func() error) (
 	}
 }
 
-// saying keeps a sender from being told the same too often.
+// saying is the last WAIT to a sender, so that it is not repeated too often.
 type saying struct {
 	every time.Duration
 	last  protocol.Wait
@@ -101,7 +99,7 @@ type saying struct {
 	at    time.Time
 }
 
-// sendPlace tells the sender its place and why it waits, when that is news or not told for a while.
+// sendPlace sends the sender its place and why it waits, if that has changed or was not sent for a while.
 func (ss *session) sendPlace(said *saying, place int, why admission.Obstacle) error {
 	of := max(ss.srv.queue.Waiting(), place)
 	msg := protocol.Wait{Place: uint64(place), Of: uint64(of), Reason: ss.obstacle(why)}
@@ -117,7 +115,7 @@ func (ss *session) sendPlace(said *saying, place int, why admission.Obstacle) er
 	return ss.Write(&msg)
 }
 
-// obstacle says in words why the session waits.
+// obstacle returns the text of why the session waits.
 func (ss *session) obstacle(why admission.Obstacle) string {
 	switch why {
 	case admission.ObstacleHold:
@@ -132,9 +130,8 @@ func (ss *session) obstacle(why admission.Obstacle) string {
 	return "other dumps come first"
 }
 
-// makeRoom waits until there is room for the plan, without a slot: others may go on
-// meanwhile. It may narrow what is collected. A sender that gives up sends FINISH,
-// which is returned.
+// makeRoom waits until there is room for the plan. It has no slot meanwhile, so that others may go on. It may narrow what
+// is collected. If the sender gives up, it sends FINISH, which is returned.
 func (ss *session) makeRoom(ctx context.Context, m *protocol.PlanEnd) (*protocol.Finish, error) {
 	if err := ss.fits(ctx, m); err != nil {
 		return nil, err
@@ -143,7 +140,7 @@ func (ss *session) makeRoom(ctx context.Context, m *protocol.PlanEnd) (*protocol
 	if place, _ := ss.ticket.Position(); place == 0 {
 		return nil, nil // the sender goes on
 	}
-	// Its writer is in nobody's share meanwhile.
+	// Meanwhile its writer is in no share of the memory.
 	if err := ss.Hold(writerBytes); err != nil {
 		return nil, noSpace(ss.shortage())
 	}
@@ -152,7 +149,7 @@ func (ss *session) makeRoom(ctx context.Context, m *protocol.PlanEnd) (*protocol
 	return ss.waitUntilAdmitted(ctx, func() error { return ss.reviewPlan(ctx, m) })
 }
 
-// reviewPlan looks anew at a plan that has no room.
+// reviewPlan checks again a plan without room.
 func (ss *session) reviewPlan(ctx context.Context, m *protocol.PlanEnd) error {
 	place, why := ss.ticket.Position()
 	if place == 0 || why != admission.ObstacleRoom && why != admission.ObstacleReserved && why != admission.ObstacleHold {

@@ -17,13 +17,13 @@ import (
 // Action is what a Rule does with a dump.
 type Action string
 
-// What a Rule may do.
+// Actions of a Rule.
 const (
 	ActionAll       Action = "all"       // take all of it
 	ActionEssential Action = "essential" // take the essential tiers
-	ActionLog       Action = "log"       // take the log only, which is stored by then
-	ActionWait      Action = "wait"      // let it wait for as long as the rule matches
-	ActionRefuse    Action = "refuse"    // send it away; the log is stored
+	ActionLog       Action = "log"       // take only the log, which is already stored
+	ActionWait      Action = "wait"      // make it wait for as long as the rule matches
+	ActionRefuse    Action = "refuse"    // refuse it; the log is already stored
 )
 
 var actions = []Action{ActionAll, ActionEssential, ActionLog, ActionWait, ActionRefuse}
@@ -31,35 +31,34 @@ var actions = []Action{ActionAll, ActionEssential, ActionLog, ActionWait, Action
 // Scope is whose dumps a Rule counts.
 type Scope string
 
-// Whose dumps a Rule may count.
+// Scopes of a Rule.
 const (
 	ScopeHost  Scope = "host"  // those of the same host
 	ScopeFleet Scope = "fleet" // those of all hosts
 )
 
-// Rule says what to do with dumps of a kind. The first rule of a list that matches
-// counts. A dump that has pages already is never sent away, nor made to wait, by a rule:
-// for it only those that take all or the essential tiers count.
+// Rule says what to do with the dumps that it matches. The first rule of a list that matches counts. For a dump with stored
+// pages, only rules that take all or the essential tiers count: no rule refuses it or makes it wait.
 type Rule struct {
-	// Name is what logs and senders are shown, such as "rule 2".
+	// Name is for logs and senders, such as "rule 2".
 	Name string
 	// Host is a pattern (path.Match) for the sender's proven name; empty matches all.
 	Host string
-	// FreeBelow matches while less than so many bytes are free beyond the reserve; 0 asks
-	// nothing. It never matches on a store without a bound.
+	// FreeBelow matches while fewer bytes are free beyond the reserve. 0 means no condition. On a store without a limit, it
+	// never matches.
 	FreeBelow uint64
-	// NoRoom matches a dump whose plan was found not to fit at the moment.
+	// NoRoom matches a dump whose plan does not fit at the moment.
 	NoRoom bool
-	// SamePanic matches when at least so many dumps with the same panic title came before
-	// this one, within the last Within (0: ever), from SamePanicFrom (empty: ScopeHost). 0 asks nothing.
+	// SamePanic matches if at least that many dumps with the same panic title came before this one, within the last Within
+	// (0: ever), from SamePanicFrom (empty: ScopeHost). 0 means no condition.
 	SamePanic     int
 	SamePanicFrom Scope
 	Within        time.Duration
-	// Then is what is done. Required.
+	// Then is the action. Required.
 	Then Action
 }
 
-// Check tells what is wrong with r.
+// Check returns what is wrong with r.
 func (r *Rule) Check() error {
 	_, glob := path.Match(r.Host, "")
 	switch {
@@ -77,23 +76,23 @@ func (r *Rule) Check() error {
 	return nil
 }
 
-// Crash is a dump that Rules are asked about.
+// Crash is a dump about which Rules decide.
 type Crash struct {
 	Ref       storage.Ref
 	PanicLine string
-	Began     time.Time // when the dump first came
-	HasPages  bool      // some are stored
+	Began     time.Time // time of the dump's first session
+	HasPages  bool      // pages of it are stored
 	NoRoom    bool      // its plan does not fit now
 }
 
-// Decision is what Rules say of a dump.
+// Decision is the decision of Rules about a dump.
 type Decision struct {
 	Action Action
-	Rule   string // the name of the rule; empty when none matched
-	Reason string // in words, for the sender and the log
+	Rule   string // name of the rule; empty if none matched
+	Reason string // for the sender and the log
 }
 
-// Hold is why the dump has to wait; empty when it need not.
+// Hold returns why the dump has to wait, empty if it need not.
 func (d *Decision) Hold() string {
 	if d.Action == ActionWait {
 		return d.Reason
@@ -101,10 +100,10 @@ func (d *Decision) Hold() string {
 	return ""
 }
 
-// Declines tells whether no pages are wanted.
+// Declines reports whether no pages are wanted.
 func (d *Decision) Declines() bool { return d.Action == ActionLog || d.Action == ActionRefuse }
 
-// Rules decide what is taken of each dump.
+// Rules decide what the receiver takes of each dump.
 type Rules struct {
 	list   []Rule
 	room   *Room
@@ -139,8 +138,8 @@ func (rs *Rules) Run(ctx context.Context) {
 	}
 }
 
-// Decide finds the rule for c. What it cannot find out does not match: a failing disk or
-// index must not keep dumps away.
+// Decide finds the rule for c. A condition that cannot be checked does not match, because a failing disk or index must not
+// keep dumps away.
 func (rs *Rules) Decide(ctx context.Context, c *Crash) Decision {
 	for i := range rs.list {
 		r := &rs.list[i]
@@ -158,7 +157,7 @@ func (rs *Rules) Decide(ctx context.Context, c *Crash) Decision {
 	return Decision{Action: ActionAll}
 }
 
-// match tells whether all that r asks for holds, and how in words. The cheap questions come first.
+// match reports whether all conditions of r hold, and why. It checks the cheap ones first.
 func (rs *Rules) match(ctx context.Context, r *Rule, c *Crash) (why string, ok bool, err error) {
 	if ok, err := path.Match(r.Host, c.Ref.Host); r.Host != "" && (!ok || err != nil) || r.NoRoom && !c.NoRoom {
 		return "", false, err

@@ -14,7 +14,7 @@ import (
 	"github.com/corehaul/corehaul/receiver/admission"
 )
 
-// host is what is kept of one host while the service runs.
+// host is the state of one host while the service runs.
 type host struct {
 	svc  *Service
 	name string
@@ -22,14 +22,13 @@ type host struct {
 
 	mu      sync.Mutex
 	state   *hostState
-	removed bool               // bytes of files went, and account does not know
+	removed bool               // files were removed, and account still counts them
 	uploads map[uint64]*upload // by number of the file
 
 	account *admission.Account
 }
 
-// change runs fn on the state and makes what it did durable. If that cannot be done, the change is not
-// taken back: the next one tries again.
+// change runs fn on the state and saves it durably. If saving fails, the change is not undone: the next change saves it.
 func (h *host) change(fn func(*hostState) error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -40,7 +39,7 @@ func (h *host) change(fn func(*hostState) error) error {
 	return h.state.save(h.dir)
 }
 
-// recount gives back the room of files that were removed. mu is held.
+// recount releases the room of removed files. mu is held.
 func (h *host) recount() {
 	if h.removed {
 		h.removed = false
@@ -48,8 +47,8 @@ func (h *host) recount() {
 	}
 }
 
-// makeRoom drops the directory that nobody has used for the longest, of those that are empty; clients that were cut off leave
-// some. It drops none on the way to c.
+// makeRoom drops the empty directory that was unused for the longest time, because interrupted clients leave some. It drops
+// none on the path to c.
 func (s *hostState) makeRoom(c string) bool {
 	oldest := ""
 	for p, d := range s.Dirs {
@@ -74,7 +73,7 @@ func (s *hostState) hasDirs(p string) bool {
 	return false
 }
 
-// file returns the file at cleaned path c, nil when there is none.
+// file returns the file at clean path c, nil if there is none.
 func (s *hostState) file(c string) *fileState {
 	if d := s.Dirs[path.Dir(c)]; d != nil {
 		return d.Files[path.Base(c)]
@@ -89,11 +88,11 @@ func (d *dirState) put(name string, f *fileState) {
 	d.Files[name] = f
 }
 
-// drop deletes the bytes of a file that has no name any more, unless a dump is being made of it. mu is held.
+// drop deletes the bytes of a file without a name, unless a job makes a dump of it. mu is held.
 func (h *host) drop(f *fileState) {
 	if u := h.uploads[f.Num]; u != nil {
 		delete(h.uploads, f.Num)
-		u.revoke() // what it has written goes when it ends
+		u.revoke() // its bytes are deleted when it ends
 		return
 	}
 	if !h.busy(f.Num) {
@@ -115,7 +114,7 @@ func (h *host) path(num uint64, kind string) string {
 	return filepath.Join(h.dir, fmt.Sprintf("%d.%s", num, kind))
 }
 
-// info describes what is at cleaned path c, nil when nothing is.
+// info describes the file or directory at clean path c, nil if there is none.
 func (s *hostState) info(c string) *fileInfo {
 	if d := s.Dirs[c]; d != nil {
 		return &fileInfo{name: path.Base(c), mod: d.Used, dir: true}
@@ -126,7 +125,7 @@ func (s *hostState) info(c string) *fileInfo {
 	return nil
 }
 
-// busy reports whether a dump is being made of file num. mu is held.
+// busy reports whether a job makes a dump of file num. mu is held.
 func (h *host) busy(num uint64) bool {
 	for _, d := range h.state.all() {
 		if d.Dump != nil && d.Dump.Image != nil && d.Dump.Image.Num == num && !d.Dump.Sealed {
@@ -136,7 +135,7 @@ func (h *host) busy(num uint64) bool {
 	return false
 }
 
-// hasDump reports whether the client has begun to send the memory of the machine into d.
+// hasDump reports whether the client has started to send the machine's memory into d.
 func (d *dirState) hasDump() bool {
 	if d.Dump != nil && d.Dump.Sealed {
 		return true
@@ -149,8 +148,8 @@ func (d *dirState) hasDump() bool {
 	return false
 }
 
-// crashedAgain gives path p to a crash that begins, and returns its directory. All clients send the log first, and directories of Debian's
-// and SUSE's carry the minute: a log that comes behind a dump is of another crash, which must not lose it.
+// crashedAgain makes a new directory at path p for another crash. All clients send the log first, and the names of Debian's
+// and SUSE's directories have the minute. So a log that comes after a dump is from another crash and must not be lost.
 func (s *hostState) crashedAgain(p string, peer Peer) *dirState {
 	old, now := s.Dirs[p], time.Now().UTC()
 	next := &dirState{Born: now, Used: now, Peer: peer.Addr, Dumps: old.Dumps + 1}

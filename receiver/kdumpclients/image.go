@@ -15,25 +15,25 @@ import (
 )
 
 const (
-	// maxImage bounds a dump's file, and so every offset in it: 16 TiB is where ext4 ends.
+	// maxImage bounds a dump's file and every offset in it. 16 TiB is the limit of ext4.
 	maxImage = 16 << 40
-	// checkpoint is how many bytes of a dump come between two checkpoints, and checkpointEvery how much time at the most.
+	// A checkpoint is made after checkpoint bytes of a dump, or after checkpointEvery.
 	checkpoint      = 64 << 20
 	checkpointEvery = 5 * time.Second
-	// maxPieces bounds the gaps in a dump that arrives.
+	// maxPieces bounds the gaps in an arriving dump.
 	maxPieces = 1 << 14
 	maxMapLen = 1 << 20
 )
 
-// imageState is what is known of the dump in a file.
+// imageState is the state of the dump in a file.
 type imageState struct {
-	// Wrap is what the dump came in, from the outside in: gzip, flattened.
+	// Wrap has the formats around the dump, the outermost first: gzip, flattened.
 	Wrap []form `json:"wrap,omitempty"`
-	// InPlace tells that the client's own file is the dump.
+	// InPlace means that the client's own file is the dump.
 	InPlace bool `json:"in_place,omitempty"`
-	// Marked tells that the end marker of a flattened stream came.
+	// Marked means that the end marker of a flattened stream came.
 	Marked bool `json:"marked,omitempty"`
-	// Done tells that nothing is to be done with it any more.
+	// Done means that there is no more work with it.
 	Done bool `json:"settled,omitempty"`
 }
 
@@ -43,7 +43,7 @@ type imageMap struct {
 	Coverage *flattened.Coverage `json:"coverage"`
 }
 
-// image is a dump that arrives.
+// image is an arriving dump.
 type image struct {
 	h     *host
 	num   uint64
@@ -51,7 +51,7 @@ type image struct {
 	f     *os.File
 	have  *flattened.Coverage
 	since int64     // bytes since the last checkpoint
-	saved time.Time // when that was
+	saved time.Time // time of the last checkpoint
 }
 
 // WriteAt implements io.WriterAt. Whoever calls it keeps track of what have is.
@@ -67,7 +67,7 @@ func (i *image) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// direct writes bytes that are the dump's own, and notes them.
+// direct writes bytes of the dump itself, and notes them as come.
 func (i *image) direct(p []byte, off int64) (int, error) {
 	n, err := i.WriteAt(p, off)
 	i.h.giveRoom(int64(n) - i.have.Add(off, int64(n)))
@@ -77,7 +77,7 @@ func (i *image) direct(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// checkpoint makes durable what has come, every now and then: a receiver that is killed knows it when it starts again.
+// checkpoint makes the bytes so far durable from time to time, so that they are known after a kill of the receiver.
 func (i *image) checkpoint() error {
 	if i.since < checkpoint && (i.since == 0 || time.Since(i.saved) < checkpointEvery) {
 		return nil
@@ -97,7 +97,7 @@ func (i *image) sync() error {
 	return dumpdir.SaveFile(dumpdir.OS{}, i.h.dir, fmt.Sprintf("%d.map", i.num), b)
 }
 
-// loadMap reads N.map, nil when there is none that can be used.
+// loadMap reads N.map. It returns nil if there is none, or an invalid one.
 func (h *host) loadMap(num uint64) *imageMap {
 	b, err := plainfile.Read(h.path(num, "map"), maxStateBytes)
 	m := imageMap{Coverage: new(flattened.Coverage)}

@@ -18,8 +18,8 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// workSafely is work that returns a panic as an error. What reads hostile dumps may have a bug; the receiver would end by it, and
-// again as soon as it is started.
+// workSafely is work that returns a panic as an error. A bug in a reader of hostile dumps would otherwise end the receiver,
+// and again after each restart.
 func (j *job) workSafely(ctx context.Context) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -29,13 +29,12 @@ func (j *job) workSafely(ctx context.Context) (err error) {
 	return j.work(ctx)
 }
 
-// work does what is to be done with a directory now: the log first, then the pages, then all else. Whatever a kill
-// interrupts is done again.
+// work does all work of a job: the log first, then the pages, then the rest. After a kill, interrupted work is done again.
 func (j *job) work(ctx context.Context) error {
 	if err := j.begin(); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{j.storeLog, j.importImage, j.sealRest, j.keep} {
+	for _, step := range []func(context.Context) error{j.storeLog, j.importImage, j.sealRest, j.keepFiles} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -52,8 +51,8 @@ func (j *job) work(ctx context.Context) error {
 	return nil
 }
 
-// begin makes sure that there is a dump that takes what has come: a new one when the last is sealed and another
-// dump came in the same directory.
+// begin makes sure that there is a dump for the files: a new one if the last one is sealed and another dump came in the same
+// directory.
 func (j *job) begin() error {
 	err := j.h.change(func(*hostState) error {
 		d := j.dir
@@ -77,12 +76,12 @@ func (j *job) begin() error {
 	return err
 }
 
-// errNothing keeps a change from being saved that is none.
+// errNothing means that there is no change to save.
 var errNothing = errors.New("nothing changed")
 
 func (j *job) ref() storage.Ref { return storage.Ref{Host: j.h.name, ID: j.dir.Dump.ID} }
 
-// peer is where the client was connected from last.
+// peer returns the client's last address.
 func (j *job) peer() string {
 	j.h.mu.Lock()
 	defer j.h.mu.Unlock()
@@ -107,7 +106,7 @@ func (j *job) writer(ctx context.Context) (*dumpdir.Writer, error) {
 	if res, ok := w.Result(); !ok || res.State != dumpdir.StateLogOnly || j.dir.Dump.Image == nil {
 		return w, nil
 	}
-	// Sealed by a hand other than this one, for which there was nothing but the log.
+	// Another part of the program has sealed it as log-only.
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
@@ -120,7 +119,7 @@ func (j *job) with(ctx context.Context, fn func(w *dumpdir.Writer) error) (err e
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.Close()) }() // also when fn panics
+	defer func() { err = errors.Join(err, w.Close()) }() // also if fn panics
 	return fn(w)
 }
 
@@ -160,7 +159,7 @@ func (j *job) storeLog(ctx context.Context) error {
 	})
 }
 
-// gone handles a file whose bytes are missing. One that the client has replaced meanwhile is looked for again.
+// gone handles a file whose bytes are missing. If the client has replaced it meanwhile, the job tries again.
 func (j *job) gone(f *fileState, err error) error {
 	j.h.mu.Lock()
 	defer j.h.mu.Unlock()
@@ -172,15 +171,15 @@ func (j *job) gone(f *fileState, err error) error {
 	return errAgain
 }
 
-// importImage makes the pages of the dump out of what the client sent.
+// importImage imports the pages of the client's file into the dump.
 func (j *job) importImage(ctx context.Context) error {
-	f := j.dir.Dump.Image // changed by this job only
+	f := j.dir.Dump.Image // only this job changes it
 	if f == nil || j.dir.Dump.Sealed {
 		return nil
 	}
 	end, ok := j.svc.jobs.beginImport(j.h.name, j.svc.wake)
 	if !ok {
-		return errLater // whoever waits here would keep the logs of others waiting
+		return errLater // to wait here would delay the logs of others
 	}
 	defer end()
 	begin := time.Now()
@@ -204,7 +203,7 @@ func (j *job) importImage(ctx context.Context) error {
 	return nil
 }
 
-// sealed notes that the dump is sealed, and durable.
+// sealed notes durably that the dump is sealed.
 func (j *job) sealed(f *fileState) error {
 	return j.h.change(func(*hostState) error {
 		j.dir.Dump.Sealed, j.dir.Dump.Image = true, nil
@@ -254,7 +253,7 @@ func (j *job) importInto(ctx context.Context, f *fileState, w *dumpdir.Writer) (
 	return w.SealPartial(ctx, lack)
 }
 
-// describe stores what the dump says of itself, and the log in its memory if there is no other.
+// describe stores the facts of the dump, and the log in its memory if there is no other log.
 func (j *job) describe(ctx context.Context, s *source, f *fileState, w *dumpdir.Writer) error {
 	line := ""
 	if w.Manifest().Bytes.Log == 0 {
@@ -274,7 +273,7 @@ func (j *job) describe(ctx context.Context, s *source, f *fileState, w *dumpdir.
 	})
 }
 
-// sealRest seals a dump for which nothing more comes.
+// sealRest seals a dump that gets no more data.
 func (j *job) sealRest(ctx context.Context) error {
 	j.h.mu.Lock()
 	rest := j.clientEnded() && !j.dir.Dump.Sealed && j.dir.Dump.Image == nil
@@ -298,8 +297,8 @@ func (j *job) sealRest(ctx context.Context) error {
 	return j.sealed(nil)
 }
 
-// keep keeps the other files of the client beside the sealed dump.
-func (j *job) keep(ctx context.Context) error {
+// keepFiles keeps the other files of the client beside the sealed dump.
+func (j *job) keepFiles(ctx context.Context) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -327,7 +326,7 @@ func (j *job) keep(ctx context.Context) error {
 	}
 }
 
-// keepFile keeps one file. What the dump does not take, because of its name or their number, is said and left.
+// keepFile keeps one file. If the dump refuses it, because of its name or the number of files, keepFile logs that.
 func (j *job) keepFile(ctx context.Context, name string, f *fileState) error {
 	file, err := plainfile.Open(j.h.path(f.Num, "file"))
 	if err != nil {
@@ -352,14 +351,14 @@ func (j *job) keepFile(ctx context.Context, name string, f *fileState) error {
 	return err
 }
 
-// dumpID names the dump that comes of a directory. The path has the client's address and time in it, and Born tells two
-// crashes apart at which the machine's clock stood the same.
+// dumpID returns the id of the directory's dump. The path has the client's address and time. Born distinguishes two crashes
+// with the same time of the machine's clock.
 func (j *job) dumpID() string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "stock\x00%s\x00%s\x00%d\x00%d", j.h.name, j.path, j.dir.Born.UnixNano(), j.dir.Dumps))
 	return hex.EncodeToString(sum[:16])
 }
 
-// finish takes what is done out of the tree. Status files stay.
+// finish removes finished files from the tree, except for status files.
 func (j *job) finish() error {
 	return j.h.change(func(s *hostState) error {
 		_, image := j.nextImage()

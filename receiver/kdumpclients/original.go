@@ -11,7 +11,7 @@ import (
 	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
-// unreadable seals a dump whose pages cannot be had. If all of the file is there, it is kept beside it: another program may know it.
+// unreadable seals a dump whose pages cannot be read. A complete file is kept beside it, because another program may read it.
 func (j *job) unreadable(ctx context.Context, f *fileState, w *dumpdir.Writer, cause error) (dumpdir.Result, error) {
 	if !ofDump(cause) {
 		return dumpdir.Result{}, cause
@@ -30,10 +30,10 @@ func (j *job) unreadable(ctx context.Context, f *fileState, w *dumpdir.Writer, c
 	return w.Seal(ctx, reason)
 }
 
-// maxGaps is how much of a file may be holes for it to be worth a copy, in which they are bytes.
+// maxGaps is how much of a file may be holes if it is to be copied. In the copy, holes take space.
 const maxGaps = 16 << 20
 
-// errHoles is why a file is not kept.
+// errHoles says that a file is not kept because of its holes.
 var errHoles = errors.New("it consists of holes")
 
 // roomToKeep returns why a copy of a file cannot be kept.
@@ -48,7 +48,7 @@ func (j *job) roomToKeep(ctx context.Context, file *os.File) error {
 	return j.h.account.ChargeCopy(ctx, uint64(st.Size())) //nolint:gosec // not negative
 }
 
-// keepImage keeps the file that a dump was to be made of.
+// keepImage keeps the file of a dump.
 func (j *job) keepImage(ctx context.Context, f *fileState, w *dumpdir.Writer) (name string, err error) {
 	kind := "image"
 	if f.Image.InPlace {
@@ -73,7 +73,7 @@ func (j *job) keepImage(ctx context.Context, f *fileState, w *dumpdir.Writer) (n
 	return name, w.Keep(name, file)
 }
 
-// otherPlan seals what was copied of a dump whose pages another version of this program counted in another way.
+// otherPlan seals an unfinished import of another version of this program, which made another plan.
 func (j *job) otherPlan(ctx context.Context, f *fileState, w *dumpdir.Writer) (dumpdir.Result, error) {
 	kept, err := j.keepOriginal(ctx, f, w)
 	if err != nil {
@@ -82,8 +82,7 @@ func (j *job) otherPlan(ctx context.Context, f *fileState, w *dumpdir.Writer) (d
 	return w.SealPartial(ctx, errOtherPlan.Error()+kept)
 }
 
-// keepOriginal keeps the client's file when the dump out of it may not be what was meant, and says where it is, or why it is
-// not kept.
+// keepOriginal keeps the client's file if the dump may differ from it. It returns where the file is, or why it is not kept.
 func (j *job) keepOriginal(ctx context.Context, f *fileState, w *dumpdir.Writer) (string, error) {
 	name, err := j.keepImage(ctx, f, w)
 	switch {

@@ -17,36 +17,36 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// Config is how a Service works.
+// Config configures a Service.
 type Config struct {
-	// Dir is where files are kept until they are dumps; it is made if it is missing. One process at a time has it open. Required.
+	// Dir has the files until they are dumps. It is created if it is missing. One process at a time has it open. Required.
 	Dir string
 	// Store takes the dumps. Required. The Service does not close it.
 	Store storage.Store
-	// Log gets a line for everything an operator may have to know; nil discards them.
+	// Log gets a line for everything that an operator may have to know. It may be nil.
 	Log *slog.Logger
 	// Tool is the receiver's name and version.
 	Tool string
 	// Room is the space that may be taken of Store; nil for one without limits. Whatever else writes to the Store has the same Room.
 	Room *admission.Room
-	// Grace is how long a directory waits for its client to come back before what is there is taken as all there is; DefaultGrace when it is 0.
+	// Grace is how long an incomplete directory waits for its client before its dump is made. 0 means DefaultGrace.
 	Grace time.Duration
-	// Codec compresses pages that do not come compressed; snappy when it is 0.
+	// Codec compresses pages that do not come compressed. 0 means snappy.
 	Codec kdumpfile.Codec
 
-	small int64 // maxSmall, but for tests
+	small int64 // maxSmall, except in tests
 }
 
 // DefaultGrace is the Grace of a Config without one.
 const DefaultGrace = 10 * time.Minute
 
-// Peer is who uses a tree.
+// Peer is the user of a tree.
 type Peer struct {
-	Host string // the name that its key proves: see package hostname
-	Addr string // where it is connected from, for people
+	Host string // name that its key proves: see package hostname
+	Addr string // its address, for people
 }
 
-// Service keeps the trees of all hosts and makes dumps of what is in them.
+// Service has the trees of all hosts and makes dumps of their files.
 type Service struct {
 	cfg  Config
 	lock io.Closer // of Config.Dir
@@ -58,8 +58,8 @@ type Service struct {
 	hosts map[string]*host
 }
 
-// Open opens the trees. What an earlier process left arriving has broken off. The error matches dumpdir.ErrLocked when another one
-// has the directory.
+// Open opens the trees. Files that were arriving in an earlier process have broken off. The error matches dumpdir.ErrLocked if
+// another process has the directory.
 func Open(cfg Config) (*Service, error) {
 	if cfg.Dir == "" || cfg.Store == nil {
 		return nil, errors.New("kdumpclients: no directory or no store")
@@ -93,10 +93,10 @@ func Open(cfg Config) (*Service, error) {
 	return s, nil
 }
 
-// Close lets another process have the directory. No method may be called after it, and Run must have returned.
+// Close releases the directory. Run must have returned, and no method may be called afterwards.
 func (s *Service) Close() error { return s.lock.Close() }
 
-// loadHosts opens the trees that an earlier process left.
+// loadHosts opens the trees of an earlier process.
 func (s *Service) loadHosts() error {
 	entries, err := os.ReadDir(s.cfg.Dir)
 	if err != nil {
@@ -113,7 +113,7 @@ func (s *Service) loadHosts() error {
 	return nil
 }
 
-// Tree returns the tree of the peer's host. The error matches storage.ErrBadName, or is of the disk.
+// Tree returns the tree of the peer's host. The error matches storage.ErrBadName, or comes from the disk.
 func (s *Service) Tree(p Peer) (Tree, error) {
 	if err := hostname.Check(p.Host); err != nil {
 		return nil, fmt.Errorf("%w: %w", storage.ErrBadName, err)
@@ -139,7 +139,7 @@ func (s *Service) host(name string) (*host, error) {
 	return h, nil
 }
 
-// Owns reports whether a dump that is arriving is one that the Service is going to seal.
+// Owns reports whether the Service is going to seal an arriving dump.
 func (s *Service) Owns(ref storage.Ref) bool {
 	s.mu.Lock()
 	h := s.hosts[ref.Host]

@@ -7,20 +7,20 @@ import (
 	"strings"
 )
 
-// StrangeFileError says why a file cannot be read as a dump. It is for the client, too: a kdump client that hears of it may
+// StrangeFileError says why a file cannot be read as a dump. It is also for the client: after an error, a kdump client may
 // send the dump in another way, as Debian's does.
 type StrangeFileError struct {
 	text string
 	err  error
 }
 
-// Error is one line, without anything that the client does not know.
+// Error returns one line, without anything that clients must not see.
 func (e *StrangeFileError) Error() string { return e.text }
 
-// Unwrap returns the cause, which may have no text for the client; nil if there is none.
+// Unwrap returns the cause, whose text is not for the client, or nil.
 func (e *StrangeFileError) Unwrap() error { return e.err }
 
-// keepAsSent ends a sink that found no dump. The bytes are in the file as the client sent them, and stay there.
+// keepAsSent ends a sink that found no dump. The file has the bytes as the client sent them, and keeps them.
 func (u *upload) keepAsSent() {
 	err := u.sink.finish()
 	u.sink = nil
@@ -45,7 +45,7 @@ func (u *upload) strangeness() error {
 	return u.strange
 }
 
-// isDumpName reports whether a client calls its dump by this name: vmcore, vmcore-incomplete, vmcore.flat, dump-incomplete.gz,
+// isDumpName reports whether clients use this name for a dump: vmcore, vmcore-incomplete, vmcore.flat, dump-incomplete.gz,
 // dump.202611250800.
 func isDumpName(name string) bool {
 	return (strings.HasPrefix(name, "vmcore") || strings.HasPrefix(name, "dump")) && !isLog(name) && !isStatus(name)

@@ -19,20 +19,20 @@ import (
 )
 
 const (
-	// maxSmall bounds a file that is no dump; the memory of POWER's firmware is the largest known.
+	// maxSmall bounds a file that is no dump. The largest known is the memory of POWER's firmware.
 	maxSmall = 256 << 20
-	// maxAhead is how far bytes of a stream may be ahead of those that are missing.
+	// maxAhead is how far bytes of a stream may be ahead of missing ones.
 	maxAhead = 256 << 20
 )
 
 var (
-	// errRevoked ends an upload whose file was begun anew.
+	// errRevoked ends an upload whose file was created again.
 	errRevoked = errors.New("another upload replaced the file")
 	errGone    = errors.New("the connection broke off")
 )
 
-// upload is a file that arrives. Until it is known what it is, and as long as it is a small file, its bytes go to N.file as
-// they are. A dump in a stream goes through a sink instead, and N.file takes what comes too early.
+// upload is an arriving file. The bytes of a small file, and of a file whose form is unknown yet, go to N.file unchanged. A
+// dump in a stream goes through a sink, and N.file takes bytes that come too early.
 type upload struct {
 	h    *host
 	f    *fileState // its fields are under h.mu
@@ -45,15 +45,15 @@ type upload struct {
 	mu      sync.Mutex
 	raw     *os.File
 	have    flattened.Coverage // of raw
-	size    int64              // the client may set a length that the bytes have not reached
-	log     *longLog           // of a log: how more than maxSmall bytes of it are kept
+	size    int64              // may be larger than the bytes so far, if the client sets the length first
+	log     *longLog           // for a log: keeps more than maxSmall bytes
 	decided bool
-	form    form   // once it is decided
-	img     *image // the dump in raw, when raw is one
+	form    form   // empty until decided
+	img     *image // the dump in raw, if raw is one
 	sink    sink   // nil: bytes go to raw
 	pos     int64  // bytes that the sink has taken
-	strange error  // why the file cannot be read; its bytes are kept as they come
-	err     error  // the first failure; repeated ever after
+	strange error  // why the file cannot be read; its bytes are kept unchanged
+	err     error  // the first failure, which all later calls return
 	done    bool
 }
 
@@ -77,7 +77,7 @@ func (t *tree) Create(p string) (Upload, error) {
 	return u, nil
 }
 
-// create begins the file at cleaned path c. mu is held.
+// create creates the file at clean path c. mu is held.
 func (t *tree) create(s *hostState, c string) (*upload, error) {
 	if s.Dirs[c] != nil {
 		return nil, syscall.EISDIR
@@ -167,7 +167,7 @@ func (u *upload) writeFile(p []byte, off int64) error {
 	return u.writeRaw(p, off)
 }
 
-// most returns how long the file may be: one whose form is known, such as vmlinux, is worth its room.
+// most returns how long the file may be. Files of a known form, such as vmlinux, may be longer.
 func (u *upload) most() int64 {
 	if u.decided && u.form != formPlain {
 		return maxImage
@@ -188,7 +188,7 @@ func (u *upload) writeRaw(p []byte, off int64) error {
 	return err
 }
 
-// decide looks at the first bytes and chooses how the file is taken. It may need more of them, unless this is all.
+// decide chooses the form of the file by its first bytes. It may wait for more bytes, unless all is set.
 func (u *upload) decide(all bool) error {
 	head := make([]byte, min(elfcore.HeadLen, u.have.From(0)))
 	if _, err := u.raw.ReadAt(head, 0); err != nil {
@@ -204,7 +204,7 @@ func (u *upload) decide(all bool) error {
 		}
 	}
 	if strings.HasPrefix(u.name, "opalcore") {
-		f = formPlain // an ELF core, but of the firmware
+		f = formPlain // an ELF core, but that of the firmware
 	}
 	u.decided, u.form = true, f
 	switch {
@@ -225,7 +225,7 @@ func (u *upload) decide(all bool) error {
 	return nil
 }
 
-// newImage makes the file of a dump that comes in such wrapping.
+// newImage makes the file of a dump inside these formats.
 func (u *upload) newImage(wrap ...form) (*image, error) {
 	f, err := plainfile.Create(u.h.path(u.f.Num, "image"), 0o640)
 	if err != nil {
@@ -234,7 +234,7 @@ func (u *upload) newImage(wrap ...form) (*image, error) {
 	return &image{h: u.h, num: u.f.Num, f: f, have: new(flattened.Coverage), state: imageState{Wrap: wrap}}, nil
 }
 
-// stream hands bytes to the sink, or puts them aside when others are missing before them.
+// stream passes bytes to the sink, or puts them aside if earlier bytes are missing.
 func (u *upload) stream(p []byte, off int64) error {
 	switch {
 	case off < u.pos:
@@ -255,12 +255,12 @@ func (u *upload) consume(p []byte) error {
 	n, err := u.sink.Write(p)
 	u.pos += int64(n)
 	if errors.Is(err, errNoDump) {
-		return nil // all of it is in the file
+		return nil // the file has all bytes
 	}
 	return err
 }
 
-// feed gives the sink what lies in the file behind what it has taken.
+// feed passes to the sink the bytes that were put aside and follow those that it has taken.
 func (u *upload) feed() error {
 	if u.sink == nil {
 		return nil
@@ -293,7 +293,7 @@ func (u *upload) fail(err error) error {
 	return u.err
 }
 
-// updateState tells the tree how much there is.
+// updateState sets the file's size in the tree.
 func (u *upload) updateState() {
 	u.h.mu.Lock()
 	defer u.h.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore/elfcore"
 )
 
-// revoke takes the file away. It does not wait for a write that is under way.
+// revoke ends the upload, because its file has a new upload or no name. It does not wait for a write in progress.
 func (u *upload) revoke() { go u.Abort(errRevoked) }
 
 // Close implements Upload.
@@ -21,10 +21,10 @@ func (u *upload) Abort(err error) {
 		err = errGone
 	}
 	u.cancel(err)
-	_ = u.end(err) // it is what the caller knows already
+	_ = u.end(err) // the caller knows the error
 }
 
-// end makes durable what came. cause is why nothing more comes, nil when the client says that this is all.
+// end makes the bytes durable. cause is why no more bytes come, nil if the client ended the file.
 func (u *upload) end(cause error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -44,7 +44,7 @@ func (u *upload) end(cause error) error {
 		broken = fmt.Errorf("%w: %w", cause, err)
 	case err != nil:
 		broken = err
-	case !marked: // an end marker needs nobody's word
+	case !marked: // an end marker proves completeness by itself
 		broken = cause
 	}
 	err = u.closeFiles(img)
@@ -55,7 +55,7 @@ func (u *upload) end(cause error) error {
 	return errors.Join(broken, u.h.ended(u, img, broken))
 }
 
-// finish ends the stream, and says why it is not whole.
+// finish ends the stream, and returns why it is incomplete.
 func (u *upload) finish() error {
 	if !u.decided && u.have.From(0) > 0 && u.err == nil {
 		if err := u.decide(true); err != nil {
@@ -79,7 +79,8 @@ func (u *upload) finish() error {
 	return err
 }
 
-// setLength gives a file that ended in order the length that its client set. Of one that broke off, only what came is there.
+// setLength sets the length that the client gave, if the client ended the file. An interrupted file keeps only the bytes that
+// came.
 func (u *upload) setLength(whole bool) error {
 	end := u.have.End()
 	switch {
@@ -93,7 +94,7 @@ func (u *upload) setLength(whole bool) error {
 	return nil
 }
 
-// theImage returns the dump that the file holds, if any.
+// theImage returns the dump in the file, nil if there is none.
 func (u *upload) theImage() *image {
 	if u.sink != nil {
 		return u.sink.image()
@@ -112,11 +113,11 @@ func (u *upload) closeFiles(img *image) error {
 	case img.state.InPlace:
 		return errors.Join(img.sync(), u.raw.Close())
 	}
-	// What lies in the client's form is not needed any more.
+	// The file in the client's form is not needed any more.
 	return errors.Join(img.sync(), img.f.Close(), u.raw.Truncate(0), u.raw.Close())
 }
 
-// ended notes what became of an upload.
+// ended notes the result of an upload.
 func (h *host) ended(u *upload, img *image, broken error) error {
 	err := h.change(func(*hostState) error {
 		if h.uploads[u.f.Num] != u {
@@ -133,7 +134,7 @@ func (h *host) ended(u *upload, img *image, broken error) error {
 		}
 		return nil
 	})
-	h.unstage() // what was put aside, or belongs to nobody
+	h.unstage() // bytes that were put aside, or have no file
 	h.svc.wake()
 	return err
 }

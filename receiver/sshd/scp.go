@@ -16,14 +16,14 @@ import (
 //
 //	T<mtime> 0 <atime> 0      times of the next file
 //	C<mode> <size> <name>     a file; its bytes follow, and a zero byte
-//	D..., E                   directories, which are not copied here
+//	D..., E                   directories, which are refused
 type scp struct {
 	*shell
 	in    *bufio.Reader
 	times bool
 }
 
-// scpError is a problem in words for the client.
+// scpError is an error with a text for the client.
 type scpError struct {
 	text string
 	err  error
@@ -45,13 +45,13 @@ const (
 	scpFiles = 1024
 )
 
-// ok is the answer to what is understood.
+// ok accepts a line.
 func (p *scp) ok() error {
 	_, err := p.out.Write([]byte{0})
 	return err
 }
 
-// receive receives files: into to if that is a directory, else as to.
+// receive receives files: into the directory to, or as the file to if that is no directory.
 func (p *scp) receive(to string, mustBeDir bool) error {
 	info, err := p.tree.Stat(to)
 	isDir := err == nil && info.IsDir()
@@ -100,13 +100,13 @@ func (p *scp) line() (string, error) {
 	return "", &scpError{text: "protocol error: a line without an end"}
 }
 
-// message does what a line of the client asks for.
+// message handles a line of the client.
 func (p *scp) message(line, to string, isDir bool) error {
 	if line == "" {
 		return &scpError{text: "protocol error: an empty line"}
 	}
 	switch line[0] {
-	case 'T': // when the file was changed is not kept
+	case 'T': // times of files are not kept
 		return p.ok()
 	case 'C':
 		size, name, ok := parseFile(line[1:])
@@ -163,7 +163,7 @@ func (p *scp) file(to string, size int64) error {
 	return p.ok()
 }
 
-// bytes receives the bytes of a file, and the client's word that they are right.
+// bytes receives the bytes of a file, and the client's answer that they are right.
 func (p *scp) bytes(u *upload, size int64) error {
 	if err := p.ok(); err != nil {
 		u.TransferError(err)
@@ -205,7 +205,7 @@ func (p *scp) send(from string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = d.Close() }() // only read
+	defer func() { _ = d.Close() }() // read-only
 	if err := p.head(from, info, d.Size()); err != nil {
 		return err
 	}
@@ -236,7 +236,7 @@ func (p *scp) head(from string, info fs.FileInfo, size int64) error {
 	return nil
 }
 
-// answer waits for the client to agree.
+// answer waits until the client accepts.
 func (p *scp) answer() error {
 	c, err := p.in.ReadByte()
 	if err != nil {

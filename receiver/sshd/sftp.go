@@ -19,7 +19,7 @@ import (
 // maxHandles bounds the open files and directories of one SFTP session.
 const maxHandles = 32
 
-// sftp serves the subsystem of that name: scp since OpenSSH 9 speaks it, sftp, curl, lftp.
+// sftp serves the subsystem sftp, for scp since OpenSSH 9, sftp, curl and lftp.
 func (ch *channel) sftp(ctx context.Context) {
 	conn := newChannelConn(ch)
 	defer conn.end()
@@ -45,14 +45,14 @@ func (ch *channel) sftp(ctx context.Context) {
 	}
 }
 
-// files serves the requests of one SFTP session. Files that the client leaves open have not come whole.
+// files serves the requests of one SFTP session. A file that the client leaves open is incomplete.
 type files struct {
 	tree kdumpclients.Tree
 	note func(what string, args ...any) // to the log
 
 	mu   sync.Mutex
 	open int
-	puts map[string]*put // files that are being written
+	puts map[string]*put // files open for writing
 }
 
 func newFiles(tree kdumpclients.Tree, note func(what string, args ...any)) *files {
@@ -83,7 +83,7 @@ func (f *files) closeHandle(p *put) {
 	}
 }
 
-// refused logs what does not go and returns it in the words of SFTP.
+// refused logs a refused request and returns the error for SFTP.
 func (f *files) refused(what, path string, err error) error {
 	if err == nil {
 		return nil
@@ -100,7 +100,7 @@ func (f *files) refused(what, path string, err error) error {
 	return errors.New(reason(err))
 }
 
-// put is a file that is being written.
+// put is a file open for writing.
 type put struct {
 	upload
 	files *files
@@ -148,7 +148,7 @@ func (f *files) Filewrite(r *sftp.Request) (io.WriterAt, error) {
 	return p, nil
 }
 
-// get is a file that is being read.
+// get is a file open for reading.
 type get struct {
 	kdumpclients.Download
 	files *files
@@ -182,13 +182,13 @@ func (f *files) Fileread(r *sftp.Request) (io.ReaderAt, error) {
 	return &get{Download: d, files: f}, nil
 }
 
-// Filecmd does what needs no open file.
+// Filecmd runs requests that need no open file.
 func (f *files) Filecmd(r *sftp.Request) error {
 	var err error
 	switch r.Method {
 	case "Mkdir":
 		if err = f.tree.Mkdir(r.Filepath); errors.Is(err, fs.ErrExist) {
-			return errors.New(reason(err)) // lftp makes all directories on the way; nothing is wrong
+			return errors.New(reason(err)) // not logged: lftp makes all directories of a path
 		}
 	case "Rmdir":
 		err = f.tree.Rmdir(r.Filepath)
@@ -204,7 +204,7 @@ func (f *files) Filecmd(r *sftp.Request) error {
 	return f.refused(r.Method, r.Filepath, err)
 }
 
-// setstat sets the length of a file that is open; rights, owners and times are nobody's business here.
+// setstat sets the length of an open file. It ignores permissions, owners and times.
 func (f *files) setstat(r *sftp.Request) error {
 	f.mu.Lock()
 	p := f.puts[r.Filepath]
@@ -224,7 +224,7 @@ func (f *files) setstat(r *sftp.Request) error {
 	return os.ErrInvalid
 }
 
-// Filelist describes a file, or what is in a directory.
+// Filelist describes a file, or the entries of a directory.
 func (f *files) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
 	switch r.Method {
 	case "List":
@@ -232,7 +232,7 @@ func (f *files) Filelist(r *sftp.Request) (sftp.ListerAt, error) {
 	case "Stat":
 		info, err := f.tree.Stat(r.Filepath)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, os.ErrNotExist // clients ask to find out; nothing is wrong
+			return nil, os.ErrNotExist // not logged: clients ask to find out
 		}
 		return entries{info}, f.refused("stat", r.Filepath, err)
 	}
@@ -280,5 +280,5 @@ func (e entries) ListAt(list []fs.FileInfo, off int64) (int, error) {
 	return n, nil
 }
 
-// sftpSubsystem is the name by which clients ask for it.
+// sftpSubsystem is the subsystem's name.
 const sftpSubsystem = "sftp"

@@ -7,25 +7,25 @@ import (
 	"sync"
 )
 
-// SFTP requests that may overtake each other: they name an offset.
+// SFTP requests that may overtake each other, because they name an offset.
 const (
 	sftpRead  = 5
 	sftpWrite = 6
 )
 
-// lockstep is an SFTP stream that hands over a request other than READ and WRITE alone: after the answers to all
-// requests before it, and before any request behind it. The library (v1.13.12) serves requests at the same time.
-// lftp sends the length of a file right behind its bytes, and a hostile client may use a handle that it has only guessed.
+// lockstep is an SFTP stream that delivers each request other than READ and WRITE alone: after the answers to all earlier
+// requests, and before any later one. The library (v1.13.12) serves requests concurrently. But lftp sends the length of a
+// file right after its bytes, and a hostile client may use a handle that it has guessed.
 type lockstep struct {
 	conn io.ReadWriteCloser
 	in   *bufio.Reader
-	left int64 // bytes of the packet under way that were not read yet
+	left int64 // unread bytes of the current packet
 
 	mu      sync.Mutex
 	changed sync.Cond
 	asked   uint64 // packets read
-	until   uint64 // how many must be answered before the next packet is read
-	replied uint64 // packets written: the library answers each, and in order
+	until   uint64 // packets to be answered before the next one is read
+	replied uint64 // packets written: the library answers each, in order
 	closed  bool
 
 	out framer
@@ -49,7 +49,7 @@ func (l *lockstep) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// next begins a packet: a length of four bytes, and so many of which the first is the type.
+// next reads the head of a packet: a length of four bytes, and the type, which is the first byte of that length.
 func (l *lockstep) next() error {
 	if err := l.await(l.until); err != nil {
 		return err
@@ -95,8 +95,8 @@ func (l *lockstep) await(n uint64) error {
 	return nil
 }
 
-// owes reports whether the client waits for an answer, and not the server for the rest of a packet. Only Read may call it, from
-// within the Read of conn.
+// owes reports whether the client waits for an answer, and the server does not wait for the rest of a packet. Only Read may
+// call it, from within the Read of conn.
 func (l *lockstep) owes() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
