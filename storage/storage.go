@@ -82,6 +82,12 @@ type Space struct {
 	Total, Free uint64
 }
 
+// Usage is what is stored of one host.
+type Usage struct {
+	Bytes uint64 // that files use on the medium: holes use nothing
+	Dumps int
+}
+
 // ReindexReport tells what a rebuild of the index found.
 type ReindexReport struct {
 	Dumps    int      `json:"dumps"`
@@ -144,6 +150,10 @@ type Store interface {
 	// receive in time are lost. A subscriber that needs all dumps calls List at its start and from time to time.
 	// Writers never wait for subscribers.
 	Subscribe(to Event) (dumps <-chan Ref, cancel func())
+
+	// Usage returns what is stored of a host, its challengers and what was moved aside included. It does not count files that
+	// are not published yet, such as a log that is still arriving. It looks at every file, so callers keep what it returned.
+	Usage(ctx context.Context, host string) (Usage, error)
 
 	// Space returns how much room the store has.
 	Space(ctx context.Context) (Space, error)

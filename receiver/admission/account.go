@@ -7,21 +7,19 @@ import (
 	"sync"
 	"time"
 
-	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/internal/bytesize"
-	"github.com/corehaul/corehaul/storage"
 )
 
 // Account counts what one host has stored, in the store and on its way there. All that is written for the host is charged before it
 // is written, whatever brought it. So the sum is never less than what is stored, but may be more: something was removed, replaced or
-// did not come. Only when a limit seems to be reached are the dumps of the host listed. What a charge costs does not depend on
-// how many there are.
+// did not come. Only when a limit seems to be reached is the store asked, which looks at all dumps. What a charge costs does not depend
+// on how many there are.
 type Account struct {
 	room *Room
 	host string
 
-	mu     sync.Mutex // held while the dumps are listed
-	listed time.Time  // zero: not yet
+	mu     sync.Mutex // held while the store is asked
+	asked  time.Time  // zero: not yet
 	took   time.Duration
 	stored uint64 // bytes of dumps
 	dumps  int
@@ -41,37 +39,30 @@ func (r *Room) Account(host string) *Account {
 	return a
 }
 
-// listingShare is how many times as long as a listing takes there is none after it.
-const listingShare = 20
+// askingShare is how many times as long as the store takes to answer it is not asked again.
+const askingShare = 20
 
 // sum returns all that is counted. mu is held.
 func (a *Account) sum() uint64 { return a.stored + a.early + a.staged }
 
-// refresh lists the dumps of the host, unless that was done recently. mu is held.
+// refresh asks the store what it has of the host, unless it was asked recently. mu is held.
 func (a *Account) refresh(ctx context.Context) error {
-	if !a.listed.IsZero() && time.Since(a.listed) < listingShare*a.took {
+	if !a.asked.IsZero() && time.Since(a.asked) < askingShare*a.took {
 		return nil
 	}
 	begin := time.Now()
-	entries, err := a.room.store.List(ctx, storage.Filter{Host: a.host})
+	usage, err := a.room.store.Usage(ctx, a.host)
 	if err != nil {
-		return fmt.Errorf("list the dumps of the host: %w", err)
+		return fmt.Errorf("find out what is stored of the host: %w", err)
 	}
-	stored, err := a.room.challengerBytes(ctx, a.host)
-	if err != nil {
-		return err
-	}
-	for i := range entries {
-		stored += entries[i].Bytes()
-	}
-	a.stored, a.dumps, a.listed, a.took = stored, len(entries), time.Now(), time.Since(begin)
+	a.stored, a.dumps, a.asked, a.took = usage.Bytes, usage.Dumps, time.Now(), time.Since(begin)
 	return nil
 }
 
 // exceeds reports whether the host would have more than limit bytes with n more, and how many it has. mu is held.
 func (a *Account) exceeds(ctx context.Context, limit, n uint64) (has uint64, over bool, err error) {
 	over = a.sum()+n > limit
-	if a.listed.IsZero() || over {
+	if a.asked.IsZero() || over {
 		err = a.refresh(ctx)
 	}
 	return a.sum(), a.sum()+n > limit, err
@@ -138,7 +129,7 @@ func (a *Account) ChargeDump(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.listed.IsZero() || a.dumps >= most {
+	if a.asked.IsZero() || a.dumps >= most {
 		if err := a.refresh(ctx); err != nil {
 			return err
 		}
@@ -227,33 +218,4 @@ func (a *Account) StagingFree(ctx context.Context) (uint64, error) {
 	defer a.mu.Unlock()
 	err = a.refresh(ctx)
 	return min(free, less(limit, a.sum())), err
-}
-
-// challengerBytes returns what is stored of a host's challengers.
-func (r *Room) challengerBytes(ctx context.Context, host string) (sum uint64, err error) {
-	refs, err := r.store.Challengers().List(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("list challengers: %w", err)
-	}
-	for _, ref := range refs {
-		if ref.Host != host {
-			continue
-		}
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		d, err := r.store.Challengers().Open(ctx, ref)
-		if err != nil {
-			continue // gone meanwhile, or damaged: it cannot grow
-		}
-		sum += storedBytes(d.Manifest())
-		if err := d.Close(); err != nil {
-			return 0, err
-		}
-	}
-	return sum, nil
-}
-
-func storedBytes(m *dumpdir.Manifest) uint64 {
-	return uint64(max(0, m.Bytes.VMCore)) + uint64(max(0, m.Bytes.Log))
 }

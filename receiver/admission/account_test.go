@@ -3,24 +3,22 @@ package admission
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"syscall"
 	"testing"
 
-	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/storage"
 )
 
-// shelf is a store that counts how often it is asked for a list.
+// shelf is a store that counts how often it is asked what a host has.
 type shelf struct {
 	storage.Store
 
-	mu     sync.Mutex
-	free   uint64
-	dumps  map[string][]int64 // lengths of the dumps of each host
-	listed int
+	mu    sync.Mutex
+	free  uint64
+	dumps map[string][]uint64 // lengths of the dumps of each host
+	asked int
 }
 
 func (s *shelf) Space(context.Context) (storage.Space, error) {
@@ -29,28 +27,20 @@ func (s *shelf) Space(context.Context) (storage.Space, error) {
 	return storage.Space{Total: 1 << 40, Free: s.free}, nil
 }
 
-func (s *shelf) List(_ context.Context, f storage.Filter) ([]storage.Entry, error) {
+func (s *shelf) Usage(_ context.Context, host string) (u storage.Usage, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.listed++
-	var entries []storage.Entry
-	for i, n := range s.dumps[f.Host] {
-		m := dumpdir.Manifest{}
-		m.Bytes.VMCore = n
-		entries = append(entries, storage.Entry{Ref: storage.Ref{Host: f.Host, ID: fmt.Sprint(i)}, Manifest: m})
+	s.asked++
+	for _, n := range s.dumps[host] {
+		u.Bytes += n
+		u.Dumps++
 	}
-	return entries, nil
+	return u, nil
 }
-
-func (s *shelf) Challengers() storage.Challengers { return noChallengers{} }
-
-type noChallengers struct{ storage.Challengers }
-
-func (noChallengers) List(context.Context) ([]storage.Ref, error) { return nil, nil }
 
 func roomOn(s *shelf, limits Limits) *Room { return NewRoom(s, limits, slog.New(slog.DiscardHandler)) }
 
-// fresh forgets when the account was listed, as if that were long ago.
+// fresh forgets when the store was asked, as if that were long ago.
 func fresh(a *Account) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -73,10 +63,10 @@ func granted(t *testing.T, what string, err error) {
 	}
 }
 
-// TestChargesDoNotList charges often, and wants the dumps listed once, and again when the limit seems to be reached.
-func TestChargesDoNotList(t *testing.T) {
+// TestChargesDoNotAsk charges often, and wants the store asked once, and again when the limit seems to be reached.
+func TestChargesDoNotAsk(t *testing.T) {
 	ctx := t.Context()
-	s := &shelf{free: 1 << 40, dumps: map[string][]int64{"web1": make([]int64, 9000)}}
+	s := &shelf{free: 1 << 40, dumps: map[string][]uint64{"web1": make([]uint64, 9000)}}
 	a := roomOn(s, Limits{HostBytes: 1 << 30, HostDumps: 1 << 20}).Account("web1")
 	for range 1000 {
 		granted(t, "dump", a.ChargeDump(ctx))
@@ -87,22 +77,22 @@ func TestChargesDoNotList(t *testing.T) {
 			t.Errorf("hold %q, %v", hold, err)
 		}
 	}
-	if s.listed != 1 {
-		t.Errorf("listed %d times, want once", s.listed)
+	if s.asked != 1 {
+		t.Errorf("asked %d times, want once", s.asked)
 	}
 	fresh(a)
 	refused(t, "too much", a.Charge(ctx, 1<<30))
-	if s.listed != 2 {
-		t.Errorf("listed %d times, want twice", s.listed)
+	if s.asked != 2 {
+		t.Errorf("asked %d times, want twice", s.asked)
 	}
 	a.mu.Lock()
-	a.took = 1 << 40 // a listing that took long is not repeated soon
+	a.took = 1 << 40 // an answer that took long is not repeated soon
 	a.mu.Unlock()
 	for range 10 {
 		refused(t, "too much", a.Charge(ctx, 1<<30))
 	}
-	if s.listed != 2 {
-		t.Errorf("listed %d times, want twice", s.listed)
+	if s.asked != 2 {
+		t.Errorf("asked %d times, want twice", s.asked)
 	}
 }
 
@@ -110,12 +100,12 @@ func TestChargesDoNotList(t *testing.T) {
 func TestOneAccountForAll(t *testing.T) {
 	ctx := t.Context()
 	const limit = 100
-	s := &shelf{free: 1 << 40, dumps: map[string][]int64{}}
+	s := &shelf{free: 1 << 40, dumps: map[string][]uint64{}}
 	r := roomOn(s, Limits{HostBytes: limit})
 	a := r.Account("web1")
 	granted(t, "file", a.Stage(ctx, 60))
 	granted(t, "pages", a.Charge(ctx, 40))
-	s.dumps["web1"] = []int64{40}
+	s.dumps["web1"] = []uint64{40}
 	fresh(a)
 	refused(t, "pages beyond what is staged and stored", a.Charge(ctx, 1))
 	refused(t, "a file beyond", a.Stage(ctx, 1))
@@ -127,11 +117,11 @@ func TestOneAccountForAll(t *testing.T) {
 	}
 	granted(t, "another host", r.Account("web2").Charge(ctx, limit))
 	granted(t, "a copy of what is staged", a.ChargeCopy(ctx, 60))
-	s.dumps["web1"] = []int64{40, 60}
+	s.dumps["web1"] = []uint64{40, 60}
 	fresh(a)
 	a.SetStaged(0)
 	refused(t, "pages beyond the copy", a.Charge(ctx, 1))
-	s.dumps["web1"] = []int64{60}
+	s.dumps["web1"] = []uint64{60}
 	fresh(a)
 	granted(t, "pages where a dump was removed", a.Charge(ctx, 40))
 }
@@ -140,7 +130,7 @@ func TestOneAccountForAll(t *testing.T) {
 // many bytes.
 func TestLogBeyondTheLimit(t *testing.T) {
 	ctx := t.Context()
-	s := &shelf{free: 1 << 40, dumps: map[string][]int64{"web1": {100}, "web2": {100}}}
+	s := &shelf{free: 1 << 40, dumps: map[string][]uint64{"web1": {100}, "web2": {100}}}
 	r := roomOn(s, Limits{HostBytes: 100})
 	granted(t, "one", r.Account("web1").NewEarly().Charge(ctx, maxLog))
 	refused(t, "two", r.Account("web1").NewEarly().Charge(ctx, 1))
@@ -154,10 +144,10 @@ func TestLogBeyondTheLimit(t *testing.T) {
 	refused(t, "eleven", r.Account("web2").NewEarly().Charge(ctx, maxLog/10))
 }
 
-// TestLogsUnderWayCount keeps logs that no list shows yet from being forgotten by a listing.
+// TestLogsUnderWayCount keeps logs that the store does not count yet from being forgotten when it is asked.
 func TestLogsUnderWayCount(t *testing.T) {
 	ctx := t.Context()
-	s := &shelf{free: 1 << 40, dumps: map[string][]int64{}}
+	s := &shelf{free: 1 << 40, dumps: map[string][]uint64{}}
 	a := roomOn(s, Limits{HostBytes: 1}).Account("web1")
 	var under []*Early
 	for range 4 {
@@ -175,7 +165,7 @@ func TestLogsUnderWayCount(t *testing.T) {
 func TestReserveIsForAllLogs(t *testing.T) {
 	ctx := t.Context()
 	const reserve, part = 1 << 30, 64 << 20
-	s := &shelf{free: reserve - 1, dumps: map[string][]int64{}}
+	s := &shelf{free: reserve - 1, dumps: map[string][]uint64{}}
 	r := roomOn(s, Limits{Reserve: reserve})
 	a := r.Account("web1")
 	refused(t, "pages", a.Charge(ctx, 1))
@@ -201,22 +191,22 @@ func TestReserveIsForAllLogs(t *testing.T) {
 // TestDumpsOfAHostAreLimited counts them, and takes more once some are gone.
 func TestDumpsOfAHostAreLimited(t *testing.T) {
 	ctx := t.Context()
-	s := &shelf{free: 1 << 40, dumps: map[string][]int64{"web1": {1, 1}}}
+	s := &shelf{free: 1 << 40, dumps: map[string][]uint64{"web1": {1, 1}}}
 	r := roomOn(s, Limits{HostDumps: 3})
 	a := r.Account("web1")
 	granted(t, "the third", a.ChargeDump(ctx))
-	s.dumps["web1"] = []int64{1, 1, 1}
+	s.dumps["web1"] = []uint64{1, 1, 1}
 	fresh(a)
 	refused(t, "the fourth", a.ChargeDump(ctx))
 	granted(t, "another host's", r.Account("web2").ChargeDump(ctx))
-	s.dumps["web1"] = []int64{1}
+	s.dumps["web1"] = []uint64{1}
 	fresh(a)
 	granted(t, "after some are gone", a.ChargeDump(ctx))
 }
 
 // TestAccountConcurrently has many charge at a time: none of the charges is lost.
 func TestAccountConcurrently(t *testing.T) {
-	s := &shelf{free: 1 << 40, dumps: map[string][]int64{}}
+	s := &shelf{free: 1 << 40, dumps: map[string][]uint64{}}
 	r := roomOn(s, Limits{HostBytes: 1 << 30, Reserve: 1 << 20})
 	var wg sync.WaitGroup
 	for range 8 {

@@ -42,6 +42,7 @@ func Run(t *testing.T, newStore func(t *testing.T) (open func() storage.Store)) 
 		"PinPromoted":   testPinPromoted,
 		"Verification":  testVerification,
 		"Kept":          testKept,
+		"Usage":         testUsage,
 		"RemoveChanged": testRemoveChanged,
 		"Processes":     testProcesses,
 	})

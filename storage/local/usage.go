@@ -1,0 +1,100 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/corehaul/corehaul/storage"
+)
+
+// Usage implements storage.Store. It reads the blocks that files use: a vmcore may have holes.
+func (s *Store) Usage(ctx context.Context, host string) (storage.Usage, error) {
+	var u storage.Usage
+	dumps, err := subdirs(s.hostDir(host))
+	if err != nil {
+		return u, err
+	}
+	challengers, err := subdirs(filepath.Join(s.dir, nextName, host))
+	if err != nil {
+		return u, err
+	}
+	u.Dumps = len(dumps)
+	dirs := append(dumps, challengers...)
+	for _, name := range []string{replacedName, damagedName} {
+		aside, err := subdirs(filepath.Join(s.dir, name))
+		if err != nil {
+			return u, err
+		}
+		for _, dir := range aside {
+			if hostOfAside(filepath.Base(dir)) == host {
+				dirs = append(dirs, dir)
+			}
+		}
+	}
+	for _, dir := range dirs {
+		if err := ctx.Err(); err != nil {
+			return u, err
+		}
+		n, err := blocksIn(dir)
+		if err != nil {
+			return u, err
+		}
+		u.Bytes += n
+	}
+	return u, nil
+}
+
+// hostOfAside returns the host in a name that moveTo gave.
+func hostOfAside(name string) string {
+	for range 2 {
+		name = name[:max(0, strings.LastIndexByte(name, '-'))]
+	}
+	return name
+}
+
+// subdirs returns the directories in dir, none if it does not exist.
+func subdirs(dir string) (dirs []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			dirs = append(dirs, filepath.Join(dir, e.Name()))
+		}
+	}
+	return dirs, err
+}
+
+// tempSuffix ends the names of files that are not published yet: see docs/layout.md.
+const tempSuffix = ".tmp"
+
+// blocksIn returns the bytes that the files of a dump use, without those that are not published yet.
+func blocksIn(dir string) (sum uint64, err error) {
+	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() && !strings.HasSuffix(path, tempSuffix) {
+			var st fs.FileInfo
+			if st, err = e.Info(); err == nil {
+				sum += blocksOf(st)
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it went meanwhile
+		}
+		return err
+	})
+	return sum, err
+}
+
+func blocksOf(st fs.FileInfo) uint64 {
+	size := max(0, st.Size())
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		size = min(size, sys.Blocks*512)
+	}
+	return uint64(size)
+}
