@@ -4,24 +4,95 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
+	"sync"
 
 	"github.com/corehaul/corehaul/protocol"
-	"github.com/corehaul/corehaul/receiver/admission"
 )
 
 // minHandshakes is how many handshakes may run with one address, however few connections there may be in all.
 const minHandshakes = 16
 
-// newHandshakeLimit bounds the handshakes with one address to a quarter of all connections, so that nobody without a key
-// shuts out the others for as long as handshakes may take. A whole site may be behind one address.
-func newHandshakeLimit(connections int) *admission.HostLimit {
-	return admission.NewHostLimit(max(minHandshakes, connections/4))
+// strangers are the connections whose peers are not known yet. All places that they may have go to whoever asks; then a newcomer takes the
+// place of the oldest from where most come from, so that nobody without a key shuts out the others. It is safe for concurrent use.
+type strangers struct {
+	most int // in all
+	each int // from one neighbourhood: a whole site may be behind one address
+
+	mu      sync.Mutex
+	count   int
+	started uint64
+	from    map[string][]*stranger // by neighbourhood, oldest first
 }
 
-// Handshake runs handshake, which finds out who the peer at addr is, unless too many from there are at that already, and reports
-// whether it is known now. What went wrong is logged and counted.
-func (s *Server) Handshake(addr, transport string, handshake func() error) bool {
-	err := s.limitHandshakes(neighbourhood(addr), handshake)
+// stranger is one connection.
+type stranger struct {
+	number uint64 // in the order of arrival
+	cancel context.CancelCauseFunc
+}
+
+// newStrangers bounds the strangers of a receiver with so many connections. With the half that one host may have, they leave an eighth for
+// the first sessions of other hosts.
+func newStrangers(connections int) *strangers {
+	return &strangers{most: max(2*minHandshakes, connections*3/8), each: max(minHandshakes, connections/4), from: map[string][]*stranger{}}
+}
+
+// enter takes a place for a connection, whose handshake cancel ends when another one gets the place.
+func (s *strangers) enter(from string, cancel context.CancelCauseFunc) (*stranger, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.from[from]) >= s.each {
+		return nil, protocol.Errorf(protocol.CodeBusy, "%d connections from %s have not completed their handshake", s.each, from)
+	}
+	if s.count >= s.most && !s.makeRoom(len(s.from[from])) {
+		return nil, protocol.Errorf(protocol.CodeBusy, "%d connections have not completed their handshake", s.most)
+	}
+	s.started++
+	st := &stranger{number: s.started, cancel: cancel}
+	s.from[from] = append(s.from[from], st)
+	s.count++
+	return st, nil
+}
+
+// makeRoom ends the oldest handshake from where most run, if those are more than the newcomer has.
+func (s *strangers) makeRoom(has int) bool {
+	most := ""
+	for from, list := range s.from {
+		if more := len(list) - len(s.from[most]); more > 0 || more == 0 && list[0].number < s.from[most][0].number {
+			most = from
+		}
+	}
+	list := s.from[most]
+	if len(list) <= has {
+		return false
+	}
+	list[0].cancel(protocol.Errorf(protocol.CodeBusy, "%d connections have not completed their handshake; this one, from %s, is the oldest of %d from there", s.most, most, len(list)))
+	s.remove(most, list[0])
+	return true
+}
+
+// leave gives the place of a connection back, unless another one has it.
+func (s *strangers) leave(from string, st *stranger) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(from, st)
+}
+
+func (s *strangers) remove(from string, st *stranger) {
+	i := slices.Index(s.from[from], st)
+	if i < 0 {
+		return
+	}
+	s.count--
+	if s.from[from] = slices.Delete(s.from[from], i, i+1); len(s.from[from]) == 0 {
+		delete(s.from, from)
+	}
+}
+
+// Handshake runs handshake, which finds out who the peer at addr is, unless too many are at that already, and reports whether it is
+// known now. handshake must end when its context does. What went wrong is logged and counted.
+func (s *Server) Handshake(ctx context.Context, addr, transport string, handshake func(context.Context) error) bool {
+	err := s.limitHandshakes(ctx, neighbourhood(addr), handshake)
 	if err == nil {
 		return true
 	}
@@ -45,23 +116,19 @@ func (s *Server) refused(code protocol.Code, log func()) {
 	s.refusals.Do(log)
 }
 
-// maxStrangers is how many of the connections may be in their handshake: with the half that one host may have, it leaves an
-// eighth for the first sessions of other hosts.
-func maxStrangers(connections int) int { return max(2*minHandshakes, connections*3/8) }
-
-// limitHandshakes runs handshake unless too many run already, with from or in all.
-func (s *Server) limitHandshakes(from string, handshake func() error) error {
-	select {
-	case s.strangers <- struct{}{}:
-		defer func() { <-s.strangers }()
-	default:
-		return protocol.Errorf(protocol.CodeBusy, "%d connections have not completed their handshake", cap(s.strangers))
+// limitHandshakes runs handshake, if there is a place for it.
+func (s *Server) limitHandshakes(ctx context.Context, from string, handshake func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	st, err := s.strangers.enter(from, cancel)
+	if err != nil {
+		return err
 	}
-	if !s.handshakes.Acquire(from) {
-		return protocol.Errorf(protocol.CodeBusy, "%d connections from %s have not completed their handshake", s.handshakes.Limit(), from)
+	defer s.strangers.leave(from, st)
+	if err = handshake(ctx); err != nil && errors.Is(context.Cause(ctx), protocol.CodeBusy) {
+		return context.Cause(ctx)
 	}
-	defer s.handshakes.Release(from)
-	return handshake()
+	return err
 }
 
 // neighbourhood returns what one peer may have of the addresses: one of IPv4, the network of 64 bits of IPv6.

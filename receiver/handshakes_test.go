@@ -1,7 +1,10 @@
 package receiver
 
 import (
+	"cmp"
 	cryptotls "crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -59,5 +62,49 @@ func TestNeighbourhood(t *testing.T) {
 		if got := neighbourhood(addr); got != want {
 			t.Errorf("%s: %s, want %s", addr, got, want)
 		}
+	}
+}
+
+// TestStrangersGiveWay has four addresses hold all places without a word. A newcomer from elsewhere gets one, of the address with the most.
+func TestStrangersGiveWay(t *testing.T) {
+	s := newStrangers(64)
+	ended := map[string]int{}
+	enter := func(from string) (*stranger, error) {
+		return s.enter(from, func(err error) {
+			if !errors.Is(err, protocol.CodeBusy) {
+				t.Errorf("ended by %v", err)
+			}
+			ended[from]++
+		})
+	}
+	for i := range 4 * s.each {
+		_, _ = enter(fmt.Sprintf("198.51.100.%d", i%4)) // all that there are
+	}
+	if s.count != s.most || len(ended) > 0 {
+		t.Fatalf("%d of %d places are taken, %v ended", s.count, s.most, ended)
+	}
+	fair, got := s.most/5, 0
+	var first *stranger
+	for {
+		st, err := enter("192.0.2.1")
+		if err != nil {
+			break
+		}
+		first = cmp.Or(first, st)
+		got++
+	}
+	if got < fair || got > fair+1 {
+		t.Errorf("a newcomer among four got %d of %d places", got, s.most)
+	}
+	if len(ended) != 4 || ended["192.0.2.1"] > 0 || s.count != s.most {
+		t.Errorf("%v ended, %d places are taken", ended, s.count)
+	}
+	s.leave("192.0.2.1", first)
+	s.leave("192.0.2.1", first)
+	if s.count != s.most-1 || len(s.from["192.0.2.1"]) != got-1 {
+		t.Errorf("%d places are taken, %d by the newcomer", s.count, len(s.from["192.0.2.1"]))
+	}
+	if _, err := enter("192.0.2.2"); err != nil {
+		t.Error(err)
 	}
 }

@@ -27,17 +27,16 @@ type Peer struct {
 
 // Server runs the sessions of all senders.
 type Server struct {
-	cfg        Config
-	shares     shares
-	queue      *admission.Queue
-	hello      *budget
-	conns      chan struct{}        // one element for each open connection
-	perHost    *admission.HostLimit // sessions
-	handshakes *admission.HostLimit // connections whose peers are not known yet, by where they come from
-	strangers  chan struct{}        // one element for each of them
-	refusals   rate.Sometimes       // that are logged
-	rules      *admission.Rules
-	start      time.Time
+	cfg       Config
+	shares    shares
+	queue     *admission.Queue
+	hello     *budget
+	conns     chan struct{}        // one element for each open connection
+	perHost   *admission.HostLimit // sessions
+	strangers *strangers
+	refusals  rate.Sometimes // that are logged
+	rules     *admission.Rules
+	start     time.Time
 
 	mu       sync.Mutex
 	claims   map[storage.Ref]*claim
@@ -57,12 +56,12 @@ func New(cfg Config) (*Server, error) {
 	split := cfg.split()
 	s := &Server{
 		cfg: cfg, shares: split, start: time.Now(),
-		hello:      newBudget(split.hello),
-		conns:      make(chan struct{}, cfg.MaxConnections),
-		perHost:    admission.NewHostLimit(max(1, cfg.MaxConnections/2)),
-		handshakes: newHandshakeLimit(cfg.MaxConnections), strangers: make(chan struct{}, maxStrangers(cfg.MaxConnections)),
-		refusals: rate.Sometimes{First: 32, Interval: time.Second},
-		claims:   map[storage.Ref]*claim{}, live: map[*session]struct{}{}, totals: Totals{Refused: map[string]uint64{}},
+		hello:     newBudget(split.hello),
+		conns:     make(chan struct{}, cfg.MaxConnections),
+		perHost:   admission.NewHostLimit(max(1, cfg.MaxConnections/2)),
+		strangers: newStrangers(cfg.MaxConnections),
+		refusals:  rate.Sometimes{First: 32, Interval: time.Second},
+		claims:    map[storage.Ref]*claim{}, live: map[*session]struct{}{}, totals: Totals{Refused: map[string]uint64{}},
 		expiry: newExpiry(),
 	}
 	s.rules = admission.NewRules(cfg.Rules, cfg.Room, cfg.Log)

@@ -26,7 +26,7 @@ func (s *Server) serveTLS(ctx context.Context, raw net.Conn, cfg *tls.Config) {
 	addr := raw.RemoteAddr().String()
 	conn := tls.Server(raw, cfg)
 	var host string
-	known := s.Handshake(addr, "tls", func() (err error) {
+	known := s.Handshake(ctx, addr, "tls", func(ctx context.Context) (err error) {
 		host, err = s.handshake(ctx, conn)
 		return err
 	})

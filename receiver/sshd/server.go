@@ -94,7 +94,7 @@ func (s *Server) Watch(ctx context.Context) { s.cfg.Keys.Watch(ctx, s.endRevoked
 func (s *Server) handle(ctx context.Context, raw net.Conn) {
 	defer func() { _ = raw.Close() }() // nothing is left to be said
 	var c *connection
-	known := s.cfg.Receiver.Handshake(raw.RemoteAddr().String(), Transport, func() (err error) {
+	known := s.cfg.Receiver.Handshake(ctx, raw.RemoteAddr().String(), Transport, func(ctx context.Context) (err error) {
 		c, err = s.handshake(ctx, raw)
 		return err
 	})
