@@ -65,14 +65,14 @@ func TestCapture(t *testing.T) {
 }
 
 // captureCommand runs a program to its end and returns its standard output.
-func captureCommand(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), name, args...)
+func captureCommand(tb testing.TB, name string, args ...string) string {
+	tb.Helper()
+	cmd := exec.CommandContext(tb.Context(), name, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%s %v: %v\n%s%s", name, args, err, out, stderr.String())
+		tb.Fatalf("%s %v: %v\n%s%s", name, args, err, out, stderr.String())
 	}
 	return string(out)
 }

@@ -66,18 +66,18 @@ func TestFleet(t *testing.T) {
 }
 
 // crashFleet has the machines from the first to before the last send their dumps, copies of one, all at once.
-func (s *judgesStore) crashFleet(t *testing.T, target, dump, dir string, first, last int) (senders []*serveSender) {
-	t.Helper()
+func (s *judgesStore) crashFleet(tb testing.TB, target, dump, dir string, first, last int) (senders []*serveSender) {
+	tb.Helper()
 	var args [][]string
 	for i := first; i < last; i++ {
 		own := filepath.Join(dir, fmt.Sprint(i))
-		fulldiskCopy(t, dump, own, i)
+		fulldiskCopy(tb, dump, own, i)
 		args = append(args, []string{
-			"--to", target, "--identity", s.issue(t, fmt.Sprintf("fleet-%d", i)), "--patience", "10m", "--workers", "1", "--progress", "0", own,
+			"--to", target, "--identity", s.issue(tb, fmt.Sprintf("fleet-%d", i)), "--patience", "10m", "--workers", "1", "--progress", "0", own,
 		})
 	}
 	for _, a := range args {
-		senders = append(senders, serveSend(t, nil, a...))
+		senders = append(senders, serveSend(tb, nil, a...))
 	}
 	return senders
 }

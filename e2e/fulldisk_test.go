@@ -66,21 +66,21 @@ func fulldiskBallast(t *testing.T, dir string, leave int64) (remove func()) {
 }
 
 // fulldiskCopy copies a dump file and changes the time of the crash, so that it is another dump.
-func fulldiskCopy(t *testing.T, from, to string, n int) {
-	t.Helper()
+func fulldiskCopy(tb testing.TB, from, to string, n int) {
+	tb.Helper()
 	in, err := os.Open(from)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer func() { _ = in.Close() }() // only read
 	out, err := os.Create(to)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	// The notes, and in a kdump file the pointer to VMCOREINFO, are in front of the pages.
 	front, err := io.ReadAll(io.LimitReader(in, 1<<20))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	key, found := []byte("\nCRASHTIME="), 0
 	for at := 0; ; found++ {
@@ -93,14 +93,14 @@ func fulldiskCopy(t *testing.T, from, to string, n int) {
 		copy(front[at:at+digits], fmt.Sprintf("%0*d", digits, 1_700_000_000+n))
 	}
 	if found == 0 {
-		t.Fatalf("%s has no CRASHTIME in its first MiB", from)
+		tb.Fatalf("%s has no CRASHTIME in its first MiB", from)
 	}
 	_, err = out.Write(front)
 	if err == nil {
 		_, err = io.Copy(out, in)
 	}
 	if err := errors.Join(err, out.Close()); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 

@@ -9,6 +9,7 @@ require github.com/corehaul/corehaul v0.0.0-00010101000000-000000000000
 
 require (
 	github.com/Shopify/toxiproxy/v2 v2.5.0
+	github.com/pkg/sftp v1.13.12
 	github.com/rs/zerolog v1.28.0
 	github.com/ulikunitz/xz v0.5.17
 	go.uber.org/goleak v1.3.0
@@ -33,7 +34,6 @@ require (
 	github.com/ncruces/go-strftime v1.1.0 // indirect
 	github.com/pelletier/go-toml/v2 v2.4.3 // indirect
 	github.com/pierrec/lz4/v4 v4.1.33 // indirect
-	github.com/pkg/sftp v1.13.12 // indirect
 	github.com/pressly/goose/v3 v3.29.0 // indirect
 	github.com/prometheus/client_golang v1.13.0 // indirect
 	github.com/prometheus/client_model v0.2.0 // indirect

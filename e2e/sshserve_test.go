@@ -23,41 +23,41 @@ type sshServeStore struct {
 var sshServeHosts = map[string]string{"web-17": "rsa", "web-18": "ed25519", "db-1": "ecdsa"}
 
 // sshServe starts a receiver with an SSH server beside TLS, which ends with the test.
-func sshServe(t *testing.T, flags ...string) *sshServeStore {
-	t.Helper()
-	dir := t.TempDir()
+func sshServe(tb testing.TB, flags ...string) *sshServeStore {
+	tb.Helper()
+	dir := tb.TempDir()
 	authorized := filepath.Join(dir, "authorized_keys")
 	s := &sshServeStore{known: filepath.Join(dir, "known_hosts"), keys: map[string]string{}}
 	var lines []byte
 	for host, kind := range sshServeHosts {
 		key := filepath.Join(dir, host)
-		if err := lab.WriteSSHKey(t.Context(), kind, key, host); err != nil {
-			t.Fatal(err)
+		if err := lab.WriteSSHKey(tb.Context(), kind, key, host); err != nil {
+			tb.Fatal(err)
 		}
 		public, err := os.ReadFile(key + ".pub")
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		lines = append(lines, public...)
 		s.keys[host] = key
 	}
 	if err := os.WriteFile(authorized, lines, 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	s.judgesStore = judgesServe(t, append([]string{"--ssh", "127.0.0.1:0", "--authorized-keys", authorized}, flags...)...)
-	u := s.sshURL(t)
-	known, _ := judgesRun(t, 0, "corehaul", "known-hosts", u.Host, "--data", s.data)
+	s.judgesStore = judgesServe(tb, append([]string{"--ssh", "127.0.0.1:0", "--authorized-keys", authorized}, flags...)...)
+	u := s.sshURL(tb)
+	known, _ := judgesRun(tb, 0, "corehaul", "known-hosts", u.Host, "--data", s.data)
 	if err := os.WriteFile(s.known, []byte(known), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
 }
 
-func (s *sshServeStore) sshURL(t *testing.T) *url.URL {
-	t.Helper()
+func (s *sshServeStore) sshURL(tb testing.TB) *url.URL {
+	tb.Helper()
 	u, err := url.Parse(s.ssh)
 	if err != nil || u.Scheme != "ssh" {
-		t.Fatalf("the receiver listens on %q, want ssh://, %v", s.ssh, err)
+		tb.Fatalf("the receiver listens on %q, want ssh://, %v", s.ssh, err)
 	}
 	return u
 }

@@ -23,9 +23,9 @@ type stockClient struct {
 }
 
 // client returns the client that has the key of a host.
-func (s *sshServeStore) client(t *testing.T, host string) *stockClient {
-	t.Helper()
-	u := s.sshURL(t)
+func (s *sshServeStore) client(tb testing.TB, host string) *stockClient {
+	tb.Helper()
+	u := s.sshURL(tb)
 	return &stockClient{sshServeStore: s, host: "kdump@" + u.Hostname(), port: u.Port(), options: []string{
 		"-F", "none", "-i", s.keys[host], "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none", "-o", "BatchMode=yes",
 		"-o", "StrictHostKeyChecking=yes", "-o", "UserKnownHostsFile=" + s.known,
