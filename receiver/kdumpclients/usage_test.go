@@ -89,7 +89,7 @@ func TestKeptFilesCount(t *testing.T) {
 	settle(t, s)
 	e := only(t, s)
 	free, err := tr.Free("/")
-	if limit := most - e.Bytes(); err != nil || free > limit || e.KeptBytes < size {
+	if limit := most - e.KeptBytes; err != nil || free > limit || e.KeptBytes < size {
 		t.Errorf("%d bytes are free, want %d; %d bytes are kept; %v", free, limit, e.KeptBytes, err)
 	}
 }
