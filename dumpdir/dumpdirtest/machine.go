@@ -17,7 +17,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// Machine is a small made-up machine and the dump that a sender would make of it.
+// Machine is a small generated machine, and the dump that a sender would make of it.
 type Machine struct {
 	Meta   dumpdir.Meta
 	Log    []byte
@@ -30,8 +30,8 @@ type Machine struct {
 	pages map[mem.PFN][]byte // that were planned
 }
 
-// NewMachine makes a machine with so many kept pages of 4 KiB, in chunks of chunkPages. The same
-// arguments give the same machine.
+// NewMachine makes a machine with a number of kept pages of 4 KiB, in chunks of chunkPages. The same arguments give the
+// same machine.
 func NewMachine(seed uint64, pages, chunkPages int) *Machine {
 	return NewMachineAt(seed, pages, chunkPages, 0)
 }
@@ -90,7 +90,7 @@ func (m *Machine) plan(pages int, above mem.PFN) {
 	}
 }
 
-// Page returns the contents of a page frame, to read: zero for one in five, else something that compresses for most.
+// Page returns the contents of a page frame. They are read-only. One page in five is zero. Most others compress.
 func (m *Machine) Page(pfn mem.PFN) []byte {
 	if page, ok := m.pages[pfn]; ok {
 		return page
@@ -116,7 +116,7 @@ func (m *Machine) makePage(pfn mem.PFN) []byte {
 	return page
 }
 
-// chunk groups the planned pages in send order, which is not that of the plan: a part from the end goes first.
+// chunk groups the planned pages in send order, which is not that of the plan: a part of its end comes first.
 func (m *Machine) chunk(chunkPages int) {
 	var pfns []mem.PFN
 	for _, e := range m.Runs {
@@ -160,7 +160,7 @@ func (m *Machine) encode(seq uint64, pfns []mem.PFN) dumpdir.Chunk {
 	return c
 }
 
-// SetPlan gives the whole plan to a writer.
+// SetPlan passes the whole plan to a writer.
 func (m *Machine) SetPlan(w *dumpdir.Writer) error {
 	b, err := w.StartPlan(m.Facts)
 	if err != nil {
@@ -183,8 +183,8 @@ func OpenVMCore(fsys dumpdir.FS, d *dumpdir.Dump) (dumpdir.File, error) {
 	return fsys.Open(name)
 }
 
-// CheckPages compares every page of a sealed or arriving vmcore with the machine. A page that is
-// excluded or incomplete is fine when its chunk is not in have. It returns how many pages were there.
+// CheckPages compares every page of a sealed or arriving vmcore with the machine. Pages of chunks that are not in have may
+// be excluded or incomplete. It returns the number of pages that it found.
 func (m *Machine) CheckPages(f dumpdir.File, have []chunk.SeqRange) (int, error) {
 	size, err := f.Size()
 	if err != nil {

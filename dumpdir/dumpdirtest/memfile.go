@@ -17,7 +17,7 @@ type file struct {
 	done  bool
 }
 
-// usable tells whether the handle may be used. mu is held.
+// usable returns an error if the handle may not be used. mu is held.
 func (f *file) usable(op string, write bool) error {
 	switch {
 	case f.s.off || f.epoch != f.s.epoch:
@@ -64,7 +64,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// Allocate implements dumpdir.Allocator. It is no operation that faults count.
+// Allocate implements dumpdir.Allocator. Faults do not count it as an operation.
 func (f *file) Allocate(off, n int64) error {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
@@ -135,7 +135,7 @@ func (i *inode) put(p []byte, off int64) {
 	i.pending = append(i.pending, w)
 }
 
-// sync makes durable what was written since the last one.
+// sync makes all writes since the last sync durable.
 func (i *inode) sync() {
 	for _, p := range i.pending {
 		i.durable = p.apply(i.durable)

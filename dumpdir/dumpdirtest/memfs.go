@@ -1,6 +1,6 @@
-// Package dumpdirtest helps to test what is built on dumpdir: a file system in
-// memory that forgets what was not synced when its power is cut and fails on
-// demand, and dumps of small made-up machines.
+// Package dumpdirtest helps to test users of dumpdir. It has a file system in memory that
+// loses unsynced data when its power is cut and fails on demand, and dumps of small
+// generated machines.
 //
 // It is for tests only. FS is safe for concurrent use.
 package dumpdirtest
@@ -18,10 +18,10 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 )
 
-// Op is a kind of file system operation, as faults name them.
+// Op is a kind of file system operation, for faults.
 type Op string
 
-// The operations that change something or make it durable.
+// The operations that change data or make it durable.
 const (
 	OpCreate   Op = "create"
 	OpWrite    Op = "write"
@@ -33,19 +33,18 @@ const (
 	OpSyncDir  Op = "syncdir"
 )
 
-// Fault decides what becomes of an operation: nil lets it happen, an error makes it fail. A write
-// that fails has written a part. An error that matches ErrPowerCut switches the power
-// off. n counts operations from 1.
+// Fault decides about an operation: nil lets it happen, an error makes it fail. A failed write has written a part. An error
+// that matches ErrPowerCut switches the power off. n counts operations from 1.
 type Fault func(n int, op Op, name string) error
 
 // ErrPowerCut is returned by everything after Cut.
 var ErrPowerCut = fmt.Errorf("power cut: %w", fs.ErrClosed)
 
-// sectorLen is what a disk writes as a whole.
+// sectorLen is the unit that a disk writes as a whole.
 const sectorLen = 512
 
-// FS is a file system in memory. Writes, lengths and names are durable only once they are
-// synced; Cut loses any part of the rest.
+// FS is a file system in memory. Writes, lengths and names are durable only once they are synced. Cut loses any part of the
+// rest.
 type FS struct {
 	mu    sync.Mutex
 	dirs  map[string]*dir
@@ -56,8 +55,7 @@ type FS struct {
 	fault Fault
 	room  int64 // bytes that all files may have together; 0 for no limit
 
-	// IgnoreSync, when set, makes a sync of these files do nothing: a control, to see that tests
-	// notice.
+	// IgnoreSync, if set, makes a sync of these files do nothing, to check that tests notice.
 	IgnoreSync func(op Op, name string) bool
 }
 
@@ -97,14 +95,14 @@ func NewFS() *FS {
 
 func newDir() *dir { return &dir{names: map[string]*inode{}, durable: map[string]*inode{}} }
 
-// SetFault installs f; nil removes it. The count of operations starts again.
+// SetFault sets the fault. nil removes it. The count of operations starts again.
 func (s *FS) SetFault(f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault, s.ops = f, 0
 }
 
-// SetRoom makes the disk so large, in bytes; 0 takes the limit away.
+// SetRoom sets the size of the disk in bytes. 0 means no limit.
 func (s *FS) SetRoom(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,7 +125,7 @@ func (s *FS) used() (n int64) {
 	return n
 }
 
-// fits returns how many of the bytes in [off, off+n) an inode can have. Those in a hole need room, others have theirs.
+// fits returns how many of the bytes in [off, off+n) fit on the disk. Those in a hole need room, others have theirs.
 func (s *FS) fits(i *inode, off, n int64) int64 {
 	if s.room == 0 {
 		return n
@@ -170,7 +168,7 @@ func (c change) apply(names map[string]*inode) {
 	}
 }
 
-// apply writes to data in place: nothing else may hold it.
+// apply writes to data in place. Nothing else may refer to data.
 func (p pending) apply(data []byte) []byte {
 	if p.data == nil {
 		return resize(data, p.off)
@@ -190,7 +188,7 @@ func resize(data []byte, n int64) []byte {
 	return append(data, make([]byte, n-int64(len(data)))...)
 }
 
-// begin counts an operation and asks for faults. mu is held.
+// begin counts an operation and returns its fault. mu is held.
 func (s *FS) begin(op Op, name string) error {
 	if s.off {
 		return ErrPowerCut
@@ -379,7 +377,7 @@ func (l *lock) Close() error {
 	return nil
 }
 
-// Bytes returns a copy of a file as programs see it; ok is false when there is none.
+// Bytes returns a copy of a file as programs see it. ok is false if there is none.
 func (s *FS) Bytes(name string) (b []byte, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -390,7 +388,7 @@ func (s *FS) Bytes(name string) (b []byte, ok bool) {
 	return slices.Clone(ino.data), true
 }
 
-// SetBytes replaces what is in a file, durably.
+// SetBytes replaces the contents of a file, durably.
 func (s *FS) SetBytes(name string, b []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -400,7 +398,7 @@ func (s *FS) SetBytes(name string, b []byte) {
 	d.names[path.Base(name)], d.durable[path.Base(name)] = ino, ino
 }
 
-// Flip flips a bit of a file, as a disk that rots does. ok is false when there is no such byte.
+// Flip flips a bit of a file, like bit rot. ok is false if there is no such byte.
 func (s *FS) Flip(name string, off int64, bit int) (ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -412,7 +410,7 @@ func (s *FS) Flip(name string, off int64, bit int) (ok bool) {
 	return true
 }
 
-// Clone returns a copy that shares nothing with s, with everything in it durable.
+// Clone returns an independent copy with everything durable.
 func (s *FS) Clone() *FS {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -428,7 +426,7 @@ func (s *FS) Clone() *FS {
 	return c
 }
 
-// String lists files with their lengths.
+// String lists the files with their lengths.
 func (s *FS) String() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -5,16 +5,15 @@ import (
 	"slices"
 )
 
-// Off switches the power off: every operation fails from now on, until Cut.
+// Off switches the power off: every operation fails until Cut.
 func (s *FS) Off() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.off = true
 }
 
-// Cut cuts the power and brings it back. Every file keeps what was synced, and of what was
-// written since any subset of sectors that rnd picks; every directory a prefix of its
-// changes or any subset of them. Open files and locks are gone.
+// Cut cuts the power and restores it. Every file keeps its synced data and, of later writes, any subset of sectors that rnd
+// picks. Every directory keeps the first of its unsynced changes, or any subset of them. Open files and locks are gone.
 func (s *FS) Cut(rnd *rand.Rand) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -32,7 +31,7 @@ func (s *FS) Cut(rnd *rand.Rand) {
 	}
 }
 
-// CloneCut returns a copy that shares nothing with s, as it is after a Cut of its own.
+// CloneCut returns an independent copy as it is after a Cut.
 func (s *FS) CloneCut(rnd *rand.Rand) *FS {
 	s.mu.Lock()
 	c := NewFS()
@@ -59,7 +58,7 @@ func (s *FS) CloneCut(rnd *rand.Rand) *FS {
 	return c
 }
 
-// survivors picks the changes of names that got to the disk: the first ones, as on a file system that journals them in
+// survivors picks the changes of names that reached the disk: the first ones, as on a file system that journals them in
 // order, or any.
 func survivors(log []change, rnd *rand.Rand) (kept []change) {
 	if rnd.IntN(2) == 0 {
@@ -73,8 +72,7 @@ func survivors(log []change, rnd *rand.Rand) (kept []change) {
 	return kept
 }
 
-// cut leaves of the pending writes what a disk might: whole, in part, or nothing of each,
-// independently of their order.
+// cut picks what the disk has of each pending write: all, a part or nothing, independent of their order.
 func (i *inode) cut(rnd *rand.Rand) {
 	data := i.durable
 	for _, p := range i.pending {
@@ -90,7 +88,7 @@ func (i *inode) cut(rnd *rand.Rand) {
 	*i = *newInode(data)
 }
 
-// tear applies the sectors of a write that rnd picks. The length may or may not have grown.
+// tear applies the sectors of a write that rnd picks. The length may grow or not.
 func (p pending) tear(data []byte, rnd *rand.Rand) []byte {
 	if p.data == nil {
 		return data

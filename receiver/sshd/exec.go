@@ -44,7 +44,7 @@ func (ch *channel) exec(ctx context.Context, line string) {
 	defer context.AfterFunc(ctx, func() { _ = conn.closeWith(exitFailure) })()
 	tree, err := ch.c.tree()
 	if err != nil {
-		ch.tell(reason(err), exitFailure)
+		ch.reportError(reason(err), exitFailure)
 		_ = conn.closeWith(exitFailure)
 		return
 	}
@@ -82,7 +82,7 @@ func (ch *channel) noCommand(line string, err error) {
 		text = err.Error()
 	}
 	ch.c.refuse("refused a command", protocol.CodeDeclined, "command", clip(line), "error", text)
-	ch.tell(text, exitNotFound)
+	ch.reportError(text, exitNotFound)
 	_ = ch.finish(exitNotFound) // the peer may be gone
 }
 

@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// DefaultClientIdle is how long a stock client may be silent. makedumpfile says nothing while it looks through the memory of a
-// machine, which takes a minute for some hundred GiB and may do so again in the midst of a dump; the largest have tens of TiB.
+// DefaultClientIdle is how long a stock client may be silent. makedumpfile sends nothing while it scans the memory, before a
+// dump and perhaps again during it. That takes a minute for some hundred GiB. The largest machines have tens of TiB.
 const DefaultClientIdle = time.Hour
 
-// silentError ends what a client does that is connected and silent. Its text is for the client.
+// silentError ends the request of a client that is connected and silent. Its text is for the client.
 type silentError struct{ limit time.Duration }
 
 func (e *silentError) Error() string {
 	return fmt.Sprintf("no data for %v: the connection is closed; what arrived is kept", e.limit)
 }
 
-// idleConn is the channel of a client that is waited for so long and no longer: for its next bytes, and for it to take ours.
+// idleConn is a channel with a limit on how long the server waits for the client to send or take bytes.
 type idleConn struct {
 	*channelConn
 	limit time.Duration
@@ -28,10 +28,10 @@ type idleConn struct {
 	owed func() bool
 
 	signMu sync.Mutex
-	sign   time.Time // when the client's time began: with a Read, or when it took something
+	sign   time.Time // start of the client's time: a Read, or when it last took bytes
 }
 
-// begin begins the client's time anew.
+// begin restarts the client's time.
 func (p *idleConn) begin() {
 	p.signMu.Lock()
 	defer p.signMu.Unlock()
@@ -45,7 +45,7 @@ func (p *idleConn) over() time.Time {
 	return p.sign.Add(p.limit)
 }
 
-// Read returns a *silentError when nothing came.
+// Read returns a *silentError if nothing came in time.
 func (p *idleConn) Read(b []byte) (int, error) {
 	p.begin()
 	for {
@@ -64,7 +64,7 @@ func (p *idleConn) Read(b []byte) (int, error) {
 	}
 }
 
-// Write closes the channel when the client takes nothing. What it was waiting for begins its time anew.
+// Write closes the channel if the client takes nothing. Otherwise the client's time starts again.
 func (p *idleConn) Write(b []byte) (int, error) {
 	n, err := p.guard(p.channelConn).Write(b)
 	if err == nil {
@@ -73,15 +73,15 @@ func (p *idleConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// stderr writes to the client's standard error, as Write does.
+// stderr returns a writer to the client's standard error, with the same limit as Write.
 func (p *idleConn) stderr() io.Writer { return p.guard(p.Stderr()) }
 
 func (p *idleConn) guard(w io.Writer) io.Writer {
 	return &guardedWriter{w: w, limit: p.limit, stop: func() { _ = p.closeWith(exitFailure) }}
 }
 
-// guardedWriter calls stop, which has to end a Write, when one takes longer than limit: SSH lets a peer take
-// nothing for ever.
+// guardedWriter calls stop, which has to end a Write, if one takes longer than limit. In SSH, a peer may take nothing for
+// ever.
 type guardedWriter struct {
 	w     io.Writer
 	limit time.Duration
@@ -94,8 +94,9 @@ func (g *guardedWriter) Write(b []byte) (int, error) {
 	return g.w.Write(b)
 }
 
-// tell writes a line to the standard error of a client that may not read it.
-func (ch *channel) tell(text string, status uint32) {
+// reportError writes a line to the client's standard error. If the client does not read it, reportError ends the channel with
+// status.
+func (ch *channel) reportError(text string, status uint32) {
 	w := &guardedWriter{w: ch.Stderr(), limit: ch.c.srv.cfg.Idle, stop: func() { _ = ch.finish(status) }}
-	_, _ = fmt.Fprintf(w, "corehaul: %s\n", text) // whoever is gone does not hear it
+	_, _ = fmt.Fprintf(w, "corehaul: %s\n", text) // the client may be gone
 }

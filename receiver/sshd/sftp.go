@@ -25,7 +25,7 @@ func (ch *channel) sftp(ctx context.Context) {
 	defer conn.end()
 	tree, err := ch.c.tree()
 	if err != nil {
-		ch.tell(reason(err), exitFailure)
+		ch.reportError(reason(err), exitFailure)
 		_ = conn.closeWith(exitFailure)
 		return
 	}
@@ -37,7 +37,7 @@ func (ch *channel) sftp(ctx context.Context) {
 	err = server.Serve()
 	var silent *silentError
 	if errors.As(err, &silent) {
-		ch.tell(silent.Error(), exitFailure)
+		ch.reportError(silent.Error(), exitFailure)
 		_ = conn.closeWith(exitFailure)
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
