@@ -60,6 +60,9 @@ func readHeader(r io.ReaderAt, size int64) (*header, error) {
 		// kexec-tools writes ELFCLASS64 for i386 with PAE too.
 		return nil, vmcore.Unsupportedf("e_machine", 18, "%v is a 32-bit machine; only dumps of 64-bit machines are read", h.machine)
 	}
+	if err := xenGuest(r, size, o, b); err != nil {
+		return nil, err
+	}
 	h.incomplete = o.Uint32(b[48:])&efIncomplete != 0
 	if n := o.Uint16(b[54:]); n != phdrLen {
 		return nil, vmcore.Corruptf("e_phentsize", 54, "%d, not %d", n, phdrLen)
