@@ -4,13 +4,14 @@ import (
 	"container/heap"
 	"errors"
 	"io"
+	"math"
 	"slices"
 	"sort"
 
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// File is the file inside a flattened file. It is an io.ReaderAt and a vmcore.Sparse, and safe for concurrent use.
+// File is the file inside a flattened file. It is an io.ReaderAt, a vmcore.Sparse and a vmcore.Holes, and safe for concurrent use.
 type File struct {
 	r       io.ReaderAt
 	pieces  []piece
@@ -99,6 +100,19 @@ func (f *File) From(off int64) int64 { return f.have.From(off) }
 
 // Next implements vmcore.Sparse.
 func (f *File) Next(off int64) (at int64, ok bool) { return f.have.Next(off) }
+
+// NextData implements vmcore.Holes: the payload of a record may be a hole of the flattened file.
+func (f *File) NextData(off int64) (at int64, ok bool) {
+	i := sort.Search(len(f.pieces), func(i int) bool { return f.pieces[i].end > off })
+	for _, p := range f.pieces[i:] {
+		p = p.after(off)
+		from, ok := vmcore.NextData(f.r, math.MaxInt64, p.from)
+		if at := p.off + from - p.from; ok && at < p.end {
+			return at, true
+		}
+	}
+	return 0, false
+}
 
 // ReadAt implements io.ReaderAt. Bytes without a record are zero.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
