@@ -92,9 +92,8 @@ func installedMachine(ctx context.Context, k *Kernel, image, work string, opts I
 	collector := opts.Name == "collector"
 	s := Scenario{
 		Kernel: k.Name, CrashkernelMiB: 256,
-		// The check panics if a busy host loses timer interrupts of an emulated machine (seen). Under KVM, Linux
-		// skips it by itself.
-		Append: "no_timer_check systemd.hostname=" + opts.Name + " systemd.show_status=0 quiet root=/dev/vda",
+		Append: "systemd.hostname=" + opts.Name + " systemd.show_status=0 quiet root=/dev/vda systemd.mask=" +
+			strings.Join(installedMasked, " systemd.mask="),
 	}.withDefaults()
 	m := &machine{
 		scenario: s, kernel: k, dir: work, initrd: filepath.Join(work, "initrd"), onLine: opts.OnLine,

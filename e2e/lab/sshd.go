@@ -138,7 +138,7 @@ func freePort(ctx context.Context) (int, error) {
 // ready waits until a client reaches SFTP, which every configuration has.
 func (s *SSHD) ready(ctx context.Context) error {
 	var err error
-	for range 50 {
+	for range 600 {
 		if _, err = run(ctx, "", s.Client[0], slices.Concat([]string{"-s"}, s.Client[1:], []string{"sftp"})...); err == nil {
 			return nil
 		}

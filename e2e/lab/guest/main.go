@@ -118,7 +118,7 @@ func loadModules(paths []string) error {
 // diskBySerial waits for the virtio disk that the host gave this serial and
 // returns its device node.
 func diskBySerial(serial string) (string, error) {
-	for range 50 {
+	for range 600 {
 		names, err := filepath.Glob("/sys/block/vd*/serial")
 		if err != nil {
 			return "", err
