@@ -10,11 +10,12 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// minHandshakes is how many handshakes may run with one address, however few connections there may be in all.
+// minHandshakes is how many handshakes one address may have, whatever the limit of connections.
 const minHandshakes = 16
 
-// strangers are the connections whose peers are not known yet. All places that they may have go to whoever asks; then a newcomer takes the
-// place of the oldest from where most come from, so that nobody without a key shuts out the others. It is safe for concurrent use.
+// strangers has the connections whose peers are not authenticated yet. If all their places are taken, a newcomer gets the
+// place of the oldest connection of the neighbourhood with the most, so that peers without a key cannot shut out others.
+// It is safe for concurrent use.
 type strangers struct {
 	most int // in all
 	each int // from one neighbourhood: a whole site may be behind one address
@@ -25,19 +26,19 @@ type strangers struct {
 	from    map[string][]*stranger // by neighbourhood, oldest first
 }
 
-// stranger is one connection.
+// stranger is one of these connections.
 type stranger struct {
 	number uint64 // in the order of arrival
 	cancel context.CancelCauseFunc
 }
 
-// newStrangers bounds the strangers of a receiver with so many connections. With the half that one host may have, they leave an eighth for
-// the first sessions of other hosts.
+// newStrangers returns the strangers of a receiver with a limit of connections. Together with the half that one host may
+// have, they leave an eighth for the first sessions of other hosts.
 func newStrangers(connections int) *strangers {
 	return &strangers{most: max(2*minHandshakes, connections*3/8), each: max(minHandshakes, connections/4), from: map[string][]*stranger{}}
 }
 
-// enter takes a place for a connection, whose handshake cancel ends when another one gets the place.
+// enter takes a place for a connection. cancel ends its handshake if another connection gets the place.
 func (s *strangers) enter(from string, cancel context.CancelCauseFunc) (*stranger, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,7 +55,7 @@ func (s *strangers) enter(from string, cancel context.CancelCauseFunc) (*strange
 	return st, nil
 }
 
-// makeRoom ends the oldest handshake from where most run, if those are more than the newcomer has.
+// makeRoom ends the oldest handshake of the neighbourhood with the most, if it has more than the newcomer's.
 func (s *strangers) makeRoom(has int) bool {
 	most := ""
 	for from, list := range s.from {
@@ -71,7 +72,7 @@ func (s *strangers) makeRoom(has int) bool {
 	return true
 }
 
-// leave gives the place of a connection back, unless another one has it.
+// leave releases the place of a connection, unless another one has it.
 func (s *strangers) leave(from string, st *stranger) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,8 +90,8 @@ func (s *strangers) remove(from string, st *stranger) {
 	}
 }
 
-// Handshake runs handshake, which finds out who the peer at addr is, unless too many are at that already, and reports whether it is
-// known now. handshake must end when its context does. What went wrong is logged and counted.
+// Handshake runs handshake, which authenticates the peer at addr, unless there is no place for it. It reports whether the
+// peer is authenticated, and logs and counts failures. handshake must end when its context does.
 func (s *Server) Handshake(ctx context.Context, addr, transport string, handshake func(context.Context) error) bool {
 	err := s.limitHandshakes(ctx, neighbourhood(addr), handshake)
 	if err == nil {
@@ -109,14 +110,13 @@ func (s *Server) Handshake(ctx context.Context, addr, transport string, handshak
 	return false
 }
 
-// refused counts a peer that was turned away, and logs it, unless many are: the first few, then one each second. A log is on a disk,
-// too.
+// refused counts a refused peer, and logs it: the first few, then one each second, because logs take disk space.
 func (s *Server) refused(code protocol.Code, log func()) {
 	s.Refused(code)
 	s.refusals.Do(log)
 }
 
-// limitHandshakes runs handshake, if there is a place for it.
+// limitHandshakes runs handshake if there is a place for it.
 func (s *Server) limitHandshakes(ctx context.Context, from string, handshake func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -131,7 +131,7 @@ func (s *Server) limitHandshakes(ctx context.Context, from string, handshake fun
 	return err
 }
 
-// neighbourhood returns what one peer may have of the addresses: one of IPv4, the network of 64 bits of IPv6.
+// neighbourhood returns the addresses that one peer may have: an IPv4 address, or an IPv6 network of 64 bits.
 func neighbourhood(addr string) string {
 	ap, err := netip.ParseAddrPort(addr)
 	if err != nil {

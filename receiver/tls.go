@@ -11,9 +11,8 @@ import (
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
-// ServeTLS takes connections from l until ctx is done, and closes it. Its sessions
-// end in their own time; Run waits for them. cfg must demand client certificates, as
-// corehaultls.ServerConfig does.
+// ServeTLS accepts connections from l until ctx is done, and closes l. Run waits for its sessions. cfg must require client
+// certificates, as corehaultls.ServerConfig does.
 func (s *Server) ServeTLS(ctx context.Context, l net.Listener, cfg *tls.Config) error {
 	if cfg.ClientAuth != tls.RequireAndVerifyClientCert {
 		_ = l.Close() // nothing was accepted
@@ -37,7 +36,7 @@ func (s *Server) serveTLS(ctx context.Context, raw net.Conn, cfg *tls.Config) {
 	_ = s.HandleConn(ctx, conn, Peer{Host: host, Addr: addr, Transport: "tls"}) // it is in the log
 }
 
-// handshake proves who the peer is. A peer that is slow at it is cut off.
+// handshake authenticates the peer within handshakeTimeout.
 func (s *Server) handshake(ctx context.Context, conn *tls.Conn) (host string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, min(s.cfg.IdleTimeout, handshakeTimeout))
 	defer cancel()

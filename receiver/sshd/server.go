@@ -20,36 +20,36 @@ import (
 )
 
 const (
-	// handshakeTimeout bounds all up to the proof of who a peer is: some ten round trips on the
+	// handshakeTimeout bounds a connection until the peer is authenticated: some ten round trips on the
 	// slowest line.
 	handshakeTimeout = 30 * time.Second
-	// maxAuthTries is how many keys that are not let in a client may show: agents hold several.
+	// maxAuthTries is how many wrong keys a client may show, because agents have several.
 	maxAuthTries = 6
 	// maxHostConnections bounds the connections of one host. A client has one at a time.
 	maxHostConnections = 64
-	// maxHostChannels bounds the open channels of one host, over all its connections. Each can hold the
+	// maxHostChannels bounds the open channels of one host, over all its connections. Each can take the
 	// 2 MiB of a channel's window.
 	maxHostChannels = 32
 	// DefaultIdle is how long a connection may have no channel.
 	DefaultIdle = time.Minute
 )
 
-// Config is what a Server needs.
+// Config configures a Server.
 type Config struct {
-	// Receiver takes the sessions. Its limit of connections holds for SSH too.
+	// Receiver runs the sessions. Its limit of connections includes SSH.
 	Receiver *receiver.Server
-	// Keys says who is let in.
+	// Keys has the authorized keys.
 	Keys *Keys
-	// HostKeys are the server's own.
+	// HostKeys are the server's host keys.
 	HostKeys []ssh.Signer
-	// Trees opens the files of a host, for what stock kdump clients send with commands, scp and SFTP; nil
-	// refuses them.
+	// Trees opens the files of a host, for commands, scp and SFTP of stock kdump clients. nil refuses
+	// them.
 	Trees func(kdumpclients.Peer) (kdumpclients.Tree, error)
-	// Log gets a line for every refusal; nil discards them.
+	// Log gets a line for every refusal. It may be nil.
 	Log *slog.Logger
-	// Idle is how long a connection may have no channel, and a channel no purpose; 0: DefaultIdle.
+	// Idle is how long a connection may have no channel, and a channel no purpose. 0 means DefaultIdle.
 	Idle time.Duration
-	// ClientIdle is how long a stock client may send nothing when it is its turn, or not take what is sent; 0: DefaultClientIdle.
+	// ClientIdle is how long a stock client may send nothing when it is its turn, or take no data. 0 means DefaultClientIdle.
 	ClientIdle time.Duration
 }
 
@@ -57,7 +57,7 @@ type Config struct {
 type Server struct {
 	cfg Config
 
-	connections, channels *admission.HostLimit // open ones
+	connections, channels *admission.HostLimit // for open connections and channels
 
 	mu   sync.Mutex
 	open map[*connection]struct{}
@@ -80,19 +80,17 @@ func New(cfg Config) *Server {
 	}
 }
 
-// Serve takes connections from l until ctx is done, and closes it. Sessions end in their own time;
-// the receiver's Run waits for them.
+// Serve accepts connections from l until ctx is done, and closes l. The receiver's Run waits for sessions.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return s.cfg.Receiver.Serve(ctx, l, s.handle)
 }
 
-// Watch ends the connections of keys that were taken out of the authorized keys. It returns when ctx
-// is done.
+// Watch ends the connections of keys that were removed from the authorized keys. It returns when ctx is done.
 func (s *Server) Watch(ctx context.Context) { s.cfg.Keys.Watch(ctx, s.endRevoked) }
 
-// handle is the whole life of one connection.
+// handle serves one connection until its end.
 func (s *Server) handle(ctx context.Context, raw net.Conn) {
-	defer func() { _ = raw.Close() }() // nothing is left to be said
+	defer func() { _ = raw.Close() }() // the connection is over
 	var c *connection
 	known := s.cfg.Receiver.Handshake(ctx, raw.RemoteAddr().String(), Transport, func(ctx context.Context) (err error) {
 		c, err = s.handshake(ctx, raw)
@@ -105,24 +103,24 @@ func (s *Server) handle(ctx context.Context, raw net.Conn) {
 		defer s.connections.Release(c.entry.Host)
 	} else {
 		c.refuse("refused a connection", protocol.CodeBusy, "limit", maxHostConnections)
-		_ = c.ssh.Close() // run finds it closed
+		_ = c.ssh.Close() // run notices
 	}
 	s.enter(c)
 	defer s.exit(c)
 	if !c.entry.grants(s.cfg.Keys.Find(c.entry.Key)) {
-		c.revoke() // between the handshake and now; run finds it closed
+		c.revoke() // removed since the handshake; run notices
 	}
 	c.log.Info("connected", "client", string(c.ssh.ClientVersion()), "user", clip(c.ssh.User()))
 	c.run(ctx)
 }
 
-// Transport is what manifests, logs and status call this way in.
+// Transport is the name of this transport in manifests, logs and status.
 const Transport = "ssh"
 
-// entryKey is where the Entry lies in the Permissions of a connection.
+// entryKey is the key of the Entry in the Permissions of a connection.
 type entryKey struct{}
 
-// handshake finds out who the peer is. A peer that is slow at it is cut off.
+// handshake authenticates the peer within handshakeTimeout.
 func (s *Server) handshake(ctx context.Context, raw net.Conn) (*connection, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
@@ -134,7 +132,7 @@ func (s *Server) handshake(ctx context.Context, raw net.Conn) (*connection, erro
 	}
 	conn, chans, reqs, err := ssh.NewServerConn(raw, cfg)
 	if err != nil && ctx.Err() != nil {
-		err = ctx.Err() // which closed the connection
+		err = ctx.Err() // the end of ctx closed the connection
 	}
 	if err != nil {
 		return nil, fmt.Errorf("SSH handshake: %w", explain(err))
@@ -147,7 +145,7 @@ func (s *Server) handshake(ctx context.Context, raw net.Conn) (*connection, erro
 	return &connection{srv: s, ssh: conn, chans: chans, reqs: reqs, entry: entry, log: log, ended: make(chan struct{})}, nil
 }
 
-// serverConfig is that of a new connection: what is offered depends on the keys there are.
+// serverConfig returns the configuration of a new connection. The offered algorithms depend on the authorized keys.
 func (s *Server) serverConfig() (*ssh.ServerConfig, error) {
 	told := false
 	cfg := &ssh.ServerConfig{
@@ -156,7 +154,7 @@ func (s *Server) serverConfig() (*ssh.ServerConfig, error) {
 			entry := s.cfg.Keys.Find(key)
 			if entry == nil {
 				err := fmt.Errorf("key %s: %w", ssh.FingerprintSHA256(key), errNotListed)
-				if told { // agents show many keys
+				if told { // log only once: agents show many keys
 					return nil, err
 				}
 				told = true
@@ -165,7 +163,7 @@ func (s *Server) serverConfig() (*ssh.ServerConfig, error) {
 			return &ssh.Permissions{ExtraData: map[any]any{entryKey{}: entry}}, nil
 		},
 		VerifiedPublicKeyCallback: verified,
-		// For people, and ssh-copy-id, who have no key to show yet: nothing that they could answer lets them in.
+		// Shows a hint to people and ssh-copy-id without a key. No answer lets them in.
 		KeyboardInteractiveCallback: func(_ ssh.ConnMetadata, tell ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
 			if told {
 				return nil, errNoKey
@@ -187,7 +185,7 @@ func (s *Server) serverConfig() (*ssh.ServerConfig, error) {
 	return cfg, nil
 }
 
-// verified has the last word on a peer that holds its key: which algorithms were used is known now.
+// verified decides about a peer that has proven its key, because only now the used algorithms are known.
 func verified(conn ssh.ConnMetadata, key ssh.PublicKey, p *ssh.Permissions, signature string) (*ssh.Permissions, error) {
 	entry, ok := p.ExtraData[entryKey{}].(*Entry)
 	used, knows := conn.(ssh.AlgorithmsConnMetadata)
@@ -200,10 +198,10 @@ func verified(conn ssh.ConnMetadata, key ssh.PublicKey, p *ssh.Permissions, sign
 	return p, nil
 }
 
-// errNoKey: the peer went on without a key.
+// errNoKey means that the peer has shown no key.
 var errNoKey = errors.New("only public keys are accepted")
 
-// explain leaves out what says nothing: every client asks first what it may try.
+// explain removes errors without information: every client first asks which methods it may try.
 func explain(err error) error {
 	var auth *ssh.ServerAuthError
 	if !errors.As(err, &auth) {
@@ -221,10 +219,10 @@ func explain(err error) error {
 	return errors.New(strings.Join(texts, "; "))
 }
 
-// errRevoked ends what a key that is gone from the authorized keys has begun.
+// errRevoked ends the sessions of a key that was removed from the authorized keys.
 var errRevoked = errors.New("its key was removed from the authorized keys")
 
-// endRevoked cuts off those that would not be let in any more.
+// endRevoked ends the connections whose keys are not authorized any more.
 func (s *Server) endRevoked() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -235,7 +233,7 @@ func (s *Server) endRevoked() {
 	}
 }
 
-// enter notes a connection that is let in.
+// enter adds an authenticated connection.
 func (s *Server) enter(c *connection) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
