@@ -73,7 +73,7 @@ func New(cfg Config) (*Server, error) {
 // whose senders do not come back in time. It returns when ctx is done and every
 // session has ended; sessions are told to stop by the contexts they were started with.
 func (s *Server) Run(ctx context.Context) error {
-	if err := s.scheduleUnsealed(ctx); err != nil {
+	if err := s.scheduleUnsealed(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}
 	var counts sync.WaitGroup

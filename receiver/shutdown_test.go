@@ -55,3 +55,21 @@ func TestShutdownBetweenDueSeals(t *testing.T) {
 		t.Errorf("%d dumps were taken up to be sealed, want the one at hand", n)
 	}
 }
+
+// TestStopBeforeTheFirstList: a server that is stopped before it has listed its dumps ends without an error.
+func TestStopBeforeTheFirstList(t *testing.T) {
+	store, err := openStore(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	server, err := New(Config{Store: store, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := server.Run(ctx); err != nil {
+		t.Error(err)
+	}
+}
