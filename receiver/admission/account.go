@@ -177,6 +177,22 @@ func (a *Account) Stage(ctx context.Context, n uint64) error {
 	return nil
 }
 
+// StageLog is Stage for a log, which may take from the reserve and from the slack as Early does.
+func (a *Account) StageLog(ctx context.Context, n uint64) error {
+	taken, err := a.room.takeReserve(ctx, a.host, n)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.check(ctx, n, maxLog); err != nil {
+		a.room.returnReserve(a.host, taken)
+		return err
+	}
+	a.setStaged(a.staged + n)
+	return nil
+}
+
 // Unstage gives back n bytes that Stage counted.
 func (a *Account) Unstage(n uint64) {
 	a.mu.Lock()

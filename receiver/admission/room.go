@@ -82,7 +82,7 @@ func less(a, b uint64) uint64 { return a - min(a, b) }
 // keepReserve returns a *NoRoomError when n bytes more would eat into the reserve. Without a reserve the disk itself says when it
 // is full.
 func (r *Room) keepReserve(ctx context.Context, n uint64) error {
-	if r.Reserve == 0 {
+	if r.Reserve == 0 || n == 0 {
 		return nil
 	}
 	space, err := r.store.Space(ctx)

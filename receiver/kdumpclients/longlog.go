@@ -74,7 +74,7 @@ func (u *upload) unroll() error {
 	if !u.have.Has(0, most) {
 		return fmt.Errorf("%w: parts of a log of %d bytes did not arrive", fs.ErrInvalid, u.size)
 	}
-	if err := u.h.room(most); err != nil { // released when the files of the host are counted
+	if err := u.h.roomOf(u, most); err != nil { // released when the files of the host are counted
 		return err
 	}
 	name := u.h.path(u.f.Num, "image")

@@ -177,7 +177,7 @@ func (u *upload) most() int64 {
 
 // writeRaw writes to raw.
 func (u *upload) writeRaw(p []byte, off int64) error {
-	if err := u.h.room(int64(len(p))); err != nil {
+	if err := u.h.roomOf(u, int64(len(p))); err != nil {
 		return err
 	}
 	n, err := u.raw.WriteAt(p, off)

@@ -12,6 +12,14 @@ func (h *host) room(n int64) error {
 	return h.account.Stage(context.Background(), uint64(n)) //nolint:gosec // not negative
 }
 
+// roomOf is room for bytes of an upload. A log may take from the reserve.
+func (h *host) roomOf(u *upload, n int64) error {
+	if u.log == nil {
+		return h.room(n)
+	}
+	return h.account.StageLog(context.Background(), uint64(n)) //nolint:gosec // not negative
+}
+
 // giveRoom gives back n bytes that room reserved and that took no more room on the disk: they were written over others.
 func (h *host) giveRoom(n int64) { h.account.Unstage(uint64(max(0, n))) }
 

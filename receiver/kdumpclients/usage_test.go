@@ -203,3 +203,38 @@ func TestHostDumpsAreLimited(t *testing.T) {
 		t.Errorf("%s is %s", e.ID, e.State())
 	}
 }
+
+// TestLogsMayUseTheReserve has a disk at its reserve, and a host at its limit: a log is stored, once a host's part of the reserve allows
+// it. Nothing else is.
+func TestLogsMayUseTheReserve(t *testing.T) {
+	const reserve = 4 << 20 // of which a host gets a quarter
+	for name, limits := range map[string]admission.Limits{"reserve": {Reserve: reserve}, "limit": {HostBytes: 1}} {
+		s := open(t, t.TempDir())
+		withRoom(s, &spaceStore{s.cfg.Store, func() (storage.Space, error) { return storage.Space{Total: 1 << 40, Free: reserve - 1}, nil }}, limits)
+		tr := treeOf(t, s, "n1")
+		send(t, tr, "/d/dmesg", logText)
+		u, err := tr.Create("/d/vmcore")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.WriteAt(make([]byte, 4096), 0); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%s: a dump: %v", name, err)
+		}
+		u.Abort(nil)
+		settle(t, s)
+		if m := only(t, s).Manifest; m.State != dumpdir.StateLogOnly || m.Bytes.Log != int64(len(logText)) {
+			t.Errorf("%s: %s with a log of %d bytes", name, m.State, m.Bytes.Log)
+		}
+		if name == "limit" {
+			continue
+		}
+		u, err = tr.Create("/e/dmesg")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.WriteAt(make([]byte, reserve/4), 0); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("a log beyond the part of a host: %v", err)
+		}
+		u.Abort(nil)
+	}
+}
