@@ -35,8 +35,9 @@ func (s *Server) claim(ref storage.Ref, cancel context.CancelCauseFunc) (mine, b
 	return mine, before, nil
 }
 
-// release ends a claim. It reports whether no other holder has taken over the dump.
-func (s *Server) release(ref storage.Ref, c *claim) bool {
+// release ends a claim. If no other holder has taken over the dump, it calls last before anybody sees the dump free, and
+// reports true.
+func (s *Server) release(ref storage.Ref, c *claim, last func()) bool {
 	close(c.done)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,6 +45,7 @@ func (s *Server) release(ref storage.Ref, c *claim) bool {
 		return false
 	}
 	delete(s.claims, ref)
+	last()
 	return true
 }
 

@@ -15,8 +15,12 @@ import (
 // letGo releases all that the session holds. It is called after the dump was closed.
 func (ss *session) letGo() {
 	ss.settle()
-	if ss.claim != nil && ss.srv.release(ss.ref, ss.claim) && (ss.Outcome == nil || ss.contested) {
-		ss.srv.expiry.set(ss.ref, time.Now().Add(ss.cfg.ResumeGrace))
+	if ss.claim != nil {
+		ss.srv.release(ss.ref, ss.claim, func() {
+			if ss.Outcome == nil || ss.contested {
+				ss.srv.expiry.set(ss.ref, time.Now().Add(ss.cfg.ResumeGrace))
+			}
+		})
 	}
 	ss.leaveQueue()
 	ss.unhold(ss.held)

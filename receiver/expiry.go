@@ -156,7 +156,7 @@ func (s *Server) sealExpired(parent context.Context, ref storage.Ref) {
 	if err == nil {
 		err = s.sealNow(ctx, ref)
 	}
-	stillMine := s.release(ref, mine)
+	stillMine := s.release(ref, mine, func() {})
 	log := s.cfg.Log.With("host", ref.Host, "dump", ref.ID)
 	var damage *dumpdir.DamageError
 	switch {
