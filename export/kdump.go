@@ -100,8 +100,11 @@ type recoder struct {
 }
 
 func (r *recoder) run(ctx context.Context, header *kdumpfile.Header) (lost uint64, err error) {
+	if err := checkRoom(r.out, header); err != nil {
+		return 0, err
+	}
 	var pagesErr error
-	if r.w, err = kdumpfile.Create(r.out, header, r.pages(&pagesErr)); err != nil {
+	if r.w, err = kdumpfile.Create(interruptible{r.out, ctx}, header, r.pages(&pagesErr)); err != nil {
 		return 0, err
 	}
 	r.pos = r.w.Layout().FirstPage()
