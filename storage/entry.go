@@ -16,6 +16,7 @@ type Entry struct {
 	Pin          *dumpdir.Pin          `json:"pin,omitempty"`          // nil: not pinned
 	Verification *dumpdir.Verification `json:"verification,omitempty"` // the last one of this seal; nil: none yet
 	KeptBytes    uint64                `json:"kept_bytes,omitempty"`   // of the files beside the dump
+	Holes        uint64                `json:"holes,omitempty"`        // bytes of vmcore that use no space: RAM may lie at very high addresses
 }
 
 // State returns the state of the dump: that of its manifest, unless damage is known.
@@ -26,9 +27,10 @@ func (e *Entry) State() dumpdir.State {
 	return e.Manifest.State
 }
 
-// Bytes returns the size of the dump in bytes: vmcore, log and the files beside it.
+// Bytes returns what the dump uses of the store, in bytes: vmcore without its holes, log and the files beside it.
 func (e *Entry) Bytes() uint64 {
-	return uint64(max(0, e.Manifest.Bytes.VMCore)) + uint64(max(0, e.Manifest.Bytes.Log)) + e.KeptBytes
+	vmcore := uint64(max(0, e.Manifest.Bytes.VMCore))
+	return vmcore - min(vmcore, e.Holes) + uint64(max(0, e.Manifest.Bytes.Log)) + e.KeptBytes
 }
 
 // When returns the time by which dumps are sorted: the time of the crash, or of the arrival if that is not known.

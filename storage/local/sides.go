@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -111,9 +112,10 @@ func (s *Store) pinError(dir string) error {
 	return nil
 }
 
-// readSides adds the contents of the side files to an entry.
+// readSides adds what the directory of a dump says beside its manifest to an entry.
 func (s *Store) readSides(e *storage.Entry) {
 	e.ReadSides(s.fs)
+	e.Holes = holesOf(filepath.Join(e.Path, dumpdir.VMCoreName))
 	e.KeptBytes, _ = dumpdir.KeptBytes(s.fs, e.Path) // verify reports a damaged list
 }
 

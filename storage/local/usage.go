@@ -98,3 +98,12 @@ func blocksOf(st fs.FileInfo) uint64 {
 	}
 	return uint64(size)
 }
+
+// holesOf returns the bytes of a file that use no blocks; 0 if it is not there.
+func holesOf(path string) uint64 {
+	st, err := os.Lstat(path)
+	if err != nil {
+		return 0
+	}
+	return uint64(max(0, st.Size())) - blocksOf(st)
+}

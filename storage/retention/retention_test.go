@@ -30,6 +30,9 @@ func ago(name, host, panicLine string, days int, change ...func(*storage.Entry))
 func pinned(e *storage.Entry)  { e.Pin = &dumpdir.Pin{} }
 func damaged(e *storage.Entry) { e.Verification = &dumpdir.Verification{Damaged: 1} }
 
+// holes makes so many bytes of vmcore holes.
+func holes(n uint64) func(*storage.Entry) { return func(e *storage.Entry) { e.Holes = n } }
+
 func arriving(e *storage.Entry) { e.Manifest.State, e.Manifest.EndTime = dumpdir.StateArriving, nil }
 
 func logOnly(e *storage.Entry) {
@@ -109,6 +112,11 @@ func TestDecide(t *testing.T) {
 			name:    "total: repeats, then the oldest examples; logs free nothing",
 			entries: []storage.Entry{ago("x1", "h", "x", 1), ago("x2", "h", "x", 2), ago("y", "h", "y", 50), ago("z", "h", "z", 60, logOnly)},
 			p:       Policy{MaxTotal: 200}, want: []string{"x2", "y"},
+		},
+		{
+			name:    "total: holes do not count",
+			entries: []storage.Entry{ago("a", "h", "x", 1, holes(80)), ago("b", "h", "y", 2, holes(80)), ago("c", "h", "z", 3)},
+			p:       Policy{MaxTotal: 140},
 		},
 		{
 			name:    "total: not met for pins",
