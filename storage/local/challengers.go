@@ -227,9 +227,11 @@ func (s *Store) moveChallenger(dir, to string) error {
 	if err := s.fs.MkdirAll(filepath.Dir(to)); err != nil {
 		return err
 	}
+	made := s.adding(filepath.Base(filepath.Dir(to)))
 	if err := s.fs.Rename(dir, to); err != nil {
 		return err
 	}
+	made(to)
 	return errors.Join(s.fs.SyncDir(filepath.Dir(to)), s.fs.SyncDir(filepath.Dir(dir)))
 }
 

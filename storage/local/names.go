@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -86,29 +87,33 @@ func (s *Store) forget(host string) {
 	}
 }
 
-// add notes a name, if it can be that of a dump.
-func (h *hostNames) add(name string) {
-	if _, id, ok := strings.Cut(name, "-"); ok && len(id) >= dumpdir.ShortID {
-		short := id[:dumpdir.ShortID]
-		h.names[short] = append(h.names[short], name)
-		h.count++
+// add notes a name, if it can be that of a dump, and returns how many more names there are.
+func (h *hostNames) add(name string) int {
+	_, id, ok := strings.Cut(name, "-")
+	if !ok || len(id) < dumpdir.ShortID || slices.Contains(h.names[id[:dumpdir.ShortID]], name) {
+		return 0
 	}
+	short := id[:dumpdir.ShortID]
+	h.names[short] = append(h.names[short], name)
+	h.count++
+	return 1
 }
 
-// adding returns a function to call once the caller has made a directory for a dump of the host.
+// adding returns a function to call once the caller has put a dump into the directory of a host. Others may put theirs there at the same
+// time: every name is added, and the time of the directory is taken over if it was the known one before.
 func (s *Store) adding(host string) (made func(dir string)) {
 	before, _ := modTime(s.hostDir(host)) // none yet
 	return func(dir string) {
 		s.names.mu.Lock()
 		defer s.names.mu.Unlock()
 		h := s.names.hosts[host]
-		at, err := modTime(s.hostDir(host))
-		if h == nil || err != nil || !h.mod.Equal(before) {
-			return // it is read again
+		if h == nil {
+			return
 		}
-		h.add(filepath.Base(dir))
-		h.mod = at
-		s.names.count++
+		s.names.count += h.add(filepath.Base(dir))
+		if at, err := modTime(s.hostDir(host)); err == nil && h.mod.Equal(before) {
+			h.mod = at
+		}
 	}
 }
 

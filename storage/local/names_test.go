@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -104,6 +105,65 @@ func wantOpens(t *testing.T, s storage.Store, ref storage.Ref, want error) {
 	}
 	if err == nil {
 		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// meeting is an FS in which directories are made when all who want one are there, and nobody goes on before all have theirs.
+type meeting struct {
+	dumpdir.FS
+	came, made sync.WaitGroup
+}
+
+func (m *meeting) MkdirAll(name string) error {
+	m.came.Done()
+	m.came.Wait()
+	err := m.FS.MkdirAll(name)
+	m.made.Done()
+	m.made.Wait()
+	return err
+}
+
+// TestDumpsOfOneHostMadeTogether creates dumps of one host at the same time in a store that knows the host's names. All are found.
+func TestDumpsOfOneHostMadeTogether(t *testing.T) {
+	const together = 4
+	dir := t.TempDir()
+	s := open(t, dir, storage.OpenOptions{})
+	first := receive(t, s, 1)
+	if err := os.Chtimes(filepath.Join(dir, "dumps", first.Host), time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Resume(t.Context(), storage.Ref{Host: first.Host, ID: fmt.Sprintf("%032x", 9)}, storage.ResumeOptions{}); !errors.Is(err, storage.ErrNotFound) {
+		t.Fatal(err) // all names have been read
+	}
+	m := &meeting{FS: dumpdir.OS{}}
+	m.came.Add(together)
+	m.made.Add(together)
+	s.SetFS(m)
+	var wg sync.WaitGroup
+	var refs []storage.Ref
+	for i := range together {
+		ref := storage.Ref{Host: first.Host, ID: fmt.Sprintf("%08x%024x", i+1<<16, 7)}
+		refs = append(refs, ref)
+		wg.Go(func() {
+			w, err := s.Create(t.Context(), dumpdir.Meta{Host: ref.Host, ID: ref.ID, StartTime: time.Now()})
+			if err == nil {
+				err = w.Close()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, ref := range append(refs, first) {
+		w, err := s.Resume(t.Context(), ref, storage.ResumeOptions{})
+		if err != nil {
+			t.Errorf("its sender does not find %s: %v", ref, err)
+			continue
+		}
+		if err := w.Close(); err != nil {
 			t.Error(err)
 		}
 	}
