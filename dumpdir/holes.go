@@ -7,11 +7,11 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// zeroRun is hashed in place of a hole. It stays in the cache of a CPU.
+// zeroRun is hashed in place of a hole. It is small enough for the cache of a CPU.
 var zeroRun [64 << 10]byte
 
-// hashHole adds the zeros of a hole of r at off to h, without reading them, and returns how many: at most those before
-// end, which must not be beyond the end of the file, and a piece at a time. It is 0 if there is no hole.
+// hashHole writes the zeros of a hole of r at off to h without reading them, and returns their number. It stops at end, which
+// must be within the file, and after hashedAtOnce bytes. It returns 0 if there is no hole at off.
 func hashHole(h hash.Hash, r io.ReaderAt, off, end int64) int64 {
 	holes, ok := r.(vmcore.Holes)
 	if !ok {
@@ -27,13 +27,13 @@ func hashHole(h hash.Hash, r io.ReaderAt, off, end int64) int64 {
 	return n
 }
 
-// hashedAtOnce is how many zeros are hashed before a caller can stop it.
+// hashedAtOnce bounds the zeros of one call of hashHole, so that the caller can cancel.
 const hashedAtOnce = 8 << 20
 
 func hashZeros(h hash.Hash, n int64) {
 	for n > 0 {
 		k := min(n, int64(len(zeroRun)))
-		_, _ = h.Write(zeroRun[:k]) // a hash takes everything
+		_, _ = h.Write(zeroRun[:k]) // a hash never fails
 		n -= k
 	}
 }

@@ -28,14 +28,14 @@ import (
 
 const (
 	neighbours          = 64
-	neighboursMemMiB    = 256 // of the receiver, flag and measure
-	neighboursHostMiB   = 64  // that one host may store
+	neighboursMemMiB    = 256 // memory of the receiver: --memory and the limit of its peak RSS
+	neighboursHostMiB   = 64  // limit of one host
 	neighboursHostDumps = 100
-	// neighboursSlackMiB is what one host may have beside: the last log, and the front of files.
+	// neighboursSlackMiB is what one host may use beyond its limit: the last log and the fronts of files.
 	neighboursSlackMiB = 80
 )
 
-// attacker is a host that does what it can against all others: with its identity, with its SSH key, and from addresses of its own.
+// attacker is a host that attacks the receiver with its identity, with its SSH key, and from its own addresses.
 type attacker struct {
 	s      *sshServeStore
 	id     *corehaultls.Identity
@@ -43,10 +43,10 @@ type attacker struct {
 	ended  context.Context
 	wg     sync.WaitGroup
 	next   atomic.Uint64
-	tries  sync.Map // how often each way was tried: *atomic.Int64
+	tries  sync.Map // number of attacks by name: *atomic.Int64
 }
 
-// attack begins all ways of attack at once; stop ends them.
+// attack starts all attacks at once. stop ends them.
 func attack(tb testing.TB, s *sshServeStore, host string) (a *attacker, stop func()) {
 	tb.Helper()
 	id, err := corehaultls.LoadIdentity(s.issue(tb, host))
@@ -65,7 +65,7 @@ func attack(tb testing.TB, s *sshServeStore, host string) (a *attacker, stop fun
 	return a, sync.OnceFunc(func() { cancel(); a.wg.Wait() })
 }
 
-// repeat has n workers attack in one way until the end.
+// repeat starts n workers that repeat one attack until stop.
 func (a *attacker) repeat(name string, n int, once func()) {
 	count := new(atomic.Int64)
 	a.tries.Store(name, count)
@@ -74,7 +74,7 @@ func (a *attacker) repeat(name string, n int, once func()) {
 			for a.ended.Err() == nil {
 				once()
 				count.Add(1)
-				select { // a machine has two cores for the attack, the receiver and 64 senders
+				select { // the attack, the receiver and 64 senders share two cores
 				case <-a.ended.Done():
 				case <-time.After(100 * time.Millisecond):
 				}
@@ -83,7 +83,7 @@ func (a *attacker) repeat(name string, n int, once func()) {
 	}
 }
 
-// dial opens a session with a hello. The log that follows has the given length.
+// dial opens a session and sends HELLO. The returned function closes it.
 func (a *attacker) dial(maxPFN mem.PFN) (*protocol.Conn, func()) {
 	d := cryptotls.Dialer{Config: corehaultls.ClientConfig(a.id)}
 	raw, err := d.DialContext(a.ended, "tcp", strings.TrimPrefix(a.s.target, "tls://"))
@@ -103,7 +103,7 @@ func (a *attacker) dial(maxPFN mem.PFN) (*protocol.Conn, func()) {
 	return conn, func() { closed(); _ = raw.Close() }
 }
 
-// helloForEver sends notes, as much as is taken, and is alive from then on.
+// helloForEver sends as many notes as the receiver accepts, then only heartbeats.
 func (a *attacker) helloForEver() {
 	conn, end := a.dial(1)
 	if conn == nil {
@@ -124,7 +124,7 @@ func (a *attacker) helloForEver() {
 	}
 }
 
-// silence connects from one of four addresses and says nothing.
+// silence connects from one of four addresses and sends nothing.
 func (a *attacker) silence() {
 	from := &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+a.next.Add(1)%4))}
 	conn, err := (&net.Dialer{LocalAddr: from}).DialContext(a.ended, "tcp", strings.TrimPrefix(a.s.target, "tls://"))
@@ -136,7 +136,7 @@ func (a *attacker) silence() {
 	_ = conn.Close()
 }
 
-// hello sends what comes behind HELLO, and a log.
+// hello sends the messages after HELLO: RAM and a log of logBytes.
 func (a *attacker) hello(conn *protocol.Conn, ram mem.Range, logBytes int) error {
 	if err := conn.WriteRAM([]mem.Range{ram}); err != nil {
 		return err
@@ -151,7 +151,7 @@ func (a *attacker) hello(conn *protocol.Conn, ram mem.Range, logBytes int) error
 	return log.Close("")
 }
 
-// bigLog stores the longest log under a new dump id.
+// bigLog sends a log of almost the maximum size under a new dump id.
 func (a *attacker) bigLog() {
 	conn, end := a.dial(1)
 	if conn == nil {
@@ -163,7 +163,7 @@ func (a *attacker) bigLog() {
 	}
 }
 
-// highPlan plans one page at the end of 256 TiB.
+// highPlan sends a plan of one page at the end of 256 TiB.
 func (a *attacker) highPlan() {
 	const last = 1<<36 - 1
 	conn, end := a.dial(last + 1)
@@ -203,7 +203,7 @@ func (a *attacker) highPlan() {
 	}
 }
 
-// hole sets the length of a file over SFTP and writes into it.
+// hole sets the length of a file over SFTP, then writes all its bytes.
 func (a *attacker) hole(n uint64) {
 	argv := a.client.argv("ssh", "-s", a.client.host, "sftp")
 	cmd := exec.CommandContext(a.ended, argv[0], argv[1:]...)
@@ -215,7 +215,7 @@ func (a *attacker) hole(n uint64) {
 	if err != nil || cmd.Start() != nil {
 		return
 	}
-	defer func() { _ = cmd.Wait() }() // whatever it says
+	defer func() { _ = cmd.Wait() }() // any result will do
 	c, err := sftp.NewClientPipe(out, in)
 	if err != nil {
 		return
@@ -233,7 +233,7 @@ func (a *attacker) hole(n uint64) {
 	_ = f.Close()
 }
 
-// bomb sends an ELF core in which 256 PT_LOADs share a MiB of the file.
+// bomb sends an ELF core in which 256 PT_LOADs share one MiB of the file.
 func (a *attacker) bomb(n uint64) {
 	const loads, size, page = 256, 1 << 20, 4096
 	const header, phdr = 64, 56
@@ -262,16 +262,16 @@ func (a *attacker) bomb(n uint64) {
 	argv := a.client.argv("ssh", a.client.host, fmt.Sprintf("cat > /bomb-%d/vmcore", n))
 	cmd := exec.CommandContext(a.ended, argv[0], argv[1:]...)
 	cmd.Stdin = strings.NewReader(string(b))
-	_ = cmd.Run() // whatever it says
+	_ = cmd.Run() // any result will do
 }
 
-// diskMiB returns what lies under these directories on the disk, holes not counted.
+// diskMiB returns the disk space that the files below dirs use, without holes.
 func diskMiB(tb testing.TB, dirs ...string) (sum int64) {
 	tb.Helper()
 	for _, dir := range dirs {
 		err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 			if err != nil {
-				return nil // it may be gone meanwhile, or not there yet
+				return nil // removed meanwhile, or not created yet
 			}
 			if info, err := d.Info(); err == nil {
 				sum += info.Sys().(*syscall.Stat_t).Blocks * 512
@@ -285,7 +285,7 @@ func diskMiB(tb testing.TB, dirs ...string) (sum int64) {
 	return sum >> 20
 }
 
-// neighboursRun has 64 machines crash at once, under attack or not, and returns how long the slowest of them waited for its log to be durable.
+// neighboursRun runs 64 senders at once, with or without an attack. It returns the longest time until the log of a sender was durable.
 func neighboursRun(tb testing.TB, attacked bool) (slowest time.Duration) {
 	tb.Helper()
 	c, err := lab.CaptureELF(tb.Context(), lab.Scenario{Kernel: "6.1", CPU: "qemu64", MemMiB: 448, Kexec: "c"})
@@ -322,7 +322,7 @@ func neighboursRun(tb testing.TB, attacked bool) (slowest time.Duration) {
 	return slowest
 }
 
-// triedAll reports whether each way was tried to its end once, or is held.
+// triedAll reports whether each attack was made once. The receiver holds "hello for ever", so that one never ends.
 func (a *attacker) triedAll() bool {
 	all := true
 	a.tries.Range(func(name, count any) bool {
@@ -332,7 +332,7 @@ func (a *attacker) triedAll() bool {
 	return all
 }
 
-// checkAttacker compares what a host has of the receiver with what it may have.
+// checkAttacker checks that a host stays within its limits, and the receiver within its memory.
 func (s *sshServeStore) checkAttacker(tb testing.TB, host string) {
 	tb.Helper()
 	if peak := serveProc(tb, s.cmd.Process.Pid, "status", "VmHWM:") >> 10; peak > neighboursMemMiB {
@@ -349,13 +349,13 @@ func (s *sshServeStore) checkAttacker(tb testing.TB, host string) {
 	tb.Logf("the attacker has %d MiB on the disk in %d dumps", disk, len(dumps))
 }
 
-// TestNeighbours has one host attack the receiver in all ways at once while 64 machines crash: each dump completes.
+// TestNeighbours runs all attacks of one host at once while 64 machines send their dumps. All of these dumps complete.
 func TestNeighbours(t *testing.T) {
 	slowest := neighboursRun(t, true)
 	t.Logf("the slowest log was durable %v after its hello", slowest)
 }
 
-// BenchmarkNeighbours measures how long the log of the slowest of 64 machines takes, with and without an attack.
+// BenchmarkNeighbours measures the time until the slowest log of 64 machines is durable, with and without an attack.
 func BenchmarkNeighbours(b *testing.B) {
 	for name, attacked := range map[string]bool{"quiet": false, "attacked": true} {
 		b.Run(name, func(b *testing.B) {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestStockCurl sends with curl, whose library is libssh2, into a directory that nobody made. With scp:// it does not say that its file was
-// good, it ends the stream.
+// TestStockCurl sends with curl (libssh2) to a directory that does not exist. With scp://, curl ends the stream without the final status
+// byte.
 func TestStockCurl(t *testing.T) {
 	t.Parallel()
 	argv, _ := stockMakedumpfile(t, "-F", "-l", "-d", "31")

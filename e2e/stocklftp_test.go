@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// lftp runs commands of lftp's, which the kdump of SUSE uses for sftp:// targets.
+// lftp runs commands in lftp. SUSE's kdump uses lftp for sftp:// targets.
 func (c *stockClient) lftp(t *testing.T, commands ...string) {
 	t.Helper()
 	connect := "set sftp:connect-program \"ssh -a -x " + strings.Join(c.options, " ") + "\""
@@ -17,8 +17,8 @@ func (c *stockClient) lftp(t *testing.T, commands ...string) {
 	c.run(t, 0, "", "lftp", "--norc", "-c", strings.Join(script, "; "))
 }
 
-// TestStockLftp has a machine of SUSE's crash six times within the minute that its directory is named for. lftp sends the length of each
-// file right behind its bytes. Each crash becomes a dump with its own log, and the receiver has nothing to warn of.
+// TestStockLftp sends six crashes of a SUSE machine to one directory, as if within the minute in its name. lftp sets the length of each
+// file right after its bytes. Each crash becomes a dump with its own log, and the receiver logs no warning.
 func TestStockLftp(t *testing.T) {
 	t.Parallel()
 	const crashes = 6

@@ -10,11 +10,11 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 )
 
-// minHandshakes is how many handshakes one address may have, whatever the limit of connections.
-const minHandshakes = 16
+// minStrangers is how many strangers one neighbourhood may always have, whatever the limit of connections.
+const minStrangers = 16
 
-// strangers has the connections whose peers are not authenticated yet. If all their places are taken, a newcomer gets the
-// place of the oldest connection of the neighbourhood with the most, so that peers without a key cannot shut out others.
+// strangers has the connections whose peers are not authenticated yet. If all places are taken, a newcomer gets the place
+// of the oldest stranger of the neighbourhood with the most. So peers without a key cannot shut out others.
 // It is safe for concurrent use.
 type strangers struct {
 	most int // in all
@@ -32,10 +32,10 @@ type stranger struct {
 	cancel context.CancelCauseFunc
 }
 
-// newStrangers returns the strangers of a receiver with a limit of connections. Together with the half that one host may
-// have, they leave an eighth for the first sessions of other hosts.
+// newStrangers returns the strangers of a receiver with a limit of connections. One host may have half of these, strangers
+// three eighths. An eighth is left for the first sessions of other hosts.
 func newStrangers(connections int) *strangers {
-	return &strangers{most: max(2*minHandshakes, connections*3/8), each: max(minHandshakes, connections/4), from: map[string][]*stranger{}}
+	return &strangers{most: max(2*minStrangers, connections*3/8), each: max(minStrangers, connections/4), from: map[string][]*stranger{}}
 }
 
 // enter takes a place for a connection. cancel ends its handshake if another connection gets the place.
@@ -72,7 +72,7 @@ func (s *strangers) makeRoom(has int) bool {
 	return true
 }
 
-// leave releases the place of a connection, unless another one has it.
+// leave releases the place of a connection unless a newcomer has it.
 func (s *strangers) leave(from string, st *stranger) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,8 +90,8 @@ func (s *strangers) remove(from string, st *stranger) {
 	}
 }
 
-// Handshake runs handshake, which authenticates the peer at addr, unless there is no place for it. It reports whether the
-// peer is authenticated, and logs and counts failures. handshake must end when its context does.
+// Handshake runs handshake if strangers has a place for it, and reports whether the peer at addr is authenticated. It logs
+// and counts failures. handshake authenticates the peer, and must end when its context does.
 func (s *Server) Handshake(ctx context.Context, addr, transport string, handshake func(context.Context) error) bool {
 	err := s.limitHandshakes(ctx, neighbourhood(addr), handshake)
 	if err == nil {
@@ -110,13 +110,13 @@ func (s *Server) Handshake(ctx context.Context, addr, transport string, handshak
 	return false
 }
 
-// refused counts a refused peer, and logs it: the first few, then one each second, because logs take disk space.
+// refused counts a refused peer. It logs only the first few, then one each second, because logs take disk space.
 func (s *Server) refused(code protocol.Code, log func()) {
 	s.Refused(code)
 	s.refusals.Do(log)
 }
 
-// limitHandshakes runs handshake if there is a place for it.
+// limitHandshakes runs handshake if strangers has a place for it.
 func (s *Server) limitHandshakes(ctx context.Context, from string, handshake func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -131,7 +131,7 @@ func (s *Server) limitHandshakes(ctx context.Context, from string, handshake fun
 	return err
 }
 
-// neighbourhood returns the addresses that one peer may have: an IPv4 address, or an IPv6 network of 64 bits.
+// neighbourhood returns the network that one peer may control: an IPv4 address, or an IPv6 /64.
 func neighbourhood(addr string) string {
 	ap, err := netip.ParseAddrPort(addr)
 	if err != nil {

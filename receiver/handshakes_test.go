@@ -14,11 +14,11 @@ import (
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
-// TestHandshakesOfOneAddressAreBounded has one address hold as many connections as it can without saying a word: another one is served.
+// TestHandshakesOfOneAddressAreBounded fills the places of one address with silent connections. A peer at another address is served.
 func TestHandshakesOfOneAddressAreBounded(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.MaxConnections = minHandshakes + 8 })
+	r := newRig(t, func(c *Config) { c.MaxConnections = minStrangers + 8 })
 	var quiet net.Dialer
-	for range minHandshakes + 4 {
+	for range minStrangers + 4 {
 		conn, err := quiet.DialContext(t.Context(), "tcp", r.addr)
 		if err != nil {
 			t.Fatal(err)
@@ -26,7 +26,7 @@ func TestHandshakesOfOneAddressAreBounded(t *testing.T) {
 		defer func() { _ = conn.Close() }() // nothing was said
 	}
 	r.eventually("those beyond the limit are refused", func() bool { return r.busy() == 4 })
-	r.eventually("the others are waited for", func() bool { return len(r.server.conns) == minHandshakes })
+	r.eventually("the others are waited for", func() bool { return len(r.server.conns) == minStrangers })
 	conf := corehaultls.ClientConfig(r.identity("web1"))
 	near := cryptotls.Dialer{Config: conf}
 	if conn, err := near.DialContext(t.Context(), "tcp", r.addr); err == nil {

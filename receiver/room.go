@@ -9,10 +9,10 @@ import (
 	"github.com/corehaul/corehaul/receiver/admission"
 )
 
-// freeTier is the sender's name for the tier of pages that nobody uses. All of them may be zero.
+// freeTier is the sender's name for the tier of free pages. All of them may be zero.
 const freeTier = "free"
 
-// demand returns how many pages of a plan are to come, and what they ask of the disk.
+// demand returns the number of pages that a plan collects, and the disk space that they need.
 func (ss *session) demand(m *protocol.PlanEnd) (pages uint64, d admission.Demand) {
 	d = admission.Demand{Planned: m.Kept, Bitmaps: ss.BitmapBytes(), PageSize: uint64(ss.Hello.PageSize)}
 	for _, t := range m.Tiers {
@@ -27,7 +27,7 @@ func (ss *session) demand(m *protocol.PlanEnd) (pages uint64, d admission.Demand
 	return pages, d
 }
 
-// size computes what the plan needs, of what is collected of it.
+// size computes how many bytes the collected tiers of the plan need.
 func (ss *session) size(m *protocol.PlanEnd) {
 	var d admission.Demand
 	ss.pages, d = ss.demand(m)
@@ -35,8 +35,8 @@ func (ss *session) size(m *protocol.PlanEnd) {
 	ss.view.plan(ss.pages)
 }
 
-// fits sees that the plan could fit at all. One that is larger than the store, or than
-// what its host may have, is narrowed to its essential tiers, which are better than nothing.
+// fits returns an error if the plan could never fit. It narrows a plan that is larger than the store, or than the limit of
+// its host, to the essential tiers.
 func (ss *session) fits(ctx context.Context, m *protocol.PlanEnd) error {
 	ss.size(m)
 	err := ss.cfg.Room.CheckCapacity(ctx, ss.ref.Host, ss.need)
@@ -50,7 +50,7 @@ func (ss *session) fits(ctx context.Context, m *protocol.PlanEnd) error {
 	return noSpace(err)
 }
 
-// narrow collects the essential tiers only.
+// narrow makes the session collect only the essential tiers.
 func (ss *session) narrow(m *protocol.PlanEnd, why string) {
 	ss.collect, ss.note = protocol.CollectEssential, why
 	ss.log.Info("admission", "action", string(admission.ActionEssential), "rule", ss.decision.Rule, "reason", why)
@@ -64,7 +64,7 @@ func (ss *session) requestRoom(ctx context.Context, m *protocol.PlanEnd) {
 	ss.ticket.RequestRoom(ss.need, ss.overShare(ctx), func() uint64 { return d.Likely(w.Progress()) })
 }
 
-// shortage says in numbers why the plan does not fit.
+// shortage returns an error with the numbers that show why the plan does not fit.
 func (ss *session) shortage() error {
 	return ss.cfg.Room.Shortage(ss.srv.queue.Reserved("", ss.ticket), ss.need)
 }
@@ -78,7 +78,7 @@ func (ss *session) overShare(ctx context.Context) (hold string) {
 	return hold
 }
 
-// RoomFor charges the host. Log and plan come before there is a slot, or room for the pages.
+// RoomFor charges the host. The log and the plan use Early, because they come before the session has a slot.
 func (ss *session) RoomFor(ctx context.Context, of intake.Content, bytes int64) error {
 	n := uint64(max(0, bytes))
 	switch of {
@@ -91,25 +91,25 @@ func (ss *session) RoomFor(ctx context.Context, of intake.Content, bytes int64) 
 	return noSpace(ss.account.Charge(ctx, n))
 }
 
-// roomForFront charges the host for the front of vmcore, if that is new.
+// roomForFront charges the host for the front of vmcore unless it exists.
 func (ss *session) roomForFront(ctx context.Context, m *protocol.PlanEnd) error {
 	_, d := ss.demand(m)
 	return noSpace(ss.account.Charge(ctx, d.Front(ss.W.Progress())))
 }
 
-// counted is what of W has been counted as stored, beside the pages.
+// counted is the part of W, apart from pages, that is counted as stored.
 type counted struct {
 	log     int64
 	planned bool
 }
 
-// present returns what is there of W.
+// present returns the part of W that is stored now.
 func (ss *session) present() counted {
 	_, planned := ss.W.Plan()
 	return counted{ss.W.Manifest().Bytes.Log, planned}
 }
 
-// settle ends the charges for the log and the plan: what was there before is replaced.
+// settle ends the charges for the log and the plan. It counts only growth, because they replace older ones.
 func (ss *session) settle() {
 	if ss.W == nil {
 		return
@@ -123,7 +123,7 @@ func (ss *session) settle() {
 	ss.counted = now
 }
 
-// noSpace returns err as the sender hears it, if it is about room.
+// noSpace converts a *NoRoomError to the error that the sender gets. It returns other errors unchanged.
 func noSpace(err error) error {
 	var room *admission.NoRoomError
 	if !errors.As(err, &room) {

@@ -18,10 +18,10 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// Peer is who is at the other end of a connection, as the transport proved it.
+// Peer is the authenticated other end of a connection.
 type Peer struct {
-	Host      string // the name under which its dumps are filed
-	Addr      string // where it connects from, for people
+	Host      string // name under which its dumps are stored
+	Addr      string // source address, for people
 	Transport string // "tls" or "ssh"
 }
 
@@ -34,7 +34,7 @@ type Server struct {
 	conns     chan struct{}        // one element for each open connection
 	perHost   *admission.HostLimit // sessions
 	strangers *strangers
-	refusals  rate.Sometimes // that are logged
+	refusals  rate.Sometimes // limits the logged refusals
 	rules     *admission.Rules
 	start     time.Time
 
@@ -47,7 +47,7 @@ type Server struct {
 	expiry *expiry
 }
 
-// New returns a Server. Run has to run for dumps to be sealed that their senders left.
+// New returns a Server. It seals dumps whose senders are gone only while Run runs.
 func New(cfg Config) (*Server, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -69,9 +69,8 @@ func New(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Run takes over the dumps that an earlier process left arriving and seals those
-// whose senders do not come back in time. It returns when ctx is done and every
-// session has ended; sessions are told to stop by the contexts they were started with.
+// Run takes over the arriving dumps of an earlier process. It seals each dump whose sender does not come back in time.
+// It returns when ctx is done and all sessions have ended. The contexts of the sessions stop them, not ctx.
 func (s *Server) Run(ctx context.Context) error {
 	if err := s.scheduleUnsealed(ctx); err != nil && ctx.Err() == nil {
 		return err
@@ -84,14 +83,12 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// HandleConn runs the session of one sender over a connection that a transport has
-// authenticated, and closes it. A done ctx ends the session in good order: what
-// arrived is committed and the peer is told to come back. The error is for the
-// caller's information; it was logged.
+// HandleConn runs the session of one sender over an authenticated connection and closes the connection. When ctx is done,
+// the session commits what has arrived and tells the sender to come back. HandleConn has logged the error that it returns.
 func (s *Server) HandleConn(ctx context.Context, conn net.Conn, peer Peer) error {
 	s.sessions.Add(1)
 	defer s.sessions.Done()
-	defer func() { _ = conn.Close() }() // the session said all it had to say
+	defer func() { _ = conn.Close() }() // the session has sent everything
 	if err := hostname.Check(peer.Host); err != nil {
 		return s.turnAway(conn, peer, protocol.Errorf(protocol.CodeIdentity, "the name %.80q cannot be a directory: %w", peer.Host, err))
 	}
@@ -107,7 +104,7 @@ func (s *Server) HandleConn(ctx context.Context, conn net.Conn, peer Peer) error
 	return ss.run(ctx)
 }
 
-// turnAway tells a peer that has not said anything yet why it has no session.
+// turnAway refuses a session before the peer has sent anything, and tells the peer why.
 func (s *Server) turnAway(conn net.Conn, peer Peer, refusal *protocol.Error) error {
 	s.refused(refusal.Code, func() { s.logger(peer).Warn("refused a session", "code", string(refusal.Code), "error", refusal) })
 	return errors.Join(refusal, protocol.NewConn(conn, protocol.Receiver).Shutdown(refusal, intake.Linger))

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// NextData returns the offset of the first byte of f at or behind off that is not in a hole, with lseek(2) and
-// SEEK_DATA. ok is false if a hole reaches to the end of f. Where the file system cannot tell, everything is data. The
-// file offset of f changes.
+// NextData returns the offset of the first byte of f at or behind off outside holes, with lseek(2) and SEEK_DATA. ok is
+// false if a hole reaches to the end of f. If the file system does not know holes, everything is data. The call changes
+// the file offset of f.
 func NextData(f *os.File, off int64) (at int64, ok bool) {
 	raw, err := f.SyscallConn()
 	if err != nil {

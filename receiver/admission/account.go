@@ -10,21 +10,20 @@ import (
 	"github.com/corehaul/corehaul/internal/bytesize"
 )
 
-// Account counts what one host has stored, in the store and on its way there. All that is written for the host is charged before it
-// is written, whatever brought it. So the sum is never less than what is stored, but may be more: something was removed, replaced or
-// did not come. Only when a limit seems to be reached is the store asked, which looks at all dumps. What a charge costs does not depend
-// on how many there are.
+// Account counts the bytes of one host, stored and staged. Every writer charges the account before it writes. Nothing subtracts
+// what was removed, replaced or not written, so the sum is an upper bound. The account asks the store, which looks at all dumps of the
+// host, only if the sum reaches a limit. So the cost of a charge does not depend on the number of dumps.
 type Account struct {
 	room *Room
 	host string
 
-	mu     sync.Mutex // held while the store is asked
-	asked  time.Time  // zero: not yet
-	took   time.Duration
-	stored uint64 // bytes of dumps
+	mu     sync.Mutex    // held while the store is asked
+	asked  time.Time     // when the store last answered; zero: never
+	took   time.Duration // how long the answer took
+	stored uint64        // bytes of dumps
 	dumps  int
-	early  uint64 // bytes that Early holds
-	staged uint64 // bytes that wait to be a dump
+	early  uint64 // bytes charged by Early
+	staged uint64 // bytes of staged files
 }
 
 // Account returns the account of a host.
@@ -39,13 +38,13 @@ func (r *Room) Account(host string) *Account {
 	return a
 }
 
-// askingShare is how many times as long as the store takes to answer it is not asked again.
+// askingShare bounds the time spent on questions to the store to one part in askingShare.
 const askingShare = 20
 
-// sum returns all that is counted. mu is held.
+// sum returns all counted bytes. mu is held.
 func (a *Account) sum() uint64 { return a.stored + a.early + a.staged }
 
-// refresh asks the store what it has of the host, unless it was asked recently. mu is held.
+// refresh asks the store for the usage of the host, unless it was asked recently. mu is held.
 func (a *Account) refresh(ctx context.Context) error {
 	if !a.asked.IsZero() && time.Since(a.asked) < askingShare*a.took {
 		return nil
@@ -59,7 +58,7 @@ func (a *Account) refresh(ctx context.Context) error {
 	return nil
 }
 
-// exceeds reports whether the host would have more than limit bytes with n more, and how many it has. mu is held.
+// exceeds reports whether n more bytes would exceed limit, and returns the bytes counted now. mu is held.
 func (a *Account) exceeds(ctx context.Context, limit, n uint64) (has uint64, over bool, err error) {
 	over = a.sum()+n > limit
 	if a.asked.IsZero() || over {
@@ -68,7 +67,7 @@ func (a *Account) exceeds(ctx context.Context, limit, n uint64) (has uint64, ove
 	return a.sum(), a.sum()+n > limit, err
 }
 
-// check returns a *NoRoomError when the host may not have n bytes more, or slack more than that. mu is held.
+// check returns a *NoRoomError if n more bytes would exceed the limit of the host by more than slack. mu is held.
 func (a *Account) check(ctx context.Context, n, slack uint64) error {
 	limit := a.room.HostBytes
 	if limit == 0 {
@@ -83,8 +82,8 @@ func (a *Account) check(ctx context.Context, n, slack uint64) error {
 	return no
 }
 
-// Charge counts n bytes of a dump that are about to be written. It returns a *NoRoomError when they would eat into the reserve, or
-// the host may not have them.
+// Charge counts n bytes of a dump before they are written. It returns a *NoRoomError if they would use the reserve or exceed the
+// limit of the host.
 func (a *Account) Charge(ctx context.Context, n uint64) error {
 	if err := a.room.keepReserve(ctx, n); err != nil {
 		return err
@@ -98,19 +97,19 @@ func (a *Account) Charge(ctx context.Context, n uint64) error {
 	return nil
 }
 
-// ChargeCopy is Charge for bytes that are staged, and whose room is given back once they are a dump: the host's limit does not
-// stop them.
+// ChargeCopy is Charge for the copy of staged bytes. It ignores the limit of the host, because the staged bytes are deleted once the
+// copy is a dump.
 func (a *Account) ChargeCopy(ctx context.Context, n uint64) error {
 	return a.add(n, a.room.keepReserve(ctx, n))
 }
 
-// ChargeLogCopy is ChargeCopy for a log, which may take from the reserve as Early does.
+// ChargeLogCopy is ChargeCopy for a log. It may take from the reserve as Early does.
 func (a *Account) ChargeLogCopy(ctx context.Context, n uint64) error {
 	_, err := a.room.takeReserve(ctx, a.host, n)
 	return a.add(n, err)
 }
 
-// add counts n bytes as stored unless they are refused.
+// add counts n bytes as stored. If refused is not nil, it returns that and counts nothing.
 func (a *Account) add(n uint64, refused error) error {
 	if refused != nil {
 		return refused
@@ -121,7 +120,7 @@ func (a *Account) add(n uint64, refused error) error {
 	return nil
 }
 
-// ChargeDump counts a dump that is about to be created. It returns a *NoRoomError when the host may not have one more.
+// ChargeDump counts a dump before it is created. It returns a *NoRoomError if the host has reached its limit of dumps.
 func (a *Account) ChargeDump(ctx context.Context) error {
 	most := a.room.HostDumps
 	if most == 0 {
@@ -143,7 +142,7 @@ func (a *Account) ChargeDump(ctx context.Context) error {
 	return nil
 }
 
-// Hold says why the host may not store need bytes more now, beside those reserved for its dumps under way; empty if it may.
+// Hold returns why the host may not store need bytes beside those reserved for its admitted dumps. hold is empty if it may.
 func (a *Account) Hold(ctx context.Context, reserved, need uint64) (hold string, err error) {
 	limit := a.room.HostBytes
 	if limit == 0 {
@@ -159,7 +158,7 @@ func (a *Account) Hold(ctx context.Context, reserved, need uint64) (hold string,
 		a.host, bytesize.Fine(limit), bytesize.Fine(has+reserved), bytesize.Fine(need)), nil
 }
 
-// Stage counts n bytes that are about to be staged, to become a dump later.
+// Stage counts n bytes before they are staged. They become a dump later.
 func (a *Account) Stage(ctx context.Context, n uint64) error {
 	free, bounded, err := a.room.stagingFree(ctx)
 	switch {
@@ -177,7 +176,7 @@ func (a *Account) Stage(ctx context.Context, n uint64) error {
 	return nil
 }
 
-// StageLog is Stage for a log, which may take from the reserve and from the slack as Early does.
+// StageLog is Stage for a log. It may take from the reserve and the slack as Early does.
 func (a *Account) StageLog(ctx context.Context, n uint64) error {
 	taken, err := a.room.takeReserve(ctx, a.host, n)
 	if err != nil {
@@ -193,14 +192,14 @@ func (a *Account) StageLog(ctx context.Context, n uint64) error {
 	return nil
 }
 
-// Unstage gives back n bytes that Stage counted.
+// Unstage takes back n bytes that Stage counted.
 func (a *Account) Unstage(n uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.setStaged(less(a.staged, n))
 }
 
-// SetStaged says how many bytes are staged.
+// SetStaged sets the number of staged bytes.
 func (a *Account) SetStaged(n uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -213,7 +212,7 @@ func (a *Account) setStaged(n uint64) {
 	a.staged = n
 }
 
-// Staged returns how many bytes are counted as staged.
+// Staged returns the number of bytes counted as staged.
 func (a *Account) Staged() uint64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()

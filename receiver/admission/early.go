@@ -2,19 +2,19 @@ package admission
 
 import "context"
 
-// Early is what one session writes before it has been admitted: a log and a plan. It may take from the reserve, and from slack beyond the
-// limit of its host: the log of the newest crash is worth more than a page. Its methods may be called from one
-// goroutine at a time.
+// Early has the charges of one session before it is admitted, for a log and a plan. They may take from the reserve, and from slack
+// beyond the limit of the host, because the log of the newest crash is worth more than a page. Early is not safe for
+// concurrent use.
 type Early struct {
 	a            *Account
-	bytes, taken uint64 // charged; of these, from the reserve
+	bytes, taken uint64 // charged bytes; those of them from the reserve
 }
 
 // NewEarly returns an Early without charges.
 func (a *Account) NewEarly() *Early { return &Early{a: a} }
 
-// Charge counts n bytes that are about to be written. It returns a *NoRoomError when the host has taken its part of the reserve, or
-// more than a log beyond its limit.
+// Charge counts n bytes before they are written. It returns a *NoRoomError if they would exceed the host's part of the reserve, or
+// its limit by more than a log.
 func (e *Early) Charge(ctx context.Context, n uint64) error {
 	taken, err := e.a.room.takeReserve(ctx, e.a.host, n)
 	if err != nil {
@@ -31,7 +31,7 @@ func (e *Early) Charge(ctx context.Context, n uint64) error {
 	return nil
 }
 
-// Stored ends all charges: n bytes more are stored now than before them. The rest is given back.
+// Stored ends all charges. It counts n of their bytes as stored and gives back the rest.
 func (e *Early) Stored(n uint64) {
 	e.a.mu.Lock()
 	defer e.a.mu.Unlock()

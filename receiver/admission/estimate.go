@@ -2,30 +2,29 @@ package admission
 
 import "github.com/corehaul/corehaul/dumpdir"
 
-// minRatio is how well the pages of a kernel are compressed at the very best. A plan
-// has to wait that does not fit even then; one that turns out not to fit is cut
-// off when the reserve is reached, and goes on when there is room, or is sealed as it is.
+// minRatio is the best compression ratio to expect of the pages of a kernel. A plan that does not fit even at this ratio
+// waits. A dump that turns out larger is cut off at the reserve. It goes on when there is room, or is sealed as it is.
 const minRatio = 8
 
-// descBytes is what each planned page costs in the front of vmcore.
+// descBytes is the size of a page descriptor in the front of vmcore.
 const descBytes = 24
 
-// sampleBytes is how much of a dump, raw, has to be here before the rest is judged by it.
+// sampleBytes is how many raw bytes of a dump must have come before their compression ratio is used for the rest.
 const sampleBytes = 16 << 20
 
-// Demand is what a plan asks of the disk.
+// Demand describes the disk space that a plan needs.
 type Demand struct {
-	Planned  uint64 // pages that have a descriptor
-	Bitmaps  uint64 // bytes of both bitmaps that are not a hole
-	Solid    uint64 // pages to come that take room: all but those that may be zero
+	Planned  uint64 // pages with a descriptor
+	Bitmaps  uint64 // bytes of both bitmaps outside holes
+	Solid    uint64 // collected pages, without those that may be zero
 	PageSize uint64 // bytes
 }
 
-// Least returns the bytes that the rest of a dump takes at the very least: its front, unless that is there, and half of what
-// its pages take at the rate so far, once that is known. Nobody has to wait, or is turned away, for room that he may not need.
+// Least returns a low estimate of the bytes that the rest of a dump needs: its front, unless that exists, and half of Likely
+// once there is a sample. A low estimate makes no sender wait for room that its dump may not need.
 func (d Demand) Least(p dumpdir.Progress) uint64 { return d.Front(p) + d.pages(p, 0.5) }
 
-// Front returns the bytes of the front of vmcore, 0 if it is there.
+// Front returns the bytes of the front of vmcore, or 0 if it exists.
 func (d Demand) Front(p dumpdir.Progress) uint64 {
 	if p.Planned > 0 {
 		return 0
@@ -33,11 +32,10 @@ func (d Demand) Front(p dumpdir.Progress) uint64 {
 	return d.Planned*descBytes + d.Bitmaps
 }
 
-// Likely returns the bytes that the pages of the rest of a dump are going to take. The pages that have come
-// are the best sample of those that have not.
+// Likely estimates the bytes of the missing pages. The stored pages are the best sample of them.
 func (d Demand) Likely(p dumpdir.Progress) uint64 { return d.pages(p, 1) }
 
-// pages returns the bytes of the pages to come, at a part of the stored bytes for each raw byte so far.
+// pages estimates the bytes of the missing pages at part times the ratio of stored to raw bytes so far.
 func (d Demand) pages(p dumpdir.Progress, part float64) uint64 {
 	missing := (d.Solid - min(d.Solid, p.Present)) * d.PageSize
 	raw := p.Present * d.PageSize

@@ -2,8 +2,8 @@ package admission
 
 import "sync"
 
-// HostLimit bounds how many of something, such as connections, each host may have at a time, so that no host can
-// shut out others. It is safe for concurrent use.
+// HostLimit bounds how many units of something, such as connections, each host may have at a time. So no host can shut
+// out others. It is safe for concurrent use.
 type HostLimit struct {
 	limit int
 
@@ -17,7 +17,7 @@ func NewHostLimit(limit int) *HostLimit { return &HostLimit{limit: limit, held: 
 // Limit returns the limit.
 func (l *HostLimit) Limit() int { return l.limit }
 
-// Acquire takes one more for host. It reports false if the host has reached its limit.
+// Acquire takes a unit for host. It returns false if the host has reached its limit.
 func (l *HostLimit) Acquire(host string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -28,7 +28,7 @@ func (l *HostLimit) Acquire(host string) bool {
 	return true
 }
 
-// Release returns one that host acquired.
+// Release gives back a unit that host acquired.
 func (l *HostLimit) Release(host string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

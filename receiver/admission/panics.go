@@ -12,11 +12,11 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// maxHistory bounds the dumps that are looked at, the newest ones by their crash.
+// maxHistory bounds the listed dumps: the newest by the time of their crash.
 const maxHistory = 10000
 
-// panicHistory counts dumps by panic title. It lists the dumps of the store at first and in the background, and adds each dump that
-// it is asked about: what a question costs does not depend on how many dumps there are.
+// panicHistory counts dumps by panic title. It lists the dumps of the store at the first question and then in the background, and
+// adds each dump that it is asked about. So the cost of a question does not depend on the number of dumps.
 type panicHistory struct {
 	store storage.Store
 
@@ -24,8 +24,8 @@ type panicHistory struct {
 
 	mu    sync.Mutex
 	seen  sightings  // nil until the dumps are listed
-	asked bool       // since they were listed
-	added []sighting // that came since
+	asked bool       // count was called since the last listing began
+	added []sighting // dumps that count added since then
 }
 
 // sighting is one dump.
@@ -35,13 +35,13 @@ type sighting struct {
 	ref   storage.Ref
 }
 
-// sightings are in order of their times.
+// sightings has the dumps of each key, sorted by time.
 type sightings map[panicKey][]sighting
 
-// panicKey is whose dumps are counted: of one host, or of all if it is empty.
+// panicKey selects the dumps with a title: those of one host, or of all hosts if host is empty.
 type panicKey struct{ title, host string }
 
-// add adds a dump, and reports whether it is new.
+// add adds a dump and reports whether it is new.
 func (s sightings) add(d sighting) (added bool) {
 	for _, host := range []string{d.ref.Host, ""} {
 		key := panicKey{d.title, host}
@@ -57,14 +57,14 @@ func inOrder(a, b sighting) int {
 	return cmp.Or(a.came.Compare(b.came), cmp.Compare(a.ref.Host, b.ref.Host), cmp.Compare(a.ref.ID, b.ref.ID))
 }
 
-// before returns how many of key came before a time.
+// before returns how many dumps of key came before t.
 func (s sightings) before(key panicKey, t time.Time) int {
 	i, _ := slices.BinarySearchFunc(s[key], sighting{came: t}, inOrder)
 	return i
 }
 
-// count returns how many dumps with c's title came before it, of the hosts that r counts. Those that came later do not
-// count: the same dump gets the same answer when its sender comes back.
+// count returns how many dumps with c's title, of the hosts that r counts, came before c. It leaves out later ones, so a dump
+// gets the same answer when its sender comes back.
 func (h *panicHistory) count(ctx context.Context, r *Rule, c *Crash) (int, error) {
 	d := sighting{printk.Title(c.PanicLine), c.Began, c.Ref}
 	if d.title == "" {
@@ -90,7 +90,7 @@ func (h *panicHistory) count(ctx context.Context, r *Rule, c *Crash) (int, error
 	return max(n, 0), nil
 }
 
-// load lists the dumps unless that was done.
+// load lists the dumps unless they are listed.
 func (h *panicHistory) load(ctx context.Context) error {
 	h.listing.Lock()
 	defer h.listing.Unlock()
@@ -103,7 +103,7 @@ func (h *panicHistory) load(ctx context.Context) error {
 	return h.list(ctx)
 }
 
-// refresh lists the dumps again if anybody has asked since.
+// refresh lists the dumps again if count was called since the last listing.
 func (h *panicHistory) refresh(ctx context.Context) error {
 	h.mu.Lock()
 	asked := h.asked
@@ -115,7 +115,7 @@ func (h *panicHistory) refresh(ctx context.Context) error {
 	return h.list(ctx)
 }
 
-// list lists the dumps. It keeps those that were asked about meanwhile.
+// list lists the dumps. It keeps those that count added meanwhile.
 func (h *panicHistory) list(ctx context.Context) error {
 	entries, err := h.store.List(ctx, storage.Filter{Limit: maxHistory})
 	if err != nil {

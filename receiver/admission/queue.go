@@ -8,7 +8,7 @@ import (
 
 // Queue hands out a fixed number of slots in order of arrival. If something blocks only one ticket (a hold, its host's
 // share of the slots, no room for its dump), the ticket keeps its place and others pass it. So waiting senders never block
-// others. Room is handed out in order too: see maxOvertaken. A Queue is safe for concurrent use.
+// others. The queue hands out room in order too: see maxOvertaken. A Queue is safe for concurrent use.
 type Queue struct {
 	mu      sync.Mutex
 	slots   int            // free slots
@@ -132,7 +132,7 @@ func (t *Ticket) RequestRoom(need uint64, hold string, left func() uint64) {
 	q.admitWaiting()
 }
 
-// SetHold sets the hold or, with an empty text, lifts it. An admitted ticket loses its slot by a hold.
+// SetHold sets the hold or, with an empty text, lifts it. A hold takes the slot of an admitted ticket.
 func (t *Ticket) SetHold(hold string) {
 	t.q.mu.Lock()
 	defer t.q.mu.Unlock()

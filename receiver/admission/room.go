@@ -11,14 +11,14 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// Limits bound what dumps take of a store. 0 is no limit.
+// Limits bound the space of dumps in a store. 0 means no limit.
 type Limits struct {
-	Reserve   uint64 // bytes of the disk that dumps leave free; logs may take some of them
-	HostBytes uint64 // bytes that may be stored of one host, what is arriving included
-	HostDumps int    // dumps that may be stored of one host
+	Reserve   uint64 // bytes of the disk that dumps leave free; logs may use some of them
+	HostBytes uint64 // bytes that one host may store, arriving dumps included
+	HostDumps int    // dumps that one host may store
 }
 
-// Room is the space of a store that dumps may take: what is free beyond the reserve, and an Account of each host.
+// Room is the space of a store that dumps may use: the free space beyond the reserve. It has an Account for each host.
 type Room struct {
 	Limits
 	store storage.Store
@@ -26,8 +26,8 @@ type Room struct {
 
 	mu       sync.Mutex
 	accounts map[string]*Account
-	staged   uint64            // bytes of all hosts that wait to be a dump
-	low      map[string]uint64 // bytes of the reserve that each host has taken since the disk was at its reserve
+	staged   uint64            // staged bytes of all hosts
+	low      map[string]uint64 // bytes of the reserve that each host has taken since the reserve was last all free
 }
 
 // NewRoom returns the room of a store.
@@ -35,13 +35,13 @@ func NewRoom(store storage.Store, limits Limits, log *slog.Logger) *Room {
 	return &Room{Limits: limits, store: store, log: log, accounts: map[string]*Account{}, low: map[string]uint64{}}
 }
 
-// NoRoomError says in words what there is too little of. It matches syscall.ENOSPC.
+// NoRoomError says which space is used up. It matches syscall.ENOSPC.
 type NoRoomError struct {
 	text string
 	Hint string // what an operator can do
 }
 
-// Error is for the sender and the log.
+// Error returns the text for the sender and the log.
 func (e *NoRoomError) Error() string { return e.text }
 
 // Is makes the error match syscall.ENOSPC.
@@ -51,7 +51,7 @@ func noRoom(format string, args ...any) *NoRoomError {
 	return &NoRoomError{fmt.Sprintf(format, args...), "free some space on the receiver"}
 }
 
-// Free returns the bytes that are free beyond the reserve; bounded is false for a store without a limit.
+// Free returns the free bytes beyond the reserve. bounded is false for a store without a limit.
 func (r *Room) Free(ctx context.Context) (free uint64, bounded bool, err error) {
 	space, err := r.store.Space(ctx)
 	if err != nil || space.Total == 0 {
@@ -60,7 +60,7 @@ func (r *Room) Free(ctx context.Context) (free uint64, bounded bool, err error) 
 	return less(space.Free, r.Reserve), true, nil
 }
 
-// FreeOrUnbounded is Free for NewQueue. A disk that does not tell keeps nobody away.
+// FreeOrUnbounded is Free for NewQueue. If the free space is unknown, it reports no bound.
 func (r *Room) FreeOrUnbounded() (free uint64, bounded bool) {
 	free, bounded, err := r.Free(context.Background()) // statfs does not wait; the queue belongs to no session
 	if err != nil {
@@ -69,7 +69,7 @@ func (r *Room) FreeOrUnbounded() (free uint64, bounded bool) {
 	return free, bounded && err == nil
 }
 
-// Shortage returns a *NoRoomError that says why a dump that needs so many bytes has no room beside those that are reserved for dumps under way.
+// Shortage returns a *NoRoomError for a dump that needs need bytes, beside those reserved for admitted dumps.
 func (r *Room) Shortage(reserved, need uint64) error {
 	free, _ := r.FreeOrUnbounded()
 	return noRoom("no room: %s free beyond the reserve of %s, dumps under way need %s, this one at least %s",
@@ -79,8 +79,7 @@ func (r *Room) Shortage(reserved, need uint64) error {
 // less returns a-b, or 0.
 func less(a, b uint64) uint64 { return a - min(a, b) }
 
-// keepReserve returns a *NoRoomError when n bytes more would eat into the reserve. Without a reserve the disk itself says when it
-// is full.
+// keepReserve returns a *NoRoomError if n more bytes would use the reserve. Without a reserve, writes fail when the disk is full.
 func (r *Room) keepReserve(ctx context.Context, n uint64) error {
 	if r.Reserve == 0 || n == 0 {
 		return nil
@@ -92,13 +91,14 @@ func (r *Room) keepReserve(ctx context.Context, n uint64) error {
 	return noRoom("%s are free, %s are reserved, %s more are needed", bytesize.Fine(space.Free), bytesize.Fine(r.Reserve), bytesize.Fine(n))
 }
 
-// maxLog is what a log has at most; a sender shortens a longer one.
+// maxLog is the maximum size of a log. A sender shortens a longer one.
 const maxLog = 64 << 20
 
-// hostPart is what one host may take of the reserve: a sixteenth, but a whole log if that is no more than a quarter.
+// hostPart returns how much of the reserve one host may take: a sixteenth, or a whole log if that is at most a quarter.
 func (r *Room) hostPart() uint64 { return max(r.Reserve/16, min(maxLog, r.Reserve/4)) }
 
-// takeReserve takes what n bytes of a log need of the reserve, and returns it. A disk that does not tell keeps no log away.
+// takeReserve takes from the reserve if n bytes of a log need it, and returns how many bytes it took. If the free space is
+// unknown, it takes nothing.
 func (r *Room) takeReserve(ctx context.Context, host string, n uint64) (taken uint64, err error) {
 	space, err := r.store.Space(ctx)
 	if err != nil || space.Total == 0 || r.Reserve == 0 {
@@ -107,7 +107,7 @@ func (r *Room) takeReserve(ctx context.Context, host string, n uint64) (taken ui
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if space.Free >= r.Reserve {
-		clear(r.low) // what was taken has come back
+		clear(r.low) // all of the reserve is free again
 	}
 	if space.Free >= r.Reserve+n {
 		return 0, nil
@@ -127,8 +127,8 @@ func (r *Room) returnReserve(host string, n uint64) {
 	r.low[host] = less(r.low[host], n)
 }
 
-// stagingFree returns how many bytes may still be staged by the disk. What is staged needs its room a second time when it becomes a
-// dump.
+// stagingFree returns how many more bytes the disk lets hosts stage. It halves the space, because staged bytes need it a second
+// time when they are copied to a dump.
 func (r *Room) stagingFree(ctx context.Context) (free uint64, bounded bool, err error) {
 	free, bounded, err = r.Free(ctx)
 	r.mu.Lock()
@@ -136,14 +136,14 @@ func (r *Room) stagingFree(ctx context.Context) (free uint64, bounded bool, err 
 	return less(free, r.staged) / 2, bounded, err
 }
 
-// addStaged adds n bytes, which may be negative, to what all hosts have staged.
+// addStaged adds n, which may be negative, to the staged bytes of all hosts.
 func (r *Room) addStaged(n int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.staged = uint64(max(0, int64(r.staged)+n))
 }
 
-// CheckCapacity returns a *NoRoomError when a dump that needs so many bytes could not even be stored alone.
+// CheckCapacity returns a *NoRoomError if a dump that needs need bytes would not fit even into an empty store.
 func (r *Room) CheckCapacity(ctx context.Context, host string, need uint64) error {
 	space, err := r.store.Space(ctx)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
-// commitBytes is about how much page data comes between two commits.
+// commitBytes is roughly the page data between two commits.
 const commitBytes = 32 << 20
 
 // importer copies the pages of a source to a dump.
@@ -30,13 +30,13 @@ type importer struct {
 	held    heldPages
 	put     int64 // bytes since the last commit
 	data    int64 // bytes of page data in all chunks
-	over    bool  // they became more than the file has
+	over    bool  // the copy stopped with errMoreThanCame
 	missing uint64
-	first   error // why the first of the missing pages is missing
+	first   error // why the first missing page is missing
 }
 
-// pagesOf stores the plan and all pages of s that are there. Errors about the dump itself match one of
-// vmcore's or dumpdir.ErrBadPlan.
+// pagesOf stores the plan and all pages that s has. Errors about the dump itself match one of vmcore's or
+// dumpdir.ErrBadPlan.
 func (j *job) pagesOf(ctx context.Context, s *source, w *dumpdir.Writer) (*importer, error) {
 	im := &importer{ctx: ctx, j: j, s: s, w: w, sum: xxh3.New()}
 	defer im.held.open(s.img)()
@@ -51,17 +51,17 @@ func (j *job) pagesOf(ctx context.Context, s *source, w *dumpdir.Writer) (*impor
 	return im, err
 }
 
-// errOtherPlan is why a copy cannot go on: it was begun by a version of this program that counted the pages in another way.
+// errOtherPlan stops the copy of a dump whose import was begun by a version of this program that counted the pages differently.
 var errOtherPlan = fmt.Errorf("%w: the staged dump does not have the pages with which its import began", dumpdir.ErrBadPlan)
 
-// errMoreThanCame stops the copy of a file in which many pages have the same bytes: what a host stores must not grow without bound beyond
-// what it sent. makedumpfile and QEMU share nothing but the page of zeros, which is not stored.
+// errMoreThanCame stops the copy of a file in which many pages share bytes. Otherwise a host could store any multiple of what it sent.
+// makedumpfile and QEMU share only the page of zeros, which is not stored.
 var errMoreThanCame = errors.New("many of its pages have the same bytes of the file; they are not copied beyond the size of the file")
 
-// beyond is how much larger page data may be than the file, in bytes: pages are whole, and what a PT_LOAD has of one may not be.
+// beyond is how many bytes larger than the file the page data may be. The copy stores whole pages, but a PT_LOAD may have part of one.
 const beyond = 16 << 20
 
-// plan stores the plan, unless it is there.
+// plan stores the plan unless the dump has it.
 func (im *importer) plan() error {
 	end, err := im.s.walkPlan(func(mem.Extent) error { return im.ctx.Err() })
 	if err != nil {
@@ -74,7 +74,7 @@ func (im *importer) plan() error {
 		return nil
 	}
 	facts := im.s.facts(im.j.svc.cfg.Codec)
-	// Descriptors of pages that did not come are a hole in the file.
+	// Descriptors of missing pages are a hole in the file.
 	bitmaps := kdumpfile.BitmapBytes(facts.RAM, facts.PageSize, facts.MaxPFN)
 	if err := im.j.h.account.ChargeCopy(im.ctx, im.s.account.Held*kdumpfile.PageDescLen+uint64(bitmaps)); err != nil { //nolint:gosec // not negative
 		return err
@@ -91,7 +91,7 @@ func (im *importer) plan() error {
 	return b.Finish(end)
 }
 
-// putChunk stores what is there of a chunk.
+// putChunk stores the pages of a chunk that the file has.
 func (im *importer) putChunk(seq uint64, extents []mem.Extent) error {
 	if err := im.ctx.Err(); err != nil {
 		return err
@@ -125,7 +125,7 @@ func (im *importer) putChunk(seq uint64, extents []mem.Extent) error {
 	return err
 }
 
-// addRun adds those of the pages to the chunk that the file holds; there may be billions that it does not.
+// addRun adds the pages that the file holds to the chunk. It skips gaps at once, because they may have billions of pages.
 func (im *importer) addRun(e mem.Extent) error {
 	for e.Count > 0 {
 		held, err := im.held.in(e)
@@ -143,7 +143,7 @@ func (im *importer) addRun(e mem.Extent) error {
 	return nil
 }
 
-// add adds a page to the chunk. One that is missing or makes no sense is left out.
+// add adds a page to the chunk. It leaves out a page that is missing or cannot be decoded.
 func (im *importer) add(pfn mem.PFN) error {
 	rec, stored, raw, err := im.s.record(pfn)
 	switch {
@@ -167,7 +167,7 @@ func (im *importer) add(pfn mem.PFN) error {
 	return err
 }
 
-// ofDump reports whether an error is about the dump, and not about the disk that it lies on.
+// ofDump reports whether an error is about the contents of the dump, not about the disk.
 func ofDump(err error) bool {
 	for _, of := range []error{
 		vmcore.ErrExcluded, vmcore.ErrNotPresent, vmcore.ErrIncomplete, vmcore.ErrCorrupt, vmcore.ErrTruncated,
@@ -180,7 +180,7 @@ func ofDump(err error) bool {
 	return false
 }
 
-// lacks says why the dump is not complete; empty when it is.
+// lacks returns why the dump is not complete, empty if it is.
 func (im *importer) lacks() string {
 	switch {
 	case im.over:

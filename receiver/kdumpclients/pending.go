@@ -52,7 +52,7 @@ func (j *job) usable(f *fileState) bool {
 	return f.Status == fileWhole || f.Status == fileBroken && j.clientEnded()
 }
 
-// each calls fn for the files in the order of their creation, until fn returns false. h.mu is held.
+// each calls fn for the files in order of creation until fn returns false. h.mu is held.
 func (d *dirState) each(fn func(name string, f *fileState) bool) {
 	names := slices.SortedFunc(maps.Keys(d.Files), func(a, b string) int { return int(d.Files[a].Num) - int(d.Files[b].Num) }) //nolint:gosec // numbers are small
 	for _, name := range names {

@@ -12,14 +12,14 @@ import (
 const (
 	// retryAfter is the pause after failed work on a directory.
 	retryAfter = time.Minute
-	// tempFor is how long a directory of MkdirTemp is kept, statusFor how long the status file of kdump's test mode is.
+	// tempFor is how long a directory of MkdirTemp is kept. statusFor is the same for the status file of kdump's test mode.
 	tempFor   = time.Hour
 	statusFor = 24 * time.Hour
-	// maxJobs bounds the jobs that run at a time, maxImports the imports. A host has one import at a time.
+	// maxJobs and maxImports bound the jobs and imports that run at a time. A host has one import at a time.
 	maxJobs    = 16
 	maxImports = 1
-	// importTurn is how long an import may block others. Then it goes on beside the next one: a few bytes can name
-	// billions of pages, and the import looks for each.
+	// importTurn is how long an import may block others. After that, it runs beside the next one. A few bytes can name
+	// billions of pages, so an import can take long.
 	importTurn = 10 * time.Minute
 )
 
@@ -38,7 +38,7 @@ type jobs struct {
 	retry   map[*dirState]time.Time
 	imports chan struct{}   // has an element for each import that blocks others
 	of      map[string]bool // hosts with a running import
-	turn    time.Duration   // importTurn
+	turn    time.Duration   // importTurn, except in tests
 	kick    chan struct{}   // has a signal when something has changed
 }
 

@@ -35,12 +35,12 @@ type source struct {
 	pages
 	came    int64 // bytes of the file that have come
 	account *vmcore.Account
-	lack    string   // why it is known to be incomplete, or empty
-	odd     []string // contradictions in it, for which the client's file is kept
+	lack    string   // why the dump is incomplete, empty if it is not
+	odd     []string // contradictions in the dump; if any, the client's file is kept
 	kernel  *kernel.Kernel
 }
 
-// pages reads the pages of a source. The record and its data are valid until the next call.
+// pages reads the pages of a source. The results are valid until the next call.
 type pages interface {
 	// record returns the stored form of a page, and its raw bytes. Errors are those of the page or the medium.
 	record(pfn mem.PFN) (rec dumpdir.PageRecord, stored, raw []byte, err error)
@@ -154,7 +154,7 @@ func (s *source) openELF(file *staged, size int64, codec kdumpfile.Codec) error 
 // Close closes the file.
 func (s *source) Close() error { return s.file.Close() }
 
-// staged is the file of a dump, and which of its bytes have come: a vmcore.Sparse.
+// staged is the file of a dump. It knows which bytes have come: see vmcore.Sparse.
 type staged struct {
 	io.ReaderAt
 	*flattened.Coverage

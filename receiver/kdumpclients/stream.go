@@ -172,7 +172,7 @@ func (p *packed) copy(img *image, w io.Writer, head []byte, dec io.Reader, finis
 	return finish()
 }
 
-// Write implements io.Writer. An error of the unpacking comes with the next Write.
+// Write implements io.Writer. It returns the error of the goroutine once that has ended.
 func (p *packed) Write(b []byte) (int, error) { return p.w.Write(b) }
 
 func (p *packed) finish() error {
@@ -184,7 +184,7 @@ func (p *packed) finish() error {
 func (p *packed) image() *image   { return p.found.Load() }
 func (p *packed) undecided() bool { return p.found.Load() == nil && !p.plain.Load() }
 
-// appender writes a dump that comes unpacked, from its first byte on.
+// appender writes the bytes of an unpacked dump in order.
 type appender struct {
 	img *image
 	off int64

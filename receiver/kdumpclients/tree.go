@@ -17,54 +17,52 @@ import (
 	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
-// Tree is what one host sees. Paths are the client's own, relative ones from the root; they are
-// cleaned here (repeated slashes, dots), and none leads out of the tree. Errors match fs.ErrNotExist, fs.ErrExist,
-// fs.ErrPermission, fs.ErrInvalid (a path or a call that cannot be), or syscall.ENOSPC (a limit of the host or the disk). What changes
-// the tree is durable on return.
+// Tree is the file tree that one host sees. Methods take paths as the client sends them. They resolve relative ones from the root,
+// remove repeated slashes and dots, and never leave the tree. Errors match fs.ErrNotExist, fs.ErrExist, fs.ErrPermission,
+// fs.ErrInvalid (an invalid path or call), or syscall.ENOSPC (a limit of the host or the disk). Changes of the tree are durable on return.
 type Tree interface {
-	// Mkdir makes a directory, and its parents where they are missing: a tree begins empty, and old clients take theirs
-	// for granted. The error matches fs.ErrExist when something is there.
+	// Mkdir makes a directory and its missing parents. Old clients expect theirs to exist, but a tree begins empty. The error
+	// matches fs.ErrExist if p exists.
 	Mkdir(p string) error
-	// MkdirAll is Mkdir that is content with a directory that is there.
+	// MkdirAll is Mkdir, but succeeds if the directory exists.
 	MkdirAll(p string) error
-	// MkdirTemp makes a directory with a name of its own in parent, as mktemp -d does, and returns its path. It goes with
-	// Rmdir, or by itself after an hour.
+	// MkdirTemp makes a directory with a random name in parent, as mktemp -d does, and returns its path. The tree
+	// removes it after an hour unless Rmdir did.
 	MkdirTemp(parent string) (string, error)
 	// Rmdir removes an empty directory.
 	Rmdir(p string) error
-	// Rename gives a file another name, in the place of a file that has it. Directories are not renamed. A file that arrives, or of
-	// which a dump is being made, stays in its directory: syscall.EBUSY.
+	// Rename renames a file and replaces a file of the new name. It does not rename directories. It returns syscall.EBUSY for a
+	// move to another directory of a file that is arriving or being imported.
 	Rename(from, to string) error
-	// Create begins a file, anew if one has the name; an upload to that one that is still under way has lost it. Directories that are
-	// missing are made: nobody's dump is lost for a mkdir.
+	// Create creates a file or replaces an old one. An unfinished upload to the old one fails from then on. Create makes missing
+	// directories, so that no dump is lost for want of a mkdir.
 	Create(p string) (Upload, error)
 	// Open opens a small file for reading. Dumps cannot be read: fs.ErrPermission.
 	Open(p string) (Download, error)
-	// Stat describes a file or directory. The size of a file is what the client has sent of it.
+	// Stat describes a file or directory. The size of a file is the length that the client gave it.
 	Stat(p string) (fs.FileInfo, error)
-	// ReadDir describes what is in a directory, sorted by name.
+	// ReadDir describes the entries of a directory, sorted by name.
 	ReadDir(p string) ([]fs.FileInfo, error)
-	// Free returns how many bytes the host may still store. Any path will do.
+	// Free returns how many more bytes the host may store. It accepts any path.
 	Free(p string) (bytes uint64, err error)
 }
 
-// Upload is a file that arrives. One of Close and Abort ends it; what is called after that does nothing.
+// Upload is an arriving file. Close or Abort ends it. Later calls do nothing.
 type Upload interface {
-	// WriteAt takes bytes of the file, in any order. A dump that comes in a stream (flattened or compressed) is unpacked on the way,
-	// and its writer waits for that. Bytes of a stream that came before the ones ahead of them are put
-	// aside, up to a bound.
+	// WriteAt takes bytes of the file in any order. It unpacks a stream (flattened or compressed) as it arrives, and blocks
+	// meanwhile. It puts bytes of a stream aside, up to a bound, until all bytes before them have come.
 	io.WriterAt
-	// Truncate sets the length. Bytes that a greater length promises have not come by that. Nothing is cut off a dump, nor off a
-	// stream that was read.
+	// Truncate sets the length. Bytes that a greater length adds stay missing. A dump cannot be made shorter. The length of a
+	// stream cannot change once it was read.
 	Truncate(size int64) error
-	// Close is for a client that ended the file in order. On return what was sent is durable; the error is for the client, which
-	// has to know that its file is not what it should be.
+	// Close ends a file that the client has sent in full. On return the file is durable. The error tells the client what is wrong
+	// with its file.
 	Close() error
-	// Abort is for a connection that broke, and err says how. What came is kept: it may be a dump that can be used.
+	// Abort ends a file whose connection broke with err. The bytes so far are kept, because they may be a usable dump.
 	Abort(err error)
 }
 
-// Download is an open small file.
+// Download is a small file, open for reading.
 type Download interface {
 	io.ReaderAt
 	io.Closer
@@ -72,7 +70,7 @@ type Download interface {
 	Size() int64
 }
 
-// tree is a host as one peer sees it.
+// tree is the Tree of a host for one peer.
 type tree struct {
 	*host
 	peer Peer
@@ -120,7 +118,7 @@ func (t *tree) mkdir(op, p string, temp bool) error {
 	return nil
 }
 
-// makeDirs makes directory c and all above it that are missing.
+// makeDirs makes directory c and its missing parents.
 func (s *hostState) makeDirs(c string, peer Peer) error {
 	now := time.Now().UTC()
 	for _, dir := range append(parents(c), c) {
@@ -138,7 +136,7 @@ func (s *hostState) makeDirs(c string, peer Peer) error {
 	return nil
 }
 
-// MkdirTemp implements Tree. The name is as mktemp's default template makes it.
+// MkdirTemp implements Tree. The name follows mktemp's default template.
 func (t *tree) MkdirTemp(parent string) (string, error) {
 	p := strings.TrimSuffix(parent, "/") + "/tmp." + rand.Text()[:10]
 	return p, t.mkdir("mktemp", p, true)
@@ -273,7 +271,7 @@ func (t *tree) Open(p string) (Download, error) {
 	return &download{File: file, size: f.Size}, nil
 }
 
-// download is an open file, up to the length that it had when it was opened.
+// download is an open file with the length that it had when it was opened.
 type download struct {
 	*os.File
 	size int64

@@ -6,13 +6,13 @@ import (
 	"syscall"
 )
 
-// room reserves n bytes that are about to be staged. The error matches syscall.ENOSPC when the reserve of the disk or the
-// host's share does not allow them.
+// room charges the host for n bytes before they are staged. The error matches syscall.ENOSPC if the reserve of the disk or
+// the limit of the host does not allow them.
 func (h *host) room(n int64) error {
 	return h.account.Stage(context.Background(), uint64(n)) //nolint:gosec // not negative
 }
 
-// roomOf is room for bytes of an upload. A log may take from the reserve.
+// roomOf is room for n bytes of an upload. A log may take from the reserve.
 func (h *host) roomOf(u *upload, n int64) error {
 	if u.log == nil {
 		return h.room(n)
@@ -20,15 +20,15 @@ func (h *host) roomOf(u *upload, n int64) error {
 	return h.account.StageLog(context.Background(), uint64(n)) //nolint:gosec // not negative
 }
 
-// giveRoom gives back n bytes that room reserved and that took no more room on the disk: they were written over others.
+// giveRoom gives back n bytes that room charged and that took no new space, because they were written over others.
 func (h *host) giveRoom(n int64) { h.account.Unstage(uint64(max(0, n))) }
 
-// unstage gives back what was staged of the host and is not there any more: all that its files do not take.
+// unstage sets the staged bytes of the host to what its files use on the disk.
 func (h *host) unstage() {
 	left := uint64(0)
 	entries, err := os.ReadDir(h.dir)
 	if err != nil {
-		return // what is too much costs room, and the next start counts anew
+		return // the old sum is too high at most, and the next start counts again
 	}
 	for _, e := range entries {
 		if st, err := e.Info(); err == nil {
@@ -38,7 +38,7 @@ func (h *host) unstage() {
 	h.account.SetStaged(left)
 }
 
-// stored returns the bytes that a file takes on the disk: dumps have holes.
+// stored returns the bytes that a file uses on the disk, without holes.
 func stored(st os.FileInfo) int64 {
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
 		return min(sys.Blocks*512, st.Size())

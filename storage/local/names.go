@@ -16,26 +16,26 @@ import (
 // maxKnown bounds the names that a Store keeps in memory.
 const maxKnown = 1 << 18
 
-// clockTick is longer than two changes of a directory may take and still leave it with the same time.
+// clockTick is longer than the resolution of file times. Two changes within it may leave the same time.
 const clockTick = 20 * time.Millisecond
 
-// knownNames keeps the names of hosts that were asked for.
+// knownNames caches the names of dumps of the hosts that were asked for.
 type knownNames struct {
 	mu    sync.Mutex
 	hosts map[string]*hostNames
-	count int // names of all hosts
+	count int // number of names of all hosts
 }
 
-// hostNames is what was read of the directory of one host, and what this process has added since: the names of dumps, by
-// the short id in them. It holds as long as the directory has the time mod.
+// hostNames has the names of the dumps of one host, by their short id: those read from its directory and those that this
+// process has added since. It is valid while the directory has the modification time mod.
 type hostNames struct {
 	mod   time.Time
 	names map[string][]string
 	count int
 }
 
-// namesLike returns the names in the directory of a host that have the short id of id. It reads the directory only if
-// that has changed: a host may have thousands of dumps, and each sender asks several times.
+// namesLike returns the names in the directory of a host that have the short id of id. It reads the directory only after a
+// change, because a host may have thousands of dumps and each sender asks several times.
 func (s *Store) namesLike(host, id string) ([]string, error) {
 	s.names.mu.Lock()
 	defer s.names.mu.Unlock()
@@ -55,7 +55,7 @@ func (s *Store) namesLike(host, id string) ([]string, error) {
 	return h.names[id[:dumpdir.ShortID]], nil
 }
 
-// readNames reads the directory of a host, which had the time at before. mu is held.
+// readNames reads the directory of a host. at is the modification time of the directory before. mu is held.
 func (s *Store) readNames(host string, at time.Time) (*hostNames, error) {
 	names, err := s.fs.ReadDir(s.hostDir(host))
 	if err != nil {
@@ -67,7 +67,7 @@ func (s *Store) readNames(host string, at time.Time) (*hostNames, error) {
 	}
 	s.forget(host)
 	if time.Since(at) < clockTick {
-		return h, nil // what changes in this instant would not show
+		return h, nil // do not cache: a change right now might not change the time
 	}
 	if s.names.count += h.count; s.names.count > maxKnown {
 		s.names.hosts, s.names.count = nil, h.count
@@ -79,7 +79,7 @@ func (s *Store) readNames(host string, at time.Time) (*hostNames, error) {
 	return h, nil
 }
 
-// forget drops what is known of a host. mu is held.
+// forget drops the names of a host. mu is held.
 func (s *Store) forget(host string) {
 	if h := s.names.hosts[host]; h != nil {
 		s.names.count -= h.count
@@ -87,7 +87,7 @@ func (s *Store) forget(host string) {
 	}
 }
 
-// add notes a name, if it can be that of a dump, and returns how many more names there are.
+// add adds a name if it can be that of a dump. It returns how many names are new: 0 or 1.
 func (h *hostNames) add(name string) int {
 	_, id, ok := strings.Cut(name, "-")
 	if !ok || len(id) < dumpdir.ShortID || slices.Contains(h.names[id[:dumpdir.ShortID]], name) {
@@ -99,8 +99,8 @@ func (h *hostNames) add(name string) int {
 	return 1
 }
 
-// adding returns a function to call once the caller has put a dump into the directory of a host. Others may put theirs there at the same
-// time: every name is added, and the time of the directory is taken over if it was the known one before.
+// adding returns a function that the caller has to call once it has put a dump into the directory of the host. Others may put theirs
+// there at the same time. So every name is added. The time of the directory is taken over if the one before was known.
 func (s *Store) adding(host string) (made func(dir string)) {
 	before, _ := modTime(s.hostDir(host)) // none yet
 	return func(dir string) {

@@ -29,14 +29,14 @@ func (c *readCounter) ReadDir(name string) ([]string, error) {
 	return c.FS.ReadDir(name)
 }
 
-// TestDumpsAreFoundWithoutReadingAllNames does for many new dumps of a host what its senders have done, and wants the directory of the
-// host read once.
+// TestDumpsAreFoundWithoutReadingAllNames makes the calls of senders for many new dumps of a host. The store must read the directory of
+// the host only once.
 func TestDumpsAreFoundWithoutReadingAllNames(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, storage.OpenOptions{})
 	first := receive(t, s, 1)
 	host := filepath.Join(dir, "dumps", first.Host)
-	if err := os.Chtimes(host, time.Time{}, time.Now().Add(-time.Hour)); err != nil { // it has not changed in this instant
+	if err := os.Chtimes(host, time.Time{}, time.Now().Add(-time.Hour)); err != nil { // else its names are not cached
 		t.Fatal(err)
 	}
 	count := &readCounter{FS: dumpdir.OS{}, of: first.Host}
@@ -66,7 +66,7 @@ func TestDumpsAreFoundWithoutReadingAllNames(t *testing.T) {
 	}
 }
 
-// TestNamesThatOthersChange moves, adds and removes dumps by hand under a store that knows the names.
+// TestNamesThatOthersChange moves, adds and removes dumps behind the back of a store that has cached their names.
 func TestNamesThatOthersChange(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, storage.OpenOptions{})

@@ -12,7 +12,7 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// Usage implements storage.Store. It reads the blocks that files use: a vmcore may have holes.
+// Usage implements storage.Store. It counts disk blocks, because a vmcore may have holes.
 func (s *Store) Usage(ctx context.Context, host string) (storage.Usage, error) {
 	var u storage.Usage
 	dumps, err := subdirs(s.hostDir(host))
@@ -49,7 +49,7 @@ func (s *Store) Usage(ctx context.Context, host string) (storage.Usage, error) {
 	return u, nil
 }
 
-// hostOfAside returns the host in a name that moveTo gave.
+// hostOfAside returns the host in a directory name that moveTo made.
 func hostOfAside(name string) string {
 	for range 2 {
 		name = name[:max(0, strings.LastIndexByte(name, '-'))]
@@ -57,7 +57,7 @@ func hostOfAside(name string) string {
 	return name
 }
 
-// subdirs returns the directories in dir, none if it does not exist.
+// subdirs returns the directories in dir, or none if dir does not exist.
 func subdirs(dir string) (dirs []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -71,10 +71,10 @@ func subdirs(dir string) (dirs []string, err error) {
 	return dirs, err
 }
 
-// tempSuffix ends the names of files that are not published yet: see docs/layout.md.
+// tempSuffix is the suffix of files that are not published yet: see docs/layout.md.
 const tempSuffix = ".tmp"
 
-// blocksIn returns the bytes that the files of a dump use, without those that are not published yet.
+// blocksIn returns the bytes that the published files of a dump use on the disk.
 func blocksIn(dir string) (sum uint64, err error) {
 	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err == nil && e.Type().IsRegular() && !strings.HasSuffix(path, tempSuffix) {
@@ -84,7 +84,7 @@ func blocksIn(dir string) (sum uint64, err error) {
 			}
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // it went meanwhile
+			return nil // removed meanwhile
 		}
 		return err
 	})

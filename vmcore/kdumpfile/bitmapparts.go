@@ -7,9 +7,9 @@ import (
 	"github.com/corehaul/corehaul/vmcore"
 )
 
-// BitmapParts yields the parts of a bitmap that can have a set bit, because their frames are RAM: offset from the
-// start of the bitmap and length, in bytes. Parts ascend, do not touch, and are whole blocks of 4 KiB. The other bytes
-// of both bitmaps are zero, whatever is planned, and a Writer never writes them. The ranges must be sorted by start.
+// BitmapParts yields the parts of a bitmap whose frames include RAM: offset from the start of the bitmap and length, in
+// bytes. Parts ascend, do not touch, and are whole blocks of 4 KiB. In both bitmaps the other bytes are zero for any
+// plan, and a Writer never writes them. The ranges must be sorted by start.
 func BitmapParts(ram []mem.Range, pageSize int, maxPFN mem.PFN) iter.Seq2[int64, int64] {
 	return func(yield func(off, n int64) bool) {
 		var first, end int64 // blocks
@@ -30,7 +30,7 @@ func BitmapParts(ram []mem.Range, pageSize int, maxPFN mem.PFN) iter.Seq2[int64,
 	}
 }
 
-// BitmapBytes returns the bytes of both bitmaps that are not a hole of the file: see BitmapParts.
+// BitmapBytes returns the number of bytes of both bitmaps outside holes: see BitmapParts.
 func BitmapBytes(ram []mem.Range, pageSize int, maxPFN mem.PFN) (bytes int64) {
 	for _, n := range BitmapParts(ram, pageSize, maxPFN) {
 		bytes += 2 * n
