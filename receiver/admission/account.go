@@ -100,24 +100,18 @@ func (a *Account) Charge(ctx context.Context, n uint64) error {
 // ChargeCopy is Charge for the copy of staged bytes. It ignores the limit of the host, because the staged bytes are deleted once the
 // copy is a dump.
 func (a *Account) ChargeCopy(ctx context.Context, n uint64) error {
-	return a.add(n, a.room.keepReserve(ctx, n))
-}
-
-// ChargeLogCopy is ChargeCopy for a log. It may take from the reserve as Early does.
-func (a *Account) ChargeLogCopy(ctx context.Context, n uint64) error {
-	_, err := a.room.takeReserve(ctx, a.host, n)
-	return a.add(n, err)
-}
-
-// add counts n bytes as stored. If refused is not nil, it returns that and counts nothing.
-func (a *Account) add(n uint64, refused error) error {
-	if refused != nil {
-		return refused
+	if err := a.room.keepReserve(ctx, n); err != nil {
+		return err
 	}
+	a.ChargeLogCopy(n)
+	return nil
+}
+
+// ChargeLogCopy counts the copy of a staged log. StageLog has decided about it: a log that came is stored, also if the disk is low.
+func (a *Account) ChargeLogCopy(n uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.stored += n
-	return nil
 }
 
 // ChargeDump counts a dump before it is created. It returns a *NoRoomError if the host has reached its limit of dumps.

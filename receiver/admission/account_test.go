@@ -177,7 +177,7 @@ func TestReserveIsForAllLogs(t *testing.T) {
 	}
 	granted(t, "a log", a.NewEarly().Charge(ctx, part/2))
 	refused(t, "one more", a.NewEarly().Charge(ctx, 1))
-	refused(t, "a stock client's", a.ChargeLogCopy(ctx, 1))
+	refused(t, "a stock client's", a.StageLog(ctx, 1))
 	granted(t, "another host's", r.Account("web2").NewEarly().Charge(ctx, part))
 	s.free = reserve + 1 // somebody removed dumps
 	granted(t, "above the reserve", a.NewEarly().Charge(ctx, 1))

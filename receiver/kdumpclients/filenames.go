@@ -21,9 +21,12 @@ func keptName(name string) string {
 		}
 		return r
 	}, strings.Replace(name, "-incomplete", "", 1))
-	clean = strings.TrimSuffix(strings.TrimLeft(clean, "."), ".tmp")
+	clean = strings.TrimLeft(clean, ".")
 	if len(clean) > 200 {
 		clean = clean[:200]
+	}
+	for strings.HasSuffix(clean, ".tmp") {
+		clean = strings.TrimSuffix(clean, ".tmp")
 	}
 	if clean == "" {
 		return "file"

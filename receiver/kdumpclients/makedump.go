@@ -140,9 +140,7 @@ func (j *job) storeLog(ctx context.Context) error {
 		if _, sealed := w.Result(); sealed {
 			return nil // sealed before the tree could say so
 		}
-		if err := j.h.account.ChargeLogCopy(ctx, uint64(f.Size)); err != nil { //nolint:gosec // not negative
-			return err
-		}
+		j.h.account.ChargeLogCopy(uint64(f.Size)) //nolint:gosec // not negative
 		var title printk.TitleScanner
 		if err := w.StoreLog(io.TeeReader(file, &title)); err != nil {
 			return err

@@ -212,7 +212,8 @@ func TestLogsMayUseTheReserve(t *testing.T) {
 		s := open(t, t.TempDir())
 		withRoom(s, &spaceStore{s.cfg.Store, func() (storage.Space, error) { return storage.Space{Total: 1 << 40, Free: reserve - 1}, nil }}, limits)
 		tr := treeOf(t, s, "n1")
-		send(t, tr, "/d/dmesg", logText)
+		long := logText + strings.Repeat("x", reserve*5/32) // more than half of the part
+		send(t, tr, "/d/dmesg", long)
 		u, err := tr.Create("/d/vmcore")
 		if err != nil {
 			t.Fatal(err)
@@ -222,7 +223,7 @@ func TestLogsMayUseTheReserve(t *testing.T) {
 		}
 		u.Abort(nil)
 		settle(t, s)
-		if m := only(t, s).Manifest; m.State != dumpdir.StateLogOnly || m.Bytes.Log != int64(len(logText)) {
+		if m := only(t, s).Manifest; m.State != dumpdir.StateLogOnly || m.Bytes.Log != int64(len(long)) {
 			t.Errorf("%s: %s with a log of %d bytes", name, m.State, m.Bytes.Log)
 		}
 		if name == "limit" {
