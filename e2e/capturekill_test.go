@@ -18,15 +18,17 @@ const (
 	// captureKillRate is the speed of the guest's line in kB/s: slow enough that the sender has told of stored
 	// pages, which it does every few seconds, before the dump is over.
 	captureKillRate = 1_000
-	// captureKillAt is when the receiver is killed, in bytes of vmcore. That is after the sender's death.
-	captureKillAt = 12 << 20
+	// captureKillAfter is how much of vmcore the second sender brings until the receiver is killed, in bytes.
+	captureKillAfter = 1 << 20
+	// captureKillGoesOn is what the guest says when the second sender goes on with the dump of the first.
+	captureKillGoesOn = "lab: the second sender goes on"
 )
 
 // captureKillScript kills a sender with SIGKILL when some of its pages are stored, lets another end the dump, and
 // a third send the same /proc/vmcore once more, over TLS. Its arguments are the
 // targets of the first two and of the third.
 const captureKillScript = `
-send="corehaul-send send --patience 5m --level 31"
+send="corehaul-send send --patience 5m --level 31 --progress 1s"
 $send %[1]s /proc/vmcore 2> /root/said &
 until grep -q 'sending: [1-9]' /root/said; do
 	sleep 0.2
@@ -37,14 +39,20 @@ wait $!
 code=$?
 cat /root/said
 echo "lab: the first sender ended with $code"
-send() {
-	$send "$@" /proc/vmcore 2> /root/said
-	code=$?
-	cat /root/said
-	return $code
-}
-send %[1]s || exit 2
-send %[2]s || exit 3
+$send %[1]s /proc/vmcore 2> /root/said &
+until grep -q 'the receiver has [1-9]' /root/said; do
+	sleep 0.2
+	kill -0 $! || break
+done
+echo "` + captureKillGoesOn + `"
+wait $!
+code=$?
+cat /root/said
+[ $code = 0 ] || exit 2
+$send %[2]s /proc/vmcore 2> /root/said
+code=$?
+cat /root/said
+[ $code = 0 ] || exit 3
 `
 
 // captureKillHad is what a sender says that goes on with a dump.
@@ -115,12 +123,23 @@ func captureKillRun(t *testing.T, c captureKill) {
 	defer cancel()
 	var run *lab.Run
 	var err error
+	goesOn := make(chan struct{})
+	onLine := func(line string) {
+		if strings.Contains(line, captureKillGoesOn) {
+			close(goesOn)
+		}
+	}
 	go func() {
 		defer close(ended)
-		run, err = lab.RunSender(ctx, lab.Scenario{Kernel: "6.1"}, initrd, lab.SenderOptions{})
+		run, err = lab.RunSender(ctx, lab.Scenario{Kernel: "6.1"}, initrd, lab.SenderOptions{OnLine: onLine})
 	}()
+	select {
+	case <-ended:
+		t.Fatalf("the machine ended before its second sender went on: %v\n%s", err, captureKillSaid(run))
+	case <-goesOn:
+	}
 	arriving := &killDump{store: &judgesStore{data: c.data}}
-	for arriving.arrived(t) < captureKillAt {
+	for until := arriving.arrived(t) + captureKillAfter; arriving.arrived(t) < until; {
 		select {
 		case <-ended:
 			t.Fatalf("the machine ended before the receiver was killed: %v\n%s", err, captureKillSaid(run))
