@@ -162,7 +162,7 @@ func TestGoesBackToTheReceiverThatHasMost(t *testing.T) {
 		if took := mustSend(t, n, o, "a"); took > 15*time.Second {
 			t.Errorf("took %v", took)
 		}
-		if n.hosts["b"].sessions > 0 {
+		if n.hosts["b"].sessions.Load() > 0 {
 			t.Errorf("asked %v, want no word to b", n.asked)
 		}
 	})
@@ -196,8 +196,8 @@ func TestFullerReceiverWins(t *testing.T) {
 		a.cutAfter, a.away = []int{5}, during(time.Nanosecond, 40*time.Second, errHole)
 		b.away = during(0, 25*time.Second, errHole)
 		mustSend(t, n, o, "a")
-		if b.sessions > 1 {
-			t.Errorf("%d sessions with b; asked %v", b.sessions, n.asked)
+		if b.sessions.Load() > 1 {
+			t.Errorf("%d sessions with b; asked %v", b.sessions.Load(), n.asked)
 		}
 	})
 }
@@ -284,7 +284,7 @@ func TestLogTakers(t *testing.T) {
 				case err != nil && (se == nil || !se.Declined() || !strings.Contains(err.Error(), "a: ") || !strings.Contains(err.Error(), "b: ")):
 					t.Errorf("got %v, want a word on both", err)
 				}
-				if got := n.hosts["a"].sessions; got != 1 {
+				if got := n.hosts["a"].sessions.Load(); got != 1 {
 					t.Errorf("a was asked %d times, want once", got)
 				}
 			})
@@ -363,8 +363,8 @@ func TestLines(t *testing.T) {
 				if took := mustSend(t, n, o, tc.target); took < tc.min || took > tc.max {
 					t.Errorf("took %v, want %v to %v", took, tc.min, tc.max)
 				}
-				if n.hosts["a"].sessions != 1 {
-					t.Errorf("%d sessions with a, want the place kept", n.hosts["a"].sessions)
+				if n.hosts["a"].sessions.Load() != 1 {
+					t.Errorf("%d sessions with a, want the place kept", n.hosts["a"].sessions.Load())
 				}
 			})
 		})

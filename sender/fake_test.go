@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -194,7 +195,7 @@ type fakeReceiver struct {
 	moves       bool          // the place comes nearer every minute
 
 	mu        sync.Mutex
-	sessions  int
+	sessions  atomic.Int64 // that began; tests look while one may still run
 	log       []byte
 	logEnd    *protocol.LogEnd
 	hello     *protocol.Hello
@@ -233,7 +234,7 @@ func (f *fakeReceiver) serve(nc net.Conn) {
 	defer func() { _ = nc.Close() }()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.sessions++
+	f.sessions.Add(1)
 	conn := protocol.NewConn(nc, protocol.Receiver)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

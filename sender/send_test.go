@@ -354,8 +354,8 @@ func TestRefusals(t *testing.T) {
 			if !errors.Is(err, tc.want) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
-			if f.sessions != tc.sessions {
-				t.Errorf("%d sessions, want %d", f.sessions, tc.sessions)
+			if int(f.sessions.Load()) != tc.sessions {
+				t.Errorf("%d sessions, want %d", f.sessions.Load(), tc.sessions)
 			}
 		})
 	}
