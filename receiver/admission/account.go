@@ -84,27 +84,30 @@ func (a *Account) check(ctx context.Context, n, slack uint64) error {
 
 // Charge counts n bytes of a dump before they are written. It returns a *NoRoomError if they would use the reserve or exceed the
 // limit of the host.
-func (a *Account) Charge(ctx context.Context, n uint64) error {
+func (a *Account) Charge(ctx context.Context, n uint64) error { return a.charge(ctx, n, 0) }
+
+// charge is Charge with slack beyond the limit of the host.
+func (a *Account) charge(ctx context.Context, n, slack uint64) error {
 	if err := a.room.keepReserve(ctx, n); err != nil {
 		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := a.check(ctx, n, 0); err != nil {
+	if err := a.check(ctx, n, slack); err != nil {
 		return err
 	}
 	a.stored += n
 	return nil
 }
 
-// ChargeCopy is Charge for the copy of staged bytes. It ignores the limit of the host, because the staged bytes are deleted once the
-// copy is a dump.
-func (a *Account) ChargeCopy(ctx context.Context, n uint64) error {
-	if err := a.room.keepReserve(ctx, n); err != nil {
-		return err
-	}
-	a.ChargeLogCopy(n)
-	return nil
+// copySlack is how many bytes larger than a staged file its dump may be: headers, bitmaps, page descriptors, and pages that are
+// stored whole where the file has a part.
+const copySlack = 16 << 20
+
+// ChargeCopy is Charge for the copy of a staged file of size bytes, which is deleted once the copy is a dump. So until then the copy may
+// exceed the limit of the host by that size, and by copySlack.
+func (a *Account) ChargeCopy(ctx context.Context, n, size uint64) error {
+	return a.charge(ctx, n, size+copySlack)
 }
 
 // ChargeLogCopy counts the copy of a staged log. StageLog has decided about it: a log that came is stored, also if the disk is low.

@@ -116,7 +116,8 @@ func TestOneAccountForAll(t *testing.T) {
 		t.Errorf("%d free, %v", free, err)
 	}
 	granted(t, "another host", r.Account("web2").Charge(ctx, limit))
-	granted(t, "a copy of what is staged", a.ChargeCopy(ctx, 60))
+	granted(t, "a copy of what is staged", a.ChargeCopy(ctx, 60, 60))
+	refused(t, "a copy that grows", a.ChargeCopy(ctx, copySlack+1, 60))
 	s.dumps["web1"] = []uint64{40, 60}
 	fresh(a)
 	a.SetStaged(0)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"slices"
@@ -304,10 +305,9 @@ func TestXZGuard(t *testing.T) {
 	}
 }
 
-// TestSharedPages sends a small dump all of whose page descriptors have one page, and one whose PT_LOADs have the same bytes: what is
-// stored of them is little more than what was sent.
-func TestSharedPages(t *testing.T) {
-	const pages, page = 8192, 4096
+// sharedPages returns a small kdump-compressed file all of whose page descriptors have one page.
+func sharedPages(pages int) []byte {
+	const page = 4096
 	contents := bytes.Repeat([]byte("page"), pages*page/4)
 	whole := (&vmcoretest.Kdump{Utsname: [6]string{"Linux", "n", "6.1", "#1", "x86_64"}, Pages: contents}).Bytes()
 	data := uint64(len(whole) - len(contents))
@@ -315,8 +315,48 @@ func TestSharedPages(t *testing.T) {
 	for i := range pages {
 		binary.LittleEndian.PutUint64(whole[at+24*i:], data)
 	}
-	kdump := whole[:data+page]
-	loads := []vmcoretest.Load{{Paddr: 0, Data: contents[:1<<20]}}
+	return whole[:data+page]
+}
+
+// TestGrowthCounts sends many small dumps that grow when they are copied. Together they stay within the limit of the host and the slack
+// of one dump. The others wait, with their bytes.
+func TestGrowthCounts(t *testing.T) {
+	const limit, sent = 24 << 20, 6
+	s := open(t, t.TempDir())
+	s.cfg.Codec = kdumpfile.Zlib
+	withRoom(s, s.cfg.Store, admission.Limits{HostBytes: limit})
+	b := sharedPages(8192)
+	for i := range sent {
+		p := fmt.Sprintf("/%d", i)
+		tr := treeOf(t, s, "n1")
+		if err := errors.Join(tr.MkdirAll(p), put(t, tr, p+"/vmcore", b, len(b)).Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	age(s)
+	waiting := 0
+	for _, j := range s.due() {
+		err := j.workSafely(t.Context())
+		if err != nil && !errors.Is(err, syscall.ENOSPC) {
+			t.Error(err)
+		}
+		if err != nil {
+			waiting++
+		}
+	}
+	usage, err := s.cfg.Store.Usage(t.Context(), "n1")
+	if most := uint64(limit + beyond + 2*len(b)); err != nil || usage.Bytes > most {
+		t.Errorf("%d bytes are stored, want at most %d; %v", usage.Bytes, most, err)
+	}
+	if waiting == 0 || waiting == sent || s.cfg.Room.Account("n1").Staged() < uint64(waiting*len(b)) {
+		t.Errorf("%d dumps wait, %d bytes are staged", waiting, s.cfg.Room.Account("n1").Staged())
+	}
+}
+
+// TestSharedPages sends a small dump all of whose page descriptors have one page, and one whose PT_LOADs have the same bytes: what is
+// stored of them is little more than what was sent.
+func TestSharedPages(t *testing.T) {
+	loads := []vmcoretest.Load{{Paddr: 0, Data: bytes.Repeat([]byte("page"), 1<<18)}}
 	for i := range 31 {
 		loads = append(loads, vmcoretest.Load{Paddr: uint64(i+1) << 20, Memsz: 1 << 20})
 	}
@@ -325,7 +365,7 @@ func TestSharedPages(t *testing.T) {
 		copy(core[64+56*(i+2)+8:][:8], core[64+56+8:][:8])
 		copy(core[64+56*(i+2)+32:][:8], core[64+56+32:][:8])
 	}
-	for name, b := range map[string][]byte{"kdump": kdump, "elf": core} {
+	for name, b := range map[string][]byte{"kdump": sharedPages(8192), "elf": core} {
 		s := open(t, t.TempDir())
 		s.cfg.Codec = kdumpfile.Zlib
 		if err := put(t, treeOf(t, s, "n1"), "/vmcore", b, len(b)).Close(); err != nil {

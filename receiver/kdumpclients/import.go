@@ -76,7 +76,7 @@ func (im *importer) plan() error {
 	facts := im.s.facts(im.j.svc.cfg.Codec)
 	// Descriptors of missing pages are a hole in the file.
 	bitmaps := kdumpfile.BitmapBytes(facts.RAM, facts.PageSize, facts.MaxPFN)
-	if err := im.j.h.account.ChargeCopy(im.ctx, im.s.account.Held*kdumpfile.PageDescLen+uint64(bitmaps)); err != nil { //nolint:gosec // not negative
+	if err := im.charge(im.s.account.Held*kdumpfile.PageDescLen + uint64(bitmaps)); err != nil { //nolint:gosec // not negative
 		return err
 	}
 	b, err := im.w.StartPlan(facts)
@@ -89,6 +89,11 @@ func (im *importer) plan() error {
 	}
 	end.Sparse = im.s.account.Held < end.Pages/2
 	return b.Finish(end)
+}
+
+// charge counts n bytes of the dump before they are written.
+func (im *importer) charge(n uint64) error {
+	return im.j.h.account.ChargeCopy(im.ctx, n, uint64(im.s.came)) //nolint:gosec // not negative
 }
 
 // putChunk stores the pages of a chunk that the file has.
@@ -111,7 +116,7 @@ func (im *importer) putChunk(seq uint64, extents []mem.Extent) error {
 	if im.data += int64(len(c.Data)); im.data > im.s.came+beyond {
 		return errMoreThanCame
 	}
-	if err := im.j.h.account.ChargeCopy(im.ctx, uint64(len(c.Data))); err != nil {
+	if err := im.charge(uint64(len(c.Data))); err != nil {
 		return err
 	}
 	if err := im.w.PutChunk(c); err != nil {

@@ -45,7 +45,8 @@ func (j *job) roomToKeep(ctx context.Context, file *os.File) error {
 	if st.Size()-stored(st) > maxGaps {
 		return errHoles
 	}
-	return j.h.account.ChargeCopy(ctx, uint64(st.Size())) //nolint:gosec // not negative
+	size := uint64(st.Size()) //nolint:gosec // not negative
+	return j.h.account.ChargeCopy(ctx, size, size)
 }
 
 // keepImage keeps the file of a dump.
