@@ -25,9 +25,11 @@ func (ss *session) openDump(ctx context.Context) (*dumpdir.Writer, error) {
 	resume := storage.ResumeOptions{Takeover: true, Reopen: true}
 	w, err := ss.cfg.Store.Resume(ctx, ss.ref, resume)
 	if errors.Is(err, storage.ErrNotFound) {
-		if err := ss.account.ChargeDump(ctx); err != nil {
-			return nil, noSpace(err)
+		made, full := ss.account.ChargeDump(ctx)
+		if full != nil {
+			return nil, noSpace(full)
 		}
+		defer made()
 		w, err = ss.cfg.Store.Create(ctx, ss.Meta(ss.ref.Host))
 	}
 	if errors.Is(err, storage.ErrExists) { // Resume moved a damaged dump away, and the challenger took its place

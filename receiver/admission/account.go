@@ -21,7 +21,8 @@ type Account struct {
 	asked  time.Time     // when the store last answered; zero: never
 	took   time.Duration // how long the answer took
 	stored uint64        // bytes of dumps
-	dumps  int
+	dumps  int    // with those being made
+	making int    // dumps that may not be in the store yet
 	early  uint64 // bytes charged by Early
 	staged uint64 // bytes of staged files
 }
@@ -54,7 +55,7 @@ func (a *Account) refresh(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find out what is stored of the host: %w", err)
 	}
-	a.stored, a.dumps, a.asked, a.took = usage.Bytes, usage.Dumps, time.Now(), time.Since(begin)
+	a.stored, a.dumps, a.asked, a.took = usage.Bytes, usage.Dumps+a.making, time.Now(), time.Since(begin)
 	return nil
 }
 
@@ -117,26 +118,32 @@ func (a *Account) ChargeLogCopy(n uint64) {
 	a.stored += n
 }
 
-// ChargeDump counts a dump before it is created. It returns a *NoRoomError if the host has reached its limit of dumps.
-func (a *Account) ChargeDump(ctx context.Context) error {
+// ChargeDump counts a dump before it is created. The caller calls made once it is in the store, or is not created. It returns a
+// *NoRoomError if the host has reached its limit of dumps.
+func (a *Account) ChargeDump(ctx context.Context) (made func(), err error) {
 	most := a.room.HostDumps
 	if most == 0 {
-		return nil
+		return func() {}, nil
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.asked.IsZero() || a.dumps >= most {
 		if err := a.refresh(ctx); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if a.dumps >= most {
 		no := noRoom("host %s has %d dumps and may have %d (max_host_dumps)", a.host, a.dumps, most)
 		no.Hint = "on the receiver, remove some ('corehaul prune --max-per-host N', 'corehaul rm') or raise max_host_dumps"
-		return no
+		return nil, no
 	}
 	a.dumps++
-	return nil
+	a.making++
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.making--
+	}, nil
 }
 
 // Hold returns why the host may not store need bytes beside those reserved for its admitted dumps. hold is empty if it may.

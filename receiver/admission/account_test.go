@@ -69,7 +69,7 @@ func TestChargesDoNotAsk(t *testing.T) {
 	s := &shelf{free: 1 << 40, dumps: map[string][]uint64{"web1": make([]uint64, 9000)}}
 	a := roomOn(s, Limits{HostBytes: 1 << 30, HostDumps: 1 << 20}).Account("web1")
 	for range 1000 {
-		granted(t, "dump", a.ChargeDump(ctx))
+		charge(t, "dump", a)()
 		granted(t, "log", a.NewEarly().Charge(ctx, 1))
 		granted(t, "pages", a.Charge(ctx, 1))
 		granted(t, "file", a.Stage(ctx, 1))
@@ -195,14 +195,28 @@ func TestDumpsOfAHostAreLimited(t *testing.T) {
 	s := &shelf{free: 1 << 40, dumps: map[string][]uint64{"web1": {1, 1}}}
 	r := roomOn(s, Limits{HostDumps: 3})
 	a := r.Account("web1")
-	granted(t, "the third", a.ChargeDump(ctx))
+	made := charge(t, "the third", a)
+	full := func(what string) {
+		fresh(a)
+		_, err := a.ChargeDump(ctx)
+		refused(t, what, err)
+	}
+	full("the fourth, while the third is being made")
 	s.dumps["web1"] = []uint64{1, 1, 1}
-	fresh(a)
-	refused(t, "the fourth", a.ChargeDump(ctx))
-	granted(t, "another host's", r.Account("web2").ChargeDump(ctx))
+	made()
+	full("the fourth")
+	charge(t, "another host's", r.Account("web2"))()
 	s.dumps["web1"] = []uint64{1}
 	fresh(a)
-	granted(t, "after some are gone", a.ChargeDump(ctx))
+	charge(t, "after some are gone", a)()
+}
+
+// charge counts a dump.
+func charge(t *testing.T, what string, a *Account) (made func()) {
+	t.Helper()
+	made, err := a.ChargeDump(t.Context())
+	granted(t, what, err)
+	return made
 }
 
 // TestAccountConcurrently has many charge at a time: none of the charges is lost.

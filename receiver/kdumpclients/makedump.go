@@ -92,9 +92,11 @@ func (j *job) peer() string {
 func (j *job) writer(ctx context.Context) (*dumpdir.Writer, error) {
 	w, err := j.svc.cfg.Store.Resume(ctx, j.ref(), storage.ResumeOptions{Takeover: true})
 	if errors.Is(err, storage.ErrNotFound) {
-		if err := j.h.account.ChargeDump(ctx); err != nil {
+		made, err := j.h.account.ChargeDump(ctx)
+		if err != nil {
 			return nil, err
 		}
+		defer made()
 		return j.svc.cfg.Store.Create(ctx, dumpdir.Meta{
 			ID: j.dir.Dump.ID, Host: j.h.name, StartTime: j.dir.Born, Transport: "ssh", Peer: j.peer(),
 			Sender: "kdump", Receiver: j.svc.cfg.Tool,
