@@ -79,7 +79,11 @@ func take(suites map[string]*suite, e event, out io.Writer) (note, bool) {
 		} else {
 			s.end(e.Test, e.Action == "fail")
 		}
-		return note{Package: e.Package, Test: e.Test, Seconds: e.Elapsed}, e.Package != ""
+		n := note{Package: e.Package, Test: e.Test, Seconds: e.Elapsed}
+		if e.Action == "fail" {
+			n.Said = beginning(s.texts[e.Test])
+		}
+		return n, e.Package != ""
 	}
 	return note{}, false
 }
@@ -111,6 +115,14 @@ func resultFirst(text string) string {
 	lines := strings.SplitAfter(text, "\n")
 	slices.SortStableFunc(lines, func(a, b string) int { return cmp.Compare(rank(a), rank(b)) })
 	return strings.Join(lines, "")
+}
+
+// beginning returns the first lines of what a test said. Logs of programs follow them, and may be long.
+func beginning(text string) string {
+	const most, longest = 12, 2000
+	lines := strings.SplitAfterN(text, "\n", most+1)
+	text = strings.Join(lines[:min(len(lines), most)], "")
+	return text[:min(len(text), longest)]
 }
 
 func rank(line string) int {

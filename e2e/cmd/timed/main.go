@@ -31,6 +31,8 @@ type note struct {
 	Seconds float64 `json:"seconds"`
 	// CPU is in seconds too, of the command and all that it waited for; phases only.
 	CPU float64 `json:"cpu,omitempty"`
+	// Said is how a failed test begins to tell why.
+	Said string `json:"said,omitempty"`
 }
 
 // errUsage is answered with the flags and exit code 2.

@@ -75,7 +75,7 @@ func cpuModel() string {
 	return "unknown"
 }
 
-// report is three tables in Markdown.
+// report is three tables in Markdown, and what failed tests said first: a record of a run may keep its end only.
 func report(notes []note) string {
 	var phases, packages, tests []note
 	for _, n := range notes {
@@ -100,6 +100,11 @@ func report(notes []note) string {
 	b.WriteString("\n| slowest tests | phase | wall, s |\n| --- | --- | ---: |\n")
 	for _, n := range longest(leaves(tests)) {
 		fmt.Fprintf(&b, "| %s %s | %s | %.1f |\n", short(n.Package), n.Test, n.Phase, n.Seconds)
+	}
+	for _, n := range notes {
+		if n.Said != "" {
+			fmt.Fprintf(&b, "\n%s, %s:\n\n%s", short(n.Package), n.Phase, n.Said)
+		}
 	}
 	return b.String()
 }

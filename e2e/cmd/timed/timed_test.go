@@ -67,7 +67,7 @@ func TestBad(t *testing.T)  { t.Run("part", func(t *testing.T) { t.Log("is told"
 	if got, want := withoutTimes(said), withoutTimes(string(want)); got != want {
 		t.Errorf("got\n%s\ngo test prints\n%s", got, want)
 	}
-	for _, row := range []string{"| some | ", "| example.org/m | some | ", "| example.org/m TestGood | some | 0.0 |", "| example.org/m TestBad/part | some | "} {
+	for _, row := range []string{"| some | ", "| example.org/m | some | ", "| example.org/m TestGood | some | 0.0 |", "| example.org/m TestBad/part | some | ", "is told"} {
 		if !strings.Contains(report, row) {
 			t.Errorf("no row %q in\n%s", row, report)
 		}
