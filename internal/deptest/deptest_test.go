@@ -31,10 +31,11 @@ var forbidden = []struct {
 		"github.com/Shopify/toxiproxy/":         "bad lines are for tests",
 		"testing":                               "product files import no test helpers",
 
-		"github.com/corehaul/corehaul/kernel/types":   "the collecting host reads the dump, not the capture kernel",
-		"github.com/corehaul/corehaul/kernel/tasks":   "the collecting host reads the dump, not the capture kernel",
-		"github.com/corehaul/corehaul/kernel/modules": "the collecting host reads the dump, not the capture kernel",
-		"github.com/cilium/ebpf/":                     "the collecting host reads the dump, not the capture kernel",
+		"github.com/corehaul/corehaul/kernel/types":    "the collecting host reads the dump, not the capture kernel",
+		"github.com/corehaul/corehaul/kernel/tasks":    "the collecting host reads the dump, not the capture kernel",
+		"github.com/corehaul/corehaul/kernel/modules":  "the collecting host reads the dump, not the capture kernel",
+		"github.com/cilium/ebpf/":                      "the collecting host reads the dump, not the capture kernel",
+		"github.com/corehaul/corehaul/kernel/kallsyms": "the collecting host reads the dump, not the capture kernel",
 	}},
 	{"cmd/corehaul", map[string]string{
 		"github.com/corehaul/corehaul/sender": "sender and receiver meet on the wire only",

@@ -1,0 +1,136 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/corehaul/corehaul/e2e/lab"
+	"github.com/corehaul/corehaul/kernel/kallsyms"
+	"github.com/corehaul/corehaul/machine"
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore/elfcore"
+)
+
+// TestKallsyms holds the symbol table that a dump contains to the /proc/kallsyms that its guest read before the panic:
+// addresses by name, and names, starts, sizes and types by address.
+func TestKallsyms(t *testing.T) {
+	t.Parallel()
+	for _, s := range []lab.Scenario{
+		{Kernel: "5.10"}, // not in VMCOREINFO
+		{Kernel: "6.1"},
+		{Kernel: "6.1", CPU: "max"},
+		{Kernel: "6.1-arm64"},
+		{Kernel: "6.12"},
+		{Kernel: "6.12", CPU: "max"},
+		{Kernel: "6.12-arm64", CPU: "max"},
+		{Kernel: "backports-arm64-16k", CPU: "cortex-a76"}, // place-relative addresses
+	} {
+		t.Run(s.Name(), func(t *testing.T) {
+			t.Parallel()
+			captured, err := lab.CaptureELF(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := kallsymsRead(captured.Kallsyms)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kallsymsCompare(t, kallsymsLoad(t, captured.ELF), want)
+		})
+	}
+}
+
+func kallsymsLoad(t *testing.T, path string) *kallsyms.Table {
+	t.Helper()
+	image, err := elfcore.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := image.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	k, err := machine.Kernel(image, image.Info())
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := kallsyms.Load(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+// kallsymsRead reads the symbols of the kernel image from a /proc/kallsyms. Those of modules, BPF programs and ftrace
+// trampolines follow them, with the owner in brackets.
+func kallsymsRead(path string) ([]kallsyms.Symbol, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	var list []kallsyms.Symbol
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if strings.HasSuffix(lines.Text(), "]") {
+			break
+		}
+		var s kallsyms.Symbol
+		if _, err := fmt.Sscanf(lines.Text(), "%x %c %s", &s.Addr, &s.Type, &s.Name); err != nil {
+			return nil, fmt.Errorf("%q: %w", lines.Text(), err)
+		}
+		list = append(list, s)
+	}
+	return list, lines.Err()
+}
+
+// kallsymsCompare compares every symbol. The first of a name has its address, the first at an address its name.
+func kallsymsCompare(t *testing.T, table *kallsyms.Table, want []kallsyms.Symbol) {
+	t.Helper()
+	const maxErrors = 20
+	errors := 0
+	fail := func(format string, args ...any) {
+		if errors++; errors <= maxErrors {
+			t.Errorf(format, args...)
+		}
+	}
+	byName := map[string]mem.VirtAddr{}
+	for _, w := range want {
+		if _, ok := byName[w.Name]; !ok {
+			byName[w.Name] = w.Addr
+		}
+		if got, ok := table.Address(w.Name); !ok || got != byName[w.Name] {
+			fail("%s is at %v, %v, want %v", w.Name, got, ok, byName[w.Name])
+		}
+	}
+	start, end := byName["_stext"], byName["_end"]
+	found := 0
+	for i := 0; i < len(want); {
+		first, next := want[i], i+1
+		for next < len(want) && want[next].Addr == first.Addr {
+			next++
+		}
+		i = next
+		if first.Addr < start || first.Addr >= end {
+			if got, ok := table.Find(first.Addr); ok {
+				fail("%v, outside of the image, is in %+v", first.Addr, got)
+			}
+			continue
+		}
+		first.Size = uint64(min(want[next].Addr, end) - first.Addr)
+		for _, a := range []mem.VirtAddr{first.Addr, first.Addr + mem.VirtAddr(first.Size-1)} {
+			if got, ok := table.Find(a); !ok || got != first {
+				fail("%v is in %+v, %v, want %+v", a, got, ok, first)
+			}
+		}
+		found++
+	}
+	t.Logf("%d symbols at %d addresses of the image", len(want), found)
+	if errors > maxErrors || found < 10000 {
+		t.Errorf("%d errors, %d addresses compared", errors, found)
+	}
+}

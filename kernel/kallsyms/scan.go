@@ -1,0 +1,188 @@
+package kallsyms
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/mem"
+)
+
+// Kernels before 6.0 do not say where their symbol table is. It is in .rodata, behind the code. Its parts are, each
+// aligned to 8 bytes: offsets and their base (or addresses), the number of symbols, names, markers, tokens, and their
+// index (write_src in scripts/kallsyms.c before 404bad70fcf7, "scripts/kallsyms: change the output order", of 6.4).
+// The tokens are found by their contents. All else lies before them.
+
+// digits are the tokens of the digits: every kernel has symbols with all ten, and a character that occurs in names
+// stands for itself.
+var digits = []byte("0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00")
+
+const (
+	scanSpace  = 256 << 20 // from _stext on: more than code and constants of any kernel
+	scanWindow = 1 << 20
+	scanGap    = 16 // windows: the image has holes of less than 4 MiB between its sections, so it ends before such a one
+	scanPage   = 4096
+	// Hostile memory may look like many tables. A real one is among the first that do: most kernels have digits once.
+	maxCandidates = 64
+	maxNamesTries = 16
+
+	tableAlign     = 8
+	maxSmallName   = 1 + 127              // length and token numbers, before there were big names
+	maxMarkerSpace = maxSymbols / 256 * 8 // bytes
+)
+
+// scan finds the tables in the kernel image.
+func scan(k *kernel.Kernel) (*places, error) {
+	start, ok := k.Info().Symbol("_stext")
+	if !ok {
+		return nil, fmt.Errorf("%w: VMCOREINFO has neither SYMBOL(kallsyms_names) nor SYMBOL(_stext)", ErrNotFound)
+	}
+	window := make([]byte, scanWindow+len(digits))
+	candidates, gap := 0, 0
+	for offset := uint64(0); offset < scanSpace && gap < scanGap; offset += scanWindow {
+		va := mem.VirtAddr(start + offset)
+		if gap++; readHoley(k, window, va) {
+			gap = 0
+		}
+		for at := range occurrences(window, digits) {
+			if candidates++; candidates > maxCandidates {
+				return nil, fmt.Errorf("%w: more than %d places look like kallsyms_token_table", ErrNotFound, maxCandidates)
+			}
+			if places, ok := tablesAround(k, va+mem.VirtAddr(at)); ok { //nolint:gosec // at is a place in window
+				return places, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("%w: VMCOREINFO has no SYMBOL(kallsyms_names), and the kernel image has no table as of kernels before 6.0", ErrNotFound)
+}
+
+// readHoley reads what can be read at va, with zeros in place of pages that cannot. It reports whether there was a page.
+func readHoley(k *kernel.Kernel, p []byte, va mem.VirtAddr) (some bool) {
+	if k.ReadVirt(p, va) == nil {
+		return true
+	}
+	for len(p) > 0 {
+		n := min(len(p), scanPage-int(va%scanPage))
+		if k.ReadVirt(p[:n], va) == nil {
+			some = true
+		} else {
+			clear(p[:n])
+		}
+		p, va = p[n:], va+mem.VirtAddr(n)
+	}
+	return some
+}
+
+// occurrences yields the places of sep in b.
+func occurrences(b, sep []byte) func(yield func(int) bool) {
+	return func(yield func(int) bool) {
+		for from := 0; ; {
+			at := bytes.Index(b[from:], sep)
+			if at < 0 || !yield(from+at) {
+				return
+			}
+			from += at + 1
+		}
+	}
+}
+
+// tablesAround returns the tables whose token of the digit 0 is at va.
+func tablesAround(k *kernel.Kernel, va mem.VirtAddr) (*places, bool) {
+	at := &places{}
+	if !at.findTokens(k, va) {
+		return nil, false
+	}
+	for _, width := range []int{4, 8} {
+		if at.findNames(k, width) {
+			return at, true
+		}
+	}
+	return nil, false
+}
+
+// findTokens finds the index behind the tokens. It says how far from their start the digit 0 is.
+func (at *places) findTokens(k *kernel.Kernel, va mem.VirtAddr) bool {
+	b := make([]byte, maxTokenSpace)
+	readHoley(k, b, va)
+	end := 0
+	for range tokenCount - '0' {
+		n := bytes.IndexByte(b[end:], 0)
+		if n < 0 {
+			return false
+		}
+		end += n + 1
+	}
+	at.tokenIndex = alignUp(va+mem.VirtAddr(end), tableAlign)
+	var index [2 * tokenCount]byte
+	if k.ReadVirt(index[:], at.tokenIndex) != nil {
+		return false
+	}
+	at.tokenTable = va - mem.VirtAddr(binary.LittleEndian.Uint16(index[2*'0':]))
+	_, err := readTokens(k, at.tokenTable, at.tokenIndex)
+	return err == nil
+}
+
+// findNames finds the names, with markers of a width between them and the tokens. The last marker says about how far
+// before the markers the names start, and their number lies right before them.
+func (at *places) findNames(k *kernel.Kernel, width int) bool {
+	markers, count, last, ok := at.findMarkers(k, width)
+	if !ok {
+		return false
+	}
+	longest := alignUp(uint64(last)+markerSpacing*maxSmallName+2*tableAlign, tableAlign)
+	b := make([]byte, longest)
+	first := markers - mem.VirtAddr(longest)
+	readHoley(k, b, first)
+	tries := 0
+	for names := tableAlign; names < len(b)-int(last); names += tableAlign {
+		n := int(binary.LittleEndian.Uint32(b[names-tableAlign:]))
+		if n <= (count-1)*markerSpacing || n > count*markerSpacing {
+			continue
+		}
+		if tries++; tries > maxNamesTries {
+			return false
+		}
+		_, end, err := splitNames(b[names:], n, false)
+		if err == nil && alignUp(names+end, tableAlign) == len(b) {
+			at.setNames(first+mem.VirtAddr(names), n)
+			return true
+		}
+	}
+	return false
+}
+
+// setNames sets the places of all tables before the names of n symbols.
+func (at *places) setNames(names mem.VirtAddr, n int) {
+	at.names, at.numSyms = names, names-tableAlign
+	at.relativeBase = at.numSyms - tableAlign
+	at.offsets = at.relativeBase - mem.VirtAddr(alignUp(4*n, tableAlign)) //nolint:gosec // n is at most maxSymbols
+	at.addresses = at.numSyms - mem.VirtAddr(8*n)                         //nolint:gosec // the same
+}
+
+// findMarkers returns where the markers start, how many there are, and the last one. They ascend from 0, and end at the
+// tokens or 4 zero bytes before them.
+func (at *places) findMarkers(k *kernel.Kernel, width int) (start mem.VirtAddr, count int, last uint32, ok bool) {
+	b := make([]byte, maxMarkerSpace)
+	readHoley(k, b, at.tokenTable-maxMarkerSpace)
+	marker := func(end int) uint32 { return binary.LittleEndian.Uint32(b[end-width:]) }
+	end := len(b)
+	if width == 4 && marker(end) == 0 {
+		end -= width
+	}
+	last = marker(end)
+	if last > maxNamesSpace {
+		return 0, 0, 0, false
+	}
+	for next := last; ; {
+		end -= width
+		count++
+		if next == 0 {
+			return at.tokenTable - mem.VirtAddr(len(b)-end), count, last, end%tableAlign == 0 //nolint:gosec // end is a place in b
+		}
+		if end < width || marker(end) >= next {
+			return 0, 0, 0, false
+		}
+		next = marker(end)
+	}
+}
