@@ -49,8 +49,9 @@ type logPart struct{ start, end uint64 }
 // MinShortened.
 func NewShortener(w io.Writer, whole *TitleScanner, limit uint64) *Shortener {
 	limit = max(limit, MinShortened)
-	title, total := whole.title(), whole.Bytes()
-	s := &Shortener{w: w, total: total, title: title.text, parts: []logPart{{0, total}}}
+	title, found := whole.title()
+	total := whole.Bytes()
+	s := &Shortener{w: w, total: total, title: title.Text, parts: []logPart{{0, total}}}
 	if total <= limit {
 		return s
 	}
@@ -58,8 +59,8 @@ func NewShortener(w io.Writer, whole *TitleScanner, limit uint64) *Shortener {
 	head, around := limit/8, limit/8
 	s.parts = []logPart{{0, head}}
 	tail := total - (limit - head)
-	start := title.at - min(title.at, around/4)
-	if title.rank > 0 && start+around > head && start < tail {
+	start := title.At - min(title.At, around/4)
+	if found && start+around > head && start < tail {
 		s.keep(logPart{start, start + around})
 		tail += around
 	}

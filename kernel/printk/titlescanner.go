@@ -1,6 +1,10 @@
 package printk
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/corehaul/corehaul/kernel/headline"
+)
 
 // maxLogLine is how many bytes of a line are searched for the panic message. The kernel's limit for a record is 1 KiB
 // (PRINTKRB_RECORD_MAX).
@@ -39,10 +43,13 @@ func (s *TitleScanner) end() {
 func (s *TitleScanner) Bytes() uint64 { return s.bytes }
 
 // Line returns the panic line after the whole log was written. It is empty if there is none.
-func (s *TitleScanner) Line() string { return s.title().text }
+func (s *TitleScanner) Line() string {
+	line, _ := s.title()
+	return line.Text
+}
 
-// title returns the panic line and its offset.
-func (s *TitleScanner) title() headline {
+// title returns the panic line and its offset, and whether there is one.
+func (s *TitleScanner) title() (headline.Line, bool) {
 	s.end()
 	return s.finder.title()
 }

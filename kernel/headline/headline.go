@@ -1,0 +1,123 @@
+// Package headline finds, in the text of a kernel log, the line that best names a crash, and where its report begins and
+// ends. It cuts off what dmesg, consoles and log daemons put before the kernel's text.
+//
+// The text is hostile input: a Finder keeps a fixed number of lines, and every function takes any bytes. A program of the
+// crashed machine can write the same text to /dev/kmsg. Only a level that names another facility than the kernel's gives
+// such a line away (see Line.Program); all other lines that look like the kernel's are taken for the kernel's.
+//
+// Functions are safe for concurrent use. A Finder belongs to one goroutine.
+package headline
+
+import (
+	"regexp"
+	"strings"
+)
+
+// Rank says how well a line names a crash.
+type Rank int
+
+// Ranks of headlines: a line that names the fault outranks one that names the trap.
+const (
+	NoHeadline Rank = iota
+	Trap
+	Fault
+)
+
+// headlines are the beginnings of fault reports, behind the time stamp. Sources: arch/x86/kernel/traps.c,
+// arch/x86/mm/fault.c, arch/arm64/kernel/traps.c, arch/arm64/mm/fault.c, arch/powerpc/kernel/watchdog.c, lib/bug.c,
+// lib/ubsan.c, kernel/cfi.c, kernel/watchdog.c, kernel/hung_task.c, kernel/panic.c, mm/slub.c.
+var headlines = []struct {
+	prefix string
+	rank   Rank
+}{
+	{"BUG: ", Fault},
+	{"kernel BUG at ", Fault},
+	{"watchdog: BUG: ", Fault},
+	{"NMI watchdog: BUG: ", Fault}, // 3.x and 4.x
+	{"watchdog: Watchdog detected ", Fault},
+	{"watchdog: CPU", Fault},                    // powerpc, and 6.13 and later
+	{"NMI watchdog: Watchdog detected ", Fault}, // before 6.6
+	{"general protection fault", Fault},
+	{"Oops: general protection fault", Fault}, // 6.10 and later
+	{"Unable to handle kernel ", Fault},       // arm64, riscv, s390
+	{"SError Interrupt on CPU", Fault},        // arm64
+	{"CFI failure at ", Fault},
+	{"UBSAN: ", Fault},
+	{"WARNING: ", Fault},
+	{"INFO: task ", Fault},
+	{"INFO: rcu", Fault},
+	{"rcu: INFO: ", Fault},
+	{"INFO: trying to register non-static key", Fault},
+	{"[ BUG: ", Fault}, // lockdep before 4.12
+	{"[ INFO: possible ", Fault},
+	{"[ INFO: inconsistent ", Fault},
+	{"[ INFO: suspicious ", Fault},
+	{"Kernel stack overflow", Fault},
+	{"Unhandled fault: ", Fault}, // arm
+	{"rust_kernel: panicked at ", Fault},
+	{"Insufficient stack space to handle exception", Fault},
+	{"traps: PANIC: ", Fault},
+	{"PANIC: ", Fault},
+	{"double fault", Trap},
+	{"stack segment", Trap},
+	{"divide error", Trap},
+	{"invalid opcode", Trap},
+	{"int3", Trap},
+	{"alignment check", Trap},
+	{"Internal error: ", Trap}, // arm64
+	{"Oops", Trap},
+}
+
+const (
+	// PanicPrefix begins the panic message (kernel/panic.c).
+	PanicPrefix = "Kernel panic - not syncing: "
+	// reportEnd is the line that oops_exit() and __warn() print last (kernel/panic.c).
+	reportEnd = "---[ end trace"
+)
+
+// vaguePanics are panic messages that only say that an earlier fault was fatal.
+var vaguePanics = []string{
+	"Fatal exception", "Oops", "panic_on_warn set", "softlockup: hung tasks", "hung_task: blocked tasks",
+	"kernel: panic_on_warn set", "RCU Stall", "Hard LOCKUP", "stack overflow", "kernel stack overflow",
+	"Asynchronous SError Interrupt", "BUG!", "UBSAN: panic_on_warn set", "KASAN: panic_on_warn set",
+	"KCSAN: panic_on_warn set", "KFENCE: panic_on_warn set", "kmsan.panic set", "kasan.fault=panic set", "Machine halted.",
+	"Aiee, killing interrupt handler!", "Attempted to kill the idle task!", "synchronous external abort",
+}
+
+// dieLine matches the end of the line that die() prints on every machine: "divide error: 0000 [#1] SMP", "illegal
+// operation: 0001 ilc:1 [#1]", "Oops[#1]:", "Oops [#1]".
+var dieLine = regexp.MustCompile(`^[a-zA-Z].*\[#\d{1,4}\](:| [A-Z]|$)`)
+
+// slub matches the first line of a report of the allocator (mm/slub.c, slab_bug).
+var slub = regexp.MustCompile(`^BUG [\w.:-]+ \(.*\): `)
+
+// otherCPU matches the prefix of loongarch and mips.
+var otherCPU = regexp.MustCompile(`^CPU \d+ Unable to handle kernel `)
+
+// RankOf returns the rank of the kernel's text in a line.
+func RankOf(text string) Rank {
+	for _, h := range headlines {
+		if strings.HasPrefix(text, h.prefix) {
+			return h.rank
+		}
+	}
+	switch {
+	case strings.HasPrefix(text, "CPU ") && otherCPU.MatchString(text):
+		return Fault
+	case strings.HasPrefix(text, "BUG ") && slub.MatchString(text):
+		return Fault
+	case strings.Contains(text, "[#") && dieLine.MatchString(text):
+		return Trap
+	}
+	return NoHeadline
+}
+
+// IsVague reports whether a panic message (the text behind PanicPrefix) only says that an earlier fault was fatal.
+func IsVague(message string) bool {
+	for _, v := range vaguePanics {
+		if strings.HasPrefix(message, v) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,79 @@
+package headline_test
+
+import (
+	"testing"
+
+	"github.com/corehaul/corehaul/kernel/headline"
+)
+
+func TestParse(t *testing.T) {
+	const text = "BUG: it"
+	sec := func(day, h, m, s uint64) uint64 { return ((day*24+h)*60+m)*60 + s }
+	for _, tc := range []struct {
+		name, line string
+		want       headline.Line
+	}{
+		{"none", "BUG: it", headline.Line{Text: text}},
+		{"carriage return", "BUG: it\r\n", headline.Line{Text: text}},
+		{"console", "[   12.345678] BUG: it", headline.Line{Text: text, Sec: 12}},
+		{"a frame keeps its space", "[   12.345678]  foo+0x1/0x2", headline.Line{Text: " foo+0x1/0x2", Sec: 12}},
+		{"task", "[   12.345678][   T12] BUG: it", headline.Line{Text: text, Sec: 12, Caller: "T12"}},
+		{"CPU, apart", "[   12.345678] [    C1] BUG: it", headline.Line{Text: text, Sec: 12, Caller: "C1"}},
+		{"caller without time", "[   T12] BUG: it", headline.Line{Text: text, Caller: "T12"}},
+		{"level", "<4>[   12.345678] BUG: it", headline.Line{Text: text, Sec: 12}},
+		{"level of a program", "<12>[   12.345678] BUG: it", headline.Line{Text: text, Sec: 12, Program: true}},
+		{"decoded level", "kern  :warn  : [   12.345678] BUG: it", headline.Line{Text: text, Sec: 12}},
+		{"decoded level of a program", "daemon:info  : [   12.345678] BUG: it", headline.Line{Text: text, Sec: 12, Program: true}},
+		{"/dev/kmsg", "4,1234,12345678,-;BUG: it", headline.Line{Text: text, Sec: 12}},
+		{"/dev/kmsg with caller", "4,1234,12345678,-,caller=T12;BUG: it", headline.Line{Text: text, Sec: 12, Caller: "T12"}},
+		{"/dev/kmsg of a program", "12,1234,12345678,-;BUG: it", headline.Line{Text: text, Sec: 12, Program: true}},
+		{"syslog", "Nov 30 01:02:03 host kernel: [   12.345678] BUG: it", headline.Line{Text: text, Sec: sec(30, 1, 2, 3)}},
+		{"journalctl", "Nov  3 01:02:03 host kernel: BUG: it", headline.Line{Text: text, Sec: sec(3, 1, 2, 3)}},
+		{"journalctl without host", "Nov 30 01:02:03 kernel: BUG: it", headline.Line{Text: text, Sec: sec(30, 1, 2, 3)}},
+		{"a program's line of syslog", "Nov 30 01:02:03 host evil[12]: BUG: it", headline.Line{Text: "Nov 30 01:02:03 host evil[12]: BUG: it"}},
+		{"rsyslog", "2026-11-30T01:02:03.123456+00:00 host kernel: [   12.345678] BUG: it", headline.Line{Text: text, Sec: sec(30, 1, 2, 3)}},
+		{"dmesg iso", "2026-11-30T01:02:03,123456+00:00 BUG: it", headline.Line{Text: text, Sec: sec(30, 1, 2, 3)}},
+		{"dmesg -T", "[Mon Nov 30 01:02:03 2026] BUG: it", headline.Line{Text: text, Sec: sec(30, 1, 2, 3)}},
+		{"dmesg -e, first", "[Nov30 01:02] BUG: it", headline.Line{Text: text}},
+		{"dmesg -e", "[  +0.000012] BUG: it", headline.Line{Text: text}},
+		{"dmesg -d", "[   12.345678 <    0.000012>] BUG: it", headline.Line{Text: text, Sec: 12}},
+		{"dmesg -d without time", "[<    0.000012>] BUG: it", headline.Line{Text: text}},
+		{"dmesg --color", "\x1b[32m[   12.345678] \x1b[0m\x1b[31mBUG: it\x1b[0m", headline.Line{Text: text, Sec: 12}},
+		{"prompt of getty", "debian login: [   12.345678] BUG: it", headline.Line{Text: text, Sec: 12}},
+		{"prompt of a shell", "root@host:~# [   12.345678] BUG: it", headline.Line{Text: text, Sec: 12}},
+		{"lost messages", "** 12 printk messages dropped ** [   12.345678] BUG: it", headline.Line{Text: text, Sec: 12}},
+		{"a quotation is no prompt", "he said [   12.345678] BUG: it", headline.Line{Text: "he said [   12.345678] BUG: it"}},
+		{"address of x86", "[   12.345678] [<ffffffff81234567>] foo+0x1/0x2", headline.Line{Text: "[<ffffffff81234567>] foo+0x1/0x2", Sec: 12}},
+		{"address of sparc", "[0000000000456789] foo+0x1/0x2", headline.Line{Text: "[0000000000456789] foo+0x1/0x2"}},
+		{"huge time", "[99999999999999999999.0] BUG: it", headline.Line{Text: text, Sec: 1<<64 - 1}},
+	} {
+		if got := headline.Parse(tc.line); got != tc.want {
+			t.Errorf("%s: got %+v, want %+v", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestFinderSources(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		lines []string
+		want  string
+		from  headline.Source
+	}{
+		{"nothing", []string{"[    1.0] usb 1-1: new device"}, "", headline.NoCrash},
+		{"a report without end", []string{"[    1.0] WARNING: a"}, "WARNING: a", headline.Current},
+		{"a report with end", []string{"[    1.0] WARNING: a", "[    1.1] ---[ end trace 0 ]---"}, "WARNING: a", headline.Last},
+		{"a message that says enough", []string{"[    1.0] WARNING: a", "[    1.1] Kernel panic - not syncing: sysrq triggered crash"}, "Kernel panic - not syncing: sysrq triggered crash", headline.PanicLine},
+		{"a message of another fault", []string{"[    1.0] BUG: a", "[    1.1] Kernel panic - not syncing: Aiee, killing interrupt handler!"}, "BUG: a", headline.Last},
+		{"a program's report", []string{"<12>[    1.0] BUG: a", "<12>[    1.1] Kernel panic - not syncing: b"}, "", headline.NoCrash},
+		{"the end of another caller's report", []string{"[    1.0][    T1] BUG: a", "[    1.1][    T2] ---[ end trace 0 ]---"}, "BUG: a", headline.Current},
+	} {
+		var f headline.Finder
+		for _, line := range tc.lines {
+			f.Add(headline.Parse(line))
+		}
+		if got, from := f.Chosen(); got.Text != tc.want || from != tc.from {
+			t.Errorf("%s: got %q, %v, want %q, %v", tc.name, got.Text, from, tc.want, tc.from)
+		}
+	}
+}
