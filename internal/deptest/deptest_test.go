@@ -35,6 +35,7 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/kernel/tasks":    "the collecting host reads the dump, not the capture kernel",
 		"github.com/corehaul/corehaul/kernel/modules":  "the collecting host reads the dump, not the capture kernel",
 		"github.com/cilium/ebpf/":                      "the collecting host reads the dump, not the capture kernel",
+		"github.com/corehaul/corehaul/kernel/oops":     "the collecting host reads the log, not the capture kernel",
 		"github.com/corehaul/corehaul/kernel/kallsyms": "the collecting host reads the dump, not the capture kernel",
 	}},
 	{"cmd/corehaul", map[string]string{

@@ -1,0 +1,425 @@
+package oops
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/corehaul/corehaul/kernel/headline"
+)
+
+const (
+	// maxTraces and maxFrames limit what a report holds. 500 frames are more than a kernel stack of 32 KiB has.
+	maxTraces    = 64
+	maxFrames    = 500
+	maxRegisters = 128
+	maxModules   = 2000
+)
+
+// parser reads the lines of one report.
+type parser struct {
+	r *Report
+
+	section  *section // of the CPU or task whose dump is read
+	sections []*section
+	trace    *Trace // the open trace, nil between traces
+	context  string // stack of the next frame
+	leave    bool   // the last line ended a stack: a line that is no frame ends the trace
+	name     string // the last line that is no frame
+	modules  bool   // the last line was one of the modules' names
+
+	held   []Location // places of locks: "at: foo+0x1/0x2"
+	access string     // "Read" or "Write" as KASAN prints it
+	last   string     // the function that a worker ran last
+	blamed int        // the trace that was blamed, an index of r.Traces
+}
+
+// section is the dump of one CPU or task: what a report prints from "CPU: 0 PID: 1" to the next such line.
+type section struct {
+	cpu, pid   *int
+	comm       string
+	ip, lr     *Location
+	user       bool // ip is one of user space
+	registers  Registers
+	code       string
+	traces     []*Trace
+	introduced bool // by a line of its own
+}
+
+// report reads a draft. panicked is what follows the panic message, or nil.
+func (d *draft) report(panicked *draft) *Report {
+	p := parser{r: &Report{Headline: d.lines[0].Text, Truncated: d.truncated}}
+	p.newSection()
+	p.banner(d.banner)
+	p.lines(d)
+	if panicked != nil && overflowed.MatchString(p.r.Headline) {
+		p.lines(panicked) // arm64 prints the trace there
+	}
+	p.finish()
+	p.headline()
+	p.classify(d)
+	p.blamedFirst()
+	return p.r
+}
+
+// overflowed is a headline whose report has no trace of its own (arch/arm64/kernel/traps.c, panic_bad_stack).
+var overflowed = regexp.MustCompile(`^Insufficient stack space to handle exception`)
+
+// complete adds what the lines behind the panic message say, if the report's own lines do not: the kernel's name, and the
+// trace of the CPU that panicked.
+func (r *Report) complete(panicked *draft) {
+	p := panicked.report(nil)
+	r.Truncated = r.Truncated || panicked.truncated
+	if len(r.Traces) == 0 {
+		r.Traces = p.Traces
+	}
+	if r.CPU == nil && r.PID == nil {
+		r.CPU, r.PID, r.Comm = p.CPU, p.PID, p.Comm
+	}
+	if r.Taint == nil {
+		r.Taint = p.Taint
+	}
+	r.Release, r.Version = either(r.Release, p.Release), either(r.Version, p.Version)
+	r.Hardware = either(r.Hardware, p.Hardware)
+	if len(r.Modules) == 0 {
+		r.Modules = p.Modules
+	}
+}
+
+func either(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// lines reads the lines of the report's caller. After an NMI was sent, other CPUs answer.
+func (p *parser) lines(d *draft) {
+	caller, answers := d.lines[0].Caller, false
+	for i, l := range d.lines {
+		answers = answers || strings.HasPrefix(l.Text, "Sending NMI from CPU")
+		other := caller != "" && l.Caller != "" && l.Caller != caller
+		if answers && other && l.Caller[0] == 'C' {
+			other = false
+		}
+		if l.Program || other {
+			continue
+		}
+		if i > 0 && headline.RankOf(l.Text) > headline.NoHeadline && !repeats(d.lines[0].Text, l.Text) {
+			p.close()
+		}
+		p.line(l.Text)
+	}
+}
+
+// repeats reports whether a line is the headline again, with a function that a symbolizer found inlined in the first.
+func repeats(head, text string) bool {
+	return strings.HasSuffix(head, " [inline]") && strings.HasPrefix(text, firstWords(head))
+}
+
+// firstWords returns the words before the function of a headline.
+func firstWords(head string) string {
+	before, _, _ := strings.Cut(head, " in ")
+	return before
+}
+
+// line reads one line.
+func (p *parser) line(text string) {
+	if strings.TrimSpace(text) == "" {
+		return
+	}
+	for m := contextLine.FindStringSubmatch(text); m != nil; m = contextLine.FindStringSubmatch(text) {
+		p.leave = m[1] != "" || m[2] == "EOI" || m[2] == "EOE"
+		if p.context = m[2]; p.leave {
+			p.context = ""
+		}
+		if text = text[len(m[0]):]; text == "" {
+			return
+		}
+	}
+	if frames := parseFrames(text); frames != nil {
+		p.leave = false
+		p.frames(frames)
+		return
+	}
+	if p.leave || lastCR2.MatchString(text) {
+		p.close()
+	}
+	if p.moduleNames(text) || p.registerLine(text) || p.who(text) || p.about(text) {
+		return
+	}
+	text = strings.TrimSpace(text)
+	if startsTrace(text) {
+		p.close()
+	}
+	if text != "" {
+		p.name = text
+	}
+}
+
+// startsTrace reports whether a line names the trace that follows it, or ends the one before it.
+func startsTrace(text string) bool {
+	return strings.HasSuffix(text, ":") || strings.HasPrefix(text, "page last ") || strings.HasPrefix(text, "---[ end") ||
+		strings.HasPrefix(text, headline.PanicPrefix) || strings.HasPrefix(text, "NMI backtrace for cpu") || strings.HasPrefix(text, "Showing all locks")
+}
+
+func (p *parser) newSection() {
+	p.section = &section{}
+	p.sections = append(p.sections, p.section)
+	p.close()
+}
+
+// close ends the open trace.
+func (p *parser) close() { p.trace, p.context, p.leave = nil, "", false }
+
+// lastCR2 is a line of x86 that __die() prints behind the trace (arch/x86/kernel/dumpstack.c, arch/x86/mm/fault.c).
+var lastCR2 = regexp.MustCompile(`^CR2: [0-9a-f]{8,16}$`)
+
+// frames adds frames to the open trace, or opens one.
+func (p *parser) frames(frames []Frame) {
+	p.modules = false
+	if p.trace == nil {
+		if p.countTraces() >= maxTraces {
+			p.r.Truncated = true
+			return
+		}
+		p.trace = &Trace{Name: strings.TrimSpace(strings.TrimSuffix(p.name, ":"))}
+		p.section.traces = append(p.section.traces, p.trace)
+	}
+	if n := len(p.trace.Frames); len(frames) == 2 && n > 0 && baseName(p.trace.Frames[n-1].Function) == baseName(frames[0].Function) {
+		frames = frames[1:] // arm names the called function again
+	}
+	for _, f := range frames {
+		if len(p.trace.Frames) >= maxFrames {
+			p.r.Truncated = true
+			return
+		}
+		f.Context = p.context
+		p.trace.Frames = append(p.trace.Frames, f)
+	}
+}
+
+func (p *parser) countTraces() int {
+	n := 0
+	for _, s := range p.sections {
+		n += len(s.traces)
+	}
+	return n
+}
+
+// registerLine reads a line of registers. Registers within a trace are those of an exception between its frames.
+func (p *parser) registerLine(text string) bool {
+	ip, user, isIP := instructionPointer(text)
+	if isIP {
+		p.setIP(ip, user)
+		if p.trace != nil {
+			return true
+		}
+	}
+	if m := interrupt.FindStringSubmatch(text); m != nil && p.trace != nil {
+		p.setIP(location(m[1]), false)
+		return true
+	}
+	if m := lrLine.FindStringSubmatch(text); m != nil && p.trace == nil {
+		if lr := location(m[1] + m[2]); lr != nil && p.section.lr == nil {
+			p.section.lr = lr
+		}
+		isIP = true
+	}
+	if m := code.FindStringSubmatch(text); m != nil {
+		if p.trace == nil && p.section.code == "" && !p.section.user {
+			p.section.code = m[1]
+		}
+		if p.exception() == nil {
+			p.close()
+		}
+		return true
+	}
+	list := registers(text)
+	if list == nil || p.section.user {
+		return isIP || list != nil
+	}
+	to := &p.section.registers
+	if e := p.exception(); e != nil {
+		to = &e.Registers
+	}
+	for _, r := range list {
+		if len(*to) < maxRegisters {
+			*to = append(*to, r)
+		}
+	}
+	return true
+}
+
+var (
+	code      = regexp.MustCompile(`^(?:Krnl )?Code\s*: (.*)$`)
+	interrupt = regexp.MustCompile(`^--- interrupt: [0-9a-f]+ at (.*)$`) // powerpc
+)
+
+// exception returns the exception frame that is being read.
+func (p *parser) exception() *Exception {
+	if p.trace == nil || len(p.trace.Frames) == 0 {
+		return nil
+	}
+	return p.trace.Frames[len(p.trace.Frames)-1].Exception
+}
+
+func (p *parser) setIP(ip *Location, user bool) {
+	switch {
+	case p.trace != nil && len(p.trace.Frames) > 0:
+		if f := &p.trace.Frames[len(p.trace.Frames)-1]; f.Exception == nil {
+			f.Exception = &Exception{IP: ip, User: user}
+		}
+	case p.section.ip == nil || p.section.user:
+		p.section.ip, p.section.user = ip, user
+	case p.section.ip.Function == "" && ip != nil && ip.Function != "" && !user:
+		p.section.ip = ip // the same place, with its name
+	}
+}
+
+// who reads the lines that name a CPU or a task.
+func (p *parser) who(text string) bool {
+	if m := cpuLine.FindStringSubmatch(text); m != nil {
+		p.introduce()
+		p.section.cpu, p.section.pid, p.section.comm = number(m[1]), number(m[2]), m[3]
+		p.taint(m[4])
+		p.release(m[5], m[6])
+		return true
+	}
+	if m := oldCPULine.FindStringSubmatch(text); m != nil { // before 3.9
+		p.introduce()
+		p.section.pid, p.section.comm = number(m[1]), m[2]
+		p.taint(m[3])
+		p.release(m[4], m[5])
+		return true
+	}
+	if m := taskLine.FindStringSubmatch(text); m != nil {
+		p.introduce()
+		p.section.comm, p.section.pid = m[1], number(m[2])
+		return true
+	}
+	if m := nmiLine.FindStringSubmatch(text); m != nil {
+		p.introduce()
+		p.section.cpu = number(m[1])
+		p.section.introduced = false // the line of its CPU follows
+		return true
+	}
+	return false
+}
+
+// introduce begins a section, unless the current one has nothing of a CPU yet.
+func (p *parser) introduce() {
+	if s := p.section; s.introduced || len(s.traces) > 0 {
+		p.newSection()
+	}
+	p.close()
+	p.section.introduced = true
+}
+
+var (
+	// cpuLine is dump_stack_print_info() in lib/dump_stack.c. UID came with 6.12.
+	cpuLine = regexp.MustCompile(`^CPU: (\d{1,5}) (?:UID: \d+ )?PID: (\d{1,9}) Comm: (.{0,20}?) (?:Kdump: loaded )?(Not tainted|Tainted: [A-Z ]+?) +(\d+\.\S+) ?(.*)$`)
+	// oldCPULine is the same before 3.9 (196779b9b4ce).
+	oldCPULine = regexp.MustCompile(`^Pid: (\d{1,9}), comm: (.{0,20}?) (Not tainted|Tainted: [A-Z ]+?) +(\d+\.\S+) ?(.*)$`)
+	// taskLine is sched_show_task() in kernel/sched/core.c since 5.11.
+	taskLine = regexp.MustCompile(`^task:(.{1,20}?) +state:.* pid: *(\d{1,9}) `)
+	nmiLine  = regexp.MustCompile(`^NMI backtrace for cpu (\d{1,5})$`) // lib/nmi_backtrace.c
+)
+
+// number returns a number that fits an int.
+func number(s string) *int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return nil
+	}
+	return &n
+}
+
+func (p *parser) taint(s string) {
+	if p.r.Taint == nil {
+		letters, _ := strings.CutPrefix(s, "Tainted: ")
+		p.r.Taint = newTaint(strings.TrimPrefix(letters, "Not tainted"))
+	}
+}
+
+func (p *parser) release(release, version string) {
+	if p.r.Release == "" {
+		p.r.Release, p.r.Version = release, strings.TrimSpace(version)
+	}
+}
+
+// banner takes the first line of the kernel's log (init/version.c).
+func (p *parser) banner(text string) {
+	if m := banner.FindStringSubmatch(text); m != nil {
+		p.release(m[1], m[2])
+	}
+}
+
+// banner has the release, who compiled the kernel and how, and the version.
+var banner = regexp.MustCompile(`^Linux version (\S+)(?: .*\) (#\d.*)| .*)?$`)
+
+// headline takes CPU and task from the headline, if no line names them.
+func (p *parser) headline() {
+	r := p.r
+	for _, h := range whoHeadlines {
+		m := h.FindStringSubmatch(r.Headline)
+		if m == nil {
+			continue
+		}
+		for i, name := range h.SubexpNames() {
+			switch {
+			case m[i] == "":
+			case name == "cpu" && r.CPU == nil:
+				r.CPU = number(m[i])
+			case name == "pid" && r.PID == nil:
+				r.PID = number(m[i])
+			case name == "comm":
+				set(&r.Comm, m[i])
+			}
+		}
+		return
+	}
+}
+
+// whoHeadlines are headlines with a CPU or task: kernel/watchdog.c, kernel/hung_task.c, kernel/panic.c,
+// kernel/sched/core.c, kernel/locking/spinlock_debug.c, mm/page_alloc.c.
+var whoHeadlines = []*regexp.Regexp{
+	regexp.MustCompile(`BUG: soft lockup - CPU#(?P<cpu>\d+) stuck for .* \[(?P<comm>.*):(?P<pid>\d+)\]`),
+	regexp.MustCompile(`(?i)hard LOCKUP on cpu (?P<cpu>\d+)`),
+	regexp.MustCompile(`^INFO: task (?P<comm>.*):(?P<pid>\d+) (?:blocked|can't die|is blocked) `),
+	regexp.MustCompile(`^WARNING: CPU: (?P<cpu>\d+) PID: (?P<pid>\d+) at `),
+	regexp.MustCompile(`^WARNING: .*, CPU#(?P<cpu>\d+): (?P<comm>.*)/(?P<pid>\d+)$`),
+	regexp.MustCompile(`^BUG: (?:scheduling while atomic|using .* code): (?P<comm>.*)/(?P<pid>\d+)(?:/0x[0-9a-f]+)?$`),
+	regexp.MustCompile(`^BUG: (?:spinlock|rwlock) .* on CPU#(?P<cpu>\d+), (?P<comm>.*)/(?P<pid>\d+)`),
+}
+
+// blamedFirst moves the blamed trace to the front.
+func (p *parser) blamedFirst() {
+	if i := p.blamed; i > 0 {
+		blamed := p.r.Traces[i]
+		copy(p.r.Traces[1:i+1], p.r.Traces[:i])
+		p.r.Traces[0] = blamed
+	}
+}
+
+// finish puts what the sections say into the report.
+func (p *parser) finish() {
+	for i, s := range p.sections {
+		for _, t := range s.traces {
+			t.CPU, t.PID, t.Comm = s.cpu, s.pid, s.comm
+			if i > 0 && !s.user {
+				t.IP = s.ip
+			}
+			p.r.Traces = append(p.r.Traces, *t)
+		}
+	}
+	for _, s := range p.sections {
+		if s.cpu != nil || s.pid != nil { // lockdep prints traces before its own
+			p.r.CPU, p.r.PID, p.r.Comm = s.cpu, s.pid, s.comm
+			break
+		}
+	}
+	if s := p.sections[0]; !s.user {
+		p.r.IP, p.r.LR, p.r.Registers, p.r.Code = s.ip, s.lr, s.registers, s.code
+	}
+}
