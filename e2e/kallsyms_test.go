@@ -88,6 +88,21 @@ func kallsymsRead(path string) ([]kallsyms.Symbol, error) {
 	return list, lines.Err()
 }
 
+// kallsymsEnd returns where the part of the image ends in which the kernel has symbols for a: the whole, or the code where only
+// that has symbols (Debian's arm64 kernels).
+func kallsymsEnd(byName map[string]mem.VirtAddr, a mem.VirtAddr) (end mem.VirtAddr, ok bool) {
+	ranges := [][2]string{{"_stext", "_etext"}, {"_sinittext", "_einittext"}}
+	if _, ok := byName["_end"]; ok {
+		ranges = [][2]string{{"_stext", "_end"}}
+	}
+	for _, r := range ranges {
+		if byName[r[0]] <= a && a < byName[r[1]] {
+			return byName[r[1]], true
+		}
+	}
+	return 0, false
+}
+
 // kallsymsCompare compares every symbol. The first of a name has its address, the first at an address its name.
 func kallsymsCompare(t *testing.T, table *kallsyms.Table, want []kallsyms.Symbol) {
 	t.Helper()
@@ -107,7 +122,6 @@ func kallsymsCompare(t *testing.T, table *kallsyms.Table, want []kallsyms.Symbol
 			fail("%s is at %v, %v, want %v", w.Name, got, ok, byName[w.Name])
 		}
 	}
-	start, end := byName["_stext"], byName["_end"]
 	found := 0
 	for i := 0; i < len(want); {
 		first, next := want[i], i+1
@@ -115,13 +129,17 @@ func kallsymsCompare(t *testing.T, table *kallsyms.Table, want []kallsyms.Symbol
 			next++
 		}
 		i = next
-		if first.Addr < start || first.Addr >= end {
+		end, ok := kallsymsEnd(byName, first.Addr)
+		if !ok {
 			if got, ok := table.Find(first.Addr); ok {
 				fail("%v, outside of the image, is in %+v", first.Addr, got)
 			}
 			continue
 		}
-		first.Size = uint64(min(want[next].Addr, end) - first.Addr)
+		first.Size = uint64(end - first.Addr)
+		if next < len(want) {
+			first.Size = min(first.Size, uint64(want[next].Addr-first.Addr))
+		}
 		for _, a := range []mem.VirtAddr{first.Addr, first.Addr + mem.VirtAddr(first.Size-1)} {
 			if got, ok := table.Find(a); !ok || got != first {
 				fail("%v is in %+v, %v, want %+v", a, got, ok, first)
