@@ -37,6 +37,7 @@ var forbidden = []struct {
 		"github.com/cilium/ebpf/":                      "the collecting host reads the dump, not the capture kernel",
 		"github.com/corehaul/corehaul/kernel/oops":     "the collecting host reads the log, not the capture kernel",
 		"github.com/corehaul/corehaul/kernel/kallsyms": "the collecting host reads the dump, not the capture kernel",
+		"github.com/corehaul/corehaul/kernel/unwind":   "the collecting host reads the dump, not the capture kernel",
 	}},
 	{"cmd/corehaul", map[string]string{
 		"github.com/corehaul/corehaul/sender": "sender and receiver meet on the wire only",

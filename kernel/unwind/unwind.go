@@ -1,0 +1,209 @@
+// Package unwind walks the stacks of a crashed kernel: on x86_64 by the kernel's own ORC tables, on arm64 by frame
+// records.
+//
+// It follows arch/x86/kernel/unwind_orc.c and arch/arm64/kernel/stacktrace.c in the kernel tree, so that its frames are
+// those that the kernel prints without a question mark. It knows every layout of ORC entries since 4.14 and tells them
+// apart by what the table contains. It walks through exception, interrupt and NMI stacks by following the stack pointer.
+//
+// ORC covers the kernel image and modules. Other code (of BPF programs, and ftrace trampolines) is walked by the frame
+// pointer, as the kernel does. Each frame says how it was found, and each trace why it ended.
+//
+// Memory is hostile input. The number of frames is limited, no two frames have the same stack pointer, and an ORC table
+// that is not sorted is noticed where it matters. An Unwinder is read-only after New and safe for concurrent use.
+package unwind
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+
+	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/kernel/kallsyms"
+	"github.com/corehaul/corehaul/mem"
+)
+
+// ErrUnsupported says that the stacks of a kernel cannot be walked.
+var ErrUnsupported = errors.New("unwinding is not possible")
+
+// maxFrames limits a trace. A stack of 16 KiB has 1024 frames of two words.
+const maxFrames = 1024
+
+// Method says how a frame was found.
+type Method string
+
+// All methods. The last two can be wrong.
+const (
+	FromRegisters    Method = "registers"     // saved by the kernel: at an exception, at a switch of tasks, in a note
+	FromORC          Method = "orc"           // by the ORC entry of the frame before
+	FromFrameRecord  Method = "frame record"  // arm64: by the chain of frame records
+	FromCallSite     Method = "call site"     // x86_64: the frame before has no ORC, but before a return address lies a call of its function
+	FromFramePointer Method = "frame pointer" // x86_64: the frame before has no ORC, its rbp was taken for a frame pointer
+	FromGuess        Method = "guess"         // what lies at the stack pointer was taken for a return address
+)
+
+// Frame is a place in the code that will go on when all frames before it have returned.
+type Frame struct {
+	IP mem.VirtAddr
+	// Return says that IP is a return address. The function that called is that of IP-1: a call at a function's end
+	// returns to the next one.
+	Return bool
+	SP     mem.VirtAddr // the stack pointer when it goes on; 0 on arm64, except with Regs
+	At     mem.VirtAddr // where on the stack IP was; 0 for the first frame
+	Found  Method
+	Regs   *Registers // all registers of an interrupted frame, also of user mode; otherwise nil
+}
+
+// Trace is a walk of a stack.
+type Trace struct {
+	Frames []Frame
+	// Complete says that the walk reached the end of the stack, where a task starts or user mode was left.
+	Complete bool
+	End      string // why the walk ended
+}
+
+// Symbols has the symbols of the kernel image. *kallsyms.Table implements it.
+type Symbols interface {
+	Address(name string) (mem.VirtAddr, bool)
+	Find(a mem.VirtAddr) (kallsyms.Symbol, bool)
+}
+
+// Modules has the ORC tables of modules.
+type Modules interface {
+	// ORC returns the table of the module whose code has address a.
+	ORC(a mem.VirtAddr) (ORCTable, bool)
+}
+
+// Unwinder walks the stacks of one kernel. Make one with New.
+type Unwinder struct {
+	kernel  *kernel.Kernel
+	symbols Symbols
+	modules Modules
+	image   ORCTable // x86_64
+	layout  orcLayout
+	code    []codeRange
+	forks   []mem.VirtAddr // x86_64: where a task starts that has not run yet
+	pacMask uint64         // arm64: the bits of a signed address that are all set in a plain one
+}
+
+// codeRange is a half-open range of addresses.
+type codeRange struct{ start, end mem.VirtAddr }
+
+// New returns an unwinder for k. modules may be nil. Errors match ErrUnsupported.
+func New(k *kernel.Kernel, symbols Symbols, modules Modules) (*Unwinder, error) {
+	u := &Unwinder{kernel: k, symbols: symbols, modules: modules}
+	u.findCode()
+	switch k.Machine() {
+	case elf.EM_X86_64:
+		if err := u.findORC(); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
+		}
+	case elf.EM_AARCH64:
+		u.setupARM64()
+	default:
+		return nil, fmt.Errorf("%w: machine %v", ErrUnsupported, k.Machine())
+	}
+	return u, nil
+}
+
+// findCode finds the code of the kernel image.
+func (u *Unwinder) findCode() {
+	for _, names := range [][2]string{{"_stext", "_etext"}, {"_sinittext", "_einittext"}} {
+		start, ok1 := u.symbols.Address(names[0])
+		end, ok2 := u.symbols.Address(names[1])
+		if ok1 && ok2 {
+			u.code = append(u.code, codeRange{start, end})
+		}
+	}
+}
+
+// isCode reports whether address a is in the code of the kernel image or of a module.
+func (u *Unwinder) isCode(a mem.VirtAddr) bool {
+	for _, r := range u.code {
+		if r.start <= a && a < r.end {
+			return true
+		}
+	}
+	if u.modules == nil {
+		return false
+	}
+	_, ok := u.modules.ORC(a)
+	return ok
+}
+
+// Unwind walks the stack from a full set of registers: of a CPU's note, or of an exception.
+func (u *Unwinder) Unwind(r *Registers) Trace {
+	return u.walk(&state{
+		ip: r.IP(), sp: r.SP(), fp: r.FP(), regs: r, frame: Frame{IP: r.IP(), SP: r.SP(), Found: FromRegisters, Regs: r},
+	})
+}
+
+// UnwindSwitched walks the stack of a task that is not running. sp is the stack pointer that its thread_struct has. On
+// x86_64 (thread.sp) the other registers lie on the stack, and fp and ip are not used. On arm64 (thread.cpu_context)
+// they are fp and pc.
+func (u *Unwinder) UnwindSwitched(sp, fp, ip mem.VirtAddr) Trace {
+	s := &state{ip: ip, sp: sp, fp: fp, frame: Frame{IP: ip, SP: sp, Return: true, Found: FromRegisters}}
+	if u.kernel.Machine() == elf.EM_X86_64 {
+		if err := u.readInactiveFrame(s); err != nil {
+			return Trace{End: err.Error()}
+		}
+	}
+	return u.walk(s)
+}
+
+// state is the walk at one frame.
+type state struct {
+	ip, sp, fp mem.VirtAddr
+	regs       *Registers // of this frame; nil if only the above are known
+	prevRegs   *Registers // x86_64: full registers of the frame before one that has an iret frame only
+	frame      Frame
+}
+
+// errEnd is the end of a stack. Every other error of a step cuts the trace.
+type errEnd string
+
+func (e errEnd) Error() string { return string(e) }
+
+// walk collects frames from s on.
+func (u *Unwinder) walk(s *state) Trace {
+	t := Trace{}
+	step := u.stepX86
+	if u.kernel.Machine() == elf.EM_AARCH64 {
+		step = u.stepARM64
+	}
+	seen := map[mem.VirtAddr]bool{}
+	for {
+		t.Frames = append(t.Frames, s.frame)
+		if s.regs != nil && s.regs.User() {
+			t.Complete, t.End = true, "user mode"
+			return t
+		}
+		if len(t.Frames) == maxFrames {
+			t.End = fmt.Sprintf("more than %d frames", maxFrames)
+			return t
+		}
+		if err := step(s); err != nil {
+			var end errEnd
+			t.Complete, t.End = errors.As(err, &end), err.Error()
+			return t
+		}
+		if place := s.frame.At; seen[place] {
+			t.End = fmt.Sprintf("the stack leads to %v again", place)
+			return t
+		}
+		seen[s.frame.At] = true
+	}
+}
+
+const wordSize = 8
+
+// word reads a word of the stack.
+func (u *Unwinder) word(a mem.VirtAddr) (mem.VirtAddr, error) {
+	if a%wordSize != 0 {
+		return 0, fmt.Errorf("the stack pointer %v is not aligned", a)
+	}
+	v, err := u.kernel.ReadUint64(a)
+	if err != nil {
+		return 0, fmt.Errorf("the stack cannot be read: %w", err)
+	}
+	return mem.VirtAddr(v), nil
+}
