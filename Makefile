@@ -70,6 +70,7 @@ test-lab: bin/timed
 # So that dumps are there when tests ask for them. The tests make what is missing, and tell why it cannot be made.
 test-captures: bin/timed
 	-$(TIMED) captures go -C e2e run ./cmd/lab matrix
+	-$(TIMED) panics go -C e2e run ./cmd/lab panics
 
 times: bin/timed ## puts what the last `make test` took into docs/testing.md
 	bin/timed -report $(TIMES) -doc docs/testing.md

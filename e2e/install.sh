@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install what the crash lab and the end-to-end tests need on Debian 12: QEMU,
-# what it takes to make guests, a C compiler for the race detector, and the
-# judges and peers that Debian 12 has. The judges of
+# what it takes to make guests, a C compiler for the race detector and for a
+# kernel module, and the judges and peers that Debian 12 has. The judges of
 # newer suites (crash, makedumpfile) and the kernels are fetched by the lab
 # itself, without being installed.
 #
@@ -12,7 +12,7 @@ set -eu
 
 packages='
 	qemu-system-x86 qemu-system-arm qemu-user seabios
-	kmod xz-utils bzip2 lz4 e2fsprogs mmdebstrap binutils gcc libc6-dev
+	kmod xz-utils bzip2 lz4 e2fsprogs mmdebstrap binutils gcc make libc6-dev
 	python3-drgn python3-libkdumpfile
 	openssh-client openssh-server lftp curl
 	ca-certificates debian-archive-keyring

@@ -46,7 +46,9 @@ func CaptureELF(ctx context.Context, s Scenario) (*Captured, error) {
 		return nil, err
 	}
 	name := s.Name() + "-" + s.hash(k.Release)
-	dir, err := cached(ctx, "dumps", name, func(dir string) error { return captureStubbornly(ctx, s, k, dir) })
+	dir, err := cached(ctx, "dumps", name, func(dir string) error {
+		return stubbornly(ctx, dir, func() error { return capture(ctx, s, k, dir) })
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -63,9 +65,10 @@ func CaptureELF(ctx context.Context, s Scenario) (*Captured, error) {
 // only input for tests, so any try will do.
 const captureTries = 3
 
-func captureStubbornly(ctx context.Context, s Scenario, k *Kernel, dir string) (err error) {
+// stubbornly calls try until it fills dir.
+func stubbornly(ctx context.Context, dir string, try func() error) (err error) {
 	for range captureTries {
-		if err = capture(ctx, s, k, dir); err == nil || !errors.Is(err, ErrGuest) || ctx.Err() != nil {
+		if err = try(); err == nil || !errors.Is(err, ErrGuest) || ctx.Err() != nil {
 			return err
 		}
 		if err := emptyDir(dir); err != nil {
@@ -115,10 +118,15 @@ func capture(ctx context.Context, s Scenario, k *Kernel, dir string) error {
 		return err
 	}
 	if err := finishCapture(words, vmcore, records, dir); err != nil {
-		console, _ := os.ReadFile(filepath.Join(dir, "console.log"))
-		return fmt.Errorf("%w: %w; console ends:\n%s", ErrGuest, err, tail(string(console), 15))
+		return guestError(err, filepath.Join(dir, "console.log"))
 	}
 	return nil
+}
+
+// guestError is the error of a machine that did not do what it should, with the end of its console.
+func guestError(err error, consolePath string) error {
+	console, _ := os.ReadFile(consolePath)
+	return fmt.Errorf("%w: %w; console ends:\n%s", ErrGuest, err, tail(string(console), 15))
 }
 
 // noteGuestWord notes the messages of the guest that a capture needs.
@@ -168,9 +176,21 @@ func makeSparse(path string, size int64) error {
 	return f.Close()
 }
 
-// finishCapture checks that the guest has finished, cuts the vmcore to its size and
-// unpacks the records.
+// finishCapture cuts the vmcore to its size and unpacks the records.
 func finishCapture(words map[string]string, vmcore, records, dir string) error {
+	if err := cutVmcore(words, vmcore); err != nil {
+		return err
+	}
+	f, err := os.Open(records)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	return untar(f, dir)
+}
+
+// cutVmcore checks that the guest has finished, and cuts the vmcore to its size.
+func cutVmcore(words map[string]string, vmcore string) error {
 	if _, ok := words[guestcfg.CopyDone]; !ok {
 		return errors.New("the capture kernel did not finish the copy")
 	}
@@ -181,15 +201,7 @@ func finishCapture(words map[string]string, vmcore, records, dir string) error {
 	if fi, err := os.Stat(vmcore); err != nil || fi.Size() < size {
 		return fmt.Errorf("vmcore of %d bytes is larger than its disk: %w", size, err)
 	}
-	if err := os.Truncate(vmcore, size); err != nil {
-		return err
-	}
-	f, err := os.Open(records)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	return untar(f, dir)
+	return os.Truncate(vmcore, size)
 }
 
 func untar(r io.Reader, dir string) error {

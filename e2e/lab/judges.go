@@ -119,6 +119,16 @@ func CrashEach(ctx context.Context, vmlinux, dump string, commands ...string) (m
 // CrashEach is CrashEach of the machine's ELF file. It caches the output for each version of crash, because crash takes
 // many seconds of CPU to open a file.
 func (c *Captured) CrashEach(ctx context.Context, vmlinux string, commands ...string) (map[string]string, error) {
+	return cachedCrash(ctx, filepath.Base(c.Dir), vmlinux, c.ELF, commands)
+}
+
+// CrashEach is CrashEach of the dump. It caches the output.
+func (c *PanicCapture) CrashEach(ctx context.Context, vmlinux string, commands ...string) (map[string]string, error) {
+	return cachedCrash(ctx, filepath.Base(c.Dir), vmlinux, c.Dump, commands)
+}
+
+// cachedCrash is CrashEach with its output in the cache, for the dump that name identifies.
+func cachedCrash(ctx context.Context, name, vmlinux, dump string, commands []string) (map[string]string, error) {
 	argv, err := crash8.argv(ctx)
 	if err != nil {
 		return nil, err
@@ -128,10 +138,10 @@ func (c *Captured) CrashEach(ctx context.Context, vmlinux string, commands ...st
 		return nil, err
 	}
 	hash := sha256.Sum256(append(program, "\x00"+vmlinux+"\x00"+strings.Join(commands, "\x00")...))
-	name := fmt.Sprintf("%s-%x", filepath.Base(c.Dir), hash[:6])
+	name = fmt.Sprintf("%s-%x", name, hash[:6])
 	const file = "answers.json"
 	dir, err := cached(ctx, "crash", name, func(dir string) error {
-		answers, err := CrashEach(ctx, vmlinux, c.ELF, commands...)
+		answers, err := CrashEach(ctx, vmlinux, dump, commands...)
 		if err != nil {
 			return err
 		}

@@ -27,6 +27,7 @@ var kernelSources = []kernelSource{
 	{"6.1", "bookworm", "amd64", regexp.MustCompile(`^6\.1\.0-\d+-cloud-amd64$`)},
 	{"6.1-generic", "bookworm", "amd64", regexp.MustCompile(`^6\.1\.0-\d+-amd64$`)},
 	{"6.12", "trixie", "amd64", regexp.MustCompile(`^6\.12\.\d+\+deb13-cloud-amd64$`)},
+	{"7.3", "trixie-backports", "amd64", regexp.MustCompile(`^7\.3\.\d+\+deb13-cloud-amd64$`)},
 	{"6.1-arm64", "bookworm", "arm64", regexp.MustCompile(`^6\.1\.0-\d+-cloud-arm64$`)},
 	{"6.12-arm64", "trixie", "arm64", regexp.MustCompile(`^6\.12\.\d+\+deb13-cloud-arm64$`)},
 	// The one flavour with pages of 16 KiB; the newest of backports (7.3 when this was tried).

@@ -2,7 +2,8 @@
 // programs that have to be able to read dump files.
 //
 // CaptureELF returns a full ELF copy of the /proc/vmcore of a crashed kernel, with records
-// of that kernel from just before. RunSender boots a kernel, lets it panic and starts a
+// of that kernel from just before. Panic returns a small dump of a panic of any kind, most of them made by a kernel module of
+// the lab (crashmod). RunSender boots a kernel, lets it panic and starts a
 // capture initramfs of the caller. StartInstalled boots a Debian with systemd and a shell.
 // Crash, Makedumpfile and ReadAllPages run the judges. Everything fetched or made is kept
 // in a cache directory, $COREHAUL_LAB_CACHE or /var/cache/corehaul-lab:
@@ -12,7 +13,11 @@
 //	debug/     vmlinux with DWARF
 //	judges/    crash, makedumpfile and their libraries
 //	kexec/     kexec(8) with its libraries, for the guests
+//	headers/   kernel headers, to build the module that crashes
 //	dumps/     captured dumps
+//	panics/    captured panics, 20 MB each
+//	states/    machines that were stopped just before their panic, while panics are captured
+//	crash/     what crash said of dumps
 //	installed/ disks of installed guests
 //	levels/    what makedumpfile kept of the dumps at each level
 //	locks/     one lock file for each entry

@@ -26,10 +26,11 @@ func writeCaptureInitrd(ctx context.Context, k *Kernel, work string) (string, er
 
 // A bootPlan has the facts of a boot that are not in a scenario.
 type bootPlan struct {
-	captureInitrd string // path
-	captureAppend string // added to the command line of the capture kernel
-	records       bool   // see guestcfg.Config
-	time          int64  // see guestcfg.Config
+	captureInitrd string   // path
+	captureAppend string   // added to the command line of the capture kernel
+	records       bool     // see guestcfg.Config
+	time          int64    // see guestcfg.Config
+	modules       []module // more modules for the system kernel
 }
 
 // prepare makes a machine that crashes as the scenario says, and then boots the capture
@@ -61,7 +62,7 @@ func prepare(ctx context.Context, s Scenario, k *Kernel, work string, plan bootP
 		Crash:         s.Crash,
 	}
 	m := &machine{scenario: s, kernel: k, dir: work, initrd: filepath.Join(work, "system.img")}
-	if err := writeInitrd(m.initrd, init, cfg, mods, files); err != nil {
+	if err := writeInitrd(m.initrd, init, cfg, append(mods, plan.modules...), files); err != nil {
 		return nil, err
 	}
 	if s.Busy {

@@ -30,53 +30,59 @@ func (m *machine) link(up bool) error {
 	return m.qmp("set_link", map[string]any{"name": netID, "up": up})
 }
 
-// qmp sends QEMU one command of the QEMU Machine Protocol (QEMU:
-// docs/interop/qmp-spec.rst): a greeting, then JSON requests and answers.
+// qmp sends QEMU one command. See qmpAsk.
 func (m *machine) qmp(command string, arguments map[string]any) error {
+	_, err := m.qmpAsk(command, arguments)
+	return err
+}
+
+// qmpAsk returns the answer to one command of the QEMU Machine Protocol (QEMU:
+// docs/interop/qmp-spec.rst): a greeting, then JSON requests and answers.
+func (m *machine) qmpAsk(command string, arguments map[string]any) (answer json.RawMessage, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), qmpTimeout)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", m.qmpPath())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = conn.Close() }()
 	if err := conn.SetDeadline(time.Now().Add(qmpTimeout)); err != nil {
-		return err
+		return nil, err
 	}
 	dec, enc := json.NewDecoder(conn), json.NewEncoder(conn)
 	var greeting json.RawMessage
 	if err := dec.Decode(&greeting); err != nil {
-		return err
+		return nil, err
 	}
 	for _, request := range []map[string]any{
 		{"execute": "qmp_capabilities"},
 		{"execute": command, "arguments": arguments},
 	} {
 		if err := enc.Encode(request); err != nil {
-			return err
+			return nil, err
 		}
-		if err := qmpAnswer(dec); err != nil {
-			return fmt.Errorf("qmp %s: %w", request["execute"], err)
+		if answer, err = qmpAnswer(dec); err != nil {
+			return nil, fmt.Errorf("qmp %s: %w", request["execute"], err)
 		}
 	}
-	return nil
+	return answer, nil
 }
 
 // qmpAnswer waits for the answer to the last request and ignores events.
-func qmpAnswer(dec *json.Decoder) error {
+func qmpAnswer(dec *json.Decoder) (json.RawMessage, error) {
 	for {
 		var answer struct {
 			Return json.RawMessage
 			Error  *struct{ Desc string }
 		}
 		if err := dec.Decode(&answer); err != nil {
-			return err
+			return nil, err
 		}
 		if answer.Error != nil {
-			return fmt.Errorf("QEMU says %q", answer.Error.Desc)
+			return nil, fmt.Errorf("QEMU says %q", answer.Error.Desc)
 		}
 		if answer.Return != nil {
-			return nil
+			return answer.Return, nil
 		}
 	}
 }

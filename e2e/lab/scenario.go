@@ -33,7 +33,7 @@ type Scenario struct {
 	// with and without buffers, anonymous memory, huge pages, shared memory,
 	// copied-on-write memory, dirty free pages, a balloon.
 	Busy bool
-	// Crash is "sysrq" (the default) or "init-exit".
+	// Crash is "sysrq" (the default) or "init-exit". Panic knows more, see Panics.
 	Crash string
 	// Append is added to the command line of the system kernel.
 	Append string

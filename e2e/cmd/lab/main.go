@@ -12,8 +12,12 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/corehaul/corehaul/e2e/lab"
 )
@@ -22,6 +26,8 @@ const usage = `usage: lab COMMAND ...
   capture [flags]               crash a machine, print the path of its vmcore (-h for flags)
   send [flags] INITRD           crash a machine, boot INITRD as its capture initramfs, print the console
   matrix                        capture every machine of the matrix
+  panics [-kernel NAME] [KIND...]
+                                capture every panic, or those of a kernel or some kinds
   kernels [-vmlinux] [NAME...]  fetch kernels (default: all), print their image, modules, vmlinux
   crash VMLINUX DUMP COMMAND... ask crash 8.0.6
   makedumpfile KERNEL ARG...    run the makedumpfile that is right about a kernel
@@ -57,6 +63,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return send(ctx, args, out)
 	case "matrix":
 		return matrix(ctx, out)
+	case "panics":
+		return panics(ctx, args, out)
 	case "kernels":
 		return kernels(ctx, args, out)
 	case "crash":
@@ -145,6 +153,48 @@ func matrix(ctx context.Context, out io.Writer) error {
 		}
 	}
 	return all
+}
+
+// panics captures two at a time, since a part of each is the work of one CPU. Like matrix, it goes on after a failure. When
+// all are in the cache, it removes the states in which they began.
+func panics(ctx context.Context, args []string, out io.Writer) error {
+	f := flag.NewFlagSet("panics", flag.ContinueOnError)
+	kernel := f.String("kernel", "", "kernel name, see lab kernels (default all)")
+	if err := f.Parse(args); err != nil {
+		return errUsage
+	}
+	var group errgroup.Group
+	group.SetLimit(2)
+	var failed atomic.Int32
+	for _, s := range lab.Panics() {
+		if *kernel != "" && s.Kernel != *kernel || f.NArg() > 0 && !slices.Contains(f.Args(), s.Crash) {
+			continue
+		}
+		group.Go(func() error {
+			if err := panicOne(ctx, s, out); err != nil {
+				fmt.Fprintln(os.Stderr, "lab:", err)
+				failed.Add(1)
+			}
+			return ctx.Err()
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if n := failed.Load(); n > 0 {
+		return fmt.Errorf("%d panics failed", n)
+	}
+	return lab.RemoveStates()
+}
+
+func panicOne(ctx context.Context, s lab.Scenario, out io.Writer) error {
+	start := time.Now()
+	c, err := lab.Panic(ctx, s)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", s.Kernel, s.Crash, err)
+	}
+	_, err = fmt.Fprintf(out, "%-5s %-16s %5.1fs %s\n", s.Kernel, s.Crash, time.Since(start).Seconds(), c.Dump)
+	return err
 }
 
 // kernels fetches the kernels named in args, all of them when none is, and with

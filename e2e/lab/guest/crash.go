@@ -33,8 +33,15 @@ func crash(cfg *guestcfg.Config) error {
 			return err
 		}
 	}
+	how := cfg.Crash
+	if how == guestcfg.CrashByOrder {
+		var err error
+		if how, err = awaitOrder(); err != nil {
+			return err
+		}
+	}
 	say(guestcfg.Crashing)
-	return bringDown(cfg.Crash)
+	return bringDown(how)
 }
 
 func bringDown(how string) error {
@@ -47,7 +54,7 @@ func bringDown(how string) error {
 	case "init-exit":
 		os.Exit(7)
 	}
-	return fmt.Errorf("unknown way to crash: %q", how)
+	return bringDownByChild(how)
 }
 
 // arm loads the capture kernel.

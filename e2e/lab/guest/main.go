@@ -8,7 +8,7 @@
 //     the disk with the serial "records", and panics.
 //   - As /init of the capture kernel (with a /proc/vmcore) it copies /proc/vmcore to the disk
 //     with the serial "vmcore" and reboots.
-//   - With arguments it is a process that holds memory.
+//   - With arguments it is a process that holds memory, or one that crashes the kernel.
 //
 // Its messages to the host are console lines that begin with "lab: ".
 package main
@@ -29,8 +29,8 @@ import (
 
 func main() {
 	if len(os.Args) > 1 {
-		err := hold(os.Args[1:])
-		fmt.Fprintln(os.Stderr, "hold:", err)
+		err := child(os.Args[1:])
+		fmt.Fprintln(os.Stderr, "child:", err)
 		os.Exit(1)
 	}
 	err := boot()
@@ -67,6 +67,14 @@ func boot() error {
 		return copyOut()
 	}
 	return crash(cfg)
+}
+
+// child is what a process does that is not PID 1. It returns only after an error.
+func child(args []string) error {
+	if args[0] == crasher {
+		return crashFromChild(args[1:])
+	}
+	return hold(args)
 }
 
 func readConfig() (*guestcfg.Config, error) {

@@ -21,6 +21,8 @@ const (
 	VmcoreSize  = "vmcore size="    // before the decimal byte count
 	CopyDone    = "vmcore copied"   // last message of a good capture
 	Crashing    = "crashing now"    // the line before the panic
+	AwaitsOrder = "awaits an order" // the guest reads DiskOrder until it has contents
+	Spins       = "crashmod: spins" // line of the module that crashes: its CPU will not do anything else
 )
 
 // Hostname is the nodename of every guest.
@@ -34,7 +36,14 @@ const (
 	DiskVmcore  = "vmcore"
 	DiskRecords = "records"
 	DiskFiles   = "files"
+	DiskOrder   = "order"
 )
+
+// OrderLen is the size of DiskOrder. It holds a way to crash, then zeros.
+const OrderLen = 4096
+
+// CrashByOrder is a Config.Crash: the guest waits for an order on DiskOrder.
+const CrashByOrder = "order"
 
 // System calls that load the capture kernel.
 const (
@@ -60,6 +69,7 @@ type Config struct {
 	Records bool
 	// Time is set on the system kernel's clock, in seconds since 1970. 0 does not set it.
 	Time int64
-	// Crash is how to crash: "sysrq" or "init-exit".
+	// Crash is how to crash: "sysrq", "init-exit", CrashByOrder, or with the module crashmod loaded one of its kinds or another
+	// that the guest program knows.
 	Crash string
 }

@@ -1,0 +1,182 @@
+package lab
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
+)
+
+// A state is a machine that was stopped just before it panics, as files in a directory: the machine's memory and devices, the
+// initramfs of its system kernel, and the records of that kernel.
+type state struct{ dir string }
+
+func (s state) path(file string) string { return filepath.Join(s.dir, file) }
+
+// Files of a state.
+const (
+	stateMigration = "migration"
+	stateInitrd    = "system.img"
+)
+
+// savedState returns the state in which panics of a scenario begin, of the cache or a new one. A state has some 200 MiB. Without
+// it, captures that are in the cache stay whole.
+func savedState(ctx context.Context, s Scenario, k *Kernel) (state, error) {
+	s.Crash = guestcfg.CrashByOrder
+	dir, err := cached(ctx, "states", s.Name()+"-"+s.panicHash(k.Release), func(dir string) error {
+		return stubbornly(ctx, dir, func() error { return saveState(ctx, s, k, dir) })
+	})
+	return state{dir}, err
+}
+
+// RemoveStates removes the saved states. Panic makes a new one when it needs it.
+func RemoveStates() error { return os.RemoveAll(filepath.Join(CacheDir(), "states")) }
+
+// saveState boots a machine and saves its state when it waits for the order to panic.
+func saveState(ctx context.Context, s Scenario, k *Kernel, dir string) error {
+	ctx, cancel := context.WithTimeout(ctx, captureTimeout)
+	defer cancel()
+	work, err := tempDir("state")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(work) }()
+	captureInitrd, err := writeCaptureInitrd(ctx, k, work)
+	if err != nil {
+		return err
+	}
+	crashmod, err := k.crashmod(ctx, work)
+	if err != nil {
+		return err
+	}
+	m, err := prepare(ctx, s, k, work, bootPlan{captureInitrd: captureInitrd, records: true, modules: []module{crashmod}})
+	if err != nil {
+		return err
+	}
+	if err := m.addPanicDisks(); err != nil {
+		return err
+	}
+	saved := false
+	m.onLine = func(line string) {
+		if word, ok := guestWord(line); ok && word == guestcfg.AwaitsOrder {
+			m.asideErr = errors.Join(m.asideErr, m.save(ctx, filepath.Join(dir, stateMigration)))
+			saved = true
+		}
+	}
+	if err := m.run(ctx); err != nil {
+		return err
+	}
+	if !saved {
+		return guestError(errors.New("the system kernel did not get ready to panic"), m.consolePath())
+	}
+	if err := keepRecords(m.diskPath(guestcfg.DiskRecords), dir); err != nil {
+		return err
+	}
+	return os.Rename(m.initrd, filepath.Join(dir, stateInitrd))
+}
+
+// machine returns a machine that continues in the state, with empty disks.
+func (s state) machine(scenario Scenario, k *Kernel, work string) (*machine, error) {
+	m := &machine{scenario: scenario, kernel: k, dir: work, initrd: s.path(stateInitrd)}
+	m.backends = []string{"-incoming", "exec:cat " + s.path(stateMigration)}
+	return m, m.addPanicDisks()
+}
+
+// addPanicDisks adds the disks of a capture, and the one with the order.
+func (m *machine) addPanicDisks() error {
+	in := func(file string) string { return filepath.Join(m.dir, file) }
+	if err := m.addCaptureDisks(in("vmcore.elf"), in("records")); err != nil {
+		return err
+	}
+	order := disk{serial: guestcfg.DiskOrder, path: in("order")}
+	m.disks = append(m.disks, order)
+	return makeSparse(order.path, guestcfg.OrderLen)
+}
+
+func (m *machine) diskPath(serial string) string {
+	for _, d := range m.disks {
+		if d.serial == serial {
+			return d.path
+		}
+	}
+	return ""
+}
+
+// save writes the machine's state to a file and ends QEMU. QEMU stops the machine by itself. If save did, the machine would
+// be stopped when another QEMU has read the state.
+func (m *machine) save(ctx context.Context, path string) error {
+	// QEMU limits the speed of a migration by default, since it expects a network.
+	if err := m.qmp("migrate-set-parameters", map[string]any{"max-bandwidth": int64(16) << 30}); err != nil {
+		return err
+	}
+	if err := m.qmp("migrate", map[string]any{"uri": "exec:cat > " + path}); err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
+		answer, err := m.qmpAsk("query-migrate", map[string]any{})
+		if err != nil {
+			return err
+		}
+		var migration struct{ Status string }
+		if err := json.Unmarshal(answer, &migration); err != nil {
+			return err
+		}
+		switch migration.Status {
+		case "completed":
+			return m.qmp("quit", map[string]any{})
+		case "failed", "cancelled":
+			return fmt.Errorf("lab: save the machine: migration %s", migration.Status)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return ctx.Err()
+}
+
+// panicRecords are the records of a state that go with each capture.
+var panicRecords = []string{"kallsyms.gz", "modules", "tasks"}
+
+// keepRecords unpacks the records of the guest into dir and compresses the largest.
+func keepRecords(records, dir string) error {
+	f, err := os.Open(records)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	if err := untar(f, dir); err != nil {
+		return err
+	}
+	return compressFile(filepath.Join(dir, "kallsyms"))
+}
+
+// compressFile puts NAME.gz in place of a file.
+func compressFile(path string) error {
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = in.Close() }()
+	out, err := os.Create(path + ".gz")
+	if err != nil {
+		return err
+	}
+	zip := gzip.NewWriter(out)
+	_, err = io.Copy(zip, in)
+	return errors.Join(err, zip.Close(), out.Close(), os.Remove(path))
+}
+
+// linkRecords gives a capture the records of its state. They take no more space.
+func (s state) linkRecords(dir string) error {
+	for _, name := range panicRecords {
+		if err := os.Link(s.path(name), filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
