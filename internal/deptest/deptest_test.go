@@ -32,6 +32,7 @@ var forbidden = []struct {
 		"testing":                               "product files import no test helpers",
 
 		"github.com/corehaul/corehaul/kernel/types":    "the collecting host reads the dump, not the capture kernel",
+		"github.com/corehaul/corehaul/kernel/percpu":   "the collecting host reads the dump, not the capture kernel",
 		"github.com/corehaul/corehaul/kernel/tasks":    "the collecting host reads the dump, not the capture kernel",
 		"github.com/corehaul/corehaul/kernel/modules":  "the collecting host reads the dump, not the capture kernel",
 		"github.com/cilium/ebpf/":                      "the collecting host reads the dump, not the capture kernel",

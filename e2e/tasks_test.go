@@ -1,0 +1,243 @@
+package e2e
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/corehaul/corehaul/e2e/lab"
+	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/kernel/kallsyms"
+	"github.com/corehaul/corehaul/kernel/percpu"
+	"github.com/corehaul/corehaul/kernel/tasks"
+	"github.com/corehaul/corehaul/kernel/types"
+	"github.com/corehaul/corehaul/machine"
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore/elfcore"
+)
+
+// tasksDump is a dump with what its kernel says of itself.
+type tasksDump struct {
+	kernel  *kernel.Kernel
+	symbols *kallsyms.Table
+	types   *types.Types
+	tasks   *tasks.Reader
+}
+
+func tasksOpen(t *testing.T, path string) *tasksDump {
+	t.Helper()
+	image, err := elfcore.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := image.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	var d tasksDump
+	if d.kernel, err = machine.Kernel(image, image.Info()); err != nil {
+		t.Fatal(err)
+	}
+	if d.symbols, err = kallsyms.Load(d.kernel); err != nil {
+		t.Fatal(err)
+	}
+	if d.types, err = types.Load(d.kernel, d.symbols); err != nil {
+		t.Fatal(err)
+	}
+	areas, err := percpu.Load(d.kernel, d.symbols)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.tasks, err = tasks.New(d.kernel, d.symbols, d.types, areas); err != nil {
+		t.Fatal(err)
+	}
+	return &d
+}
+
+// tasksPS prints tasks as crash's ps, with single spaces.
+func tasksPS(t *testing.T, r *tasks.Reader, list []tasks.Task) string {
+	t.Helper()
+	total, err := r.TotalPages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b tasks.Task) int { return cmp.Compare(a.PID, b.PID) })
+	var out strings.Builder
+	for _, task := range list {
+		mark, comm := "", task.Comm
+		if task.Active {
+			mark = "> "
+		}
+		if task.Kernel() {
+			comm = "[" + comm + "]"
+		}
+		const page, kib = 4096, 1024
+		fmt.Fprintf(&out, "%s%d %d %d %x %v %.1f %d %d %s\n", mark, task.PID, task.PPID, task.CPU, uint64(task.Addr), task.State,
+			float64(task.RSS/page*100)/float64(total), task.VSZ/kib, task.RSS/kib, comm)
+	}
+	return out.String()
+}
+
+// tasksSpaces drops the heading and the columns of a table of crash.
+func tasksSpaces(table string) string {
+	var out strings.Builder
+	for _, line := range strings.Split(strings.TrimSpace(table), "\n")[1:] {
+		out.WriteString(strings.Join(strings.Fields(line), " ") + "\n")
+	}
+	return out.String()
+}
+
+// tasksFrames are the first two frames of tasks in "foreach bt": task_struct, stack pointer, address.
+var tasksFrames = regexp.MustCompile(`TASK: ([0-9a-f]{16}) .*\n #0 \[([0-9a-f]{16})\] __schedule at ([0-9a-f]{16})`)
+
+// TestTasks compares the tasks, the memory that they use, and the registers with which those that slept will go on, with what
+// crash says.
+func TestTasks(t *testing.T) {
+	t.Parallel()
+	for _, s := range []lab.Scenario{
+		{Kernel: "5.10", Kexec: "c"},
+		{Kernel: "6.1", Kexec: "c"},
+		{Kernel: "6.12", Kexec: "c"},
+		{Kernel: "6.1", Kexec: "c", Busy: true, MemMiB: 1536},
+		{Kernel: "6.12", Kexec: "c", Busy: true, MemMiB: 1536},
+	} {
+		t.Run(s.Name(), func(t *testing.T) {
+			t.Parallel()
+			c, vmlinux := tasksCapture(t, s)
+			want := judgesCrashOriginal(t, vmlinux, c, "ps", "foreach bt")
+			d := tasksOpen(t, c.ELF)
+			list, err := d.tasks.List()
+			if err != nil {
+				t.Fatal(err)
+			}
+			judgesSame(t, map[string]string{"ps": tasksPS(t, d.tasks, list)}, map[string]string{"ps": tasksSpaces(want["ps"])})
+			tasksSameRegisters(t, d.tasks, list, want["foreach bt"])
+		})
+	}
+}
+
+func tasksCapture(t *testing.T, s lab.Scenario) (*lab.Captured, string) {
+	t.Helper()
+	c, err := lab.CaptureELF(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := lab.GetKernel(t.Context(), s.Kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vmlinux, err := k.Vmlinux(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, vmlinux
+}
+
+// tasksSameRegisters compares with the first frames of sleeping tasks, for which crash gives the place of the return
+// address where tasks.Registers has the stack pointer after the return.
+func tasksSameRegisters(t *testing.T, r *tasks.Reader, list []tasks.Task, bt string) {
+	t.Helper()
+	want := map[string]string{}
+	for _, m := range tasksFrames.FindAllStringSubmatch(bt, -1) {
+		want[m[1]] = m[2] + " " + m[3]
+	}
+	same := 0
+	for _, task := range list {
+		w, ok := want[task.Addr.String()]
+		if !ok || task.Active {
+			continue
+		}
+		saved, err := r.Saved(task)
+		if got := fmt.Sprintf("%v %v", saved.SP-8, saved.IP); err != nil || got != w {
+			t.Errorf("registers of %d (%s): got %s, %v, want %s", task.PID, task.Comm, got, err, w)
+			continue
+		}
+		same++
+	}
+	if same < len(list)/2 {
+		t.Errorf("crash gave the first frames of %d of %d tasks: there are too few to compare", same, len(list))
+	}
+}
+
+// tasksStat is a line of the guest's record: PID, name, state, parent and flags of /proc/PID/stat.
+var tasksStat = regexp.MustCompile(`(?m)^== (\d+) \((.*)\) ([A-Z]) (\d+) .*\n(?:\[<0>\] ([\w.]+)\+)?`)
+
+// TestTasksARM64 compares the tasks of arm64 kernels, for which there is no crash, with what /proc said before the panic.
+func TestTasksARM64(t *testing.T) {
+	t.Parallel()
+	for _, s := range []lab.Scenario{
+		{Kernel: "6.1-arm64"}, {Kernel: "6.12-arm64", CPU: "max"}, {Kernel: "backports-arm64-16k", CPU: "cortex-a76"},
+	} {
+		t.Run(s.Name(), func(t *testing.T) {
+			t.Parallel()
+			c, err := lab.CaptureELF(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			record, err := os.ReadFile(c.Tasks)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := tasksOpen(t, c.ELF)
+			list, err := d.tasks.List()
+			if err != nil {
+				t.Fatal(err)
+			}
+			tasksSameAsRecord(t, d, list, string(record))
+		})
+	}
+}
+
+// tasksSameAsRecord compares processes that were there when the record was made and were not running then or at the panic.
+func tasksSameAsRecord(t *testing.T, d *tasksDump, list []tasks.Task, record string) {
+	t.Helper()
+	byPID := map[int]tasks.Task{}
+	for _, task := range list {
+		byPID[task.PID] = task
+	}
+	same := 0
+	for _, m := range tasksStat.FindAllStringSubmatch(record, -1) {
+		pid, _ := strconv.Atoi(m[1])
+		task := byPID[pid]
+		if strings.HasPrefix(m[2], "kworker/") { // their names tell what they did last, and they come and go
+			continue
+		}
+		if got := fmt.Sprintf("%s %d", task.Comm, task.PPID); got != m[2]+" "+m[4] {
+			t.Errorf("task %d: got %s, want %s %s", pid, got, m[2], m[4])
+		}
+		if m[3] != string(task.State.Letter()) || task.State == 0 {
+			continue // it did something in the meantime
+		}
+		same++
+		tasksSavedPlausible(t, d, task)
+	}
+	if same < 20 {
+		t.Errorf("only %d tasks of the record were as they had been", same)
+	}
+	active := slices.IndexFunc(list, func(task tasks.Task) bool { return task.Active && !task.Idle })
+	if active < 0 || list[active].Comm != "init" || list[active].State.String() != "RU" {
+		t.Errorf("the guest's init brought the panic about, and does not run: %+v", list)
+	}
+}
+
+// tasksSavedPlausible checks that a sleeping task goes on where the scheduler left it, on its own stack.
+func tasksSavedPlausible(t *testing.T, d *tasksDump, task tasks.Task) {
+	t.Helper()
+	saved, err := d.tasks.Saved(task)
+	if err != nil {
+		t.Errorf("task %d: %v", task.PID, err)
+		return
+	}
+	top := task.Stack + mem.VirtAddr(d.tasks.StackSize())
+	symbol, _ := d.symbols.Find(saved.IP)
+	if symbol.Name != "__switch_to" || saved.SP < task.Stack || saved.SP > top || saved.FP < saved.SP || saved.FP > top {
+		t.Errorf("task %d: in %q with %+v, its stack is at %v", task.PID, symbol.Name, saved, task.Stack)
+	}
+}

@@ -1,0 +1,70 @@
+package tasks
+
+// State is what a task is doing: its state and exit_state in one (include/linux/sched.h since 4.14).
+type State uint32
+
+// The bits of a State. Freezable and frozen tasks sleep as the other bits say.
+const (
+	stateInterruptible   = 0x1
+	stateUninterruptible = 0x2
+	stateStopped         = 0x4
+	stateTraced          = 0x8
+	stateExitDead        = 0x10
+	stateZombie          = 0x20
+	stateParked          = 0x40
+	stateDead            = 0x80
+	stateWaking          = 0x200
+	stateNoLoad          = 0x400
+	stateNew             = 0x800
+	stateRTLockWait      = 0x1000
+)
+
+// names has the state's two letters in crash, and one as in /proc/PID/stat (task_state_array in fs/proc/array.c), for the
+// first row whose bits are all set.
+var names = []struct {
+	bits   State
+	name   string
+	letter byte
+}{
+	{stateExitDead, "DE", 'X'},
+	{stateZombie, "ZO", 'Z'},
+	{stateDead, "DE", 'X'},
+	{stateParked, "PA", 'P'},
+	{stateTraced, "TR", 't'},
+	{stateStopped, "ST", 'T'},
+	{stateUninterruptible | stateNoLoad, "ID", 'I'},
+	{stateUninterruptible, "UN", 'D'},
+	{stateRTLockWait, "UN", 'D'},
+	{stateInterruptible, "IN", 'S'},
+	{stateNew, "NE", 'R'},
+	{stateWaking, "WA", 'R'},
+}
+
+// String returns the state as the ps command of crash prints it: RU, IN, UN, ID, ST, TR, PA, ZO, DE, NE, WA; ?? for others.
+func (s State) String() string {
+	for _, n := range names {
+		if s&n.bits == n.bits {
+			return n.name
+		}
+	}
+	if s == 0 {
+		return "RU"
+	}
+	return "??"
+}
+
+// Letter returns the state as /proc/PID/stat has it: R, S, D, I, T, t, P, Z or X.
+func (s State) Letter() byte {
+	for _, n := range names {
+		if s&n.bits == n.bits {
+			return n.letter
+		}
+	}
+	return 'R'
+}
+
+// Dead reports whether the task has exited: it is a zombie or about to vanish.
+func (s State) Dead() bool { return s&(stateExitDead|stateZombie|stateDead) != 0 }
+
+// Blocked reports whether the task waits without being interruptible and counts as load, as one that hangs does.
+func (s State) Blocked() bool { return s.String() == "UN" }
