@@ -83,7 +83,7 @@ func (f *Finder) panicked(l Line) Event {
 	}
 	f.panicLine = ranked{l, Fault}
 	if f.current.rank != NoHeadline {
-		f.last = f.current
+		f.last, f.current = f.current, ranked{}
 	}
 	return Panic
 }

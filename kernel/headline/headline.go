@@ -10,6 +10,7 @@ package headline
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -35,7 +36,6 @@ var headlines = []struct {
 	{"watchdog: BUG: ", Fault},
 	{"NMI watchdog: BUG: ", Fault}, // 3.x and 4.x
 	{"watchdog: Watchdog detected ", Fault},
-	{"watchdog: CPU", Fault},                    // powerpc, and 6.13 and later
 	{"NMI watchdog: Watchdog detected ", Fault}, // before 6.6
 	{"general protection fault", Fault},
 	{"Oops: general protection fault", Fault}, // 6.10 and later
@@ -62,7 +62,7 @@ var headlines = []struct {
 	{"stack segment", Trap},
 	{"divide error", Trap},
 	{"invalid opcode", Trap},
-	{"int3", Trap},
+	{"int3: ", Trap}, // int3472 and others are drivers
 	{"alignment check", Trap},
 	{"Internal error: ", Trap}, // arm64
 	{"Oops", Trap},
@@ -94,8 +94,25 @@ var slub = regexp.MustCompile(`^BUG [\w.:-]+ \(.*\): `)
 // otherCPU matches the prefix of loongarch and mips.
 var otherCPU = regexp.MustCompile(`^CPU \d+ Unable to handle kernel `)
 
+// harmless are lines that begin like a headline. Sources: fs/namespace.c, kernel/workqueue.c, arch/x86/kernel/unwind_orc.c,
+// arch/x86/kernel/unwind_frame.c, arch/x86/kernel/cpu/bugs.c, drivers/video/fbdev/core/fbcon.c.
+var harmless = []string{
+	"WARNING: The mand mount option", "WARNING: the mand mount option", "WARNING: workqueue cpumask", "WARNING: can't access registers at ",
+	"WARNING: stack recursion on stack type ", "WARNING: stack going in the wrong direction", "WARNING: can't dereference ",
+	"WARNING: Unprivileged eBPF is enabled", "WARNING: kernel not compiled with ", "WARNING: See https:", "WARNING: fbcon: ",
+	"WARNING: Spectre v2 mitigation leaves CPU vulnerable",
+}
+
 // RankOf returns the rank of the kernel's text in a line.
 func RankOf(text string) Rank {
+	rank := rankOf(text)
+	if rank != NoHeadline && slices.ContainsFunc(harmless, func(h string) bool { return strings.HasPrefix(text, h) }) {
+		return NoHeadline
+	}
+	return rank
+}
+
+func rankOf(text string) Rank {
 	for _, h := range headlines {
 		if strings.HasPrefix(text, h.prefix) {
 			return h.rank
@@ -103,6 +120,8 @@ func RankOf(text string) Rank {
 	}
 	switch {
 	case strings.HasPrefix(text, "CPU ") && otherCPU.MatchString(text):
+		return Fault
+	case strings.HasPrefix(text, "watchdog: CPU") && strings.Contains(text, "LOCKUP"): // powerpc, and 6.13 and later
 		return Fault
 	case strings.HasPrefix(text, "BUG ") && slub.MatchString(text):
 		return Fault

@@ -53,6 +53,30 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestRankOf(t *testing.T) {
+	for _, tc := range []struct {
+		text string
+		want headline.Rank
+	}{
+		{"int3: 0000 [#1] SMP", headline.Trap},
+		{"int3472-discrete INT3472:00: GPIO type 0x02 unknown", headline.NoHeadline},
+		{"watchdog: CPU 4 self-detected hard LOCKUP @ foo+0x1/0x2", headline.Fault},
+		{"watchdog: CPU 4 became unstuck TB:123", headline.NoHeadline},
+		{"watchdog: CPU1: Watchdog detected hard LOCKUP on cpu 1", headline.Fault},
+		{"WARNING: CPU: 0 PID: 1 at a.c:1 f+0x1/0x2", headline.Fault},
+		{"WARNING: The mand mount option has been deprecated and", headline.NoHeadline},
+		{"WARNING: can't access registers at foo+0x1/0x2", headline.NoHeadline},
+		{"BUG kmalloc-64 (Not tainted): Redzone overwritten", headline.Fault},
+		{"BUG report: see a page", headline.NoHeadline},
+		{"usb port [#1] is up", headline.NoHeadline},
+		{"segment not present: 0000 [#1] SMP", headline.Trap},
+	} {
+		if got := headline.RankOf(tc.text); got != tc.want {
+			t.Errorf("%q: got %d, want %d", tc.text, got, tc.want)
+		}
+	}
+}
+
 func TestFinderSources(t *testing.T) {
 	for _, tc := range []struct {
 		name  string

@@ -22,8 +22,8 @@ var aboutLines = []struct {
 	{regexp.MustCompile(`(?:address|address:|address at|was hit at|(?:dereference|access) on (?:read|write) at|(?:request|dereference) at) (?:0x)?([0-9a-f]{4,16})\b`), func(p *parser, m []string) {
 		set(&p.r.FaultAddress, m[1])
 	}},
-	// die() on every machine: "Oops: 0002 [#1]", "Internal error: Oops: 0000000096000046 [#1]"
-	{regexp.MustCompile(`: (?:0x)?([0-9a-f]{1,16})(?: ilc:\d)? \[#\d+\]`), func(p *parser, m []string) { set(&p.r.ErrorCode, m[1]) }},
+	// die() on every machine: "Oops: 0002 [#1]", "Internal error: Oops: 0000000096000046 [#1]"; not the "sig: 11" of powerpc
+	{regexp.MustCompile(`^(?:.*[^g])?: (?:0x)?([0-9a-f]{1,16})(?: ilc:\d)? \[#\d+\]`), func(p *parser, m []string) { set(&p.r.ErrorCode, m[1]) }},
 	{regexp.MustCompile(`^\s*ESR = 0x([0-9a-f]{1,16})`), func(p *parser, m []string) { set(&p.r.ErrorCode, m[1]) }}, // arch/arm64/mm/fault.c
 	// mm/kasan/report.c, print_error_description
 	{regexp.MustCompile(`^(Read|Write) (?:of size|at addr) .* by task (.{1,20})/(\d{1,9})$`), func(p *parser, m []string) {
@@ -34,7 +34,7 @@ var aboutLines = []struct {
 	}},
 	{regexp.MustCompile(`^(Read|Write) (?:of size|at addr) `), func(p *parser, m []string) { p.setAccess(m[1]) }},
 	// kernel/workqueue.c, process_one_work
-	{regexp.MustCompile(`^\s+last function: ([\w.]+)`), func(p *parser, m []string) { set(&p.last, m[1]) }},
+	{regexp.MustCompile(`^\s+(?:last function: |preempt=.* workfn=)([\w.]+)`), func(p *parser, m []string) { set(&p.last, m[1]) }},
 	// print_lock() in kernel/locking/lockdep.c
 	{regexp.MustCompile(`, at: (.*)$`), func(p *parser, m []string) {
 		if l := location(m[1]); l != nil && len(p.held) < maxFrames {

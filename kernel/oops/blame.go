@@ -2,6 +2,7 @@ package oops
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -59,7 +60,12 @@ func frames(p *parser, s shape, head string) *culprit {
 
 // locks blames where the lock was taken that lockdep complains of.
 func locks(p *parser, s shape, _ string) *culprit {
-	return top(append(p.held[:len(p.held):len(p.held)], p.callers()...), s.skip)
+	return top(slices.Concat(p.held, p.callers()), s.skip)
+}
+
+// unlock blames where the lock was released, which lockdep prints as a trace of one frame.
+func unlock(p *parser, s shape, _ string) *culprit {
+	return top(slices.Concat(p.placesOf(0), p.callers()), s.skip)
 }
 
 // pageOwner blames who allocated the page, if the kernel keeps owners.

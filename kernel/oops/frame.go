@@ -26,7 +26,7 @@ var (
 	addressLine = regexp.MustCompile(`^\s*(?:\[<(?:0x)?[0-9a-f]{6,16}>\]\s*)?(\? )?0x([0-9a-f]{1,16})(?:/0x[0-9a-f]+)?\s*(?:\(([A-Z]{1,6})\))?$`)
 	// armLine is a frame of 32-bit arm (arch/arm/kernel/traps.c, dump_backtrace_entry): the function that was called, and
 	// the caller: " foo from bar+0x12/0x34", "[<c0123456>] (foo) from [<c0123abc>] (bar+0x12/0x34)".
-	armLine = regexp.MustCompile(`^\s*(?:\[<([0-9a-f]{8})>\] )?\(?([A-Za-z_][\w.]{0,254})(?:\+0x[0-9a-f]+/0x[0-9a-f]+)?\)? from (?:\[<([0-9a-f]{8})>\] )?\(?` + symbolPattern)
+	armLine = regexp.MustCompile(`^\s*(?:\[<([0-9a-f]{8})>\] )?\(?([A-Za-z_][\w.]{0,254})(?:\+0x[0-9a-f]+/0x[0-9a-f]+)?(?: \[([\w-]{1,64})\])?\)? from (?:\[<([0-9a-f]{8})>\] )?\(?` + symbolPattern)
 	// contextLine marks a stack (arch/x86/kernel/dumpstack.c): " <IRQ>", "</TASK>", " <EOI>" of 4.x.
 	contextLine = regexp.MustCompile(`^\s*<(/?)([#A-Z0-9_-]{2,16})>\s*`)
 )
@@ -46,7 +46,7 @@ func location(s string) *Location {
 		return newLocation(address, symbol.FindStringSubmatch(s)[1:])
 	}
 	if m := bareAddress.FindStringSubmatch(s); m != nil {
-		return &Location{Address: m[1]}
+		return &Location{Address: m[1] + m[2]}
 	}
 	if strings.HasPrefix(s, "(null)") {
 		return &Location{Address: "0"}
@@ -59,7 +59,7 @@ func location(s string) *Location {
 
 var (
 	bracketed   = regexp.MustCompile(`^\[<?(?:0x)?([0-9a-f]{1,16})>?\]\s*`)
-	bareAddress = regexp.MustCompile(`^\(?(?:0x)?([0-9a-f]{1,16})\b`)
+	bareAddress = regexp.MustCompile(`^\(?(?:0x([0-9a-f]{1,16})|([0-9a-f]{8,16}))(?:$|[ )])`)
 )
 
 // newLocation takes the submatches of symbolPattern.
@@ -86,8 +86,8 @@ func parseFrames(text string) []Frame {
 		return []Frame{{Location: Location{Address: m[2]}, Unreliable: m[1] != "", Marks: m[3]}}
 	}
 	if m := armLine.FindStringSubmatch(text); m != nil {
-		callee := Frame{Location: Location{Address: m[1], Function: m[2]}}
-		return []Frame{callee, {Location: *newLocation(m[3], m[4:])}}
+		callee := Frame{Location: Location{Address: m[1], Function: m[2], Module: m[3]}}
+		return []Frame{callee, {Location: *newLocation(m[4], m[5:])}}
 	}
 	return nil
 }

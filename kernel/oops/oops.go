@@ -78,7 +78,7 @@ type Registers []Register
 
 // Trace is one call trace.
 type Trace struct {
-	// Name is the line before the trace, without its colon: "Call Trace", "Allocated by task 12".
+	// Name is the line before the trace, without its colon: "Call Trace", "Allocated by task 12"; "" where there is none.
 	Name string `json:"name"`
 	CPU  *int   `json:"cpu,omitempty"` // if the log says so right before the trace
 	PID  *int   `json:"pid,omitempty"`

@@ -25,7 +25,7 @@ type parser struct {
 	trace    *Trace // the open trace, nil between traces
 	context  string // stack of the next frame
 	leave    bool   // the last line ended a stack: a line that is no frame ends the trace
-	name     string // the last line that is no frame
+	name     string // the last line that names a trace
 	modules  bool   // the last line was one of the modules' names
 
 	held   []Location // places of locks: "at: foo+0x1/0x2"
@@ -142,17 +142,14 @@ func (p *parser) line(text string) {
 		p.frames(frames)
 		return
 	}
-	if p.leave || lastCR2.MatchString(text) {
+	if p.leave || lastLine.MatchString(text) {
 		p.close()
 	}
 	if p.moduleNames(text) || p.registerLine(text) || p.who(text) || p.about(text) {
 		return
 	}
-	text = strings.TrimSpace(text)
-	if startsTrace(text) {
+	if text = strings.TrimSpace(text); startsTrace(text) {
 		p.close()
-	}
-	if text != "" {
 		p.name = text
 	}
 }
@@ -172,8 +169,9 @@ func (p *parser) newSection() {
 // close ends the open trace.
 func (p *parser) close() { p.trace, p.context, p.leave = nil, "", false }
 
-// lastCR2 is a line of x86 that __die() prints behind the trace (arch/x86/kernel/dumpstack.c, arch/x86/mm/fault.c).
-var lastCR2 = regexp.MustCompile(`^CR2: [0-9a-f]{8,16}$`)
+// lastLine is a line of x86 that __die() prints behind the trace: CR2, and RIP until 4.19 (arch/x86/kernel/dumpstack.c,
+// arch/x86/mm/fault.c).
+var lastLine = regexp.MustCompile(`^(?:CR2: [0-9a-f]{8,16}$|RIP +\[<|RIP: [A-Za-z_])`)
 
 // frames adds frames to the open trace, or opens one.
 func (p *parser) frames(frames []Frame) {
@@ -185,6 +183,7 @@ func (p *parser) frames(frames []Frame) {
 		}
 		p.trace = &Trace{Name: strings.TrimSpace(strings.TrimSuffix(p.name, ":"))}
 		p.section.traces = append(p.section.traces, p.trace)
+		p.name = ""
 	}
 	if n := len(p.trace.Frames); len(frames) == 2 && n > 0 && baseName(p.trace.Frames[n-1].Function) == baseName(frames[0].Function) {
 		frames = frames[1:] // arm names the called function again
@@ -217,7 +216,8 @@ func (p *parser) registerLine(text string) bool {
 		}
 	}
 	if m := interrupt.FindStringSubmatch(text); m != nil && p.trace != nil {
-		p.setIP(location(m[1]), false)
+		ip := location(m[1])
+		p.setIP(ip, ip != nil && ip.Function == "")
 		return true
 	}
 	if m := lrLine.FindStringSubmatch(text); m != nil && p.trace == nil {
@@ -253,7 +253,7 @@ func (p *parser) registerLine(text string) bool {
 
 var (
 	code      = regexp.MustCompile(`^(?:Krnl )?Code\s*: (.*)$`)
-	interrupt = regexp.MustCompile(`^--- interrupt: [0-9a-f]+ at (.*)$`) // powerpc
+	interrupt = regexp.MustCompile(`^--- interrupt: [0-9a-f]+ at (.*)$`) // powerpc; user space has no symbols
 )
 
 // exception returns the exception frame that is being read.
@@ -298,6 +298,17 @@ func (p *parser) who(text string) bool {
 		p.section.comm, p.section.pid = m[1], number(m[2])
 		return true
 	}
+	if m := taintLine.FindStringSubmatch(text); m != nil {
+		p.taint(m[1])
+		p.release(m[2], m[3])
+		return true
+	}
+	if m := processLine.FindStringSubmatch(text); m != nil {
+		if p.section.pid == nil {
+			p.section.comm, p.section.pid = m[1], number(m[2])
+		}
+		return true
+	}
 	if m := nmiLine.FindStringSubmatch(text); m != nil {
 		p.introduce()
 		p.section.cpu = number(m[1])
@@ -323,7 +334,11 @@ var (
 	oldCPULine = regexp.MustCompile(`^Pid: (\d{1,9}), comm: (.{0,20}?) (Not tainted|Tainted: [A-Z ]+?) +(\d+\.\S+) ?(.*)$`)
 	// taskLine is sched_show_task() in kernel/sched/core.c since 5.11.
 	taskLine = regexp.MustCompile(`^task:(.{1,20}?) +state:.* pid: *(\d{1,9}) `)
-	nmiLine  = regexp.MustCompile(`^NMI backtrace for cpu (\d{1,5})$`) // lib/nmi_backtrace.c
+	// taintLine is the second line of a hung task (kernel/hung_task.c).
+	taintLine = regexp.MustCompile(`^ {6}(Not tainted|Tainted: [A-Z ]+?) +(\d+\.\S+) ?(.*)$`)
+	// processLine is that of old kernels and of arm, mips, sparc.
+	processLine = regexp.MustCompile(`^Process (.{1,20}?) \(pid: (\d{1,9}),`)
+	nmiLine     = regexp.MustCompile(`^NMI backtrace for cpu (\d{1,5})$`) // lib/nmi_backtrace.c
 )
 
 // number returns a number that fits an int.

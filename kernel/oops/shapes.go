@@ -84,7 +84,7 @@ var shapes = []shape{
 	{re(`^(?:WARNING|INFO): \w+-safe -> \w+-unsafe lock order detected`), Lockdep, "possible deadlock", first, nil},
 	{re(`^(?:WARNING|INFO): inconsistent lock state`), Lockdep, "inconsistent lock state", frames, nil},
 	{re(`^((?:WARNING|INFO): suspicious RCU usage)`), Lockdep, "$1", frames, re(`rcu|kmem|slab`)},
-	{re(`^((?:WARNING|BUG): bad unlock balance) detected`), Lockdep, "$1", locks, nil},
+	{re(`^((?:WARNING|BUG): bad unlock balance) detected`), Lockdep, "$1", unlock, nil},
 	{re(`^((?:WARNING|BUG): held lock freed)!`), Lockdep, "$1", locks, nil},
 	{re(`^((?:WARNING|BUG): lock held when returning to user space)`), Lockdep, "$1", locks, nil},
 	{re(`^(WARNING|BUG): .*(still has locks held)!`), Lockdep, "$1: $2", locks, nil},
@@ -112,7 +112,7 @@ var shapes = []shape{
 	{re(`^WARNING: .*\bmm/.*\.c.* k?.?malloc`), Warning, "WARNING: kmalloc bug", fault, re(`kmalloc|krealloc|slab|kmem`)},
 	{re(`^WARNING: .*\bmm/vmalloc\.c.*__vmalloc_node`), Warning, "WARNING: zero-size vmalloc", fault, nil},
 	{re(`^WARNING: .* usb_submit_urb`), Warning, "WARNING/usb_submit_urb", fault, re(`^usb_(?:submit_urb|start_wait_urb|bulk_msg|interrupt_msg|control_msg)`)},
-	{re(`^WARNING: (?:CPU: .*)?at .*:\d+ |^WARNING: (?:CPU: .*)?at \S+:\d+$|^WARNING: (?:\[.*\] )?\S+:\d+ at `), Warning, "WARNING", fault, nil},
+	{re(`^WARNING: CPU: \d+ PID: \d+ at |^WARNING: at .*:\d+ |^WARNING: at \S+:\d+$|^WARNING: (?:\[.*\] )?\S+:\d+ at `), Warning, "WARNING", fault, nil},
 	{re(`^WARNING: kernel stack regs at .* has bad '(\w+)' value`), Warning, "WARNING: kernel stack regs has bad '$1' value", nobody, nil},
 	{re(`^WARNING: kernel stack frame pointer at .* has bad value`), Warning, "WARNING: kernel stack frame pointer has bad value", nobody, nil},
 
