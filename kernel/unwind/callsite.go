@@ -52,6 +52,28 @@ func (u *Unwinder) callTarget(a mem.VirtAddr) mem.VirtAddr {
 	return a + callLen + mem.VirtAddr(int64(int32(binary.LittleEndian.Uint32(b[1:])))) //nolint:gosec // s32, with its sign
 }
 
+// followsCall reports whether a call instruction ends at a: a direct one, or one through a register or memory.
+func (u *Unwinder) followsCall(a mem.VirtAddr) bool {
+	const (
+		longest    = 7    // bytes of "call *disp32(base,index,scale)"
+		groupFive  = 0xff // opcode of indirect calls
+		callInFive = 2    // the middle 3 bits of the byte behind it
+	)
+	var b [longest]byte
+	if u.kernel.ReadVirt(b[:], a-longest) != nil {
+		return false
+	}
+	if b[longest-callLen] == callOpcode {
+		return true
+	}
+	for _, n := range []int{2, 3, 4, 6, 7} {
+		if b[longest-n] == groupFive && b[longest-n+1]>>3&7 == callInFive {
+			return true
+		}
+	}
+	return false
+}
+
 // pushedRBP returns how many words below its return address a function pushes rbp, by the pushes that it begins with; 0 if
 // rbp is not among them.
 func (u *Unwinder) pushedRBP(function mem.VirtAddr) (depth mem.VirtAddr) {

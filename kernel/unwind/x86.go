@@ -55,14 +55,17 @@ func (u *Unwinder) entryFor(s *state) (orcEntry, Method, error) {
 	if s.frame.Return {
 		at--
 	}
+	if copied, ok := u.ftraceOrigin(s); ok {
+		at = copied
+	}
 	e, ok, err := u.orcAt(at)
 	switch {
 	case err != nil || ok:
 		return e, FromORC, err
-	case x86ModulesStart <= s.ip && s.ip < x86ModulesEnd:
-		return framePointerORC, FromFramePointer, nil
 	case !s.frame.Return && u.isReturn(s.sp):
 		return nullORC, FromGuess, nil
+	case x86ModulesStart <= s.ip && s.ip < x86ModulesEnd:
+		return framePointerORC, FromFramePointer, nil
 	default:
 		return e, "", fmt.Errorf("%v is in no code that ORC knows", s.ip)
 	}
@@ -71,7 +74,7 @@ func (u *Unwinder) entryFor(s *state) (orcEntry, Method, error) {
 // isReturn reports whether a return address lies at sp, as after a call through a wild pointer.
 func (u *Unwinder) isReturn(sp mem.VirtAddr) bool {
 	ip, err := u.word(sp)
-	return err == nil && u.isCode(ip)
+	return err == nil && u.isCode(ip) && u.followsCall(ip)
 }
 
 // previousSP returns the stack pointer of the frame before, or for an interrupted one where its registers lie.

@@ -119,17 +119,42 @@ func TestCodeWithoutORC(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		ip   mem.VirtAddr
+		code string // before the return address at the stack pointer
 		want string
 	}{
-		{"call through NULL", 0, "0000000000000000:registers 2:orc end of stack"},
-		{"call through a wild pointer", 0x123456789, "0000000123456789:registers 2:guess end of stack"},
-		{"code of BPF", moduleCode, "ffffffffc0001000:registers 3:frame pointer end of stack"},
+		{"call through NULL", 0, "", "0000000000000000:registers 2:orc end of stack"},
+		{"call through a wild pointer", 0x123456789, "\xff\x54\x24\x08", "0000000123456789:registers 2:guess end of stack"},
+		{"call of data of a module", moduleCode, "\xe8\x00\x00\x00\x00", "ffffffffc0001000:registers 2:guess end of stack"},
+		{"no call", 0x123456789, "\xff\x74\x24\x08", "0000000123456789:registers 0000000123456789 is in no code that ORC knows"},
+		{"code of BPF", moduleCode, "", "ffffffffc0001000:registers 3:frame pointer end of stack"},
 	} {
 		m := x86Machine(kerneltest.ORC6_4, special(2, kerneltest.ORCEntry{Type: "end"}), special(3, kerneltest.ORCEntry{Type: "end"}))
+		m.WriteVirt(function(2)+body-mem.VirtAddr(len(tc.code)), []byte(tc.code))
 		push(m, sp+8, uint64(function(2)+body))
 		push(m, sp+0x48, 0xb0b, uint64(function(3)+body)) // a frame pointer leads here
 		if got := text(unwinder(t, m, nil).Unwind(registers(tc.ip, sp, sp+0x38))); got != tc.want {
 			t.Errorf("%s: got %s, want %s", tc.name, got, tc.want)
+		}
+	}
+}
+
+// TestFtraceTrampoline takes the ORC of the code of which a trampoline is a copy.
+func TestFtraceTrampoline(t *testing.T) {
+	m := x86Machine(kerneltest.ORC6_4, special(2, kerneltest.ORCEntry{Type: "end"}))
+	m.Map(moduleCode, m.Alloc(0x1000), 0x1000, 12)
+	original := []byte("what saves the registers of the function that is traced")
+	m.WriteVirt(function(160), original)
+	m.WriteVirt(moduleCode+0x40, original)
+	for _, tc := range []struct {
+		trampoline mem.VirtAddr
+		want       string
+	}{
+		{moduleCode + 0x40, "1:registers ffffffffc0001065:orc 2:orc end of stack"},
+		{moduleCode + 0x80, "1:registers ffffffffc00010a5:orc 0000000000000000:frame pointer "}, // no copy
+	} {
+		sp := push(m, push(m, stack-0x40, frame(stack-0x30, 2)...), 1, 2, uint64(stack-0x30), uint64(tc.trampoline+body+5))
+		if got := text(unwinder(t, m, nil).Unwind(registers(function(1)+body, sp, 0))); !strings.HasPrefix(got, tc.want) {
+			t.Errorf("got %s, want %s", got, tc.want)
 		}
 	}
 }
