@@ -30,8 +30,13 @@ const (
 	PanicLine
 )
 
-// sameReport is the longest time between two headlines of one report, in seconds.
-const sameReport = 10
+const (
+	// sameReport is the longest time between two headlines of one report, in seconds.
+	sameReport = 10
+	// untilPanic is the longest time between a report and the panic that it leads to, in seconds. RCU waits 10 s for the
+	// other CPUs' traces (kernel/rcu/tree_stall.h, lib/nmi_backtrace.c), and a serial console is slow.
+	untilPanic = 60
+)
 
 // Finder finds the line of a log that best names the crash. Pass the lines in order to Add, then call Chosen. The zero
 // Finder is ready.
@@ -100,7 +105,9 @@ func (f *Finder) Chosen() (Line, Source) {
 		}
 		return Line{}, NoCrash
 	}
-	if f.last.rank == NoHeadline || !IsVague(strings.TrimPrefix(f.panicLine.Text, PanicPrefix)) {
+	// The report of a fault long before the panic is of another fault: the log lost the right one.
+	unrelated := f.last.Sec > 0 && f.panicLine.Sec > f.last.Sec+untilPanic
+	if f.last.rank == NoHeadline || unrelated || !IsVague(strings.TrimPrefix(f.panicLine.Text, PanicPrefix)) {
 		return f.panicLine.Line, PanicLine
 	}
 	return f.last.Line, Last

@@ -17,41 +17,58 @@ import (
 // Rank says how well a line names a crash.
 type Rank int
 
-// Ranks of headlines: a line that names the fault outranks one that names the trap.
+// Ranks of headlines. A line that names the fault outranks one that names the trap. Both outrank a complaint, which the
+// machine survives unless it is told to panic.
 const (
 	NoHeadline Rank = iota
+	Complaint
 	Trap
 	Fault
 )
 
 // headlines are the beginnings of fault reports, behind the time stamp. Sources: arch/x86/kernel/traps.c,
 // arch/x86/mm/fault.c, arch/arm64/kernel/traps.c, arch/arm64/mm/fault.c, arch/powerpc/kernel/watchdog.c, lib/bug.c,
-// lib/ubsan.c, kernel/cfi.c, kernel/watchdog.c, kernel/hung_task.c, kernel/panic.c, mm/slub.c.
+// lib/ubsan.c, kernel/cfi.c, kernel/watchdog.c, kernel/hung_task.c, kernel/panic.c, kernel/locking/lockdep.c,
+// kernel/sched/core.c, kernel/workqueue.c, mm/kmemleak.c. The first that matches counts.
 var headlines = []struct {
 	prefix string
 	rank   Rank
 }{
+	{"BUG: soft lockup ", Complaint},
+	{"BUG: workqueue lockup", Complaint},
+	{"BUG: sleeping function called from invalid context", Complaint},
+	{"BUG: scheduling while atomic", Complaint},
+	{"BUG: using ", Complaint},
+	{"BUG: memory leak", Complaint},
+	{"BUG: KCSAN: ", Complaint},
+	{"BUG: MAX_", Complaint}, // lockdep
 	{"BUG: ", Fault},
 	{"kernel BUG at ", Fault},
-	{"watchdog: BUG: ", Fault},
-	{"NMI watchdog: BUG: ", Fault}, // 3.x and 4.x
-	{"watchdog: Watchdog detected ", Fault},
-	{"NMI watchdog: Watchdog detected ", Fault}, // before 6.6
+	{"watchdog: BUG: ", Complaint},
+	{"NMI watchdog: BUG: ", Complaint}, // 3.x and 4.x
+	{"watchdog: Watchdog detected ", Complaint},
+	{"NMI watchdog: Watchdog detected ", Complaint}, // before 6.6
 	{"general protection fault", Fault},
 	{"Oops: general protection fault", Fault}, // 6.10 and later
 	{"Unable to handle kernel ", Fault},       // arm64, riscv, s390
 	{"SError Interrupt on CPU", Fault},        // arm64
 	{"CFI failure at ", Fault},
 	{"UBSAN: ", Fault},
+	{"WARNING: possible ", Complaint}, // lockdep
+	{"WARNING: inconsistent lock state", Complaint},
+	{"WARNING: suspicious RCU usage", Complaint},
+	{"WARNING: bad unlock balance", Complaint},
+	{"WARNING: held lock freed", Complaint},
+	{"WARNING: lock held when returning", Complaint},
 	{"WARNING: ", Fault},
-	{"INFO: task ", Fault},
-	{"INFO: rcu", Fault},
-	{"rcu: INFO: ", Fault},
-	{"INFO: trying to register non-static key", Fault},
-	{"[ BUG: ", Fault}, // lockdep before 4.12
-	{"[ INFO: possible ", Fault},
-	{"[ INFO: inconsistent ", Fault},
-	{"[ INFO: suspicious ", Fault},
+	{"INFO: task ", Complaint},
+	{"INFO: rcu", Complaint},
+	{"rcu: INFO: ", Complaint},
+	{"INFO: trying to register non-static key", Complaint},
+	{"[ BUG: ", Complaint}, // lockdep before 4.12
+	{"[ INFO: possible ", Complaint},
+	{"[ INFO: inconsistent ", Complaint},
+	{"[ INFO: suspicious ", Complaint},
 	{"Kernel stack overflow", Fault},
 	{"Unhandled fault: ", Fault}, // arm
 	{"rust_kernel: panicked at ", Fault},
@@ -122,7 +139,7 @@ func rankOf(text string) Rank {
 	case strings.HasPrefix(text, "CPU ") && otherCPU.MatchString(text):
 		return Fault
 	case strings.HasPrefix(text, "watchdog: CPU") && strings.Contains(text, "LOCKUP"): // powerpc, and 6.13 and later
-		return Fault
+		return Complaint
 	case strings.HasPrefix(text, "BUG ") && slub.MatchString(text):
 		return Fault
 	case strings.Contains(text, "[#") && dieLine.MatchString(text):

@@ -60,9 +60,11 @@ func TestRankOf(t *testing.T) {
 	}{
 		{"int3: 0000 [#1] SMP", headline.Trap},
 		{"int3472-discrete INT3472:00: GPIO type 0x02 unknown", headline.NoHeadline},
-		{"watchdog: CPU 4 self-detected hard LOCKUP @ foo+0x1/0x2", headline.Fault},
+		{"watchdog: CPU 4 self-detected hard LOCKUP @ foo+0x1/0x2", headline.Complaint},
 		{"watchdog: CPU 4 became unstuck TB:123", headline.NoHeadline},
-		{"watchdog: CPU1: Watchdog detected hard LOCKUP on cpu 1", headline.Fault},
+		{"watchdog: CPU1: Watchdog detected hard LOCKUP on cpu 1", headline.Complaint},
+		{"BUG: scheduling while atomic: a/1/0x2", headline.Complaint},
+		{"WARNING: possible recursive locking detected", headline.Complaint},
 		{"WARNING: CPU: 0 PID: 1 at a.c:1 f+0x1/0x2", headline.Fault},
 		{"WARNING: The mand mount option has been deprecated and", headline.NoHeadline},
 		{"WARNING: can't access registers at foo+0x1/0x2", headline.NoHeadline},
@@ -89,6 +91,9 @@ func TestFinderSources(t *testing.T) {
 		{"a report with end", []string{"[    1.0] WARNING: a", "[    1.1] ---[ end trace 0 ]---"}, "WARNING: a", headline.Last},
 		{"a message that says enough", []string{"[    1.0] WARNING: a", "[    1.1] Kernel panic - not syncing: sysrq triggered crash"}, "Kernel panic - not syncing: sysrq triggered crash", headline.PanicLine},
 		{"a message of another fault", []string{"[    1.0] BUG: a", "[    1.1] Kernel panic - not syncing: Aiee, killing interrupt handler!"}, "BUG: a", headline.Last},
+		{"a fault that follows a complaint at once", []string{"[    1.0] BUG: sleeping function called from invalid context at a", "[    1.1] BUG: b"}, "BUG: b", headline.Current},
+		{"a complaint that follows a fault at once", []string{"[    1.0] BUG: b", "[    1.1] BUG: sleeping function called from invalid context at a"}, "BUG: b", headline.Current},
+		{"a report long before the panic", []string{"[    1.0] WARNING: a", "[  900.0] Kernel panic - not syncing: Oops"}, "Kernel panic - not syncing: Oops", headline.PanicLine},
 		{"a program's report", []string{"<12>[    1.0] BUG: a", "<12>[    1.1] Kernel panic - not syncing: b"}, "", headline.NoCrash},
 		{"the end of another caller's report", []string{"[    1.0][    T1] BUG: a", "[    1.1][    T2] ---[ end trace 0 ]---"}, "BUG: a", headline.Current},
 	} {

@@ -10,7 +10,6 @@ var aboutLines = []struct {
 	re   *regexp.Regexp
 	take func(p *parser, m []string)
 }{
-	{regexp.MustCompile(`^Hardware name: (.*)$`), func(p *parser, m []string) { set(&p.r.Hardware, strings.TrimSpace(m[1])) }},
 	{regexp.MustCompile(`^Workqueue: (.*)$`), func(p *parser, m []string) { set(&p.r.Workqueue, strings.TrimSpace(m[1])) }},
 	// arch/x86/mm/fault.c, show_fault_oops
 	{regexp.MustCompile(`^#PF: (?:supervisor|user) (read access|write access|instruction fetch) in `), func(p *parser, m []string) {
@@ -53,6 +52,9 @@ func (p *parser) setAccess(s string) {
 
 // about reads a line with a fact of the report.
 func (p *parser) about(text string) bool {
+	if p.foreign {
+		return false
+	}
 	found := false
 	for _, a := range aboutLines {
 		if m := a.re.FindStringSubmatch(text); m != nil {

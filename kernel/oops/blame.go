@@ -70,7 +70,7 @@ func unlock(p *parser, s shape, _ string) *culprit {
 
 // pageOwner blames who allocated the page, if the kernel keeps owners.
 func pageOwner(p *parser, s shape, _ string) *culprit {
-	for i, t := range p.r.Traces {
+	for i, t := range p.r.Traces[:p.own] {
 		if strings.HasPrefix(t.Name, "page last allocated") {
 			return top(p.placesOf(i), s.skip)
 		}
@@ -93,13 +93,13 @@ func stall(p *parser, s shape, _ string) *culprit {
 
 // rcuStall is stall for the code that the timer interrupted.
 func rcuStall(p *parser, s shape, _ string) *culprit {
-	for i, t := range p.r.Traces {
+	for i, t := range p.r.Traces[:p.own] {
 		if list := wanted(t.interrupted(), s.skip); len(list) > 0 {
 			p.blamed = i
 			return entry(list, nil)
 		}
 	}
-	for i, t := range p.r.Traces {
+	for i, t := range p.r.Traces[:p.own] {
 		places := p.placesOf(i)
 		if t.IP != nil {
 			places = append([]Location{*t.IP}, places...)
@@ -146,7 +146,7 @@ func (p *parser) faultPlaces() []Location {
 // callers are the proved frames of the call trace. Some reports have other traces before it: lockdep says where a lock was
 // taken.
 func (p *parser) callers() []Location {
-	for i, t := range p.r.Traces {
+	for i, t := range p.r.Traces[:p.own] {
 		if callTrace.MatchString(t.Name) {
 			return p.placesOf(i)
 		}
@@ -159,7 +159,7 @@ var callTrace = regexp.MustCompile(`^(?:Call [Tt]race|Backtrace|Trace)\b`)
 
 // placesOf are the proved frames of one trace, which becomes the blamed one.
 func (p *parser) placesOf(trace int) []Location {
-	if trace >= len(p.r.Traces) {
+	if trace >= p.own {
 		return nil
 	}
 	p.blamed = trace

@@ -2,7 +2,6 @@ package oops
 
 import (
 	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/corehaul/corehaul/kernel/headline"
@@ -32,6 +31,9 @@ type parser struct {
 	access string     // "Read" or "Write" as KASAN prints it
 	last   string     // the function that a worker ran last
 	blamed int        // the trace that was blamed, an index of r.Traces
+
+	foreign bool // another report began
+	own     int  // how many of r.Traces are of this report; they come first
 }
 
 // section is the dump of one CPU or task: what a report prints from "CPU: 0 PID: 1" to the next such line.
@@ -44,6 +46,7 @@ type section struct {
 	code       string
 	traces     []*Trace
 	introduced bool // by a line of its own
+	foreign    bool // of another report
 }
 
 // report reads a draft. panicked is what follows the panic message, or nil.
@@ -105,15 +108,23 @@ func (p *parser) lines(d *draft) {
 		if l.Program || other {
 			continue
 		}
-		if i > 0 && headline.RankOf(l.Text) > headline.NoHeadline && !repeats(d.lines[0].Text, l.Text) {
-			p.close()
+		if i > 0 && !belongs(d.lines[0].Text, l.Text) {
+			p.foreign = true
+			p.newSection()
 		}
 		p.line(l.Text)
 	}
 }
 
-// repeats reports whether a line is the headline again, with a function that a symbolizer found inlined in the first.
-func repeats(head, text string) bool {
+// belongs reports whether a line belongs to the report that began with head. It does not if it begins another report, unless
+// it is the headline again, with a function that a symbolizer found inlined in the first.
+func belongs(head, text string) bool {
+	switch rank := headline.RankOf(text); {
+	case rank <= headline.Trap && rank != headline.Complaint:
+		return true // die() prints the trap after the fault
+	case strings.HasPrefix(head, "rust_kernel: "):
+		return strings.HasPrefix(text, "kernel BUG at ") // rust/kernel/lib.rs panics by BUG()
+	}
 	return strings.HasSuffix(head, " [inline]") && strings.HasPrefix(text, firstWords(head))
 }
 
@@ -161,7 +172,7 @@ func startsTrace(text string) bool {
 }
 
 func (p *parser) newSection() {
-	p.section = &section{}
+	p.section = &section{foreign: p.foreign}
 	p.sections = append(p.sections, p.section)
 	p.close()
 }
@@ -277,137 +288,6 @@ func (p *parser) setIP(ip *Location, user bool) {
 	}
 }
 
-// who reads the lines that name a CPU or a task.
-func (p *parser) who(text string) bool {
-	if m := cpuLine.FindStringSubmatch(text); m != nil {
-		p.introduce()
-		p.section.cpu, p.section.pid, p.section.comm = number(m[1]), number(m[2]), m[3]
-		p.taint(m[4])
-		p.release(m[5], m[6])
-		return true
-	}
-	if m := oldCPULine.FindStringSubmatch(text); m != nil { // before 3.9
-		p.introduce()
-		p.section.pid, p.section.comm = number(m[1]), m[2]
-		p.taint(m[3])
-		p.release(m[4], m[5])
-		return true
-	}
-	if m := taskLine.FindStringSubmatch(text); m != nil {
-		p.introduce()
-		p.section.comm, p.section.pid = m[1], number(m[2])
-		return true
-	}
-	if m := taintLine.FindStringSubmatch(text); m != nil {
-		p.taint(m[1])
-		p.release(m[2], m[3])
-		return true
-	}
-	if m := processLine.FindStringSubmatch(text); m != nil {
-		if p.section.pid == nil {
-			p.section.comm, p.section.pid = m[1], number(m[2])
-		}
-		return true
-	}
-	if m := nmiLine.FindStringSubmatch(text); m != nil {
-		p.introduce()
-		p.section.cpu = number(m[1])
-		p.section.introduced = false // the line of its CPU follows
-		return true
-	}
-	return false
-}
-
-// introduce begins a section, unless the current one has nothing of a CPU yet.
-func (p *parser) introduce() {
-	if s := p.section; s.introduced || len(s.traces) > 0 {
-		p.newSection()
-	}
-	p.close()
-	p.section.introduced = true
-}
-
-var (
-	// cpuLine is dump_stack_print_info() in lib/dump_stack.c. UID came with 6.12.
-	cpuLine = regexp.MustCompile(`^CPU: (\d{1,5}) (?:UID: \d+ )?PID: (\d{1,9}) Comm: (.{0,20}?) (?:Kdump: loaded )?(Not tainted|Tainted: [A-Z ]+?) +(\d+\.\S+) ?(.*)$`)
-	// oldCPULine is the same before 3.9 (196779b9b4ce).
-	oldCPULine = regexp.MustCompile(`^Pid: (\d{1,9}), comm: (.{0,20}?) (Not tainted|Tainted: [A-Z ]+?) +(\d+\.\S+) ?(.*)$`)
-	// taskLine is sched_show_task() in kernel/sched/core.c since 5.11.
-	taskLine = regexp.MustCompile(`^task:(.{1,20}?) +state:.* pid: *(\d{1,9}) `)
-	// taintLine is the second line of a hung task (kernel/hung_task.c).
-	taintLine = regexp.MustCompile(`^ {6}(Not tainted|Tainted: [A-Z ]+?) +(\d+\.\S+) ?(.*)$`)
-	// processLine is that of old kernels and of arm, mips, sparc.
-	processLine = regexp.MustCompile(`^Process (.{1,20}?) \(pid: (\d{1,9}),`)
-	nmiLine     = regexp.MustCompile(`^NMI backtrace for cpu (\d{1,5})$`) // lib/nmi_backtrace.c
-)
-
-// number returns a number that fits an int.
-func number(s string) *int {
-	n, err := strconv.Atoi(s)
-	if err != nil {
-		return nil
-	}
-	return &n
-}
-
-func (p *parser) taint(s string) {
-	if p.r.Taint == nil {
-		letters, _ := strings.CutPrefix(s, "Tainted: ")
-		p.r.Taint = newTaint(strings.TrimPrefix(letters, "Not tainted"))
-	}
-}
-
-func (p *parser) release(release, version string) {
-	if p.r.Release == "" {
-		p.r.Release, p.r.Version = release, strings.TrimSpace(version)
-	}
-}
-
-// banner takes the first line of the kernel's log (init/version.c).
-func (p *parser) banner(text string) {
-	if m := banner.FindStringSubmatch(text); m != nil {
-		p.release(m[1], m[2])
-	}
-}
-
-// banner has the release, who compiled the kernel and how, and the version.
-var banner = regexp.MustCompile(`^Linux version (\S+)(?: .*\) (#\d.*)| .*)?$`)
-
-// headline takes CPU and task from the headline, if no line names them.
-func (p *parser) headline() {
-	r := p.r
-	for _, h := range whoHeadlines {
-		m := h.FindStringSubmatch(r.Headline)
-		if m == nil {
-			continue
-		}
-		for i, name := range h.SubexpNames() {
-			switch {
-			case m[i] == "":
-			case name == "cpu" && r.CPU == nil:
-				r.CPU = number(m[i])
-			case name == "pid" && r.PID == nil:
-				r.PID = number(m[i])
-			case name == "comm":
-				set(&r.Comm, m[i])
-			}
-		}
-		return
-	}
-}
-
-// whoHeadlines are headlines with a CPU or task: kernel/watchdog.c, kernel/hung_task.c, kernel/panic.c,
-// kernel/sched/core.c, kernel/locking/spinlock_debug.c, mm/page_alloc.c.
-var whoHeadlines = []*regexp.Regexp{
-	regexp.MustCompile(`BUG: soft lockup - CPU#(?P<cpu>\d+) stuck for .* \[(?P<comm>.*):(?P<pid>\d+)\]`),
-	regexp.MustCompile(`(?i)hard LOCKUP on cpu (?P<cpu>\d+)`),
-	regexp.MustCompile(`^INFO: task (?P<comm>.*):(?P<pid>\d+) (?:blocked|can't die|is blocked) `),
-	regexp.MustCompile(`^WARNING: CPU: (?P<cpu>\d+) PID: (?P<pid>\d+) at `),
-	regexp.MustCompile(`^WARNING: .*, CPU#(?P<cpu>\d+): (?P<comm>.*)/(?P<pid>\d+)$`),
-	regexp.MustCompile(`^BUG: (?:scheduling while atomic|using .* code): (?P<comm>.*)/(?P<pid>\d+)(?:/0x[0-9a-f]+)?$`),
-	regexp.MustCompile(`^BUG: (?:spinlock|rwlock) .* on CPU#(?P<cpu>\d+), (?P<comm>.*)/(?P<pid>\d+)`),
-}
-
 // blamedFirst moves the blamed trace to the front.
 func (p *parser) blamedFirst() {
 	if i := p.blamed; i > 0 {
@@ -427,9 +307,12 @@ func (p *parser) finish() {
 			}
 			p.r.Traces = append(p.r.Traces, *t)
 		}
+		if !s.foreign {
+			p.own = len(p.r.Traces)
+		}
 	}
 	for _, s := range p.sections {
-		if s.cpu != nil || s.pid != nil { // lockdep prints traces before its own
+		if !s.foreign && (s.cpu != nil || s.pid != nil) { // lockdep prints traces before its own
 			p.r.CPU, p.r.PID, p.r.Comm = s.cpu, s.pid, s.comm
 			break
 		}
