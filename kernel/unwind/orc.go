@@ -2,7 +2,6 @@ package unwind
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"sort"
 
@@ -110,13 +109,13 @@ func (l orcLayout) decode(b [orcEntrySize]byte) orcEntry {
 	return e
 }
 
-// findORC finds the table of the kernel image and its layout.
+// findORC finds the table of the kernel image and its layout. A kernel that has none is no error: it is walked by frame pointers.
 func (u *Unwinder) findORC() error {
 	ips, ok1 := u.symbols.Address("__start_orc_unwind_ip")
 	end, ok2 := u.symbols.Address("__stop_orc_unwind_ip")
 	entries, ok3 := u.symbols.Address("__start_orc_unwind")
 	if !ok1 || !ok2 || !ok3 {
-		return errors.New("the kernel has no ORC tables (CONFIG_UNWINDER_ORC)")
+		return nil
 	}
 	if end <= ips || end-ips > maxORC*orcIPSize {
 		return fmt.Errorf("ORC tables from %v to %v", ips, end)

@@ -5,8 +5,8 @@
 // those that the kernel prints without a question mark. It knows every layout of ORC entries since 4.14 and tells them
 // apart by what the table contains. It walks through exception, interrupt and NMI stacks by following the stack pointer.
 //
-// ORC covers the kernel image and modules. Other code (of BPF programs, and ftrace trampolines) is walked by the frame
-// pointer, as the kernel does. Each frame says how it was found, and each trace why it ended.
+// ORC covers the kernel image and modules. Other code (of BPF programs) is walked by the frame pointer, as the kernel does,
+// and so are kernels of x86_64 without ORC (CONFIG_UNWINDER_FRAME_POINTER). Each frame says how it was found, and each trace why it ended.
 //
 // Memory is hostile input. The number of frames is limited, no two frames have the same stack pointer, and an ORC table
 // that is not sorted is noticed where it matters. An Unwinder is read-only after New and safe for concurrent use.
@@ -34,14 +34,14 @@ type Method string
 // All methods. The last two can be wrong.
 const (
 	FromRegisters    Method = "registers"     // saved by the kernel: at an exception, at a switch of tasks, in a note
-	FromORC          Method = "orc"           // by the ORC entry of the frame before
+	FromORC          Method = "orc"           // by the ORC entry of the frame after it
 	FromFrameRecord  Method = "frame record"  // arm64: by the chain of frame records
-	FromCallSite     Method = "call site"     // x86_64: the frame before has no ORC, but before a return address lies a call of its function
-	FromFramePointer Method = "frame pointer" // x86_64: the frame before has no ORC, its rbp was taken for a frame pointer
+	FromCallSite     Method = "call site"     // x86_64: the frame after it has no ORC, but before a return address lies a call of its function
+	FromFramePointer Method = "frame pointer" // x86_64: the frame after it has no ORC, its rbp was taken for a frame pointer
 	FromGuess        Method = "guess"         // what lies at the stack pointer was taken for a return address
 )
 
-// Frame is a place in the code that will go on when all frames before it have returned.
+// Frame is a place in the code that will go on when all frames after it, the ones listed first, have returned.
 type Frame struct {
 	IP mem.VirtAddr
 	// Return says that IP is a return address. The function that called is that of IP-1: a call at a function's end
@@ -69,8 +69,8 @@ type Symbols interface {
 
 // Modules has the ORC tables of modules.
 type Modules interface {
-	// ORC returns the table of the module whose code has address a.
-	ORC(a mem.VirtAddr) (ORCTable, bool)
+	// ORC returns the table of the module whose code has address a, with Count 0 if it has none. ok is false for other addresses.
+	ORC(a mem.VirtAddr) (t ORCTable, ok bool)
 }
 
 // Unwinder walks the stacks of one kernel. Make one with New.
@@ -166,10 +166,7 @@ func (e errEnd) Error() string { return string(e) }
 // walk collects frames from s on.
 func (u *Unwinder) walk(s *state) Trace {
 	t := Trace{}
-	step := u.stepX86
-	if u.kernel.Machine() == elf.EM_AARCH64 {
-		step = u.stepARM64
-	}
+	step := u.step()
 	seen := map[mem.VirtAddr]bool{}
 	for {
 		t.Frames = append(t.Frames, s.frame)
@@ -191,6 +188,18 @@ func (u *Unwinder) walk(s *state) Trace {
 			return t
 		}
 		seen[s.frame.At] = true
+	}
+}
+
+// step returns what moves a state to the frame before.
+func (u *Unwinder) step() func(s *state) error {
+	switch {
+	case u.kernel.Machine() == elf.EM_AARCH64:
+		return u.stepARM64
+	case u.image.Count == 0:
+		return u.stepFramePointer
+	default:
+		return u.stepORC
 	}
 }
 

@@ -22,8 +22,8 @@ var (
 	framePointerORC = orcEntry{spReg: orcBP, spOffset: 2 * wordSize, bpReg: orcPrevSP, bpOffset: -2 * wordSize, kind: kindCall}
 )
 
-// stepX86 moves s to the frame before: unwind_next_frame in arch/x86/kernel/unwind_orc.c.
-func (u *Unwinder) stepX86(s *state) error {
+// stepORC moves s to the frame before: unwind_next_frame in arch/x86/kernel/unwind_orc.c.
+func (u *Unwinder) stepORC(s *state) error {
 	e, method, err := u.entryFor(s)
 	if err != nil {
 		return err

@@ -273,9 +273,6 @@ func TestNoUnwinder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u, err := unwind.New(k, renamed{symbols}, nil); u != nil || !errors.Is(err, unwind.ErrUnsupported) || !strings.Contains(err.Error(), "no ORC tables") {
-		t.Errorf("without tables: got %v, %v", u, err)
-	}
 	m.WriteVirt(m.Image(orcAt), []byte(strings.Repeat("junk", 0x4000)))
 	if u, err := unwind.New(k, symbols, nil); u != nil || !errors.Is(err, unwind.ErrUnsupported) || !strings.Contains(err.Error(), "unknown layout") {
 		t.Errorf("with junk: got %v, %v", u, err)
@@ -291,10 +288,56 @@ func TestNoUnwinder(t *testing.T) {
 	}
 }
 
-// renamed has no ORC tables.
-type renamed struct{ *kallsyms.Table }
+// withoutORC are symbols of a kernel that has no ORC tables.
+type withoutORC struct{ *kallsyms.Table }
 
-func (r renamed) Address(name string) (mem.VirtAddr, bool) { return r.Table.Address("not " + name) }
+func (w withoutORC) Address(name string) (mem.VirtAddr, bool) {
+	if strings.Contains(name, "orc") {
+		return 0, false
+	}
+	return w.Table.Address(name)
+}
+
+// TestFramePointers walks the stack of a kernel without ORC, through an exception.
+func TestFramePointers(t *testing.T) {
+	m := x86Machine(kerneltest.ORC6_4)
+	for i := range 10 {
+		m.WriteVirt(function(i)+body-5, []byte{0xe8})
+	}
+	k, err := kernel.New(m.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	symbols, err := kallsyms.Load(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := unwind.New(k, withoutORC{symbols}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := push(m, stack, ptRegs(0x401000, 0x7ffff000, 0, userCS)...)
+	outer := push(m, user-0x20, uint64(user)|1, uint64(function(4)+body))
+	regs := push(m, outer-0x20, ptRegs(function(3)+body, outer, outer, kernelCS)...)
+	inner := push(m, regs-0x20, uint64(regs)|1, uint64(function(2)+body))
+	thread := push(m, irqStack, make([]uint64, 21)...)
+	for _, tc := range []struct {
+		fp   mem.VirtAddr
+		want string
+	}{
+		{inner, "1:registers 2:frame pointer 3:registers 4:frame pointer 0000000000401000:registers user mode"},
+		{thread | 1, "1:registers end of stack"},
+		{0, "1:registers end of stack"},
+		{inner + 8, "1:registers no return address is at "},
+		{inner + 4, "1:registers the stack pointer "},
+		{stack, "1:registers the stack cannot be read: "},
+		{stack | 1, "1:registers the stack cannot be read: "},
+	} {
+		if got := text(u.Unwind(registers(function(1)+body, inner-0x20, tc.fp))); !strings.HasPrefix(got, tc.want) {
+			t.Errorf("got %s, want %s", got, tc.want)
+		}
+	}
+}
 
 // FuzzORC changes entries, their addresses and the stack. Whatever they say, a walk ends and says why.
 func FuzzORC(f *testing.F) {
