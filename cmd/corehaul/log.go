@@ -25,14 +25,25 @@ func newLog(a *app) *cobra.Command {
 sender sent. For a vmcore file, read the log from its memory; if that fails, or finds
 too little, print the text beside the file (vmcore-dmesg.txt), with a warning. A
 stored text was cut if it was longer than 64 MiB: a line says where its middle is
-missing. The vmcore file has all of it. On a terminal, the output escapes control
+missing. The vmcore file has all of it. With --level, --since, --caller or --time, the log
+is read from the memory in the dump, because the text has no levels and callers. On a terminal, the output escapes control
 characters, bidirectional marks, invisible characters, and bytes that are not UTF-8.
 A pipe or a file gets every byte unchanged.`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.log(cmd.Context(), t) })
-		},
+	}
+	var style logStyle
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := style.parse(); err != nil {
+			return err
+		}
+		return a.withTarget(cmd.Context(), args[0], func(t *target) error {
+			if style.given() {
+				return a.styledLog(cmd.Context(), t, &style)
+			}
+			return a.log(cmd.Context(), t)
+		})
 	}
 	a.dataFlag(cmd)
+	style.flags(cmd)
 	return cmd
 }
 

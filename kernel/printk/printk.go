@@ -71,7 +71,19 @@ func Records(k *kernel.Kernel) iter.Seq2[Record, error] {
 // Dump writes the log as text: each record with its time stamp, its further lines indented, and a dot for each byte
 // that is neither printable nor space. It writes everything that it can read. The error is the first one that it met;
 // an error of w ends the writing.
-func Dump(k *kernel.Kernel, w io.Writer) error {
+func Dump(k *kernel.Kernel, w io.Writer) error { return DumpAs(k, w, Style{}) }
+
+// Style chooses records and how they are written. The zero Style is that of Dump.
+type Style struct {
+	Keep  func(r *Record) bool   // nil keeps all
+	Stamp func(r *Record) string // what stands before a text; nil is the time stamp of Dump
+}
+
+// DumpAs is Dump with a style.
+func DumpAs(k *kernel.Kernel, w io.Writer, style Style) error {
+	if style.Stamp == nil {
+		style.Stamp = Stamp
+	}
 	out := bufio.NewWriterSize(w, 16<<10)
 	var broken error
 	for r, err := range Records(k) {
@@ -81,7 +93,10 @@ func Dump(k *kernel.Kernel, w io.Writer) error {
 			}
 			continue
 		}
-		if err := writeRecord(out, &r); err != nil {
+		if style.Keep != nil && !style.Keep(&r) {
+			continue
+		}
+		if err := writeRecord(out, &r, style.Stamp); err != nil {
 			return err
 		}
 	}
@@ -109,14 +124,19 @@ func (u *until) Write(p []byte) (int, error) {
 
 const nsecPerSec = 1e9
 
+// Stamp is the time stamp of a record as crash and dmesg print it: seconds since boot, and a space.
+func Stamp(r *Record) string {
+	return fmt.Sprintf("[%5d.%06d] ", r.TSNsec/nsecPerSec, r.TSNsec%nsecPerSec/1000)
+}
+
 // writeRecord prints r as crash does. A record without data is an empty line without a time stamp.
-func writeRecord(w *bufio.Writer, r *Record) error {
+func writeRecord(w *bufio.Writer, r *Record, stamp func(*Record) string) error {
 	if r.Text != nil {
-		indent, err := fmt.Fprintf(w, "[%5d.%06d] ", r.TSNsec/nsecPerSec, r.TSNsec%nsecPerSec/1000)
-		if err != nil {
+		before := stamp(r)
+		if _, err := w.WriteString(before); err != nil {
 			return err
 		}
-		writeText(w, r.Text, indent)
+		writeText(w, r.Text, len(before))
 	}
 	return w.WriteByte('\n')
 }
