@@ -84,7 +84,7 @@ e2e: deps build
 mutations: deps build ## every command on every changed dump; make e2e runs a part of it
 	COREHAUL_MUTATIONS=all go -C e2e test -count=1 -timeout=75m -run=TestMutations .
 
-demo: deps build ## a kernel panics, its dump arrives over TLS, its log is read
+demo: deps build ## a kernel panics, its dump arrives over TLS and says what crashed
 	e2e/demo.sh
 
 bench: deps build ## speed, always beside a peer, as a ratio

@@ -63,4 +63,6 @@ corehaul verify --data "$data" "$id"
 corehaul show --data "$data" "$id"
 say "the end of the crashed kernel's log"
 corehaul log --data "$data" "$id" | tail -20
+say "what crashed and where, from the dump itself"
+corehaul report --data "$data" "$id"
 printf '\n%s\n' "$vmcore"

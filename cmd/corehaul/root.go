@@ -39,15 +39,18 @@ func newRoot(stdio cli.Stdio) *cobra.Command {
 	root := &cobra.Command{Use: "corehaul", Short: "Receive and keep kernel dumps", Long: rootLong, Version: cli.Version()}
 	root.AddGroup(
 		&cobra.Group{ID: groupDumps, Title: "Dumps:"},
+		&cobra.Group{ID: groupTriage, Title: "What crashed:"},
 		&cobra.Group{ID: groupServer, Title: "Receiving:"})
 	root.AddCommand(
 		newLs(a), newShow(a), newLog(a), newVerify(a), newExport(a), newPin(a), newUnpin(a), newRm(a), newPrune(a), newReindex(a),
+		newReport(a), newBt(a), newPs(a), newSys(a),
 		newServe(a), newReceive(a), newStatus(a), newCA(a), newKnownHosts(a), newVersion(a))
 	return root
 }
 
 const (
 	groupDumps  = "dumps"
+	groupTriage = "triage"
 	groupServer = "server"
 )
 

@@ -47,7 +47,11 @@ func (a *app) show(ctx context.Context, t *target) error {
 		return cli.JSON(a.stdio.Out, details)
 	}
 	m := &t.entry.Manifest
-	rows := facts{
+	crashed, err := t.logReport(ctx)
+	if err != nil {
+		a.stdio.Warn("corehaul", "%s: cannot read the log: %v", t.name(), err)
+	}
+	rows := append(crashRows(crashed), facts{
 		{"id", m.ID},
 		{"host", m.Host},
 		{"state", string(t.entry.State())},
@@ -73,7 +77,7 @@ func (a *app) show(ctx context.Context, t *target) error {
 		{"sender", m.Sender},
 		{"receiver", m.Receiver},
 		{"path", t.entry.Path},
-	}
+	}...)
 	if p := m.Plan; p != nil {
 		rows = append(rows, facts{
 			{"dump level", strconv.Itoa(int(p.Level))},
@@ -94,7 +98,10 @@ func (a *app) show(ctx context.Context, t *target) error {
 			rows = append(rows, [2]string{"damage", findingLine(f)})
 		}
 	}
-	return rows.print(a)
+	if err := rows.print(a); err != nil {
+		return err
+	}
+	return a.printCrash(crashed, vmcoreOf(&t.entry), m.Release)
 }
 
 // details returns what the files of a dump say beside its manifest. Only verify reports damage.

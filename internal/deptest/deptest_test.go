@@ -38,6 +38,7 @@ var forbidden = []struct {
 		"github.com/cilium/ebpf/":                      "the collecting host reads the dump, not the capture kernel",
 		"github.com/corehaul/corehaul/kernel/oops":     "the collecting host reads the log, not the capture kernel",
 		"github.com/corehaul/corehaul/kernel/kallsyms": "the collecting host reads the dump, not the capture kernel",
+		"github.com/corehaul/corehaul/triage":          "the collecting host reads the dump, not the capture kernel",
 		"github.com/corehaul/corehaul/kernel/unwind":   "the collecting host reads the dump, not the capture kernel",
 	}},
 	{"cmd/corehaul", map[string]string{
@@ -76,6 +77,11 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/protocol": "what a dump tells is no matter of the wire",
 		"github.com/corehaul/corehaul/dumpdir":  "points upward",
 		"github.com/corehaul/corehaul/storage":  "points upward",
+	}},
+	{"triage", map[string]string{
+		"github.com/corehaul/corehaul/protocol": "it reads one dump from wherever it is",
+		"github.com/corehaul/corehaul/dumpdir":  "it reads one dump from wherever it is",
+		"github.com/corehaul/corehaul/storage":  "it reads one dump from wherever it is",
 	}},
 	{"export", map[string]string{
 		"github.com/corehaul/corehaul/protocol": "it writes the memory of one dump from wherever it is",

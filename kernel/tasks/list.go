@@ -197,7 +197,7 @@ func (w *walk) addParents() {
 		}
 		pid, ok := pids[t.parent]
 		if !ok {
-			parent, err := w.r.readTask(t.parent)
+			parent, err := w.r.Task(t.parent)
 			if err != nil {
 				w.broken.add(fmt.Errorf("parent of the task at %v: %w", t.Addr, err))
 			}

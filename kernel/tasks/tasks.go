@@ -111,8 +111,8 @@ const (
 	maxCPU   = 1 << 14
 )
 
-// readTask reads a task without what lies outside its task_struct.
-func (r *Reader) readTask(at mem.VirtAddr) (Task, error) {
+// Task reads the task at an address, without what lies outside its task_struct: PPID, VSZ and RSS.
+func (r *Reader) Task(at mem.VirtAddr) (Task, error) {
 	rec, err := r.task.Read(r.k, at)
 	if err != nil {
 		return Task{}, err

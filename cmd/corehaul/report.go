@@ -1,0 +1,220 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/internal/plainfile"
+	"github.com/corehaul/corehaul/kernel/oops"
+	"github.com/corehaul/corehaul/triage"
+	"github.com/corehaul/corehaul/vmcore"
+)
+
+func newReport(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "report ID|VMCORE|LOGFILE", GroupID: groupTriage, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
+		Short: "Say what crashed and where",
+		Long: `Say what crashed and where, from the log and the memory of a dump, without debug symbols.
+LOGFILE is the text of a kernel log: that of a serial console, netconsole, pstore or dmesg.
+"unread" lines say what could not be read, and why.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.report(cmd.Context(), t) })
+		},
+	}
+	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
+	return cmd
+}
+
+func (a *app) report(ctx context.Context, t *target) error {
+	r, err := a.reportOf(ctx, t)
+	if r == nil {
+		return err
+	}
+	if a.json {
+		return errors.Join(err, cli.JSON(a.stdio.Out, r))
+	}
+	return errors.Join(err, a.printTriage(r))
+}
+
+// reportOf makes the report of a target. With damage, there is a report beside the error.
+func (a *app) reportOf(ctx context.Context, t *target) (r *triage.Report, err error) {
+	file, err := t.memory(ctx)
+	switch {
+	case !t.isDump() && errors.Is(err, vmcore.ErrUnknownFormat):
+		return reportOfText(t.path)
+	case t.isDump() && err != nil:
+		return reportOfStoredLog(ctx, t, err)
+	case err != nil:
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	log, err := t.storedLog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if log != nil {
+		defer func() { _ = log.Close() }() // only read
+		r = triage.OfDump(triage.Open(file), log)
+	} else {
+		r = triage.OfDump(triage.Open(file), nil)
+	}
+	if places := a.tellDamage(file); places > 0 {
+		return r, cli.VerifyFailed(fmt.Errorf("%s: damaged in %d place(s); the report may be wrong", t.name(), places))
+	}
+	return r, nil
+}
+
+// reportOfText makes the report of the text of a log.
+func reportOfText(path string) (*triage.Report, error) {
+	log, err := plainfile.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = log.Close() }() // only read
+	r, err := triage.OfLog(log)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return r, nil
+}
+
+// reportOfStoredLog makes the report of a dump whose memory cannot be read because of why.
+func reportOfStoredLog(ctx context.Context, t *target, why error) (*triage.Report, error) {
+	log, err := t.storedLog(ctx)
+	if err != nil || log == nil {
+		return nil, errors.Join(why, err)
+	}
+	defer func() { _ = log.Close() }() // only read
+	r, err := triage.OfLog(log)
+	if err != nil {
+		return nil, errors.Join(why, fmt.Errorf("%s: %w", t.name(), err))
+	}
+	r.Unread = append(r.Unread, "memory: "+why.Error())
+	return r, nil
+}
+
+// storedLog opens the text that the sender of a dump sent, nil if there is none.
+func (t *target) storedLog(ctx context.Context) (io.ReadCloser, error) {
+	if !t.isDump() || t.isVMCore() {
+		return nil, nil
+	}
+	d, err := t.dump(ctx)
+	if err != nil {
+		return nil, err
+	}
+	log, err := d.OpenLog()
+	if err = errors.Join(err, d.Close()); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return log, err
+}
+
+// printTriage prints a report for people.
+func (a *app) printTriage(r *triage.Report) error {
+	s, c := &r.System, &r.Crash
+	rows := facts{
+		{"title", r.Title},
+		{"kind", string(r.Kind)},
+		{"panic", r.PanicLine},
+		{"cpu", optionalInt(c.CPU)},
+		{"task", taskText(c)},
+		{"function", functionText(c.Function, c.Offset, c.Module)},
+		{"kernel", s.Release},
+		{"version", s.Version},
+		{"build id", s.BuildID},
+		{"nodename", s.Nodename},
+		{"machine", s.Machine},
+		{"hardware", s.Hardware},
+		{"cpus", number(s.CPUs)},
+		{"memory", memorySize(s.MemoryBytes)},
+		{"crash time", crashDate(s.CrashTime)},
+		{"uptime", uptime(s.UptimeMsec)},
+		{"taint", taintText(s.Taint)},
+		{"read", strings.Join(r.Sources, " and ")},
+	}
+	for _, line := range r.Unread {
+		rows = append(rows, [2]string{"unread", line})
+	}
+	if err := rows.print(a); err != nil {
+		return err
+	}
+	if len(r.Backtraces) > 0 && len(r.Backtraces[0].Frames) > 0 {
+		return a.printStack(&r.Backtraces[0])
+	}
+	return a.printLogTrace(r.Log)
+}
+
+// printStack prints the stack of the task that crashed, as memory has it.
+func (a *app) printStack(t *triage.Backtrace) error {
+	var b strings.Builder
+	b.WriteString("\ncall trace of the memory:\n")
+	for i := range t.Frames {
+		if f := &t.Frames[i]; !f.User {
+			text := cmp.Or(functionText(f.Function, f.Offset, f.Module), f.Address)
+			if !f.Proved() {
+				text = "? " + text
+			}
+			fmt.Fprintf(&b, "  %s\n", cli.Printable(text))
+		}
+	}
+	if !t.Complete {
+		fmt.Fprintf(&b, "  (the walk ended: %s)\n", cli.Printable(t.End))
+	}
+	_, err := io.WriteString(a.stdio.Out, b.String())
+	return err
+}
+
+// printLogTrace prints the call trace that the kernel printed.
+func (a *app) printLogTrace(said *oops.Report) error {
+	if said == nil || len(said.Traces) == 0 {
+		return nil
+	}
+	var b strings.Builder
+	b.WriteString("\ncall trace of the log:\n")
+	for _, f := range said.Traces[0].Frames {
+		if !f.Unreliable {
+			fmt.Fprintf(&b, "  %s\n", cli.Printable(functionText(f.Function, f.Offset, f.Module)))
+		}
+	}
+	_, err := io.WriteString(a.stdio.Out, b.String())
+	return err
+}
+
+func optionalInt(n *int) string {
+	if n == nil {
+		return ""
+	}
+	return strconv.Itoa(*n)
+}
+
+func taskText(c *triage.Crash) string {
+	switch {
+	case c.PID == nil:
+		return c.Comm
+	case c.Comm == "":
+		return fmt.Sprintf("pid %d", *c.PID)
+	}
+	return fmt.Sprintf("%s (pid %d)", c.Comm, *c.PID)
+}
+
+// functionText formats a place in the code as the kernel does: "crash_null+0x12 [crashmod]".
+func functionText(function string, offset uint64, module string) string {
+	if function == "" {
+		return ""
+	}
+	text := fmt.Sprintf("%s+%#x", function, offset)
+	if module != "" {
+		text += " [" + module + "]"
+	}
+	return text
+}

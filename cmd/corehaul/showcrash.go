@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"mvdan.cc/sh/v3/syntax"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/kernel/oops"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/triage"
+)
+
+// logReport makes a report of the log of a stored dump. It is nil if the log shows no crash, or if there is no log.
+func (t *target) logReport(ctx context.Context) (*triage.Report, error) {
+	log, err := t.storedLog(ctx)
+	if err != nil || log == nil {
+		return nil, err
+	}
+	defer func() { _ = log.Close() }() // only read
+	r, err := triage.OfLog(log)
+	if errors.Is(err, oops.ErrNoCrash) {
+		return nil, nil
+	}
+	return r, err
+}
+
+// crashRows says what crashed and where.
+func crashRows(r *triage.Report) facts {
+	if r == nil {
+		return nil
+	}
+	return facts{
+		{"title", r.Title},
+		{"kind", string(r.Kind)},
+		{"task", taskText(&r.Crash)},
+		{"cpu", optionalInt(r.Crash.CPU)},
+		{"function", functionText(r.Crash.Function, r.Crash.Offset, r.Crash.Module)},
+		{"taint", taintText(r.System.Taint)},
+		{"hardware", r.System.Hardware},
+	}
+}
+
+// readers are the command lines that open a vmcore of a kernel in crash and in drgn. They are empty if a name cannot be quoted.
+func readers(vmcore, release string) string {
+	file, err := syntax.Quote(vmcore, syntax.LangPOSIX)
+	vmlinux, err2 := syntax.Quote(vmlinuxOf(release), syntax.LangPOSIX)
+	if vmcore == "" || release == "" || err != nil || err2 != nil {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("\nto read it:\n")
+	for _, line := range []string{"corehaul bt " + file, "crash " + vmlinux + " " + file, "drgn -c " + file + " -s " + vmlinux} {
+		b.WriteString("  " + cli.Printable(line) + "\n")
+	}
+	return b.String()
+}
+
+// vmlinuxOf is where the packages of a distribution put vmlinux with debug symbols: kernel-debuginfo of Red Hat and Fedora, and
+// linux-image-*-dbg of Debian, whose place SUSE and Ubuntu share.
+func vmlinuxOf(release string) string {
+	for _, mark := range []string{".el", ".fc", ".amzn"} {
+		if strings.Contains(release, mark) {
+			return "/usr/lib/debug/lib/modules/" + release + "/vmlinux"
+		}
+	}
+	return "/usr/lib/debug/boot/vmlinux-" + release
+}
+
+// printCrash prints what "show" prints behind the facts: the call trace, and how to read the dump.
+func (a *app) printCrash(r *triage.Report, vmcore, release string) error {
+	if r != nil {
+		if err := a.printLogTrace(r.Log); err != nil {
+			return err
+		}
+	}
+	_, err := io.WriteString(a.stdio.Out, readers(vmcore, release))
+	return err
+}
+
+// vmcoreOf is where the vmcore of a dump lies, empty if it has none.
+func vmcoreOf(e *storage.Entry) string {
+	switch {
+	case e.Manifest.Plan == nil:
+		return ""
+	case e.Manifest.State == dumpdir.StateArriving:
+		return filepath.Join(e.Path, dumpdir.IncompleteName)
+	}
+	return filepath.Join(e.Path, dumpdir.VMCoreName)
+}

@@ -1,0 +1,195 @@
+package triage
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/corehaul/corehaul/kernel/kallsyms"
+	"github.com/corehaul/corehaul/kernel/tasks"
+	"github.com/corehaul/corehaul/kernel/unwind"
+	"github.com/corehaul/corehaul/mem"
+	"github.com/corehaul/corehaul/vmcore"
+)
+
+// Backtrace is the kernel stack of a task. Addresses are hexadecimal.
+type Backtrace struct {
+	PID    int     `json:"pid"`
+	CPU    int     `json:"cpu"`
+	Comm   string  `json:"comm"`
+	Task   string  `json:"task,omitempty"` // address of its task_struct
+	State  string  `json:"state,omitempty"`
+	Active bool    `json:"active"` // it was running on its CPU
+	Frames []Frame `json:"frames"` // the innermost first
+	// Complete says that the walk reached the place where the task starts or left user mode. End says why it ended.
+	Complete bool   `json:"complete"`
+	End      string `json:"end"`
+}
+
+// Frame is a place in the code that goes on when the frames before it have returned.
+type Frame struct {
+	Stack    string `json:"stack,omitempty"` // where the address lay on the stack
+	Address  string `json:"address"`
+	Function string `json:"function,omitempty"`
+	Offset   uint64 `json:"offset"` // in Function, in bytes
+	Size     uint64 `json:"size"`   // of Function, in bytes
+	Module   string `json:"module,omitempty"`
+	// Found is how the frame was found: "registers", "orc", "frame record", "call site" are proved; "frame pointer" and
+	// "guess" may be wrong.
+	Found unwind.Method `json:"found"`
+	User  bool          `json:"user,omitempty"` // user mode, which the task had left
+	// Registers are those that an exception, an interrupt or a system call saved here.
+	Registers []Register `json:"registers,omitempty"`
+}
+
+// Register is a register of a frame.
+type Register struct {
+	Name  string `json:"name"` // as in struct pt_regs
+	Value string `json:"value"`
+}
+
+// Proved reports whether the frame is no guess.
+func (f *Frame) Proved() bool {
+	return f.Found != unwind.FromGuess && f.Found != unwind.FromFramePointer
+}
+
+// CPUs returns the backtrace of the task that each CPU was running, by number.
+func (m *Memory) CPUs() (list []Backtrace) {
+	if m.tasks == nil {
+		return m.bareCPUs()
+	}
+	m.part("the CPUs", func() error {
+		cpus, err := m.tasks.CPUs()
+		for i, c := range cpus {
+			if b, taskErr := m.active(c, i); taskErr != nil {
+				m.cannot(fmt.Sprintf("CPU %d", c.Number), taskErr)
+			} else {
+				list = append(list, b)
+			}
+		}
+		return err
+	})
+	return list
+}
+
+// active walks the stack of the task that the i-th CPU was running.
+func (m *Memory) active(c tasks.CPU, i int) (Backtrace, error) {
+	t, err := m.tasks.Task(c.Current)
+	if err != nil {
+		return Backtrace{}, err
+	}
+	b := Backtrace{PID: t.PID, CPU: c.Number, Comm: t.Comm, Task: hex(t.Addr), State: t.State.String(), Active: true, Frames: []Frame{}}
+	note, err := noteOf(m.img.Info().CPUs, i, t.PID)
+	if err != nil {
+		b.End = err.Error()
+		return b, nil
+	}
+	m.walkNote(&b, note)
+	return b, nil
+}
+
+// bareCPUs returns the backtraces of a kernel whose tasks cannot be read. The notes alone say what the CPUs were doing.
+func (m *Memory) bareCPUs() (list []Backtrace) {
+	if m.unwinder == nil {
+		return nil
+	}
+	for i, note := range m.img.Info().CPUs {
+		b := Backtrace{PID: int(note.PID), CPU: i, Active: true, Frames: []Frame{}}
+		m.walkNote(&b, note)
+		list = append(list, b)
+	}
+	return list
+}
+
+// noteOf returns the registers of the i-th CPU, which runs the task pid. Notes are in the order of the CPUs, but a CPU that
+// could not be stopped has none (arch/x86/kernel/crash.c), so the PID has to agree.
+func noteOf(notes []vmcore.CPU, i, pid int) (vmcore.CPU, error) {
+	if i < len(notes) && int(notes[i].PID) == pid {
+		return notes[i], nil
+	}
+	same := func(c vmcore.CPU) bool { return pid != 0 && int(c.PID) == pid }
+	if at := slices.IndexFunc(notes, same); at >= 0 {
+		return notes[at], nil
+	}
+	return vmcore.CPU{}, errors.New("the dump has no registers of this CPU")
+}
+
+// walkNote walks the stack of a CPU from the registers of its note.
+func (m *Memory) walkNote(b *Backtrace, note vmcore.CPU) {
+	m.part(fmt.Sprintf("the stack of CPU %d", b.CPU), func() error {
+		if m.unwinder == nil {
+			b.End = "the stacks of this kernel cannot be walked"
+			return nil
+		}
+		regs, err := unwind.ParseRegisters(m.k.Machine(), note.Regs)
+		if err != nil {
+			b.End = err.Error()
+			return nil
+		}
+		if regs.IP() == 0 && regs.SP() == 0 {
+			b.End = "the note of this CPU has no registers"
+			return nil
+		}
+		m.take(b, m.unwinder.Unwind(regs))
+		return nil
+	})
+}
+
+// Sleeping returns the backtrace of a task that was not running.
+func (m *Memory) sleeping(t tasks.Task) Backtrace {
+	b := Backtrace{PID: t.PID, CPU: t.CPU, Comm: t.Comm, Task: hex(t.Addr), State: t.State.String(), Frames: []Frame{}}
+	m.part("the stack of task "+hex(t.Addr), func() error {
+		if m.unwinder == nil {
+			b.End = "the stacks of this kernel cannot be walked"
+			return nil
+		}
+		regs, err := m.tasks.Saved(t)
+		if err != nil {
+			b.End = err.Error()
+			return nil
+		}
+		m.take(&b, m.unwinder.UnwindSwitched(regs.SP, regs.FP, regs.IP))
+		return nil
+	})
+	return b
+}
+
+// take takes the frames of a walk.
+func (m *Memory) take(b *Backtrace, t unwind.Trace) {
+	for _, f := range t.Frames {
+		b.Frames = append(b.Frames, m.frame(f))
+	}
+	b.Complete, b.End = t.Complete, t.End
+}
+
+func (m *Memory) frame(f unwind.Frame) Frame {
+	c := Frame{Address: hex(f.IP), Found: f.Found}
+	if f.At != 0 {
+		c.Stack = hex(f.At)
+	}
+	if r := f.Regs; r != nil {
+		c.User = r.User()
+		for i, name := range r.Names() {
+			if i >= r.First {
+				c.Registers = append(c.Registers, Register{Name: name, Value: fmt.Sprintf("%016x", r.Values[i])})
+			}
+		}
+	}
+	if c.User {
+		return c
+	}
+	at := f.IP
+	if f.Return {
+		at-- // a call that never returns can be the last instruction of its function
+	}
+	if s, module, ok := m.symbol(at); ok {
+		c.Function, c.Offset, c.Size, c.Module = s.Name, uint64(f.IP-s.Addr), s.Size, module
+	}
+	return c
+}
+
+// symbol finds the function at an address, and its module.
+func (m *Memory) symbol(a mem.VirtAddr) (s kallsyms.Symbol, module string, ok bool) {
+	s, ok = m.symbols.Find(a)
+	return s, "", ok
+}

@@ -1,0 +1,97 @@
+package triage
+
+import (
+	"fmt"
+	"runtime/debug"
+	"strings"
+
+	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/kernel/kallsyms"
+	"github.com/corehaul/corehaul/kernel/percpu"
+	"github.com/corehaul/corehaul/kernel/tasks"
+	"github.com/corehaul/corehaul/kernel/types"
+	"github.com/corehaul/corehaul/kernel/unwind"
+	"github.com/corehaul/corehaul/machine"
+	"github.com/corehaul/corehaul/vmcore"
+)
+
+// Memory is the memory of a crashed machine, with what its kernel says of itself. What cannot be read is missing, and Unread
+// says why. It is safe for concurrent use if the image is, except for Unread.
+type Memory struct {
+	img      vmcore.Image
+	k        *kernel.Kernel
+	symbols  *kallsyms.Table
+	types    *types.Types
+	areas    *percpu.Areas
+	tasks    *tasks.Reader
+	unwinder *unwind.Unwinder
+	unread   []string
+}
+
+// Open reads the tables of the kernel in img: about 15 MiB of memory. An unknown kernel is no error.
+func Open(img vmcore.Image) *Memory {
+	m := &Memory{img: img}
+	m.part("the kernel's memory", func() (err error) {
+		m.k, err = machine.Kernel(img, img.Info())
+		return err
+	})
+	if m.k == nil {
+		return m
+	}
+	if !m.k.Supported() {
+		m.unread = append(m.unread, m.k.Warnings()...)
+		return m
+	}
+	m.part("the symbol table", func() (err error) {
+		m.symbols, err = kallsyms.Load(m.k)
+		return err
+	})
+	if m.symbols == nil {
+		return m
+	}
+	m.part("the stacks", func() (err error) {
+		m.unwinder, err = unwind.New(m.k, m.symbols, nil)
+		return err
+	})
+	m.part("the types", func() (err error) {
+		m.types, err = types.Load(m.k, m.symbols)
+		return err
+	})
+	m.part("the per-CPU areas", func() (err error) {
+		m.areas, err = percpu.Load(m.k, m.symbols)
+		return err
+	})
+	if m.types != nil && m.areas != nil {
+		m.part("the tasks", func() (err error) {
+			m.tasks, err = tasks.New(m.k, m.symbols, m.types, m.areas)
+			return err
+		})
+	}
+	return m
+}
+
+// Unread returns what could not be read so far, and why.
+func (m *Memory) Unread() []string { return m.unread }
+
+// maxUnread limits the lines of Unread: damage can be everywhere.
+const maxUnread = 64
+
+// part reads a part of memory, and notes why it cannot. A bug in the code that reads it counts as an error of the dump.
+func (m *Memory) part(what string, read func() error) {
+	defer func() {
+		if p := recover(); p != nil {
+			m.cannot(what, fmt.Errorf("internal error: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	if err := read(); err != nil {
+		m.cannot(what, err)
+	}
+}
+
+func (m *Memory) cannot(what string, err error) {
+	for line := range strings.Lines(err.Error()) {
+		if len(m.unread) < maxUnread {
+			m.unread = append(m.unread, what+": "+strings.TrimSpace(line))
+		}
+	}
+}

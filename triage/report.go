@@ -1,0 +1,65 @@
+package triage
+
+import (
+	"time"
+
+	"github.com/corehaul/corehaul/kernel/oops"
+)
+
+// Version is the version of the form of a Report. Names are added and never change their meaning; a change of meaning
+// raises it.
+const Version = 1
+
+// Sources of a report, as in Report.Sources.
+const (
+	SourceLog    = "log"
+	SourceMemory = "memory"
+)
+
+// Report is what is known about one crash. "corehaul report --json" prints it. Fields that are not known are left out.
+type Report struct {
+	Version int `json:"report_version"`
+	// Sources has what the report was made from: "log", "memory" or both.
+	Sources []string `json:"sources"`
+	// Kind is "unknown" if the log shows no crash.
+	Kind      oops.Kind `json:"kind"`
+	Title     string    `json:"title"` // empty if the log shows no crash
+	PanicLine string    `json:"panic_line,omitempty"`
+	System    System    `json:"system"`
+	Crash     Crash     `json:"crash"`
+	// Backtraces are the stacks of the tasks that the CPUs were running, that of the crashed task first.
+	Backtraces []Backtrace `json:"backtraces,omitempty"`
+	// Log is what the kernel itself said about the crash. It is null if the log shows no crash or cannot be read.
+	Log *oops.Report `json:"log,omitempty"`
+	// Unread says what could not be read, and why, in one line each.
+	Unread []string `json:"unread,omitempty"`
+}
+
+// System is the crashed machine and its kernel.
+type System struct {
+	Release     string      `json:"release,omitempty"`      // uname -r
+	Version     string      `json:"version,omitempty"`      // uname -v
+	Nodename    string      `json:"nodename,omitempty"`     // uname -n
+	Machine     string      `json:"machine,omitempty"`      // uname -m
+	BuildID     string      `json:"build_id,omitempty"`     // of vmlinux, hexadecimal
+	Hardware    string      `json:"hardware,omitempty"`     // the log's line "Hardware name"
+	CPUs        int         `json:"cpus,omitempty"`         // that were online
+	CPUkHz      uint64      `json:"cpu_khz,omitempty"`      // frequency of the CPUs, x86_64 only
+	MemoryBytes uint64      `json:"memory_bytes,omitempty"` // of the whole machine, with what is reserved for the capture kernel
+	Tasks       int         `json:"tasks,omitempty"`        // threads of the kernel and of all processes
+	CrashTime   time.Time   `json:"crash_time,omitzero"`    // by the clock of the crashed machine, to the second
+	UptimeMsec  uint64      `json:"uptime_msec,omitempty"`  // milliseconds from boot to the crash
+	Load        []float64   `json:"load,omitempty"`         // load average of 1, 5 and 15 minutes
+	Taint       *oops.Taint `json:"taint,omitempty"`
+}
+
+// Crash is the place of the crash.
+type Crash struct {
+	CPU      *int   `json:"cpu,omitempty"`
+	PID      *int   `json:"pid,omitempty"`
+	Comm     string `json:"comm,omitempty"`
+	Task     string `json:"task,omitempty"`     // address of the task_struct, hexadecimal
+	Function string `json:"function,omitempty"` // where the CPU was, with its suffixes
+	Offset   uint64 `json:"offset"`             // in Function, in bytes
+	Module   string `json:"module,omitempty"`   // of Function; empty for the kernel image
+}
