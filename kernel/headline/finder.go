@@ -1,6 +1,9 @@
 package headline
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // Event says what a line of the log does to the report that a Finder reads.
 type Event int
@@ -105,13 +108,28 @@ func (f *Finder) Chosen() (Line, Source) {
 		}
 		return Line{}, NoCrash
 	}
-	// The report of a fault long before the panic is of another fault: the log lost the right one.
-	unrelated := f.last.Sec > 0 && f.panicLine.Sec > f.last.Sec+untilPanic
-	if f.last.rank == NoHeadline || unrelated || !IsVague(strings.TrimPrefix(f.panicLine.Text, PanicPrefix)) {
+	if f.last.rank == NoHeadline || !f.leads() {
 		return f.panicLine.Line, PanicLine
 	}
 	return f.last.Line, Last
 }
+
+// leads reports whether the last report says more of the panic than its message.
+func (f *Finder) leads() bool {
+	// The report of a fault long before the panic is of another fault: the log lost the right one.
+	if f.last.Sec > 0 && f.panicLine.Sec > f.last.Sec+untilPanic {
+		return false
+	}
+	message := strings.TrimPrefix(f.panicLine.Text, PanicPrefix)
+	if killedByOops.MatchString(message) {
+		return f.last.rank > Complaint && !strings.HasPrefix(f.last.Text, "WARNING: ")
+	}
+	return IsVague(message)
+}
+
+// killedByOops is the message for an oops of init: make_task_dead() ends it with SIGKILL or SIGSEGV (kernel/exit.c). Init may
+// get a signal from a program too, and then there is no oops.
+var killedByOops = regexp.MustCompile(`^Attempted to kill init! exitcode=0x0000000[9b]`)
 
 // Panicked returns the text of the panic message, "" without one.
 func (f *Finder) Panicked() string { return f.panicLine.Text }

@@ -196,11 +196,13 @@ var timerEntry = regexp.MustCompile(`apic_timer_interrupt|^el1h_64_irq$|^el1_irq
 
 // inHeadline returns the place that a headline names: "in foo+0x1/0x2", "at file:1 foo+0x1/0x2", "in: foo+0x1/0x2".
 func inHeadline(head string) *Location {
-	m := symbol.FindStringSubmatch(head)
-	if m == nil {
-		return nil
+	if m := symbol.FindStringSubmatch(head); m != nil {
+		return newLocation("", m[1:])
 	}
-	return newLocation("", m[1:])
+	if m := decodedFunc.FindStringSubmatch(head); m != nil {
+		return &Location{Function: m[1]}
+	}
+	return nil
 }
 
 // wanted leaves out helpers and the functions that match skip.

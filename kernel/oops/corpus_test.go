@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -67,6 +68,36 @@ func TestCorpus(t *testing.T) {
 			compare(t, s, r)
 			golden(t, s.name, r)
 		})
+	}
+}
+
+// TestRealFrames holds that a report has the frames that a kernel printed, each line one and in order.
+func TestRealFrames(t *testing.T) {
+	line := regexp.MustCompile(`(?m)^\[ *\d+\.\d+\]  (\? )?([\w.]+)\+0x`)
+	for _, s := range samples(t) {
+		r, err := oops.Read(strings.NewReader(s.log))
+		if err != nil || !strings.HasPrefix(s.name, "real-") {
+			continue
+		}
+		_, behind, _ := strings.Cut(s.log, r.Headline)
+		behind, _, _ = strings.Cut(behind, "] "+r.PanicLine+"\n") // the kernel prints another trace there
+		printed := line.FindAllStringSubmatch(behind, -1)
+		if len(printed) < 5 {
+			t.Errorf("%s: found only %d frames in the log", s.name, len(printed))
+		}
+		var frames []oops.Frame
+		for _, trace := range r.Traces {
+			frames = append(frames, trace.Frames...)
+		}
+		if len(frames) != len(printed) {
+			t.Errorf("%s: %d frames, want %d", s.name, len(frames), len(printed))
+			continue
+		}
+		for i, m := range printed {
+			if f := frames[i]; f.Function != m[2] || f.Unreliable != (m[1] != "") {
+				t.Errorf("%s, frame %d: got %+v, want %s", s.name, i, f, m[0])
+			}
+		}
 	}
 }
 

@@ -10,6 +10,9 @@ import (
 // as [module buildid], where CONFIG_STACKTRACE_BUILD_ID is set (since 5.14).
 const symbolPattern = `\.?([A-Za-z_$][\w.$:<>@-]{0,254})\+0x([0-9a-f]{1,16})/0x([0-9a-f]{1,16})\)?>?(?:\s+\[([\w-]{1,64})(?: ([0-9a-f]{8,64}))?\])?`
 
+// decodedPattern is the start of a place that scripts/decode_stacktrace.sh wrote.
+const decodedPattern = `([A-Za-z_][\w.]{0,254}) \([\w./+-]{1,255}\.[chS]:\d+`
+
 var (
 	symbol = regexp.MustCompile(symbolPattern)
 	// frameLine matches what one of these functions prints, from the oldest to the newest kernels:
@@ -21,7 +24,10 @@ var (
 	//
 	// A symbolizer may have added the file and its line.
 	frameLine = regexp.MustCompile(`^\s*\(?(?:\[<?(?:0x)?([0-9a-f]{6,16})>?\]\)?\s*){0,2}(\? )?\s*` + symbolPattern +
-		`\s*(?:\(([A-Z]{1,6}|unreliable)\))?(?:\s+[\w./-]+:\d+)?\s*$`)
+		`(?:\s+[\w./-]+:\d+)?\s*(?:\(([A-Z]{1,6}|unreliable)\))?(?:\s+[\w./-]+:\d+)?\s*$`)
+	// decodedLine is a frame that scripts/decode_stacktrace.sh wrote again, without its offset: "foo (fs/foo.c:12 fs/foo.c:34) mod".
+	decodedLine = regexp.MustCompile(`^\s*(\? )?` + decodedPattern + `[^()]*(?:\([^()]*\)[^()]*)*\)\s*([\w-]{1,64})?\s*(?:\(([A-Z]{1,6})\))?$`)
+	decodedFunc = regexp.MustCompile(decodedPattern)
 	// addressLine is a frame in code without symbols.
 	addressLine = regexp.MustCompile(`^\s*(?:\[<(?:0x)?[0-9a-f]{6,16}>\]\s*)?(\? )?0x([0-9a-f]{1,16})(?:/0x[0-9a-f]+)?\s*(?:\(([A-Z]{1,6})\))?$`)
 	// armLine is a frame of 32-bit arm (arch/arm/kernel/traps.c, dump_backtrace_entry): the function that was called, and
@@ -44,6 +50,9 @@ func location(s string) *Location {
 	}
 	if m := symbol.FindStringSubmatchIndex(s); m != nil && strings.Trim(s[:m[0]], "(< ") == "" {
 		return newLocation(address, symbol.FindStringSubmatch(s)[1:])
+	}
+	if m := decodedFunc.FindStringSubmatch(s); m != nil && strings.HasPrefix(s, m[0]) {
+		return &Location{Address: address, Function: m[1]}
 	}
 	if m := bareAddress.FindStringSubmatch(s); m != nil {
 		return &Location{Address: m[1] + m[2]}
@@ -90,6 +99,16 @@ func parseFrames(text string) []Frame {
 		return []Frame{callee, {Location: *newLocation(m[4], m[5:])}}
 	}
 	return nil
+}
+
+// decodedFrame returns the frame of a line that scripts/decode_stacktrace.sh wrote. Other lines of a log may look like it, so it
+// is one within a trace only.
+func decodedFrame(text string) []Frame {
+	m := decodedLine.FindStringSubmatch(text)
+	if m == nil {
+		return nil
+	}
+	return []Frame{{Location: Location{Function: m[2], Module: m[3]}, Unreliable: m[1] != "", Marks: m[4]}}
 }
 
 // inFirstPage reports whether an address is one that a null pointer leads to.

@@ -7,6 +7,10 @@ import (
 	"github.com/corehaul/corehaul/kernel/headline"
 )
 
+// longestReport is the longest time that a report takes, in seconds. What comes later, if no line ended the report, is the
+// log of a machine that survived it.
+const longestReport = 60
+
 const (
 	// maxTraces and maxFrames limit what a report holds. 500 frames are more than a kernel stack of 32 KiB has.
 	maxTraces    = 64
@@ -108,6 +112,9 @@ func (p *parser) lines(d *draft) {
 		if l.Program || other {
 			continue
 		}
+		if head := d.lines[0]; head.Sec > 0 && l.Sec > head.Sec+longestReport {
+			return
+		}
 		if i > 0 && !belongs(d.lines[0].Text, l.Text) {
 			p.foreign = true
 			p.newSection()
@@ -120,6 +127,8 @@ func (p *parser) lines(d *draft) {
 // it is the headline again, with a function that a symbolizer found inlined in the first.
 func belongs(head, text string) bool {
 	switch rank := headline.RankOf(text); {
+	case otherStacks.MatchString(text):
+		return false
 	case rank <= headline.Trap && rank != headline.Complaint:
 		return true // die() prints the trap after the fault
 	case strings.HasPrefix(head, "rust_kernel: "):
@@ -127,6 +136,10 @@ func belongs(head, text string) bool {
 	}
 	return strings.HasSuffix(head, " [inline]") && strings.HasPrefix(text, firstWords(head))
 }
+
+// otherStacks are messages with a call trace that are no reports of a crash: lib/fault-inject.c, mm/oom_kill.c,
+// mm/page_alloc.c, mm/vmalloc.c.
+var otherStacks = regexp.MustCompile(`^FAULT_INJECTION: forcing a failure|^\S.{0,20} invoked oom-killer: |^\S.{0,20}: (?:page|vmalloc).{0,20} allocation failure|: vmalloc (?:size|error)`)
 
 // firstWords returns the words before the function of a headline.
 func firstWords(head string) string {
@@ -148,7 +161,11 @@ func (p *parser) line(text string) {
 			return
 		}
 	}
-	if frames := parseFrames(text); frames != nil {
+	frames := parseFrames(text)
+	if frames == nil && (p.trace != nil || p.name != "") {
+		frames = decodedFrame(text)
+	}
+	if frames != nil {
 		p.leave = false
 		p.frames(frames)
 		return
@@ -187,6 +204,9 @@ var lastLine = regexp.MustCompile(`^(?:CR2: [0-9a-f]{8,16}$|RIP +\[<|RIP: [A-Za-
 // frames adds frames to the open trace, or opens one.
 func (p *parser) frames(frames []Frame) {
 	p.modules = false
+	if strings.HasPrefix(p.name, "The buggy address belongs to ") {
+		return // of KASAN: a variable, printed as a place
+	}
 	if p.trace == nil {
 		if p.countTraces() >= maxTraces {
 			p.r.Truncated = true

@@ -31,7 +31,7 @@ var shapes = []shape{
 	{re(`^BUG: KFENCE: ((?:use-after-free|out-of-bounds|invalid) (?:read|write)|invalid free|memory corruption)`), KFENCE, "KFENCE: $1", namedFirst, nil},
 	// lib/ubsan.c
 	{re(`^UBSAN: Undefined behaviour in`), UBSAN, "UBSAN: undefined-behaviour", frames, re(`ubsan|overflow`)},
-	{re(`^(?:Internal error: )?UBSAN: ([\w -]+?)(?: in |: [0-9a-f]+ \[#|$)`), UBSAN, "UBSAN: $1", frames, re(`ubsan|overflow`)},
+	{re(`^(?:Internal error: )?UBSAN: ([\w -]+?)(?: in | at |: [0-9a-f]+ \[#|$)`), UBSAN, "UBSAN: $1", frames, re(`ubsan|overflow`)},
 	// mm/kmemleak.c
 	{re(`^BUG: memory leak`), MemoryLeak, "memory leak", first, re(`kmemleak|mmap|kmem|slab|alloc|create_object|idr_get|list_lru_init|k?v?asprintf|pcpu_create|mem_?dup`)},
 
@@ -123,7 +123,8 @@ var shapes = []shape{
 	{re(`^Internal error: Oops - (?:[Uu]ndefined instruction)`), InvalidOpcode, "Internal error", fault, nil},
 	{re(`^Internal error: (?:SP/PC alignment|SP Alignment|PC Alignment|alignment)`), Alignment, "Internal error", fault, nil},
 	{re(`^Internal error: Oops - BUG`), Bug, "Internal error", fault, nil},
-	{re(`^Internal error: (?:aligned|Oops: )?`), PageFault, "Internal error", fault, nil},
+	{re(`^Internal error: (?:Oops: |: |Accessing user space memory)`), PageFault, "Internal error", fault, nil},
+	{re(`^Internal error: `), Unknown, "Internal error", fault, nil},
 	{re(`^Unhandled fault: `), PageFault, "Unhandled fault", fault, nil},
 	{re(`^Alignment trap: `), Alignment, "Alignment trap", fault, nil},
 	{re(`^rust_kernel: panicked at `), Panic, "rust panic", frames, re(`rust_begin_unwind|^_R.*panick`)},

@@ -20,7 +20,7 @@ func (p *parser) classify(d *draft) {
 	r.Detail = p.detail(s, m)
 	r.Title = p.expand(s, m, head)
 	if where := s.blame(p, s, head); where != nil {
-		r.Function, r.Module = baseName(where.Function), where.Module
+		r.Function, r.Module = baseName(where.Function), either(where.Module, p.moduleOf(where.Function))
 		if name := where.as; name != "" {
 			r.Function = name
 		}
@@ -28,6 +28,18 @@ func (p *parser) classify(d *draft) {
 	}
 	p.refine(d)
 	r.Title = sanitize(r.Title)
+}
+
+// moduleOf returns the module of a function in the blamed trace. Headlines that were decoded have the module behind the file.
+func (p *parser) moduleOf(function string) string {
+	for _, t := range p.r.Traces[:min(p.blamed+1, p.own)] {
+		for _, f := range t.Frames {
+			if f.Function == function {
+				return f.Module
+			}
+		}
+	}
+	return ""
 }
 
 // detail returns what names the kind more closely.
@@ -46,7 +58,7 @@ func (p *parser) detail(s shape, m []string) string {
 }
 
 // sanitizer matches what a sanitizer names the bug: "BUG: KASAN: slab-use-after-free in ...".
-var sanitizer = regexp.MustCompile(`(?:KASAN|KMSAN|KCSAN|KFENCE|UBSAN): ([^:]+?)(?: in | on address |: |$)`)
+var sanitizer = regexp.MustCompile(`(?:KASAN|KMSAN|KCSAN|KFENCE|UBSAN): ([^:]+?)(?: in | at | on address |: |$)`)
 
 // expand fills a title.
 func (p *parser) expand(s shape, m []string, head string) string {
