@@ -162,11 +162,11 @@ func (u *Unwinder) orcAt(a mem.VirtAddr) (e orcEntry, ok bool, err error) {
 		return e, false, nil
 	}
 	i, err := u.search(table, a)
-	if err != nil {
+	if err != nil || i < 0 {
 		return e, false, err
 	}
 	var b [orcEntrySize]byte
-	if err := u.kernel.ReadVirt(b[:], table.Entries+mem.VirtAddr(i*orcEntrySize)); err != nil { //nolint:gosec // i is an index
+	if err := u.kernel.ReadVirt(b[:], table.Entries+mem.VirtAddr(i*orcEntrySize)); err != nil {
 		return e, false, fmt.Errorf("ORC entry %d: %w", i, err)
 	}
 	return u.layout.decode(b), true, nil
@@ -186,7 +186,7 @@ func (u *Unwinder) tableFor(a mem.VirtAddr) (ORCTable, bool) {
 	return table, ok && table.Count > 0 && table.Count <= maxORC
 }
 
-// search returns the index of the last entry of a table whose code starts at or before a.
+// search returns the index of the last entry of a table whose code starts at or before a, or -1.
 func (u *Unwinder) search(t ORCTable, a mem.VirtAddr) (int, error) {
 	var failure error
 	ip := func(i int) mem.VirtAddr {
@@ -202,7 +202,7 @@ func (u *Unwinder) search(t ORCTable, a mem.VirtAddr) (int, error) {
 		return 0, failure
 	}
 	if i < 0 {
-		return 0, fmt.Errorf("%v lies before the first ORC entry", a)
+		return i, nil
 	}
 	if low := ip(i); low > a || i > 0 && ip(i-1) > low || i+1 < t.Count && ip(i+1) <= a {
 		return 0, fmt.Errorf("ORC entries around %d are not sorted: it starts at %v", i, low)

@@ -30,7 +30,12 @@ func (u *Unwinder) stepORC(s *state) error {
 	}
 	switch e.kind {
 	case kindUndefined:
-		return u.stepToCallSite(s)
+		err := u.stepToCallSite(s)
+		if err == nil || s.frame.Return || !u.isReturn(s.sp) {
+			return err
+		}
+		// The data of a module, behind its code, was called.
+		e, method = nullORC, FromGuess
 	case kindEnd:
 		return errEnd("end of stack")
 	}

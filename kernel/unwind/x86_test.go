@@ -206,11 +206,26 @@ func (o *oneModule) ORC(a mem.VirtAddr) (unwind.ORCTable, bool) {
 
 func TestModule(t *testing.T) {
 	m := x86Machine(kerneltest.ORC6_4, special(2, kerneltest.ORCEntry{Type: "end"}))
-	ips, table, _ := m.SetORC(m.Image(0x1f0000), kerneltest.ORC6_4, []kerneltest.ORCEntry{{IP: moduleCode, SP: "sp", SPOffset: 8}, {IP: moduleCode + 4, SP: "sp", SPOffset: 0x20}})
-	module := &oneModule{moduleCode, moduleCode + 0x100, unwind.ORCTable{IPs: ips, Entries: table, Count: 2}}
-	sp := push(m, stack, frame(0, 2)...)
-	if got, want := text(unwinder(t, m, module).Unwind(registers(moduleCode+9, sp, 0))), "ffffffffc0001009:registers 2:orc end of stack"; got != want {
-		t.Errorf("got %s, want %s", got, want)
+	ips, table, _ := m.SetORC(m.Image(0x1f0000), kerneltest.ORC6_4, []kerneltest.ORCEntry{
+		{IP: moduleCode, SP: "sp", SPOffset: 8}, {IP: moduleCode + 4, SP: "sp", SPOffset: 0x20}, {IP: moduleCode + 0x80, Type: "undefined"},
+	})
+	module := &oneModule{moduleCode - 0x100, moduleCode + 0x100, unwind.ORCTable{IPs: ips, Entries: table, Count: 3}}
+	u := unwinder(t, m, module)
+	called := push(m, stack, uint64(function(2)+body)) // without a frame
+	m.WriteVirt(function(2)+body-2, []byte{0xff, 0xd0})
+	sp := push(m, stack-0x40, frame(0, 2)...)
+	for _, tc := range []struct {
+		ip, sp mem.VirtAddr
+		want   string
+	}{
+		{moduleCode + 9, sp, "ffffffffc0001009:registers 2:orc end of stack"},
+		{moduleCode + 0x90, called, "ffffffffc0001090:registers 2:guess end of stack"}, // data behind the code
+		{moduleCode - 0x90, called, "ffffffffc0000f70:registers 2:guess end of stack"}, // data before it
+		{moduleCode + 0x90, sp, "ffffffffc0001090:registers ORC knows nothing of the frame before ffffffffc0001090"},
+	} {
+		if got := text(u.Unwind(registers(tc.ip, tc.sp, 0))); got != tc.want {
+			t.Errorf("got %s, want %s", got, tc.want)
+		}
 	}
 }
 
