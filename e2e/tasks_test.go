@@ -173,7 +173,7 @@ var tasksStat = regexp.MustCompile(`(?m)^== (\d+) \((.*)\) ([A-Z]) (\d+) .*\n(?:
 func TestTasksARM64(t *testing.T) {
 	t.Parallel()
 	for _, s := range []lab.Scenario{
-		{Kernel: "6.1-arm64"}, {Kernel: "6.12-arm64", CPU: "max"}, {Kernel: "backports-arm64-16k", CPU: "cortex-a76"},
+		{Kernel: "6.12-arm64", CPU: "max"}, {Kernel: "backports-arm64-16k", CPU: "cortex-a76"},
 	} {
 		t.Run(s.Name(), func(t *testing.T) {
 			t.Parallel()
@@ -209,7 +209,8 @@ func tasksSameAsRecord(t *testing.T, d *tasksDump, list []tasks.Task, record str
 		if strings.HasPrefix(m[2], "kworker/") { // their names tell what they did last, and they come and go
 			continue
 		}
-		if got := fmt.Sprintf("%s %d", task.Comm, task.PPID); got != m[2]+" "+m[4] {
+		const commLen = 15 // /proc knows longer names of kernel threads
+		if got := fmt.Sprintf("%s %d", task.Comm, task.PPID); got != m[2][:min(len(m[2]), commLen)]+" "+m[4] {
 			t.Errorf("task %d: got %s, want %s %s", pid, got, m[2], m[4])
 		}
 		if m[3] != string(task.State.Letter()) || task.State == 0 {

@@ -131,6 +131,9 @@ func (w *walk) follow(link string) bool {
 	last := w.r.init
 	for at := rec.Pointer(link); at != w.r.init+offset; at = rec.Pointer(link) {
 		task, ok := at-offset, false
+		if w.seen[task] && link == "tasks.prev" {
+			return true // this is where the way from the head ended
+		}
 		if !w.mayRead(task, fmt.Sprintf("%s of the task at %v", link, last)) {
 			return false
 		}

@@ -65,23 +65,25 @@ func (v *View) Read(k *kernel.Kernel, at mem.VirtAddr) (Record, error) {
 	if err := k.ReadVirt(b, at+mem.VirtAddr(v.start)); err != nil {
 		return Record{}, fmt.Errorf("struct %s at %v: %w", v.structure, at, err)
 	}
-	return Record{view: v, at: at, b: b}, nil
+	return Record{fields: v.fields, start: v.start, at: at, b: b}, nil
 }
 
-// Record has the members of one structure in memory. Asked for a member that its View lacks, it gives zero.
+// Record has the members of one structure in memory. Asked for a member that its View lacks, it gives zero, as the zero
+// Record does.
 type Record struct {
-	view *View
-	at   mem.VirtAddr
-	b    []byte
+	fields map[string]Field
+	start  uint64
+	at     mem.VirtAddr
+	b      []byte
 }
 
 // Bytes returns the bytes of a member. The caller must not change them.
 func (r Record) Bytes(path string) []byte {
-	f, ok := r.view.fields[path]
+	f, ok := r.fields[path]
 	if !ok {
 		return nil
 	}
-	at := f.Offset - r.view.start
+	at := f.Offset - r.start
 	return r.b[at : at+f.Size]
 }
 
@@ -91,7 +93,7 @@ func (r Record) Uint(path string) uint64 {
 	var b [8]byte
 	copy(b[:], r.Bytes(path))
 	value := binary.LittleEndian.Uint64(b[:])
-	if f := r.view.fields[path]; f.Bits > 0 {
+	if f := r.fields[path]; f.Bits > 0 {
 		value = value >> f.BitOffset & (1<<f.Bits - 1)
 	}
 	return value
@@ -102,7 +104,7 @@ func (r Record) Pointer(path string) mem.VirtAddr { return mem.VirtAddr(r.Uint(p
 
 // Addr returns the address of a member, that of the structure if it has no such member.
 func (r Record) Addr(path string) mem.VirtAddr {
-	return r.at + mem.VirtAddr(r.view.fields[path].Offset)
+	return r.at + mem.VirtAddr(r.fields[path].Offset)
 }
 
 // Text returns a member that is an array of characters, up to its first NUL.

@@ -46,8 +46,9 @@ func TestView(t *testing.T) {
 	if v.Has("state") || !v.Has("high") || r.Bytes("state") != nil || v.Field("comm").Len != 16 {
 		t.Error("which members there are")
 	}
-	if _, err := v.Read(k, 0x1000); err == nil {
-		t.Error("read where nothing is mapped")
+	none, err := v.Read(k, 0x1000)
+	if err == nil || none.Uint("low") != 0 || none.Bytes("comm") != nil || none.Addr("comm") != 0 || none.Text("comm") != "" {
+		t.Errorf("where nothing is mapped: %+v, %v", none, err)
 	}
 }
 
