@@ -65,7 +65,7 @@ func saveState(ctx context.Context, s Scenario, k *Kernel, dir string) error {
 	}
 	saved := false
 	m.onLine = func(line string) {
-		if word, ok := guestWord(line); ok && word == guestcfg.AwaitsOrder {
+		if word, ok := guestWord(line); ok && word == guestcfg.AwaitsOrder && !saved {
 			m.asideErr = errors.Join(m.asideErr, m.save(ctx, filepath.Join(dir, stateMigration)))
 			saved = true
 		}

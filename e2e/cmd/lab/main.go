@@ -27,7 +27,7 @@ const usage = `usage: lab COMMAND ...
   send [flags] INITRD           crash a machine, boot INITRD as its capture initramfs, print the console
   matrix                        capture every machine of the matrix
   panics [-kernel NAME] [KIND...]
-                                capture every panic, or those of a kernel or some kinds
+                                capture every panic, or those of a kernel or some kinds, and ask crash about them
   kernels [-vmlinux] [NAME...]  fetch kernels (default: all), print their image, modules, vmlinux
   crash VMLINUX DUMP COMMAND... ask crash 8.0.6
   makedumpfile KERNEL ARG...    run the makedumpfile that is right about a kernel
@@ -156,7 +156,7 @@ func matrix(ctx context.Context, out io.Writer) error {
 }
 
 // panics captures two at a time, since a part of each is the work of one CPU. Like matrix, it goes on after a failure. When
-// all are in the cache, it removes the states in which they began.
+// all panics are in the cache, so that nobody uses the states in which they began, it removes these.
 func panics(ctx context.Context, args []string, out io.Writer) error {
 	f := flag.NewFlagSet("panics", flag.ContinueOnError)
 	kernel := f.String("kernel", "", "kernel name, see lab kernels (default all)")
@@ -184,6 +184,9 @@ func panics(ctx context.Context, args []string, out io.Writer) error {
 	if n := failed.Load(); n > 0 {
 		return fmt.Errorf("%d panics failed", n)
 	}
+	if *kernel != "" || f.NArg() > 0 {
+		return nil
+	}
 	return lab.RemoveStates()
 }
 
@@ -193,7 +196,13 @@ func panicOne(ctx context.Context, s lab.Scenario, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", s.Kernel, s.Crash, err)
 	}
-	_, err = fmt.Fprintf(out, "%-5s %-16s %5.1fs %s\n", s.Kernel, s.Crash, time.Since(start).Seconds(), c.Dump)
+	captured := time.Since(start)
+	if c.CrashOpens() {
+		if _, err := c.Crash(ctx); err != nil {
+			return fmt.Errorf("%s %s: %w", s.Kernel, s.Crash, err)
+		}
+	}
+	_, err = fmt.Fprintf(out, "%-5s %-16s %5.1fs, with crash %5.1fs %s\n", s.Kernel, s.Crash, captured.Seconds(), time.Since(start).Seconds(), c.Dump)
 	return err
 }
 

@@ -31,8 +31,11 @@ func awaitOrder() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	say(guestcfg.AwaitsOrder)
-	for block[0] == 0 {
+	for try := 0; block[0] == 0; try++ {
+		// The console of 7.3 sometimes keeps a line until the next one (seen in an otherwise idle guest).
+		if try%50 == 0 {
+			say(guestcfg.AwaitsOrder)
+		}
 		time.Sleep(20 * time.Millisecond)
 		if _, err := f.ReadAt(block, 0); err != nil {
 			return "", err
