@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"bufio"
+	"compress/gzip"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -11,7 +13,7 @@ import (
 	"github.com/corehaul/corehaul/kernel/kallsyms"
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
-	"github.com/corehaul/corehaul/vmcore/elfcore"
+	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
 
 // TestKallsyms holds the symbol table that a dump contains to the /proc/kallsyms that its guest read before the panic:
@@ -34,18 +36,38 @@ func TestKallsyms(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, err := kallsymsRead(captured.Kallsyms)
+			f, err := os.Open(captured.Kallsyms)
 			if err != nil {
 				t.Fatal(err)
 			}
-			kallsymsCompare(t, kallsymsLoad(t, captured.ELF), want)
+			defer func() { _ = f.Close() }()
+			kallsymsCompare(t, kallsymsLoad(t, captured.ELF), kallsymsRead(t, f))
 		})
 	}
 }
 
+// TestKallsymsOfPanic does the same with a dump at level 31 of the newest x86_64 kernel, which has place-relative addresses.
+func TestKallsymsOfPanic(t *testing.T) {
+	t.Parallel()
+	captured, err := lab.Panic(t.Context(), lab.Scenario{Kernel: "7.3", Crash: "null-read"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(captured.Kallsyms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	record, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kallsymsCompare(t, kallsymsLoad(t, captured.Dump), kallsymsRead(t, record))
+}
+
 func kallsymsLoad(t *testing.T, path string) *kallsyms.Table {
 	t.Helper()
-	image, err := elfcore.Open(path)
+	image, err := dumpfile.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,25 +89,24 @@ func kallsymsLoad(t *testing.T, path string) *kallsyms.Table {
 
 // kallsymsRead reads the symbols of the kernel image from a /proc/kallsyms. Those of modules, BPF programs and ftrace
 // trampolines follow them, with the owner in brackets.
-func kallsymsRead(path string) ([]kallsyms.Symbol, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
+func kallsymsRead(t *testing.T, record io.Reader) []kallsyms.Symbol {
+	t.Helper()
 	var list []kallsyms.Symbol
-	lines := bufio.NewScanner(f)
+	lines := bufio.NewScanner(record)
 	for lines.Scan() {
 		if strings.HasSuffix(lines.Text(), "]") {
 			break
 		}
 		var s kallsyms.Symbol
 		if _, err := fmt.Sscanf(lines.Text(), "%x %c %s", &s.Addr, &s.Type, &s.Name); err != nil {
-			return nil, fmt.Errorf("%q: %w", lines.Text(), err)
+			t.Fatalf("%q: %v", lines.Text(), err)
 		}
 		list = append(list, s)
 	}
-	return list, lines.Err()
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return list
 }
 
 // kallsymsEnd returns where the part of the image ends in which the kernel has symbols for a: the whole, or the code where only
