@@ -26,14 +26,16 @@ const (
 	Fault
 )
 
+type prefixRank struct {
+	prefix string
+	rank   Rank
+}
+
 // headlines are the beginnings of fault reports, behind the time stamp. Sources: arch/x86/kernel/traps.c,
 // arch/x86/mm/fault.c, arch/arm64/kernel/traps.c, arch/arm64/mm/fault.c, arch/powerpc/kernel/watchdog.c, lib/bug.c,
 // lib/ubsan.c, kernel/cfi.c, kernel/watchdog.c, kernel/hung_task.c, kernel/panic.c, kernel/locking/lockdep.c,
 // kernel/sched/core.c, kernel/workqueue.c, mm/kmemleak.c. The first that matches counts.
-var headlines = []struct {
-	prefix string
-	rank   Rank
-}{
+var headlines = []prefixRank{
 	{"BUG: soft lockup ", Complaint},
 	{"BUG: workqueue lockup", Complaint},
 	{"BUG: sleeping function called from invalid context", Complaint},
@@ -85,6 +87,14 @@ var headlines = []struct {
 	{"Oops", Trap},
 }
 
+// byFirst are the headlines by their first byte. Every line of every log is looked up.
+var byFirst = func() (list [256][]prefixRank) {
+	for _, h := range headlines {
+		list[h.prefix[0]] = append(list[h.prefix[0]], h)
+	}
+	return list
+}()
+
 const (
 	// PanicPrefix begins the panic message (kernel/panic.c).
 	PanicPrefix = "Kernel panic - not syncing: "
@@ -95,7 +105,7 @@ const (
 // vaguePanics are panic messages that only say that an earlier fault was fatal.
 var vaguePanics = []string{
 	"Fatal exception", "Oops", "panic_on_warn set", "softlockup: hung tasks", "hung_task: blocked tasks",
-	"kernel: panic_on_warn set", "RCU Stall", "Hard LOCKUP", "stack overflow", "kernel stack overflow",
+	"kernel: panic_on_warn set", "RCU Stall", "Hard LOCKUP", "stack overflow", "kernel stack overflow", "Kernel stack overflow",
 	"Asynchronous SError Interrupt", "BUG!", "UBSAN: panic_on_warn set", "KASAN: panic_on_warn set",
 	"KCSAN: panic_on_warn set", "KFENCE: panic_on_warn set", "kmsan.panic set", "kasan.fault=panic set", "Machine halted.",
 	"Aiee, killing interrupt handler!", "Attempted to kill the idle task!", "synchronous external abort",
@@ -130,7 +140,10 @@ func RankOf(text string) Rank {
 }
 
 func rankOf(text string) Rank {
-	for _, h := range headlines {
+	if text == "" {
+		return NoHeadline
+	}
+	for _, h := range byFirst[text[0]] {
 		if strings.HasPrefix(text, h.prefix) {
 			return h.rank
 		}

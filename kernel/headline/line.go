@@ -70,6 +70,9 @@ var (
 // daemon cuts off what log daemons put before the lines of the kernel: "Nov 30 01:02:03 host kernel: " (RFC 3164,
 // journalctl), the same with an ISO 8601 time stamp, or only that (dmesg --time-format iso).
 func (l *Line) daemon() {
+	if strings.HasPrefix(l.Text, "[") || strings.HasPrefix(l.Text, " ") {
+		return // most lines: do without the pattern
+	}
 	m := daemon.FindStringSubmatch(l.Text)
 	if m == nil || m[1] == "" && !strings.HasSuffix(m[0], "kernel: ") {
 		return
@@ -127,9 +130,12 @@ func (l *Line) bracket(s string, take func(string) bool) (after string, ok bool)
 // stamp takes a time stamp, and the time since the last line that dmesg may put behind it. Addresses in brackets have no
 // dot.
 func (l *Line) stamp(s string) bool {
-	if m := sinceLast.FindStringIndex(s); m != nil {
-		s = s[:m[0]]
-		if s == "" {
+	if strings.HasSuffix(s, ">") {
+		m := sinceLast.FindStringIndex(s)
+		if m == nil {
+			return false
+		}
+		if s = s[:m[0]]; s == "" {
 			return true
 		}
 	}

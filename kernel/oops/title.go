@@ -19,7 +19,10 @@ func (p *parser) classify(d *draft) {
 	r.Kind = s.kind
 	r.Detail = p.detail(s, m)
 	r.Title = p.expand(s, m, head)
-	if where := s.blame(p, s, head); where != nil {
+	where := s.blame(p, s, head)
+	if where == nil {
+		r.Title = strings.Replace(r.Title, "/usb_", " in usb_", 1)
+	} else {
 		r.Function, r.Module = baseName(where.Function), either(where.Module, p.moduleOf(where.Function))
 		if name := where.as; name != "" {
 			r.Function = name
