@@ -215,6 +215,20 @@ func TestManyCandidates(t *testing.T) {
 	}
 }
 
+// TestManyTokens: neither does memory full of tokens without names.
+func TestManyTokens(t *testing.T) {
+	m := kerneltest.NewX86(4)
+	for i := range uint64(5) {
+		m.SetKallsyms(m.Image(0x20000*i), kerneltest.KallsymsForms()["6.0"], symbols(m.Image(0), true))
+		put("kallsyms_num_syms", kerneltest.Uint32(0))(m)
+	}
+	maps.DeleteFunc(m.Symbols, func(name string, _ uint64) bool { return strings.HasPrefix(name, "kallsyms_") })
+	table, err := load(t, m)
+	if table != nil || !errors.Is(err, kallsyms.ErrNotFound) || !strings.Contains(err.Error(), "but none has names") {
+		t.Errorf("got %v, %v", table, err)
+	}
+}
+
 // FuzzLoad changes a few bytes of a table, or its place. Whatever they say, Load ends, and every symbol that it finds has
 // a name, an address and a size.
 func FuzzLoad(f *testing.F) {

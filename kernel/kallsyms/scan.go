@@ -23,9 +23,11 @@ const (
 	scanWindow = 1 << 20
 	scanGap    = 16 // windows: the image has holes of less than 4 MiB between its sections, so it ends before such a one
 	scanPage   = 4096
-	// Hostile memory may look like many tables. A real one is among the first that do: most kernels have digits once.
+	// Hostile memory may look like many tables. A real one is among the first that do: the digits are in some ten tables of
+	// character sets too, but no other table has an index of tokens behind it.
 	maxCandidates = 64
-	maxNamesTries = 16
+	maxTokens     = 4
+	maxNamesTries = 4 // for each
 
 	tableAlign     = 8
 	maxSmallName   = 1 + 127              // length and token numbers, before there were big names
@@ -39,18 +41,22 @@ func scan(k *kernel.Kernel) (*places, error) {
 		return nil, fmt.Errorf("%w: VMCOREINFO has neither SYMBOL(kallsyms_names) nor SYMBOL(_stext)", ErrNotFound)
 	}
 	window := make([]byte, scanWindow+len(digits))
-	candidates, gap := 0, 0
+	candidates, tokens, gap := 0, 0, 0
 	for offset := uint64(0); offset < scanSpace && gap < scanGap; offset += scanWindow {
 		va := mem.VirtAddr(start + offset)
 		if gap++; readHoley(k, window, va) {
 			gap = 0
 		}
 		for at := range occurrences(window, digits) {
-			if candidates++; candidates > maxCandidates {
-				return nil, fmt.Errorf("%w: more than %d places look like kallsyms_token_table", ErrNotFound, maxCandidates)
+			found := &places{}
+			if found.findTokens(k, va+mem.VirtAddr(at)) { //nolint:gosec // at is a place in window
+				if found.findNames(k, 4) || found.findNames(k, 8) {
+					return found, nil
+				}
+				tokens++
 			}
-			if places, ok := tablesAround(k, va+mem.VirtAddr(at)); ok { //nolint:gosec // at is a place in window
-				return places, nil
+			if candidates++; candidates == maxCandidates || tokens == maxTokens {
+				return nil, fmt.Errorf("%w: %d places look like kallsyms_token_table, but none has names", ErrNotFound, candidates)
 			}
 		}
 	}
@@ -87,21 +93,7 @@ func occurrences(b, sep []byte) func(yield func(int) bool) {
 	}
 }
 
-// tablesAround returns the tables whose token of the digit 0 is at va.
-func tablesAround(k *kernel.Kernel, va mem.VirtAddr) (*places, bool) {
-	at := &places{}
-	if !at.findTokens(k, va) {
-		return nil, false
-	}
-	for _, width := range []int{4, 8} {
-		if at.findNames(k, width) {
-			return at, true
-		}
-	}
-	return nil, false
-}
-
-// findTokens finds the index behind the tokens. It says how far from their start the digit 0 is.
+// findTokens finds the index behind the tokens, whose token of the digit 0 is at va. It says how far from their start the digit 0 is.
 func (at *places) findTokens(k *kernel.Kernel, va mem.VirtAddr) bool {
 	b := make([]byte, maxTokenSpace)
 	readHoley(k, b, va)
