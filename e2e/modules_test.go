@@ -36,10 +36,12 @@ func TestModules(t *testing.T) {
 	}
 }
 
-// TestModulesARM64 does the same without crash.
-func TestModulesARM64(t *testing.T) {
+// TestModulesOfRecord does the same without crash.
+func TestModulesOfRecord(t *testing.T) {
 	t.Parallel()
-	for _, s := range []lab.Scenario{{Kernel: "6.12-arm64", CPU: "max"}, {Kernel: "backports-arm64-16k", CPU: "cortex-a76"}} {
+	for _, s := range []lab.Scenario{
+		{Kernel: "7.3"}, {Kernel: "6.12-arm64", CPU: "max"}, {Kernel: "backports-arm64-16k", CPU: "cortex-a76"},
+	} {
 		t.Run(s.Name(), func(t *testing.T) {
 			t.Parallel()
 			c, err := lab.CaptureELF(t.Context(), s)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"cmp"
+	"debug/elf"
 	"fmt"
 	"os"
 	"regexp"
@@ -166,14 +167,15 @@ func tasksSameRegisters(t *testing.T, r *tasks.Reader, list []tasks.Task, bt str
 	}
 }
 
-// tasksStat is a line of the guest's record: PID, name, state, parent and flags of /proc/PID/stat.
-var tasksStat = regexp.MustCompile(`(?m)^== (\d+) \((.*)\) ([A-Z]) (\d+) .*\n(?:\[<0>\] ([\w.]+)\+)?`)
+// tasksStat is a line of the guest's record: PID, name, state and parent of /proc/PID/stat, and the bytes of its address space
+// (vsize, the 23rd field).
+var tasksStat = regexp.MustCompile(`(?m)^== (\d+) \((.*)\) ([A-Z]) (\d+)(?: -?\d+){18} (\d+) `)
 
-// TestTasksARM64 compares the tasks of arm64 kernels, for which there is no crash, with what /proc said before the panic.
-func TestTasksARM64(t *testing.T) {
+// TestTasksOfRecord compares the tasks of kernels that no crash opens with what /proc said before the panic.
+func TestTasksOfRecord(t *testing.T) {
 	t.Parallel()
 	for _, s := range []lab.Scenario{
-		{Kernel: "6.12-arm64", CPU: "max"}, {Kernel: "backports-arm64-16k", CPU: "cortex-a76"},
+		{Kernel: "7.3"}, {Kernel: "6.12-arm64", CPU: "max"}, {Kernel: "backports-arm64-16k", CPU: "cortex-a76"},
 	} {
 		t.Run(s.Name(), func(t *testing.T) {
 			t.Parallel()
@@ -213,6 +215,10 @@ func tasksSameAsRecord(t *testing.T, d *tasksDump, list []tasks.Task, record str
 		if got := fmt.Sprintf("%s %d", task.Comm, task.PPID); got != m[2][:min(len(m[2]), commLen)]+" "+m[4] {
 			t.Errorf("task %d: got %s, want %s %s", pid, got, m[2], m[4])
 		}
+		space, _ := strconv.ParseUint(m[5], 10, 64)
+		if task.MemoryError != nil || task.VSZ != space || (space > 0) != (task.RSS > 0) || task.RSS > task.VSZ {
+			t.Errorf("task %d: %d bytes, %d in memory, %v, want %d", pid, task.VSZ, task.RSS, task.MemoryError, space)
+		}
 		if m[3] != string(task.State.Letter()) || task.State == 0 {
 			continue // it did something in the meantime
 		}
@@ -238,7 +244,8 @@ func tasksSavedPlausible(t *testing.T, d *tasksDump, task tasks.Task) {
 	}
 	top := task.Stack + mem.VirtAddr(d.tasks.StackSize())
 	symbol, _ := d.symbols.Find(saved.IP)
-	if symbol.Name != "__switch_to" || saved.SP < task.Stack || saved.SP > top || saved.FP < saved.SP || saved.FP > top {
+	if symbol.Name != map[elf.Machine]string{elf.EM_X86_64: "__schedule", elf.EM_AARCH64: "__switch_to"}[d.kernel.Machine()] ||
+		saved.SP < task.Stack || saved.SP > top {
 		t.Errorf("task %d: in %q with %+v, its stack is at %v", task.PID, symbol.Name, saved, task.Stack)
 	}
 }
