@@ -16,8 +16,9 @@ type shape struct {
 	skip  *regexp.Regexp // functions that are not blamed, besides the helpers
 }
 
-// exactly the kernel's headlines, without "Oops: " of 6.10 and later (see die()). The first that matches counts. The titles
-// are those of syzbot, so that its reports can be found by them.
+// shapes are matched against plain headlines (see plainHeadline); the first that matches counts. The titles are those of
+// syzbot, so that its reports can be found by them. Those of hard lockups, CFI, SError and die lines of other machines than
+// x86 and arm are of the same form: syzbot has none.
 var shapes = []shape{
 	// mm/kasan/report.c
 	{re(`^BUG: KASAN: (?:double-free or invalid-free|double-free|invalid-free)\b`), KASAN, "KASAN: invalid-free", named, re(`slab_|kfree|vunmap|vfree`)},
@@ -142,7 +143,7 @@ var shapes = []shape{
 	{panicked(`(.*(?:[Mm]achine [Cc]heck|MCE|MCA|[Hh]ardware [Ee]rror).*)`), MachineCheck, "kernel panic: $1", nobody, nil},
 	{panicked(`(Timeout: Not all CPUs entered broadcast exception handler.*)`), MachineCheck, "kernel panic: $1", nobody, nil},
 	{panicked(`(NMI.*|nmi:.*|An NMI occurred.*|Unrecoverable NMI.*)`), NMI, "kernel panic: $1", nobody, nil},
-	{panicked(`(VFS: .*|No working init found.*|No init found.*|Requested init .*|VFS:.*)`), RootFilesystem, "kernel panic: $1", nobody, nil},
+	{panicked(`(VFS:.*|No working init found.*|No init found.*|Requested init .*)`), RootFilesystem, "kernel panic: $1", nobody, nil},
 	{panicked(`((?:softlockup|Watchdog: soft).*)`), SoftLockup, "kernel panic: $1", nobody, nil},
 	{panicked(`((?:Hard LOCKUP|.*[Hh]ard lockup).*)`), HardLockup, "kernel panic: $1", nobody, nil},
 	{panicked(`(hung_task: .*)`), HungTask, "kernel panic: $1", nobody, nil},

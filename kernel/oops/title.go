@@ -115,24 +115,28 @@ func (p *parser) refine(d *draft) {
 
 // kindOfBug reads the lines before "kernel BUG at", where a checker says why.
 func (p *parser) kindOfBug(d *draft) Kind {
-	before := d.prelude
-	for i := range before {
-		if strings.HasPrefix(before[i].Text, "------------[ cut here ]") {
-			before = before[i:]
-			break
-		}
-	}
 	if ip := p.r.IP; ip != nil && strings.HasPrefix(strings.TrimLeft(ip.Function, "_"), "fortify_") {
 		return Fortify
 	}
-	for _, l := range before {
+	for _, text := range d.before() {
 		for _, c := range checkers {
-			if l.Caller == d.lines[0].Caller && c.re.MatchString(l.Text) {
+			if c.re.MatchString(text) {
 				return c.kind
 			}
 		}
 	}
 	return p.r.Kind
+}
+
+// before returns what the report's caller printed right before the headline: two lines "cut here" and what is between them.
+func (d *draft) before() []string {
+	var list []string
+	for _, l := range d.prelude {
+		if l.Caller == d.lines[0].Caller && !l.Program {
+			list = append(list, l.Text)
+		}
+	}
+	return list[max(0, len(list)-4):]
 }
 
 // checkers are messages before BUG(). Sources: lib/string_helpers.c, arch/x86/kernel/traps.c.
