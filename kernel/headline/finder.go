@@ -121,15 +121,17 @@ func (f *Finder) leads() bool {
 		return false
 	}
 	message := strings.TrimPrefix(f.panicLine.Text, PanicPrefix)
-	if killedByOops.MatchString(message) {
+	if afterDie.MatchString(message) {
 		return f.last.rank > Complaint && !strings.HasPrefix(f.last.Text, "WARNING: ")
 	}
 	return IsVague(message)
 }
 
-// killedByOops is the message for an oops of init: make_task_dead() ends it with SIGKILL or SIGSEGV (kernel/exit.c). Init may
-// get a signal from a program too, and then there is no oops.
-var killedByOops = regexp.MustCompile(`^Attempted to kill init! exitcode=0x0000000[9b]`)
+// afterDie are messages that follow a report of die(), so that a warning before them is not their cause. An oops of init ends
+// it with SIGKILL or SIGSEGV (make_task_dead() in kernel/exit.c). Init may get a signal from a program too, and then there
+// is no oops.
+var afterDie = regexp.MustCompile(`^(?:Fatal exception|Oops|BUG!|Aiee, killing interrupt handler!|Attempted to kill the idle task!|` +
+	`Attempted to kill init! exitcode=0x0000000[9b])`)
 
 // Panicked returns the text of the panic message, "" without one.
 func (f *Finder) Panicked() string { return f.panicLine.Text }

@@ -95,7 +95,8 @@ func TestFinderSources(t *testing.T) {
 		{"a complaint that follows a fault at once", []string{"[    1.0] BUG: b", "[    1.1] BUG: sleeping function called from invalid context at a"}, "BUG: b", headline.Current},
 		{"init that oopsed", []string{"[    1.0] BUG: a", "[    1.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000009"}, "BUG: a", headline.Last},
 		{"init that was killed", []string{"[    1.0] WARNING: a", "[    1.1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000009"}, "Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000009", headline.PanicLine},
-		{"a report long before the panic", []string{"[    1.0] WARNING: a", "[  900.0] Kernel panic - not syncing: Oops"}, "Kernel panic - not syncing: Oops", headline.PanicLine},
+		{"a warning is no cause of a fatal exception", []string{"[    1.0] WARNING: a", "[    1.1] Kernel panic - not syncing: Fatal exception"}, "Kernel panic - not syncing: Fatal exception", headline.PanicLine},
+		{"a report long before the panic", []string{"[    1.0] BUG: a", "[  900.0] Kernel panic - not syncing: Oops"}, "Kernel panic - not syncing: Oops", headline.PanicLine},
 		{"a program's report", []string{"<12>[    1.0] BUG: a", "<12>[    1.1] Kernel panic - not syncing: b"}, "", headline.NoCrash},
 		{"the end of another caller's report", []string{"[    1.0][    T1] BUG: a", "[    1.1][    T2] ---[ end trace 0 ]---"}, "BUG: a", headline.Current},
 	} {

@@ -199,7 +199,7 @@ func (p *parser) close() { p.trace, p.context, p.leave = nil, "", false }
 
 // lastLine is a line of x86 that __die() prints behind the trace: CR2, and RIP until 4.19 (arch/x86/kernel/dumpstack.c,
 // arch/x86/mm/fault.c).
-var lastLine = regexp.MustCompile(`^(?:CR2: [0-9a-f]{8,16}$|RIP +\[<|RIP: [A-Za-z_])`)
+var lastLine = regexp.MustCompile(`^(?:CR2: [0-9a-f]{8,16}$|RIP +\[<|RIP: [A-Za-z_]|EIP: \[<)`)
 
 // frames adds frames to the open trace, or opens one.
 func (p *parser) frames(frames []Frame) {
