@@ -3,8 +3,10 @@ package e2e
 import (
 	"bufio"
 	"cmp"
+	"compress/gzip"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -104,14 +106,53 @@ func modulesProc(list *modules.List) string {
 
 func modulesSameAsRecord(t *testing.T, list *modules.List, c *lab.Captured) {
 	t.Helper()
-	record, err := os.ReadFile(c.Modules)
+	f, err := os.Open(c.Kallsyms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	modulesSame(t, list, c.Modules, f, !strings.Contains(c.Scenario.Name(), "arm64"))
+}
+
+// TestModulesThatTaint has a module that is no part of the kernel, in dumps without the pages that a dump level leaves out.
+func TestModulesThatTaint(t *testing.T) {
+	t.Parallel()
+	for _, kernel := range []string{"5.10", "6.1", "6.12", "7.3"} {
+		t.Run(kernel, func(t *testing.T) {
+			t.Parallel()
+			c, err := lab.Panic(t.Context(), lab.Scenario{Kernel: kernel, Crash: "null-read"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f, err := os.Open(c.Kallsyms)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = f.Close() }()
+			kallsyms, err := gzip.NewReader(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list := modulesLoad(t, tasksOpen(t, c.Dump))
+			modulesSame(t, list, c.Modules, kallsyms, true)
+			if m := list.All()[0]; m.Name != "crashmod" || m.Taints != "OE" || m.Version != "1.0" || len(m.SrcVersion) < 20 {
+				t.Errorf("got %+v", m)
+			}
+		})
+	}
+}
+
+// modulesSame compares modules with a /proc/modules, and their symbols with a /proc/kallsyms.
+func modulesSame(t *testing.T, list *modules.List, procModules string, procKallsyms io.Reader, orc bool) {
+	t.Helper()
+	record, err := os.ReadFile(procModules)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got, want := modulesProc(list), string(record); got != want || len(want) == 0 {
 		t.Errorf("modules:\n%s\nwant\n%s", got, want)
 	}
-	want := modulesRecordedSymbols(t, c.Kallsyms)
+	want := modulesRecordedSymbols(t, procKallsyms)
 	n := 0
 	for _, m := range list.All() {
 		symbols, err := list.Symbols(m)
@@ -129,8 +170,8 @@ func modulesSameAsRecord(t *testing.T, list *modules.List, c *lab.Captured) {
 			t.Errorf("%s: %d symbols, want %d:\n%.2000q\nwant\n%.2000q", m.Name, len(got), len(w), got, w)
 		}
 		n += len(got)
-		if _, orc := list.ORC(m.Base()); orc == strings.Contains(c.Scenario.Name(), "arm64") {
-			t.Errorf("%s: has ORC: %v", m.Name, orc)
+		if _, has := list.ORC(m.Base()); has != orc {
+			t.Errorf("%s: has ORC: %v", m.Name, has)
 		}
 	}
 	if n < 100 {
@@ -153,15 +194,10 @@ func modulesFind(t *testing.T, list *modules.List, m *modules.Module, s kallsyms
 }
 
 // modulesRecordedSymbols reads the symbols of modules in a /proc/kallsyms: "address type name" by module, sorted.
-func modulesRecordedSymbols(t *testing.T, path string) map[string][]string {
+func modulesRecordedSymbols(t *testing.T, proc io.Reader) map[string][]string {
 	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = f.Close() }()
 	list := map[string][]string{}
-	lines := bufio.NewScanner(f)
+	lines := bufio.NewScanner(proc)
 	for lines.Scan() {
 		p := strings.Fields(lines.Text())
 		if len(p) != 4 {

@@ -19,7 +19,7 @@ import (
 	"github.com/corehaul/corehaul/kernel/types"
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
-	"github.com/corehaul/corehaul/vmcore/elfcore"
+	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
 
 // tasksDump is a dump with what its kernel says of itself.
@@ -32,7 +32,7 @@ type tasksDump struct {
 
 func tasksOpen(t *testing.T, path string) *tasksDump {
 	t.Helper()
-	image, err := elfcore.Open(path)
+	image, err := dumpfile.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
