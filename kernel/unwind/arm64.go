@@ -20,7 +20,10 @@ const (
 	plainRecord = 304
 )
 
-const userBits = 55 // of addresses; bit 55 selects the kernel's half
+const (
+	userBits   = 55                       // of addresses; bit 55 selects the kernel's half
+	kernelHalf = mem.VirtAddr(0xff << 56) // all kernel addresses of at most 52 bits lie above
+)
 
 // setupARM64 finds which bits a signed return address has for itself.
 func (u *Unwinder) setupARM64() {
@@ -54,8 +57,8 @@ func (u *Unwinder) stepARM64(s *state) error {
 	switch {
 	case last:
 		return errEnd("end of stack")
-	case ip == 0:
-		return fmt.Errorf("the frame record at %v has no return address", record)
+	case u.plain(ip) < kernelHalf:
+		return fmt.Errorf("the return address %v in the frame record at %v is in no code", ip, record)
 	}
 	s.ip, s.sp, s.fp, s.regs = u.plain(ip), 0, fp, nil
 	s.frame = Frame{IP: s.ip, Return: true, At: record + wordSize, Found: FromFrameRecord}

@@ -38,7 +38,7 @@ const (
 	FromFrameRecord  Method = "frame record"  // arm64: by the chain of frame records
 	FromCallSite     Method = "call site"     // x86_64: the frame after it has no ORC, but before a return address lies a call of its function
 	FromFramePointer Method = "frame pointer" // x86_64: the frame after it has no ORC, its rbp was taken for a frame pointer
-	FromGuess        Method = "guess"         // what lies at the stack pointer was taken for a return address
+	FromGuess        Method = "guess"         // what lay at a stack pointer was taken for a return address; all frames behind it have this too
 )
 
 // Frame is a place in the code that will go on when all frames after it, the ones listed first, have returned.
@@ -155,6 +155,7 @@ type state struct {
 	ip, sp, fp mem.VirtAddr
 	regs       *Registers // of this frame; nil if only the above are known
 	prevRegs   *Registers // x86_64: full registers of the frame before one that has an iret frame only
+	guessed    bool       // this frame depends on a guess
 	frame      Frame
 }
 
@@ -188,6 +189,9 @@ func (u *Unwinder) walk(s *state) Trace {
 			return t
 		}
 		seen[s.frame.At] = true
+		if s.guessed {
+			s.frame.Found = FromGuess
+		}
 	}
 }
 

@@ -15,6 +15,9 @@ const (
 	x86ModulesEnd   = mem.VirtAddr(0xffffffffff000000)
 )
 
+// madeAtRunTime reports whether address a may be that of code without ORC.
+func madeAtRunTime(a mem.VirtAddr) bool { return x86ModulesStart <= a && a < x86ModulesEnd }
+
 var (
 	// nullORC is for a call through a null pointer: nothing but the return address is on the stack (null_orc_entry).
 	nullORC = orcEntry{spReg: orcSP, spOffset: wordSize, kind: kindCall}
@@ -39,6 +42,7 @@ func (u *Unwinder) stepORC(s *state) error {
 	case kindEnd:
 		return errEnd("end of stack")
 	}
+	s.guessed = s.guessed || method == FromGuess
 	sp, err := u.previousSP(s, e)
 	if err != nil {
 		return err
@@ -69,7 +73,7 @@ func (u *Unwinder) entryFor(s *state) (orcEntry, Method, error) {
 		return e, FromORC, err
 	case !s.frame.Return && u.isReturn(s.sp):
 		return nullORC, FromGuess, nil
-	case x86ModulesStart <= s.ip && s.ip < x86ModulesEnd:
+	case madeAtRunTime(s.ip):
 		return framePointerORC, FromFramePointer, nil
 	default:
 		return e, "", fmt.Errorf("%v is in no code that ORC knows", s.ip)
@@ -123,6 +127,9 @@ func (u *Unwinder) takeFrame(s *state, kind orcKind, sp mem.VirtAddr, method Met
 		ip, err := u.word(at)
 		if err != nil {
 			return err
+		}
+		if !u.isCode(ip) && !madeAtRunTime(ip) {
+			return fmt.Errorf("the return address %v at %v is in no code", ip, at)
 		}
 		s.ip, s.sp, s.regs, s.prevRegs = ip, sp, nil, nil
 		s.frame = Frame{IP: ip, Return: true, SP: sp, At: at, Found: method}

@@ -138,6 +138,16 @@ func TestCodeWithoutORC(t *testing.T) {
 	}
 }
 
+// TestBehindGuess: what depends on a guess is one too.
+func TestBehindGuess(t *testing.T) {
+	m := x86Machine(kerneltest.ORC6_4, special(8, kerneltest.ORCEntry{Type: "end"}))
+	m.WriteVirt(function(6)+body-5, []byte{0xe8})
+	sp := push(m, calls(m, stack, 6, 8), uint64(function(6)+body))
+	if got, want := text(unwinder(t, m, nil).Unwind(registers(0x1234, sp, 0))), "0000000000001234:registers 6:guess 7:guess 8:guess end of stack"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // TestFtraceTrampoline takes the ORC of the code of which a trampoline is a copy.
 func TestFtraceTrampoline(t *testing.T) {
 	m := x86Machine(kerneltest.ORC6_4, special(2, kerneltest.ORCEntry{Type: "end"}))
@@ -150,7 +160,7 @@ func TestFtraceTrampoline(t *testing.T) {
 		want       string
 	}{
 		{moduleCode + 0x40, "1:registers ffffffffc0001065:orc 2:orc end of stack"},
-		{moduleCode + 0x80, "1:registers ffffffffc00010a5:orc 0000000000000000:frame pointer "}, // no copy
+		{moduleCode + 0x80, "1:registers ffffffffc00010a5:orc the return address "}, // no copy
 	} {
 		sp := push(m, push(m, stack-0x40, frame(stack-0x30, 2)...), 1, 2, uint64(stack-0x30), uint64(tc.trampoline+body+5))
 		if got := text(unwinder(t, m, nil).Unwind(registers(function(1)+body, sp, 0))); !strings.HasPrefix(got, tc.want) {
@@ -235,6 +245,7 @@ func TestCutTraces(t *testing.T) {
 	m := x86Machine(kerneltest.ORC6_4, loop, special(7, kerneltest.ORCEntry{SP: "wrong", SPOffset: 8}), special(8, kerneltest.ORCEntry{SP: "r10"}))
 	push(m, stack, uint64(stack-16), uint64(function(6)+body)) // a frame pointer that points to itself
 	sp := push(m, stack-0x40, frame(0, 8)...)
+	smashed := push(m, stack-0x80, 0, 0, 0, 0x7878787878787878)
 	u := unwinder(t, m, nil)
 	for _, tc := range []struct {
 		ip, sp, bp mem.VirtAddr
@@ -246,6 +257,7 @@ func TestCutTraces(t *testing.T) {
 		{function(5) + body, sp + 4, 0, "5:registers the stack pointer ffffc90000003fbc is not aligned"},
 		{function(5) + body, stack, 0, "5:registers the stack cannot be read: "},
 		{0x1234, irqStack, 0, "0000000000001234:registers 0000000000001234 is in no code that ORC knows"},
+		{function(5) + body, smashed, 0, "5:registers the return address 7878787878787878 at ffffc90000003f78 is in no code"},
 	} {
 		tr := u.Unwind(registers(tc.ip, tc.sp, tc.bp))
 		if got := text(tr); !strings.HasPrefix(got, tc.want) || tr.Complete {
