@@ -42,7 +42,10 @@ func TestModules(t *testing.T) {
 func TestModulesOfRecord(t *testing.T) {
 	t.Parallel()
 	for _, s := range []lab.Scenario{
-		{Kernel: "7.3"}, {Kernel: "6.12-arm64", CPU: "max"}, {Kernel: "backports-arm64-16k", CPU: "cortex-a76"},
+		{Kernel: "7.3"},
+		{Kernel: "6.12-arm64", CPU: "max"},
+		{Kernel: "backports-arm64-16k", CPU: "cortex-a76"},
+		{Kernel: "6.1-arm64"}, // without symbols of data
 	} {
 		t.Run(s.Name(), func(t *testing.T) {
 			t.Parallel()

@@ -3,8 +3,8 @@
 //
 // It finds the list through the symbol modules and the kernel's own types (include/linux/module.h), by the presence of
 // members and not by version. It knows both layouts of modules in memory: core_layout and init_layout, and since 6.4
-// (ac3b43283923) the array mem with a range for each kind of contents. Symbols of data are needed (CONFIG_KALLSYMS_ALL), and
-// BTF. Symbols of modules need CONFIG_KALLSYMS.
+// (ac3b43283923) the array mem with a range for each kind of contents. BTF is needed. Kernels whose symbols are
+// those of code alone (no CONFIG_KALLSYMS_ALL) are searched for the list. Symbols of modules need CONFIG_KALLSYMS.
 //
 // Memory is hostile input. A list that loops, or that points to something that is no module, gives what was found up to
 // there, with an error that says where. Numbers of modules and symbols, and the memory that they take, are bounded. A List
@@ -87,15 +87,17 @@ type List struct {
 // Load reads the list of modules. With an error, the List has those that could be read nevertheless: it is nil only if there
 // is no way to know any.
 func Load(k *kernel.Kernel, symbols types.Symbols, known *types.Types) (*List, error) {
-	head, ok := symbols.Address("modules")
-	if !ok {
-		return nil, errors.New("the kernel's symbols lack modules: it has no modules, or they are those of code alone")
-	}
 	v, err := newViews(known)
 	if err != nil {
 		return nil, err
 	}
 	l := &List{k: k, known: known, symbols: symbols, views: v}
+	head, ok := symbols.Address("modules")
+	if !ok {
+		if head, ok = l.searchHead(); !ok {
+			return nil, errors.New("the kernel's symbols lack modules, and its data has no list of any: they may be those of code alone")
+		}
+	}
 	w := walk{l: l, head: head, seen: map[mem.VirtAddr]bool{}}
 	if !w.follow("list.next") {
 		// What lies behind the break is found the other way round.

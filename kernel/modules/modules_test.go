@@ -393,6 +393,39 @@ func sorted(words string) string {
 	return strings.Join(list, " ")
 }
 
+// TestSearch has a kernel whose symbols are those of code alone.
+func TestSearch(t *testing.T) {
+	for _, layouts := range []bool{true, false} {
+		m := newMachine(layouts)
+		m.Names["_einittext"] = m.Image(0x8123)
+		decoy := m.Space(64) // a list of something else, which points back
+		m.Link(decoy, decoy+32)
+		m.nodes[0] = m.Space(16)
+		delete(m.Names, "modules")
+		m.Space(kerneltest.PageSize) // what follows begins with a page, as a module does, in whose memory its struct module lies
+		at, base := m.add("near")
+		if list, err := m.load(); list != nil || err == nil {
+			t.Errorf("layouts %v: a module outside of itself: %v, %v", layouts, list, err)
+		}
+		size := uint64(base + regionSize - at)
+		if layouts {
+			m.Set(at, "module", "core_layout.base", uint64(at))
+			m.Set(at, "module", "core_layout.size", size)
+		} else {
+			entry := m.Member(at, "module", "mem")
+			m.WriteVirt(entry, append(kerneltest.Uint64(uint64(at)), kerneltest.Uint32(uint32(size))...))
+		}
+		list, err := m.load()
+		if err != nil || names(list) != "near" {
+			t.Errorf("layouts %v: got %v, %v", layouts, list, err)
+		}
+		m.WriteVirt(m.Member(at, "module", "list")+8, kerneltest.Uint64(uint64(decoy)))
+		if list, err := m.load(); list != nil || err == nil {
+			t.Errorf("layouts %v: a module that does not point back: %v, %v", layouts, list, err)
+		}
+	}
+}
+
 func TestMissing(t *testing.T) {
 	m := newMachine(true)
 	delete(m.Names, "modules")

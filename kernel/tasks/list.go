@@ -18,12 +18,14 @@ type CPU struct {
 	Current, Idle mem.VirtAddr
 }
 
+var errNoQueues = errors.New("the kernel's symbols lack runqueues: they may be those of code alone")
+
 // CPUs lists the processors that the kernel set up, ascending: possible ones that never came up have no idle task and are
 // left out. The error is for those that cannot be read.
 func (r *Reader) CPUs() ([]CPU, error) {
 	queues, ok := r.symbols.Address("runqueues")
-	if !ok {
-		return nil, errors.New("the kernel's symbols lack runqueues")
+	if !ok || r.areas == nil {
+		return nil, errNoQueues
 	}
 	var list []CPU
 	var broken errorList
@@ -48,7 +50,12 @@ func (r *Reader) CPUs() ([]CPU, error) {
 func (r *Reader) List() ([]Task, error) {
 	cpus, err := r.CPUs()
 	w := &walk{r: r, seen: map[mem.VirtAddr]bool{}, active: map[mem.VirtAddr]int{}}
-	w.broken.add(err)
+	if errors.Is(err, errNoQueues) {
+		w.active = nil
+		w.idle(CPU{Idle: r.init})
+	} else {
+		w.broken.add(err)
+	}
 	for _, c := range cpus {
 		w.active[c.Current] = c.Number
 	}
@@ -71,7 +78,7 @@ type walk struct {
 	r      *Reader
 	list   []Task
 	seen   map[mem.VirtAddr]bool
-	active map[mem.VirtAddr]int // the processor that runs a task
+	active map[mem.VirtAddr]int // the processor that runs a task; nil if only the tasks themselves know
 	broken errorList
 }
 
@@ -107,6 +114,9 @@ func (w *walk) read(at mem.VirtAddr, expect int) (types.Record, bool) {
 	w.seen[at] = true
 	if cpu, ok := w.active[at]; ok {
 		t.Active, t.CPU = true, cpu
+	}
+	if w.active == nil {
+		t.Active = t.onCPU
 	}
 	w.list = append(w.list, t)
 	return rec, true

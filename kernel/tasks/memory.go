@@ -134,6 +134,9 @@ func (m *memory) usage(at mem.VirtAddr) (vsz uint64, pages int64, err error) {
 
 // parts adds up the parts of all processors of a struct percpu_counter.
 func (m *memory) parts(counters mem.VirtAddr) (sum int64, err error) {
+	if m.r.areas == nil {
+		return 0, errors.New("the processors' parts of the counters are not known")
+	}
 	for _, cpu := range m.r.areas.Possible() {
 		at, _ := m.r.areas.Address(counters, cpu)
 		part, err := m.r.k.ReadUint32(at)

@@ -2,7 +2,9 @@
 // processors were running.
 //
 // It finds everything through the kernel's own symbols and types (include/linux/sched.h, kernel/sched/sched.h), by the
-// presence of symbols and members and not by version. Symbols of data are needed (CONFIG_KALLSYMS_ALL), and BTF.
+// presence of symbols and members and not by version. BTF is needed. Kernels whose symbols are those of code alone (no
+// CONFIG_KALLSYMS_ALL) are searched for init_task, and tasks say themselves whether they run: then only the first processor's
+// idle task is known.
 //
 // Memory is hostile input. A list that loops, or that points to something that is no task, gives what was found up to
 // there, with an error that says where. The number of tasks is bounded. A Reader is safe for concurrent use.
@@ -49,6 +51,7 @@ type Task struct {
 	// MemoryError says why VSZ and RSS are 0 though there is an MM.
 	MemoryError error
 	parent      mem.VirtAddr
+	onCPU       bool  // it says so itself (CONFIG_SMP)
 	cachedPages int64 // that are not yet in its process's counters
 }
 
@@ -73,17 +76,14 @@ type Reader struct {
 	memoryErr error
 }
 
-// New prepares to read tasks. It fails if symbols or types are missing that any task needs.
+// New prepares to read tasks. It fails if symbols or types are missing that any task needs. areas is nil if they are not
+// known.
 func New(k *kernel.Kernel, symbols types.Symbols, known *types.Types, areas *percpu.Areas) (*Reader, error) {
 	r := &Reader{k: k, symbols: symbols, known: known, areas: areas}
-	var ok bool
-	if r.init, ok = symbols.Address("init_task"); !ok {
-		return nil, errors.New("the kernel's symbols lack init_task: they may be those of code alone")
-	}
 	var err error
 	r.task, err = known.View("task_struct",
 		[]string{"pid", "tgid", "comm", "exit_state", "flags", "real_parent", "stack", "mm", "tasks", "signal", "thread_node"},
-		"tasks.next", "tasks.prev", "__state", "state", "thread_info.cpu", "cpu", "rss_stat.count",
+		"tasks.next", "tasks.prev", "__state", "state", "thread_info.cpu", "cpu", "rss_stat.count", "on_cpu",
 		"thread.sp", "thread.cpu_context.sp", "thread.cpu_context.fp", "thread.cpu_context.pc")
 	if err == nil && !r.task.Has("__state") && !r.task.Has("state") {
 		err = fmt.Errorf("task_struct has neither __state nor state: %w", types.ErrNotFound)
@@ -91,15 +91,19 @@ func New(k *kernel.Kernel, symbols types.Symbols, known *types.Types, areas *per
 	if err != nil {
 		return nil, err
 	}
+	var ok bool
+	if r.init, ok = symbols.Address("init_task"); !ok {
+		if r.init, err = r.searchInit(); err != nil {
+			return nil, err
+		}
+	}
 	if r.signal, err = known.View("signal_struct", []string{"thread_head"}); err != nil {
 		return nil, err
 	}
 	if r.queue, err = known.View("rq", []string{"curr", "idle"}); err != nil {
 		return nil, err
 	}
-	if r.stackLen, err = r.findStackSize(); err != nil {
-		return nil, err
-	}
+	r.stackLen = r.findStackSize()
 	r.memory, r.memoryErr = newMemory(r)
 	return r, nil
 }
@@ -149,6 +153,7 @@ func (r *Reader) decode(rec types.Record, at mem.VirtAddr) (Task, error) {
 		return Task{}, fmt.Errorf("task at %v: cpu %d: not that of a task", at, cpu)
 	}
 	t.CPU = int(cpu)
+	t.onCPU = rec.Uint("on_cpu") == 1
 	t.cachedPages = cachedPages(rec.Bytes("rss_stat.count"))
 	return t, nil
 }
@@ -157,23 +162,20 @@ func (r *Reader) decode(rec types.Record, at mem.VirtAddr) (Task, error) {
 func (r *Reader) StackSize() uint64 { return r.stackLen }
 
 // findStackSize takes the size of init_task's stack between the symbols around it (INIT_TASK_DATA in
-// include/asm-generic/vmlinux.lds.h; renamed with 6.9), else that of union thread_union.
-func (r *Reader) findStackSize() (uint64, error) {
+// include/asm-generic/vmlinux.lds.h; renamed with 6.9), else that of union thread_union, else that of all x86_64 and arm64
+// kernels without KASAN: 16 KiB, or a page if that is larger (MIN_THREAD_SHIFT in arch/arm64/include/asm/memory.h).
+func (r *Reader) findStackSize() uint64 {
 	for _, around := range [][2]string{{"__start_init_stack", "__end_init_stack"}, {"__start_init_task", "__end_init_task"}} {
 		start, ok := r.symbols.Address(around[0])
 		end, ok2 := r.symbols.Address(around[1])
 		if size := uint64(end - start); ok && ok2 && plausibleStack(size) {
-			return size, nil
+			return size
 		}
 	}
-	size, err := r.known.Size("thread_union")
-	if err == nil && !plausibleStack(size) {
-		err = fmt.Errorf("it is %d", size)
+	if size, err := r.known.Size("thread_union"); err == nil && plausibleStack(size) {
+		return size
 	}
-	if err != nil {
-		return 0, fmt.Errorf("size of kernel stacks: %w", err)
-	}
-	return size, nil
+	return max(16<<10, uint64(1)<<r.k.PageShift())
 }
 
 // plausibleStack reports whether stacks can have this size: 16 KiB to 64 KiB, twice to four times that with KASAN.

@@ -58,6 +58,7 @@ func structures(f form) []btf.Type {
 	for _, name := range []string{"stack", "real_parent", "mm", "signal"} {
 		add(name, p)
 	}
+	add("on_cpu", i)
 	add("tasks", list)
 	add("thread_node", list)
 	add("comm", typestest.Text(16))
@@ -379,19 +380,40 @@ func TestDamagedLists(t *testing.T) {
 	}
 }
 
-func TestMissing(t *testing.T) {
-	for _, name := range []string{"init_task"} {
-		m := newMachine(forms["6.1"])
-		k := m.Open()
-		areas, err := percpu.Load(k, m.Names)
-		if err != nil {
-			t.Fatal(err)
-		}
-		delete(m.Names, name)
-		if _, err := tasks.New(k, m.Names, m.Types, areas); err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("without %s: %v", name, err)
-		}
+// TestCodeAlone has a kernel whose symbols are those of code alone.
+func TestCodeAlone(t *testing.T) {
+	m := newMachine(forms["6.1"])
+	m.WriteVirt(m.Space(16), []byte("swapper is a word")) // no task
+	first := m.process(1, "init", m.init)
+	thread := m.threads(first, 1, 2)[0]
+	m.Set(thread, "task_struct", "on_cpu", 1)
+	m.Set(thread, "task_struct", "thread_info.cpu", 1)
+	m.Names = typestest.Symbols{"_einittext": m.Image(0x8123)}
+	r, err := tasks.New(m.Open(), m.Names, m.Types, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
+	list, err := r.List()
+	if err != nil || pids(list) != "0 1 2" || !list[0].Idle || list[0].Active || list[1].Active || !list[2].Active || list[2].CPU != 1 {
+		t.Errorf("got %+v, %v", list, err)
+	}
+	if cpus, err := r.CPUs(); err == nil {
+		t.Errorf("processors: %+v", cpus)
+	}
+	if r.StackSize() != stackSize {
+		t.Errorf("stacks of %d bytes", r.StackSize())
+	}
+	m.Set(first, "task_struct", "tasks.prev", 0x10)
+	if _, err := tasks.New(m.Open(), m.Names, m.Types, nil); err == nil {
+		t.Error("took an init_task to which the first process does not point back")
+	}
+	clear(m.Names)
+	if _, err := tasks.New(m.Open(), m.Names, m.Types, nil); err == nil || !strings.Contains(err.Error(), "init_task") {
+		t.Errorf("without any symbol: %v", err)
+	}
+}
+
+func TestMissing(t *testing.T) {
 	for i, gone := range []string{"task_struct", "signal_struct", "rq"} {
 		m := newMachine(forms["6.1"])
 		less := slices.Delete(structures(forms["6.1"]), i, i+1)

@@ -45,14 +45,17 @@ type Types struct {
 }
 
 // Load reads the BTF of the kernel image, which lies between the symbols __start_BTF and __stop_BTF
-// (include/asm-generic/vmlinux.lds.h).
+// (include/asm-generic/vmlinux.lds.h). It looks for it if the kernel's symbols are those of code alone.
 func Load(k *kernel.Kernel, symbols Symbols) (*Types, error) {
 	start, ok := symbols.Address("__start_BTF")
 	stop, ok2 := symbols.Address("__stop_BTF")
-	if !ok || !ok2 {
-		return nil, fmt.Errorf("no symbol __start_BTF or __stop_BTF: %w", ErrNoBTF)
+	if ok && ok2 {
+		return LoadAt(k, start, uint64(stop-start), nil)
 	}
-	return LoadAt(k, start, uint64(stop-start), nil)
+	if start, size, ok := search(k, symbols); ok {
+		return LoadAt(k, start, size, nil)
+	}
+	return nil, fmt.Errorf("no symbol __start_BTF or __stop_BTF: %w", ErrNoBTF)
 }
 
 // LoadAt reads size bytes of BTF at va. With a base, it is the split BTF of a module (module.btf_data) over the types of

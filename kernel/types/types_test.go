@@ -202,3 +202,39 @@ func TestLoad(t *testing.T) {
 		t.Errorf("unmapped: got %v, %v", got, err)
 	}
 }
+
+// TestSearch has kernels whose symbols are those of code alone.
+func TestSearch(t *testing.T) {
+	many := []btf.Type{task}
+	for i := range 24000 {
+		many = append(many, &btf.Struct{Name: "filler_" + strings.Repeat("x", i%7) + string(rune('a'+i%26)), Size: uint32(i)})
+	}
+	whole := blob(t, many...)
+	s := symbols{}
+	load := func(raw []byte, end mem.VirtAddr) (*types.Types, error) {
+		m := kerneltest.NewX86(4)
+		s["_etext"], s["_sinittext"] = m.Image(0x1234), m.Image(0)+end
+		m.WriteVirt(m.Image(0x1ff0), append([]byte{0x9f, 0xeb, 1, 0, 24}, make([]byte, 40)...)) // another magic
+		m.WriteVirt(m.Image(0x3ffc), raw)                                                       // its header crosses pages
+		k, err := kernel.New(m.Config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return types.Load(k, s)
+	}
+	known, err := load(whole, 0x100000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := known.Offset("task_struct", "thread.sp"); err != nil || got != 32 {
+		t.Errorf("got %d, %v", got, err)
+	}
+	for name, tc := range map[string]struct {
+		raw []byte
+		end mem.VirtAddr
+	}{"of a module": {blob(t, task), 0x100000}, "behind the end": {whole, 0x2000}, "reversed": {whole, 0x1000}} {
+		if got, err := load(tc.raw, tc.end); got != nil || !errors.Is(err, types.ErrNoBTF) {
+			t.Errorf("%s: got %v, %v", name, got, err)
+		}
+	}
+}
