@@ -14,7 +14,7 @@ type CPU struct {
 	// Online is as percpu.Areas.Online says.
 	Online bool
 	// Current and Idle are its task_structs: the one that it was running, and the one that it runs when nothing else is to
-	// be done. They are the same on an idle processor.
+	// be done. They are the same on an idle processor. Idle is 0 if the run queue cannot be read.
 	Current, Idle mem.VirtAddr
 }
 
@@ -34,6 +34,9 @@ func (r *Reader) CPUs() ([]CPU, error) {
 		rec, err := r.queue.Read(r.k, at)
 		if err != nil {
 			broken.add(fmt.Errorf("run queue of CPU %d: %w", cpu, err))
+			if current, ok := r.currentTask(cpu); ok {
+				list = append(list, CPU{Number: cpu, Online: r.areas.Online(cpu), Current: current})
+			}
 			continue
 		}
 		c := CPU{Number: cpu, Online: r.areas.Online(cpu), Current: rec.Pointer("curr"), Idle: rec.Pointer("idle")}
@@ -42,6 +45,23 @@ func (r *Reader) CPUs() ([]CPU, error) {
 		}
 	}
 	return list, broken.err()
+}
+
+// currentTask returns what a processor of x86_64 itself takes for its current task, in the per-CPU variable current_task or,
+// from 6.2 (e57ef2ed97c1) to 6.14, in pcpu_hot.
+func (r *Reader) currentTask(cpu int) (mem.VirtAddr, bool) {
+	symbol, ok := r.symbols.Address("current_task")
+	if !ok {
+		hot, ok := r.symbols.Address("pcpu_hot")
+		offset, err := r.known.Offset("pcpu_hot", "current_task")
+		if !ok || err != nil {
+			return 0, false
+		}
+		symbol = hot + mem.VirtAddr(offset)
+	}
+	at, _ := r.areas.Address(symbol, cpu)
+	task, err := r.k.ReadUint64(at)
+	return mem.VirtAddr(task), err == nil && task != 0
 }
 
 // List reads all tasks: the idle ones of the processors by number, then the processes in the order in which they were made,
@@ -60,7 +80,9 @@ func (r *Reader) List() ([]Task, error) {
 		w.active[c.Current] = c.Number
 	}
 	for _, c := range cpus {
-		w.idle(c)
+		if c.Idle != 0 {
+			w.idle(c)
+		}
 	}
 	w.processes()
 	for _, c := range cpus { // a list may be broken, but a processor knows what it runs

@@ -77,6 +77,7 @@ func structures(f form) []btf.Type {
 		typestest.Struct("mm_struct", typestest.Member{Name: "pgd", Type: p}, typestest.Member{Name: "total_vm", Type: l}, typestest.Member{Name: "rss_stat", Type: counters}),
 		typestest.Struct("inactive_task_frame", typestest.Member{Name: "bx", Type: l}, typestest.Member{Name: "bp", Type: l}, typestest.Member{Name: "ret_addr", Type: l}),
 		counter,
+		typestest.Struct("pcpu_hot", typestest.Member{Name: "other", Type: l}, typestest.Member{Name: "current_task", Type: p}),
 	}
 }
 
@@ -223,6 +224,27 @@ func TestCPUs(t *testing.T) {
 	list, err := m.reader(t).CPUs()
 	if err != nil || len(list) != 2 || !list[0].Online || list[1].Online || list[1].Number != 1 || list[0].Current != m.init {
 		t.Errorf("got %+v, %v", list, err)
+	}
+}
+
+// TestCPUsWithoutQueues has processors that still know themselves what they run.
+func TestCPUsWithoutQueues(t *testing.T) {
+	for symbol, at := range map[string]mem.VirtAddr{"current_task": 0x90, "pcpu_hot": 0x88} {
+		m := newMachine(forms["6.12"])
+		task := m.process(3, "runs", m.init)
+		second, _ := m.Open().ReadUint64(m.Names["__per_cpu_offset"] + 8)
+		m.WriteVirt(mem.VirtAddr(second)+0x90, kerneltest.Uint64(uint64(task)))
+		m.Names[symbol] = at
+		m.Names["runqueues"] = 0x7f000000 // nothing there
+		r := m.reader(t)
+		cpus, err := r.CPUs()
+		if err == nil || len(cpus) != 1 || cpus[0].Number != 1 || cpus[0].Current != task || cpus[0].Idle != 0 {
+			t.Errorf("%s: got %+v, %v", symbol, cpus, err)
+		}
+		list, err := r.List()
+		if err == nil || pids(list) != "3" || !list[0].Active || list[0].CPU != 1 {
+			t.Errorf("%s: got %+v, %v", symbol, list, err)
+		}
 	}
 }
 
