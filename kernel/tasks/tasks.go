@@ -162,7 +162,7 @@ func (r *Reader) decode(rec types.Record, at mem.VirtAddr) (Task, error) {
 func (r *Reader) StackSize() uint64 { return r.stackLen }
 
 // findStackSize takes the size of init_task's stack between the symbols around it (INIT_TASK_DATA in
-// include/asm-generic/vmlinux.lds.h; renamed with 6.9), else that of union thread_union, else that of all x86_64 and arm64
+// include/asm-generic/vmlinux.lds.h; since renamed), else that of union thread_union, else that of all x86_64 and arm64
 // kernels without KASAN: 16 KiB, or a page if that is larger (MIN_THREAD_SHIFT in arch/arm64/include/asm/memory.h).
 func (r *Reader) findStackSize() uint64 {
 	for _, around := range [][2]string{{"__start_init_stack", "__end_init_stack"}, {"__start_init_task", "__end_init_task"}} {
