@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/corehaul/corehaul/kernel/types"
 	"github.com/corehaul/corehaul/mem"
@@ -117,33 +118,51 @@ func (m *memory) usage(at mem.VirtAddr) (vsz uint64, pages int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
+	var parts []mem.VirtAddr
 	for _, i := range residentCounters {
 		b := rec.Bytes("rss_stat")[i*m.stride:]
 		pages += int64(binary.LittleEndian.Uint64(b[m.count:])) //nolint:gosec // a signed counter
-		if !m.perCPU {
-			continue
+		if m.perCPU {
+			parts = append(parts, mem.VirtAddr(binary.LittleEndian.Uint64(b[m.counters:])))
 		}
-		more, err := m.parts(mem.VirtAddr(binary.LittleEndian.Uint64(b[m.counters:])))
-		if err != nil {
-			return 0, 0, fmt.Errorf("memory of the process with mm_struct %v: %w", at, err)
-		}
-		pages += more
 	}
-	return rec.Uint("total_vm") << m.r.k.PageShift(), pages, nil
+	more, err := m.sum(parts)
+	if err != nil {
+		return 0, 0, fmt.Errorf("memory of the process with mm_struct %v: %w", at, err)
+	}
+	return rec.Uint("total_vm") << m.r.k.PageShift(), pages + more, nil
 }
 
-// parts adds up the parts of all processors of a struct percpu_counter.
-func (m *memory) parts(counters mem.VirtAddr) (sum int64, err error) {
+// sum adds up the parts of struct percpu_counters that the processors have: 4 bytes at each of these per-CPU addresses. The
+// kernel allocates those of one process side by side since 6.6 (14ef95be6f55), so that one read per processor has all.
+func (m *memory) sum(parts []mem.VirtAddr) (sum int64, err error) {
+	if len(parts) == 0 {
+		return 0, nil
+	}
 	if m.r.areas == nil {
 		return 0, errors.New("the processors' parts of the counters are not known")
 	}
+	first, last := slices.Min(parts), slices.Max(parts)
+	const near = 64 // bytes
+	if last-first > near {
+		for _, part := range parts {
+			one, err := m.sum([]mem.VirtAddr{part})
+			if err != nil {
+				return 0, err
+			}
+			sum += one
+		}
+		return sum, nil
+	}
+	b := make([]byte, last-first+intBytes)
 	for _, cpu := range m.r.areas.Possible() {
-		at, _ := m.r.areas.Address(counters, cpu)
-		part, err := m.r.k.ReadUint32(at)
-		if err != nil {
+		at, _ := m.r.areas.Address(first, cpu)
+		if err := m.r.k.ReadVirt(b, at); err != nil {
 			return 0, err
 		}
-		sum += int64(int32(part)) //nolint:gosec // a signed counter
+		for _, part := range parts {
+			sum += int64(int32(binary.LittleEndian.Uint32(b[part-first:]))) //nolint:gosec // a signed counter
+		}
 	}
 	return sum, nil
 }

@@ -24,12 +24,15 @@ type form struct {
 	state     string // member of task_struct
 	cpuInInfo bool   // thread_info.cpu, not cpu
 	perCPURSS bool   // struct percpu_counter
+	// parts is the per-CPU address of the first counter's parts, step the distance to the next one's.
+	parts, step mem.VirtAddr
 }
 
 var forms = map[string]form{
 	"5.10": {state: "state"},
 	"6.1":  {state: "__state", cpuInInfo: true},
-	"6.12": {state: "__state", cpuInInfo: true, perCPURSS: true},
+	"6.2":  {state: "__state", cpuInInfo: true, perCPURSS: true, parts: 0x400, step: 0x200},
+	"6.12": {state: "__state", cpuInInfo: true, perCPURSS: true, parts: 0x80, step: 4},
 }
 
 // machine is a kernel with two processors.
@@ -95,7 +98,7 @@ func newMachine(f form) *machine {
 	m.Names["init_task"] = m.init
 	second := m.task(0, 0, "swapper/1", m.init)
 	for cpu, idle := range []mem.VirtAddr{m.init, second} {
-		area := m.Space(256)
+		area := m.Space(4096)
 		m.WriteVirt(offsets+mem.VirtAddr(8*cpu), kerneltest.Uint64(uint64(area)))
 		m.Set(area+0x40, "rq", "idle", uint64(idle))
 		m.run(cpu, idle)
@@ -273,15 +276,16 @@ func TestMemory(t *testing.T) {
 				continue
 			}
 			m.WriteVirt(stat+mem.VirtAddr(16*i), kerneltest.Uint64(n))
-			m.Names["part"] = 0x80
-			m.WriteVirt(stat+mem.VirtAddr(16*i+8), kerneltest.Uint64(0x80)) // a per-CPU address
+			m.WriteVirt(stat+mem.VirtAddr(16*i+8), kerneltest.Uint64(uint64(f.parts+mem.VirtAddr(i)*f.step))) // a per-CPU address
 		}
-		if f.perCPURSS { // 5 pages more on one processor, 2 less on the other, for each of three counters
+		if f.perCPURSS { // 5 pages more on one processor, 2 less on the other, for each of three counters; swap does not count
 			for cpu, n := range []int32{5, -2} {
 				offset, _ := m.Open().ReadUint64(m.Names["__per_cpu_offset"] + mem.VirtAddr(8*cpu))
-				m.WriteVirt(mem.VirtAddr(offset)+0x80, kerneltest.Uint32(uint32(n)))
+				for i := range mem.VirtAddr(4) {
+					m.WriteVirt(mem.VirtAddr(offset)+f.parts+i*f.step, kerneltest.Uint32(uint32(n+int32(i)*10)))
+				}
 			}
-			want += 3 * 3
+			want += 3*3 + 2*(0+10+30)
 		} else {
 			m.WriteVirt(m.Member(thread, "task_struct", "rss_stat.count")+4, kerneltest.Uint32(30))
 			want += 30
