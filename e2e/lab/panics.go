@@ -38,7 +38,7 @@ var allPanics = []string{
 	"soft-lockup", "rcu-stall", "hung-task", "oom", "nmi", "hardirq", "ipi", "softirq", "workqueue", "kthread",
 }
 
-// somePanics are those that the other kernels have too. Each costs about 8 s of CPU time, and 10 s more for crash.
+// somePanics are those that the other kernels have too. Each takes 12 s of CPU time, and crash takes 10 s more.
 var somePanics = []string{
 	"null-read", "null-call", "divide-error", "bug", "warn", "panic", "gp-fault", "stack-overflow", "hardirq", "softirq", "workqueue",
 }
