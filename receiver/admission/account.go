@@ -21,10 +21,10 @@ type Account struct {
 	asked  time.Time     // when the store last answered; zero: never
 	took   time.Duration // how long the answer took
 	stored uint64        // bytes of dumps
-	dumps  int    // with those being made
-	making int    // dumps that may not be in the store yet
-	early  uint64 // bytes charged by Early
-	staged uint64 // bytes of staged files
+	dumps  int           // with those being made
+	making int           // dumps that may not be in the store yet
+	early  uint64        // bytes charged by Early
+	staged uint64        // bytes of staged files
 }
 
 // Account returns the account of a host.
