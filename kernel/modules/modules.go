@@ -123,10 +123,11 @@ func (l *List) At(a mem.VirtAddr) (*Module, bool) {
 	return l.modules[i], true
 }
 
-// ORC returns the ORC table of the module whose memory has an address. It implements unwind.Modules.
+// ORC returns the ORC table of the module whose memory has an address, with Count 0 if it has none. It implements
+// unwind.Modules.
 func (l *List) ORC(a mem.VirtAddr) (unwind.ORCTable, bool) {
 	m, ok := l.At(a)
-	if !ok || m.orc.Count == 0 {
+	if !ok {
 		return unwind.ORCTable{}, false
 	}
 	return m.orc, true

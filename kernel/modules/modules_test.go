@@ -174,7 +174,10 @@ func TestLoad(t *testing.T) {
 			if orc, ok := list.ORC(base + 5); !ok || orc.Count != 7 || orc.IPs != 0xffffffff81002000 || orc.Entries != 0xffffffff81001000 {
 				t.Errorf("ORC: %+v, %v", orc, ok)
 			}
-			for _, a := range []mem.VirtAddr{base - 1, base + regionSize, list.All()[1].Base()} {
+			if orc, ok := list.ORC(list.All()[1].Base()); !ok || orc.Count != 0 {
+				t.Errorf("ORC of a module without a table: %+v, %v", orc, ok)
+			}
+			for _, a := range []mem.VirtAddr{base - 1, base + regionSize} {
 				if orc, ok := list.ORC(a); ok {
 					t.Errorf("ORC at %v: %+v", a, orc)
 				}
