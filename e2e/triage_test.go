@@ -35,7 +35,7 @@ func triageMachineOf(t *testing.T, s lab.Scenario) triageMachine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	said, err := c.CrashEach(t.Context(), vmlinux, "sys", "bt -a", "ps")
+	said, err := c.CrashEach(t.Context(), vmlinux, "sys", "bt -a", "ps", "mod")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func triageMachineOf(t *testing.T, s lab.Scenario) triageMachine {
 // triageKernels are those that crash 8.0.6 opens.
 var triageKernels = []string{"5.10", "6.1", "6.12"}
 
-// TestTriageLikeCrash compares sys, ps and bt with those commands of crash, which has debug symbols.
+// TestTriageLikeCrash compares sys, ps, mods and bt with those commands of crash, which has debug symbols.
 func TestTriageLikeCrash(t *testing.T) {
 	t.Parallel()
 	for _, name := range triageKernels {
@@ -53,6 +53,7 @@ func TestTriageLikeCrash(t *testing.T) {
 			m := triageMachineOf(t, lab.Scenario{Kernel: name})
 			m.compareSys(t)
 			m.comparePs(t)
+			m.compareMods(t)
 			m.compareBt(t)
 		})
 	}
@@ -111,6 +112,23 @@ func (m triageMachine) comparePs(t *testing.T) {
 	got, _ := judgesRun(t, 0, "corehaul", "ps", m.captured.ELF)
 	if want := m.crash["ps"]; strings.TrimSpace(got) != strings.TrimSpace(want) {
 		t.Errorf("ps: got\n%s\ncrash says\n%s", got, want)
+	}
+}
+
+// compareMods compares the columns that crash has: the struct module, the name, the start of the code, the size.
+func (m triageMachine) compareMods(t *testing.T) {
+	t.Helper()
+	columns := func(text string) (rows []string) {
+		for line := range strings.Lines(text) {
+			if words := strings.Fields(line); len(words) >= 4 && words[0] != "MODULE" {
+				rows = append(rows, strings.Join(words[:4], " "))
+			}
+		}
+		return rows
+	}
+	out, _ := judgesRun(t, 0, "corehaul", "mods", m.captured.ELF)
+	if got, want := columns(out), columns(m.crash["mod"]); len(want) == 0 || !slices.Equal(got, want) {
+		t.Errorf("mods: got\n%s\ncrash says\n%s", out, m.crash["mod"])
 	}
 }
 

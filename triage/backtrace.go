@@ -55,7 +55,7 @@ func (f *Frame) Proved() bool {
 
 // CPUs returns the backtrace of the task that each CPU was running, by number.
 func (m *Memory) CPUs() (list []Backtrace) {
-	if m.tasks == nil {
+	if m.tasks == nil || m.areas == nil {
 		return m.bareCPUs()
 	}
 	m.part("the CPUs", func() error {
@@ -78,7 +78,7 @@ func (m *Memory) active(c tasks.CPU, i int) (Backtrace, error) {
 	if err != nil {
 		return Backtrace{}, err
 	}
-	b := Backtrace{PID: t.PID, CPU: c.Number, Comm: t.Comm, Task: hex(t.Addr), State: t.State.String(), Active: true, Frames: []Frame{}}
+	b := Backtrace{PID: t.PID, CPU: c.Number, Comm: t.Comm, Task: hexAddr(t.Addr), State: t.State.String(), Active: true, Frames: []Frame{}}
 	note, err := noteOf(m.img.Info().CPUs, i, t.PID)
 	if err != nil {
 		b.End = err.Error()
@@ -88,13 +88,19 @@ func (m *Memory) active(c tasks.CPU, i int) (Backtrace, error) {
 	return b, nil
 }
 
-// bareCPUs returns the backtraces of a kernel whose tasks cannot be read. The notes alone say what the CPUs were doing.
+// bareCPUs returns the backtraces of a kernel whose per-CPU areas cannot be read. The notes alone say what the CPUs were doing, and which
+// tasks they ran.
 func (m *Memory) bareCPUs() (list []Backtrace) {
 	if m.unwinder == nil {
 		return nil
 	}
 	for i, note := range m.img.Info().CPUs {
 		b := Backtrace{PID: int(note.PID), CPU: i, Active: true, Frames: []Frame{}}
+		for _, t := range m.list() {
+			if note.PID != 0 && t.PID == int(note.PID) {
+				b.Comm, b.Task, b.State = t.Comm, hexAddr(t.Addr), t.State.String()
+			}
+		}
 		m.walkNote(&b, note)
 		list = append(list, b)
 	}
@@ -135,10 +141,23 @@ func (m *Memory) walkNote(b *Backtrace, note vmcore.CPU) {
 	})
 }
 
-// Sleeping returns the backtrace of a task that was not running.
+// maxBlocked limits the backtraces of blocked tasks. Thousands of tasks may wait for one lock.
+const maxBlocked = 64
+
+// Blocked returns the backtraces of the first tasks that waited and could not be interrupted, by PID.
+func (m *Memory) Blocked() (list []Backtrace) {
+	for _, t := range m.list() {
+		if t.State.Blocked() && !t.Active && len(list) < maxBlocked {
+			list = append(list, m.sleeping(t))
+		}
+	}
+	return list
+}
+
+// sleeping returns the backtrace of a task that was not running.
 func (m *Memory) sleeping(t tasks.Task) Backtrace {
-	b := Backtrace{PID: t.PID, CPU: t.CPU, Comm: t.Comm, Task: hex(t.Addr), State: t.State.String(), Frames: []Frame{}}
-	m.part("the stack of task "+hex(t.Addr), func() error {
+	b := Backtrace{PID: t.PID, CPU: t.CPU, Comm: t.Comm, Task: hexAddr(t.Addr), State: t.State.String(), Frames: []Frame{}}
+	m.part("the stack of task "+hexAddr(t.Addr), func() error {
 		if m.unwinder == nil {
 			b.End = "the stacks of this kernel cannot be walked"
 			return nil
@@ -148,7 +167,7 @@ func (m *Memory) sleeping(t tasks.Task) Backtrace {
 			b.End = err.Error()
 			return nil
 		}
-		m.take(&b, m.unwinder.UnwindSwitched(regs.SP, regs.FP, regs.IP))
+		m.take(&b, m.unwinder.UnwindSwitched(regs.ThreadSP, regs.FP, regs.IP))
 		return nil
 	})
 	return b
@@ -163,9 +182,9 @@ func (m *Memory) take(b *Backtrace, t unwind.Trace) {
 }
 
 func (m *Memory) frame(f unwind.Frame) Frame {
-	c := Frame{Address: hex(f.IP), Found: f.Found}
+	c := Frame{Address: hexAddr(f.IP), Found: f.Found}
 	if f.At != 0 {
-		c.Stack = hex(f.At)
+		c.Stack = hexAddr(f.At)
 	}
 	if r := f.Regs; r != nil {
 		c.User = r.User()
@@ -182,14 +201,21 @@ func (m *Memory) frame(f unwind.Frame) Frame {
 	if f.Return {
 		at-- // a call that never returns can be the last instruction of its function
 	}
-	if s, module, ok := m.symbol(at); ok {
-		c.Function, c.Offset, c.Size, c.Module = s.Name, uint64(f.IP-s.Addr), s.Size, module
+	s, module, ok := m.symbol(at)
+	if c.Module = module; ok {
+		c.Function, c.Offset, c.Size = s.Name, uint64(f.IP-s.Addr), s.Size
 	}
 	return c
 }
 
 // symbol finds the function at an address, and its module.
 func (m *Memory) symbol(a mem.VirtAddr) (s kallsyms.Symbol, module string, ok bool) {
-	s, ok = m.symbols.Find(a)
-	return s, "", ok
+	if s, ok = m.symbols.Find(a); ok || m.modules == nil {
+		return s, "", ok
+	}
+	in, s, ok := m.modules.Find(a)
+	if in == nil {
+		return s, "", false
+	}
+	return s, in.Name, ok
 }

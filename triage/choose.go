@@ -56,11 +56,7 @@ func (m *Memory) backtraceOf(name string) ([]Backtrace, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := m.tasks.List()
-	if err != nil {
-		m.cannot("the tasks", err)
-	}
-	found := slices.DeleteFunc(list, func(t tasks.Task) bool { return !is(t) })
+	found := slices.DeleteFunc(slices.Clone(m.list()), func(t tasks.Task) bool { return !is(t) })
 	if len(found) == 0 {
 		return nil, fmt.Errorf("the dump has no task %s", name)
 	}
@@ -71,7 +67,7 @@ func (m *Memory) backtraceOf(name string) ([]Backtrace, error) {
 			continue
 		}
 		for _, b := range m.CPUs() {
-			if b.Task == hex(t.Addr) {
+			if b.Task == hexAddr(t.Addr) {
 				traces = append(traces, b)
 			}
 		}

@@ -29,6 +29,8 @@ func OfDump(m *Memory, log io.Reader) *Report {
 	r.takeSystem(m.System())
 	r.Backtraces, _ = m.Backtraces(Which{CPUs: true, CPU: -1}) // an error is for a choice of one
 	r.takeCrashed(m)
+	r.Blocked = m.Blocked()
+	r.Modules = m.Modules()
 	r.Unread = append(r.Unread, m.unread...)
 	return r
 }

@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
+	"sync"
 
 	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/kernel/kallsyms"
+	"github.com/corehaul/corehaul/kernel/modules"
 	"github.com/corehaul/corehaul/kernel/percpu"
 	"github.com/corehaul/corehaul/kernel/tasks"
 	"github.com/corehaul/corehaul/kernel/types"
@@ -22,15 +24,18 @@ type Memory struct {
 	k        *kernel.Kernel
 	symbols  *kallsyms.Table
 	types    *types.Types
+	modules  *modules.List
 	areas    *percpu.Areas
 	tasks    *tasks.Reader
 	unwinder *unwind.Unwinder
+	list     func() []tasks.Task
 	unread   []string
 }
 
 // Open reads the tables of the kernel in img: about 15 MiB of memory. An unknown kernel is no error.
 func Open(img vmcore.Image) *Memory {
 	m := &Memory{img: img}
+	m.list = sync.OnceValue(m.readTasks)
 	m.part("the kernel's memory", func() (err error) {
 		m.k, err = machine.Kernel(img, img.Info())
 		return err
@@ -49,25 +54,38 @@ func Open(img vmcore.Image) *Memory {
 	if m.symbols == nil {
 		return m
 	}
-	m.part("the stacks", func() (err error) {
-		m.unwinder, err = unwind.New(m.k, m.symbols, nil)
-		return err
-	})
 	m.part("the types", func() (err error) {
 		m.types, err = types.Load(m.k, m.symbols)
+		return err
+	})
+	if m.types != nil {
+		m.loadLists()
+	}
+	m.part("the stacks", func() (err error) {
+		var tables unwind.Modules
+		if m.modules != nil {
+			tables = m.modules
+		}
+		m.unwinder, err = unwind.New(m.k, m.symbols, tables)
+		return err
+	})
+	return m
+}
+
+// loadLists prepares what needs the kernel's types.
+func (m *Memory) loadLists() {
+	m.part("the modules", func() (err error) {
+		m.modules, err = modules.Load(m.k, m.symbols, m.types)
 		return err
 	})
 	m.part("the per-CPU areas", func() (err error) {
 		m.areas, err = percpu.Load(m.k, m.symbols)
 		return err
 	})
-	if m.types != nil && m.areas != nil {
-		m.part("the tasks", func() (err error) {
-			m.tasks, err = tasks.New(m.k, m.symbols, m.types, m.areas)
-			return err
-		})
-	}
-	return m
+	m.part("the tasks", func() (err error) {
+		m.tasks, err = tasks.New(m.k, m.symbols, m.types, m.areas)
+		return err
+	})
 }
 
 // Unread returns what could not be read so far, and why.

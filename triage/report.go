@@ -29,6 +29,9 @@ type Report struct {
 	Crash     Crash     `json:"crash"`
 	// Backtraces are the stacks of the tasks that the CPUs were running, that of the crashed task first.
 	Backtraces []Backtrace `json:"backtraces,omitempty"`
+	// Blocked are the stacks of up to 64 tasks that waited and could not be interrupted, by PID.
+	Blocked []Backtrace `json:"blocked,omitempty"`
+	Modules []Module    `json:"modules,omitempty"` // by address
 	// Log is what the kernel itself said about the crash. It is null if the log shows no crash or cannot be read.
 	Log *oops.Report `json:"log,omitempty"`
 	// Unread says what could not be read, and why, in one line each.

@@ -34,7 +34,7 @@ func (m *Memory) System() System {
 		s.MemoryBytes, err = m.presentBytes()
 		return err
 	})
-	s.Tasks = len(m.Tasks())
+	s.Tasks = len(m.list())
 	if at, ok := m.symbols.Address("cpu_khz"); ok {
 		m.part("cpu_khz", func() error {
 			khz, err := m.k.ReadUint32(at)
@@ -159,5 +159,5 @@ func (m *Memory) load() ([]float64, error) {
 	return load, nil
 }
 
-// hex formats an address as the kernel prints it.
-func hex(a mem.VirtAddr) string { return fmt.Sprintf("%016x", uint64(a)) }
+// hexAddr formats an address as the kernel prints it.
+func hexAddr(a mem.VirtAddr) string { return fmt.Sprintf("%016x", uint64(a)) }

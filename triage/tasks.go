@@ -25,31 +25,39 @@ type Task struct {
 
 // Tasks lists all tasks by PID, the idle ones of the CPUs first. What cannot be read is in Unread.
 func (m *Memory) Tasks() (list []Task) {
+	total := uint64(0)
+	if m.tasks != nil {
+		m.part("the size of memory", func() (err error) {
+			total, err = m.tasks.TotalPages()
+			return err
+		})
+	}
+	for _, t := range m.list() {
+		list = append(list, m.task(t, total<<m.k.PageShift()))
+	}
+	return list
+}
+
+// readTasks reads all tasks, sorted by PID.
+func (m *Memory) readTasks() (list []tasks.Task) {
 	if m.tasks == nil {
 		return nil
 	}
-	m.part("the tasks", func() error {
-		all, err := m.tasks.List()
-		total, totalErr := m.tasks.TotalPages()
-		if totalErr != nil {
-			m.cannot("the size of memory", totalErr)
-		}
-		for _, t := range all {
-			list = append(list, m.task(t, total<<m.k.PageShift()))
-		}
+	m.part("the tasks", func() (err error) {
+		list, err = m.tasks.List()
 		return err
 	})
-	slices.SortStableFunc(list, func(a, b Task) int { return cmp.Compare(a.PID, b.PID) })
+	slices.SortStableFunc(list, func(a, b tasks.Task) int { return cmp.Compare(a.PID, b.PID) })
 	return list
 }
 
 // task converts a task. total is the size of memory in bytes, 0 if it is unknown.
 func (m *Memory) task(t tasks.Task, total uint64) Task {
 	if t.MemoryError != nil {
-		m.cannot("memory of task "+hex(t.Addr), t.MemoryError)
+		m.cannot("memory of task "+hexAddr(t.Addr), t.MemoryError)
 	}
 	c := Task{
-		PID: t.PID, TGID: t.TGID, PPID: t.PPID, CPU: t.CPU, Task: hex(t.Addr), State: t.State.String(), Active: t.Active,
+		PID: t.PID, TGID: t.TGID, PPID: t.PPID, CPU: t.CPU, Task: hexAddr(t.Addr), State: t.State.String(), Active: t.Active,
 		Kernel: t.Kernel(), VSZ: t.VSZ, RSS: t.RSS, Comm: t.Comm,
 	}
 	if total > 0 {

@@ -1,0 +1,150 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/corehaul/corehaul/e2e/lab"
+	"github.com/corehaul/corehaul/triage"
+)
+
+// triageKinds is what a report says of each panic of the lab: the kind, and the title for all kernels.
+var triageKinds = map[string][2]string{
+	"sysrq":           {"sysrq", "kernel panic: sysrq triggered crash"},
+	"init-exit":       {"init-killed", "kernel panic: Attempted to kill init!"},
+	"null-read":       {"null-dereference", "BUG: unable to handle kernel NULL pointer dereference in null_read"},
+	"null-write":      {"null-dereference", "BUG: unable to handle kernel NULL pointer dereference in null_write"},
+	"null-call":       {"call-through-null", "BUG: unable to handle kernel NULL pointer dereference in null_call"},
+	"readonly-write":  {"page-fault", "BUG: unable to handle kernel paging request in readonly_write"},
+	"nx-call":         {"page-fault", "BUG: unable to handle kernel paging request in data_words"},
+	"divide-error":    {"divide-error", "divide error in divide_error"},
+	"bug":             {"bug", "kernel BUG in bug"},
+	"warn":            {"warning", "WARNING in warn"},
+	"panic":           {"panic", "kernel panic: crashmod: crate NUM fell down"},
+	"gp-fault":        {"general-protection", "general protection fault in gp_fault"},
+	"list-corruption": {"list-corruption", "BUG: corrupted list in list_corruption"},
+	"fortify":         {"fortify", "kernel BUG in fortify"},
+	"stack-smash":     {"stack-corruption", "kernel panic: stack is corrupted in stack_smash"},
+	"hung-task":       {"hung-task", "INFO: task hung in hung_task"},
+	"oom":             {"oom", "kernel panic: Out of memory: system-wide panic_on_oom is enabled"},
+	"nmi":             {"nmi", "kernel panic: NMI: Not continuing"},
+	"hardirq":         {"null-dereference", "BUG: unable to handle kernel NULL pointer dereference in null_read"},
+	"ipi":             {"null-dereference", "BUG: unable to handle kernel NULL pointer dereference in null_read"},
+	"softirq":         {"null-dereference", "BUG: unable to handle kernel NULL pointer dereference in null_read"},
+	"workqueue":       {"null-dereference", "BUG: unable to handle kernel NULL pointer dereference in null_read"},
+	"kthread":         {"null-dereference", "BUG: unable to handle kernel NULL pointer dereference in null_read"},
+	// Titles of these name no function of the module, because its functions are called like helpers of the kernel.
+	"wild-pointer":   {"page-fault", ""},
+	"invalid-opcode": {"invalid-opcode", ""},
+	"refcount":       {"refcount", ""},
+	"usercopy":       {"usercopy", ""},
+	"stack-overflow": {"stack-overflow", ""},
+	"soft-lockup":    {"soft-lockup", ""},
+	"rcu-stall":      {"rcu-stall", ""},
+}
+
+// TestTriagePanics makes a report of every panic of the lab. Its frames are those that the kernel itself printed.
+func TestTriagePanics(t *testing.T) {
+	t.Parallel()
+	for _, s := range lab.Panics() {
+		t.Run(s.Kernel+" "+s.Crash, func(t *testing.T) {
+			t.Parallel()
+			c, err := lab.Panic(t.Context(), s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, _ := judgesRun(t, 0, "corehaul", "report", "--json", c.Dump)
+			var r triage.Report
+			if err := json.Unmarshal([]byte(out), &r); err != nil {
+				t.Fatal(err)
+			}
+			want, ok := triageKinds[s.Crash]
+			if !ok || string(r.Kind) != want[0] || want[1] != "" && r.Title != want[1] {
+				t.Errorf("%s, %q; want %q", r.Kind, r.Title, want)
+			}
+			if len(r.Unread) > 0 {
+				t.Errorf("unread: %q", r.Unread)
+			}
+			printed := triagePrinted(t, &r)
+			triageFrames(t, s, &r, printed)
+			triageLikeCrash(t, c, r.Backtraces[0].Frames, printed)
+		})
+	}
+}
+
+// triagePrinted returns the frames of the call trace in the log that the kernel proved.
+func triagePrinted(t *testing.T, r *triage.Report) (places []string) {
+	t.Helper()
+	if r.Log == nil || len(r.Log.Traces) == 0 || len(r.Backtraces) == 0 {
+		t.Fatalf("no trace, or no backtrace: %+v", r)
+	}
+	for _, f := range r.Log.Traces[0].Frames {
+		if !f.Unreliable {
+			places = append(places, triagePlace(f.Function, f.Offset, f.Module))
+		}
+	}
+	return places
+}
+
+// triageFrames compares the frames in memory with those that the kernel printed.
+func triageFrames(t *testing.T, s lab.Scenario, r *triage.Report, want []string) {
+	t.Helper()
+	stack := r.Backtraces[0]
+	if s.Crash == "hung-task" { // the kernel prints the stack of the task that hangs; another one panics
+		stack = r.Blocked[0]
+	}
+	var got []string
+	for i, f := range stack.Frames {
+		// The log has a line RIP for what an interrupt or exception interrupted.
+		if !f.User && (i == 0 || len(f.Registers) == 0) {
+			got = append(got, triagePlace(f.Function, f.Offset, f.Module))
+		}
+	}
+	// panic() prints its trace in one place, and goes on to the capture kernel in another.
+	printed := slices.IndexFunc(want, func(f string) bool { return strings.HasPrefix(f, "panic+") || strings.HasPrefix(f, "vpanic+") })
+	want = want[printed+1:]
+	if len(want) == 0 { // of nx-call, where the kernel finds no frame that it can prove
+		return
+	}
+	at := slices.Index(got, want[0])
+	if at < 0 || len(got) < at+len(want) || !slices.Equal(got[at:at+len(want)], want) {
+		t.Errorf("got\n%s\nthe kernel says\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if !stack.Complete && s.Crash != "stack-smash" { // which overwrites where it would return to
+		t.Errorf("the walk ended: %s", stack.End)
+	}
+}
+
+func triagePlace(function string, offset uint64, module string) string {
+	return fmt.Sprintf("%s+%#x [%s]", function, offset, module)
+}
+
+// triageLikeCrash wants the frames of the task that panicked in the bt of crash. printed are those that the kernel proved itself: on 5.10, crash 8.0.6
+// leaves out what lies between the stacks of a softirq and of its task.
+func triageLikeCrash(t *testing.T, c *lab.PanicCapture, frames []triage.Frame, printed []string) {
+	t.Helper()
+	if !c.CrashOpens() {
+		return
+	}
+	said, err := c.Crash(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{} // by address: of several names at one, crash may print another
+	for _, f := range triageFrame.FindAllStringSubmatch(said["bt"], -1) {
+		known[f[3]] = true
+	}
+	for i, f := range frames {
+		switch {
+		case i == 0 || len(f.Registers) > 0 || f.Function == "":
+			// where registers were saved, or what overwrote a return address
+		case strings.HasSuffix(frames[i-1].Function, "panic"):
+			// The call does not return, so nothing of its function needs to lie behind it. crash 8.0.6 leaves out some of these.
+		case !known[f.Address] && !slices.Contains(printed, triagePlace(f.Function, f.Offset, f.Module)):
+			t.Errorf("crash has no frame %s at %s:\n%s", f.Function, f.Address, said["bt"])
+		}
+	}
+}
