@@ -25,8 +25,11 @@ func newReport(a *app) *cobra.Command {
 		Short: "Say what crashed and where",
 		Long: `Say what crashed and where, from the log and the memory of a dump, without debug symbols.
 LOGFILE is the text of a kernel log: that of a serial console, netconsole, pstore or dmesg.
-"unread" lines say what could not be read, and why.`,
+"-" reads it from standard input. "unread" lines say what could not be read, and why.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[0] == "-" {
+				return a.reportStdin()
+			}
 			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.report(cmd.Context(), t) })
 		},
 	}
@@ -40,10 +43,16 @@ func (a *app) report(ctx context.Context, t *target) error {
 	if r == nil {
 		return err
 	}
-	if a.json {
-		return errors.Join(err, cli.JSON(a.stdio.Out, r))
-	}
 	return errors.Join(err, a.printTriage(r))
+}
+
+// reportStdin reports on the log that comes on standard input.
+func (a *app) reportStdin() error {
+	r, err := triage.OfLog(a.stdio.In)
+	if err != nil {
+		return fmt.Errorf("standard input: %w", err)
+	}
+	return a.printTriage(r)
 }
 
 // reportOf makes the report of a target. With damage, there is a report beside the error.
@@ -119,8 +128,11 @@ func (t *target) storedLog(ctx context.Context) (io.ReadCloser, error) {
 	return log, err
 }
 
-// printTriage prints a report for people.
+// printTriage prints a report.
 func (a *app) printTriage(r *triage.Report) error {
+	if a.json {
+		return cli.JSON(a.stdio.Out, r)
+	}
 	s, c := &r.System, &r.Crash
 	rows := facts{
 		{"title", r.Title},
