@@ -40,7 +40,7 @@ var allPanics = []string{
 
 // somePanics are those that the other kernels have too. Each takes 12 s of CPU time, and crash takes 10 s more.
 var somePanics = []string{
-	"null-read", "null-call", "divide-error", "bug", "warn", "panic", "gp-fault", "stack-overflow", "hardirq", "softirq", "workqueue",
+	"null-read", "null-call", "bug", "warn", "gp-fault", "stack-overflow", "softirq", "workqueue",
 }
 
 // Panics lists the panics of the lab: every kind on one kernel, and those whose reports or backtraces differ between kernels on
