@@ -185,18 +185,25 @@ func (u *Unwinder) takeBP(s *state, e orcEntry, sp, fp mem.VirtAddr) (err error)
 }
 
 // readInactiveFrame reads what __switch_to_asm pushed (struct inactive_task_frame in arch/x86/include/asm/switch_to.h): r15,
-// r14, r13, r12, rbx, rbp and the return address. That of a task that has not run yet is the start of a function.
+// r14, r13, r12, rbx, rbp and the return address. That of a task that has not run yet is the start of a function. From 5.1
+// ("sched/x86: Save [ER]FLAGS on context switch") to 5.9, and in older kernels with that change, the flags lie before r15.
 func (u *Unwinder) readInactiveFrame(s *state) (err error) {
-	const fp, ip = 5 * wordSize, 6 * wordSize
-	at := s.sp + ip
-	if s.fp, err = u.word(s.sp + fp); err != nil {
-		return err
-	}
+	const plainIP, flagsIP = 6 * wordSize, 7 * wordSize
+	at := s.sp + plainIP
 	if s.ip, err = u.word(at); err != nil {
 		return err
 	}
 	if !u.isCode(s.ip) {
-		return fmt.Errorf("no return address is at %v, where a switch of tasks leaves one", at)
+		at = s.sp + flagsIP
+		if s.ip, err = u.word(at); err != nil {
+			return err
+		}
+	}
+	if !u.isCode(s.ip) {
+		return fmt.Errorf("no return address is at %v or before it, where a switch of tasks leaves one", at)
+	}
+	if s.fp, err = u.word(at - wordSize); err != nil {
+		return err
 	}
 	s.sp = at + wordSize
 	s.frame = Frame{IP: s.ip, Return: !slices.Contains(u.forks, s.ip), SP: s.sp, At: at, Found: FromRegisters}

@@ -199,6 +199,10 @@ func TestSwitchedTask(t *testing.T) {
 	if got, want := text(u.UnwindSwitched(sp, 0, 0)), "150:registers 4:orc end of stack"; got != want {
 		t.Errorf("a task that never ran: got %s, want %s", got, want)
 	}
+	sp = push(m, calls(m, stack, 2, 4), 0x2, 15, 14, 13, 12, 0xbb, 0xb0b, uint64(function(2)+body))
+	if got, want := text(u.UnwindSwitched(sp, 0, 0)), "2:registers 3:orc 4:orc end of stack"; got != want {
+		t.Errorf("with flags: got %s, want %s", got, want)
+	}
 	if tr := u.UnwindSwitched(irqStack-0x100, 0, 0); len(tr.Frames) > 0 || tr.Complete || tr.End == "" {
 		t.Errorf("no task: got %+v", tr)
 	}
