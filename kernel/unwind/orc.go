@@ -121,11 +121,6 @@ func (u *Unwinder) findORC() error {
 		return fmt.Errorf("ORC tables from %v to %v", ips, end)
 	}
 	u.image = ORCTable{IPs: ips, Entries: entries, Count: int((end - ips) / orcIPSize)} //nolint:gosec // at most maxORC
-	for _, name := range []string{"ret_from_fork_asm", "ret_from_fork"} {
-		if a, ok := u.symbols.Address(name); ok {
-			u.forks = append(u.forks, a)
-		}
-	}
 	return u.findLayout()
 }
 

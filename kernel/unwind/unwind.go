@@ -94,6 +94,7 @@ func New(k *kernel.Kernel, symbols Symbols, modules Modules) (*Unwinder, error) 
 	u.findCode()
 	switch k.Machine() {
 	case elf.EM_X86_64:
+		u.findForks()
 		if err := u.findORC(); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 		}
@@ -112,6 +113,16 @@ func (u *Unwinder) findCode() {
 		end, ok2 := u.symbols.Address(names[1])
 		if ok1 && ok2 {
 			u.code = append(u.code, codeRange{start, end})
+		}
+	}
+}
+
+// findForks finds where new tasks start: ret_from_fork_asm since 6.6 (3aec4ecb3d1f, "x86: Rewrite ret_from_fork() in C"), before
+// it ret_from_fork.
+func (u *Unwinder) findForks() {
+	for _, name := range []string{"ret_from_fork_asm", "ret_from_fork"} {
+		if a, ok := u.symbols.Address(name); ok {
+			u.forks = append(u.forks, a)
 		}
 	}
 }

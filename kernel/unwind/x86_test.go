@@ -368,6 +368,10 @@ func TestFramePointers(t *testing.T) {
 			t.Errorf("got %s, want %s", got, tc.want)
 		}
 	}
+	fresh := push(m, stack, 15, 14, 13, 12, 0xbb, 0, uint64(function(150)))
+	if tr := u.UnwindSwitched(fresh, 0, 0); text(tr) != "150:registers end of stack" || tr.Frames[0].Return {
+		t.Errorf("a task that never ran: got %s, %+v", text(tr), tr.Frames)
+	}
 }
 
 // FuzzORC changes entries, their addresses and the stack. Whatever they say, a walk ends and says why.
