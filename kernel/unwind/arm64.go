@@ -32,8 +32,12 @@ func (u *Unwinder) setupARM64() {
 	}
 }
 
-// plain removes the signature of a return address: ptrauth_strip_kernel_insn_pac.
-func (u *Unwinder) plain(a mem.VirtAddr) mem.VirtAddr { return a | mem.VirtAddr(u.pacMask) }
+// plain removes the signature of a return address: ptrauth_strip_kernel_insn_pac. It reports false for what is no address of the
+// kernel: a signature leaves bit 55 alone.
+func (u *Unwinder) plain(a mem.VirtAddr) (mem.VirtAddr, bool) {
+	ip := a | mem.VirtAddr(u.pacMask)
+	return ip, a>>userBits&1 == 1 && ip >= kernelHalf
+}
 
 // stepARM64 moves s to the frame before. A frame record has the frame pointer of that frame and the return address into it
 // (AAPCS64). In pt_regs lies a record too, so that the chain leads through an exception: before 6.13 it is the record of the
@@ -54,13 +58,14 @@ func (u *Unwinder) stepARM64(s *state) error {
 		s.frame = Frame{IP: s.ip, SP: s.sp, At: record + wordSize, Found: FromRegisters, Regs: regs}
 		return nil
 	}
-	switch {
-	case last:
+	if last {
 		return errEnd("end of stack")
-	case u.plain(ip) < kernelHalf:
+	}
+	back, ok := u.plain(ip)
+	if !ok {
 		return fmt.Errorf("the return address %v in the frame record at %v is in no code", ip, record)
 	}
-	s.ip, s.sp, s.fp, s.regs = u.plain(ip), 0, fp, nil
+	s.ip, s.sp, s.fp, s.regs = back, 0, fp, nil
 	s.frame = Frame{IP: s.ip, Return: true, At: record + wordSize, Found: FromFrameRecord}
 	return nil
 }

@@ -14,12 +14,13 @@ import (
 // armStack is the end of a stack of an arm64 machine.
 const armStack = mem.VirtAddr(0xffff800080004000)
 
-// signature are the bits of a signed address; in a kernel address all of them are set.
-const signature = 0x00ff_0000_0000_0000
+// signature are the bits of a signed address (GENMASK_ULL(63, vabits_actual)). In a kernel address all of them are set, in a signed
+// one all but bit 55 may be anything.
+const signature = 0xffff_0000_0000_0000
 
 func armMachine() *kerneltest.Machine {
 	m := kerneltest.NewARM64(48)
-	m.Numbers["KERNELPACMASK"] = signature
+	m.Numbers["KERNELPACMASK"] = -1 << 48 // signature as the bits of a signed number
 	m.Map(armStack-0x4000, m.Alloc(0x4000), 0x4000, 12)
 	m.SetKallsyms(m.Image(symbolsAt), kerneltest.KallsymsForms()["6.1, base-relative"], []kerneltest.KernelSymbol{
 		{Name: "_stext", Addr: m.Image(0), Type: 'T'},
@@ -89,7 +90,7 @@ func TestFrameRecords(t *testing.T) {
 			record = []uint64{uint64(task), uint64(text + 0x300)}
 		}
 		regs := push(m, task-0x20, armRegs(armRegisters(text+0x300, task, task, el1h), form.offset, record...)...)
-		inner := push(m, regs-0x20, uint64(regs)+uint64(form.offset), uint64(text+0x200)&^signature|0x0012_0000_0000_0000)
+		inner := push(m, regs-0x20, uint64(regs)+uint64(form.offset), uint64(text+0x200)&^signature|0x5a92_0000_0000_0000)
 		tr := armTrace(t, m, text+0x100, inner)
 		want := []struct {
 			ip     mem.VirtAddr
@@ -122,8 +123,8 @@ func TestLastRecord(t *testing.T) {
 		t.Errorf("got %+v", tr)
 	}
 	loop := push(m, armStack-0x800, uint64(armStack-0x810), uint64(m.Image(0x200)))
-	for _, fp := range []mem.VirtAddr{0, 0x1000, last + 4, armStack, loop, push(m, armStack-0xa00, uint64(last), 0), push(m, armStack-0xb00, uint64(last), 0x7878787878787878)} {
-		if tr := armTrace(t, m, m.Image(0x100), fp); tr.Complete || tr.End == "" || len(tr.Frames) > 2 {
+	for _, fp := range []mem.VirtAddr{0, 0x1000, last + 4, armStack, loop, push(m, armStack-0xa00, uint64(last), 0), push(m, armStack-0xb00, uint64(last), 0x7878787878787878), push(m, armStack-0xc00, uint64(last), 0x401000)} {
+		if tr := armTrace(t, m, m.Image(0x100), fp); tr.Complete || tr.End == "" || len(tr.Frames) > 2 || fp != loop && len(tr.Frames) > 1 {
 			t.Errorf("frame pointer %v: got %+v", fp, tr)
 		}
 	}
