@@ -44,6 +44,9 @@ func (u *Unwinder) plain(a mem.VirtAddr) (mem.VirtAddr, bool) {
 // interrupted frame, since then it has zeros and says of what kind it is.
 func (u *Unwinder) stepARM64(s *state) error {
 	record := s.fp
+	if record == 0 && u.inRetFromFork(s) {
+		return errEnd("end of stack")
+	}
 	fp, err := u.word(record)
 	if err != nil {
 		return err
@@ -68,6 +71,13 @@ func (u *Unwinder) stepARM64(s *state) error {
 	s.ip, s.sp, s.fp, s.regs = back, 0, fp, nil
 	s.frame = Frame{IP: s.ip, Return: true, At: record + wordSize, Found: FromFrameRecord}
 	return nil
+}
+
+// inRetFromFork reports whether s is where kernel threads start. They had no record to end with before 5.14 (7d7b720a4b80, "arm64:
+// Implement stack trace termination record"): their first frame pointer is 0.
+func (u *Unwinder) inRetFromFork(s *state) bool {
+	function, ok := u.symbols.Find(s.ip - 1)
+	return ok && s.frame.Return && function.Name == "ret_from_fork"
 }
 
 // regsAround returns the registers of the pt_regs in which a record lies, or nil. The record of an exception agrees with the

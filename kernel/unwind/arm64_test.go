@@ -24,6 +24,8 @@ func armMachine() *kerneltest.Machine {
 	m.Map(armStack-0x4000, m.Alloc(0x4000), 0x4000, 12)
 	m.SetKallsyms(m.Image(symbolsAt), kerneltest.KallsymsForms()["6.1, base-relative"], []kerneltest.KernelSymbol{
 		{Name: "_stext", Addr: m.Image(0), Type: 'T'},
+		{Name: "ret_from_fork", Addr: m.Image(0x800), Type: 'T'},
+		{Name: "vectors", Addr: m.Image(0x900), Type: 'T'},
 		{Name: "_etext", Addr: m.Image(codeSize), Type: 'T'},
 		{Name: "_end", Addr: m.Image(0x3f0000), Type: 'B'},
 		{Name: "swapper_pg_dir", Addr: m.Image(0x200000), Type: 'D'},
@@ -121,6 +123,13 @@ func TestLastRecord(t *testing.T) {
 	last := push(m, armStack-0x400, 0, 0)
 	if tr := armTrace(t, m, m.Image(0x100), push(m, last-0x20, uint64(last), uint64(m.Image(0x200)))); len(tr.Frames) != 2 || !tr.Complete {
 		t.Errorf("got %+v", tr)
+	}
+	old := push(m, armStack-0x600, 0, uint64(m.Image(0x900)))
+	if tr := armTrace(t, m, m.Image(0x100), old); len(tr.Frames) != 2 || !tr.Complete {
+		t.Errorf("before 5.14: got %+v", tr)
+	}
+	if tr := armTrace(t, m, m.Image(0x100), push(m, armStack-0x700, 0, uint64(m.Image(0x800)))); len(tr.Frames) != 2 || tr.Complete {
+		t.Errorf("without a frame pointer elsewhere: got %+v", tr)
 	}
 	loop := push(m, armStack-0x800, uint64(armStack-0x810), uint64(m.Image(0x200)))
 	for _, fp := range []mem.VirtAddr{0, 0x1000, last + 4, armStack, loop, push(m, armStack-0xa00, uint64(last), 0), push(m, armStack-0xb00, uint64(last), 0x7878787878787878), push(m, armStack-0xc00, uint64(last), 0x401000)} {
