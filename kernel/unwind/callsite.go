@@ -20,7 +20,11 @@ const (
 
 // stepToCallSite moves s to the caller of a function without ORC.
 func (u *Unwinder) stepToCallSite(s *state) error {
-	function, ok := u.symbols.Find(s.ip)
+	in := s.ip
+	if s.frame.Return {
+		in-- // a call that never returns can be the last instruction of its function
+	}
+	function, ok := u.symbols.Find(in)
 	if !ok {
 		return fmt.Errorf("ORC knows nothing of the frame before %v", s.ip)
 	}

@@ -185,6 +185,11 @@ func TestCallSite(t *testing.T) {
 	if got, want := text(tr), "1:registers 2:call site 3:orc end of stack"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+	// It called a function that never returns, so the return address is that of the function behind it.
+	noreturn := push(m, sp, 1, 2, 3, uint64(function(2)))
+	if got, want := text(unwinder(t, m, nil).Unwind(registers(function(30)+body, noreturn, 0))), "30:registers 2:orc 2:call site 3:orc end of stack"; got != want {
+		t.Errorf("behind a call that never returns: got %s, want %s", got, want)
+	}
 }
 
 // TestSwitchedTask starts where a task gave up the CPU.
