@@ -42,6 +42,7 @@ type Module struct {
 	kallsyms mem.VirtAddr // struct mod_kallsyms
 	once     sync.Once
 	symbols  []kallsyms.Symbol
+	printed  []int // of symbols, the first of each address that the kernel prints; ascending
 	err      error
 }
 

@@ -220,7 +220,7 @@ func TestFind(t *testing.T) {
 		m := newMachine(layouts)
 		at, base := m.add("virtio_net")
 		m.setSymbols(at, base,
-			symbol{0x200, "start_xmit", 't'}, symbol{0x0, "probe", 't'}, symbol{0x200, "alias", 'T'}, symbol{0x0, "$x", 't'},
+			symbol{0x200, "start_xmit", 't'}, symbol{0x200, "$x", 't'}, symbol{0x0, "probe", 't'}, symbol{0x200, "alias", 'T'}, symbol{0x0, "$x", 't'},
 			symbol{0x280, ".L5", 't'}, symbol{0x300, "", 't'}, symbol{0x1400, "config", 'd'}, symbol{0x1500, "$d", 'd'})
 		list, err := m.load()
 		if err != nil {
@@ -238,7 +238,7 @@ func TestFind(t *testing.T) {
 				t.Errorf("layouts %v, %#x: got %s, %v, want %s", layouts, uint64(offset), got, ok, want)
 			}
 		}
-		if symbols, err := list.Symbols(list.All()[0]); err != nil || len(symbols) != 7 || symbols[0].Name != "probe" || symbols[0].Type != 't' {
+		if symbols, err := list.Symbols(list.All()[0]); err != nil || len(symbols) != 8 || symbols[0].Name != "probe" || symbols[0].Type != 't' {
 			t.Errorf("symbols: %+v, %v", symbols, err)
 		}
 		if _, s, ok := list.Find(base + regionSize); ok {

@@ -1,6 +1,7 @@
 package modules
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -30,7 +31,7 @@ type budget struct {
 
 const (
 	maxBudget  = 64 << 20 // bytes
-	symbolCost = 48       // of a kallsyms.Symbol, beside its name
+	symbolCost = 56       // of a kallsyms.Symbol and its number in printed, beside its name
 )
 
 // take reports whether n bytes more are there.
@@ -45,7 +46,8 @@ func (b *budget) take(n int) bool {
 }
 
 // Symbols returns the symbols of a module in ascending order of addresses, those of one address in the order of the module's
-// table. Size is the distance to the next other address, or to the end of the region. They are read once.
+// table, but with those that assemblers make last. Size is the distance to the next other address, or to the end of the region. They
+// are read once.
 func (l *List) Symbols(m *Module) ([]kallsyms.Symbol, error) {
 	m.once.Do(func() { m.symbols, m.err = l.readSymbols(m) })
 	return m.symbols, m.err
@@ -62,20 +64,17 @@ func (l *List) Find(a mem.VirtAddr) (*Module, kallsyms.Symbol, bool) {
 	if err != nil {
 		return m, kallsyms.Symbol{}, false
 	}
-	next, _ := slices.BinarySearchFunc(list, a, func(s kallsyms.Symbol, a mem.VirtAddr) int {
-		if s.Addr <= a {
+	next, _ := slices.BinarySearchFunc(m.printed, a, func(i int, a mem.VirtAddr) int {
+		if list[i].Addr <= a {
 			return -1
 		}
 		return 1
 	})
-	for i := next - 1; i >= 0; i-- {
-		if mapping(list[i].Name) || i > 0 && list[i-1].Addr == list[i].Addr && !mapping(list[i-1].Name) {
-			continue // the first of one address that people gave a name
-		}
-		s := list[i]
-		return m, s, s.Addr <= a && uint64(a-s.Addr) < s.Size
+	if next == 0 {
+		return m, kallsyms.Symbol{}, false
 	}
-	return m, kallsyms.Symbol{}, false
+	s := list[m.printed[next-1]]
+	return m, s, uint64(a-s.Addr) < s.Size
 }
 
 // mapping reports whether a name is one that assemblers make, which the kernel never prints (is_mapping_symbol in
@@ -152,19 +151,20 @@ func (m *Module) sorted(table []byte, names string, kinds []byte) []kallsyms.Sym
 		}
 		list = append(list, kallsyms.Symbol{Name: name, Addr: mem.VirtAddr(binary.LittleEndian.Uint64(entry[8:])), Type: kinds[i]})
 	}
-	slices.SortStableFunc(list, func(a, b kallsyms.Symbol) int { return compare(a.Addr, b.Addr) })
+	slices.SortStableFunc(list, inOrder)
 	m.measure(list)
 	return list
 }
 
-func compare(a, b mem.VirtAddr) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
+// inOrder compares symbols by address, those of one address by whether the kernel prints them.
+func inOrder(a, b kallsyms.Symbol) int {
+	if order := cmp.Compare(a.Addr, b.Addr); order != 0 || mapping(a.Name) == mapping(b.Name) {
+		return order
+	}
+	if mapping(a.Name) {
 		return 1
 	}
-	return 0
+	return -1
 }
 
 // nameAt returns the name at an offset, or nothing if there is none that ends.
@@ -177,9 +177,9 @@ func nameAt(names string, at uint64) string {
 	return rest[:max(end, 0)]
 }
 
-// measure fills the sizes.
+// measure fills the sizes, and printed.
 func (m *Module) measure(list []kallsyms.Symbol) {
-	var next mem.VirtAddr // the lowest address above, of a symbol that people gave a name
+	var next mem.VirtAddr // the lowest address above that has a name of people
 	for i := len(list) - 1; i >= 0; i-- {
 		s := &list[i]
 		if r := slices.IndexFunc(m.Regions, func(r Region) bool { return r.contains(s.Addr) }); r >= 0 {
@@ -189,18 +189,10 @@ func (m *Module) measure(list []kallsyms.Symbol) {
 			}
 			s.Size = uint64(end - s.Addr)
 		}
-		if (i == 0 || list[i-1].Addr != s.Addr) && named(list, i) {
+		if (i == 0 || list[i-1].Addr != s.Addr) && !mapping(s.Name) {
 			next = s.Addr
+			m.printed = append(m.printed, i)
 		}
 	}
-}
-
-// named reports whether any symbol at the address of list[i], the first there, has a name that the kernel prints.
-func named(list []kallsyms.Symbol, i int) bool {
-	for j := i; j < len(list) && list[j].Addr == list[i].Addr; j++ {
-		if !mapping(list[j].Name) {
-			return true
-		}
-	}
-	return false
+	slices.Reverse(m.printed)
 }
