@@ -42,6 +42,7 @@ func newMemory(r *Reader) (*memory, error) {
 		if err != nil {
 			return nil, err
 		}
+		// BTF may have several types of this name. From another one, count may come with any offset, which check refuses.
 		m.count, m.stride = array.Offset-stat.Offset, 8
 		return m, m.check(stat)
 	}
@@ -62,7 +63,7 @@ func newMemory(r *Reader) (*memory, error) {
 // check holds that all counters lie in the member.
 func (m *memory) check(stat types.Field) error {
 	last := residentCounters[len(residentCounters)-1] * m.stride
-	if last+max(m.count, m.counters)+8 > stat.Size {
+	if place := max(m.count, m.counters); place > stat.Size || last+place+8 > stat.Size {
 		return fmt.Errorf("mm_struct.rss_stat has %d bytes, too few for its counters", stat.Size)
 	}
 	return nil

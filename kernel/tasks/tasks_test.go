@@ -467,6 +467,21 @@ func TestMemoryNotCountedAsKnown(t *testing.T) {
 	}
 }
 
+// TestTwoMemories has BTF with two types of one name, of which one lacks what the other has at a lower offset.
+func TestTwoMemories(t *testing.T) {
+	m := newMachine(forms["6.1"])
+	long := typestest.Member{Name: "other", Type: typestest.Array(typestest.Long, 4)}
+	total := typestest.Member{Name: "total_vm", Type: typestest.Long}
+	first := typestest.Struct("mm_struct", total, typestest.Member{Name: "more", Type: typestest.Array(typestest.Long, 3)}, typestest.Member{Name: "rss_stat", Type: typestest.Struct("mm_rss_stat", long)})
+	list := structures(forms["6.1"])
+	m.Types = typestest.New(slices.Insert(list, 3, btf.Type(first))...).Types
+	m.Set(m.process(10, "user", m.init), "task_struct", "mm", uint64(m.Space(64)))
+	tasks, err := m.reader(t).List()
+	if err != nil || pids(tasks) != "0 0 10" || tasks[2].RSS != 0 || tasks[2].MemoryError == nil {
+		t.Errorf("got %+v, %v", tasks, err)
+	}
+}
+
 // FuzzList overwrites memory around the tasks.
 func FuzzList(f *testing.F) {
 	f.Add(uint32(0), uint64(0), uint32(64), uint64(1))
