@@ -88,6 +88,12 @@ type memPlace struct {
 	base, size uint64 // offsets in module.mem
 }
 
+// Limits of members, so that modules' texts stay small.
+const (
+	maxModuleName = 512 // bytes; MODULE_NAME_LEN is 56
+	maxBuildID    = 64  // bytes; BUILD_ID_SIZE_MAX is 20
+)
+
 func newViews(known *types.Types) (*views, error) {
 	v := &views{}
 	var err error
@@ -97,6 +103,11 @@ func newViews(known *types.Types) (*views, error) {
 		"arch.num_orcs", "arch.orc_unwind", "arch.orc_unwind_ip")
 	if err != nil {
 		return nil, err
+	}
+	for path, limit := range map[string]uint64{"name": maxModuleName, "build_id": maxBuildID} {
+		if size := v.module.Field(path).Size; size > limit {
+			return nil, fmt.Errorf("module.%s has %d bytes, more than %d", path, size, limit)
+		}
 	}
 	if v.module.Has("source_list") { // CONFIG_MODULE_UNLOAD
 		if v.use, err = known.View("module_use", []string{"source_list", "source"}); err != nil {
@@ -170,7 +181,7 @@ func (l *List) decode(rec types.Record, at mem.VirtAddr) (*Module, error) {
 	if !l.views.module.Has("refcnt") {
 		m.References = 0
 	}
-	if id := rec.Bytes("build_id"); bytes.Trim(id, "\x00") != nil {
+	if id := rec.Bytes("build_id"); len(bytes.Trim(id, "\x00")) > 0 {
 		m.BuildID = bytes.Clone(id)
 	}
 	m.Version = l.text(rec.Pointer("version"))

@@ -451,6 +451,21 @@ func TestMissing(t *testing.T) {
 	}
 }
 
+// TestLongTexts has BTF whose names and build IDs would fill the memory.
+func TestLongTexts(t *testing.T) {
+	for _, member := range []string{"name", "build_id"} {
+		m := newMachine(false)
+		m.add("one")
+		list := structures(false)
+		module := list[0].(*btf.Struct)
+		module.Members[slices.IndexFunc(module.Members, func(m btf.Member) bool { return m.Name == member })].Type = typestest.Text(60000)
+		m.Types = typestest.New(list...).Types
+		if list, err := m.load(); list != nil || err == nil || !strings.Contains(err.Error(), member) {
+			t.Errorf("%s: got %v, %v", member, list, err)
+		}
+	}
+}
+
 // FuzzLoad overwrites memory around the modules.
 func FuzzLoad(f *testing.F) {
 	f.Add(false, uint32(0), uint64(0), uint32(64), uint64(1))

@@ -91,6 +91,9 @@ func New(k *kernel.Kernel, symbols types.Symbols, known *types.Types, areas *per
 	if err != nil {
 		return nil, err
 	}
+	if size := r.task.Field("comm").Size; size > maxComm {
+		return nil, fmt.Errorf("task_struct.comm has %d bytes, more than %d", size, maxComm)
+	}
 	var ok bool
 	if r.init, ok = symbols.Address("init_task"); !ok {
 		if r.init, err = r.searchInit(); err != nil {
@@ -113,6 +116,7 @@ const (
 	pidLimit = 4 << 20
 	maxTasks = 256 << 10
 	maxCPU   = 1 << 14
+	maxComm  = 64 // bytes; TASK_COMM_LEN is 16
 )
 
 // Task reads the task at an address, without what lies outside its task_struct: PPID, VSZ and RSS.

@@ -454,6 +454,18 @@ func TestMissing(t *testing.T) {
 	}
 }
 
+// TestLongNames has BTF whose names would fill the memory.
+func TestLongNames(t *testing.T) {
+	m := newMachine(forms["6.1"])
+	list := structures(forms["6.1"])
+	task := list[0].(*btf.Struct)
+	task.Members[slices.IndexFunc(task.Members, func(m btf.Member) bool { return m.Name == "comm" })].Type = typestest.Text(60000)
+	m.Types = typestest.New(list...).Types
+	if r, err := tasks.New(m.Open(), m.Names, m.Types, nil); err == nil || !strings.Contains(err.Error(), "comm") {
+		t.Errorf("got %v, %v", r, err)
+	}
+}
+
 // TestMemoryNotCountedAsKnown has a kernel whose counters are of a form to come.
 func TestMemoryNotCountedAsKnown(t *testing.T) {
 	m := newMachine(forms["6.1"])
