@@ -26,12 +26,17 @@ type memory struct {
 	// counters is where the part of each processor is, if the counters are struct percpu_counter.
 	counters uint64
 	perCPU   bool
+	maxParts int
 }
+
+// maxParts bounds the parts of counters that one list of tasks reads, one for each processor and process: for 10,000 processes on
+// 800 processors. Hostile memory may have 262,144 processes on 16,384 processors.
+const maxParts = 8 << 20
 
 // newMemory finds the form of mm_struct.rss_stat: struct mm_rss_stat with an array of atomic numbers or, since 6.2
 // (f1a7941243c1), an array of struct percpu_counter.
 func newMemory(r *Reader) (*memory, error) {
-	m := &memory{r: r}
+	m := &memory{r: r, maxParts: maxParts}
 	var err error
 	if m.space, err = r.known.View("mm_struct", []string{"total_vm", "rss_stat"}); err != nil {
 		return nil, err
@@ -90,6 +95,7 @@ type space struct {
 // addMemory fills VSZ and RSS of all tasks that have an mm_struct and have not exited.
 func (r *Reader) addMemory(list []Task) {
 	spaces := map[mem.VirtAddr]*space{}
+	parts, read := r.memory.parts(), 0
 	for _, t := range list {
 		if t.MM == 0 {
 			continue
@@ -97,7 +103,8 @@ func (r *Reader) addMemory(list []Task) {
 		if spaces[t.MM] == nil {
 			s := &space{}
 			if s.err = r.memoryErr; s.err == nil {
-				s.vsz, s.pages, s.err = r.memory.usage(t.MM)
+				read += parts
+				s.vsz, s.pages, s.err = r.memory.usage(t.MM, read)
 			}
 			spaces[t.MM] = s
 		}
@@ -113,8 +120,20 @@ func (r *Reader) addMemory(list []Task) {
 	}
 }
 
-// usage returns the bytes of address space and the pages of memory that the process with an mm_struct uses.
-func (m *memory) usage(at mem.VirtAddr) (vsz uint64, pages int64, err error) {
+// parts returns how many parts the counters of a process have.
+func (m *memory) parts() int {
+	if m == nil || !m.perCPU || m.r.areas == nil {
+		return 0
+	}
+	return len(m.r.areas.Possible())
+}
+
+// usage returns the bytes of address space and the pages of memory that the process with an mm_struct uses. read is how many parts of
+// counters have been read with it.
+func (m *memory) usage(at mem.VirtAddr, read int) (vsz uint64, pages int64, err error) {
+	if read > m.maxParts {
+		return 0, 0, fmt.Errorf("not counted: the processes before it took the limit of %d counters of processors", m.maxParts)
+	}
 	rec, err := m.space.Read(m.r.k, at)
 	if err != nil {
 		return 0, 0, err

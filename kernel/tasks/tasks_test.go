@@ -479,6 +479,22 @@ func TestMemoryNotCountedAsKnown(t *testing.T) {
 	}
 }
 
+// TestManyCounters: what is read of processors is bounded, and the process that is left out says so.
+func TestManyCounters(t *testing.T) {
+	for name, want := range map[string]int{"6.1": 0, "6.12": 1} { // before 6.2, processors have no parts
+		m := newMachine(forms[name])
+		for _, pid := range []int{10, 11} {
+			m.Set(m.process(pid, "user", m.init), "task_struct", "mm", uint64(m.Make("mm_struct")))
+		}
+		r := m.reader(t)
+		r.SetMaxParts(3) // one process on two processors
+		list, err := r.List()
+		if err != nil || pids(list) != "0 0 10 11" || list[2].MemoryError != nil || (list[3].MemoryError != nil) != (want == 1) {
+			t.Errorf("%s: got %+v, %v", name, list, err)
+		}
+	}
+}
+
 // TestTwoMemories has BTF with two types of one name, of which one lacks what the other has at a lower offset.
 func TestTwoMemories(t *testing.T) {
 	m := newMachine(forms["6.1"])
