@@ -429,6 +429,29 @@ func TestSearch(t *testing.T) {
 	}
 }
 
+// TestSearchIsBounded has a long list of something else before that of the modules.
+func TestSearchIsBounded(t *testing.T) {
+	for entries, found := range map[int]bool{10: true, 16<<10 + 1: false} {
+		m := newMachine(true)
+		delete(m.Names, "modules")
+		m.Names["_einittext"] = m.Image(0x8123)
+		var nodes []mem.VirtAddr
+		first := m.Space(uint64(16 * entries))
+		for i := range entries {
+			nodes = append(nodes, first+mem.VirtAddr(16*i))
+		}
+		m.Link(nodes...)
+		m.nodes[0] = m.Space(16)
+		m.Space(kerneltest.PageSize)
+		at, base := m.add("near")
+		m.Set(at, "module", "core_layout.base", uint64(at))
+		m.Set(at, "module", "core_layout.size", uint64(base+regionSize-at))
+		if list, err := m.load(); (list != nil) != found {
+			t.Errorf("behind %d entries: %v, %v", entries, list, err)
+		}
+	}
+}
+
 func TestMissing(t *testing.T) {
 	m := newMachine(true)
 	delete(m.Names, "modules")

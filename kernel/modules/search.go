@@ -11,6 +11,9 @@ import (
 // that are zero at the start.
 const maxSearch = 32 << 20
 
+// maxCandidates bounds what is read as a module: entries of lists in the kernel's data, as each event of the tracer is one.
+const maxCandidates = 16 << 10
+
 // nearCode is how far modules can be from the kernel's code, for their branches and data to reach it (MODULES_VADDR of x86_64,
 // module_direct_base and module_plt_base of arm64).
 const nearCode = 2 << 30
@@ -26,13 +29,20 @@ func (l *List) searchHead() (mem.VirtAddr, bool) {
 	page := make([]byte, 1<<l.k.PageShift())
 	pageLen := mem.VirtAddr(len(page))
 	start := from &^ (pageLen - 1)
+	candidates := 0
 	for at := start; at < start+maxSearch; at += pageLen {
 		if l.k.ReadVirt(page, at) != nil {
 			continue
 		}
 		for i := 0; i < len(page); i += 8 {
 			head, next := at+mem.VirtAddr(i), mem.VirtAddr(binary.LittleEndian.Uint64(page[i:]))
-			if next%8 == 0 && (next-from < nearCode || from-next < nearCode) && l.isHead(head, next) {
+			if next%8 != 0 || next-from >= nearCode && from-next >= nearCode || !l.pointsBack(head, next) {
+				continue
+			}
+			if candidates++; candidates > maxCandidates {
+				return 0, false
+			}
+			if l.isHead(head, next) {
 				return head, true
 			}
 		}
@@ -40,11 +50,14 @@ func (l *List) searchHead() (mem.VirtAddr, bool) {
 	return 0, false
 }
 
-// isHead reports whether an address has the head of a list whose first entry is in a module.
+// pointsBack reports whether next is an entry of a list that follows head.
+func (l *List) pointsBack(head, next mem.VirtAddr) bool {
+	back, err := l.k.ReadUint64(next + 8)
+	return err == nil && mem.VirtAddr(back) == head && next != head
+}
+
+// isHead reports whether the list at an address has its first entry in a module.
 func (l *List) isHead(head, next mem.VirtAddr) bool {
-	if back, err := l.k.ReadUint64(next + 8); err != nil || mem.VirtAddr(back) != head || next == head {
-		return false
-	}
 	module := next - mem.VirtAddr(l.views.module.Field("list").Offset)
 	rec, err := l.views.module.Read(l.k, module)
 	if err != nil {

@@ -11,6 +11,9 @@ import (
 // zero at the start.
 const maxSearch = 32 << 20
 
+// maxCandidates bounds the tasks that are read. The tasks of other processors lie elsewhere, and few texts begin with this name.
+const maxCandidates = 64
+
 // errNoInit says that init_task was not found.
 var errNoInit = errors.New("the kernel's symbols lack init_task, and its data has no task that could be it")
 
@@ -25,6 +28,7 @@ func (r *Reader) searchInit() (mem.VirtAddr, error) {
 	page := make([]byte, 1<<r.k.PageShift())
 	pageLen := mem.VirtAddr(len(page))
 	start := from &^ (pageLen - 1)
+	candidates := 0
 	for at := start; at < start+maxSearch; at += pageLen {
 		if r.k.ReadVirt(page, at) != nil {
 			continue
@@ -32,7 +36,13 @@ func (r *Reader) searchInit() (mem.VirtAddr, error) {
 		const align = 8 // of comm, as of the pointers around it
 		for i := 0; i < len(page); i += align {
 			task := at + mem.VirtAddr(i) - comm
-			if bytes.HasPrefix(page[i:], []byte("swapper")) && r.isInit(task) {
+			if !bytes.HasPrefix(page[i:], []byte("swapper")) {
+				continue
+			}
+			if candidates++; candidates > maxCandidates {
+				return 0, errNoInit
+			}
+			if r.isInit(task) {
 				return task, nil
 			}
 		}

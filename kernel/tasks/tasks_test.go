@@ -1,6 +1,7 @@
 package tasks_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -432,6 +433,11 @@ func TestCodeAlone(t *testing.T) {
 	m.Set(first, "task_struct", "tasks.prev", 0x10)
 	if _, err := tasks.New(m.Open(), m.Names, m.Types, nil); err == nil {
 		t.Error("took an init_task to which the first process does not point back")
+	}
+	m.Set(first, "task_struct", "tasks.prev", uint64(m.processes[0]))
+	m.WriteVirt(m.Image(0x8000), bytes.Repeat([]byte("swapper "), 65))
+	if _, err := tasks.New(m.Open(), m.Names, m.Types, nil); err == nil {
+		t.Error("read what looks like a task without end")
 	}
 	clear(m.Names)
 	if _, err := tasks.New(m.Open(), m.Names, m.Types, nil); err == nil || !strings.Contains(err.Error(), "init_task") {

@@ -14,6 +14,9 @@ const maxSearch = 64 << 20
 // minSearched is the smallest BTF of a whole kernel: with less, chance or a module's may have made the header.
 const minSearched = 256 << 10
 
+// maxCandidates bounds the places whose header is read. What BTF begins with is found by chance once in 16 GiB.
+const maxCandidates = 64
+
 // btfStart is what BTF of version 1 begins with: magic, version, no flags.
 var btfStart = []byte{0x9f, 0xeb, 1, 0}
 
@@ -28,6 +31,7 @@ func search(k *kernel.Kernel, symbols Symbols) (start mem.VirtAddr, size uint64,
 	page := make([]byte, 1<<k.PageShift())
 	pageLen := mem.VirtAddr(len(page))
 	end = min(end, from+maxSearch)
+	candidates := 0
 	for at := from &^ (pageLen - 1); at < end; at += pageLen {
 		if k.ReadVirt(page, at) != nil {
 			continue
@@ -35,6 +39,9 @@ func search(k *kernel.Kernel, symbols Symbols) (start mem.VirtAddr, size uint64,
 		for i := 0; i < len(page); i += 4 { // __start_BTF is aligned to 4 bytes
 			if !bytes.HasPrefix(page[i:], btfStart) {
 				continue
+			}
+			if candidates++; candidates > maxCandidates {
+				return 0, 0, false
 			}
 			if size, ok := measureBTF(k, at+mem.VirtAddr(i)); ok {
 				return at + mem.VirtAddr(i), size, true

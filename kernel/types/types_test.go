@@ -1,6 +1,7 @@
 package types_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"math"
@@ -232,7 +233,7 @@ func TestSearch(t *testing.T) {
 	for name, tc := range map[string]struct {
 		raw []byte
 		end mem.VirtAddr
-	}{"of a module": {blob(t, task), 0x100000}, "behind the end": {whole, 0x2000}, "reversed": {whole, 0x1000}} {
+	}{"behind many": {append(bytes.Repeat([]byte{0x9f, 0xeb, 1, 0}, 65), whole...), 0x100000}, "of a module": {blob(t, task), 0x100000}, "behind the end": {whole, 0x2000}, "reversed": {whole, 0x1000}} {
 		if got, err := load(tc.raw, tc.end); got != nil || !errors.Is(err, types.ErrNoBTF) {
 			t.Errorf("%s: got %v, %v", name, got, err)
 		}
