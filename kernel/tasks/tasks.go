@@ -117,6 +117,9 @@ const (
 	maxTasks = 256 << 10
 	maxCPU   = 1 << 14
 	maxComm  = 64 // bytes; TASK_COMM_LEN is 16
+	// Stacks are of pages or, where pages are larger than stacks, of a cache that aligns them to their size (thread_stack_cache in
+	// kernel/fork.c: arm64 with pages of 64 KiB and without CONFIG_VMAP_STACK).
+	stackAlign = 4 << 10
 )
 
 // Task reads the task at an address, without what lies outside its task_struct: PPID, VSZ and RSS.
@@ -138,7 +141,7 @@ func (r *Reader) decode(rec types.Record, at mem.VirtAddr) (Task, error) {
 	if pid > pidLimit || tgid > pidLimit {
 		return Task{}, fmt.Errorf("task at %v: pid %d, tgid %d: not those of a task", at, pid, tgid)
 	}
-	if uint64(t.Stack)%(1<<r.k.PageShift()) != 0 || bytes.IndexByte(rec.Bytes("comm"), 0) < 0 {
+	if t.Stack%stackAlign != 0 || bytes.IndexByte(rec.Bytes("comm"), 0) < 0 {
 		return Task{}, fmt.Errorf("task at %v: stack %v, comm %q: not those of a task", at, t.Stack, rec.Bytes("comm"))
 	}
 	t.PID, t.TGID = int(pid), int(tgid)
@@ -200,8 +203,14 @@ func (r *Reader) Saved(t Task) (Registers, error) {
 	if err != nil {
 		return Registers{}, err
 	}
+	if t.Stack == 0 {
+		return Registers{}, fmt.Errorf("task at %v has exited and has no stack any more", t.Addr)
+	}
 	if r.k.Machine() == elf.EM_AARCH64 {
 		sp := rec.Pointer("thread.cpu_context.sp")
+		if err := r.checkSP(t, sp, 0); err != nil {
+			return Registers{}, err
+		}
 		return Registers{IP: rec.Pointer("thread.cpu_context.pc"), SP: sp, FP: rec.Pointer("thread.cpu_context.fp"), ThreadSP: sp}, nil
 	}
 	if !r.task.Has("thread.sp") {
@@ -220,12 +229,20 @@ func (r *Reader) inactiveFrame(t Task, sp mem.VirtAddr) (Registers, error) {
 	if err != nil {
 		return Registers{}, err
 	}
-	if sp < t.Stack || uint64(sp-t.Stack) > r.stackLen-min(r.stackLen, size) {
-		return Registers{}, fmt.Errorf("task at %v: saved stack pointer %v is not in its stack at %v", t.Addr, sp, t.Stack)
+	if err := r.checkSP(t, sp, size); err != nil {
+		return Registers{}, err
 	}
 	rec, err := frame.Read(r.k, sp)
 	if err != nil {
 		return Registers{}, err
 	}
 	return Registers{IP: rec.Pointer("ret_addr"), SP: sp + mem.VirtAddr(size), FP: rec.Pointer("bp"), ThreadSP: sp}, nil
+}
+
+// checkSP refuses a stack pointer that does not have size bytes of the task's own stack above it: the stack would be another task's.
+func (r *Reader) checkSP(t Task, sp mem.VirtAddr, size uint64) error {
+	if sp < t.Stack || uint64(sp-t.Stack) > r.stackLen-min(r.stackLen, size) {
+		return fmt.Errorf("task at %v: saved stack pointer %v is not in its stack at %v", t.Addr, sp, t.Stack)
+	}
+	return nil
 }

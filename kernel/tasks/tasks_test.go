@@ -342,6 +342,44 @@ func TestSaved(t *testing.T) {
 			t.Errorf("stack pointer %v: got %+v", wild, got)
 		}
 	}
+	list[2].Stack = 0
+	if got, err := r.Saved(list[2]); err == nil || !strings.Contains(err.Error(), "has exited") {
+		t.Errorf("without a stack: got %+v, %v", got, err)
+	}
+}
+
+// TestSavedARM64 has a machine with pages of 64 KiB, on which a stack of 16 KiB is a part of one.
+func TestSavedARM64(t *testing.T) {
+	list := structures(forms["6.12"])
+	task := list[0].(*btf.Struct)
+	context := typestest.Struct("cpu_context", typestest.Member{Name: "fp", Type: typestest.Long}, typestest.Member{Name: "sp", Type: typestest.Long}, typestest.Member{Name: "pc", Type: typestest.Long})
+	task.Members[len(task.Members)-1].Type = typestest.Struct("thread_struct", typestest.Member{Name: "cpu_context", Type: context})
+	task.Size += 16
+	m := typestest.New(list...)
+	m.Machine = kerneltest.NewARM64Pages(16, 48, 48)
+	at, stack := m.Make("task_struct"), uint64(0xffff800010004000)
+	m.Names = typestest.Symbols{"init_task": at, "__start_init_stack": 0x1000, "__end_init_stack": 0x1000 + stackSize}
+	for path, value := range map[string]uint64{"stack": stack, "thread.cpu_context.fp": 7, "thread.cpu_context.sp": stack + 0x3000, "thread.cpu_context.pc": 9} {
+		m.Set(at, "task_struct", path, value)
+	}
+	r, err := tasks.New(m.Open(), m.Names, m.Types, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sleeper, err := r.Task(at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sp := mem.VirtAddr(stack + 0x3000)
+	if got, err := r.Saved(sleeper); err != nil || got != (tasks.Registers{IP: 9, SP: sp, FP: 7, ThreadSP: sp}) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for _, wild := range []uint64{0, stack - 8, stack + stackSize + 8} {
+		m.Set(at, "task_struct", "thread.cpu_context.sp", wild)
+		if got, err := r.Saved(sleeper); err == nil {
+			t.Errorf("stack pointer %#x: got %+v", wild, got)
+		}
+	}
 }
 
 func TestStates(t *testing.T) {
