@@ -81,8 +81,10 @@ type Unwinder struct {
 	image   ORCTable // x86_64
 	layout  orcLayout
 	code    []codeRange
-	forks   []mem.VirtAddr // x86_64: where a task starts that has not run yet
-	pacMask uint64         // arm64: the bits of a signed address that are all set in a plain one
+	// imageEnd is where the kernel image ends, 0 if not known.
+	imageEnd mem.VirtAddr
+	forks    []mem.VirtAddr // x86_64: where a task starts that has not run yet
+	pacMask  uint64         // arm64: the bits of a signed address that are all set in a plain one
 }
 
 // codeRange is a half-open range of addresses.
@@ -115,6 +117,7 @@ func (u *Unwinder) findCode() {
 			u.code = append(u.code, codeRange{start, end})
 		}
 	}
+	u.imageEnd, _ = u.symbols.Address("_end")
 }
 
 // findForks finds where new tasks start: ret_from_fork_asm since 6.6 (3aec4ecb3d1f, "x86: Rewrite ret_from_fork() in C"), before

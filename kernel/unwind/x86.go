@@ -15,8 +15,11 @@ const (
 	x86ModulesEnd   = mem.VirtAddr(0xffffffffff000000)
 )
 
-// madeAtRunTime reports whether address a may be that of code without ORC.
-func madeAtRunTime(a mem.VirtAddr) bool { return x86ModulesStart <= a && a < x86ModulesEnd }
+// madeAtRunTime reports whether address a may be that of code without ORC. With KASLR the kernel image may reach into the area of
+// modules of a kernel without.
+func (u *Unwinder) madeAtRunTime(a mem.VirtAddr) bool {
+	return x86ModulesStart <= a && u.imageEnd <= a && a < x86ModulesEnd
+}
 
 var (
 	// nullORC is for a call through a null pointer: nothing but the return address is on the stack (null_orc_entry).
@@ -73,7 +76,7 @@ func (u *Unwinder) entryFor(s *state) (orcEntry, Method, error) {
 		return e, FromORC, err
 	case !s.frame.Return && u.isReturn(s.sp):
 		return nullORC, FromGuess, nil
-	case madeAtRunTime(s.ip):
+	case u.madeAtRunTime(s.ip):
 		return framePointerORC, FromFramePointer, nil
 	default:
 		return e, "", fmt.Errorf("%v is in no code that ORC knows", s.ip)
@@ -128,7 +131,7 @@ func (u *Unwinder) takeFrame(s *state, kind orcKind, sp mem.VirtAddr, method Met
 		if err != nil {
 			return err
 		}
-		if !u.isCode(ip) && !madeAtRunTime(ip) {
+		if !u.isCode(ip) && !u.madeAtRunTime(ip) {
 			return fmt.Errorf("the return address %v at %v is in no code", ip, at)
 		}
 		s.ip, s.sp, s.regs, s.prevRegs = ip, sp, nil, nil

@@ -334,6 +334,42 @@ func (w withoutORC) Address(name string) (mem.VirtAddr, bool) {
 	return w.Table.Address(name)
 }
 
+// largeImage are symbols of a kernel image that covers the start of the area of modules.
+type largeImage struct{ *kallsyms.Table }
+
+func (l largeImage) Address(name string) (mem.VirtAddr, bool) {
+	if name == "_end" {
+		return moduleCode + 0x100, true
+	}
+	return l.Table.Address(name)
+}
+
+// TestDataOfLargeImage: data of a kernel image at a high address is no code that was made at run time.
+func TestDataOfLargeImage(t *testing.T) {
+	m := x86Machine(kerneltest.ORC6_4)
+	k, err := kernel.New(m.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	symbols, err := kallsyms.Load(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, err := unwind.New(k, largeImage{symbols}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[mem.VirtAddr]string{
+		moduleCode:         "1:registers the return address ffffffffc0001000 at ",
+		moduleCode + 0x100: "1:registers ffffffffc0001100:orc ",
+	} {
+		sp := push(m, stack, 1, 2, 0xb0b, uint64(address))
+		if got := text(u.Unwind(registers(function(1)+body, sp, 0))); !strings.HasPrefix(got, want) {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
 // TestFramePointers walks the stack of a kernel without ORC, through an exception.
 func TestFramePointers(t *testing.T) {
 	m := x86Machine(kerneltest.ORC6_4)
