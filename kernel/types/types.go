@@ -58,7 +58,7 @@ func Load(k *kernel.Kernel, symbols Symbols) (*Types, error) {
 	return nil, fmt.Errorf("no symbol __start_BTF or __stop_BTF: %w", ErrNoBTF)
 }
 
-// LoadAt reads size bytes of BTF at va. With a base, it is the split BTF of a module (module.btf_data) over the types of
+// LoadAt reads size bytes of BTF at va. With a base, it is the split BTF of a module (btf.data) over the types of
 // the kernel.
 func LoadAt(k *kernel.Kernel, va mem.VirtAddr, size uint64, base *Types) (*Types, error) {
 	if size == 0 || size > maxBlob {

@@ -69,7 +69,7 @@ type Symbols interface {
 
 // Modules has the ORC tables of modules.
 type Modules interface {
-	// ORC returns the table of the module whose code has address a, with Count 0 if it has none. ok is false for other addresses.
+	// ORC returns the table of the module whose memory has address a, with Count 0 if it has none. ok is false for other addresses.
 	ORC(a mem.VirtAddr) (t ORCTable, ok bool)
 }
 
@@ -130,7 +130,7 @@ func (u *Unwinder) findForks() {
 	}
 }
 
-// isCode reports whether address a is in the code of the kernel image or of a module.
+// isCode reports whether address a is in the code of the kernel image or in a module.
 func (u *Unwinder) isCode(a mem.VirtAddr) bool {
 	for _, r := range u.code {
 		if r.start <= a && a < r.end {
