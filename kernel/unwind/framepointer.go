@@ -1,6 +1,7 @@
 package unwind
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/corehaul/corehaul/mem"
@@ -11,8 +12,11 @@ import (
 // arch/x86/include/asm/frame.h).
 func (u *Unwinder) stepFramePointer(s *state) error {
 	const marked = 1
-	if s.fp == 0 {
+	if s.fp == 0 && s.frame.Found == FromFramePointer {
 		return errEnd("end of stack")
+	}
+	if s.fp == 0 { // a kernel that has ORC, but no symbols for it, uses rbp for anything
+		return errors.New("the frame pointer is 0, and the kernel has no ORC tables that can be found")
 	}
 	if s.fp&marked != 0 {
 		return u.takeMarkedRegs(s, s.fp&^marked)

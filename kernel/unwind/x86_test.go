@@ -393,23 +393,26 @@ func TestFramePointers(t *testing.T) {
 	regs := push(m, outer-0x20, ptRegs(function(3)+body, outer, outer, kernelCS)...)
 	inner := push(m, regs-0x20, uint64(regs)|1, uint64(function(2)+body))
 	thread := push(m, irqStack, make([]uint64, 21)...)
+	syscall := push(m, thread-0x40, 0, uint64(function(6)+body)) // rbp was cleared on entry
 	for _, tc := range []struct {
 		fp   mem.VirtAddr
 		want string
 	}{
 		{inner, "1:registers 2:frame pointer 3:registers 4:frame pointer 0000000000401000:registers user mode"},
 		{thread | 1, "1:registers end of stack"},
-		{0, "1:registers end of stack"},
+		{0, "1:registers the frame pointer is 0, "},
+		{syscall, "1:registers 6:frame pointer end of stack"},
 		{inner + 8, "1:registers no return address is at "},
 		{inner + 4, "1:registers the stack pointer "},
 		{stack, "1:registers the stack cannot be read: "},
 		{stack | 1, "1:registers the stack cannot be read: "},
 	} {
-		if got := text(u.Unwind(registers(function(1)+body, inner-0x20, tc.fp))); !strings.HasPrefix(got, tc.want) {
-			t.Errorf("got %s, want %s", got, tc.want)
+		tr := u.Unwind(registers(function(1)+body, inner-0x20, tc.fp))
+		if got := text(tr); !strings.HasPrefix(got, tc.want) || tr.Complete != (strings.HasSuffix(got, "end of stack") || strings.HasSuffix(got, "user mode")) {
+			t.Errorf("got %s, %v, want %s", got, tr.Complete, tc.want)
 		}
 	}
-	fresh := push(m, stack, 15, 14, 13, 12, 0xbb, 0, uint64(function(150)))
+	fresh := push(m, stack, 15, 14, 13, 12, 0xbb, uint64(thread|1), uint64(function(150)))
 	if tr := u.UnwindSwitched(fresh, 0, 0); text(tr) != "150:registers end of stack" || tr.Frames[0].Return {
 		t.Errorf("a task that never ran: got %s, %+v", text(tr), tr.Frames)
 	}
