@@ -52,7 +52,7 @@ func search(k *kernel.Kernel, symbols Symbols) (start mem.VirtAddr, size uint64,
 }
 
 // measureBTF returns the size of the BTF with a header at an address. Types come first in it, and names follow at once, as
-// pahole writes it.
+// pahole writes it, or behind a few bytes: newer headers place a table of the kinds of types, which may lie between.
 func measureBTF(k *kernel.Kernel, at mem.VirtAddr) (uint64, bool) {
 	var b [headerBytes]byte
 	if k.ReadVirt(b[:], at) != nil {
@@ -64,8 +64,8 @@ func measureBTF(k *kernel.Kernel, at mem.VirtAddr) (uint64, bool) {
 	}
 	header, typeOff, typeLen, strOff, strLen := words[0], words[1], words[2], words[3], words[4]
 	size := header + strOff + strLen
-	const maxHeader = 64
-	if header < headerBytes || header > maxHeader || typeOff != 0 || strOff != typeLen || size < minSearched || size > maxBlob {
+	const maxHeader, maxBetween = 64, 1024
+	if header < headerBytes || header > maxHeader || typeOff != 0 || strOff < typeLen || strOff-typeLen > maxBetween || size < minSearched || size > maxBlob {
 		return 0, false
 	}
 	return size, true

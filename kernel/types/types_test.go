@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -229,6 +230,12 @@ func TestSearch(t *testing.T) {
 	}
 	if got, err := known.Offset("task_struct", "thread.sp"); err != nil || got != 32 {
 		t.Errorf("got %d, %v", got, err)
+	}
+	typeLen := binary.LittleEndian.Uint32(whole[12:])
+	between := slices.Insert(slices.Clone(whole), 24+int(typeLen), make([]byte, 80)...)
+	binary.LittleEndian.PutUint32(between[16:], typeLen+80)
+	if got, err := load(between, 0x100000); err != nil || got == nil {
+		t.Errorf("with a table between types and names: got %v, %v", got != nil, err)
 	}
 	for name, tc := range map[string]struct {
 		raw []byte
