@@ -26,6 +26,7 @@ func armMachine() *kerneltest.Machine {
 		{Name: "_stext", Addr: m.Image(0), Type: 'T'},
 		{Name: "ret_from_fork", Addr: m.Image(0x800), Type: 'T'},
 		{Name: "vectors", Addr: m.Image(0x900), Type: 'T'},
+		{Name: "return_to_handler", Addr: m.Image(0xa00), Type: 'T'},
 		{Name: "_etext", Addr: m.Image(codeSize), Type: 'T'},
 		{Name: "_end", Addr: m.Image(0x3f0000), Type: 'B'},
 		{Name: "swapper_pg_dir", Addr: m.Image(0x200000), Type: 'D'},
@@ -130,6 +131,10 @@ func TestLastRecord(t *testing.T) {
 	}
 	if tr := armTrace(t, m, m.Image(0x100), push(m, armStack-0x700, 0, uint64(m.Image(0x800)))); len(tr.Frames) != 2 || tr.Complete {
 		t.Errorf("without a frame pointer elsewhere: got %+v", tr)
+	}
+	traced := push(m, armStack-0x780, uint64(last), uint64(m.Image(0xa00)))
+	if tr := armTrace(t, m, m.Image(0x100), traced); len(tr.Frames) != 2 || !tr.Complete || tr.Frames[1].Return {
+		t.Errorf("with a traced return: got %+v", tr)
 	}
 	loop := push(m, armStack-0x800, uint64(armStack-0x810), uint64(m.Image(0x200)))
 	for _, fp := range []mem.VirtAddr{0, 0x1000, last + 4, armStack, loop, push(m, armStack-0xa00, uint64(last), 0), push(m, armStack-0xb00, uint64(last), 0x7878787878787878), push(m, armStack-0xc00, uint64(last), 0x401000)} {

@@ -83,8 +83,9 @@ type Unwinder struct {
 	code    []codeRange
 	// imageEnd is where the kernel image ends, 0 if not known.
 	imageEnd mem.VirtAddr
-	forks    []mem.VirtAddr // x86_64: where a task starts that has not run yet
-	pacMask  uint64         // arm64: the bits of a signed address that are all set in a plain one
+	forks    []mem.VirtAddr          // x86_64: where a task starts that has not run yet
+	hooks    map[mem.VirtAddr]string // what tracers put in the place of return addresses
+	pacMask  uint64                  // arm64: the bits of a signed address that are all set in a plain one
 }
 
 // codeRange is a half-open range of addresses.
@@ -94,6 +95,7 @@ type codeRange struct{ start, end mem.VirtAddr }
 func New(k *kernel.Kernel, symbols Symbols, modules Modules) (*Unwinder, error) {
 	u := &Unwinder{kernel: k, symbols: symbols, modules: modules}
 	u.findCode()
+	u.findHooks()
 	switch k.Machine() {
 	case elf.EM_X86_64:
 		u.findForks()
@@ -126,6 +128,17 @@ func (u *Unwinder) findForks() {
 	for _, name := range []string{"ret_from_fork_asm", "ret_from_fork"} {
 		if a, ok := u.symbols.Address(name); ok {
 			u.forks = append(u.forks, a)
+		}
+	}
+}
+
+// findHooks finds the code to which functions return whose return is traced: by the function graph tracer (kernel/trace/fgraph.c), or
+// by kretprobes (arch_rethook_trampoline of kernel/trace/rethook.c, before it __kretprobe_trampoline of kernel/kprobes.c).
+func (u *Unwinder) findHooks() {
+	u.hooks = map[mem.VirtAddr]string{}
+	for _, name := range []string{"return_to_handler", "arch_rethook_trampoline", "__kretprobe_trampoline", "kretprobe_trampoline"} {
+		if a, ok := u.symbols.Address(name); ok {
+			u.hooks[a] = name
 		}
 	}
 }
@@ -205,6 +218,14 @@ func (u *Unwinder) walk(s *state) Trace {
 		seen[s.frame.At] = true
 		if s.guessed {
 			s.frame.Found = FromGuess
+		}
+		if hook, ok := u.hooks[s.ip]; ok && s.frame.Return {
+			s.frame.Return = false                   // no call comes before it
+			if u.kernel.Machine() == elf.EM_X86_64 { // frame records of arm64 lead on
+				t.Frames = append(t.Frames, s.frame)
+				t.End = hook + " is in the place of a return address: a tracer follows the return, and has the address elsewhere"
+				return t
+			}
 		}
 	}
 }

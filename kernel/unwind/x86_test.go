@@ -148,6 +148,16 @@ func TestBehindGuess(t *testing.T) {
 	}
 }
 
+// TestTracedReturn: where a tracer replaced the return address, nothing is known of the frame before, and no other function is named.
+func TestTracedReturn(t *testing.T) {
+	m := x86Machine(kerneltest.ORC6_4, kerneltest.ORCEntry{IP: function(155) - 1, Type: "end"}) // as before 6.3
+	sp := push(m, calls(m, stack, 4, 6), 1, 2, 0xb0b, uint64(function(155)))
+	tr := unwinder(t, m, nil).Unwind(registers(function(1)+body, sp, 0))
+	if got, want := text(tr), "1:registers 155:orc return_to_handler is in the place of a return address: "; !strings.HasPrefix(got, want) || tr.Complete || tr.Frames[1].Return {
+		t.Errorf("got %s, want %s, %+v", got, want, tr.Frames)
+	}
+}
+
 // TestFtraceTrampoline takes the ORC of the code of which a trampoline is a copy.
 func TestFtraceTrampoline(t *testing.T) {
 	m := x86Machine(kerneltest.ORC6_4, special(2, kerneltest.ORCEntry{Type: "end"}))
