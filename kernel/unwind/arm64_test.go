@@ -137,7 +137,12 @@ func TestLastRecord(t *testing.T) {
 		t.Errorf("with a traced return: got %+v", tr)
 	}
 	loop := push(m, armStack-0x800, uint64(armStack-0x810), uint64(m.Image(0x200)))
-	for _, fp := range []mem.VirtAddr{0, 0x1000, last + 4, armStack, loop, push(m, armStack-0xa00, uint64(last), 0), push(m, armStack-0xb00, uint64(last), 0x7878787878787878), push(m, armStack-0xc00, uint64(last), 0x401000)} {
+	for _, fp := range []mem.VirtAddr{
+		0, 0x1000, last + 4, armStack, loop,
+		push(m, armStack-0xa00, uint64(last), 0),
+		push(m, armStack-0xb00, uint64(last), 0x7878787878787878),
+		push(m, armStack-0xc00, uint64(last), 0x401000),
+	} {
 		if tr := armTrace(t, m, m.Image(0x100), fp); tr.Complete || tr.End == "" || len(tr.Frames) > 2 || fp != loop && len(tr.Frames) > 1 {
 			t.Errorf("frame pointer %v: got %+v", fp, tr)
 		}
