@@ -1,7 +1,6 @@
 package triage
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -61,7 +60,7 @@ func (m *Memory) CPUs() (list []Backtrace) {
 	m.part("the CPUs", func() error {
 		cpus, err := m.tasks.CPUs()
 		for i, c := range cpus {
-			if b, taskErr := m.active(c, i); taskErr != nil {
+			if b, taskErr := m.active(c, i, len(cpus)); taskErr != nil {
 				m.cannot(fmt.Sprintf("CPU %d", c.Number), taskErr)
 			} else {
 				list = append(list, b)
@@ -72,19 +71,18 @@ func (m *Memory) CPUs() (list []Backtrace) {
 	return list
 }
 
-// active walks the stack of the task that the i-th CPU was running.
-func (m *Memory) active(c tasks.CPU, i int) (Backtrace, error) {
+// active walks the stack of the task that the i-th of all CPUs was running.
+func (m *Memory) active(c tasks.CPU, i, all int) (Backtrace, error) {
 	t, err := m.tasks.Task(c.Current)
 	if err != nil {
 		return Backtrace{}, err
 	}
 	b := Backtrace{PID: t.PID, CPU: c.Number, Comm: t.Comm, Task: hexAddr(t.Addr), State: t.State.String(), Active: true, Frames: []Frame{}}
-	note, err := noteOf(m.img.Info().CPUs, i, t.PID)
-	if err != nil {
-		b.End = err.Error()
-		return b, nil
+	if note, ok := m.noteOf(t, i, all); ok {
+		m.walkNote(&b, note)
+	} else {
+		b.End = "the dump has no registers that are certainly of this CPU"
 	}
-	m.walkNote(&b, note)
 	return b, nil
 }
 
@@ -107,17 +105,26 @@ func (m *Memory) bareCPUs() (list []Backtrace) {
 	return list
 }
 
-// noteOf returns the registers of the i-th CPU, which runs the task pid. Notes are in the order of the CPUs, but a CPU that
-// could not be stopped has none (arch/x86/kernel/crash.c), so the PID has to agree.
-func noteOf(notes []vmcore.CPU, i, pid int) (vmcore.CPU, error) {
-	if i < len(notes) && int(notes[i].PID) == pid {
-		return notes[i], nil
-	}
-	same := func(c vmcore.CPU) bool { return pid != 0 && int(c.PID) == pid }
+// noteOf returns the registers of the i-th of all CPUs, which ran the task t. Notes are in the order of the CPUs, but a CPU that was
+// offline or could not be stopped has none (arch/x86/kernel/crash.c). So the PID has to agree. All idle tasks have the PID 0: there,
+// the stack pointer has to be in the task's stack, or every CPU has to have a note.
+func (m *Memory) noteOf(t tasks.Task, i, all int) (note vmcore.CPU, ok bool) {
+	notes := m.img.Info().CPUs
+	same := func(c vmcore.CPU) bool { return int(c.PID) == t.PID && (t.PID != 0 || m.onStack(c, t)) }
 	if at := slices.IndexFunc(notes, same); at >= 0 {
-		return notes[at], nil
+		return notes[at], true
 	}
-	return vmcore.CPU{}, errors.New("the dump has no registers of this CPU")
+	if len(notes) == all && int(notes[i].PID) == t.PID {
+		return notes[i], true
+	}
+	return note, false
+}
+
+// onStack reports whether the stack pointer of a note is in the stack of a task. No kernel has stacks of less than 16 KiB.
+func (m *Memory) onStack(c vmcore.CPU, t tasks.Task) bool {
+	const smallest = 16 << 10
+	regs, err := unwind.ParseRegisters(m.k.Machine(), c.Regs)
+	return err == nil && t.Stack != 0 && regs.SP() >= t.Stack && uint64(regs.SP()-t.Stack) < smallest
 }
 
 // walkNote walks the stack of a CPU from the registers of its note.
@@ -144,12 +151,21 @@ func (m *Memory) walkNote(b *Backtrace, note vmcore.CPU) {
 // maxBlocked limits the backtraces of blocked tasks. Thousands of tasks may wait for one lock.
 const maxBlocked = 64
 
-// Blocked returns the backtraces of the first tasks that waited and could not be interrupted, by PID.
+// Blocked returns the backtraces of the first tasks that waited and could not be interrupted, by PID. Unread says how many more
+// there were.
 func (m *Memory) Blocked() (list []Backtrace) {
+	more := 0
 	for _, t := range m.list() {
-		if t.State.Blocked() && !t.Active && len(list) < maxBlocked {
+		switch {
+		case !t.State.Blocked() || t.Active:
+		case len(list) < maxBlocked:
 			list = append(list, m.sleeping(t))
+		default:
+			more++
 		}
+	}
+	if more > 0 {
+		m.cannot("blocked tasks", fmt.Errorf("%d more than the %d whose stacks were read", more, maxBlocked))
 	}
 	return list
 }

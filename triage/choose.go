@@ -34,11 +34,16 @@ func (m *Memory) Backtraces(w Which) ([]Backtrace, error) {
 		}
 		return all[i : i+1], nil
 	}
-	if i := slices.IndexFunc(all, func(b Backtrace) bool { return b.CPU == m.CrashedCPU() }); i >= 0 {
+	cpu := m.CrashedCPU()
+	if i := slices.IndexFunc(all, func(b Backtrace) bool { return b.CPU == cpu }); i >= 0 {
 		crashed := all[i]
 		all = append([]Backtrace{crashed}, slices.Delete(all, i, i+1)...)
 	} else if !w.CPUs {
-		m.cannot("the CPU that crashed", fmt.Errorf("neither memory nor log name it; 'corehaul bt --all' prints all CPUs"))
+		why := "neither memory nor log name it"
+		if cpu >= 0 {
+			why = fmt.Sprintf("it is CPU %d, whose task is not known", cpu)
+		}
+		m.cannot("the CPU that crashed", fmt.Errorf("%s; 'corehaul bt --all' prints all CPUs", why))
 		return nil, nil
 	}
 	if !w.CPUs {
@@ -49,27 +54,30 @@ func (m *Memory) Backtraces(w Which) ([]Backtrace, error) {
 
 // backtraceOf returns the backtrace of a task by PID or address.
 func (m *Memory) backtraceOf(name string) ([]Backtrace, error) {
-	if m.tasks == nil {
-		return nil, nil
-	}
 	is, err := taskNamed(name)
-	if err != nil {
+	if err != nil || m.tasks == nil {
 		return nil, err
 	}
 	found := slices.DeleteFunc(slices.Clone(m.list()), func(t tasks.Task) bool { return !is(t) })
 	if len(found) == 0 {
 		return nil, fmt.Errorf("the dump has no task %s", name)
 	}
+	running := map[string]Backtrace{}
+	if slices.ContainsFunc(found, func(t tasks.Task) bool { return t.Active }) {
+		for _, b := range m.CPUs() {
+			running[b.Task] = b
+		}
+	}
 	var traces []Backtrace
 	for _, t := range found {
-		if !t.Active {
+		b, ok := running[hexAddr(t.Addr)]
+		switch {
+		case ok:
+			traces = append(traces, b)
+		case t.Active:
+			m.cannot("the stack of task "+hexAddr(t.Addr), fmt.Errorf("it ran on CPU %d, which cannot be read", t.CPU))
+		default:
 			traces = append(traces, m.sleeping(t))
-			continue
-		}
-		for _, b := range m.CPUs() {
-			if b.Task == hexAddr(t.Addr) {
-				traces = append(traces, b)
-			}
 		}
 	}
 	return traces, nil
@@ -87,18 +95,35 @@ func taskNamed(name string) (func(tasks.Task) bool, error) {
 	return func(t tasks.Task) bool { return t.Addr == mem.VirtAddr(at) }, nil
 }
 
-// CrashedCPU returns the CPU that crashed: panic_cpu (kernel/panic.c since 4.5), else the one that the log or the file names. It
-// is -1 if none does.
+// CrashedCPU returns the CPU that panicked: panic_cpu (kernel/panic.c since 4.5), else the one that the log or the file names. It
+// is -1 if none does. In a file, 0 may stand for a CPU that its writer did not know.
 func (m *Memory) CrashedCPU() int {
-	if m.symbols != nil {
-		if at, ok := m.symbols.Address("panic_cpu"); ok {
-			if n, err := m.k.ReadUint32(at); err == nil && int32(n) >= 0 {
-				return int(n)
-			}
-		}
+	if cpu := m.panicCPU(); cpu >= 0 {
+		return cpu
 	}
-	if said, err := m.logReport(); err == nil && said.CPU != nil {
+	if said, _ := m.said(); said != nil && said.CPU != nil {
 		return *said.CPU
 	}
-	return m.img.Info().CurrentCPU
+	if cpu := m.img.Info().CurrentCPU; cpu > 0 {
+		return cpu
+	}
+	return -1
+}
+
+// panicCPU reads panic_cpu, -1 if it is not known.
+func (m *Memory) panicCPU() int {
+	cpu := int32(-1)
+	if m.symbols == nil {
+		return int(cpu)
+	}
+	if at, ok := m.symbols.Address("panic_cpu"); ok {
+		m.part("panic_cpu", func() error {
+			n, err := m.k.ReadUint32(at)
+			if err == nil {
+				cpu = int32(n) // it is signed
+			}
+			return err
+		})
+	}
+	return int(cpu)
 }

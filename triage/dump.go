@@ -11,22 +11,7 @@ import (
 // OfDump makes a report from the memory of a dump and its log. If log is nil, it reads the log from memory. What cannot be
 // read is in Report.Unread: it never fails.
 func OfDump(m *Memory, log io.Reader) *Report {
-	r := &Report{Version: Version, Kind: oops.Unknown}
-	said, err := m.log(log)
-	switch {
-	case err == nil:
-		r.Sources = append(r.Sources, SourceLog)
-		r.takeLog(said)
-	case errors.Is(err, oops.ErrNoCrash):
-		r.Sources = append(r.Sources, SourceLog)
-		r.Unread = append(r.Unread, err.Error())
-	default:
-		m.cannot("the log", err)
-	}
-	if m.k != nil && m.k.Supported() {
-		r.Sources = append(r.Sources, SourceMemory)
-	}
-	r.takeSystem(m.System())
+	r := Overview(m, log)
 	r.Backtraces, _ = m.Backtraces(Which{CPUs: true, CPU: -1}) // an error is for a choice of one
 	r.takeCrashed(m)
 	r.Blocked = m.Blocked()
@@ -35,24 +20,59 @@ func OfDump(m *Memory, log io.Reader) *Report {
 	return r
 }
 
-// log reads what the kernel said about the crash, from its text or else from memory.
-func (m *Memory) log(text io.Reader) (said *oops.Report, err error) {
-	if text != nil {
-		return oops.Read(text)
+// Overview makes a report without stacks and modules. Its Unread has only what m.Unread lacks.
+func Overview(m *Memory, log io.Reader) *Report {
+	r := &Report{Version: Version, Kind: oops.Unknown}
+	said, read := m.logOf(log)
+	if read {
+		r.Sources = append(r.Sources, SourceLog)
 	}
-	return m.logReport()
+	switch {
+	case said != nil:
+		r.takeLog(said)
+	case read:
+		r.Unread = append(r.Unread, oops.ErrNoCrash.Error())
+	}
+	if m.k != nil && m.k.Supported() {
+		r.Sources = append(r.Sources, SourceMemory)
+	}
+	r.takeSystem(m.System())
+	return r
 }
 
-// logReport reads the log in memory.
-func (m *Memory) logReport() (*oops.Report, error) {
-	if m.k == nil {
-		return nil, errors.New("the kernel's memory cannot be read")
+// logOf reads what the kernel said about the crash, nil if nothing: from text, or, if that shows no crash, from memory. read
+// says that there was a log.
+func (m *Memory) logOf(text io.Reader) (said *oops.Report, read bool) {
+	if text != nil {
+		m.part("the text of the log", func() (err error) {
+			if said, err = oops.Read(text); errors.Is(err, oops.ErrNoCrash) {
+				err = nil
+			}
+			read = err == nil
+			return err
+		})
 	}
-	var s oops.Scanner
-	if err := printk.Dump(m.k, &s); err != nil {
-		return nil, err
+	if said != nil {
+		m.said = func() (*oops.Report, bool) { return said, true }
+		return said, true
 	}
-	return s.Report()
+	said, inMemory := m.said()
+	return said, read || inMemory
+}
+
+// readLog reads the log in memory as logOf does. Damage may be in one place of it only: what can be read counts.
+func (m *Memory) readLog() (said *oops.Report, read bool) {
+	m.part("the log", func() error {
+		if m.k == nil {
+			return errors.New("the kernel's memory cannot be read")
+		}
+		var s oops.Scanner
+		err := printk.Dump(m.k, &s)
+		report, noCrash := s.Report()
+		said, read = report, err == nil || noCrash == nil
+		return err
+	})
+	return said, read
 }
 
 // takeSystem takes what memory says of the machine. What only the log says stays.
@@ -67,17 +87,36 @@ func (r *Report) takeSystem(s System) {
 	r.System = s
 }
 
-// takeCrashed takes what memory says of the task that crashed. The place of the fault is what the log names; without a log it is where
-// the CPU was.
+// takeCrashed takes what memory says of the task that crashed. It is the one that the log names, which is another than the one that
+// panicked if that found a task that hangs, or a CPU that stalls. Without a log, it is the one that panicked, where its CPU was.
 func (r *Report) takeCrashed(m *Memory) {
 	if len(r.Backtraces) == 0 || r.Backtraces[0].CPU != m.CrashedCPU() {
 		return
 	}
-	b := &r.Backtraces[0]
-	if b.Task != "" {
-		r.Crash.CPU, r.Crash.PID, r.Crash.Comm, r.Crash.Task = &b.CPU, &b.PID, b.Comm, b.Task
+	b, said := &r.Backtraces[0], r.Log
+	if said != nil && (said.PID != nil && *said.PID != b.PID || said.CPU != nil && *said.CPU != b.CPU) {
+		r.Crash.Task = m.taskOf(said)
+		return
 	}
-	if r.Log == nil && len(b.Frames) > 0 {
+	r.Crash.CPU, r.Crash.PID = &b.CPU, &b.PID
+	if b.Task != "" {
+		r.Crash.Comm, r.Crash.Task = b.Comm, b.Task
+	}
+	if said == nil && len(b.Frames) > 0 {
 		r.Crash.Function, r.Crash.Offset, r.Crash.Module = b.Frames[0].Function, b.Frames[0].Offset, b.Frames[0].Module
 	}
+}
+
+// taskOf returns the address of the task that the log names, "" if it names none, or if another has its PID by now. All idle tasks
+// have the PID 0.
+func (m *Memory) taskOf(said *oops.Report) string {
+	if said.PID == nil {
+		return ""
+	}
+	for _, t := range m.list() {
+		if t.PID == *said.PID && t.Comm == said.Comm && (t.PID != 0 || said.CPU != nil && t.CPU == *said.CPU) {
+			return hexAddr(t.Addr)
+		}
+	}
+	return ""
 }

@@ -1,6 +1,7 @@
 package triage
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/kernel/kallsyms"
 	"github.com/corehaul/corehaul/kernel/modules"
+	"github.com/corehaul/corehaul/kernel/oops"
 	"github.com/corehaul/corehaul/kernel/percpu"
 	"github.com/corehaul/corehaul/kernel/tasks"
 	"github.com/corehaul/corehaul/kernel/types"
@@ -29,6 +31,7 @@ type Memory struct {
 	tasks    *tasks.Reader
 	unwinder *unwind.Unwinder
 	list     func() []tasks.Task
+	said     func() (said *oops.Report, read bool) // see logOf
 	unread   []string
 }
 
@@ -36,6 +39,7 @@ type Memory struct {
 func Open(img vmcore.Image) *Memory {
 	m := &Memory{img: img}
 	m.list = sync.OnceValue(m.readTasks)
+	m.said = sync.OnceValues(m.readLog)
 	m.part("the kernel's memory", func() (err error) {
 		m.k, err = machine.Kernel(img, img.Info())
 		return err
@@ -44,7 +48,9 @@ func Open(img vmcore.Image) *Memory {
 		return m
 	}
 	if !m.k.Supported() {
-		m.unread = append(m.unread, m.k.Warnings()...)
+		for _, why := range m.k.Warnings() {
+			m.cannot("the kernel's memory", errors.New(why))
+		}
 		return m
 	}
 	m.part("the symbol table", func() (err error) {
@@ -91,7 +97,7 @@ func (m *Memory) loadLists() {
 // Unread returns what could not be read so far, and why.
 func (m *Memory) Unread() []string { return m.unread }
 
-// maxUnread limits the lines of Unread: damage can be everywhere.
+// maxUnread limits the lines of Unread: damage can be everywhere. The last one says that there would be more.
 const maxUnread = 64
 
 // part reads a part of memory, and notes why it cannot. A bug in the code that reads it counts as an error of the dump.
@@ -108,8 +114,11 @@ func (m *Memory) part(what string, read func() error) {
 
 func (m *Memory) cannot(what string, err error) {
 	for line := range strings.Lines(err.Error()) {
-		if len(m.unread) < maxUnread {
+		switch n := len(m.unread); {
+		case n < maxUnread-1:
 			m.unread = append(m.unread, what+": "+strings.TrimSpace(line))
+		case n < maxUnread:
+			m.unread = append(m.unread, "more that is not listed")
 		}
 	}
 }

@@ -21,11 +21,13 @@ type Module struct {
 	UsedBy     []string `json:"used_by,omitempty"`
 }
 
-// Modules lists the modules by address. It is empty for a kernel without modules; what cannot be read is in Unread.
+// Modules lists the modules by address. It is empty for a kernel without modules, and nil if they cannot be read. Unread says why, and
+// what a list lacks.
 func (m *Memory) Modules() (list []Module) {
 	if m.modules == nil {
 		return nil
 	}
+	list = []Module{}
 	for _, x := range m.modules.All() {
 		list = append(list, Module{
 			Name: x.Name, Module: hexAddr(x.Addr), Base: hexAddr(x.Base()), Size: x.Size(), State: x.State.String(), Taints: x.Taints, Version: x.Version,

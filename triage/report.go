@@ -27,9 +27,9 @@ type Report struct {
 	PanicLine string    `json:"panic_line,omitempty"`
 	System    System    `json:"system"`
 	Crash     Crash     `json:"crash"`
-	// Backtraces are the stacks of the tasks that the CPUs were running, that of the crashed task first.
+	// Backtraces are the stacks of the tasks that the CPUs were running, that of the CPU that panicked first, if it is known.
 	Backtraces []Backtrace `json:"backtraces,omitempty"`
-	// Blocked are the stacks of up to 64 tasks that waited and could not be interrupted, by PID.
+	// Blocked are the stacks of up to 64 tasks that waited and could not be interrupted, by PID. Unread says if there were more.
 	Blocked []Backtrace `json:"blocked,omitempty"`
 	Modules []Module    `json:"modules,omitempty"` // by address
 	// Log is what the kernel itself said about the crash. It is null if the log shows no crash or cannot be read.
@@ -56,7 +56,20 @@ type System struct {
 	Taint       *oops.Taint `json:"taint,omitempty"`
 }
 
-// Crash is the place of the crash.
+// Crashed returns the stack of the task that crashed, nil if memory does not have it.
+func (r *Report) Crashed() *Backtrace {
+	c := &r.Crash
+	for _, list := range [][]Backtrace{r.Backtraces, r.Blocked} {
+		for i := range list {
+			if b := &list[i]; c.Task != "" && b.Task == c.Task || b.Task == "" && b.Active && c.CPU != nil && *c.CPU == b.CPU && c.PID != nil && *c.PID == b.PID {
+				return b
+			}
+		}
+	}
+	return nil
+}
+
+// Crash is the place of the crash. What the log names comes first: if one CPU panics because of another, it is that one.
 type Crash struct {
 	CPU      *int   `json:"cpu,omitempty"`
 	PID      *int   `json:"pid,omitempty"`

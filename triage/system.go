@@ -12,13 +12,18 @@ import (
 
 // System says which machine and kernel crashed.
 func (m *Memory) System() System {
-	info := m.img.Info()
-	facts := machine.FactsOf(info, m.k)
-	s := System{
-		Release: facts.Utsname.Release, Version: facts.Utsname.Version, Nodename: facts.Utsname.Nodename, Machine: facts.Utsname.Machine,
-		CPUs: facts.NrCPUs, CrashTime: facts.CrashTime,
-	}
-	s.BuildID, _ = info.VMCOREINFO.String("BUILD-ID")
+	s := System{}
+	m.part("the machine", func() error {
+		info := m.img.Info()
+		facts := machine.FactsOf(info, m.k)
+		s.Release, s.Version, s.Nodename, s.Machine = facts.Utsname.Release, facts.Utsname.Version, facts.Utsname.Nodename, facts.Utsname.Machine
+		s.CrashTime = facts.CrashTime
+		if len(info.CPUs) > 0 || info.NrCPUs > 0 { // Facts has one without notes too
+			s.CPUs = facts.NrCPUs
+		}
+		s.BuildID, _ = info.VMCOREINFO.String("BUILD-ID")
+		return nil
+	})
 	if m.types == nil {
 		return s
 	}
@@ -45,8 +50,12 @@ func (m *Memory) System() System {
 	return s
 }
 
-// maxNodes is the largest MAX_NUMNODES (1 << CONFIG_NODES_SHIFT).
-const maxNodes = 1 << 10
+const (
+	// maxNodes is the largest MAX_NUMNODES (1 << CONFIG_NODES_SHIFT).
+	maxNodes = 1 << 10
+	// maxPages is what 52 bits of physical addresses have of the smallest pages.
+	maxPages = 1 << (52 - 12)
+)
 
 // presentBytes adds up the pages that the NUMA nodes have: node_data points to a struct pglist_data for each. A kernel without
 // CONFIG_NUMA has only contig_page_data.
@@ -67,10 +76,10 @@ func (m *Memory) presentBytes() (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
+		if n > maxPages-pages {
+			return 0, fmt.Errorf("the node at %v has %d pages: more than any machine", at, n)
+		}
 		pages += n
-	}
-	if pages > 1<<(64-16) {
-		return 0, fmt.Errorf("the nodes have %d pages: more than any machine", pages)
 	}
 	return pages << m.k.PageShift(), nil
 }

@@ -121,3 +121,30 @@ func TestBugIsUnread(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestDamagedLog makes a report of a log in memory that breaks off after the crash: what can be read counts, and the rest is named.
+func TestDamagedLog(t *testing.T) {
+	l := kerneltest.NewLog(8 << 10)
+	at := uint32(0)
+	for i, line := range strings.Split(strings.TrimSpace(crashText), "\n") {
+		_, text, _ := strings.Cut(line, "] ")
+		at = l.Next
+		l.Add(uint64(9e9+i), text, "")
+	}
+	l.Add(10e9, "what is behind the damage", "")
+	l.Buf[at+10], l.Buf[at+11] = 0xff, 0xff // the text of the last line of the crash is longer than its record
+	x := kerneltest.NewX86(4)
+	x.InstallLog(l, "printk_log")
+	r := triage.OfDump(triage.Open(openMachine(t, x)), nil)
+	if r.Kind != oops.NullDereference || r.Crash.Function != "queue_rq" || !slices.Contains(r.Sources, "log") {
+		t.Errorf("%+v", r)
+	}
+	damaged := func(line string) bool { return strings.HasPrefix(line, "the log: ") }
+	if !slices.ContainsFunc(r.Unread, damaged) {
+		t.Errorf("unread: %q", r.Unread)
+	}
+	quiet := strings.NewReader("[    0.0] all is well\n")
+	if r := triage.OfDump(triage.Open(openMachine(t, x)), quiet); r.Kind != oops.NullDereference {
+		t.Errorf("with a stored log that ends before the crash: %+v", r)
+	}
+}
