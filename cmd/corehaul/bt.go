@@ -21,6 +21,12 @@ func newBt(a *app) *cobra.Command {
 in the form of the bt command of crash. A "?" marks a frame that cannot be proved. The last line says
 why a walk ended before the start of the stack.`,
 	}, func(m *triage.Memory) error { return a.bt(m, which) })
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed("cpu") && which.CPU < 0 {
+			return cli.Usagef("--cpu %d: want a number from 0 on", which.CPU)
+		}
+		return nil
+	}
 	cmd.Flags().BoolVar(&which.CPUs, "all", false, "the tasks that were running on all CPUs")
 	cmd.Flags().IntVar(&which.CPU, "cpu", -1, "the task that was running on CPU `N`")
 	cmd.Flags().StringVar(&which.Task, "task", "", "the task with this `PID` or address of its task_struct")
@@ -34,7 +40,7 @@ func (a *app) bt(m *triage.Memory, which triage.Which) error {
 		return err
 	}
 	if len(list) == 0 {
-		return nothingRead(m, "stack")
+		return nothingRead("stack")
 	}
 	if a.json {
 		return cli.JSON(a.stdio.Out, list)

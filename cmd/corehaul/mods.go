@@ -16,17 +16,18 @@ func newMods(a *app) *cobra.Command {
 		Use: "mods ID|VMCORE", Short: "List the modules of a crashed kernel",
 		Long: `List the modules of a crashed kernel, from its memory in the dump. The first columns are
 those of the mod command of crash: MODULE is the address of the struct module, BASE where its code
-starts, SIZE its bytes. TAINTS are the letters of /proc/modules, USED BY the modules that need it.`,
+starts, SIZE its bytes. TAINTS are the letters of /proc/modules, USED BY the modules that need it.
+A warning says what the list lacks.`,
 	}, a.mods)
 }
 
 func (a *app) mods(m *triage.Memory) error {
 	list := m.Modules()
-	if len(list) == 0 && len(m.Unread()) > 0 {
-		return nothingRead(m, "modules")
+	if list == nil {
+		return nothingRead("modules")
 	}
 	if a.json {
-		return cli.JSON(a.stdio.Out, append([]triage.Module{}, list...))
+		return cli.JSON(a.stdio.Out, list)
 	}
 	width := len("NAME")
 	for _, x := range list {

@@ -17,15 +17,16 @@ func newPs(a *app) *cobra.Command {
 		Long: `List the tasks of a crashed machine, from the kernel's memory in the dump. The columns
 are those of the ps command of crash: a ">" marks the tasks that were running, ST is the
 state (RU runs or is ready, IN sleeps, UN sleeps and cannot be interrupted, ID is an idle
-thread of the kernel, ST is stopped, TR is traced, ZO has ended), VSZ and RSS are in KiB. Threads of the kernel are in
-brackets.`,
+thread of the kernel, ST is stopped, TR is traced, PA is parked, NE is new, WA wakes up, ZO and
+DE have ended), VSZ and RSS are in KiB. Threads of the kernel are in brackets. A warning says what
+the list lacks.`,
 	}, a.ps)
 }
 
 func (a *app) ps(m *triage.Memory) error {
 	list := m.Tasks()
 	if len(list) == 0 {
-		return nothingRead(m, "tasks")
+		return nothingRead("tasks")
 	}
 	if a.json {
 		return cli.JSON(a.stdio.Out, list)

@@ -24,7 +24,8 @@ func newReport(a *app) *cobra.Command {
 		Use: "report ID|VMCORE|LOGFILE", GroupID: groupTriage, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Say what crashed and where",
 		Long: `Say what crashed and where, from the log and the memory of a dump, without debug symbols.
-LOGFILE is the text of a kernel log: that of a serial console, netconsole, pstore or dmesg.
+LOGFILE is the text of a kernel log: that of a serial console, netconsole, pstore or dmesg. Of
+several crashes in it, the first that led to a panic counts, or, without a panic, the last.
 "-" reads it from standard input. "unread" lines say what could not be read, and why.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if args[0] == "-" {
@@ -67,20 +68,25 @@ func (a *app) reportOf(ctx context.Context, t *target) (r *triage.Report, err er
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	log, err := t.storedLog(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if log != nil {
-		defer func() { _ = log.Close() }() // only read
-		r = triage.OfDump(triage.Open(file), log)
-	} else {
-		r = triage.OfDump(triage.Open(file), nil)
-	}
+	r = reportWithLog(ctx, t, file)
 	if places := a.tellDamage(file); places > 0 {
 		return r, cli.VerifyFailed(fmt.Errorf("%s: damaged in %d place(s); the report may be wrong", t.name(), places))
 	}
 	return r, nil
+}
+
+// reportWithLog makes the report of a dump from its memory and its stored log. Without the one, the other has the log too.
+func reportWithLog(ctx context.Context, t *target, file vmcore.Image) *triage.Report {
+	log, err := t.storedLog(ctx)
+	if log == nil {
+		r := triage.OfDump(triage.Open(file), nil)
+		if err != nil {
+			r.Unread = append(r.Unread, "the stored log: "+err.Error())
+		}
+		return r
+	}
+	defer func() { _ = log.Close() }() // only read
+	return triage.OfDump(triage.Open(file), log)
 }
 
 // reportOfText makes the report of the text of a log.
@@ -160,8 +166,8 @@ func (a *app) printTriage(r *triage.Report) error {
 	if err := rows.print(a); err != nil {
 		return err
 	}
-	if len(r.Backtraces) > 0 && len(r.Backtraces[0].Frames) > 0 {
-		return a.printStack(&r.Backtraces[0])
+	if b := r.Crashed(); b != nil && len(b.Frames) > 0 {
+		return a.printStack(b)
 	}
 	return a.printLogTrace(r.Log)
 }
@@ -195,7 +201,7 @@ func (a *app) printLogTrace(said *oops.Report) error {
 	b.WriteString("\ncall trace of the log:\n")
 	for _, f := range said.Traces[0].Frames {
 		if !f.Unreliable {
-			fmt.Fprintf(&b, "  %s\n", cli.Printable(functionText(f.Function, f.Offset, f.Module)))
+			fmt.Fprintf(&b, "  %s\n", cli.Printable(cmp.Or(functionText(f.Function, f.Offset, f.Module), f.Address)))
 		}
 	}
 	_, err := io.WriteString(a.stdio.Out, b.String())

@@ -23,7 +23,7 @@ sys command of crash shows. DATE is when the kernel crashed, by its own clock, i
 }
 
 func (a *app) sys(m *triage.Memory) error {
-	r := triage.OfDump(m, nil)
+	r := triage.Overview(m, nil)
 	if a.json {
 		return cli.JSON(a.stdio.Out, &r.System)
 	}

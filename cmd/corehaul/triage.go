@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -41,7 +40,5 @@ func (a *app) withMemory(ctx context.Context, t *target, f func(m *triage.Memory
 	return err
 }
 
-// errNothingRead is the error of a command that has nothing to print.
-func nothingRead(m *triage.Memory, what string) error {
-	return fmt.Errorf("no %s can be read from this dump: %s", what, strings.Join(m.Unread(), "; "))
-}
+// nothingRead is the error of a command that has nothing to print. The warnings of withMemory say why.
+func nothingRead(what string) error { return fmt.Errorf("no %s can be read from this dump", what) }
