@@ -2,13 +2,11 @@ package triage
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/corehaul/corehaul/kernel/kallsyms"
 	"github.com/corehaul/corehaul/kernel/tasks"
 	"github.com/corehaul/corehaul/kernel/unwind"
 	"github.com/corehaul/corehaul/mem"
-	"github.com/corehaul/corehaul/vmcore"
 )
 
 // Backtrace is the kernel stack of a task. Addresses are hexadecimal.
@@ -78,7 +76,7 @@ func (m *Memory) active(c tasks.CPU, i, all int) (Backtrace, error) {
 		return Backtrace{}, err
 	}
 	b := Backtrace{PID: t.PID, CPU: c.Number, Comm: t.Comm, Task: hexAddr(t.Addr), State: t.State.String(), Active: true, Frames: []Frame{}}
-	if note, ok := m.noteOf(t, i, all); ok {
+	if note, ok := m.notes().of(t, i, all); ok {
 		m.walkNote(&b, note)
 	} else {
 		b.End = "the dump has no registers that are certainly of this CPU"
@@ -92,60 +90,19 @@ func (m *Memory) bareCPUs() (list []Backtrace) {
 	if m.unwinder == nil {
 		return nil
 	}
+	byPID := map[int]tasks.Task{}
+	for _, t := range m.list() {
+		byPID[t.PID] = t
+	}
 	for i, note := range m.img.Info().CPUs {
 		b := Backtrace{PID: int(note.PID), CPU: i, Active: true, Frames: []Frame{}}
-		for _, t := range m.list() {
-			if note.PID != 0 && t.PID == int(note.PID) {
-				b.Comm, b.Task, b.State = t.Comm, hexAddr(t.Addr), t.State.String()
-			}
+		if t, ok := byPID[b.PID]; ok && b.PID != 0 {
+			b.Comm, b.Task, b.State = t.Comm, hexAddr(t.Addr), t.State.String()
 		}
 		m.walkNote(&b, note)
 		list = append(list, b)
 	}
 	return list
-}
-
-// noteOf returns the registers of the i-th of all CPUs, which ran the task t. Notes are in the order of the CPUs, but a CPU that was
-// offline or could not be stopped has none (arch/x86/kernel/crash.c). So the PID has to agree. All idle tasks have the PID 0: there,
-// the stack pointer has to be in the task's stack, or every CPU has to have a note.
-func (m *Memory) noteOf(t tasks.Task, i, all int) (note vmcore.CPU, ok bool) {
-	notes := m.img.Info().CPUs
-	same := func(c vmcore.CPU) bool { return int(c.PID) == t.PID && (t.PID != 0 || m.onStack(c, t)) }
-	if at := slices.IndexFunc(notes, same); at >= 0 {
-		return notes[at], true
-	}
-	if len(notes) == all && int(notes[i].PID) == t.PID {
-		return notes[i], true
-	}
-	return note, false
-}
-
-// onStack reports whether the stack pointer of a note is in the stack of a task. No kernel has stacks of less than 16 KiB.
-func (m *Memory) onStack(c vmcore.CPU, t tasks.Task) bool {
-	const smallest = 16 << 10
-	regs, err := unwind.ParseRegisters(m.k.Machine(), c.Regs)
-	return err == nil && t.Stack != 0 && regs.SP() >= t.Stack && uint64(regs.SP()-t.Stack) < smallest
-}
-
-// walkNote walks the stack of a CPU from the registers of its note.
-func (m *Memory) walkNote(b *Backtrace, note vmcore.CPU) {
-	m.part(fmt.Sprintf("the stack of CPU %d", b.CPU), func() error {
-		if m.unwinder == nil {
-			b.End = "the stacks of this kernel cannot be walked"
-			return nil
-		}
-		regs, err := unwind.ParseRegisters(m.k.Machine(), note.Regs)
-		if err != nil {
-			b.End = err.Error()
-			return nil
-		}
-		if regs.IP() == 0 && regs.SP() == 0 {
-			b.End = "the note of this CPU has no registers"
-			return nil
-		}
-		m.take(b, m.unwinder.Unwind(regs))
-		return nil
-	})
 }
 
 // maxBlocked limits the backtraces of blocked tasks. Thousands of tasks may wait for one lock.
@@ -183,14 +140,23 @@ func (m *Memory) sleeping(t tasks.Task) Backtrace {
 			b.End = err.Error()
 			return nil
 		}
-		m.take(&b, m.unwinder.UnwindSwitched(regs.ThreadSP, regs.FP, regs.IP))
+		m.walk(&b, func() unwind.Trace { return m.unwinder.UnwindSwitched(regs.ThreadSP, regs.FP, regs.IP) })
 		return nil
 	})
 	return b
 }
 
-// take takes the frames of a walk.
-func (m *Memory) take(b *Backtrace, t unwind.Trace) {
+// maxFrames limits the frames of all stacks together: 64 for each of 8192 CPUs.
+const maxFrames = 1 << 19
+
+// walk walks a stack, unless hostile memory has had too many frames before.
+func (m *Memory) walk(b *Backtrace, stack func() unwind.Trace) {
+	if m.frames >= maxFrames {
+		b.End = fmt.Sprintf("the stacks before this one have %d frames: more are not read", m.frames)
+		return
+	}
+	t := stack()
+	m.frames += len(t.Frames)
 	for _, f := range t.Frames {
 		b.Frames = append(b.Frames, m.frame(f))
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/corehaul/corehaul/kernel/kerneltest"
 	"github.com/corehaul/corehaul/kernel/oops"
 	"github.com/corehaul/corehaul/kernel/tasks"
+	"github.com/corehaul/corehaul/kernel/unwind"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
 )
@@ -53,7 +54,7 @@ func TestNoteOfCPU(t *testing.T) {
 		{"on another stack, with a note missing", []vmcore.CPU{note(0, stack0), note(0, elsewhere)}, idle(stack1), 1, 3, -1},
 	} {
 		m := &Memory{k: k, img: &noted{info: vmcore.Info{CPUs: tc.notes}}}
-		got, ok := m.noteOf(tc.task, tc.i, tc.of)
+		got, ok := m.readNotes().of(tc.task, tc.i, tc.of)
 		switch {
 		case ok != (tc.want >= 0):
 			t.Errorf("%s: %v", tc.name, ok)
@@ -109,5 +110,18 @@ func TestUnreadSaysMore(t *testing.T) {
 	}
 	if n := len(m.unread); n != maxUnread || m.unread[n-1] != "more that is not listed" {
 		t.Errorf("%d lines, the last is %q", n, m.unread[n-1])
+	}
+}
+
+// TestFramesAreBounded: hostile memory has as many stacks as it likes.
+func TestFramesAreBounded(t *testing.T) {
+	m := &Memory{}
+	b := Backtrace{}
+	for range 2 * maxFrames / 1024 {
+		b = Backtrace{}
+		m.walk(&b, func() unwind.Trace { m.frames += 1024; return unwind.Trace{} })
+	}
+	if m.frames != maxFrames || b.End == "" {
+		t.Errorf("%d frames, the last stack ended because %q", m.frames, b.End)
 	}
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // Memory is the memory of a crashed machine, with what its kernel says of itself. What cannot be read is missing, and Unread
-// says why. It is safe for concurrent use if the image is, except for Unread.
+// says why. It belongs to one goroutine.
 type Memory struct {
 	img      vmcore.Image
 	k        *kernel.Kernel
@@ -32,6 +32,8 @@ type Memory struct {
 	unwinder *unwind.Unwinder
 	list     func() []tasks.Task
 	said     func() (said *oops.Report, read bool) // see logOf
+	notes    func() notes
+	frames   int // of all stacks that were walked
 	unread   []string
 }
 
@@ -40,6 +42,7 @@ func Open(img vmcore.Image) *Memory {
 	m := &Memory{img: img}
 	m.list = sync.OnceValue(m.readTasks)
 	m.said = sync.OnceValues(m.readLog)
+	m.notes = sync.OnceValue(m.readNotes)
 	m.part("the kernel's memory", func() (err error) {
 		m.k, err = machine.Kernel(img, img.Info())
 		return err
