@@ -119,6 +119,11 @@ func copyLog(ctx context.Context, t *target, out io.Writer) error {
 	if err := errors.Join(err, log.Close()); err != nil {
 		return err
 	}
+	return t.checkLog(ctx, d)
+}
+
+// checkLog returns an error if the log of a dump is not what the journal says.
+func (t *target) checkLog(ctx context.Context, d *dumpdir.Dump) error {
 	intact, err := d.LogIntact(ctx)
 	if err == nil && !intact {
 		err = cli.VerifyFailed(fmt.Errorf("%s: %s is damaged: its SHA-256 differs from the one in the journal", t.name(), dumpdir.LogName))

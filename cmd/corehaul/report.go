@@ -26,7 +26,8 @@ func newReport(a *app) *cobra.Command {
 		Long: `Say what crashed and where, from the log and the memory of a dump, without debug symbols.
 LOGFILE is the text of a kernel log: that of a serial console, netconsole, pstore or dmesg. Of
 several crashes in it, the first that led to a panic counts, or, without a panic, the last.
-"-" reads it from standard input. "unread" lines say what could not be read, and why.`,
+"-" reads it from standard input. "unread" lines say what could not be read, and why. Task
+and function are those that the log blames: the task that hangs, not the one that noticed it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if args[0] == "-" {
 				return a.reportStdin()
@@ -44,7 +45,19 @@ func (a *app) report(ctx context.Context, t *target) error {
 	if r == nil {
 		return err
 	}
+	if t.isDump() && !t.isVMCore() {
+		err = errors.Join(err, t.checkStoredLog(ctx))
+	}
 	return errors.Join(err, a.printTriage(r))
+}
+
+// checkStoredLog is checkLog for the dump of a target.
+func (t *target) checkStoredLog(ctx context.Context) error {
+	d, err := t.dump(ctx)
+	if err != nil {
+		return err
+	}
+	return errors.Join(t.checkLog(ctx, d), d.Close())
 }
 
 // reportStdin reports on the log that comes on standard input.
