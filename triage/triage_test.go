@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -146,5 +147,27 @@ func TestDamagedLog(t *testing.T) {
 	quiet := strings.NewReader("[    0.0] all is well\n")
 	if r := triage.OfDump(triage.Open(openMachine(t, x)), quiet); r.Kind != oops.NullDereference {
 		t.Errorf("with a stored log that ends before the crash: %+v", r)
+	}
+}
+
+// TestNoTypes makes a report of a kernel without BTF: it has a symbol table, and no lists.
+func TestNoTypes(t *testing.T) {
+	x := kerneltest.NewX86(4)
+	text := x.Image(0)
+	symbols := []kerneltest.KernelSymbol{{Name: "_stext", Addr: text, Type: 'T'}, {Name: "_text", Addr: text, Type: 'T'}, {Name: "_end", Addr: text + 0x300000, Type: 'B'}}
+	for i := range mem.VirtAddr(700) {
+		symbols = append(symbols, kerneltest.KernelSymbol{Name: fmt.Sprintf("function_%d", i), Addr: text + 0x3000 + 16*i, Type: 't'})
+	}
+	x.SetKallsyms(x.Image(0x80000), kerneltest.KallsymsForms()["6.1"], symbols)
+	m := triage.Open(openMachine(t, x))
+	r := triage.OfDump(m, strings.NewReader(crashText))
+	if r.Kind != oops.NullDereference || r.Crash.Comm != "worker" || r.Crash.Task != "" || r.Crashed() != nil {
+		t.Errorf("%+v", r)
+	}
+	if m.Tasks() != nil || m.Modules() != nil || r.System.Tasks != 0 || r.System.CPUs != 0 {
+		t.Errorf("lists without types, or CPUs without notes: %+v", r.System)
+	}
+	if len(r.Unread) == 0 || !strings.HasPrefix(r.Unread[0], "the types: ") {
+		t.Errorf("unread: %q", r.Unread)
 	}
 }
