@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/corehaul/corehaul/kernel/oops"
 	"github.com/corehaul/corehaul/kernel/unwind"
 	"github.com/corehaul/corehaul/triage"
 )
@@ -66,5 +67,16 @@ func TestReaders(t *testing.T) {
 	}
 	if got := readers("/v", "6.1\n"); strings.Count(got, "\n") > 5 {
 		t.Errorf("a line end in a release: %q", got)
+	}
+}
+
+// TestTaintText names the letters of a taint, also those that are not known.
+func TestTaintText(t *testing.T) {
+	taint := &oops.Taint{Flags: []oops.TaintFlag{{Letter: "O", Text: "out-of-tree module was loaded"}, {Letter: "t"}}}
+	if got, want := taintText(taint), "Ot: out-of-tree module was loaded, t is not known"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := taintText(&oops.Taint{}) + taintText(nil); got != "not tainted" {
+		t.Errorf("got %q", got)
 	}
 }

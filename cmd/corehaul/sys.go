@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -112,15 +113,11 @@ func taintText(t *oops.Taint) string {
 	if t == nil {
 		return ""
 	}
-	text := t.String()
-	for i, f := range t.Flags {
-		sep := ", "
-		if i == 0 {
-			sep = ": "
-		}
-		text += sep + f.Text
+	var texts []string
+	for _, f := range t.Flags {
+		texts = append(texts, cmp.Or(f.Text, f.Letter+" is not known"))
 	}
-	return text
+	return strings.TrimSuffix(t.String()+": "+strings.Join(texts, ", "), ": ")
 }
 
 func loadText(load []float64) string {

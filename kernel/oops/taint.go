@@ -17,7 +17,8 @@ type TaintFlag struct {
 }
 
 // taintTexts are the letters of taint_flags in kernel/panic.c, and what Documentation/admin-guide/tainted-kernels.rst
-// means by them. G only says that P is not set.
+// means by them. G only says that P is not set. Red Hat's kernels print "-" for letters of their own that are not set, as in
+// "Tainted: G           OE    --------- -t - 4.18.0-147.el8".
 var taintTexts = map[byte]string{
 	'P': "proprietary module was loaded",
 	'F': "module was force loaded",
@@ -37,7 +38,7 @@ var taintTexts = map[byte]string{
 	'K': "kernel was live patched",
 	'X': "auxiliary taint, defined by the distribution",
 	'T': "kernel was built with struct randomization",
-	'N': "in-kernel test was run",
+	'N': "in-kernel test was run, or, on SUSE's kernels, an unsupported module was loaded", // SUSE's TAINT_NO_SUPPORT
 	'J': "userspace used a mutating debug operation of fwctl",
 }
 
@@ -45,7 +46,7 @@ var taintTexts = map[byte]string{
 func newTaint(letters string) *Taint {
 	t := &Taint{Flags: []TaintFlag{}}
 	for _, c := range []byte(letters) {
-		if c == ' ' || c == 'G' || slices.ContainsFunc(t.Flags, func(f TaintFlag) bool { return f.Letter == string(c) }) {
+		if c == ' ' || c == '-' || c == 'G' || slices.ContainsFunc(t.Flags, func(f TaintFlag) bool { return f.Letter == string(c) }) {
 			continue
 		}
 		t.Flags = append(t.Flags, TaintFlag{Letter: string(c), Text: taintTexts[c]})

@@ -62,13 +62,13 @@ func (p *parser) introduce() {
 
 var (
 	// cpuLine is dump_stack_print_info() in lib/dump_stack.c. UID came with 6.12.
-	cpuLine = regexp.MustCompile(`^CPU: (\d{1,5}) (?:UID: \d+ )?PID: (\d{1,9}) Comm: (.{0,20}?) (?:Kdump: loaded )?(Not tainted|Tainted: [A-Z ]+?) +(\d+\.\S+) ?(.*)$`)
+	cpuLine = regexp.MustCompile(`^CPU: (\d{1,5}) (?:UID: \d+ )?PID: (\d{1,9}) Comm: (.{0,20}?) (?:Kdump: loaded )?(Not tainted|Tainted: [A-Za-z -]+?) +(\d+\.\S+) ?(.*)$`)
 	// oldCPULine is the same before 3.9 (196779b9b4ce).
-	oldCPULine = regexp.MustCompile(`^Pid: (\d{1,9}), comm: (.{0,20}?) (Not tainted|Tainted: [A-Z ]+?) +(\d+\.\S+) ?(.*)$`)
+	oldCPULine = regexp.MustCompile(`^Pid: (\d{1,9}), comm: (.{0,20}?) (Not tainted|Tainted: [A-Za-z -]+?) +(\d+\.\S+) ?(.*)$`)
 	// taskLine is sched_show_task() in kernel/sched/core.c since 5.11.
 	taskLine = regexp.MustCompile(`^task:(.{1,20}?) +state:.* pid: *(\d{1,9}) `)
 	// taintLine is the second line of a hung task (kernel/hung_task.c).
-	taintLine = regexp.MustCompile(`^ {6}(Not tainted|Tainted: [A-Z ]+?) +(\d+\.\S+) ?(.*)$`)
+	taintLine = regexp.MustCompile(`^ {6}(Not tainted|Tainted: [A-Za-z -]+?) +(\d+\.\S+) ?(.*)$`)
 	// processLine is that of old kernels and of arm, mips, sparc.
 	processLine = regexp.MustCompile(`^Process (.{1,20}?) \(pid: (\d{1,9}),`)
 	// hardwareLine is dump_stack_print_info() in lib/dump_stack.c.
