@@ -65,6 +65,11 @@ func TestReaders(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
+	const suse = "5.14.21-150400.24.18-default"
+	want := "crash /boot/vmlinux-" + suse + ".gz /usr/lib/debug/boot/vmlinux-" + suse + ".debug /v\n"
+	if got := readers("/v", suse); !strings.Contains(got, want) {
+		t.Errorf("no %q in\n%s", want, got)
+	}
 	if got := readers("/v", "6.1\n"); strings.Count(got, "\n") > 5 {
 		t.Errorf("a line end in a release: %q", got)
 	}

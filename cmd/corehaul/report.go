@@ -128,6 +128,9 @@ func reportOfStoredLog(ctx context.Context, t *target, why error) (*triage.Repor
 		return nil, errors.Join(why, fmt.Errorf("%s: %w", t.name(), err))
 	}
 	r.Unread = append(r.Unread, "memory: "+why.Error())
+	if cli.CodeOf(why) == cli.ExitVerify {
+		return r, why
+	}
 	return r, nil
 }
 

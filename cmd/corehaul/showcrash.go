@@ -48,28 +48,39 @@ func crashRows(r *triage.Report) facts {
 
 // readers are the command lines that open a vmcore of a kernel in crash and in drgn. They are empty if a name cannot be quoted.
 func readers(vmcore, release string) string {
+	image, debug := vmlinuxOf(release)
 	file, err := syntax.Quote(vmcore, syntax.LangPOSIX)
-	vmlinux, err2 := syntax.Quote(vmlinuxOf(release), syntax.LangPOSIX)
+	vmlinux, err2 := syntax.Quote(debug, syntax.LangPOSIX)
 	if vmcore == "" || release == "" || err != nil || err2 != nil {
 		return ""
 	}
+	namelist := vmlinux
+	if image != "" {
+		quoted, _ := syntax.Quote(image, syntax.LangPOSIX) // of the same release
+		namelist = quoted + " " + vmlinux
+	}
 	var b strings.Builder
 	b.WriteString("\nto read it:\n")
-	for _, line := range []string{"corehaul bt " + file, "crash " + vmlinux + " " + file, "drgn -c " + file + " -s " + vmlinux} {
+	for _, line := range []string{"corehaul bt " + file, "crash " + namelist + " " + file, "drgn -c " + file + " -s " + vmlinux} {
 		b.WriteString("  " + cli.Printable(line) + "\n")
 	}
 	return b.String()
 }
 
-// vmlinuxOf is where the packages of a distribution put vmlinux with debug symbols: kernel-debuginfo of Red Hat and Fedora, and
-// linux-image-*-dbg of Debian, whose place SUSE and Ubuntu share.
-func vmlinuxOf(release string) string {
+// vmlinuxOf is where the packages of a distribution put vmlinux with debug symbols: kernel-debuginfo of Red Hat and Fedora,
+// linux-image-*-dbg of Debian and linux-image-*-dbgsym of Ubuntu, and kernel-default-debuginfo of SUSE, whose file has the debug symbols
+// alone. There, image is the file that crash needs beside it.
+func vmlinuxOf(release string) (image, debug string) {
 	for _, mark := range []string{".el", ".fc", ".amzn"} {
 		if strings.Contains(release, mark) {
-			return "/usr/lib/debug/lib/modules/" + release + "/vmlinux"
+			return "", "/usr/lib/debug/lib/modules/" + release + "/vmlinux"
 		}
 	}
-	return "/usr/lib/debug/boot/vmlinux-" + release
+	debug = "/usr/lib/debug/boot/vmlinux-" + release
+	if strings.HasSuffix(release, "-default") {
+		return "/boot/vmlinux-" + release + ".gz", debug + ".debug"
+	}
+	return "", debug
 }
 
 // printCrash prints what "show" prints behind the facts: the call trace, and how to read the dump.
