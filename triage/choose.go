@@ -30,7 +30,7 @@ func (m *Memory) Backtraces(w Which) ([]Backtrace, error) {
 	case w.CPU >= 0:
 		i := slices.IndexFunc(all, func(b Backtrace) bool { return b.CPU == w.CPU })
 		if i < 0 {
-			return nil, fmt.Errorf("the machine has no CPU %d that was running; the CPUs are 0 to %d", w.CPU, all[len(all)-1].CPU)
+			return nil, fmt.Errorf("there is no CPU %d whose task is known; the last one is CPU %d", w.CPU, all[len(all)-1].CPU)
 		}
 		return all[i : i+1], nil
 	}

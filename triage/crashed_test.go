@@ -2,7 +2,9 @@ package triage
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/corehaul/corehaul/kernel"
@@ -12,6 +14,7 @@ import (
 	"github.com/corehaul/corehaul/kernel/unwind"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/vmcoreinfo"
 )
 
 // noted is a dump with the notes of CPUs alone.
@@ -123,5 +126,13 @@ func TestFramesAreBounded(t *testing.T) {
 	}
 	if m.frames != maxFrames || b.End == "" {
 		t.Errorf("%d frames, the last stack ended because %q", m.frames, b.End)
+	}
+}
+
+// TestNothingRead makes a report of a dump that has neither a log nor memory: it has empty sources, and says why.
+func TestNothingRead(t *testing.T) {
+	r := OfDump(Open(&noted{info: vmcore.Info{VMCOREINFO: &vmcoreinfo.Info{}}}), nil)
+	if b, err := json.Marshal(r); err != nil || !strings.Contains(string(b), `"sources":[]`) || len(r.Unread) == 0 {
+		t.Errorf("%s, %v", b, err)
 	}
 }

@@ -22,7 +22,7 @@ func OfDump(m *Memory, log io.Reader) *Report {
 
 // Overview makes a report without stacks and modules. Its Unread has only what m.Unread lacks.
 func Overview(m *Memory, log io.Reader) *Report {
-	r := &Report{Version: Version, Kind: oops.Unknown}
+	r := &Report{Version: Version, Sources: []string{}, Kind: oops.Unknown}
 	said, read := m.logOf(log)
 	if read {
 		r.Sources = append(r.Sources, SourceLog)

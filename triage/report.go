@@ -19,7 +19,7 @@ const (
 // Report is what is known about one crash. "corehaul report --json" prints it. Fields that are not known are left out.
 type Report struct {
 	Version int `json:"report_version"`
-	// Sources has what the report was made from: "log", "memory" or both.
+	// Sources has what the report was made from: "log", "memory", both, or neither.
 	Sources []string `json:"sources"`
 	// Kind is "unknown" if the log shows no crash.
 	Kind      oops.Kind `json:"kind"`
