@@ -50,10 +50,12 @@ func Open(img vmcore.Image) *Memory {
 	if m.k == nil {
 		return m
 	}
-	if !m.k.Supported() {
+	if !m.k.Verified() { // translations may be wrong, or there are none
 		for _, why := range m.k.Warnings() {
 			m.cannot("the kernel's memory", errors.New(why))
 		}
+	}
+	if !m.k.Supported() {
 		return m
 	}
 	m.part("the symbol table", func() (err error) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/corehaul/corehaul/kernel/types"
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
 )
@@ -88,7 +87,7 @@ func (m *Memory) presentBytes() (uint64, error) {
 func (m *Memory) nodes() (list []mem.VirtAddr, err error) {
 	at, ok := m.symbols.Address("node_data")
 	if !ok {
-		return nil, fmt.Errorf("node_data: %w", types.ErrNotFound)
+		return nil, noSymbol("node_data")
 	}
 	table, _ := m.symbols.Find(at)
 	b := make([]byte, min(table.Size, 8*maxNodes)&^7)
@@ -108,7 +107,7 @@ func (m *Memory) nodes() (list []mem.VirtAddr, err error) {
 func (m *Memory) uptime() (uint64, error) {
 	at, ok := m.symbols.Address("jiffies_64")
 	if !ok {
-		return 0, fmt.Errorf("jiffies_64: %w", types.ErrNotFound)
+		return 0, noSymbol("jiffies_64")
 	}
 	jiffies, err := m.k.ReadUint64(at)
 	if err != nil {
@@ -131,7 +130,7 @@ func (m *Memory) uptime() (uint64, error) {
 func (m *Memory) tickNsec() (uint64, error) {
 	at, ok := m.symbols.Address("clocksource_jiffies")
 	if !ok {
-		return 0, fmt.Errorf("clocksource_jiffies: %w", types.ErrNotFound)
+		return 0, noSymbol("clocksource_jiffies")
 	}
 	view, err := m.types.View("clocksource", []string{"mult", "shift"})
 	if err != nil {
@@ -155,7 +154,7 @@ func (m *Memory) load() ([]float64, error) {
 	const fshift = 11
 	at, ok := m.symbols.Address("avenrun")
 	if !ok {
-		return nil, fmt.Errorf("avenrun: %w", types.ErrNotFound)
+		return nil, noSymbol("avenrun")
 	}
 	var b [3 * 8]byte
 	if err := m.k.ReadVirt(b[:], at); err != nil {
@@ -166,6 +165,11 @@ func (m *Memory) load() ([]float64, error) {
 		load = append(load, float64(binary.LittleEndian.Uint64(b[8*i:]))/(1<<fshift))
 	}
 	return load, nil
+}
+
+// noSymbol is the error for a variable that the kernel's symbols lack. Without CONFIG_KALLSYMS_ALL, they are those of code alone.
+func noSymbol(name string) error {
+	return fmt.Errorf("the kernel's symbols lack %s: they may be those of code alone", name)
 }
 
 // hexAddr formats an address as the kernel prints it.

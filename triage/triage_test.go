@@ -171,3 +171,15 @@ func TestNoTypes(t *testing.T) {
 		t.Errorf("unread: %q", r.Unread)
 	}
 }
+
+// TestWrongPageTables makes a report of memory whose page tables may be wrong: it says so.
+func TestWrongPageTables(t *testing.T) {
+	x := kerneltest.NewX86(4)
+	at := x.EntryAddr(x.Image(0), x.Levels()-1)
+	x.Write(at, kerneltest.Uint64(uint64(at&^4095)|3|x.EntryBits)) // the top table is its own next one
+	r := triage.OfDump(triage.Open(openMachine(t, x)), strings.NewReader(crashText))
+	may := func(line string) bool { return strings.HasSuffix(line, "translations may be wrong") }
+	if r.Title == "" || !slices.Contains(r.Sources, "memory") || !slices.ContainsFunc(r.Unread, may) {
+		t.Errorf("%+v", r)
+	}
+}
