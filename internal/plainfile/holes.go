@@ -2,7 +2,9 @@ package plainfile
 
 import (
 	"errors"
+	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,3 +29,16 @@ func NextData(f *os.File, off int64) (at int64, ok bool) {
 	}
 	return at, true
 }
+
+// Blocks returns the bytes that a file uses on the disk, at most its size: holes use nothing. Where the file system does
+// not tell, it returns the size.
+func Blocks(st fs.FileInfo) uint64 {
+	size := max(0, st.Size())
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		size = min(size, max(0, sys.Blocks*512))
+	}
+	return uint64(size)
+}
+
+// Holes returns the bytes of a file that use nothing on the disk.
+func Holes(st fs.FileInfo) uint64 { return uint64(max(0, st.Size())) - Blocks(st) }

@@ -178,3 +178,26 @@ func TestOpenToOthers(t *testing.T) {
 		}
 	}
 }
+
+// TestBlocks counts what a file with a hole uses.
+func TestBlocks(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	data := []byte(strings.Repeat("data", 16<<10))
+	if _, err := f.WriteAt(data, 16<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil { // some file systems count blocks when they write them
+		t.Fatal(err)
+	}
+	st, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used := plainfile.Blocks(st); used < uint64(len(data)) || used > 1<<20 || plainfile.Holes(st) != uint64(st.Size())-used {
+		t.Errorf("a file of %d bytes, all but %d of them a hole, uses %d bytes and has holes of %d", st.Size(), len(data), used, plainfile.Holes(st))
+	}
+}

@@ -42,7 +42,7 @@ func (j *job) roomToKeep(ctx context.Context, file *os.File) error {
 	if err != nil {
 		return err
 	}
-	if st.Size()-stored(st) > maxGaps {
+	if plainfile.Holes(st) > maxGaps {
 		return errHoles
 	}
 	size := uint64(st.Size()) //nolint:gosec // not negative

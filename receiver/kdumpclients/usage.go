@@ -3,7 +3,8 @@ package kdumpclients
 import (
 	"context"
 	"os"
-	"syscall"
+
+	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
 // room charges the host for n bytes before they are staged. The error matches syscall.ENOSPC if the reserve of the disk or
@@ -32,18 +33,10 @@ func (h *host) unstage() {
 	}
 	for _, e := range entries {
 		if st, err := e.Info(); err == nil {
-			left += uint64(stored(st)) //nolint:gosec // not negative
+			left += plainfile.Blocks(st)
 		}
 	}
 	h.account.SetStaged(left)
-}
-
-// stored returns the bytes that a file uses on the disk, without holes.
-func stored(st os.FileInfo) int64 {
-	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
-		return min(sys.Blocks*512, st.Size())
-	}
-	return st.Size()
 }
 
 // Free implements Tree.

@@ -7,8 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/storage"
 )
 
@@ -80,7 +80,7 @@ func blocksIn(dir string) (sum uint64, err error) {
 		if err == nil && e.Type().IsRegular() && !strings.HasSuffix(path, tempSuffix) {
 			var st fs.FileInfo
 			if st, err = e.Info(); err == nil {
-				sum += blocksOf(st)
+				sum += plainfile.Blocks(st)
 			}
 		}
 		if errors.Is(err, fs.ErrNotExist) {
@@ -91,19 +91,11 @@ func blocksIn(dir string) (sum uint64, err error) {
 	return sum, err
 }
 
-func blocksOf(st fs.FileInfo) uint64 {
-	size := max(0, st.Size())
-	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
-		size = min(size, sys.Blocks*512)
-	}
-	return uint64(size)
-}
-
 // holesOf returns the bytes of a file that use no blocks; 0 if it is not there.
 func holesOf(path string) uint64 {
 	st, err := os.Lstat(path)
 	if err != nil {
 		return 0
 	}
-	return uint64(max(0, st.Size())) - blocksOf(st)
+	return plainfile.Holes(st)
 }
