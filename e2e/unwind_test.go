@@ -61,7 +61,7 @@ func unwindCompare(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := unwind.New(k, symbols, nil)
+	u, err := unwind.New(k, symbols, unwind.Sources{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func unwindCompare(t *testing.T, path string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		trace := u.Unwind(registers)
+		trace := u.Unwind(0, registers)
 		if !trace.Complete {
 			t.Errorf("CPU %d: %s", i, trace.End)
 		}

@@ -74,7 +74,7 @@ func unwindTasksRecord(record string) map[int]unwindTask {
 // and the panic: those have another first frame.
 func unwindTasksCompare(t *testing.T, d *tasksDump, record map[int]unwindTask) {
 	t.Helper()
-	u, err := unwind.New(d.kernel, d.symbols, nil)
+	u, err := unwind.New(d.kernel, d.symbols, unwind.Sources{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func unwindTasksTrace(t *testing.T, d *tasksDump, u *unwind.Unwinder, task tasks
 	if err != nil {
 		t.Errorf("%d (%s): %v", task.PID, task.Comm, err)
 	}
-	return u.UnwindSwitched(saved.ThreadSP, saved.FP, saved.IP)
+	return u.UnwindSwitched(0, saved.ThreadSP, saved.FP, saved.IP)
 }
 
 // unwindTasksSlept are the frames that /proc/PID/stack has: not those of the scheduler (in_sched_functions in

@@ -30,9 +30,11 @@ type Frame struct {
 	Function string `json:"function,omitempty"`
 	Offset   uint64 `json:"offset"` // in Function, in bytes
 	Size     uint64 `json:"size"`   // of Function, in bytes
-	Module   string `json:"module,omitempty"`
-	// Found is how the frame was found: "registers", "orc", "frame record", "call site" are proved; "frame pointer" and
-	// "guess" may be wrong.
+	// Module is the module of Function. For trampolines of ftrace and the pages of kprobes it is what /proc/kallsyms has in its
+	// place: "__builtin__ftrace", "__builtin__kprobes". BPF programs have none, as in the kernel's call traces.
+	Module string `json:"module,omitempty"`
+	// Found is how the frame was found: "registers", "orc", "frame record", "call site", "bpf" and "tracer" are proved; "frame
+	// pointer" and "guess" may be wrong.
 	Found unwind.Method `json:"found"`
 	User  bool          `json:"user,omitempty"` // user mode, which the task had left
 	// Registers are those that an exception, an interrupt or a system call saved here.
@@ -77,7 +79,7 @@ func (m *Memory) active(c tasks.CPU, i, all int) (Backtrace, error) {
 	}
 	b := Backtrace{PID: t.PID, CPU: c.Number, Comm: t.Comm, Task: hexAddr(t.Addr), State: t.State.String(), Active: true, Frames: []Frame{}}
 	if note, ok := m.notes().of(t, i, all); ok {
-		m.walkNote(&b, note)
+		m.walkNote(&b, t.Addr, note)
 	} else {
 		b.End = "the dump has no registers that are certainly of this CPU"
 	}
@@ -94,12 +96,14 @@ func (m *Memory) bareCPUs() (list []Backtrace) {
 	for _, t := range m.list() {
 		byPID[t.PID] = t
 	}
+	delete(byPID, 0) // of all idle tasks
 	for i, note := range m.img.Info().CPUs {
 		b := Backtrace{PID: int(note.PID), CPU: i, Active: true, Frames: []Frame{}}
-		if t, ok := byPID[b.PID]; ok && b.PID != 0 {
+		t, ok := byPID[b.PID]
+		if ok {
 			b.Comm, b.Task, b.State = t.Comm, hexAddr(t.Addr), t.State.String()
 		}
-		m.walkNote(&b, note)
+		m.walkNote(&b, t.Addr, note)
 		list = append(list, b)
 	}
 	return list
@@ -140,7 +144,7 @@ func (m *Memory) sleeping(t tasks.Task) Backtrace {
 			b.End = err.Error()
 			return nil
 		}
-		m.walk(&b, func() unwind.Trace { return m.unwinder.UnwindSwitched(regs.ThreadSP, regs.FP, regs.IP) })
+		m.walk(&b, func() unwind.Trace { return m.unwinder.UnwindSwitched(t.Addr, regs.ThreadSP, regs.FP, regs.IP) })
 		return nil
 	})
 	return b
@@ -192,12 +196,16 @@ func (m *Memory) frame(f unwind.Frame) Frame {
 
 // symbol finds the function at an address, and its module.
 func (m *Memory) symbol(a mem.VirtAddr) (s kallsyms.Symbol, module string, ok bool) {
-	if s, ok = m.symbols.Find(a); ok || m.modules == nil {
-		return s, "", ok
+	if s, ok = m.symbols.Find(a); ok {
+		return s, "", true
 	}
-	in, s, ok := m.modules.Find(a)
-	if in == nil {
+	if m.modules != nil {
+		if in, s, ok := m.modules.Find(a); in != nil {
+			return s, in.Name, ok
+		}
+	}
+	if m.code == nil {
 		return s, "", false
 	}
-	return s, in.Name, ok
+	return m.code.Find(a)
 }

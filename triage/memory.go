@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/corehaul/corehaul/kernel"
+	"github.com/corehaul/corehaul/kernel/generated"
 	"github.com/corehaul/corehaul/kernel/kallsyms"
 	"github.com/corehaul/corehaul/kernel/modules"
 	"github.com/corehaul/corehaul/kernel/oops"
@@ -27,6 +28,7 @@ type Memory struct {
 	symbols  *kallsyms.Table
 	types    *types.Types
 	modules  *modules.List
+	code     *generated.List
 	areas    *percpu.Areas
 	tasks    *tasks.Reader
 	unwinder *unwind.Unwinder
@@ -73,20 +75,41 @@ func Open(img vmcore.Image) *Memory {
 		m.loadLists()
 	}
 	m.part("the stacks", func() (err error) {
-		var tables unwind.Modules
-		if m.modules != nil {
-			tables = m.modules
-		}
-		m.unwinder, err = unwind.New(m.k, m.symbols, tables)
+		m.unwinder, err = unwind.New(m.k, m.symbols, m.stackSources())
 		return err
 	})
 	return m
+}
+
+// stackSources returns what the walks of stacks need and memory has.
+func (m *Memory) stackSources() (from unwind.Sources) {
+	if m.modules != nil {
+		from.Modules = m.modules
+	}
+	if m.code != nil {
+		from.Generated = m.code
+	}
+	if m.tasks == nil {
+		return from
+	}
+	m.part("the returns that tracers follow", func() error {
+		returns, err := m.tasks.Returns()
+		if err == nil {
+			from.Returns = returns
+		}
+		return err
+	})
+	return from
 }
 
 // loadLists prepares what needs the kernel's types.
 func (m *Memory) loadLists() {
 	m.part("the modules", func() (err error) {
 		m.modules, err = modules.Load(m.k, m.symbols, m.types)
+		return err
+	})
+	m.part("the code made at run time", func() (err error) {
+		m.code, err = generated.Load(m.k, m.symbols, m.types)
 		return err
 	})
 	m.part("the per-CPU areas", func() (err error) {

@@ -49,8 +49,8 @@ func (n notes) of(t tasks.Task, i, all int) (note vmcore.CPU, ok bool) {
 	return note, false
 }
 
-// walkNote walks the stack of a CPU from the registers of its note.
-func (m *Memory) walkNote(b *Backtrace, note vmcore.CPU) {
+// walkNote walks the stack of a CPU from the registers of its note. task is what it ran, 0 if that is not known.
+func (m *Memory) walkNote(b *Backtrace, task mem.VirtAddr, note vmcore.CPU) {
 	m.part(fmt.Sprintf("the stack of CPU %d", b.CPU), func() error {
 		if m.unwinder == nil {
 			b.End = "the stacks of this kernel cannot be walked"
@@ -65,7 +65,7 @@ func (m *Memory) walkNote(b *Backtrace, note vmcore.CPU) {
 			b.End = "the note of this CPU has no registers"
 			return nil
 		}
-		m.walk(b, func() unwind.Trace { return m.unwinder.Unwind(regs) })
+		m.walk(b, func() unwind.Trace { return m.unwinder.Unwind(task, regs) })
 		return nil
 	})
 }

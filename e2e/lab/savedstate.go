@@ -20,6 +20,10 @@ type state struct{ dir string }
 
 func (s state) path(file string) string { return filepath.Join(s.dir, file) }
 
+// statesVersion is part of the name of every saved state. Increase it when the module that crashes or the guest program learns a kind
+// of panic: captures of the others stay as they are.
+const statesVersion = 2
+
 // Files of a state.
 const (
 	stateMigration = "migration"
@@ -30,7 +34,7 @@ const (
 // it, captures that are in the cache stay whole.
 func savedState(ctx context.Context, s Scenario, k *Kernel) (state, error) {
 	s.Crash = guestcfg.CrashByOrder
-	dir, err := cached(ctx, "states", s.Name()+"-"+s.panicHash(k.Release), func(dir string) error {
+	dir, err := cached(ctx, "states", fmt.Sprintf("%s-%s-%d", s.Name(), s.panicHash(k.Release), statesVersion), func(dir string) error {
 		return stubbornly(ctx, dir, func() error { return saveState(ctx, s, k, dir) })
 	})
 	return state{dir}, err

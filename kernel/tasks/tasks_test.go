@@ -86,8 +86,11 @@ func structures(f form) []btf.Type {
 }
 
 // newMachine returns a kernel with the idle tasks of two processors and no process.
-func newMachine(f form) *machine {
-	m := &machine{Kernel: typestest.New(structures(f)...), form: f}
+func newMachine(f form) *machine { return machineOf(f, structures(f)) }
+
+// machineOf is newMachine with other structures.
+func machineOf(f form, list []btf.Type) *machine {
+	m := &machine{Kernel: typestest.New(list...), form: f}
 	m.Names["__start_init_stack"] = 0x1000
 	m.Names["__end_init_stack"] = 0x1000 + stackSize
 	m.WriteVirt(m.Variable("nr_cpu_ids", 4), kerneltest.Uint32(3))

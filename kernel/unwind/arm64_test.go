@@ -4,8 +4,6 @@ import (
 	"debug/elf"
 	"testing"
 
-	"github.com/corehaul/corehaul/kernel"
-	"github.com/corehaul/corehaul/kernel/kallsyms"
 	"github.com/corehaul/corehaul/kernel/kerneltest"
 	"github.com/corehaul/corehaul/kernel/unwind"
 	"github.com/corehaul/corehaul/mem"
@@ -18,10 +16,14 @@ const armStack = mem.VirtAddr(0xffff800080004000)
 // one all but bit 55 may be anything.
 const signature = 0xffff_0000_0000_0000
 
-func armMachine() *kerneltest.Machine {
-	m := kerneltest.NewARM64(48)
+func armMachine() *kerneltest.Machine { return armMachinePages(12) }
+
+// armMachinePages is a machine with pages of 1<<shift bytes.
+func armMachinePages(shift uint) *kerneltest.Machine {
+	m := kerneltest.NewARM64Pages(shift, 48, 48)
 	m.Numbers["KERNELPACMASK"] = -1 << 48 // signature as the bits of a signed number
-	m.Map(armStack-0x4000, m.Alloc(0x4000), 0x4000, 12)
+	size := uint64(max(0x4000, m.PageSize()))
+	m.Map(armStack-0x4000, m.Alloc(size), size, shift)
 	m.SetKallsyms(m.Image(symbolsAt), kerneltest.KallsymsForms()["6.1, base-relative"], []kerneltest.KernelSymbol{
 		{Name: "_stext", Addr: m.Image(0), Type: 'T'},
 		{Name: "ret_from_fork", Addr: m.Image(0x800), Type: 'T'},
@@ -48,20 +50,17 @@ func armRegs(regs []uint64, offset int, record ...uint64) []uint64 {
 
 const el1h, el0t = 5, 0
 
+// armTask is what the walks take for the address of the task.
+const armTask = 0x500
+
 func armTrace(t *testing.T, m *kerneltest.Machine, ip, fp mem.VirtAddr) unwind.Trace {
 	t.Helper()
-	k, err := kernel.New(m.Config())
-	if err != nil {
-		t.Fatal(err)
-	}
-	symbols, err := kallsyms.Load(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := unwind.New(k, symbols, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	return armWalk(t, unwinder(t, m, nil), ip, fp)
+}
+
+// armWalk walks from registers.
+func armWalk(t *testing.T, u *unwind.Unwinder, ip, fp mem.VirtAddr) unwind.Trace {
+	t.Helper()
 	var b []byte
 	for _, w := range armRegisters(ip, 0, fp, el1h) {
 		b = append(b, kerneltest.Uint64(w)...)
@@ -70,7 +69,7 @@ func armTrace(t *testing.T, m *kerneltest.Machine, ip, fp mem.VirtAddr) unwind.T
 	if err != nil {
 		t.Fatal(err)
 	}
-	return u.Unwind(r)
+	return u.Unwind(armTask, r)
 }
 
 // TestFrameRecords walks records with signed return addresses, through an exception, to user mode.

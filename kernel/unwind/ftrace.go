@@ -17,7 +17,7 @@ const (
 
 // ftraceOrigin returns the address in the kernel image whose ORC holds for s, if s is in the call of a trampoline.
 func (u *Unwinder) ftraceOrigin(s *state) (mem.VirtAddr, bool) {
-	if !s.frame.Return || !u.madeAtRunTime(s.ip) || u.isCode(s.ip) {
+	if !s.frame.Return || !u.madeAtRunTime(s.ip) || u.isBuilt(s.ip) {
 		return 0, false
 	}
 	for _, names := range [][2]string{{"ftrace_regs_caller", "ftrace_regs_call"}, {"ftrace_caller", "ftrace_call"}} {

@@ -103,6 +103,11 @@ func registers(ip, sp, bp mem.VirtAddr) *unwind.Registers {
 
 func unwinder(t *testing.T, m *kerneltest.Machine, modules unwind.Modules) *unwind.Unwinder {
 	t.Helper()
+	return unwinderFrom(t, m, unwind.Sources{Modules: modules})
+}
+
+func unwinderFrom(t *testing.T, m *kerneltest.Machine, from unwind.Sources) *unwind.Unwinder {
+	t.Helper()
 	k, err := kernel.New(m.Config())
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +116,7 @@ func unwinder(t *testing.T, m *kerneltest.Machine, modules unwind.Modules) *unwi
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := unwind.New(k, symbols, modules)
+	u, err := unwind.New(k, symbols, from)
 	if err != nil {
 		t.Fatal(err)
 	}

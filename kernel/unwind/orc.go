@@ -174,10 +174,10 @@ func (u *Unwinder) tableFor(a mem.VirtAddr) (ORCTable, bool) {
 			return u.image, true
 		}
 	}
-	if u.modules == nil {
+	if u.sources.Modules == nil {
 		return ORCTable{}, false
 	}
-	table, ok := u.modules.ORC(a)
+	table, ok := u.sources.Modules.ORC(a)
 	return table, ok && table.Count > 0 && table.Count <= maxORC
 }
 

@@ -6,7 +6,8 @@
 // apart by what the table contains. It walks through exception, interrupt and NMI stacks by following the stack pointer.
 //
 // ORC covers the kernel image and modules. Other code (of BPF programs) is walked by the frame pointer, as the kernel does,
-// and so are kernels of x86_64 without ORC (CONFIG_UNWINDER_FRAME_POINTER). Each frame says how it was found, and each trace why it ended.
+// and so are kernels of x86_64 without ORC (CONFIG_UNWINDER_FRAME_POINTER). Where a tracer has put its own code in the place of a return
+// address, the walk goes on with what the tracer kept. Each frame says how it was found, and each trace why it ended.
 //
 // Memory is hostile input. The number of frames is limited, no two frames have the same stack pointer, and an ORC table
 // that is not sorted is noticed where it matters. An Unwinder is read-only after New and safe for concurrent use.
@@ -31,12 +32,14 @@ const maxFrames = 1024
 // Method says how a frame was found.
 type Method string
 
-// All methods. The last two can be wrong.
+// All methods. The last two can be wrong. Of all others, the kernel's own structures prove them.
 const (
 	FromRegisters    Method = "registers"     // saved by the kernel: at an exception, at a switch of tasks, in a note
 	FromORC          Method = "orc"           // by the ORC entry of the frame after it
 	FromFrameRecord  Method = "frame record"  // arm64: by the chain of frame records
 	FromCallSite     Method = "call site"     // x86_64: the frame after it has no ORC, but before a return address lies a call of its function
+	FromBPF          Method = "bpf"           // x86_64: the frame after it is of a BPF program or trampoline, which keep frame pointers
+	FromTracer       Method = "tracer"        // a tracer had taken the return address from the stack, and kept it
 	FromFramePointer Method = "frame pointer" // x86_64: the frame after it has no ORC, its rbp was taken for a frame pointer
 	FromGuess        Method = "guess"         // what lay at a stack pointer was taken for a return address; all frames behind it have this too
 )
@@ -73,11 +76,33 @@ type Modules interface {
 	ORC(a mem.VirtAddr) (t ORCTable, ok bool)
 }
 
+// Generated knows code that was made at run time. *generated.List implements it.
+type Generated interface {
+	// Contains reports whether an address is in such code.
+	Contains(a mem.VirtAddr) bool
+	// KeepsFramePointer reports whether an address is in such code whose rbp is a frame pointer.
+	KeepsFramePointer(a mem.VirtAddr) bool
+}
+
+// Returns has the return addresses that tracers took from stacks. *tasks.Returns implements it.
+type Returns interface {
+	// Replaced returns what was in the place of a return address of a task, the last tracer's first. frame is the address of
+	// that place, on arm64 the frame pointer of the caller.
+	Replaced(task, frame mem.VirtAddr) []mem.VirtAddr
+}
+
+// Sources are what an Unwinder asks besides symbols. Each may be nil.
+type Sources struct {
+	Modules   Modules
+	Generated Generated
+	Returns   Returns
+}
+
 // Unwinder walks the stacks of one kernel. Make one with New.
 type Unwinder struct {
 	kernel  *kernel.Kernel
 	symbols Symbols
-	modules Modules
+	sources Sources
 	image   ORCTable // x86_64
 	layout  orcLayout
 	code    []codeRange
@@ -91,9 +116,9 @@ type Unwinder struct {
 // codeRange is a half-open range of addresses.
 type codeRange struct{ start, end mem.VirtAddr }
 
-// New returns an unwinder for k. modules may be nil. Errors match ErrUnsupported.
-func New(k *kernel.Kernel, symbols Symbols, modules Modules) (*Unwinder, error) {
-	u := &Unwinder{kernel: k, symbols: symbols, modules: modules}
+// New returns an unwinder for k. Errors match ErrUnsupported.
+func New(k *kernel.Kernel, symbols Symbols, from Sources) (*Unwinder, error) {
+	u := &Unwinder{kernel: k, symbols: symbols, sources: from}
 	u.findCode()
 	u.findHooks()
 	switch k.Machine() {
@@ -143,32 +168,38 @@ func (u *Unwinder) findHooks() {
 	}
 }
 
-// isCode reports whether address a is in the code of the kernel image or in a module.
+// isCode reports whether address a is in code that is known: of the kernel image, in a module, or made at run time.
 func (u *Unwinder) isCode(a mem.VirtAddr) bool {
+	return u.isBuilt(a) || u.sources.Generated != nil && u.sources.Generated.Contains(a)
+}
+
+// isBuilt reports whether address a is in the code of the kernel image or in a module.
+func (u *Unwinder) isBuilt(a mem.VirtAddr) bool {
 	for _, r := range u.code {
 		if r.start <= a && a < r.end {
 			return true
 		}
 	}
-	if u.modules == nil {
+	if u.sources.Modules == nil {
 		return false
 	}
-	_, ok := u.modules.ORC(a)
+	_, ok := u.sources.Modules.ORC(a)
 	return ok
 }
 
-// Unwind walks the stack from a full set of registers: of a CPU's note, or of an exception.
-func (u *Unwinder) Unwind(r *Registers) Trace {
+// Unwind walks the stack of a task from a full set of registers: of a CPU's note, or of an exception. task is the address of its
+// task_struct, 0 if it is not known: then nothing leads through a return that a tracer follows.
+func (u *Unwinder) Unwind(task mem.VirtAddr, r *Registers) Trace {
 	return u.walk(&state{
-		ip: r.IP(), sp: r.SP(), fp: r.FP(), regs: r, frame: Frame{IP: r.IP(), SP: r.SP(), Found: FromRegisters, Regs: r},
+		task: task, ip: r.IP(), sp: r.SP(), fp: r.FP(), regs: r, frame: Frame{IP: r.IP(), SP: r.SP(), Found: FromRegisters, Regs: r},
 	})
 }
 
 // UnwindSwitched walks the stack of a task that is not running. sp is the stack pointer that its thread_struct has. On
 // x86_64 (thread.sp) the other registers lie on the stack, and fp and ip are not used. On arm64 (thread.cpu_context)
-// they are fp and pc.
-func (u *Unwinder) UnwindSwitched(sp, fp, ip mem.VirtAddr) Trace {
-	s := &state{ip: ip, sp: sp, fp: fp, frame: Frame{IP: ip, SP: sp, Return: true, Found: FromRegisters}}
+// they are fp and pc. task is as in Unwind.
+func (u *Unwinder) UnwindSwitched(task, sp, fp, ip mem.VirtAddr) Trace {
+	s := &state{task: task, ip: ip, sp: sp, fp: fp, frame: Frame{IP: ip, SP: sp, Return: true, Found: FromRegisters}}
 	if u.kernel.Machine() == elf.EM_X86_64 {
 		if err := u.readInactiveFrame(s); err != nil {
 			return Trace{End: err.Error()}
@@ -179,6 +210,7 @@ func (u *Unwinder) UnwindSwitched(sp, fp, ip mem.VirtAddr) Trace {
 
 // state is the walk at one frame.
 type state struct {
+	task       mem.VirtAddr // its task_struct, 0 if not known
 	ip, sp, fp mem.VirtAddr
 	regs       *Registers // of this frame; nil if only the above are known
 	prevRegs   *Registers // x86_64: full registers of the frame before one that has an iret frame only
@@ -219,7 +251,7 @@ func (u *Unwinder) walk(s *state) Trace {
 		if s.guessed {
 			s.frame.Found = FromGuess
 		}
-		if hook, ok := u.hooks[s.ip]; ok && s.frame.Return {
+		if hook, ok := u.hooks[s.ip]; ok && s.frame.Return && !u.unhook(s) {
 			s.frame.Return = false                   // no call comes before it
 			if u.kernel.Machine() == elf.EM_X86_64 { // frame records of arm64 lead on
 				t.Frames = append(t.Frames, s.frame)
@@ -228,6 +260,31 @@ func (u *Unwinder) walk(s *state) Trace {
 			}
 		}
 	}
+}
+
+// unhook gives the frame of s, whose return address is a tracer's, the one that it had before. It reports whether that is known.
+func (u *Unwinder) unhook(s *state) bool {
+	if u.sources.Returns == nil || s.task == 0 {
+		return false
+	}
+	frame := s.frame.At
+	if u.kernel.Machine() == elf.EM_AARCH64 {
+		frame = s.fp
+	}
+	for _, ip := range u.sources.Returns.Replaced(s.task, frame) {
+		if u.kernel.Machine() == elf.EM_AARCH64 {
+			ip, _ = u.plain(ip)
+		}
+		if _, again := u.hooks[ip]; again || !u.isCode(ip) {
+			continue
+		}
+		s.ip, s.frame.IP = ip, ip
+		if !s.guessed {
+			s.frame.Found = FromTracer
+		}
+		return true
+	}
+	return false
 }
 
 // step returns what moves a state to the frame before.

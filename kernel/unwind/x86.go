@@ -74,6 +74,8 @@ func (u *Unwinder) entryFor(s *state) (orcEntry, Method, error) {
 	switch {
 	case err != nil || ok:
 		return e, FromORC, err
+	case s.frame.Return && u.sources.Generated != nil && u.sources.Generated.KeepsFramePointer(at):
+		return framePointerORC, FromBPF, nil
 	case !s.frame.Return && u.isReturn(s.sp):
 		return nullORC, FromGuess, nil
 	case u.madeAtRunTime(s.ip):

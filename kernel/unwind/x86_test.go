@@ -40,7 +40,7 @@ func TestCalls(t *testing.T) {
 	for name, form := range kerneltest.ORCForms {
 		m := x86Machine(form, special(5, kerneltest.ORCEntry{Type: "end"}))
 		sp := calls(m, stack, 1, 5)
-		tr := unwinder(t, m, nil).Unwind(registers(function(1)+body, sp, 0))
+		tr := unwinder(t, m, nil).Unwind(0, registers(function(1)+body, sp, 0))
 		if got, want := text(tr), "1:registers 2:orc 3:orc 4:orc 5:orc end of stack"; got != want || !tr.Complete {
 			t.Errorf("%s: got %s, want %s", name, got, want)
 		}
@@ -84,7 +84,7 @@ func TestEveryBase(t *testing.T) {
 		if tc.set >= 0 {
 			r.Values[tc.set] = uint64(at)
 		}
-		if got, want := text(unwinder(t, m, nil).Unwind(r)), "1:registers 2:orc end of stack"; got != want {
+		if got, want := text(unwinder(t, m, nil).Unwind(0, r)), "1:registers 2:orc end of stack"; got != want {
 			t.Errorf("%+v: got %s, want %s", tc.entry, got, want)
 		}
 	}
@@ -99,7 +99,7 @@ func TestInterrupts(t *testing.T) {
 		user := push(m, stack, 0x401000, userCS, 0x202, 0x7ffff000, 0x2b) // what the CPU pushed on entry
 		task := calls(m, user-16, 5, 7)
 		regs := push(m, irqStack, ptRegs(function(5)+body, task, 0xb0b, kernelCS)...)
-		tr := unwinder(t, m, nil).Unwind(registers(function(3)+body, calls(m, regs-8, 3, 4), 0))
+		tr := unwinder(t, m, nil).Unwind(0, registers(function(3)+body, calls(m, regs-8, 3, 4), 0))
 		if got, want := text(tr), "3:registers 4:orc 5:registers 6:orc 7:orc 0000000000401000:registers user mode"; got != want || !tr.Complete {
 			t.Errorf("%s: got %s, want %s", name, got, want)
 			continue
@@ -132,7 +132,7 @@ func TestCodeWithoutORC(t *testing.T) {
 		m.WriteVirt(function(2)+body-mem.VirtAddr(len(tc.code)), []byte(tc.code))
 		push(m, sp+8, uint64(function(2)+body))
 		push(m, sp+0x48, 0xb0b, uint64(function(3)+body)) // a frame pointer leads here
-		if got := text(unwinder(t, m, nil).Unwind(registers(tc.ip, sp, sp+0x38))); got != tc.want {
+		if got := text(unwinder(t, m, nil).Unwind(0, registers(tc.ip, sp, sp+0x38))); got != tc.want {
 			t.Errorf("%s: got %s, want %s", tc.name, got, tc.want)
 		}
 	}
@@ -143,7 +143,7 @@ func TestBehindGuess(t *testing.T) {
 	m := x86Machine(kerneltest.ORC6_4, special(8, kerneltest.ORCEntry{Type: "end"}))
 	m.WriteVirt(function(6)+body-5, []byte{0xe8})
 	sp := push(m, calls(m, stack, 6, 8), uint64(function(6)+body))
-	if got, want := text(unwinder(t, m, nil).Unwind(registers(0x1234, sp, 0))), "0000000000001234:registers 6:guess 7:guess 8:guess end of stack"; got != want {
+	if got, want := text(unwinder(t, m, nil).Unwind(0, registers(0x1234, sp, 0))), "0000000000001234:registers 6:guess 7:guess 8:guess end of stack"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -152,9 +152,70 @@ func TestBehindGuess(t *testing.T) {
 func TestTracedReturn(t *testing.T) {
 	m := x86Machine(kerneltest.ORC6_4, kerneltest.ORCEntry{IP: function(155) - 1, Type: "end"}) // as before 6.3
 	sp := push(m, calls(m, stack, 4, 6), 1, 2, 0xb0b, uint64(function(155)))
-	tr := unwinder(t, m, nil).Unwind(registers(function(1)+body, sp, 0))
+	tr := unwinder(t, m, nil).Unwind(0, registers(function(1)+body, sp, 0))
 	if got, want := text(tr), "1:registers 155:orc return_to_handler is in the place of a return address: "; !strings.HasPrefix(got, want) || tr.Complete || tr.Frames[1].Return {
 		t.Errorf("got %s, want %s, %+v", got, want, tr.Frames)
+	}
+}
+
+// kept has the return addresses that tracers took, by task and place.
+type kept map[[2]mem.VirtAddr][]mem.VirtAddr
+
+func (k kept) Replaced(task, frame mem.VirtAddr) []mem.VirtAddr {
+	return k[[2]mem.VirtAddr{task, frame}]
+}
+
+// TestKeptReturn goes on with the return address that a tracer kept of this place and this task, if it is one.
+func TestKeptReturn(t *testing.T) {
+	m := x86Machine(kerneltest.ORC6_4, special(6, kerneltest.ORCEntry{Type: "end"}))
+	sp := push(m, calls(m, stack, 4, 6), 1, 2, 0xb0b, uint64(function(155)))
+	place := sp + 24
+	for _, tc := range []struct {
+		task  mem.VirtAddr
+		place mem.VirtAddr
+		kept  []mem.VirtAddr
+		want  string
+	}{
+		{0x500, place, []mem.VirtAddr{function(4) + body}, "1:registers 4:tracer 5:orc 6:orc end of stack"},
+		{0x500, place, []mem.VirtAddr{function(155), 0x1234, function(4) + body, function(9)}, "1:registers 4:tracer 5:orc 6:orc end of stack"},
+		{0x500, place, []mem.VirtAddr{function(155), 0x1234}, "1:registers 155:orc return_to_handler is in the place "},
+		{0x500, place + 8, []mem.VirtAddr{function(4) + body}, "1:registers 155:orc return_to_handler is in the place "},
+		{0, place, []mem.VirtAddr{function(4) + body}, "1:registers 155:orc return_to_handler is in the place "},
+	} {
+		u := unwinderFrom(t, m, unwind.Sources{Returns: kept{{tc.task, tc.place}: tc.kept}})
+		tr := u.Unwind(tc.task, registers(function(1)+body, sp, 0))
+		if got := text(tr); !strings.HasPrefix(got, tc.want) || tr.Complete != strings.HasSuffix(tc.want, "end of stack") {
+			t.Errorf("%+v: got %s", tc, got)
+		}
+	}
+}
+
+// bpf is generated code at addresses of modules, of a BPF program if its value is set.
+type bpf map[mem.VirtAddr]bool
+
+func (b bpf) Contains(a mem.VirtAddr) bool          { _, ok := b[a&^0xfff]; return ok }
+func (b bpf) KeepsFramePointer(a mem.VirtAddr) bool { return b[a&^0xfff] }
+
+// TestBPF: a program that called keeps a frame pointer. One that was interrupted may not have set it yet.
+func TestBPF(t *testing.T) {
+	m := x86Machine(kerneltest.ORC6_4, special(2, kerneltest.ORCEntry{Type: "end"}))
+	inProgram := stack - 0x40
+	push(m, inProgram+16, 0, uint64(function(2)+body))
+	sp := push(m, inProgram-0x20, 1, 2, uint64(inProgram), uint64(moduleCode+0x20))
+	for _, tc := range []struct {
+		code bpf
+		ip   mem.VirtAddr
+		want string
+	}{
+		{bpf{moduleCode &^ 0xfff: true}, function(1) + body, "1:registers ffffffffc0001020:orc 2:bpf end of stack"},
+		{bpf{moduleCode &^ 0xfff: false}, function(1) + body, "1:registers ffffffffc0001020:orc 2:frame pointer end of stack"},
+		{nil, function(1) + body, "1:registers ffffffffc0001020:orc 2:frame pointer end of stack"},
+		{bpf{moduleCode &^ 0xfff: true}, moduleCode + 0x18, "ffffffffc0001018:registers 2:frame pointer end of stack"},
+	} {
+		u := unwinderFrom(t, m, unwind.Sources{Generated: tc.code})
+		if got := text(u.Unwind(0, registers(tc.ip, sp, inProgram))); got != tc.want {
+			t.Errorf("%v: got %s, want %s", tc.code, got, tc.want)
+		}
 	}
 }
 
@@ -173,7 +234,7 @@ func TestFtraceTrampoline(t *testing.T) {
 		{moduleCode + 0x80, "1:registers ffffffffc00010a5:orc the return address "}, // no copy
 	} {
 		sp := push(m, push(m, stack-0x40, frame(stack-0x30, 2)...), 1, 2, uint64(stack-0x30), uint64(tc.trampoline+body+5))
-		if got := text(unwinder(t, m, nil).Unwind(registers(function(1)+body, sp, 0))); !strings.HasPrefix(got, tc.want) {
+		if got := text(unwinder(t, m, nil).Unwind(0, registers(function(1)+body, sp, 0))); !strings.HasPrefix(got, tc.want) {
 			t.Errorf("got %s, want %s", got, tc.want)
 		}
 	}
@@ -191,13 +252,13 @@ func TestCallSite(t *testing.T) {
 	call(9, 8) // another call, of another function
 	base := push(m, stack, 0, uint64(function(3)+body))
 	sp := push(m, base, uint64(function(9)+body), 0xbb, uint64(base), 0x14, 0x15, uint64(function(2)+body))
-	tr := unwinder(t, m, nil).Unwind(registers(function(1)+body, sp, 0))
+	tr := unwinder(t, m, nil).Unwind(0, registers(function(1)+body, sp, 0))
 	if got, want := text(tr), "1:registers 2:call site 3:orc end of stack"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	// It called a function that never returns, so the return address is that of the function behind it.
 	noreturn := push(m, sp, 1, 2, 3, uint64(function(2)))
-	if got, want := text(unwinder(t, m, nil).Unwind(registers(function(30)+body, noreturn, 0))), "30:registers 2:orc 2:call site 3:orc end of stack"; got != want {
+	if got, want := text(unwinder(t, m, nil).Unwind(0, registers(function(30)+body, noreturn, 0))), "30:registers 2:orc 2:call site 3:orc end of stack"; got != want {
 		t.Errorf("behind a call that never returns: got %s, want %s", got, want)
 	}
 }
@@ -207,18 +268,18 @@ func TestSwitchedTask(t *testing.T) {
 	m := x86Machine(kerneltest.ORC6_4, special(4, kerneltest.ORCEntry{Type: "end"}), kerneltest.ORCEntry{IP: function(150) - 1, Type: "undefined"})
 	u := unwinder(t, m, nil)
 	sp := push(m, calls(m, stack, 2, 4), 15, 14, 13, 12, 0xbb, 0xb0b, uint64(function(2)+body))
-	if got, want := text(u.UnwindSwitched(sp, 0, 0)), "2:registers 3:orc 4:orc end of stack"; got != want {
+	if got, want := text(u.UnwindSwitched(0, sp, 0, 0)), "2:registers 3:orc 4:orc end of stack"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	sp = push(m, stack, 15, 14, 13, 12, 0xbb, 0xb0b, uint64(function(150)), uint64(function(4)+body))
-	if got, want := text(u.UnwindSwitched(sp, 0, 0)), "150:registers 4:orc end of stack"; got != want {
+	if got, want := text(u.UnwindSwitched(0, sp, 0, 0)), "150:registers 4:orc end of stack"; got != want {
 		t.Errorf("a task that never ran: got %s, want %s", got, want)
 	}
 	sp = push(m, calls(m, stack, 2, 4), 0x2, 15, 14, 13, 12, 0xbb, 0xb0b, uint64(function(2)+body))
-	if got, want := text(u.UnwindSwitched(sp, 0, 0)), "2:registers 3:orc 4:orc end of stack"; got != want {
+	if got, want := text(u.UnwindSwitched(0, sp, 0, 0)), "2:registers 3:orc 4:orc end of stack"; got != want {
 		t.Errorf("with flags: got %s, want %s", got, want)
 	}
-	if tr := u.UnwindSwitched(irqStack-0x100, 0, 0); len(tr.Frames) > 0 || tr.Complete || tr.End == "" {
+	if tr := u.UnwindSwitched(0, irqStack-0x100, 0, 0); len(tr.Frames) > 0 || tr.Complete || tr.End == "" {
 		t.Errorf("no task: got %+v", tr)
 	}
 }
@@ -252,7 +313,7 @@ func TestModule(t *testing.T) {
 		{moduleCode - 0x90, called, "ffffffffc0000f70:registers 2:guess end of stack"}, // data before it
 		{moduleCode + 0x90, sp, "ffffffffc0001090:registers ORC knows nothing of the frame before ffffffffc0001090"},
 	} {
-		if got := text(u.Unwind(registers(tc.ip, tc.sp, 0))); got != tc.want {
+		if got := text(u.Unwind(0, registers(tc.ip, tc.sp, 0))); got != tc.want {
 			t.Errorf("got %s, want %s", got, tc.want)
 		}
 	}
@@ -278,7 +339,7 @@ func TestCutTraces(t *testing.T) {
 		{0x1234, irqStack, 0, "0000000000001234:registers 0000000000001234 is in no code that ORC knows"},
 		{function(5) + body, smashed, 0, "5:registers the return address 7878787878787878 at ffffc90000003f78 is in no code"},
 	} {
-		tr := u.Unwind(registers(tc.ip, tc.sp, tc.bp))
+		tr := u.Unwind(0, registers(tc.ip, tc.sp, tc.bp))
 		if got := text(tr); !strings.HasPrefix(got, tc.want) || tr.Complete {
 			t.Errorf("got %s, want %s", got, tc.want)
 		}
@@ -290,7 +351,7 @@ func TestUnsortedORC(t *testing.T) {
 	m := x86Machine(kerneltest.ORC6_4)
 	u := unwinder(t, m, nil)
 	m.WriteVirt(m.Image(orcAt+4*33), kerneltest.Uint32(0x80000000)) // the entry behind those of function 10
-	if got, want := text(u.Unwind(registers(function(10)+body, calls(m, stack, 10, 12), 0))), "not sorted"; !strings.Contains(got, want) {
+	if got, want := text(u.Unwind(0, registers(function(10)+body, calls(m, stack, 10, 12), 0))), "not sorted"; !strings.Contains(got, want) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -303,7 +364,7 @@ func TestDeepStack(t *testing.T) {
 		words[i] = uint64(function(1) + 1)
 	}
 	r := registers(function(1), push(m, stack, words...), 0)
-	if tr := unwinder(t, m, nil).Unwind(r); len(tr.Frames) != 1024 || tr.Complete {
+	if tr := unwinder(t, m, nil).Unwind(0, r); len(tr.Frames) != 1024 || tr.Complete {
 		t.Errorf("%d frames, %s", len(tr.Frames), tr.End)
 	}
 }
@@ -320,7 +381,7 @@ func TestNoUnwinder(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.WriteVirt(m.Image(orcAt), []byte(strings.Repeat("junk", 0x4000)))
-	if u, err := unwind.New(k, symbols, nil); u != nil || !errors.Is(err, unwind.ErrUnsupported) || !strings.Contains(err.Error(), "unknown layout") {
+	if u, err := unwind.New(k, symbols, unwind.Sources{}); u != nil || !errors.Is(err, unwind.ErrUnsupported) || !strings.Contains(err.Error(), "unknown layout") {
 		t.Errorf("with junk: got %v, %v", u, err)
 	}
 	cfg := m.Config()
@@ -329,7 +390,7 @@ func TestNoUnwinder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if u, err := unwind.New(other, symbols, nil); u != nil || !errors.Is(err, unwind.ErrUnsupported) {
+	if u, err := unwind.New(other, symbols, unwind.Sources{}); u != nil || !errors.Is(err, unwind.ErrUnsupported) {
 		t.Errorf("on another machine: got %v, %v", u, err)
 	}
 }
@@ -365,7 +426,7 @@ func TestDataOfLargeImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := unwind.New(k, largeImage{symbols}, nil)
+	u, err := unwind.New(k, largeImage{symbols}, unwind.Sources{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -374,7 +435,7 @@ func TestDataOfLargeImage(t *testing.T) {
 		moduleCode + 0x100: "1:registers ffffffffc0001100:orc ",
 	} {
 		sp := push(m, stack, 1, 2, 0xb0b, uint64(address))
-		if got := text(u.Unwind(registers(function(1)+body, sp, 0))); !strings.HasPrefix(got, want) {
+		if got := text(u.Unwind(0, registers(function(1)+body, sp, 0))); !strings.HasPrefix(got, want) {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
@@ -394,7 +455,7 @@ func TestFramePointers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u, err := unwind.New(k, withoutORC{symbols}, nil)
+	u, err := unwind.New(k, withoutORC{symbols}, unwind.Sources{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,13 +478,13 @@ func TestFramePointers(t *testing.T) {
 		{stack, "1:registers the stack cannot be read: "},
 		{stack | 1, "1:registers the stack cannot be read: "},
 	} {
-		tr := u.Unwind(registers(function(1)+body, inner-0x20, tc.fp))
+		tr := u.Unwind(0, registers(function(1)+body, inner-0x20, tc.fp))
 		if got := text(tr); !strings.HasPrefix(got, tc.want) || tr.Complete != (strings.HasSuffix(got, "end of stack") || strings.HasSuffix(got, "user mode")) {
 			t.Errorf("got %s, %v, want %s", got, tr.Complete, tc.want)
 		}
 	}
 	fresh := push(m, stack, 15, 14, 13, 12, 0xbb, uint64(thread|1), uint64(function(150)))
-	if tr := u.UnwindSwitched(fresh, 0, 0); text(tr) != "150:registers end of stack" || tr.Frames[0].Return {
+	if tr := u.UnwindSwitched(0, fresh, 0, 0); text(tr) != "150:registers end of stack" || tr.Frames[0].Return {
 		t.Errorf("a task that never ran: got %s, %+v", text(tr), tr.Frames)
 	}
 }
@@ -449,14 +510,14 @@ func FuzzORC(f *testing.F) {
 		if err != nil {
 			return
 		}
-		u, err := unwind.New(k, symbols, nil)
+		u, err := unwind.New(k, symbols, unwind.Sources{})
 		if (u == nil) != (err != nil) {
 			t.Fatalf("got %v and %v", u, err)
 		}
 		if err != nil {
 			return
 		}
-		for _, tr := range []unwind.Trace{u.Unwind(registers(m.Image(uint64(ip)), sp, sp+64)), u.UnwindSwitched(sp, 0, 0)} {
+		for _, tr := range []unwind.Trace{u.Unwind(0, registers(m.Image(uint64(ip)), sp, sp+64)), u.UnwindSwitched(0, sp, 0, 0)} {
 			if tr.End == "" || len(tr.Frames) > 1024 {
 				t.Errorf("%d frames, end %q", len(tr.Frames), tr.End)
 			}

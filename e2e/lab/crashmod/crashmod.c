@@ -9,7 +9,9 @@
 #include <linux/atomic.h>
 #include <linux/bug.h>
 #include <linux/completion.h>
+#include <linux/ftrace.h>
 #include <linux/irq_work.h>
+#include <linux/kprobes.h>
 #include <linux/kthread.h>
 #include <linux/list.h>
 #include <linux/module.h>
@@ -290,6 +292,49 @@ static DEEP long kthread(long arg)
 }
 CHAIN(kthread)
 
+/*
+ * A tracer of one function, which therefore calls a trampoline of its own. Whoever calls the function crashes: the guest has a
+ * BPF program do so.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)
+#define ftrace_regs pt_regs
+#endif
+static void ftrace_handler(unsigned long ip, unsigned long parent, struct ftrace_ops *ops, struct ftrace_regs *regs)
+{
+	zero = null_read_outer(6);
+}
+static struct ftrace_ops ftrace_handler_ops = { .func = ftrace_handler };
+
+static DEEP long bpf(long arg)
+{
+	char helper[] = "bpf_user_rnd_u32";
+
+	if (ftrace_set_filter(&ftrace_handler_ops, helper, strlen(helper), 1))
+		return -1;
+	return register_ftrace_function(&ftrace_handler_ops);
+}
+
+/* A function whose return a kretprobe follows, called by one whose return the guest has the function graph tracer follow. */
+static DEEP long traced(long arg)
+{
+	return null_read_outer(arg) + 1;
+}
+CHAIN(traced)
+
+static int traced_handler(struct kretprobe_instance *instance, struct pt_regs *regs)
+{
+	return 0;
+}
+static struct kretprobe traced_probe = { .handler = traced_handler };
+
+static DEEP long traced_run(long arg)
+{
+	traced_probe.kp.addr = (void *)traced_middle;
+	if (register_kretprobe(&traced_probe))
+		return -1;
+	return traced_outer(arg);
+}
+
 static const struct {
 	const char *name;
 	long (*run)(long arg);
@@ -319,6 +364,8 @@ static const struct {
 	{ "softirq", softirq_outer },
 	{ "workqueue", workqueue_outer },
 	{ "kthread", kthread_outer },
+	{ "bpf", bpf },
+	{ "traced", traced_run },
 };
 
 static ssize_t crashmod_write(struct file *file, const char __user *text, size_t len, loff_t *off)

@@ -73,8 +73,10 @@ var ways = map[string]way{
 		"/proc/sys/kernel/hung_task_timeout_secs": "1",
 		"/proc/sys/kernel/hung_task_panic":        "1",
 	}},
-	"nmi": {kind: "spin", settings: map[string]string{"/proc/sys/kernel/unknown_nmi_panic": "1"}},
-	"oom": {run: eatMemory, settings: map[string]string{"/proc/sys/vm/panic_on_oom": "1"}},
+	"nmi":    {kind: "spin", settings: map[string]string{"/proc/sys/kernel/unknown_nmi_panic": "1"}},
+	"bpf":    {run: sendFiltered},
+	"traced": {run: traceReturns},
+	"oom":    {run: eatMemory, settings: map[string]string{"/proc/sys/vm/panic_on_oom": "1"}},
 }
 
 // bringDownByChild starts the process that brings the kernel down. It returns only if that fails.
@@ -113,8 +115,11 @@ func crashFromChild(args []string) error {
 	if kind == "" {
 		kind = args[0]
 	}
-	return os.WriteFile(crashmodFile, []byte(kind), 0)
+	return crashmodKind(kind)
 }
+
+// crashmodKind has the module do what a kind is.
+func crashmodKind(kind string) error { return os.WriteFile(crashmodFile, []byte(kind), 0) }
 
 // eatMemory takes more memory than there is.
 func eatMemory() error {
