@@ -6,8 +6,11 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/mem"
@@ -43,7 +46,20 @@ var (
 
 // OpenImage opens the memory of the dump. A temporary file holds the front of vmcore, 24 bytes for each page, until
 // Close. The error matches fs.ErrNotExist if there are no pages.
-func (d *Dump) OpenImage(ctx context.Context) (*Image, error) {
+func (d *Dump) OpenImage(ctx context.Context) (*Image, error) { return d.openImage(ctx, NewFront) }
+
+// OpenImageOn is OpenImage for a process that may create no files: another one made front with NewFront. It belongs to the Image,
+// or is closed with the error.
+func (d *Dump) OpenImageOn(ctx context.Context, front *os.File) (*Image, error) {
+	used := false
+	im, err := d.openImage(ctx, func() (*os.File, error) { used = true; return front, nil })
+	if !used {
+		err = errors.Join(err, front.Close())
+	}
+	return im, err
+}
+
+func (d *Dump) openImage(ctx context.Context, newFront func() (*os.File, error)) (*Image, error) {
 	vm, err := d.openVMCore()
 	if err != nil {
 		return nil, err
@@ -52,7 +68,7 @@ func (d *Dump) OpenImage(ctx context.Context) (*Image, error) {
 	if d.jr == nil || d.jr.plan == nil || d.lost || len(d.jr.broken) > 0 && d.jr.seal != nil {
 		err = im.openFile(ctx, d, vm)
 	} else {
-		err = im.openChecked(d.jr, vm)
+		err = im.openChecked(d.jr, vm, newFront)
 	}
 	if err != nil {
 		return nil, errors.Join(err, im.Close())
@@ -88,15 +104,12 @@ func (im *Image) openFile(ctx context.Context, d *Dump, vm File) error {
 }
 
 // openChecked makes the front from the journal and opens it.
-func (im *Image) openChecked(jr *journal, vm File) error {
-	tmp, err := os.CreateTemp("", ".corehaul-front-*.tmp")
+func (im *Image) openChecked(jr *journal, vm File, newFront func() (*os.File, error)) error {
+	tmp, err := newFront()
 	if err != nil {
 		return err
 	}
 	im.close = append(im.close, tmp)
-	if err := os.Remove(tmp.Name()); err != nil {
-		return err
-	}
 	front := &scratchFront{File: tmp, end: jr.plan.firstPage()}
 	kw, err := rebuildFront(front, jr, kdumpfile.Options{DataOffset: jr.plan.DataOffset})
 	if err != nil {
@@ -120,6 +133,24 @@ func (im *Image) openChecked(jr *journal, vm File) error {
 	}
 	im.Image = im.k
 	return nil
+}
+
+// NewFront creates an empty temporary file without a name, in the directory for temporary files. Where a file cannot be without a name
+// (NFS, overlayfs before Linux 6.3), it has one for a moment.
+func NewFront() (*os.File, error) {
+	dir := os.TempDir()
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		return os.NewFile(uintptr(fd), filepath.Join(dir, "corehaul-front")), nil
+	}
+	tmp, err := os.CreateTemp(dir, ".corehaul-front-*.tmp")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(tmp.Name()); err != nil {
+		return nil, errors.Join(err, tmp.Close())
+	}
+	return tmp, nil
 }
 
 // scratchFront is the front of vmcore in a temporary file. It drops the writes behind the front, the zeros between

@@ -3,6 +3,7 @@ package dumpdir
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/corehaul/corehaul/mem"
 )
@@ -61,4 +62,23 @@ type Finding struct {
 	PFN    *mem.PFN `json:"pfn,omitempty"`
 	Chunk  *uint64  `json:"chunk,omitempty"`
 	Text   string   `json:"text"` // what is wrong, for people
+}
+
+// String names the damaged place and says what is wrong: file, offset, and what lies there. It has texts of the dump.
+func (f Finding) String() string {
+	line := f.File
+	if f.Offset >= 0 {
+		line += fmt.Sprintf(": offset %d", f.Offset)
+	}
+	line += ": " + f.Where
+	if f.Field != "" {
+		line += " " + f.Field
+	}
+	if f.PFN != nil {
+		line += fmt.Sprintf(", pfn %d", uint64(*f.PFN))
+	}
+	if f.Chunk != nil {
+		line += fmt.Sprintf(", chunk %d", *f.Chunk)
+	}
+	return line + ": " + f.Text
 }

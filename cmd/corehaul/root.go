@@ -44,7 +44,7 @@ func newRoot(stdio cli.Stdio) *cobra.Command {
 	root.AddCommand(
 		newLs(a), newShow(a), newLog(a), newVerify(a), newExport(a), newPin(a), newUnpin(a), newRm(a), newPrune(a), newReindex(a),
 		newReport(a), newBt(a), newPs(a), newMods(a), newSys(a),
-		newServe(a), newReceive(a), newStatus(a), newCA(a), newKnownHosts(a), newVersion(a))
+		newServe(a), newReceive(a), newStatus(a), newCA(a), newKnownHosts(a), newVersion(a), newTriageChild())
 	return root
 }
 

@@ -126,24 +126,8 @@ func (a *app) printReport(t *target, r *dumpdir.Report) error {
 	return err
 }
 
-// findingLine formats a damaged place: file, offset, and what lies there.
-func findingLine(f dumpdir.Finding) string {
-	line := f.File
-	if f.Offset >= 0 {
-		line += fmt.Sprintf(": offset %d", f.Offset)
-	}
-	line += ": " + f.Where
-	if f.Field != "" {
-		line += " " + f.Field
-	}
-	if f.PFN != nil {
-		line += fmt.Sprintf(", pfn %d", uint64(*f.PFN))
-	}
-	if f.Chunk != nil {
-		line += fmt.Sprintf(", chunk %d", *f.Chunk)
-	}
-	return cli.Printable(line + ": " + f.Text)
-}
+// findingLine formats a damaged place for a terminal.
+func findingLine(f dumpdir.Finding) string { return cli.Printable(f.String()) }
 
 // progress updates one line of a terminal. done removes it.
 func (a *app) progress(what string) (update func(done, total int64), done func()) {

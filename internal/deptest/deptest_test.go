@@ -41,6 +41,8 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/kernel/kallsyms":  "the collecting host reads the dump, not the capture kernel",
 		"github.com/corehaul/corehaul/triage":           "the collecting host reads the dump, not the capture kernel",
 		"github.com/corehaul/corehaul/kernel/unwind":    "the collecting host reads the dump, not the capture kernel",
+		"github.com/elastic/go-seccomp-bpf":             "the collecting host reads the dump, not the capture kernel",
+		"github.com/landlock-lsm/go-landlock/landlock":  "the collecting host reads the dump, not the capture kernel",
 	}},
 	{"cmd/corehaul", map[string]string{
 		"github.com/corehaul/corehaul/sender": "sender and receiver meet on the wire only",
@@ -83,6 +85,13 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/protocol": "it reads one dump from wherever it is",
 		"github.com/corehaul/corehaul/dumpdir":  "it reads one dump from wherever it is",
 		"github.com/corehaul/corehaul/storage":  "it reads one dump from wherever it is",
+	}},
+	{"triage/cage", map[string]string{
+		"net":                                   "the program in the cage knows no network",
+		"github.com/corehaul/corehaul/protocol": "it reads one dump directory",
+		"github.com/corehaul/corehaul/intake":   "it reads one dump directory",
+		"github.com/corehaul/corehaul/storage":  "it reads one dump directory",
+		"github.com/corehaul/corehaul/receiver": "points upward",
 	}},
 	{"export", map[string]string{
 		"github.com/corehaul/corehaul/protocol": "it writes the memory of one dump from wherever it is",
