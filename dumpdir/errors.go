@@ -35,6 +35,8 @@ var (
 	ErrBadChunk = errors.New("bad chunk")
 	// ErrMissingPages: Seal without a reason, but pages are missing.
 	ErrMissingPages = errors.New("pages of the plan are missing")
+	// ErrTooLong: a side file is longer than a reader accepts.
+	ErrTooLong = errors.New("file is too long")
 	// ErrUnsupported: the version of a journal or manifest is unknown. Also matches errors.ErrUnsupported.
 	ErrUnsupported = fmt.Errorf("unknown format version: %w", errors.ErrUnsupported)
 )

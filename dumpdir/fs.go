@@ -36,6 +36,11 @@ type Exchanger interface {
 	Exchange(a, b string) error
 }
 
+// PlainOpener is an FS with links. OpenPlain is Open for a name whose last element must not be a link.
+type PlainOpener interface {
+	OpenPlain(name string) (File, error)
+}
+
 // File is an open file. Writes beyond the end fill the gap with zeros.
 type File interface {
 	io.ReaderAt

@@ -82,6 +82,11 @@ func (OS) Open(name string) (File, error) {
 	return opened(plainfile.Open(filepath.FromSlash(name)))
 }
 
+// OpenPlain implements PlainOpener.
+func (OS) OpenPlain(name string) (File, error) {
+	return opened(plainfile.OpenFile(filepath.FromSlash(name), os.O_RDONLY|unix.O_NOFOLLOW))
+}
+
 // OpenRW implements FS. The last element of the name must not be a link.
 func (OS) OpenRW(name string) (File, error) {
 	return opened(plainfile.OpenFile(filepath.FromSlash(name), os.O_RDWR))

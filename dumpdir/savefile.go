@@ -36,6 +36,11 @@ func readSmall(fsys FS, name string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return readLimited(f, name, limit)
+}
+
+// readLimited reads and closes a file of at most limit bytes.
+func readLimited(f File, name string, limit int64) ([]byte, error) {
 	b, err := io.ReadAll(io.NewSectionReader(f, 0, limit+1))
 	if err == nil && int64(len(b)) > limit {
 		err = &DamageError{File: name, Offset: -1, Text: fmt.Sprintf("more than %d bytes", limit)}

@@ -45,7 +45,7 @@ func ReadSideFile[T any, P interface {
 	SideFile
 }](fsys FS, dir string) (*T, error) {
 	v := P(new(T))
-	b, err := readSmall(fsys, path.Join(dir, v.SideName()), maxSideFileLen)
+	b, err := readSide(fsys, path.Join(dir, v.SideName()), maxLenOf(v))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // there is none
 	}
@@ -63,20 +63,57 @@ func ReadSideFile[T any, P interface {
 	return v, nil
 }
 
+// maxLenOf is the length of the longest side file of the kind of f, in bytes.
+func maxLenOf(f SideFile) int64 {
+	if _, ok := f.(*StoredReport); ok {
+		return maxReportLen
+	}
+	return maxSideFileLen
+}
+
+// readSide reads a side file of at most limit bytes. What lies there may have been planted, so it does not follow a link.
+func readSide(fsys FS, name string, limit int64) ([]byte, error) {
+	f, err := openPlain(fsys, name)
+	if err != nil {
+		return nil, err
+	}
+	return readLimited(f, name, limit)
+}
+
+// openPlain opens a file for reading. It does not follow a link, if the file system has any.
+func openPlain(fsys FS, name string) (File, error) {
+	if p, ok := fsys.(PlainOpener); ok {
+		return p.OpenPlain(name)
+	}
+	return fsys.Open(name)
+}
+
+// EncodeSideFile returns the contents of a side file. The error matches ErrTooLong if ReadSideFile would refuse them.
+func EncodeSideFile(f SideFile) ([]byte, error) {
+	b, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	if limit := maxLenOf(f); int64(len(b)) >= limit {
+		return nil, fmt.Errorf("%s: %w: %d bytes, and %d is the limit", f.SideName(), ErrTooLong, len(b)+1, limit)
+	}
+	return append(b, '\n'), nil
+}
+
 // saveTries bounds the attempts to write a side file: a writer of the dump removes all temporary files when it
 // begins.
 const saveTries = 100
 
 // SaveSideFile creates or replaces a side file of the dump in dir, durably. The error matches ErrNotExist if there is
-// no dump.
+// no dump, and ErrTooLong if ReadSideFile would refuse the file.
 func SaveSideFile(fsys FS, dir string, f SideFile) error {
-	b, err := json.MarshalIndent(f, "", "  ")
+	b, err := EncodeSideFile(f)
 	if err != nil {
 		return err
 	}
 	name := f.SideName()
 	for range saveTries {
-		if err = SaveFile(fsys, dir, name, append(b, '\n')); !errors.Is(err, fs.ErrNotExist) {
+		if err = SaveFile(fsys, dir, name, b); !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
 		if _, derr := fsys.ReadDir(dir); derr != nil {
@@ -140,11 +177,14 @@ func NewVerification(m *Manifest, rep *Report, now time.Time) *Verification {
 }
 
 // Of reports whether v is about the present seal of m, and not about an earlier one that was taken back.
-func (v *Verification) Of(m *Manifest) bool {
-	if v.SHA256 != m.SHA256 || (v.Sealed == nil) != (m.EndTime == nil) {
+func (v *Verification) Of(m *Manifest) bool { return sameSeal(v.Sealed, v.SHA256, m) }
+
+// sameSeal reports whether end_time and sha256 of a manifest that a side file names are those of m.
+func sameSeal(sealed *time.Time, sha256 string, m *Manifest) bool {
+	if sha256 != m.SHA256 || (sealed == nil) != (m.EndTime == nil) {
 		return false
 	}
-	return v.Sealed == nil || v.Sealed.Equal(*m.EndTime)
+	return sealed == nil || sealed.Equal(*m.EndTime)
 }
 
 // SideName implements SideFile.

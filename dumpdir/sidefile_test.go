@@ -243,12 +243,12 @@ func (f badFile) ReadAt(p []byte, off int64) (int, error) {
 
 // FuzzSideFiles reads anything as a side file: what is accepted is written again as it was.
 func FuzzSideFiles(f *testing.F) {
-	for _, v := range []any{somePin("because"), someVerification(0), someVerification(3)} {
-		b, err := json.Marshal(v)
+	for _, v := range []any{somePin("because"), someVerification(0), someVerification(3), someReport(&dumpdir.Manifest{State: dumpdir.StatePartial, EndTime: &pinned}, 0)} {
+		b, err := json.MarshalIndent(v, "", "  ")
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(b)
+		f.Add(append(b, '\n'))
 	}
 	f.Add([]byte(`{"version":2,"time":"2026-04-01T02:03:04Z"}`))
 	f.Add([]byte(`{"version":1,"time":"2026-04-01T02:03:04Z","reason":"a\u001b[2J"}`))
@@ -258,7 +258,7 @@ func FuzzSideFiles(f *testing.F) {
 		if err := fsys.MkdirAll(dir); err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range []string{dumpdir.PinName, dumpdir.VerificationName} {
+		for _, name := range []string{dumpdir.PinName, dumpdir.VerificationName, dumpdir.ReportName} {
 			fsys.SetBytes(path.Join(dir, name), bytes.Clone(b))
 		}
 		if p, err := dumpdir.ReadSideFile[dumpdir.Pin](fsys, dir); err != nil {
@@ -268,6 +268,7 @@ func FuzzSideFiles(f *testing.F) {
 		} else if q, err := dumpdir.ReadSideFile[dumpdir.Pin](fsys, dir); err != nil || q.Reason != p.Reason {
 			t.Errorf("%+v is read again as %+v, %v", p, q, err)
 		}
+		fuzzReport(t, fsys)
 		v, err := dumpdir.ReadSideFile[dumpdir.Verification](fsys, dir)
 		if err != nil {
 			wantKnown(t, err)

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -17,6 +18,18 @@ type Entry struct {
 	Verification *dumpdir.Verification `json:"verification,omitempty"` // the last one of this seal; nil: none yet
 	KeptBytes    uint64                `json:"kept_bytes,omitempty"`   // of the files beside the dump
 	Holes        uint64                `json:"holes,omitempty"`        // bytes of vmcore that use no space: RAM may lie at very high addresses
+
+	// Kind and Title are those of the crash, by the last report of this seal. Until there is one, they are by the log. They are
+	// empty if there is neither, Title also if the log shows no crash.
+	Kind        string `json:"kind,omitempty"`
+	Title       string `json:"title,omitempty"`
+	ReportOf    string `json:"report_of,omitempty"`    // what Kind and Title are by: dumpdir.ReportOfDump or ReportOfLog
+	ReportBytes uint64 `json:"report_bytes,omitempty"` // length of report.json
+
+	// Report is what report.json says of itself, nil if there is none or it is invalid. It may be of an earlier state of the dump.
+	Report *dumpdir.ReportHead `json:"-"`
+	// ReportError says why report.json is invalid.
+	ReportError error `json:"-"`
 }
 
 // State returns the state of the dump: that of its manifest, unless damage is known.
@@ -27,11 +40,14 @@ func (e *Entry) State() dumpdir.State {
 	return e.Manifest.State
 }
 
-// Bytes returns what the dump uses of the store, in bytes: vmcore without its holes, log and the files beside it.
+// Bytes returns what the dump uses of the store, in bytes: vmcore without its holes, log, report and the files beside it.
 func (e *Entry) Bytes() uint64 {
 	vmcore := uint64(max(0, e.Manifest.Bytes.VMCore))
-	return vmcore - min(vmcore, e.Holes) + uint64(max(0, e.Manifest.Bytes.Log)) + e.KeptBytes
+	return vmcore - min(vmcore, e.Holes) + uint64(max(0, e.Manifest.Bytes.Log)) + e.KeptBytes + e.ReportBytes
 }
+
+// Headline says in one line what crashed: the title, or else the panic line. It is empty if neither is known.
+func (e *Entry) Headline() string { return cmp.Or(e.Title, e.Manifest.PanicLine) }
 
 // When returns the time by which dumps are sorted: the time of the crash, or of the arrival if that is not known.
 func (e *Entry) When() time.Time {
@@ -41,7 +57,7 @@ func (e *Entry) When() time.Time {
 	return e.Manifest.StartTime
 }
 
-// ReadSides fills in Pin and Verification from the side files in the directory e.Path. A pin that cannot be read counts as a pin.
+// ReadSides fills in what comes from the side files in the directory e.Path. A pin that cannot be read counts as a pin.
 func (e *Entry) ReadSides(fsys dumpdir.FS) {
 	var err error
 	if e.Pin, err = dumpdir.ReadSideFile[dumpdir.Pin](fsys, e.Path); err != nil {
@@ -50,6 +66,16 @@ func (e *Entry) ReadSides(fsys dumpdir.FS) {
 	v, err := dumpdir.ReadSideFile[dumpdir.Verification](fsys, e.Path)
 	if err == nil && v != nil && v.Of(&e.Manifest) && e.Manifest.State != dumpdir.StateArriving {
 		e.Verification = v
+	}
+	e.ReadReport(fsys)
+}
+
+// ReadReport fills in what comes from report.json in the directory e.Path.
+func (e *Entry) ReadReport(fsys dumpdir.FS) {
+	h, size, err := dumpdir.ReadReportHead(fsys, e.Path)
+	e.Kind, e.Title, e.ReportOf, e.ReportBytes, e.Report, e.ReportError = "", "", "", uint64(size), h, err
+	if h != nil && (h.Describes(&e.Manifest) || h.OfLog(&e.Manifest)) {
+		e.Kind, e.Title, e.ReportOf = h.Kind, h.Title, h.Of
 	}
 }
 

@@ -72,7 +72,7 @@ type Filter struct {
 	State        dumpdir.State
 	Since, Until time.Time // of When; Since included, Until excluded
 	Release      string    // part of the kernel release
-	Panic        string    // part of the panic line, letter case ignored
+	Panic        string    // part of the title or of the panic line, letter case ignored
 	Pinned       bool      // only pinned ones
 	Limit        int       // at most that many, the newest; 0 means all
 }
@@ -131,7 +131,7 @@ type Store interface {
 	Remove(ctx context.Context, ref Ref, opts RemoveOptions) error
 
 	// SaveSide writes or replaces a side file of a dump in any state: a *dumpdir.Pin, which protects the dump from
-	// Remove, or a *dumpdir.Verification. The file is durable on return. If as is set, it is the sealed dump that the
+	// Remove, a *dumpdir.Verification or a *dumpdir.StoredReport. The file is durable on return. If as is set, it is the sealed dump that the
 	// file describes. If the sender has come back since, or the dump was sealed anew, SaveSide writes nothing and the
 	// error matches ErrChanged. The error matches ErrNotFound if the dump is gone.
 	SaveSide(ctx context.Context, ref Ref, f dumpdir.SideFile, as *dumpdir.Manifest) error

@@ -43,11 +43,11 @@ func check(path string, mode fs.FileMode) error {
 // Open opens a regular file for reading. It follows links.
 func Open(path string) (*os.File, error) { return OpenFile(path, os.O_RDONLY) }
 
-// OpenFile opens an existing regular file, with the flags of os.OpenFile. For writing, the last element of path must
-// not be a link.
+// OpenFile opens an existing regular file, with the flags of os.OpenFile. For writing, or with O_NOFOLLOW, the last element of
+// path must not be a link.
 func OpenFile(path string, flag int) (*os.File, error) {
 	stat := os.Stat
-	if flag&(os.O_WRONLY|os.O_RDWR) != 0 {
+	if flag&(os.O_WRONLY|os.O_RDWR|unix.O_NOFOLLOW) != 0 {
 		flag |= unix.O_NOFOLLOW
 		stat = os.Lstat
 	}

@@ -20,8 +20,8 @@ var ErrUnusable = errors.New("this version of the program cannot use the index")
 // Index has an entry for each dump. It is safe for concurrent use, also by several processes. Every later call sees a
 // change.
 type Index interface {
-	// Put adds or replaces the entry of a dump, which was read at the time read. It keeps the path unchanged and ignores
-	// side files. If the index has a later reading, nothing changes.
+	// Put adds or replaces the entry of a dump, which was read at the time read. It keeps the path unchanged. Of what side
+	// files say, it keeps Kind and Title only. If the index has a later reading, nothing changes.
 	Put(ctx context.Context, e *storage.Entry, read time.Time) error
 
 	// Delete removes the entry of a dump. A missing entry is no error.

@@ -146,7 +146,9 @@ func (c challengers) Promote(ctx context.Context, ref storage.Ref) error {
 	if err != nil {
 		return errors.Join(err, lock.Close())
 	}
-	s.updateIndexFrom(ctx, to)
+	if e := s.updateIndexFrom(ctx, to); e != nil {
+		s.tell(e) // as a challenger it has told nobody
+	}
 	return errors.Join(os.RemoveAll(trash), lock.Close())
 }
 
@@ -157,9 +159,10 @@ func (s *Store) promote(ctx context.Context, ref storage.Ref, dir string) (to, t
 		return "", "", err
 	}
 	// List reads arriving dumps from their directories, so the index is right wherever a kill interrupts this.
+	read := time.Now()
 	if e, err := s.readEntry(to); err == nil {
 		e.Manifest.State = dumpdir.StateArriving
-		s.updateIndex(ctx, &e)
+		s.updateIndex(ctx, &e, read)
 	}
 	lock, err := s.fs.Lock(to)
 	if err != nil {
@@ -235,14 +238,16 @@ func (s *Store) moveChallenger(dir, to string) error {
 	return errors.Join(s.fs.SyncDir(filepath.Dir(to)), s.fs.SyncDir(filepath.Dir(dir)))
 }
 
-// updateIndexFrom brings the index up to date with the dump in dir.
-func (s *Store) updateIndexFrom(ctx context.Context, dir string) {
+// updateIndexFrom brings the index up to date with the dump in dir, and returns what it read there, nil if nothing.
+func (s *Store) updateIndexFrom(ctx context.Context, dir string) *storage.Entry {
+	read := time.Now()
 	e, err := s.readEntry(dir)
 	if err != nil {
 		s.opts.Log.Warn("the index was not updated", "path", dir, "error", err)
-		return
+		return nil
 	}
-	s.updateIndex(ctx, &e)
+	s.updateIndex(ctx, &e, read)
+	return &e
 }
 
 // promoteOrphan moves a challenger whose dump is gone to the place of the dump, and returns that. The error matches
@@ -282,7 +287,9 @@ func (s *Store) moveToNewPlace(ctx context.Context, ref storage.Ref, dir string)
 	if err := s.moveChallenger(dir, to); err != nil {
 		return "", err
 	}
-	s.updateIndexFrom(ctx, to)
+	if e := s.updateIndexFrom(ctx, to); e != nil {
+		s.tell(e)
+	}
 	return to, nil
 }
 

@@ -220,11 +220,10 @@ func (s *Store) lockIndex() (unlock func(), err error) {
 	}, nil
 }
 
-// updateIndex puts e into the index. It logs errors, because they must not fail a dump.
-func (s *Store) updateIndex(ctx context.Context, e *storage.Entry) {
-	now := time.Now()
+// updateIndex puts e, which was read from the time read on, into the index. It logs errors, because they must not fail a dump.
+func (s *Store) updateIndex(ctx context.Context, e *storage.Entry, read time.Time) {
 	e.Path = s.relative(e.Path)
-	err := s.withIndex(ctx, func(ix *indexHandle) error { return ix.Put(ctx, e, now) })
+	err := s.withIndex(ctx, func(ix *indexHandle) error { return ix.Put(ctx, e, read) })
 	if err != nil && !errors.Is(err, errNoIndex) && ctx.Err() == nil {
 		s.opts.Log.Warn("the index was not updated; moving it aside", "host", e.Host, "dump", e.ID, "error", err)
 		if err := s.discardIndex(); err != nil { // an index that lacks a dump would hide it

@@ -49,7 +49,7 @@ func (s *Store) List(ctx context.Context, f storage.Filter) ([]storage.Entry, er
 		if err := ctx.Err(); err != nil {
 			return nil, err // each one is read from the disk
 		}
-		if s.completeEntry(ctx, &e) && (state == "" || e.State() == state) && (!f.Pinned || e.Pin != nil) {
+		if s.completeEntry(ctx, &e) && (state == "" || e.State() == state) && (!f.Pinned || e.Pin != nil) && saysWhat(&e, f.Panic) {
 			out = append(out, e)
 		}
 	}
@@ -67,7 +67,11 @@ func (s *Store) completeEntry(ctx context.Context, e *storage.Entry) bool {
 		}
 		return false
 	}
+	kind, title := e.Kind, e.Title
 	s.readSides(e)
+	if !s.opts.ReadOnly && (e.Kind != kind || e.Title != title) {
+		s.updateIndexFrom(ctx, e.Path) // whoever wrote the report was killed before that
+	}
 	return true
 }
 
@@ -80,6 +84,7 @@ func (s *Store) refreshManifest(ctx context.Context, e *storage.Entry) bool {
 			return true
 		}
 	}
+	read := time.Now()
 	fresh, err := s.readEntry(e.Path)
 	switch {
 	case errors.Is(err, dumpdir.ErrNotExist):
@@ -91,7 +96,7 @@ func (s *Store) refreshManifest(ctx context.Context, e *storage.Entry) bool {
 		return true
 	}
 	if e.Manifest = fresh.Manifest; e.Manifest.State != dumpdir.StateArriving && e.Manifest.State != was && !s.opts.ReadOnly {
-		s.updateIndex(ctx, &fresh) // its writer was killed before that, or the dump was damaged since
+		s.updateIndex(ctx, &fresh, read) // its writer was killed before that, or the dump was damaged since
 	}
 	return true
 }
@@ -104,7 +109,7 @@ func (s *Store) removeFromIndex(ctx context.Context, ref storage.Ref) {
 	}
 }
 
-// readEntry reads one dump's entry from its directory.
+// readEntry reads one dump's entry from its directory, with what the index has of it.
 func (s *Store) readEntry(dir string) (storage.Entry, error) {
 	d, err := dumpdir.Open(s.fs, dir)
 	if err != nil {
@@ -114,7 +119,9 @@ func (s *Store) readEntry(dir string) (storage.Entry, error) {
 	if d.Damage() != nil {
 		m.State = dumpdir.StateDamaged
 	}
-	return storage.Entry{Ref: storage.Ref{Host: m.Host, ID: m.ID}, Path: dir, Manifest: *m}, d.Close()
+	e := storage.Entry{Ref: storage.Ref{Host: m.Host, ID: m.ID}, Path: dir, Manifest: *m}
+	e.ReadReport(s.fs)
+	return e, d.Close()
 }
 
 // readAnyEntry is readEntry that also accepts a dump whose journal and manifest cannot be read. Host and id come from the
@@ -186,9 +193,14 @@ func filterEntries(entries []storage.Entry, f storage.Filter) []storage.Entry {
 			f.State != "" && e.Manifest.State != f.State ||
 			!f.Since.IsZero() && at.Before(f.Since) ||
 			!f.Until.IsZero() && !at.Before(f.Until) ||
-			!strings.Contains(e.Manifest.Release, f.Release) ||
-			!strings.Contains(strings.ToLower(e.Manifest.PanicLine), strings.ToLower(f.Panic))
+			!strings.Contains(e.Manifest.Release, f.Release) || !saysWhat(&e, f.Panic)
 	})
+}
+
+// saysWhat reports whether the title or the panic line of e has a text in it, letter case ignored.
+func saysWhat(e *storage.Entry, text string) bool {
+	text = strings.ToLower(text)
+	return strings.Contains(strings.ToLower(e.Title), text) || strings.Contains(strings.ToLower(e.Manifest.PanicLine), text)
 }
 
 // Find implements storage.Store.

@@ -271,15 +271,22 @@ func storeError(err error) error {
 func (s *Store) writerOptions(dir string, reopen bool) dumpdir.Options {
 	return dumpdir.Options{Reopen: reopen, Changed: func(m *dumpdir.Manifest) {
 		// The writer has no context to give, and must not wait for the index longer than its busy timeout.
-		ref := storage.Ref{Host: m.Host, ID: m.ID}
-		s.updateIndex(context.Background(), &storage.Entry{Ref: ref, Path: dir, Manifest: *m})
-		switch {
-		case m.State != dumpdir.StateArriving:
-			s.Give(storage.Sealed, ref)
-		case m.Bytes.Log > 0:
-			s.Give(storage.LogStored, ref)
-		}
+		read := time.Now()
+		e := storage.Entry{Ref: storage.Ref{Host: m.Host, ID: m.ID}, Path: dir, Manifest: *m}
+		e.ReadReport(s.fs)
+		s.updateIndex(context.Background(), &e, read)
+		s.tell(&e)
 	}}
+}
+
+// tell gives subscribers the event that brought a dump to its present state.
+func (s *Store) tell(e *storage.Entry) {
+	switch m := &e.Manifest; {
+	case m.State != dumpdir.StateArriving:
+		s.Give(storage.Sealed, e.Ref)
+	case m.Bytes.Log > 0:
+		s.Give(storage.LogStored, e.Ref)
+	}
 }
 
 // Resume implements storage.Store. It moves a dump whose journal is damaged beyond use to damaged/ and reports it as

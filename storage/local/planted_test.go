@@ -20,7 +20,7 @@ import (
 func plant(t *testing.T, dir, precious string) {
 	t.Helper()
 	for _, name := range []string{
-		dumpdir.JournalName, dumpdir.ManifestName, "SHA256SUMS", "pin.json", "verify.json", "files.json", "vmcore-dmesg.txt", "vmcore-dmesg.txt.0", "vmcore-dmesg.txt.1",
+		dumpdir.JournalName, dumpdir.ManifestName, "SHA256SUMS", "pin.json", "verify.json", "report.json", "files.json", "vmcore-dmesg.txt", "vmcore-dmesg.txt.0", "vmcore-dmesg.txt.1",
 	} {
 		link := filepath.Join(dir, name+".tmp")
 		if err := errors.Join(os.RemoveAll(link), os.Symlink(precious, link)); err != nil {
@@ -45,6 +45,10 @@ func TestPlantedLinksAreNotFollowed(t *testing.T) {
 		"pin": func() error { return s.SaveSide(t.Context(), e.Ref, dumpdir.NewPin(time.Now(), "why"), nil) },
 		"verification": func() error {
 			return s.SaveSide(t.Context(), e.Ref, &dumpdir.Verification{Time: time.Now()}, &e.Manifest)
+		},
+		"report": func() error {
+			f := dumpdir.NewStoredReport(&e.Manifest, dumpdir.ReportHead{}, []byte("{}"), time.Now())
+			return s.SaveSide(t.Context(), e.Ref, f, &e.Manifest)
 		},
 		"resume and seal": func() error {
 			w, err := s.Resume(t.Context(), e.Ref, storage.ResumeOptions{Reopen: true})
@@ -71,7 +75,7 @@ func TestPlantedLinksAreNotFollowed(t *testing.T) {
 
 // TestFIFOsInADump has a FIFO or a device in the place of a file of a dump: nothing waits for it, and it is damage.
 func TestFIFOsInADump(t *testing.T) {
-	for _, name := range []string{dumpdir.JournalName, dumpdir.ManifestName, "vmcore", "vmcore-dmesg.txt", "pin.json", "verify.json", "files.json", "files/README", "SHA256SUMS"} {
+	for _, name := range []string{dumpdir.JournalName, dumpdir.ManifestName, "vmcore", "vmcore-dmesg.txt", "pin.json", "verify.json", "report.json", "files.json", "files/README", "SHA256SUMS"} {
 		for kind, put := range map[string]func(string) error{
 			"FIFO":   func(path string) error { return unix.Mkfifo(path, 0o600) },
 			"device": func(path string) error { return os.Symlink("/dev/zero", path) },
@@ -102,7 +106,7 @@ func TestFIFOsInADump(t *testing.T) {
 				}
 				defer func() { _ = d.Close() }()
 				rep, err := d.Verify(t.Context(), dumpdir.VerifyOptions{})
-				if side := name == "pin.json" || name == "verify.json"; err != nil || rep.OK() != side {
+				if side := name == "pin.json" || name == "verify.json" || name == "report.json"; err != nil || rep.OK() != side {
 					t.Errorf("verified: %+v, %v", rep, err)
 				}
 				wantListed(t, open(t, dir, storage.OpenOptions{ReadOnly: true}), 1)

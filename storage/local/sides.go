@@ -49,7 +49,16 @@ func (s *Store) withSides(ref storage.Ref, fn func(dir string) error) error {
 }
 
 // SaveSide implements storage.Store.
-func (s *Store) SaveSide(_ context.Context, ref storage.Ref, f dumpdir.SideFile, as *dumpdir.Manifest) error {
+func (s *Store) SaveSide(ctx context.Context, ref storage.Ref, f dumpdir.SideFile, as *dumpdir.Manifest) error {
+	if err := s.saveSide(ref, f, as); err != nil {
+		return err
+	}
+	s.indexSide(ctx, ref, f.SideName())
+	return nil
+}
+
+// saveSide is SaveSide without the index.
+func (s *Store) saveSide(ref storage.Ref, f dumpdir.SideFile, as *dumpdir.Manifest) error {
 	if as != nil { // a sender that comes back waits here, and is not refused as busy
 		sl := s.slot(ref)
 		sl.mu.Lock()
@@ -66,8 +75,23 @@ func (s *Store) SaveSide(_ context.Context, ref storage.Ref, f dumpdir.SideFile,
 }
 
 // RemoveSide implements storage.Store.
-func (s *Store) RemoveSide(_ context.Context, ref storage.Ref, name string) error {
-	return s.withSides(ref, func(dir string) error { return dumpdir.RemoveSideFile(s.fs, dir, name) })
+func (s *Store) RemoveSide(ctx context.Context, ref storage.Ref, name string) error {
+	err := s.withSides(ref, func(dir string) error { return dumpdir.RemoveSideFile(s.fs, dir, name) })
+	if err == nil {
+		s.indexSide(ctx, ref, name)
+	}
+	return err
+}
+
+// indexSide brings the index up to date after a change of a side file that the index has something of. It reads the dump, so
+// nobody may have to wait for it.
+func (s *Store) indexSide(ctx context.Context, ref storage.Ref, name string) {
+	if name != dumpdir.ReportName {
+		return
+	}
+	if dir, err := s.locate(ref); err == nil { // otherwise the dump is gone by now
+		s.updateIndexFrom(ctx, dir)
+	}
 }
 
 // checkUnchanged returns ErrChanged if the dump has a writer or another seal than as. It takes the writer's lock for an

@@ -171,6 +171,7 @@ func testFilters(t *testing.T, open func() index.Index) {
 		crash := begin.Add(time.Duration(i) * time.Hour)
 		e.Manifest.CrashTime = &crash
 		e.Manifest.Release, e.Manifest.PanicLine = fmt.Sprintf("6.%d.0", i), []string{"BUG: x", "Kernel panic - 100%_odd"}[i%2]
+		e.Title = []string{"", "Kasan: b", "kasan: a%", ""}[i]
 		put(t, ix, e)
 	}
 	same := begin.Add(3 * time.Hour)
@@ -193,6 +194,8 @@ func testFilters(t *testing.T, open func() index.Index) {
 		{"release", storage.Filter{Release: "6.2"}, "h0/2 damaged"},
 		{"panic, other case", storage.Filter{Panic: "kernel PANIC"}, "h1/3 arriving, h1/1 partial"},
 		{"panic, wildcard", storage.Filter{Panic: "00%_"}, "h1/3 arriving, h1/1 partial"},
+		{"title, other case", storage.Filter{Panic: "KASAN: A%"}, "h0/2 damaged"},
+		{"title of part of the dumps", storage.Filter{Panic: "kasan"}, "h0/2 damaged, h1/1 partial"},
 		{"quote", storage.Filter{Host: "h0' OR '1'='1"}, ""},
 		{"none", storage.Filter{Host: "h"}, ""},
 	} {
@@ -230,7 +233,7 @@ func testPrefix(t *testing.T, open func() index.Index) {
 	}
 }
 
-// testWhatIsNoted: the index returns manifest and path as they were put, and no side files.
+// testWhatIsNoted: the index returns manifest, path, kind and title as they were put, and nothing else of side files.
 func testWhatIsNoted(t *testing.T, open func() index.Index) {
 	t.Helper()
 	e := entry("h", "a", dumpdir.StatePartial)
@@ -238,6 +241,7 @@ func testWhatIsNoted(t *testing.T, open func() index.Index) {
 	e.Manifest.Reason, e.Manifest.PanicLine = "cut; 'off' -- \u00e9", "BUG"
 	e.Manifest.Encodings = map[string]uint64{"zlib": 3}
 	e.Manifest.Pages.Present = 1<<63 + 1
+	e.Kind, e.Title = "bug", "kernel BUG in 'x'"
 	e.Pin = &dumpdir.Pin{Version: 1}
 	put(t, open(), e)
 	got, err := open().List(t.Context(), storage.Filter{})

@@ -134,12 +134,12 @@ func put(ctx context.Context, db execer, e *storage.Entry, read time.Time) error
 	if err != nil {
 		return err
 	}
-	_, err = db.ExecContext(ctx, `INSERT INTO dump (host, id, path, state, release, panic_line, at_ms, read_ns, manifest)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+	_, err = db.ExecContext(ctx, `INSERT INTO dump (host, id, path, state, release, panic_line, kind, title, at_ms, read_ns, manifest)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (host, id) DO UPDATE SET path = excluded.path, state = excluded.state, release = excluded.release,
-			panic_line = excluded.panic_line, at_ms = excluded.at_ms, read_ns = excluded.read_ns, manifest = excluded.manifest
+			panic_line = excluded.panic_line, kind = excluded.kind, title = excluded.title, at_ms = excluded.at_ms, read_ns = excluded.read_ns, manifest = excluded.manifest
 		WHERE excluded.read_ns >= dump.read_ns`,
-		e.Host, e.ID, e.Path, string(e.Manifest.State), e.Manifest.Release, e.Manifest.PanicLine, e.When().UnixMilli(), read.UnixNano(), string(m))
+		e.Host, e.ID, e.Path, string(e.Manifest.State), e.Manifest.Release, e.Manifest.PanicLine, e.Kind, e.Title, e.When().UnixMilli(), read.UnixNano(), string(m))
 	return err
 }
 
@@ -188,7 +188,7 @@ func (ix *Index) rebuild(ctx context.Context, entries []storage.Entry, read time
 // List implements index.Index.
 func (ix *Index) List(ctx context.Context, f storage.Filter) ([]storage.Entry, error) {
 	where, args := conditions(f)
-	query := `SELECT host, id, path, manifest FROM dump` + where + ` ORDER BY at_ms DESC, host, id`
+	query := `SELECT host, id, path, kind, title, manifest FROM dump` + where + ` ORDER BY at_ms DESC, host, id`
 	if f.Limit > 0 {
 		query += fmt.Sprintf(" LIMIT %d", f.Limit)
 	}
@@ -197,7 +197,7 @@ func (ix *Index) List(ctx context.Context, f storage.Filter) ([]storage.Entry, e
 
 func conditions(f storage.Filter) (where string, args []any) {
 	var conds []string
-	add := func(cond string, arg any) { conds, args = append(conds, cond), append(args, arg) }
+	add := func(cond string, arg ...any) { conds, args = append(conds, cond), append(args, arg...) }
 	if f.Host != "" {
 		add("host = ?", f.Host)
 	}
@@ -214,7 +214,7 @@ func conditions(f storage.Filter) (where string, args []any) {
 		add("instr(release, ?) > 0", f.Release)
 	}
 	if f.Panic != "" {
-		add("instr(lower(panic_line), lower(?)) > 0", f.Panic)
+		add("(instr(lower(title), lower(?)) > 0 OR instr(lower(panic_line), lower(?)) > 0)", f.Panic, f.Panic)
 	}
 	if len(conds) == 0 {
 		return "", nil
@@ -227,7 +227,7 @@ func (ix *Index) Prefix(ctx context.Context, host, prefix string, limit int) ([]
 	return ix.query(ctx, prefixQuery, prefix, host, limit)
 }
 
-const prefixQuery = `SELECT host, id, path, manifest FROM dump
+const prefixQuery = `SELECT host, id, path, kind, title, manifest FROM dump
 		WHERE id >= ?1 AND id < ?1 || char(0x10ffff) AND (?2 = '' OR host = ?2) ORDER BY host, id LIMIT ?3`
 
 func (ix *Index) query(ctx context.Context, query string, args ...any) (entries []storage.Entry, err error) {
@@ -239,7 +239,7 @@ func (ix *Index) query(ctx context.Context, query string, args ...any) (entries 
 	for rows.Next() {
 		var e storage.Entry
 		var m string
-		if err := rows.Scan(&e.Host, &e.ID, &e.Path, &m); err != nil {
+		if err := rows.Scan(&e.Host, &e.ID, &e.Path, &e.Kind, &e.Title, &m); err != nil {
 			return nil, fmt.Errorf("%w: %w", index.ErrUnusable, err)
 		}
 		if err := json.Unmarshal([]byte(m), &e.Manifest); err != nil {
