@@ -2,14 +2,19 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/stores"
 )
 
 // members adds the paths of all members in a JSON value; elements of arrays count as one.
@@ -43,10 +48,11 @@ func TestJSONMembers(t *testing.T) {
 	}
 	corehaul(t, "pin", "a", "--reason", "x", "--data", data)
 	corehaul(t, "verify", "a", "--data", data)
+	titled(t, data, "a")
 	manifest := "bytes.log bytes.raw bytes.vmcore crash_time encodings.raw end_time host id machine nodename pages.missing pages.planned " +
 		"pages.present pages.zero panic_line peer plan.chunks plan.hash plan.level plan.max_pfn plan.nr_cpus plan.page_size release sha256 start_time state transport version"
-	entry := "host id manifest." + strings.ReplaceAll(manifest, " ", " manifest.") +
-		" path pin.reason pin.time pin.version verification.damaged verification.sealed verification.sha256 verification.time verification.version"
+	entry := "host id kind manifest." + strings.ReplaceAll(manifest, " ", " manifest.") +
+		" path pin.reason pin.time pin.version report_bytes report_of title verification.damaged verification.sealed verification.sha256 verification.time verification.version"
 	report := "compared damaged findings[] progress.bytes progress.chunks progress.page_data progress.planned progress.present progress.zero sha256 state"
 	for _, tc := range []struct{ args, want string }{
 		{"show a", entry},
@@ -85,4 +91,21 @@ func corehaulOut(t *testing.T, args ...string) string {
 		t.Fatal(fmt.Errorf("%v: %w: %s", args, err, errOut.String()))
 	}
 	return out.String()
+}
+
+// titled stores a report of a dump.
+func titled(t *testing.T, data, id string) {
+	t.Helper()
+	store, err := stores.Open(t.Context(), data, storage.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := store.Find(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := dumpdir.NewStoredReport(&e.Manifest, dumpdir.ReportHead{Kind: "bug", Title: "kernel BUG in foo"}, []byte("{}"), time.Now())
+	if err := errors.Join(store.SaveSide(t.Context(), e.Ref, f, &e.Manifest), store.Close()); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ func newLs(a *app) *cobra.Command {
 	flags.StringVar(&since, "since", "", "only crashes since a date, a time (RFC 3339) or an age (36h, 7d)")
 	flags.StringVar(&until, "until", "", "only crashes before; same forms as --since")
 	flags.StringVar(&f.Release, "release", "", "only kernels whose release contains this")
-	flags.StringVar(&f.Panic, "panic", "", "only crashes whose panic line contains this")
+	flags.StringVar(&f.Panic, "panic", "", "only crashes whose title or panic line contains this")
 	flags.BoolVar(&f.Pinned, "pinned", false, "only pinned dumps")
 	flags.IntVarP(&f.Limit, "limit", "n", 0, "show at most this many, the newest; 0 shows all")
 	return cmd
@@ -107,11 +108,11 @@ func (a *app) ls(ctx context.Context, f storage.Filter) error {
 }
 
 func (a *app) printTable(entries []storage.Entry) error {
-	t := cli.NewTable(a.stdio.Out, "ID", "HOST", "TIME", "KERNEL", "STATE", "PAGES", "BYTES", "TOOK", "PIN", "PANIC")
+	t := cli.NewTable(a.stdio.Out, "ID", "HOST", "TIME", "KERNEL", "STATE", "PAGES", "BYTES", "TOOK", "PIN", "TITLE")
 	for _, e := range entries {
 		m := &e.Manifest
 		t.Row(e.ID[:min(shownID, len(e.ID))], e.Host, cli.Time(e.When()), m.Release, string(e.State()),
-			pages(m), bytesize.Format(uint64(max(m.Bytes.VMCore, 0))), took(m.StartTime, m.EndTime), pinMark(&e), cli.Clip(m.PanicLine, 72))
+			pages(m), bytesize.Format(uint64(max(m.Bytes.VMCore, 0))), took(m.StartTime, m.EndTime), pinMark(&e), cli.Clip(cmp.Or(e.Headline(), "-"), 72))
 	}
 	return t.Flush()
 }

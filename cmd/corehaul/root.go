@@ -188,7 +188,7 @@ func (a *app) completeDump(cmd *cobra.Command, args []string, prefix string) ([]
 	var ids []string
 	for _, e := range entries {
 		if strings.HasPrefix(e.ID, prefix) {
-			ids = append(ids, e.ID+"\t"+cli.Printable(e.Host+" "+e.Manifest.PanicLine))
+			ids = append(ids, e.ID+"\t"+cli.Printable(e.Host+" "+e.Headline()))
 		}
 	}
 	return ids, cobra.ShellCompDirectiveDefault

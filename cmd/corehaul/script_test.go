@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -34,14 +35,15 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the scripts of testdata/script. Besides testscript's own commands
 // they have "exits CODE PROGRAM ARG...", "flip FILE OFFSET", which flips a bit, and
-// "cut FILE LENGTH", "rmfile FILE", "link FILE NAME", which makes a symbolic link, and "hasmagic FILE TEXT". $COREHAUL_DATA holds three dumps of made-up machines: a
+// "cut FILE LENGTH", "rmfile FILE", "link FILE NAME", which makes a symbolic link, "hasmagic FILE TEXT", and "storereport ID FILE", which
+// stores the report in a JSON file as that of a dump. $COREHAUL_DATA holds three dumps of made-up machines: a
 // complete one of web1, a partial one of web2 and one of db1 that has only its log;
 // core.kdump is a file of its own.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"), RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "flip": flip, "hasmagic": hasMagic, "cut": cut, "rmfile": rmFile, "link": link,
+			"exits": exits, "flip": flip, "hasmagic": hasMagic, "cut": cut, "rmfile": rmFile, "link": link, "storereport": storeReport,
 		},
 		Setup: func(env *testscript.Env) error {
 			data := filepath.Join(env.WorkDir, "data")
@@ -106,6 +108,24 @@ func rmFile(ts *testscript.TestScript, _ bool, args []string) {
 // link makes a symbolic link to the only file that matches a pattern.
 func link(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.Symlink(match(ts, args[0]), ts.MkAbs(args[1])))
+}
+
+// storeReport stores the report in a file as serve would.
+func storeReport(ts *testscript.TestScript, _ bool, args []string) {
+	store, err := stores.Open(context.Background(), ts.Getenv("COREHAUL_DATA"), storage.OpenOptions{})
+	ts.Check(err)
+	e, err := store.Find(context.Background(), args[0])
+	ts.Check(err)
+	text, err := os.ReadFile(ts.MkAbs(args[1]))
+	ts.Check(err)
+	h := dumpdir.ReportHead{Program: "corehaul test"}
+	head := struct {
+		Version     *int `json:"report_version"`
+		Kind, Title *string
+	}{&h.ReportVersion, &h.Kind, &h.Title}
+	ts.Check(json.Unmarshal(text, &head))
+	f := dumpdir.NewStoredReport(&e.Manifest, h, text, time.Now())
+	ts.Check(errors.Join(store.SaveSide(context.Background(), e.Ref, f, &e.Manifest), store.Close()))
 }
 
 // hasMagic tells whether a file begins with a text.

@@ -47,10 +47,7 @@ func (a *app) show(ctx context.Context, t *target) error {
 		return cli.JSON(a.stdio.Out, details)
 	}
 	m := &t.entry.Manifest
-	crashed, err := t.logReport(ctx)
-	if err != nil {
-		a.stdio.Warn("corehaul", "%s: cannot read the log: %v", t.name(), err)
-	}
+	crashed := a.whatCrashed(ctx, t)
 	rows := append(crashRows(crashed), facts{
 		{"id", m.ID},
 		{"host", m.Host},

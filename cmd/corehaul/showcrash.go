@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"path/filepath"
@@ -15,6 +16,42 @@ import (
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/triage"
 )
+
+// whatCrashed returns the stored report of a dump if it is of this seal and in a form that this program knows. Otherwise it makes one of the
+// log. It is nil if there is nothing to report.
+func (a *app) whatCrashed(ctx context.Context, t *target) *triage.Report {
+	r, err := t.storedReport(ctx)
+	if err != nil {
+		a.stdio.Warn("corehaul", "%s: cannot read the report: %v", t.name(), err)
+	}
+	if r != nil {
+		return r
+	}
+	if r, err = t.logReport(ctx); err != nil {
+		a.stdio.Warn("corehaul", "%s: cannot read the log: %v", t.name(), err)
+	}
+	return r
+}
+
+// storedReport reads the report of the present state of a dump from report.json. It is nil if there is none.
+func (t *target) storedReport(ctx context.Context) (*triage.Report, error) {
+	if h := t.entry.Report; t.entry.ReportError != nil || h == nil || !h.Describes(&t.entry.Manifest) || h.ReportVersion != triage.Version {
+		return nil, t.entry.ReportError
+	}
+	d, err := t.dump(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f, err := d.Report()
+	if err = errors.Join(err, d.Close()); err != nil || f == nil || !f.Describes(&t.entry.Manifest) {
+		return nil, err
+	}
+	r := new(triage.Report)
+	if err := json.Unmarshal(f.Report, r); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
 
 // logReport makes a report of the log of a stored dump. It is nil if the log shows no crash, or if there is no log.
 func (t *target) logReport(ctx context.Context) (*triage.Report, error) {
@@ -43,7 +80,17 @@ func crashRows(r *triage.Report) facts {
 		{"function", functionText(r.Crash.Function, r.Crash.Offset, r.Crash.Module)},
 		{"taint", taintText(r.System.Taint)},
 		{"hardware", r.System.Hardware},
+		{"uptime", uptime(r.System.UptimeMsec)},
+		{"unread", unread(r)},
 	}
+}
+
+// unread says why a report has nothing to say. "report" prints all such lines.
+func unread(r *triage.Report) string {
+	if len(r.Sources) > 0 || len(r.Unread) == 0 {
+		return ""
+	}
+	return r.Unread[0]
 }
 
 // readers are the command lines that open a vmcore of a kernel in crash and in drgn. They are empty if a name cannot be quoted.
