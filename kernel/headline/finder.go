@@ -122,7 +122,7 @@ func (f *Finder) leads() bool {
 	}
 	message := strings.TrimPrefix(f.panicLine.Text, PanicPrefix)
 	if afterDie.MatchString(message) {
-		return f.last.rank > Complaint && !strings.HasPrefix(f.last.Text, "WARNING: ")
+		return f.last.rank > Complaint
 	}
 	return IsVague(message)
 }

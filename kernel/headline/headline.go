@@ -18,7 +18,7 @@ import (
 type Rank int
 
 // Ranks of headlines. A line that names the fault outranks one that names the trap. Both outrank a complaint, which the
-// machine survives unless it is told to panic.
+// machine survives unless it is told to panic, as it does a warning.
 const (
 	NoHeadline Rank = iota
 	Complaint
@@ -34,7 +34,7 @@ type prefixRank struct {
 // headlines are the beginnings of fault reports, behind the time stamp. Sources: arch/x86/kernel/traps.c,
 // arch/x86/mm/fault.c, arch/arm64/kernel/traps.c, arch/arm64/mm/fault.c, arch/powerpc/kernel/watchdog.c, lib/bug.c,
 // lib/ubsan.c, kernel/cfi.c, kernel/watchdog.c, kernel/hung_task.c, kernel/panic.c, kernel/locking/lockdep.c,
-// kernel/sched/core.c, kernel/workqueue.c, mm/kmemleak.c. The first that matches counts.
+// kernel/sched/core.c, kernel/workqueue.c, mm/kmemleak.c, OpenZFS' module/os/linux/spl/spl-err.c. The first that matches counts.
 var headlines = []prefixRank{
 	{"BUG: soft lockup ", Complaint},
 	{"BUG: workqueue lockup", Complaint},
@@ -44,6 +44,8 @@ var headlines = []prefixRank{
 	{"BUG: memory leak", Complaint},
 	{"BUG: KCSAN: ", Complaint},
 	{"BUG: MAX_", Complaint}, // lockdep
+	{"BUG: spinlock ", Complaint},
+	{"BUG: rwlock ", Complaint},
 	{"BUG: ", Fault},
 	{"kernel BUG at ", Fault},
 	{"watchdog: BUG: ", Complaint},
@@ -56,13 +58,7 @@ var headlines = []prefixRank{
 	{"SError Interrupt on CPU", Fault},        // arm64
 	{"CFI failure at ", Fault},
 	{"UBSAN: ", Fault},
-	{"WARNING: possible ", Complaint}, // lockdep
-	{"WARNING: inconsistent lock state", Complaint},
-	{"WARNING: suspicious RCU usage", Complaint},
-	{"WARNING: bad unlock balance", Complaint},
-	{"WARNING: held lock freed", Complaint},
-	{"WARNING: lock held when returning", Complaint},
-	{"WARNING: ", Fault},
+	{"WARNING: ", Complaint},
 	{"INFO: task ", Complaint},
 	{"INFO: rcu", Complaint},
 	{"rcu: INFO: ", Complaint},
@@ -70,6 +66,9 @@ var headlines = []prefixRank{
 	{"[ BUG: ", Complaint}, // lockdep before 4.12
 	{"[ INFO: possible ", Complaint},
 	{"[ INFO: inconsistent ", Complaint},
+	{"[ INFO: SOFTIRQ-", Complaint},
+	{"[ INFO: HARDIRQ-", Complaint},
+	{"[ INFO: RECLAIM_FS-", Complaint},
 	{"[ INFO: suspicious ", Complaint},
 	{"Kernel stack overflow", Fault},
 	{"Unhandled fault: ", Fault}, // arm
@@ -77,6 +76,7 @@ var headlines = []prefixRank{
 	{"Insufficient stack space to handle exception", Fault},
 	{"traps: PANIC: ", Fault},
 	{"PANIC: ", Fault},
+	{"PANIC at ", Complaint}, // OpenZFS, which stops the task only
 	{"double fault", Trap},
 	{"stack segment", Trap},
 	{"divide error", Trap},
@@ -104,7 +104,7 @@ const (
 
 // vaguePanics are panic messages that only say that an earlier fault was fatal.
 var vaguePanics = []string{
-	"Fatal exception", "Oops", "panic_on_warn set", "softlockup: hung tasks", "hung_task: blocked tasks",
+	"Fatal exception", "Oops", "panic_on_warn set", "scheduling while atomic", "softlockup: hung tasks", "hung_task: blocked tasks",
 	"kernel: panic_on_warn set", "RCU Stall", "Hard LOCKUP", "stack overflow", "kernel stack overflow", "Kernel stack overflow",
 	"Asynchronous SError Interrupt", "BUG!", "UBSAN: panic_on_warn set", "KASAN: panic_on_warn set",
 	"KCSAN: panic_on_warn set", "KFENCE: panic_on_warn set", "kmsan.panic set", "kasan.fault=panic set", "Machine halted.",
@@ -151,7 +151,8 @@ func rankOf(text string) Rank {
 	switch {
 	case strings.HasPrefix(text, "CPU ") && otherCPU.MatchString(text):
 		return Fault
-	case strings.HasPrefix(text, "watchdog: CPU") && strings.Contains(text, "LOCKUP"): // powerpc, and 6.13 and later
+	case strings.HasPrefix(text, "watchdog: CPU") && strings.Contains(text, "LOCKUP"), // powerpc, and 6.13 and later
+		strings.HasPrefix(text, "Watchdog CPU:") && strings.HasSuffix(text, "Hard LOCKUP"): // powerpc until 4.17
 		return Complaint
 	case strings.HasPrefix(text, "BUG ") && slub.MatchString(text):
 		return Fault

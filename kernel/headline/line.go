@@ -21,9 +21,15 @@ type Line struct {
 // forms of dmesg, caller ids, the host and tag of syslog, the header of /dev/kmsg and extended netconsole, a prompt on a
 // console.
 func Parse(line string) Line {
-	line = strings.TrimRight(line, "\r\n")
+	line = strings.Trim(line, "\r\n\x00")
 	if strings.IndexByte(line, '\x1b') >= 0 {
 		line = colour.ReplaceAllString(line, "")
+	}
+	if strings.HasPrefix(line, ">") {
+		line = line[len(quoted.FindString(line)):]
+	}
+	if strings.Contains(line, "&lt;") || strings.Contains(line, "&gt;") {
+		line = entities.Replace(line)
 	}
 	l := Line{Text: line}
 	l.level()
@@ -34,6 +40,12 @@ func Parse(line string) Line {
 
 // colour is a sequence of dmesg --color.
 var colour = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
+// quoted is what mail puts before the lines that it quotes.
+var quoted = regexp.MustCompile(`^(?:> ?)+`)
+
+// entities are what web pages write for characters of HTML.
+var entities = strings.NewReplacer("&lt;", "<", "&gt;", ">", "&amp;", "&")
 
 const digits = "0123456789"
 
@@ -73,6 +85,10 @@ func (l *Line) daemon() {
 	if strings.HasPrefix(l.Text, "[") || strings.HasPrefix(l.Text, " ") {
 		return // most lines: do without the pattern
 	}
+	if rest, ok := strings.CutPrefix(l.Text, "kernel: "); ok { // abrt
+		l.Text = rest
+		return
+	}
 	m := daemon.FindStringSubmatch(l.Text)
 	if m == nil || m[1] == "" && !strings.HasSuffix(m[0], "kernel: ") {
 		return
@@ -81,9 +97,10 @@ func (l *Line) daemon() {
 	l.Text = l.Text[len(m[0]):]
 }
 
-// The host is missing in files of some daemons and with journalctl --no-hostname.
-var daemon = regexp.MustCompile(`^(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d (?:\d{4} )?|` +
-	`(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d) ))(?:(?:[\w.:-]{1,255} )?kernel: )?`)
+// The host is missing in files of some daemons and with journalctl --no-hostname. The name of the month is that of the
+// reader's language. logd of OpenWrt puts the day of the week before it, and facility and level behind it.
+var daemon = regexp.MustCompile(`^(?:(?:[A-Z][a-z]{2} )?\pL{2,10}\.? [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})? (?:\d{4} )?|` +
+	`(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d) ))(?:(?:[\w.:-]{1,255} )?(?:kern\.[a-z]{3,6} )?kernel: )?`)
 
 // clock takes the time of the day, and the day before it, as seconds. Only differences count, within one month.
 func (l *Line) clock(stamp string) {
@@ -111,6 +128,9 @@ func (l *Line) stamps() {
 	}
 	if after, ok := l.bracket(rest, l.caller); ok {
 		rest = strings.TrimPrefix(after, " ")
+	}
+	for _, level := range []string{" EMERG: ", " ALERT: ", " CRIT: "} { // XenServer
+		rest = strings.TrimPrefix(rest, level)
 	}
 	l.Text = rest
 }
@@ -163,12 +183,12 @@ func (l *Line) caller(s string) bool {
 	return true
 }
 
-var humanStamp = regexp.MustCompile(`^(?:[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}|[A-Z][a-z]{2}[ \d]\d \d\d:\d\d| *\+\d+\.\d{6})$`)
+var humanStamp = regexp.MustCompile(`^(?:\pL{2,10}\.? \pL{2,10}\.? [ \d]\d \d\d:\d\d:\d\d \d{4}|[A-Z][a-z]{2}[ \d]\d \d\d:\d\d| *\+\d+\.\d{6})$`)
 
 var sinceLast = regexp.MustCompile(` ?<[ +]*\d+\.\d{6}>$`)
 
 // afterPrompt cuts off an unfinished line of a console before a line of the kernel: "debian login: [   12.345678] BUG: ",
-// or the count of lost messages of kernels before 4.5.
+// the count of lost messages of kernels before 4.5, or one word, such as the name of the host.
 func afterPrompt(s string) string {
 	if i := strings.IndexByte(s, '['); i < len("# ") || i > maxPrompt {
 		return s
@@ -182,4 +202,4 @@ func afterPrompt(s string) string {
 // maxPrompt is the length of the longest prompt in bytes.
 const maxPrompt = 100
 
-var prompt = regexp.MustCompile(`^(.{0,80}?(?:login: |[Pp]assword: |[#$] )|\*\* \d+ printk messages dropped \*\* )\[ *\d+\.\d{6}\]`)
+var prompt = regexp.MustCompile(`^(.{0,80}?(?:login: |[Pp]assword: |[#$] )| *(?:\pL{2,10}\.? [ \d]\d \d\d:\d\d:\d\d )?[\w.-]{1,64} +|\*\* \d+ printk messages dropped \*\* )\[ *\d+\.\d{6}\]`)

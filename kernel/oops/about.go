@@ -10,7 +10,10 @@ var aboutLines = []struct {
 	re   *regexp.Regexp
 	take func(p *parser, m []string)
 }{
-	{regexp.MustCompile(`^Workqueue: (.*)$`), func(p *parser, m []string) { set(&p.r.Workqueue, strings.TrimSpace(m[1])) }},
+	{regexp.MustCompile(`^Workqueue: (\S+(?: (\w+))?.*)$`), func(p *parser, m []string) {
+		set(&p.r.Workqueue, strings.TrimSpace(m[1]))
+		set(&p.last, m[2])
+	}},
 	// arch/x86/mm/fault.c, show_fault_oops
 	{regexp.MustCompile(`^#PF: (?:supervisor|user) (read access|write access|instruction fetch) in `), func(p *parser, m []string) {
 		set(&p.r.Access, map[string]string{"read access": "read", "write access": "write"}[m[1]])

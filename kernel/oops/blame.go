@@ -20,19 +20,39 @@ func nobody(*parser, shape, string) *culprit { return nil }
 
 // fault blames where the fault was, or, if that is in a helper or in no function, its caller.
 func fault(p *parser, s shape, head string) *culprit {
-	if c := top(p.faultPlaces(), s.skip); c != nil {
+	places := p.faultPlaces()
+	l := inHeadline(head)
+	switch {
+	case p.r.IP != nil && p.r.IP.Function != "":
+		l = p.r.IP
+	case l != nil:
+		places = append([]Location{*l}, places...)
+	}
+	if c := top(places, s.skip); c != nil {
 		return c
 	}
-	return named(p, s, head)
+	return only(l, s.skip)
+}
+
+// only blames a helper, as the log names no other place.
+func only(l *Location, skip *regexp.Regexp) *culprit {
+	if l == nil || skip != nil && skip.MatchString(l.Function) {
+		return nil
+	}
+	return newCulprit(*l)
 }
 
 // named blames the function of the headline, or, if that is a helper, its caller.
 func named(p *parser, s shape, head string) *culprit {
 	places := p.callers()
-	if l := inHeadline(head); l != nil {
+	l := inHeadline(head)
+	if l != nil {
 		places = append([]Location{*l}, places...)
 	}
-	return top(places, s.skip)
+	if c := top(places, s.skip); c != nil {
+		return c
+	}
+	return only(l, s.skip)
 }
 
 // namedFirst is named for reports whose first trace is that of the fault.
@@ -63,6 +83,11 @@ func locks(p *parser, s shape, _ string) *culprit {
 	return top(slices.Concat(p.held, p.callers()), s.skip)
 }
 
+// taken blames where the lock was taken that lockdep names first.
+func taken(p *parser, s shape, _ string) *culprit {
+	return top(slices.Concat(p.held[:min(1, len(p.held))], p.callers()), s.skip)
+}
+
 // unlock blames where the lock was released, which lockdep prints as a trace of one frame.
 func unlock(p *parser, s shape, _ string) *culprit {
 	return top(slices.Concat(p.placesOf(0), p.callers()), s.skip)
@@ -78,7 +103,7 @@ func pageOwner(p *parser, s shape, _ string) *culprit {
 	return nil
 }
 
-// lastFunction blames the function that a line names which a worker ran.
+// lastFunction blames the function that a line names which a worker ran, or runs.
 func lastFunction(p *parser, _ shape, _ string) *culprit {
 	if p.last == "" {
 		return nil
@@ -99,7 +124,13 @@ func rcuStall(p *parser, s shape, _ string) *culprit {
 			return entry(list, nil)
 		}
 	}
+	if p.r.IP != nil {
+		return entry(p.faultPlaces(), s.skip)
+	}
 	for i, t := range p.r.Traces[:p.own] {
+		if strings.HasPrefix(t.Comm, "rcu_") {
+			continue // the kernel prints the trace of RCU's own thread too
+		}
 		places := p.placesOf(i)
 		if t.IP != nil {
 			places = append([]Location{*t.IP}, places...)
@@ -150,6 +181,9 @@ func (p *parser) callers() []Location {
 		if callTrace.MatchString(t.Name) {
 			return p.placesOf(i)
 		}
+	}
+	if p.own > 0 && strings.HasPrefix(p.r.Traces[0].Name, "Preemption disabled at") {
+		return nil
 	}
 	return p.placesOf(0)
 }

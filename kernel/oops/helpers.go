@@ -7,17 +7,17 @@ import (
 
 // helpers are functions that are not blamed: they report, or so many callers share them that a fault in them is the caller's.
 // A name is a helper if it contains one of these words. ^ and $ are the ends of the name. Reports of syzbot skip the same
-// functions, with few exceptions; its titles are well known, so this list follows them.
+// functions, with few exceptions (see the package's documentation); its titles are well known, so this list follows them.
 var helpers = regexp.MustCompile(strings.Join([]string{
 	// who reports: panic, WARN and BUG, traps, lockdep, sanitizers and their hooks
-	`panic|invalid_op|report_bug|fixup_bug|do_error|do_trap|_trap$|__warn|warn_(?:slowpath|alloc|bogus)|print_(?:report|tainted|unlock|usage_bug)`,
-	`(?:show|dump|walk)_stack|dump_backtrace|print_address_description|get_taint$|assertfail|__fortify_report|imbalance_bug`,
+	`panic|invalid_op$|report_bug|fixup_bug|do_error|do_trap|_trap$|__warn|warn_(?:slowpath|alloc|bogus)|print_(?:report|tainted|unlock|usage_bug)`,
+	`(?:show|dump|walk)_stack|dump_backtrace|^unwind_backtrace$|print_address_description|get_taint$|assertfail|__fortify_report|imbalance_bug`,
 	`kasan|hwasan|kmsan|__asan|__msan|__sanitizer|kcsan_setup_watchpoint|check_memory_region|read_word_at_a_time|_once_.*nocheck`,
 	`^nmi_(?:cpu_backtrace|trigger_cpumask_backtrace)|^arch_trigger_cpumask_backtrace`,
 	`lockdep|lock_(?:acquire|release|class)|mark_lock|(?:mark|reacquire)_held_locks|perf_trace|(?:trace|lockdep)_(?:hard|soft)irq`,
 	`arch_stack_walk|stack_trace_(?:save|consume_entry)|debug_object|(?:timer|work)_is_static_object|ref_tracker`,
-	`do_(?:kernel|translation)_fault|do_mem_abort|^el1_abort$|^el1h_64_sync|program_check_(?:exception|common)`,
-	`printk|va_format|dev_(?:info|notice|warn|err|alert|crit|emerg)|hex_dump|pointer|snprintf|scnprintf|k?v?asprintf`,
+	`do_(?:kernel|translation)_fault|do_mem_abort|^el1_abort$|^el1h_64_sync|^el1_(?:dbg|sync)|(?:bug|brk)_handler|do_debug_exception|^(?:x64|x32|ia32)_sys_call$|program_check_(?:exception|common)`,
+	`printk|va_format|dev_(?:info|notice|warn|err|alert|crit|emerg)|hex_dump|^(?:restricted_)?pointer$|freepointer|snprintf|scnprintf|k?v?asprintf`,
 	// locks, reference counts, atomics
 	`(?:raw_)?(?:spin|read|write)_(?:lock|trylock|unlock)|raw_spin_rq|^down$|down_(?:read|write|trylock)|up_(?:read|write)`,
 	`^_*(?:rt_)?mutex_|osq_(?:lock|unlock)|owner_on_cpu|bh_(?:enable|disable)|seqprop_assert|lock_timer_base|^(?:un)?lock_page`,
@@ -28,7 +28,7 @@ var helpers = regexp.MustCompile(strings.Join([]string{
 	`mem(?:cpy|cmp|set|chr|move|dup)|str(?:n?cmp|[ln]?cpy|scpy|n?len|n?str|chr|n?dup)|string|__phys_addr`,
 	`(?:put|get)_user|copy_(?:to|from)_(?:user|iter)|copy_(?:page|folio)_(?:to|from)_iter|^copy(?:in|out)$|extract_(?:user|iter)_to_sg`,
 	`list_(?:add|del|replace|move|splice)|^_*rb_|^klist_|xas_(?:start|load|find)|rhashtable_lookup|ida_free`,
-	`folio_(?:alloc|unlock)|filemap_(?:alloc|get)_folio|(?:find_or_create|pagecache_get|read_cache)_page|do_read_cache_folio|grab_cache_page_write_begin|find_lock_entries|truncate_inode_pages_range`,
+	`folio_(?:alloc|unlock)|filemap_(?:alloc|get)_folio|(?:find_or_create|pagecache_get|read_cache)_page|do_read_cache_folio|grab_cache_page_write_begin|find_lock_entries|truncate_inode_pages_range|truncate_cleanup_folio|^ifs_free$`,
 	`(?:read|write)[bwlq]$|logic_(?:in|out)|^crc\d|crc_itu_t|_indirect_thunk_`,
 	// subsystems whose callers do wrong: workqueues, timers, kobjects, devices, inodes, USB
 	`(?:flush|cancel|queue|insert|queue_delayed)_work|cancel_work_sync|__cancel_work_timer|try_to_grab_pending|(?:flush|drain|destroy)_workqueue`,

@@ -6,6 +6,14 @@
 // their callers, only those of the report's caller count. It reads all machines' headlines and program counters, and all
 // of the registers and frames of x86 and arm64. It reads no line wrapped by a terminal, and no pieces of pstore in reverse order.
 //
+// Titles are those of syzbot, so that its reports can be found by them, except where they would mislead:
+//
+//   - A place that the log does not name is left out, where syzbot writes "corrupted".
+//   - If the log names no other place than a helper, the title names the helper.
+//   - A function is no helper because of words such as "pointer" or "invalid_op" in the middle of its name.
+//   - A fault that follows a warning or a lockup within seconds names the crash: it stops more than they do.
+//   - Leaks that kmemleak lists without a headline are no crash.
+//
 // The text is hostile input. Time is linear in its length, and memory bounded (see Scanner). A program of the crashed
 // machine can write the same text to /dev/kmsg; it is taken for the kernel's, unless its level says otherwise.
 //

@@ -2,6 +2,7 @@ package oops
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/corehaul/corehaul/kernel/headline"
@@ -12,9 +13,10 @@ import (
 const longestReport = 60
 
 const (
-	// maxTraces and maxFrames limit what a report holds. 500 frames are more than a kernel stack of 32 KiB has.
+	// maxTraces and maxFrames limit what a report holds. An overflown kernel stack of 32 KiB has more than 1000 frames, if
+	// one counts those that the kernel could not prove.
 	maxTraces    = 64
-	maxFrames    = 500
+	maxFrames    = 2000
 	maxRegisters = 128
 	maxModules   = 2000
 )
@@ -59,8 +61,8 @@ func (d *draft) report(panicked *draft) *Report {
 	p.newSection()
 	p.banner(d.banner)
 	p.lines(d)
-	if panicked != nil && overflowed.MatchString(p.r.Headline) {
-		p.lines(panicked) // arm64 prints the trace there
+	if panicked != nil && (overflowed.MatchString(p.r.Headline) || !p.traced() && warned.MatchString(p.r.Headline)) {
+		p.lines(panicked) // the kernel prints the trace there
 	}
 	p.finish()
 	p.headline()
@@ -71,6 +73,10 @@ func (d *draft) report(panicked *draft) *Report {
 
 // overflowed is a headline whose report has no trace of its own (arch/arm64/kernel/traps.c, panic_bad_stack).
 var overflowed = regexp.MustCompile(`^Insufficient stack space to handle exception`)
+
+// warned is a headline whose report has no trace of its own, if panic_on_warn is set and the kernel is an older one
+// (kernel/panic.c until 4.16 or later, as the machine goes; kernel/sched/core.c, __schedule_bug).
+var warned = regexp.MustCompile(`^WARNING: |^BUG: scheduling while atomic`)
 
 // complete adds what the lines behind the panic message say, if the report's own lines do not: the kernel's name, and the
 // trace of the CPU that panicked.
@@ -131,11 +137,16 @@ func belongs(head, text string) bool {
 		return false
 	case rank <= headline.Trap && rank != headline.Complaint:
 		return true // die() prints the trap after the fault
+	case stalled.MatchString(head) && stalled.MatchString(text):
+		return true // two CPUs may notice a stall of RCU
 	case strings.HasPrefix(head, "rust_kernel: "):
 		return strings.HasPrefix(text, "kernel BUG at ") // rust/kernel/lib.rs panics by BUG()
 	}
 	return strings.HasSuffix(head, " [inline]") && strings.HasPrefix(text, firstWords(head))
 }
+
+// stalled is a headline of kernel/rcu/tree_stall.h.
+var stalled = regexp.MustCompile(`^(?:rcu: )?INFO: rcu\w* (?:self-)?detected `)
 
 // otherStacks are messages with a call trace that are no reports of a crash: lib/fault-inject.c, mm/oom_kill.c,
 // mm/page_alloc.c, mm/vmalloc.c.
@@ -169,6 +180,9 @@ func (p *parser) line(text string) {
 		p.leave = false
 		p.frames(frames)
 		return
+	}
+	if strings.HasPrefix(text, "RIP: 0010:") || strings.HasPrefix(text, "RIP: e030:") {
+		p.leave = false // the trace goes on where the interrupt was (x86, 4.15 to 5.7)
 	}
 	if p.leave || lastLine.MatchString(text) {
 		p.close()
@@ -227,6 +241,16 @@ func (p *parser) frames(frames []Frame) {
 		f.Context = p.context
 		p.trace.Frames = append(p.trace.Frames, f)
 	}
+}
+
+// traced reports whether a call trace was read. Some reports have other traces.
+func (p *parser) traced() bool {
+	for _, s := range p.sections {
+		if slices.ContainsFunc(s.traces, func(t *Trace) bool { return callTrace.MatchString(t.Name) }) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *parser) countTraces() int {
@@ -298,6 +322,9 @@ func (p *parser) exception() *Exception {
 func (p *parser) setIP(ip *Location, user bool) {
 	switch {
 	case p.trace != nil && len(p.trace.Frames) > 0:
+		if p.trace.Name == "" && p.section.ip == nil {
+			p.section.ip, p.section.user = ip, user // the frame is another CPU's: no line began a trace
+		}
 		if f := &p.trace.Frames[len(p.trace.Frames)-1]; f.Exception == nil {
 			f.Exception = &Exception{IP: ip, User: user}
 		}
@@ -315,6 +342,19 @@ func (p *parser) blamedFirst() {
 		copy(p.r.Traces[1:i+1], p.r.Traces[:i])
 		p.r.Traces[0] = blamed
 	}
+}
+
+// faulting returns the section with the program counter. It is the first, unless the lines of another CPU begin a second
+// between the headline of a fault and its registers.
+func (p *parser) faulting() *section {
+	if headline.RankOf(p.r.Headline) > headline.Complaint {
+		for _, s := range p.sections {
+			if s.ip != nil && !s.foreign {
+				return s
+			}
+		}
+	}
+	return p.sections[0]
 }
 
 // finish puts what the sections say into the report.
@@ -337,7 +377,7 @@ func (p *parser) finish() {
 			break
 		}
 	}
-	if s := p.sections[0]; !s.user {
+	if s := p.faulting(); !s.user {
 		p.r.IP, p.r.LR, p.r.Registers, p.r.Code = s.ip, s.lr, s.registers, s.code
 	}
 }

@@ -65,15 +65,17 @@ var shapes = []shape{
 	{re(`^kernel BUG at `), Bug, "kernel BUG", fault, re(`^skb_`)},
 	{re(`^Kernel BUG`), Bug, "kernel BUG", fault, nil},
 	{re(`^BUG: failure at `), Bug, "kernel BUG", frames, nil},
+	{re(`^PANIC at `), Bug, "PANIC", frames, re(`^spl_`)}, // OpenZFS, module/os/linux/spl/spl-err.c
 	{re(`^BUG (?:kmalloc-)?[\w:-]+ .*: Object already free`), SlabCorruption, "BUG: Object already free", nobody, nil},
 
 	// kernel/watchdog.c, kernel/hung_task.c, kernel/rcu/tree_stall.h, kernel/workqueue.c
 	{re(`^BUG: soft lockup`), SoftLockup, "BUG: soft lockup", stall, nil},
 	{re(`^(?:watchdog: |NMI watchdog: )?(?:CPU ?\d*:? )?.*(?:hard LOCKUP|Hard LOCKUP)`), HardLockup, "BUG: hard lockup", stall, nil},
-	{re(`^BUG: workqueue lockup`), WorkqueueLockup, "BUG: workqueue lockup", nobody, nil},
+	{re(`^BUG: workqueue lockup`), WorkqueueLockup, "BUG: workqueue lockup", lastFunction, nil},
 	{re(`^INFO: task .* blocked (?:for more than|in I/O wait for more than) `), HungTask, "INFO: task hung", hung, nil},
 	{re(`^INFO: task .* can't die for more than `), HungTask, "INFO: task can't die", frames, re(`schedule`)},
-	{re(`^(?:rcu: )?INFO: rcu\w* (?:self-)?detected (?:expedited )?stall`), RCUStall, "INFO: rcu detected stall", rcuStall, re(`apic_timer_interrupt|rcu`)},
+	{re(`^INFO: task `), HungTask, "INFO: task hung", hung, nil}, // a name with a line feed
+	{re(`^(?:rcu: )?INFO: rcu\w* (?:self-)?detected (?:expedited )?stall`), RCUStall, "INFO: rcu detected stall", rcuStall, re(`apic_timer_interrupt|rcu|sched_show_task|_cpu_stall|dump_cpu_task|^update_process_times|^tick_sched|hrtimer_(?:interrupt|run_queues)`)},
 	{re(`^BUG: scheduling while atomic`), SchedulingWhileAtomic, "BUG: scheduling while atomic", frames, re(`schedule`)},
 	{re(`^BUG: sleeping function called from invalid context`), SleepingWhileAtomic, "BUG: sleeping function called from invalid context", frames, nil},
 	{re(`^BUG: using ([a-z_]+)\(\) in preemptible`), SleepingWhileAtomic, "BUG: using $1() in preemptible code", frames, re(`preempt|debug_|processor_id|this_cpu`)},
@@ -83,7 +85,7 @@ var shapes = []shape{
 	{re(`^(?:WARNING|INFO): possible circular locking dependency detected`), Lockdep, "possible deadlock", locks, re(`process_one_work|^(?:flush|drain|destroy)_workqueue`)},
 	{re(`^(?:WARNING|INFO): possible (?:irq lock inversion dependency|recursive locking) detected`), Lockdep, "possible deadlock", locks, nil},
 	{re(`^(?:WARNING|INFO): \w+-safe -> \w+-unsafe lock order detected`), Lockdep, "possible deadlock", first, nil},
-	{re(`^(?:WARNING|INFO): inconsistent lock state`), Lockdep, "inconsistent lock state", frames, nil},
+	{re(`^(?:WARNING|INFO): inconsistent lock state`), Lockdep, "inconsistent lock state", taken, nil},
 	{re(`^((?:WARNING|INFO): suspicious RCU usage)`), Lockdep, "$1", frames, re(`rcu|kmem|slab`)},
 	{re(`^((?:WARNING|BUG): bad unlock balance) detected`), Lockdep, "$1", unlock, nil},
 	{re(`^((?:WARNING|BUG): held lock freed)!`), Lockdep, "$1", locks, nil},
