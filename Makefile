@@ -81,8 +81,8 @@ bin/timed: $(wildcard e2e/cmd/timed/*.go)
 e2e: deps build
 	go -C e2e test $(E2E)
 
-mutations: deps build ## every command on every changed dump; make e2e runs a part of it
-	COREHAUL_MUTATIONS=all go -C e2e test -count=1 -timeout=75m -run=TestMutations .
+mutations: deps build ## every command on every changed dump, and more damaged memory; make e2e runs a part of it
+	COREHAUL_MUTATIONS=all go -C e2e test -count=1 -timeout=75m -run='TestMutations|TestTriageOfDamage' .
 
 demo: deps build ## a kernel panics, its dump arrives over TLS and says what crashed
 	e2e/demo.sh

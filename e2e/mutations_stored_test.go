@@ -243,6 +243,7 @@ func TestMutationsDumpDirectory(t *testing.T) {
 		if want := map[bool]int{true: 0, false: 5}[c.whole]; code != want {
 			t.Errorf("%s\nverify: exit code %d, want %d", c.name, code, want)
 		}
+		mutReadOnly(t, n, c)
 		c.whole = true // the journal has what a page has to be: an export is complete whenever all of them are
 		if b, code := c.export(t, []string{"--format", []string{"kdump", "flattened"}[n%2]}); b != nil {
 			c.whole = code == 0

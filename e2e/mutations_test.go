@@ -35,7 +35,16 @@ const (
 var mutAll = os.Getenv("COREHAUL_MUTATIONS") == "all"
 
 // mutReaders are the commands that only read a file.
-var mutReaders = [][]string{{"corehaul", "log"}, {"corehaul", "show"}, {"corehaul-send", "plan"}}
+var mutReaders = [][]string{
+	{"corehaul", "log"},
+	{"corehaul", "show"},
+	{"corehaul", "report"},
+	{"corehaul", "bt"},
+	{"corehaul", "ps"},
+	{"corehaul", "mods"},
+	{"corehaul", "sys"},
+	{"corehaul-send", "plan"},
+}
 
 // mutEvery returns every step-th case.
 func mutEvery(cases []*mutCase, step int) []*mutCase {
@@ -285,6 +294,8 @@ func (c *mutCase) run(t *testing.T, name string, args ...string) (code int, stdo
 		t.Errorf("%s\n%s %v: exit code %d\n%s", c.name, name, args, code, stderr)
 	case code == 1 && name == "corehaul" && len(said) != 1:
 		t.Errorf("%s\n%s %v: a failure of %d lines:\n%s", c.name, name, args, len(said), stderr)
+	case strings.Contains(out.String()+stderr, "internal error"):
+		t.Errorf("%s\n%s %v: a panic was caught:\n%s%s", c.name, name, args, out.String(), stderr)
 	}
 	return code, out.String(), stderr
 }
@@ -371,11 +382,7 @@ func mutOffline(t *testing.T, cases []*mutCase) {
 		if p := report.Progress; code == 0 && c.judged && !c.cut && (report.State != "complete" || p.Planned != len(c.there) || p.Present != len(c.there)) {
 			t.Errorf("%s\nverify says %+v; libkdumpfile reads %d pages", c.name, report, len(c.there))
 		}
-		for j, reader := range mutReaders {
-			if mutAll || i%len(mutReaders) == j {
-				c.run(t, reader[0], reader[1], c.path)
-			}
-		}
+		mutReadOnly(t, i, c)
 		if b, code := c.export(t, mutExports[i%len(mutExports)]); b != nil {
 			made, of, whole = append(made, b), append(of, i), append(whole, code == 0)
 		}
@@ -384,6 +391,16 @@ func mutOffline(t *testing.T, cases []*mutCase) {
 	for i, got := range mutRead(t, made, nil) {
 		how := mutExports[of[i]%len(mutExports)]
 		cases[of[i]].pages(t, fmt.Sprintf("export %v", how), &got, whole[i], how[1] == "elf")
+	}
+}
+
+// mutReadOnly reads the n-th file with all of mutReaders, or with one of them.
+func mutReadOnly(t *testing.T, n int, c *mutCase) {
+	t.Helper()
+	for i, reader := range mutReaders {
+		if mutAll || n%len(mutReaders) == i {
+			c.run(t, reader[0], reader[1], c.path)
+		}
 	}
 }
 
