@@ -11,9 +11,7 @@ import (
 
 	"github.com/corehaul/corehaul/e2e/lab"
 	"github.com/corehaul/corehaul/kernel/kallsyms"
-	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
-	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
 
 // TestKallsyms holds the symbol table that a dump contains to the /proc/kallsyms that its guest read before the panic:
@@ -41,7 +39,7 @@ func TestKallsyms(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = f.Close() }()
-			kallsymsCompare(t, kallsymsLoad(t, captured.ELF), kallsymsRead(t, f))
+			kallsymsCompare(t, openDump(t, captured).Symbols, kallsymsRead(t, f))
 		})
 	}
 }
@@ -62,29 +60,7 @@ func TestKallsymsOfPanic(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kallsymsCompare(t, kallsymsLoad(t, captured.Dump), kallsymsRead(t, record))
-}
-
-func kallsymsLoad(t *testing.T, path string) *kallsyms.Table {
-	t.Helper()
-	image, err := dumpfile.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := image.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	k, err := machine.Kernel(image, image.Info())
-	if err != nil {
-		t.Fatal(err)
-	}
-	table, err := kallsyms.Load(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return table
+	kallsymsCompare(t, openDump(t, captured).Symbols, kallsymsRead(t, record))
 }
 
 // kallsymsRead reads the symbols of the kernel image from a /proc/kallsyms. Those of modules, BPF programs and ftrace

@@ -19,20 +19,15 @@ var kernelTypesSize = regexp.MustCompile(`(?m)^SIZE: (\d+)$`)
 // TestKernelTypes compares offsets and sizes that BTF gives with those that crash has from DWARF.
 func TestKernelTypes(t *testing.T) {
 	t.Parallel()
-	structures := []string{"task_struct", "module", "mm_struct", "signal_struct", "rq", "thread_struct", "page", "pt_regs", "file", "net_device"}
-	var commands []string
-	for _, name := range structures {
-		commands = append(commands, "struct -o "+name)
-	}
 	for _, name := range []string{"5.10", "6.1", "6.12"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, vmlinux := tasksCapture(t, lab.Scenario{Kernel: name, Kexec: "c"})
-			want := judgesCrashOriginal(t, vmlinux, c, commands...)
-			known := tasksOpen(t, c.ELF).types
+			c := tasksCapture(t, lab.Scenario{Kernel: name, Kexec: "c"})
+			known := openDump(t, c).Types
 			compared := 0
-			for i, structure := range structures {
-				text := want[commands[i]]
+			for _, structure := range lab.CrashStructures {
+				command := lab.CrashStructure(structure)
+				text := judgesCrashOriginal(t, c, command)[command]
 				size := kernelTypesSize.FindStringSubmatch(text)
 				if got, err := known.Size(structure); err != nil || size == nil || fmt.Sprint(got) != size[1] {
 					t.Errorf("size of %s: got %d, %v, want %s", structure, got, err, size)

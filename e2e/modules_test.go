@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"cmp"
 	"compress/gzip"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -28,9 +27,9 @@ func TestModules(t *testing.T) {
 	} {
 		t.Run(s.Name(), func(t *testing.T) {
 			t.Parallel()
-			c, vmlinux := tasksCapture(t, s)
-			list := modulesLoad(t, tasksOpen(t, c.ELF))
-			want := tasksSpaces(judgesCrashOriginal(t, vmlinux, c, "mod")["mod"])
+			c := tasksCapture(t, s)
+			list := modulesLoad(t, openDump(t, c))
+			want := tasksSpaces(judgesCrashOriginal(t, c, "mod")["mod"])
 			want = strings.ReplaceAll(want, " (not loaded) [CONFIG_KALLSYMS]", "")
 			judgesSame(t, map[string]string{"mod": modulesMod(list)}, map[string]string{"mod": want})
 			modulesSameAsRecord(t, list, c)
@@ -53,46 +52,18 @@ func TestModulesOfRecord(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			modulesSameAsRecord(t, modulesLoad(t, tasksOpen(t, c.ELF)), c)
+			modulesSameAsRecord(t, modulesLoad(t, openDump(t, c)), c)
 		})
 	}
 }
 
-func modulesLoad(t *testing.T, d *tasksDump) *modules.List {
+func modulesLoad(t *testing.T, d *lab.Dump) *modules.List {
 	t.Helper()
-	list, err := modules.Load(d.kernel, d.symbols, d.types)
+	list, err := modules.Load(d.Kernel, d.Symbols, d.Types)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range list.All() {
-		modulesTypes(t, d, list, m)
-	}
 	return list
-}
-
-// modulesTypes asks for the types of a module: 5.10 has none, and Debian's 6.1 for arm64 does not say where they are. Crashmod
-// is built without.
-func modulesTypes(t *testing.T, d *tasksDump, list *modules.List, m *modules.Module) {
-	t.Helper()
-	known, err := list.Types(m)
-	if _, has := d.symbols.Address("btf_modules"); !has || m.Name == "crashmod" {
-		if !errors.Is(err, modules.ErrNoTypes) {
-			t.Errorf("types of %s: %v", m.Name, err)
-		}
-		return
-	}
-	if err != nil {
-		t.Errorf("types of %s: %v", m.Name, err)
-		return
-	}
-	if _, err := known.Size("task_struct"); err != nil {
-		t.Errorf("types of %s lack those of the kernel: %v", m.Name, err)
-	}
-	if m.Name == "virtio_net" { // five pointers and a number come before it (drivers/net/virtio_net.c)
-		if at, err := known.Offset("virtnet_info", "max_queue_pairs"); err != nil || at != 5*8+4 {
-			t.Errorf("virtnet_info.max_queue_pairs: %d, %v", at, err)
-		}
-	}
 }
 
 // modulesMod prints modules as crash's mod, by their addresses, with single spaces.
@@ -155,7 +126,7 @@ func TestModulesThatTaint(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			list := modulesLoad(t, tasksOpen(t, c.Dump))
+			list := modulesLoad(t, openDump(t, c))
 			modulesSame(t, list, c.Modules, kallsyms, true)
 			if m := list.All()[0]; m.Name != "crashmod" || m.Taints != "OE" || m.Version != "1.0" || len(m.SrcVersion) < 20 {
 				t.Errorf("got %+v", m)

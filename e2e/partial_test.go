@@ -195,7 +195,7 @@ func TestPartialOpens(t *testing.T) {
 			t.Parallel()
 			commands := []string{"sys", "log", "bt -a", "ps"}
 			c, k, vmlinux := judgesCapture(t, tt.kernel)
-			want := judgesCrashOriginal(t, vmlinux, c, commands...)
+			want := judgesCrashOriginal(t, c, commands...)
 			d := partialSend(t, c.ELF, tt.chunks)
 			judgesSame(t, judgesCrash(t, vmlinux, filepath.Join(d.dir, "vmcore-incomplete"), commands...), want)
 			vmcore := d.seal(t)

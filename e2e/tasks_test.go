@@ -12,53 +12,22 @@ import (
 	"testing"
 
 	"github.com/corehaul/corehaul/e2e/lab"
-	"github.com/corehaul/corehaul/kernel"
-	"github.com/corehaul/corehaul/kernel/kallsyms"
-	"github.com/corehaul/corehaul/kernel/percpu"
 	"github.com/corehaul/corehaul/kernel/tasks"
-	"github.com/corehaul/corehaul/kernel/types"
-	"github.com/corehaul/corehaul/machine"
-	"github.com/corehaul/corehaul/mem"
-	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
 
-// tasksDump is a dump with what its kernel says of itself.
-type tasksDump struct {
-	kernel  *kernel.Kernel
-	symbols *kallsyms.Table
-	types   *types.Types
-	tasks   *tasks.Reader
-}
-
-func tasksOpen(t *testing.T, path string) *tasksDump {
+// openDump opens a captured dump until the end of the test.
+func openDump(t *testing.T, captured interface{ Open() (*lab.Dump, error) }) *lab.Dump {
 	t.Helper()
-	image, err := dumpfile.Open(path)
+	d, err := captured.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := image.Close(); err != nil {
+		if err := d.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	var d tasksDump
-	if d.kernel, err = machine.Kernel(image, image.Info()); err != nil {
-		t.Fatal(err)
-	}
-	if d.symbols, err = kallsyms.Load(d.kernel); err != nil {
-		t.Fatal(err)
-	}
-	if d.types, err = types.Load(d.kernel, d.symbols); err != nil {
-		t.Fatal(err)
-	}
-	areas, err := percpu.Load(d.kernel, d.symbols)
-	if _, data := d.symbols.Address("init_task"); data == (err != nil) { // it cannot be known without symbols of data
-		t.Fatal(err)
-	}
-	if d.tasks, err = tasks.New(d.kernel, d.symbols, d.types, areas); err != nil {
-		t.Fatal(err)
-	}
-	return &d
+	return d
 }
 
 // tasksPS prints tasks as crash's ps, with single spaces.
@@ -111,34 +80,26 @@ func TestTasks(t *testing.T) {
 	} {
 		t.Run(s.Name(), func(t *testing.T) {
 			t.Parallel()
-			c, vmlinux := tasksCapture(t, s)
-			want := judgesCrashOriginal(t, vmlinux, c, "ps", "foreach bt")
-			d := tasksOpen(t, c.ELF)
-			list, err := d.tasks.List()
+			c := tasksCapture(t, s)
+			want := judgesCrashOriginal(t, c, "ps", "foreach bt")
+			d := openDump(t, c)
+			list, err := d.Tasks.List()
 			if err != nil {
 				t.Fatal(err)
 			}
-			judgesSame(t, map[string]string{"ps": tasksPS(t, d.tasks, list)}, map[string]string{"ps": tasksSpaces(want["ps"])})
-			tasksSameRegisters(t, d.tasks, list, want["foreach bt"])
+			judgesSame(t, map[string]string{"ps": tasksPS(t, d.Tasks, list)}, map[string]string{"ps": tasksSpaces(want["ps"])})
+			tasksSameRegisters(t, d.Tasks, list, want["foreach bt"])
 		})
 	}
 }
 
-func tasksCapture(t *testing.T, s lab.Scenario) (*lab.Captured, string) {
+func tasksCapture(t *testing.T, s lab.Scenario) *lab.Captured {
 	t.Helper()
 	c, err := lab.CaptureELF(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := lab.GetKernel(t.Context(), s.Kernel)
-	if err != nil {
-		t.Fatal(err)
-	}
-	vmlinux, err := k.Vmlinux(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c, vmlinux
+	return c
 }
 
 // tasksSameRegisters compares with the first frames of sleeping tasks, for which crash gives the place of the return
@@ -190,8 +151,8 @@ func TestTasksOfRecord(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			d := tasksOpen(t, c.ELF)
-			list, err := d.tasks.List()
+			d := openDump(t, c)
+			list, err := d.Tasks.List()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -200,8 +161,13 @@ func TestTasksOfRecord(t *testing.T) {
 	}
 }
 
+// tasksLetters has the states of /proc/PID/stat (task_state_array in fs/proc/array.c) by their names in crash.
+var tasksLetters = map[string]string{
+	"RU": "R", "IN": "S", "UN": "D", "ID": "I", "ST": "T", "TR": "t", "PA": "P", "ZO": "Z", "DE": "X", "NE": "R", "WA": "R",
+}
+
 // tasksSameAsRecord compares processes that were there when the record was made and were not running then or at the panic.
-func tasksSameAsRecord(t *testing.T, d *tasksDump, list []tasks.Task, record string) {
+func tasksSameAsRecord(t *testing.T, d *lab.Dump, list []tasks.Task, record string) {
 	t.Helper()
 	byPID := map[int]tasks.Task{}
 	for _, task := range list {
@@ -222,7 +188,7 @@ func tasksSameAsRecord(t *testing.T, d *tasksDump, list []tasks.Task, record str
 		if task.MemoryError != nil || task.VSZ != space || (space > 0) != (task.RSS > 0) || task.RSS > task.VSZ {
 			t.Errorf("task %d: %d bytes, %d in memory, %v, want %d", pid, task.VSZ, task.RSS, task.MemoryError, space)
 		}
-		if m[3] != string(task.State.Letter()) || task.State == 0 {
+		if m[3] != tasksLetters[task.State.String()] || task.State == 0 {
 			continue // it did something in the meantime
 		}
 		same++
@@ -238,17 +204,17 @@ func tasksSameAsRecord(t *testing.T, d *tasksDump, list []tasks.Task, record str
 }
 
 // tasksSavedPlausible checks that a sleeping task goes on where the scheduler left it, on its own stack.
-func tasksSavedPlausible(t *testing.T, d *tasksDump, task tasks.Task) {
+func tasksSavedPlausible(t *testing.T, d *lab.Dump, task tasks.Task) {
 	t.Helper()
-	saved, err := d.tasks.Saved(task)
+	saved, err := d.Tasks.Saved(task)
 	if err != nil {
 		t.Errorf("task %d: %v", task.PID, err)
 		return
 	}
-	top := task.Stack + mem.VirtAddr(d.tasks.StackSize())
-	symbol, _ := d.symbols.Find(saved.IP)
-	if symbol.Name != map[elf.Machine]string{elf.EM_X86_64: "__schedule", elf.EM_AARCH64: "__switch_to"}[d.kernel.Machine()] ||
-		saved.SP < task.Stack || saved.SP > top {
+	const stackSize = 16 << 10 // THREAD_SIZE of all kernels of the lab
+	symbol, _ := d.Symbols.Find(saved.IP)
+	if symbol.Name != map[elf.Machine]string{elf.EM_X86_64: "__schedule", elf.EM_AARCH64: "__switch_to"}[d.Kernel.Machine()] ||
+		saved.SP < task.Stack || saved.SP > task.Stack+stackSize {
 		t.Errorf("task %d: in %q with %+v, its stack is at %v", task.PID, symbol.Name, saved, task.Stack)
 	}
 }

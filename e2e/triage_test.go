@@ -23,19 +23,8 @@ type triageMachine struct {
 
 func triageMachineOf(t *testing.T, s lab.Scenario) triageMachine {
 	t.Helper()
-	c, err := lab.CaptureELF(t.Context(), s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := lab.GetKernel(t.Context(), s.Kernel)
-	if err != nil {
-		t.Fatal(err)
-	}
-	vmlinux, err := k.Vmlinux(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	said, err := c.CrashEach(t.Context(), vmlinux, "sys", "bt -a", "ps", "mod")
+	c := tasksCapture(t, s)
+	said, err := c.Crash(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

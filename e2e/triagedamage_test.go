@@ -13,7 +13,6 @@ import (
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/triage"
 	"github.com/corehaul/corehaul/vmcore"
-	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
 
 // damagedImage is a dump in which some page frames have other contents. It notes which ones were read.
@@ -73,7 +72,7 @@ func TestTriageOfDamage(t *testing.T) {
 	}
 	for _, kernel := range triageKernels {
 		t.Run(kernel, func(t *testing.T) {
-			img := triageOpen(t, lab.Scenario{Kernel: kernel})
+			img := triageImage(t, lab.Scenario{Kernel: kernel})
 			whole := &damagedImage{Image: img, read: map[mem.PFN]bool{}}
 			if r := triage.OfDump(triage.Open(whole), nil); len(r.Unread) > 0 {
 				t.Fatalf("of the whole dump: %q", r.Unread)
@@ -86,18 +85,13 @@ func TestTriageOfDamage(t *testing.T) {
 	}
 }
 
-func triageOpen(t *testing.T, s lab.Scenario) vmcore.Image {
+func triageImage(t *testing.T, s lab.Scenario) vmcore.Image {
 	t.Helper()
 	c, err := lab.CaptureELF(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	img, err := dumpfile.Open(c.ELF)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = img.Close() })
-	return img
+	return openDump(t, c).Image
 }
 
 // triageDamaged makes a report of a dump in which up to eight of the pages differ.
@@ -132,7 +126,7 @@ func triageDamaged(t *testing.T, img vmcore.Image, pfns []mem.PFN, seed uint64) 
 func TestTriageReadsLittle(t *testing.T) {
 	t.Parallel()
 	read := func(s lab.Scenario) uint64 {
-		d := &damagedImage{Image: triageOpen(t, s)}
+		d := &damagedImage{Image: triageImage(t, s)}
 		if r := triage.OfDump(triage.Open(d), nil); len(r.Backtraces) == 0 {
 			t.Errorf("%s: no backtraces: %q", s.Name(), r.Unread)
 		}

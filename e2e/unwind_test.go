@@ -12,8 +12,6 @@ import (
 	"github.com/corehaul/corehaul/kernel/kallsyms"
 	"github.com/corehaul/corehaul/kernel/printk"
 	"github.com/corehaul/corehaul/kernel/unwind"
-	"github.com/corehaul/corehaul/machine"
-	"github.com/corehaul/corehaul/vmcore/elfcore"
 )
 
 // TestUnwind holds the stacks of the CPUs of a dump to the call trace in its log. That of the CPU that panicked is equal
@@ -37,42 +35,25 @@ func TestUnwind(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			unwindCompare(t, captured.ELF)
+			unwindCompare(t, openDump(t, captured))
 		})
 	}
 }
 
-func unwindCompare(t *testing.T, path string) {
+func unwindCompare(t *testing.T, d *lab.Dump) {
 	t.Helper()
-	image, err := elfcore.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := image.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	k, err := machine.Kernel(image, image.Info())
-	if err != nil {
-		t.Fatal(err)
-	}
-	symbols, err := kallsyms.Load(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := unwind.New(k, symbols, unwind.Sources{})
+	u, err := unwind.New(d.Kernel, d.Symbols, unwind.Sources{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var log bytes.Buffer
-	if err := printk.Dump(k, &log); err != nil {
+	if err := printk.Dump(d.Kernel, &log); err != nil {
 		t.Fatal(err)
 	}
 	want := unwindFromCrash(unwindPrinted(log.Bytes()))
 	panicked := 0
-	for i, cpu := range image.Info().CPUs {
-		registers, err := unwind.ParseRegisters(k.Machine(), cpu.Regs)
+	for i, cpu := range d.Image.Info().CPUs {
+		registers, err := unwind.ParseRegisters(d.Kernel.Machine(), cpu.Regs)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +61,7 @@ func unwindCompare(t *testing.T, path string) {
 		if !trace.Complete {
 			t.Errorf("CPU %d: %s", i, trace.End)
 		}
-		got := unwindFromCrash(unwindNames(symbols, trace))
+		got := unwindFromCrash(unwindNames(d.Symbols, trace))
 		if len(got) == 0 {
 			continue
 		}

@@ -35,7 +35,7 @@ func TestUnwindTasks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			unwindTasksCompare(t, tasksOpen(t, captured.ELF), unwindTasksRecord(string(record)))
+			unwindTasksCompare(t, openDump(t, captured), unwindTasksRecord(string(record)))
 		})
 	}
 }
@@ -72,20 +72,20 @@ func unwindTasksRecord(record string) map[int]unwindTask {
 
 // unwindTasksCompare compares the tasks that slept both times in a place that did not change. Others went on between the record
 // and the panic: those have another first frame.
-func unwindTasksCompare(t *testing.T, d *tasksDump, record map[int]unwindTask) {
+func unwindTasksCompare(t *testing.T, d *lab.Dump, record map[int]unwindTask) {
 	t.Helper()
-	u, err := unwind.New(d.kernel, d.symbols, unwind.Sources{})
+	u, err := unwind.New(d.Kernel, d.Symbols, unwind.Sources{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := d.tasks.List()
+	list, err := d.Tasks.List()
 	if err != nil {
 		t.Fatal(err)
 	}
 	same, moved := 0, 0
 	for _, task := range list {
 		want, ok := record[task.PID]
-		if !ok || task.Active || want.state == "R" || len(want.stack) == 0 || string(task.State.Letter()) != want.state {
+		if !ok || task.Active || want.state == "R" || len(want.stack) == 0 || tasksLetters[task.State.String()] != want.state {
 			continue
 		}
 		trace := unwindTasksTrace(t, d, u, task)
@@ -112,9 +112,9 @@ func unwindTasksInModule(stack []string) bool {
 	return slices.ContainsFunc(stack, func(line string) bool { return strings.HasSuffix(line, "]") })
 }
 
-func unwindTasksTrace(t *testing.T, d *tasksDump, u *unwind.Unwinder, task tasks.Task) unwind.Trace {
+func unwindTasksTrace(t *testing.T, d *lab.Dump, u *unwind.Unwinder, task tasks.Task) unwind.Trace {
 	t.Helper()
-	saved, err := d.tasks.Saved(task)
+	saved, err := d.Tasks.Saved(task)
 	if err != nil {
 		t.Errorf("%d (%s): %v", task.PID, task.Comm, err)
 	}
@@ -123,10 +123,10 @@ func unwindTasksTrace(t *testing.T, d *tasksDump, u *unwind.Unwinder, task tasks
 
 // unwindTasksSlept are the frames that /proc/PID/stack has: not those of the scheduler (in_sched_functions in
 // kernel/sched/core.c), and not those of user mode.
-func unwindTasksSlept(d *tasksDump, trace unwind.Trace) []string {
-	start, _ := d.symbols.Address("__sched_text_start")
-	end, _ := d.symbols.Address("__sched_text_end")
+func unwindTasksSlept(d *lab.Dump, trace unwind.Trace) []string {
+	start, _ := d.Symbols.Address("__sched_text_start")
+	end, _ := d.Symbols.Address("__sched_text_end")
 	scheduler := func(a mem.VirtAddr) bool { return start <= a && a < end }
 	trace.Frames = slices.DeleteFunc(slices.Clone(trace.Frames), func(f unwind.Frame) bool { return scheduler(f.IP) })
-	return unwindNames(d.symbols, trace)
+	return unwindNames(d.Symbols, trace)
 }

@@ -116,22 +116,44 @@ func CrashEach(ctx context.Context, vmlinux, dump string, commands ...string) (m
 	return answers, nil
 }
 
-// CrashEach is CrashEach of the machine's ELF file. It caches the output for each version of crash, because crash takes
-// many seconds of CPU to open a file.
-func (c *Captured) CrashEach(ctx context.Context, vmlinux string, commands ...string) (map[string]string, error) {
-	return cachedCrash(ctx, filepath.Base(c.Dir), vmlinux, c.ELF, commands)
+// CrashStructures are the structures whose members Captured.Crash lists.
+var CrashStructures = []string{"task_struct", "module", "mm_struct", "signal_struct", "rq", "thread_struct", "page", "pt_regs", "file", "net_device"}
+
+// All that tests ask crash of a panic, and of a machine's own file. They are asked at once, because opening a dump takes longer than
+// all answers.
+var (
+	panicCommands   = []string{"sys", "bt", "bt -a", "foreach bt", "ps", "mod", "log"}
+	captureCommands = slices.Concat(panicCommands, []string{"kmem -i"}, structCommands())
+)
+
+func structCommands() []string {
+	var list []string
+	for _, name := range CrashStructures {
+		list = append(list, CrashStructure(name))
+	}
+	return list
 }
 
-// panicCommands are all that tests ask crash of a panic. They are asked at once, because opening a dump takes longer than all
-// answers.
-var panicCommands = []string{"sys", "bt", "bt -a", "foreach bt", "ps", "mod", "log"}
+// CrashStructure is the command that lists the members of a structure.
+func CrashStructure(name string) string { return "struct -o " + name }
+
+// Crash returns what crash says of the machine's ELF file, by its commands: sys, bt, bt -a, foreach bt, ps, mod, log, kmem -i, and
+// CrashStructure of each of CrashStructures. It caches the answers.
+func (c *Captured) Crash(ctx context.Context) (map[string]string, error) {
+	return cachedCrash(ctx, c.Scenario.Kernel, c.Dir, c.ELF, captureCommands)
+}
 
 // CrashOpens reports whether crash opens dumps of the capture's kernel: no released crash opens those of 7.3 (9.0.2 was tried).
 func (c *PanicCapture) CrashOpens() bool { return c.Scenario.Kernel != "7.3" }
 
 // Crash returns what crash says of the dump, by its commands: sys, bt, bt -a, foreach bt, ps, mod and log. It caches the answers.
 func (c *PanicCapture) Crash(ctx context.Context) (map[string]string, error) {
-	k, err := GetKernel(ctx, c.Scenario.Kernel)
+	return cachedCrash(ctx, c.Scenario.Kernel, c.Dir, c.Dump, panicCommands)
+}
+
+// cachedCrash is CrashEach with its output in the cache, for a dump of a kernel in dir, for each version of crash.
+func cachedCrash(ctx context.Context, kernel, dir, dump string, commands []string) (map[string]string, error) {
+	k, err := GetKernel(ctx, kernel)
 	if err != nil {
 		return nil, err
 	}
@@ -139,11 +161,6 @@ func (c *PanicCapture) Crash(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cachedCrash(ctx, filepath.Base(c.Dir), vmlinux, c.Dump, panicCommands)
-}
-
-// cachedCrash is CrashEach with its output in the cache, for the dump that name identifies.
-func cachedCrash(ctx context.Context, name, vmlinux, dump string, commands []string) (map[string]string, error) {
 	argv, err := crash8.argv(ctx)
 	if err != nil {
 		return nil, err
@@ -153,9 +170,8 @@ func cachedCrash(ctx context.Context, name, vmlinux, dump string, commands []str
 		return nil, err
 	}
 	hash := sha256.Sum256(append(program, "\x00"+vmlinux+"\x00"+strings.Join(commands, "\x00")...))
-	name = fmt.Sprintf("%s-%x", name, hash[:6])
 	const file = "answers.json"
-	dir, err := cached(ctx, "crash", name, func(dir string) error {
+	answered, err := cached(ctx, "crash", fmt.Sprintf("%s-%x", filepath.Base(dir), hash[:6]), func(dir string) error {
 		answers, err := CrashEach(ctx, vmlinux, dump, commands...)
 		if err != nil {
 			return err
@@ -169,7 +185,7 @@ func cachedCrash(ctx context.Context, name, vmlinux, dump string, commands []str
 	if err != nil {
 		return nil, err
 	}
-	b, err := os.ReadFile(filepath.Join(dir, file))
+	b, err := os.ReadFile(filepath.Join(answered, file))
 	if err != nil {
 		return nil, err
 	}
