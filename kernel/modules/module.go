@@ -3,7 +3,6 @@ package modules
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"github.com/corehaul/corehaul/kernel/types"
@@ -237,43 +236,4 @@ func (l *List) text(at mem.VirtAddr) string {
 		text = append(text, c[0])
 	}
 	return string(text)
-}
-
-// ErrNoTypes says that a module has no BTF of its own.
-var ErrNoTypes = errors.New("module has no BTF")
-
-// Types returns the types of a module on top of the kernel's. They are in the list btf_modules (kernel/bpf/btf.c, since
-// 5.11): the section .BTF itself is not kept.
-func (l *List) Types(m *Module) (*types.Types, error) {
-	head, ok := l.symbols.Address("btf_modules")
-	if !ok {
-		return nil, fmt.Errorf("the kernel's symbols lack btf_modules: %w", ErrNoTypes)
-	}
-	entry, err := l.known.View("btf_module", []string{"list", "module", "btf"})
-	if err != nil {
-		return nil, err
-	}
-	data, err := l.known.View("btf", []string{"data", "data_size"})
-	if err != nil {
-		return nil, err
-	}
-	next, err := l.k.ReadUint64(head)
-	for steps := 0; err == nil && mem.VirtAddr(next) != head && steps < maxModules; steps++ {
-		var rec types.Record
-		if rec, err = entry.Read(l.k, mem.VirtAddr(next)-mem.VirtAddr(entry.Field("list").Offset)); err != nil {
-			break
-		}
-		if rec.Pointer("module") != m.Addr {
-			next = rec.Uint("list")
-			continue
-		}
-		if rec, err = data.Read(l.k, rec.Pointer("btf")); err != nil {
-			break
-		}
-		return types.LoadAt(l.k, rec.Pointer("data"), rec.Uint("data_size"), l.known)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list of modules' BTF: %w", err)
-	}
-	return nil, fmt.Errorf("%s: %w", m.Name, ErrNoTypes)
 }

@@ -1,5 +1,4 @@
-// Package modules reads the modules of a crashed kernel: what they are, where they lie, their symbols, their ORC tables and
-// their types.
+// Package modules reads the modules of a crashed kernel: what they are, where they lie, their symbols and their ORC tables.
 //
 // It finds the list through the symbol modules and the kernel's own types (include/linux/module.h), by the presence of
 // members and not by version. It knows both layouts of modules in memory: core_layout and init_layout, and since 6.4

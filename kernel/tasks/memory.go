@@ -112,7 +112,7 @@ func (r *Reader) addMemory(list []Task) {
 	}
 	for i := range list {
 		t := &list[i]
-		if s := spaces[t.MM]; s != nil && t.Flags&FlagExiting == 0 && !t.State.Dead() {
+		if s := spaces[t.MM]; s != nil && t.Flags&flagExiting == 0 && !t.State.Dead() {
 			if t.MemoryError = s.err; s.err == nil {
 				t.VSZ, t.RSS = s.vsz, uint64(max(s.pages, 0))<<r.k.PageShift()
 			}

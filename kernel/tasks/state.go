@@ -19,25 +19,23 @@ const (
 	stateRTLockWait      = 0x1000
 )
 
-// names has the state's two letters in crash, and one as in /proc/PID/stat (task_state_array in fs/proc/array.c), for the
-// first row whose bits are all set.
+// names has the state's two letters in crash for the first row whose bits are all set.
 var names = []struct {
-	bits   State
-	name   string
-	letter byte
+	bits State
+	name string
 }{
-	{stateExitDead, "DE", 'X'},
-	{stateZombie, "ZO", 'Z'},
-	{stateDead, "DE", 'X'},
-	{stateParked, "PA", 'P'},
-	{stateTraced, "TR", 't'},
-	{stateStopped, "ST", 'T'},
-	{stateUninterruptible | stateNoLoad, "ID", 'I'},
-	{stateUninterruptible, "UN", 'D'},
-	{stateRTLockWait, "UN", 'D'},
-	{stateInterruptible, "IN", 'S'},
-	{stateNew, "NE", 'R'},
-	{stateWaking, "WA", 'R'},
+	{stateExitDead, "DE"},
+	{stateZombie, "ZO"},
+	{stateDead, "DE"},
+	{stateParked, "PA"},
+	{stateTraced, "TR"},
+	{stateStopped, "ST"},
+	{stateUninterruptible | stateNoLoad, "ID"},
+	{stateUninterruptible, "UN"},
+	{stateRTLockWait, "UN"},
+	{stateInterruptible, "IN"},
+	{stateNew, "NE"},
+	{stateWaking, "WA"},
 }
 
 // String returns the state as the ps command of crash prints it: RU, IN, UN, ID, ST, TR, PA, ZO, DE, NE, WA; ?? for others.
@@ -51,16 +49,6 @@ func (s State) String() string {
 		return "RU"
 	}
 	return "??"
-}
-
-// Letter returns the state as /proc/PID/stat has it: R, S, D, I, T, t, P, Z or X.
-func (s State) Letter() byte {
-	for _, n := range names {
-		if s&n.bits == n.bits {
-			return n.letter
-		}
-	}
-	return 'R'
 }
 
 // Dead reports whether the task has exited: it is a zombie or about to vanish.

@@ -22,11 +22,8 @@ import (
 	"github.com/corehaul/corehaul/mem"
 )
 
-// Flags of a task (PF_* in include/linux/sched.h).
-const (
-	FlagExiting = 0x4
-	FlagKthread = 0x200000
-)
+// flagExiting is PF_EXITING (include/linux/sched.h).
+const flagExiting = 0x4
 
 // Task is one thread of the kernel or of a process.
 type Task struct {
@@ -38,7 +35,7 @@ type Task struct {
 	PPID  int
 	Comm  string // up to 15 bytes, which may be any but NUL
 	State State
-	Flags uint32
+	Flags uint32 // PF_* in include/linux/sched.h
 	CPU   int
 	// Active says that the task was the current one of CPU.
 	Active bool
@@ -57,7 +54,7 @@ type Task struct {
 
 // Kernel reports whether it is a thread of the kernel, which crash prints in brackets.
 func (t Task) Kernel() bool {
-	return t.PID == 0 || t.MM == 0 && t.Flags&FlagExiting == 0 && !t.State.Dead()
+	return t.PID == 0 || t.MM == 0 && t.Flags&flagExiting == 0 && !t.State.Dead()
 }
 
 // Reader reads the tasks of one kernel.
@@ -70,7 +67,7 @@ type Reader struct {
 	init     mem.VirtAddr // init_task
 	signal   *types.View
 	queue    *types.View
-	stackLen uint64
+	stackLen uint64 // bytes of a kernel stack (THREAD_SIZE)
 	memory   *memory
 	// memoryErr says why there is no memory: kernels may come to count it in ways that are not known here.
 	memoryErr error
@@ -164,9 +161,6 @@ func (r *Reader) decode(rec types.Record, at mem.VirtAddr) (Task, error) {
 	t.cachedPages = cachedPages(rec.Bytes("rss_stat.count"))
 	return t, nil
 }
-
-// StackSize returns the bytes of a kernel stack (THREAD_SIZE).
-func (r *Reader) StackSize() uint64 { return r.stackLen }
 
 // findStackSize takes the size of init_task's stack between the symbols around it (INIT_TASK_DATA in
 // include/asm-generic/vmlinux.lds.h; since renamed), else that of union thread_union, else that of all x86_64 and arm64

@@ -45,42 +45,6 @@ func rawBTF(names string, records ...[]byte) []byte {
 	return append(b, names...)
 }
 
-// typeCount returns the number of types, with void.
-func typeCount(t *testing.T, raw []byte) (n int) {
-	t.Helper()
-	spec, err := btf.LoadSpecFromReader(strings.NewReader(string(raw)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	n = 1
-	for _, err := range spec.All() {
-		if err != nil {
-			t.Fatal(err)
-		}
-		n++
-	}
-	return n - 1 // All yields void too
-}
-
-func stringsLen(raw []byte) int { return int(binary.LittleEndian.Uint32(raw[20:])) }
-
-func typeID(t *testing.T, _ *types.Types, raw []byte, name string) uint32 {
-	t.Helper()
-	spec, err := btf.LoadSpecFromReader(strings.NewReader(string(raw)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	typ, err := spec.AnyTypeByName(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := spec.TypeID(typ)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return uint32(id)
-}
-
 // chain returns n types, each of which refers to the one after it, the last one to the first.
 func chain(n int, kind int) []byte {
 	b := make([]byte, 0, 16*n)
@@ -101,7 +65,7 @@ func TestChainsDoNotExhaustTheStack(t *testing.T) {
 		last := uint32(n + 2)
 		b := rawBTF(names, chain(n, kind),
 			record(1, kindStruct, 2, 8), words(6, 1, 0), words(0, last, 32), record(0, 1, 0, 4), words(32))
-		known, err := types.Parse(b, nil)
+		known, err := types.Parse(b)
 		if err != nil {
 			t.Fatalf("kind %d: %v", kind, err)
 		}
@@ -109,18 +73,18 @@ func TestChainsDoNotExhaustTheStack(t *testing.T) {
 			t.Errorf("kind %d: got %d, %v", kind, got, err)
 		}
 	}
-	if _, err := types.Parse(rawBTF(names, chain(n, kindTypedef)), nil); err == nil || !strings.Contains(err.Error(), "holds") {
+	if _, err := types.Parse(rawBTF(names, chain(n, kindTypedef))); err == nil || !strings.Contains(err.Error(), "holds") {
 		t.Errorf("typedefs of each other: %v", err)
 	}
 	forward := rawBTF(names, chain(200, kindTypedef)[:199*12], record(1, kindStruct, 0, 4))
-	if _, err := types.Parse(forward, nil); err == nil {
+	if _, err := types.Parse(forward); err == nil {
 		t.Error("200 types in each other were accepted")
 	}
 	var backward []byte
 	for i := range 200 {
 		backward = append(backward, record(0, kindTypedef, 0, uint32(i))...)
 	}
-	if _, err := types.Parse(rawBTF(names, backward), nil); err == nil {
+	if _, err := types.Parse(rawBTF(names, backward)); err == nil {
 		t.Error("200 types in each other, the other way round, were accepted")
 	}
 }
@@ -151,10 +115,10 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if _, err := types.Parse(rawBTF("\x00"+long+"\x00", all), nil); err == nil {
+	if _, err := types.Parse(rawBTF("\x00"+long+"\x00", all)); err == nil {
 		t.Error("5 GiB of names were accepted")
 	}
-	if _, err := types.Parse(rawBTF("\x00"+strings.Repeat("x", 5000)+"\x00", record(1, kindStruct, 0, 0)), nil); err == nil {
+	if _, err := types.Parse(rawBTF("\x00"+strings.Repeat("x", 5000)+"\x00", record(1, kindStruct, 0, 0))); err == nil {
 		t.Error("a name of 5000 bytes was accepted")
 	}
 	runtime.ReadMemStats(&after)
@@ -166,7 +130,7 @@ func TestMemoryIsBounded(t *testing.T) {
 func TestDamagedBTF(t *testing.T) {
 	whole := blob(t, task, state)
 	for n := range whole {
-		if known, err := types.Parse(append([]byte(nil), whole[:n]...), nil); err == nil || known != nil {
+		if known, err := types.Parse(append([]byte(nil), whole[:n]...)); err == nil || known != nil {
 			t.Fatalf("cut to %d of %d bytes: %v, %v", n, len(whole), known, err)
 		}
 	}
@@ -186,7 +150,7 @@ func TestDamagedBTF(t *testing.T) {
 		"far types":    append(words(0x1eb9f, 24, 1<<31, 12, 0, 1), make([]byte, 20)...),
 		"long strings": append(words(0x1eb9f, 24, 0, 12, 12, 0xffffffff), make([]byte, 20)...),
 	} {
-		if known, err := types.Parse(b, nil); err == nil {
+		if known, err := types.Parse(b); err == nil {
 			t.Errorf("%s: got %v", name, known)
 		}
 	}
@@ -194,7 +158,7 @@ func TestDamagedBTF(t *testing.T) {
 
 // ask asks BTF for something of everything.
 func ask(b []byte) {
-	known, err := types.Parse(b, nil)
+	known, err := types.Parse(b)
 	if err != nil {
 		return
 	}

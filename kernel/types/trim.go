@@ -80,32 +80,29 @@ func sections(blob []byte) (records, names []byte, err error) {
 }
 
 // trim checks a BTF and takes out of it what the decoder must not follow. A type is decoded with everything below it, one
-// call for each step, so a long chain of types would exhaust the stack, which no program survives. trim returns the height
-// of each type over what it holds by value. For split BTF, base has those of the kernel's types.
-func trim(blob []byte, base []uint8) ([]uint8, error) {
+// call for each step, so a long chain of types would exhaust the stack, which no program survives. So each type has a height
+// over what it holds by value.
+func trim(blob []byte) error {
 	records, names, err := sections(blob)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s := &trimmer{names: names, records: records, base: base}
-	if len(base) == 0 {
-		s.at = append(s.at, void)
-	}
+	s := &trimmer{names: names, records: records, at: []uint32{void}}
 	for next := 0; next < len(records); {
 		n, err := s.record(records[next:])
 		if err != nil {
-			return nil, fmt.Errorf("BTF: type %d: %w", len(base)+len(s.at), err)
+			return fmt.Errorf("BTF: type %d: %w", len(s.at), err)
 		}
 		s.at = append(s.at, uint32(next))
 		next += n
 	}
 	s.heights = make([]uint8, len(s.at))
 	for i := range s.at {
-		if _, err := s.height(len(base)+i, 0); err != nil {
-			return nil, err
+		if _, err := s.height(i, 0); err != nil {
+			return err
 		}
 	}
-	return s.heights, nil
+	return nil
 }
 
 type trimmer struct {
@@ -113,7 +110,6 @@ type trimmer struct {
 	records []byte
 	at      []uint32 // where each type begins in records
 	cost    int
-	base    []uint8
 	heights []uint8 // 0 when not known yet
 }
 
@@ -159,8 +155,7 @@ func (s *trimmer) count(b []byte, entryBytes int) error {
 }
 
 // countName adds what begins with the offset of a name. Entries of a data section begin with a type instead, whose number
-// is here taken for one, to no harm. The names of a module's BTF may lie in the kernel's, where they were counted once:
-// they count as long ones.
+// is here taken for one, to no harm.
 func (s *trimmer) countName(b []byte) error {
 	s.cost += entryCost
 	off := uint64(binary.LittleEndian.Uint32(b))
@@ -196,18 +191,14 @@ func cutReferences(kind int, b []byte) {
 
 // height returns how many types lie below a type. depth is the number of types above it.
 func (s *trimmer) height(id, depth int) (uint8, error) {
-	if id < len(s.base) {
-		return s.base[id], nil
-	}
-	i := id - len(s.base)
-	if i >= len(s.at) || s.at[i] == void {
+	if id >= len(s.at) || s.at[id] == void {
 		return 0, nil // void, or a type that is not there: the decoder says so when somebody asks for it
 	}
-	if s.heights[i] > 0 {
-		return s.heights[i], nil
+	if s.heights[id] > 0 {
+		return s.heights[id], nil
 	}
 	highest := uint8(0)
-	for _, below := range references(s.records[s.at[i]:]) {
+	for _, below := range references(s.records[s.at[id]:]) {
 		if depth >= maxHeight {
 			return 0, fmt.Errorf("BTF: type %d holds itself, or more than %d others in each other", id, maxHeight)
 		}
@@ -220,8 +211,8 @@ func (s *trimmer) height(id, depth int) (uint8, error) {
 	if highest >= maxHeight {
 		return 0, fmt.Errorf("BTF: type %d holds more than %d others in each other", id, maxHeight)
 	}
-	s.heights[i] = highest + 1
-	return s.heights[i], nil
+	s.heights[id] = highest + 1
+	return s.heights[id], nil
 }
 
 // references lists the types that the type at the start of b holds by value.

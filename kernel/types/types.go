@@ -1,5 +1,5 @@
 // Package types knows the types of a crashed kernel: sizes, offsets of members and values of enumerations, from the BTF
-// that the kernel carries in its own memory (CONFIG_DEBUG_INFO_BTF, since 5.2; in modules since 5.11).
+// that the kernel carries in its own memory (CONFIG_DEBUG_INFO_BTF, since 5.2), without those of its modules.
 //
 // The format is that of Documentation/bpf/btf.rst in the kernel tree. github.com/cilium/ebpf/btf decodes it. Kernels
 // without BTF (RHEL before 8.2, many kernels that people build) have only the offsets of their VMCOREINFO: for them Load
@@ -36,13 +36,8 @@ type Symbols interface {
 	Address(name string) (mem.VirtAddr, bool)
 }
 
-// Types are the types of one kernel, or those of one of its modules.
-type Types struct {
-	spec *btf.Spec
-	base *Types // of the kernel, if these are a module's
-	// heights has, for each type, how many types lie below it by value. It is kept for the modules.
-	heights []uint8
-}
+// Types are the types of one kernel.
+type Types struct{ spec *btf.Spec }
 
 // Load reads the BTF of the kernel image, which lies between the symbols __start_BTF and __stop_BTF
 // (include/asm-generic/vmlinux.lds.h). It looks for it if the kernel's symbols are those of code alone.
@@ -50,17 +45,16 @@ func Load(k *kernel.Kernel, symbols Symbols) (*Types, error) {
 	start, ok := symbols.Address("__start_BTF")
 	stop, ok2 := symbols.Address("__stop_BTF")
 	if ok && ok2 {
-		return LoadAt(k, start, uint64(stop-start), nil)
+		return loadAt(k, start, uint64(stop-start))
 	}
 	if start, size, ok := search(k, symbols); ok {
-		return LoadAt(k, start, size, nil)
+		return loadAt(k, start, size)
 	}
 	return nil, fmt.Errorf("no symbol __start_BTF or __stop_BTF: %w", ErrNoBTF)
 }
 
-// LoadAt reads size bytes of BTF at va. With a base, it is the split BTF of a module (btf.data) over the types of
-// the kernel.
-func LoadAt(k *kernel.Kernel, va mem.VirtAddr, size uint64, base *Types) (*Types, error) {
+// loadAt reads size bytes of BTF at va.
+func loadAt(k *kernel.Kernel, va mem.VirtAddr, size uint64) (*Types, error) {
 	if size == 0 || size > maxBlob {
 		return nil, fmt.Errorf("BTF of %d bytes at %v: want 1 to %d: %w", size, va, maxBlob, ErrNoBTF)
 	}
@@ -68,26 +62,20 @@ func LoadAt(k *kernel.Kernel, va mem.VirtAddr, size uint64, base *Types) (*Types
 	if err := k.ReadVirt(blob, va); err != nil {
 		return nil, fmt.Errorf("BTF at %v: %w", va, err)
 	}
-	return Parse(blob, base)
+	return Parse(blob)
 }
 
-// Parse decodes BTF, which it changes. With a base, it is the split BTF of a module.
-func Parse(blob []byte, base *Types) (t *Types, err error) {
+// Parse decodes BTF, which it changes.
+func Parse(blob []byte) (t *Types, err error) {
 	defer recoverInto(&err)
-	var below []uint8
-	var baseSpec *btf.Spec
-	if base != nil {
-		below, baseSpec = base.heights, base.spec
-	}
-	heights, err := trim(blob, below)
-	if err != nil {
+	if err := trim(blob); err != nil {
 		return nil, err
 	}
-	spec, err := btf.LoadSplitSpecFromReader(bytes.NewReader(blob), baseSpec)
+	spec, err := btf.LoadSpecFromReader(bytes.NewReader(blob))
 	if err != nil {
 		return nil, fmt.Errorf("BTF: %w", err)
 	}
-	return &Types{spec: spec, base: base, heights: heights}, nil
+	return &Types{spec: spec}, nil
 }
 
 // Size returns the size in bytes of a structure, union, enumeration or typedef with a name, without "struct" before it.
@@ -129,15 +117,11 @@ func (t *Types) Enum(enum, enumerator string) (value int64, err error) {
 	return 0, fmt.Errorf("enum %s has no %s: %w", enum, enumerator, ErrNotFound)
 }
 
-// named returns the types with a name, with the oldest first, those of a module before those of the kernel.
+// named returns the types with a name, with the oldest first.
 func (t *Types) named(name string) ([]btf.Type, error) {
-	var list []btf.Type
-	for ; t != nil; t = t.base {
-		found, err := t.spec.AnyTypesByName(name)
-		if err != nil && !errors.Is(err, btf.ErrNotFound) {
-			return nil, fmt.Errorf("type %s: %w", name, err)
-		}
-		list = append(list, found...)
+	list, err := t.spec.AnyTypesByName(name)
+	if err != nil && !errors.Is(err, btf.ErrNotFound) {
+		return nil, fmt.Errorf("type %s: %w", name, err)
 	}
 	if name == "" || len(list) == 0 {
 		return nil, fmt.Errorf("type %q: %w", name, ErrNotFound)

@@ -64,7 +64,7 @@ func blob(tb testing.TB, list ...btf.Type) []byte {
 
 func parse(t *testing.T, raw []byte) *types.Types {
 	t.Helper()
-	parsed, err := types.Parse(raw, nil)
+	parsed, err := types.Parse(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,29 +141,6 @@ func TestSizeAndEnum(t *testing.T) {
 		if _, err := known.Enum(q[0], q[1]); !errors.Is(err, types.ErrNotFound) {
 			t.Errorf("%v: got %v", q, err)
 		}
-	}
-}
-
-func TestSplitBTF(t *testing.T) {
-	kernelBlob := blob(t, task)
-	base := parse(t, kernelBlob)
-	// A structure of a module that holds one of the kernel's. Record by record: there is no builder for split BTF.
-	first := uint32(typeCount(t, kernelBlob))
-	raw := rawBTF("\x00own\x00inner\x00", record(uint32(stringsLen(kernelBlob))+1, kindStruct, 1, 24),
-		words(uint32(stringsLen(kernelBlob))+5, typeID(t, base, kernelBlob, "list_head"), 64),
-		record(0, kindTypedef, 0, first))
-	split, err := types.Parse(raw, base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := split.Offset("own", "inner.prev"); err != nil || got != 16 {
-		t.Errorf("own.inner.prev: got %d, %v", got, err)
-	}
-	if got, err := split.Offset("task_struct", "thread.sp"); err != nil || got != 32 {
-		t.Errorf("of the kernel's types: got %d, %v", got, err)
-	}
-	if _, err := base.Size("own"); !errors.Is(err, types.ErrNotFound) {
-		t.Errorf("the kernel has the module's type: %v", err)
 	}
 }
 

@@ -86,7 +86,7 @@ const (
 
 // New returns an x86_64 kernel with types.
 func New(list ...btf.Type) *Kernel {
-	known, err := types.Parse(Blob(list...), nil)
+	known, err := types.Parse(Blob(list...))
 	if err != nil {
 		panic(err)
 	}
