@@ -74,7 +74,7 @@ func (a *app) reportOf(ctx context.Context, t *target) (r *triage.Report, err er
 	file, err := t.memory(ctx)
 	switch {
 	case !t.isDump() && errors.Is(err, vmcore.ErrUnknownFormat):
-		return reportOfText(t.path)
+		return reportOfText(t.path, err)
 	case t.isDump() && err != nil:
 		return reportOfStoredLog(ctx, t, err)
 	case err != nil:
@@ -102,8 +102,8 @@ func reportWithLog(ctx context.Context, t *target, file vmcore.Image) *triage.Re
 	return triage.OfDump(triage.Open(file), log)
 }
 
-// reportOfText makes the report of the text of a log.
-func reportOfText(path string) (*triage.Report, error) {
+// reportOfText makes the report of the text of a log. noDump says why the file is no dump.
+func reportOfText(path string, noDump error) (*triage.Report, error) {
 	log, err := plainfile.Open(path)
 	if err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func reportOfText(path string) (*triage.Report, error) {
 	defer func() { _ = log.Close() }() // only read
 	r, err := triage.OfLog(log)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, cli.WithHint(fmt.Errorf("%s: %w", path, err), noDump.Error()+": it was read as the text of a log")
 	}
 	return r, nil
 }
