@@ -5,6 +5,7 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/corehaul/corehaul/kernel"
@@ -340,4 +341,35 @@ func FuzzPageTables(f *testing.F) {
 			t.Errorf("address %v is wider than 52 bits", mapping.Phys)
 		}
 	})
+}
+
+// TestReadHoley reads around pages that are missing.
+func TestReadHoley(t *testing.T) {
+	const page = kerneltest.PageSize
+	m := kerneltest.NewX86(4)
+	m.WriteVirt(m.Image(0), bytes.Repeat([]byte{7}, 8*page))
+	for _, missing := range []uint64{2, 3, 6} {
+		m.Remove(mem.PhysAddr(m.Image(missing*page) - m.ImageAddr(0)))
+	}
+	k, err := kernel.New(m.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := bytes.Repeat([]byte{9}, 6*page)
+	lost, err := k.ReadHoley(b, m.Image(page/2))
+	want := kernel.Holes{{Start: 3 * page / 2, End: 7 * page / 2}, {Start: 11 * page / 2, End: 6 * page}}
+	if err != nil || !slices.Equal(lost, want) || lost.Bytes() != 5*page/2 || !slices.Equal(lost.From(2*page), kernel.Holes{{Start: 0, End: 3 * page / 2}, {Start: 7 * page / 2, End: 4 * page}}) {
+		t.Errorf("got %v, %v", lost, err)
+	}
+	for i, c := range b {
+		if want := byte(7); lost.Has(i, i+1) && c != 0 || !lost.Has(i, i+1) && c != want {
+			t.Fatalf("byte %d is %d", i, c)
+		}
+	}
+	if lost, err := k.ReadHoley(b[:page], m.Image(2*page)); err == nil || lost.Bytes() != page {
+		t.Errorf("got %v, %v", lost, err)
+	}
+	if lost, err := k.ReadHoley(b[:page], m.Image(0)); err != nil || len(lost) > 0 || lost.Has(0, page) {
+		t.Errorf("got %v, %v", lost, err)
+	}
 }

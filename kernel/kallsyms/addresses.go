@@ -30,12 +30,10 @@ func (t *Table) readAddresses(k *kernel.Kernel, at *places) error {
 	}
 	var failures []error
 	for _, e := range encodings {
-		addresses, err := e.read(k, len(t.names.starts))
-		if err == nil {
-			err = t.checkAddresses(k.Info(), addresses)
+		if t.addresses, t.lost, err = e.read(k, len(t.names.starts)); err == nil {
+			err = t.checkAddresses(k.Info())
 		}
 		if err == nil {
-			t.addresses = addresses
 			return nil
 		}
 		failures = append(failures, fmt.Errorf("with %s addresses: %w", e.name, err))
@@ -74,34 +72,38 @@ func (at *places) encodings(k *kernel.Kernel) ([]encoding, error) {
 	return list, nil
 }
 
-// read returns the addresses that the encoding gives to all symbols.
-func (e *encoding) read(k *kernel.Kernel, count int) ([]uint64, error) {
-	b, err := readTable(k, "addresses", e.table, count, e.width)
+// read returns the addresses that the encoding gives to all symbols, and which of them are lost.
+func (e *encoding) read(k *kernel.Kernel, count int) ([]uint64, kernel.Holes, error) {
+	b := make([]byte, count*e.width)
+	lost, err := k.ReadHoley(b, e.table)
 	if err != nil {
-		return nil, err
+		return nil, nil, fmt.Errorf("addresses: %w", err)
 	}
+	lost = scaled(lost, e.width)
 	addresses := make([]uint64, count)
 	for i := range addresses {
-		var raw uint64
-		if e.width == 4 {
-			raw = uint64(int32(binary.LittleEndian.Uint32(b[4*i:]))) //nolint:gosec // extends the sign
-		} else {
-			raw = binary.LittleEndian.Uint64(b[8*i:])
+		switch {
+		case lost.Has(i, i+1) && i > 0:
+			addresses[i] = addresses[i-1]
+		case lost.Has(i, i+1): // 0
+		case e.width == 4:
+			addresses[i] = e.decode(i, uint64(int32(binary.LittleEndian.Uint32(b[4*i:])))) //nolint:gosec // extends the sign
+		default:
+			addresses[i] = e.decode(i, binary.LittleEndian.Uint64(b[8*i:]))
 		}
-		addresses[i] = e.decode(i, raw)
 	}
-	return addresses, nil
+	return addresses, lost, nil
 }
 
 // checkAddresses holds addresses to VMCOREINFO and to their order.
-func (t *Table) checkAddresses(info kernel.VMCoreInfo, addresses []uint64) error {
+func (t *Table) checkAddresses(info kernel.VMCoreInfo) error {
 	checked := false
 	for _, name := range anchors {
 		want, ok := info.Symbol(name)
 		if !ok || want == 0 {
 			continue
 		}
-		found, agrees := t.anchor(name, want, addresses)
+		found, agrees := t.anchor(name, want)
 		if found != 0 && !agrees {
 			return corrupt("%s is at %v, but VMCOREINFO has SYMBOL(%s)=%v", name, mem.VirtAddr(found), name, mem.VirtAddr(want))
 		}
@@ -110,16 +112,19 @@ func (t *Table) checkAddresses(info kernel.VMCoreInfo, addresses []uint64) error
 	if !checked {
 		return corrupt("kallsyms has none of the symbols %v of VMCOREINFO", anchors)
 	}
-	if i, ok := firstUnsorted(addresses); ok {
-		return corrupt("symbol %d of %d at %v follows one at %v", i, len(addresses), mem.VirtAddr(addresses[i]), mem.VirtAddr(addresses[i-1]))
+	if i, ok := firstUnsorted(t.addresses); ok {
+		return corrupt("symbol %d of %d at %v follows one at %v", i, len(t.addresses), mem.VirtAddr(t.addresses[i]), mem.VirtAddr(t.addresses[i-1]))
 	}
 	return nil
 }
 
 // anchor returns the address of a symbol, and whether it is the wanted one. It may be one of several with the same name.
-func (t *Table) anchor(name string, want uint64, addresses []uint64) (found uint64, agrees bool) {
+func (t *Table) anchor(name string, want uint64) (found uint64, agrees bool) {
 	for i := range t.index.find(t.names, name) {
-		if found = addresses[i]; found == want {
+		if t.lost.Has(i, i+1) {
+			continue
+		}
+		if found = t.addresses[i]; found == want {
 			return found, true
 		}
 	}

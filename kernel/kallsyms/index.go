@@ -14,11 +14,12 @@ type index struct {
 }
 
 func newIndex(n *names) index {
-	x := index{seed: maphash.MakeSeed(), keys: make([]uint64, len(n.starts))}
+	x := index{seed: maphash.MakeSeed(), keys: make([]uint64, 0, len(n.starts))}
 	buf := make([]byte, 0, maxNameLen)
-	for i := range x.keys {
-		buf = n.expand(buf[:0], i)
-		x.keys[i] = x.hash(buf[1:]) | uint64(i)
+	for i := range n.starts {
+		if buf = n.expand(buf[:0], i); len(buf) > 0 {
+			x.keys = append(x.keys, x.hash(buf[1:])|uint64(i))
+		}
 	}
 	slices.Sort(x.keys)
 	return x

@@ -4,7 +4,8 @@
 // (since 6.0), and in older kernels by its contents. It reads every form since 4.6: addresses that are absolute,
 // relative to a base, absolute for per-CPU symbols only, or relative to their own place (7.0); lengths of names of one
 // byte, or of up to two (6.1). Nothing is decided by the version: the addresses must agree with VMCOREINFO, the
-// names with the table's own markers. Otherwise Load refuses the table and says what disagrees.
+// names with the table's own markers. Otherwise Load refuses the table and says what disagrees. Pages that cannot be read
+// cost the symbols that they have (ErrIncomplete).
 //
 // The table has the symbols of the kernel image only: none of modules, BPF programs or ftrace trampolines.
 //
@@ -17,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/mem"
@@ -42,14 +44,16 @@ type Symbol struct {
 type Table struct {
 	names     *names
 	index     index
-	addresses []uint64 // ascending, one for each name
+	addresses []uint64     // ascending, one for each name
+	lost      kernel.Holes // indices of addresses that are lost: they have the one before them
 	image     []addressRange
 }
 
 // addressRange is a half-open range of virtual addresses.
 type addressRange struct{ start, end uint64 }
 
-// Load reads the symbol table of k. Errors match ErrNotFound or ErrCorrupt, or say what memory could not be read.
+// Load reads the symbol table of k. Errors match ErrNotFound or ErrCorrupt, or say what memory could not be read. With one that
+// matches ErrIncomplete, there is a Table that lacks some symbols.
 func Load(k *kernel.Kernel) (*Table, error) {
 	at, err := locate(k)
 	if err != nil {
@@ -64,20 +68,23 @@ func Load(k *kernel.Kernel) (*Table, error) {
 		return nil, err
 	}
 	t.image = t.ranges()
-	return t, nil
+	return t, t.incomplete()
 }
 
 // Address returns the address of a symbol; of several with one name the lowest. For per-CPU symbols of x86_64 before
 // 6.15 this is the offset in the per-CPU area.
 func (t *Table) Address(name string) (mem.VirtAddr, bool) {
 	for i := range t.index.find(t.names, name) {
-		return mem.VirtAddr(t.addresses[i]), true
+		if !t.lost.Has(i, i+1) {
+			return mem.VirtAddr(t.addresses[i]), true
+		}
 	}
 	return 0, false
 }
 
 // Find returns the symbol that covers address a. If several symbols have its address, it is the one that the kernel
-// prints: the first in the table (get_symbol_pos in kernel/kallsyms.c). Addresses outside the kernel image have none.
+// prints: the first in the table (get_symbol_pos in kernel/kallsyms.c). Addresses outside the kernel image have none, nor do
+// those whose symbol may be one that is lost.
 func (t *Table) Find(a mem.VirtAddr) (Symbol, bool) {
 	inside := slices.IndexFunc(t.image, func(r addressRange) bool { return r.start <= uint64(a) && uint64(a) < r.end })
 	if inside < 0 {
@@ -89,7 +96,7 @@ func (t *Table) Find(a mem.VirtAddr) (Symbol, bool) {
 		}
 		return 1
 	})
-	if next == 0 {
+	if next == 0 || t.lost.Has(next-1, next) {
 		return Symbol{}, false
 	}
 	start, end := t.addresses[next-1], t.image[inside].end
@@ -97,26 +104,40 @@ func (t *Table) Find(a mem.VirtAddr) (Symbol, bool) {
 		end = min(end, t.addresses[next])
 	}
 	first, _ := slices.BinarySearch(t.addresses, start)
-	kind, name := t.names.symbol(first)
+	kind, name, ok := t.names.symbol(first)
+	if !ok {
+		return Symbol{}, false
+	}
 	return Symbol{Name: name, Addr: mem.VirtAddr(start), Size: end - start, Type: kind}, true
 }
 
 // ranges returns where the kernel looks symbols up (is_ksym_addr in kernel/kallsyms.c): in the whole image, or with a
 // table of code alone (no CONFIG_KALLSYMS_ALL) in the code.
 func (t *Table) ranges() []addressRange {
-	if whole := t.between("_stext", "_end"); whole.start < whole.end {
+	whole := t.between("_stext", "_end")
+	if whole.end == 0 && whole.start != 0 && t.names.lost+len(t.lost) > 0 && t.hasData() { // _end is lost
+		whole.end = t.addresses[len(t.addresses)-1]
+	}
+	if whole.start < whole.end {
 		return []addressRange{whole}
 	}
 	return []addressRange{t.between("_stext", "_etext"), t.between("_sinittext", "_einittext")}
 }
 
 func (t *Table) between(first, last string) addressRange {
-	start, ok1 := t.Address(first)
-	end, ok2 := t.Address(last)
-	if !ok1 || !ok2 {
-		return addressRange{}
-	}
+	start, _ := t.Address(first)
+	end, _ := t.Address(last)
 	return addressRange{uint64(start), uint64(end)}
+}
+
+// hasData reports whether the table has symbols of data, and not of code alone.
+func (t *Table) hasData() bool {
+	for i := range t.names.starts {
+		if kind, _, _ := t.names.symbol(i); strings.IndexByte("bBdDrR", kind) >= 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // corrupt returns an error that matches ErrCorrupt.

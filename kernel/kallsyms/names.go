@@ -29,7 +29,8 @@ const (
 type names struct {
 	tokens [tokenCount]string
 	text   []byte   // kallsyms_names
-	starts []uint32 // of the length of each name in text
+	starts []uint32 // of the length of each name in text; noName if that is lost
+	lost   int      // names
 	big    bool     // a length with the top bit set has a second byte
 }
 
@@ -51,11 +52,17 @@ func readNames(k *kernel.Kernel, at *places) (*names, error) {
 	if at.tokenTable < at.names || space > maxNamesSpace {
 		return nil, corrupt("kallsyms_names at %v, but kallsyms_token_table at %v", at.names, at.tokenTable)
 	}
-	text, err := readTable(k, "kallsyms_names", at.names, int(space), 1)
-	if err != nil {
-		return nil, err
+	text := make([]byte, space)
+	lost, err := k.ReadHoley(text, at.names)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("kallsyms_names: %w", err)
+	case len(lost) > 0:
+		err = n.splitDamaged(text, lost, int(count))
+	default:
+		err = n.split(text, at.names, int(count))
 	}
-	if err := n.split(text, at.names, int(count)); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return n, n.checkLengths()
@@ -179,9 +186,14 @@ func checkMarkersAt(markers []byte, width int, starts []uint32) error {
 	return nil
 }
 
-// checkLengths refuses names that are longer than the kernel's buffers, so that nobody expands one without bounds.
+// checkLengths refuses names that are longer than the kernel's buffers, so that nobody expands one without bounds. It counts those that
+// are lost.
 func (n *names) checkLengths() error {
-	for i := range n.starts {
+	for i, start := range n.starts {
+		if start == noName {
+			n.lost++
+			continue
+		}
 		length := 0
 		for _, code := range n.codes(i) {
 			length += len(n.tokens[code])
@@ -193,13 +205,16 @@ func (n *names) checkLengths() error {
 	return nil
 }
 
-// codes returns the token numbers of a name.
+// codes returns the token numbers of a name, none if it is lost.
 func (n *names) codes(i int) []byte {
+	if n.starts[i] == noName {
+		return nil
+	}
 	codes, _, _ := nameAt(n.text, int(n.starts[i]), n.big)
 	return codes
 }
 
-// expand appends type and name of a symbol to buf.
+// expand appends type and name of a symbol to buf, nothing if they are lost.
 func (n *names) expand(buf []byte, i int) []byte {
 	for _, code := range n.codes(i) {
 		buf = append(buf, n.tokens[code]...)
@@ -207,8 +222,11 @@ func (n *names) expand(buf []byte, i int) []byte {
 	return buf
 }
 
-// symbol returns type and name of a symbol.
-func (n *names) symbol(i int) (kind byte, name string) {
+// symbol returns type and name of a symbol. It reports false if they are lost.
+func (n *names) symbol(i int) (kind byte, name string, ok bool) {
 	text := n.expand(make([]byte, 0, maxNameLen), i)
-	return text[0], string(text[1:])
+	if len(text) == 0 {
+		return 0, "", false
+	}
+	return text[0], string(text[1:]), true
 }

@@ -22,7 +22,6 @@ const (
 	scanSpace  = 256 << 20 // from _stext on: more than code and constants of any kernel
 	scanWindow = 1 << 20
 	scanGap    = 16 // windows: the image has holes of less than 4 MiB between its sections, so it ends before such a one
-	scanPage   = 4096
 	// Hostile memory may look like many tables. A real one is among the first that do: the digits are in some ten tables of
 	// character sets too, but no other table has an index of tokens behind it.
 	maxCandidates = 64
@@ -44,7 +43,7 @@ func scan(k *kernel.Kernel) (*places, error) {
 	candidates, tokens, gap := 0, 0, 0
 	for offset := uint64(0); offset < scanSpace && gap < scanGap; offset += scanWindow {
 		va := mem.VirtAddr(start + offset)
-		if gap++; readHoley(k, window, va) {
+		if gap++; someOf(k, window, va) {
 			gap = 0
 		}
 		for at := range occurrences(window, digits) {
@@ -63,21 +62,10 @@ func scan(k *kernel.Kernel) (*places, error) {
 	return nil, fmt.Errorf("%w: VMCOREINFO has no SYMBOL(kallsyms_names), and the kernel image has no table as of kernels before 6.0", ErrNotFound)
 }
 
-// readHoley reads what can be read at va, with zeros in place of pages that cannot. It reports whether there was a page.
-func readHoley(k *kernel.Kernel, p []byte, va mem.VirtAddr) (some bool) {
-	if k.ReadVirt(p, va) == nil {
-		return true
-	}
-	for len(p) > 0 {
-		n := min(len(p), scanPage-int(va%scanPage))
-		if k.ReadVirt(p[:n], va) == nil {
-			some = true
-		} else {
-			clear(p[:n])
-		}
-		p, va = p[n:], va+mem.VirtAddr(n)
-	}
-	return some
+// someOf reads what can be read at va, with zeros in the place of the rest. It reports whether there was a page.
+func someOf(k *kernel.Kernel, p []byte, va mem.VirtAddr) bool {
+	_, err := k.ReadHoley(p, va)
+	return err == nil
 }
 
 // occurrences yields the places of sep in b.
@@ -96,7 +84,7 @@ func occurrences(b, sep []byte) func(yield func(int) bool) {
 // findTokens finds the index behind the tokens, whose token of the digit 0 is at va. It says how far from their start the digit 0 is.
 func (at *places) findTokens(k *kernel.Kernel, va mem.VirtAddr) bool {
 	b := make([]byte, maxTokenSpace)
-	readHoley(k, b, va)
+	someOf(k, b, va)
 	end := 0
 	for range tokenCount - '0' {
 		n := bytes.IndexByte(b[end:], 0)
@@ -125,7 +113,7 @@ func (at *places) findNames(k *kernel.Kernel, width int) bool {
 	longest := alignUp(uint64(last)+markerSpacing*maxSmallName+2*tableAlign, tableAlign)
 	b := make([]byte, longest)
 	first := markers - mem.VirtAddr(longest)
-	readHoley(k, b, first)
+	lost, _ := k.ReadHoley(b, first)
 	tries := 0
 	for names := tableAlign; names < len(b)-int(last); names += tableAlign {
 		n := int(binary.LittleEndian.Uint32(b[names-tableAlign:]))
@@ -135,13 +123,24 @@ func (at *places) findNames(k *kernel.Kernel, width int) bool {
 		if tries++; tries > maxNamesTries {
 			return false
 		}
-		_, end, err := splitNames(b[names:], n, false)
-		if err == nil && alignUp(names+end, tableAlign) == len(b) {
+		if hasNames(k, b[names:], lost.From(names), markers, width, n) {
 			at.setNames(first+mem.VirtAddr(names), n)
 			return true
 		}
 	}
 	return false
+}
+
+// hasNames reports whether b has the names of n symbols up to the markers, which have a width.
+func hasNames(k *kernel.Kernel, b []byte, lost kernel.Holes, markers mem.VirtAddr, width, n int) bool {
+	if len(lost) == 0 {
+		_, end, err := splitNames(b, n, false)
+		return err == nil && alignUp(end, tableAlign) == len(b)
+	}
+	table := make([]byte, blocks(n)*width)
+	lostMarkers, _ := k.ReadHoley(table, markers)
+	_, proved, err := splitBlocks(b, lost, readMarkers(table, lostMarkers, 0, width, n), n, false)
+	return err == nil && proved > 0
 }
 
 // setNames sets the places of all tables before the names of n symbols.
@@ -156,7 +155,7 @@ func (at *places) setNames(names mem.VirtAddr, n int) {
 // tokens or 4 zero bytes before them.
 func (at *places) findMarkers(k *kernel.Kernel, width int) (start mem.VirtAddr, count int, last uint32, ok bool) {
 	b := make([]byte, maxMarkerSpace)
-	readHoley(k, b, at.tokenTable-maxMarkerSpace)
+	someOf(k, b, at.tokenTable-maxMarkerSpace)
 	marker := func(end int) uint32 { return binary.LittleEndian.Uint32(b[end-width:]) }
 	end := len(b)
 	if width == 4 && marker(end) == 0 {
