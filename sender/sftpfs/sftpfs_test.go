@@ -3,7 +3,6 @@ package sftpfs
 import (
 	"bytes"
 	"errors"
-	"io"
 	"io/fs"
 	"math/rand/v2"
 	"net"
@@ -11,13 +10,18 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/pkg/sftp"
 	"go.uber.org/goleak"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/sender/remotefs"
+)
+
+// What package remotefs does with small reads and writes: the length of a block of its cache, in bytes, and the number of blocks.
+const (
+	blockLen  = 32 << 10
+	maxBlocks = 64
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -157,7 +161,7 @@ func TestNames(t *testing.T) {
 	if err := errors.Join(f.MkdirAll("a/b/c"), f.MkdirAll("a/b/c")); err != nil {
 		t.Fatal(err)
 	}
-	if st, err := os.Stat(filepath.Join(dir, "a/b/c")); err != nil || st.Mode().Perm() != dirMode {
+	if st, err := os.Stat(filepath.Join(dir, "a/b/c")); err != nil || st.Mode().Perm() != remotefs.DirMode {
 		t.Errorf("directory: %v, %v", st, err)
 	}
 	for _, name := range []string{"z", "b", "y"} {
@@ -181,124 +185,11 @@ func TestNames(t *testing.T) {
 	if got, err := os.ReadFile(filepath.Join(dir, "a/b/c/b")); err != nil || string(got) != "y" {
 		t.Errorf("the file that was replaced has %q, %v", got, err)
 	}
-	if st, err := os.Stat(filepath.Join(dir, "a/b/c/b")); err != nil || st.Mode().Perm() != fileMode {
+	if st, err := os.Stat(filepath.Join(dir, "a/b/c/b")); err != nil || st.Mode().Perm() != remotefs.FileMode {
 		t.Errorf("file: %v, %v", st, err)
 	}
 	if err := f.Remove("a/b/c/none"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("removed what is not there: %v", err)
-	}
-}
-
-// lockSoon takes a lock within a minute, or says why not.
-func lockSoon(f *FS) (io.Closer, error) {
-	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
-		l, err := f.Lock(".")
-		if !errors.Is(err, dumpdir.ErrLocked) || time.Now().After(end) {
-			return l, err
-		}
-	}
-}
-
-// TestLock: who lives keeps it, and lets it go.
-func TestLock(t *testing.T) { synctest.Test(t, testLock) }
-
-func testLock(t *testing.T) {
-	dir := t.TempDir()
-	one, two := connect(t, dir, "one"), connect(t, dir, "two")
-	l, err := one.Lock(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 100 { // far longer than a lock is stale
-		if _, err := two.Lock("."); !errors.Is(err, dumpdir.ErrLocked) {
-			t.Fatalf("the second: %v, want ErrLocked", err)
-		}
-		time.Sleep(time.Second)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	l, err = two.Lock(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if names, err := os.ReadDir(dir); err != nil || len(names) != 0 {
-		t.Errorf("left over: %v, %v", names, err)
-	}
-}
-
-// TestStaleLock: one whose holder is gone is taken over, and the holder, should it wake up, writes nothing any more.
-func TestStaleLock(t *testing.T) {
-	for name, owners := range map[string][2]string{"of another": {"one", "two"}, "of this process": {"one", "one"}} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { staleLock(t, owners[0], owners[1]) })
-		})
-	}
-}
-
-func staleLock(t *testing.T, first, second string) {
-	t.Helper()
-	dir := t.TempDir()
-	one, two := connect(t, dir, first), connect(t, dir, second)
-	one.timing.beat = time.Hour // it sleeps
-	sleeper, err := one.Lock(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := lockSoon(two)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if first != second {
-		if err := sleeper.Close(); !errors.Is(err, dumpdir.ErrRevoked) {
-			t.Errorf("the sleeper: %v, want ErrRevoked", err)
-		}
-	} else {
-		lk, ok := sleeper.(*lock)
-		if !ok {
-			t.Fatal(sleeper)
-		}
-		close(lk.quit) // its connection is gone
-		lk.done.Wait()
-	}
-	if err := l.Close(); err != nil {
-		t.Errorf("the new holder: %v", err)
-	}
-}
-
-// TestLostLock: a holder that lives finds out that the lock is another's, and does nothing more.
-func TestLostLock(t *testing.T) { synctest.Test(t, testLostLock) }
-
-func testLostLock(t *testing.T) {
-	dir := t.TempDir()
-	one := connect(t, dir, "one")
-	l, err := one.Lock(".")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := one.Create("f")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "other"), []byte("two 1\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(filepath.Join(dir, "other"), filepath.Join(dir, LockName)); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(defaultTiming.beat + time.Second)
-	if _, err := file.WriteAt([]byte("x"), 0); !errors.Is(err, dumpdir.ErrRevoked) {
-		t.Errorf("a write: %v, want ErrRevoked", err)
-	}
-	if _, err := one.Create("g"); !errors.Is(err, dumpdir.ErrRevoked) {
-		t.Errorf("a new file: %v, want ErrRevoked", err)
-	}
-	_, _ = file.Close(), l.Close() // both fail
-	if text, err := os.ReadFile(filepath.Join(dir, LockName)); err != nil || ownerOf(string(text)) != "two" {
-		t.Errorf("the lock of the other one: %q, %v", text, err)
 	}
 }
 

@@ -1,4 +1,4 @@
-package sftpfs
+package remotefs
 
 import (
 	"context"
@@ -6,23 +6,15 @@ import (
 	"io"
 	"math"
 	"sync"
-
-	"github.com/pkg/sftp"
 )
 
-// Lengths in bytes.
-const (
-	// pieceLen is the length of one write or one read ahead: a few packets.
-	pieceLen = 128 << 10
-	// smallLen bounds small writes, which are gathered, and small reads, which use the cache.
-	smallLen = blockLen / 2
-)
+// smallLen bounds small writes, which are gathered, and small reads, which use the cache. In bytes.
+const smallLen = blockLen / 2
 
 // file is an open file.
 type file struct {
-	fs   *FS
-	name string
-	h    *sftp.File
+	fs *FS
+	h  Handle
 
 	mu      sync.Mutex
 	err     error // the first error of a write
@@ -43,8 +35,8 @@ type write struct {
 
 func (w *write) overlaps(off, end int64) bool { return w.off < end && off < w.end }
 
-func newFile(fs *FS, name string, h *sftp.File, empty bool) *file {
-	return &file{fs: fs, name: name, h: h, cache: newBlockCache(empty)}
+func newFile(fs *FS, h Handle, empty bool) *file {
+	return &file{fs: fs, h: h, cache: newBlockCache(empty)}
 }
 
 // WriteAt starts a write. It waits until the bytes in flight leave room. A small write is sent together with adjacent ones
@@ -66,7 +58,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	for done := 0; done < len(p); {
-		part := p[done:min(done+pieceLen, len(p))]
+		part := p[done:min(done+f.fs.pieceLen, len(p))]
 		if err := f.send(f.fs.clone(part), off+int64(done)); err != nil {
 			return done, err
 		}
@@ -119,7 +111,7 @@ func (f *file) send(b []byte, off int64) error {
 		_, err := f.h.WriteAt(b, off)
 		f.fs.room.Release(cost)
 		f.fs.giveBack(b)
-		return f.fs.failed("write", f.name, err)
+		return err
 	})
 	f.dirty = true
 	return nil
@@ -206,11 +198,8 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	} else {
 		n, err = f.readSmall(p, off)
 	}
-	switch {
-	case f.err != nil:
+	if f.err != nil {
 		err = f.err
-	case err != nil && !errors.Is(err, io.EOF):
-		err = wrap("read", f.name, err)
 	}
 	return n, err
 }
@@ -273,21 +262,21 @@ func (f *file) Truncate(size int64) error {
 	f.ahead.drop()
 	if err := f.h.Truncate(size); err != nil {
 		f.cache.reset()
-		return f.fs.failed("truncate", f.name, err)
+		return err
 	}
 	f.cache.truncate(size)
 	return nil
 }
 
-// Sync implements dumpdir.File. Without fsync on the server, it only waits for all writes.
+// Sync implements dumpdir.File.
 func (f *file) Sync() error {
-	if err := errors.Join(f.drain(), f.fs.check()); err != nil || !f.fs.fsync {
+	if err := errors.Join(f.drain(), f.fs.check()); err != nil {
 		return err
 	}
 	f.mu.Lock()
 	f.dirty = len(f.run) > 0 || len(f.pending) > 0 // new writes of other goroutines
 	f.mu.Unlock()
-	return f.fs.failed("fsync", f.name, f.h.Sync())
+	return f.h.Sync()
 }
 
 // Size implements dumpdir.File.
@@ -295,11 +284,7 @@ func (f *file) Size() (int64, error) {
 	if err := f.drain(); err != nil {
 		return 0, err
 	}
-	st, err := f.h.Stat()
-	if err != nil {
-		return 0, wrap("stat", f.name, err)
-	}
-	return st.Size(), nil
+	return f.h.Size()
 }
 
 // Close waits for all writes. It waits for the server to close the file only if there were writes since the last Sync.

@@ -1,13 +1,13 @@
-package sftpfs
+package remotefs
 
 import (
 	"io"
 	"math"
 )
 
-// aheadPieces is how many pieces are requested or being copied during a sequential read: the window of an SSH channel and
-// two more.
-const aheadPieces = 2<<20/pieceLen + 2
+// aheadLen is how many bytes are requested or being copied during a sequential read, beside two more pieces: the window of an
+// SSH channel.
+const aheadLen = 2 << 20
 
 // ahead is the state of reading ahead in one file.
 type ahead struct {
@@ -58,12 +58,12 @@ func (f *file) readLarge(p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// fill requests pieces until aheadPieces are in the queue. mu is held.
+// fill requests pieces until enough are in the queue. mu is held.
 func (f *file) fill() {
 	a := &f.ahead
-	for len(a.queue) < aheadPieces {
-		p := &piece{off: a.end, b: f.fs.buffer()[:pieceLen], done: make(chan struct{})}
-		a.queue, a.end = append(a.queue, p), a.end+pieceLen
+	for len(a.queue) < aheadLen/f.fs.pieceLen+2 {
+		p := &piece{off: a.end, b: f.fs.buffer(), done: make(chan struct{})}
+		a.queue, a.end = append(a.queue, p), a.end+int64(len(p.b))
 		go func() {
 			defer close(p.done)
 			p.n, p.err = f.h.ReadAt(p.b, p.off)

@@ -1,4 +1,4 @@
-package sftpfs
+package remotefs
 
 // Length and number of the cache's blocks. A block is read in one packet.
 const (

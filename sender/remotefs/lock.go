@@ -1,4 +1,4 @@
-package sftpfs
+package remotefs
 
 import (
 	"errors"
@@ -11,13 +11,14 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pkg/sftp"
-
 	"github.com/corehaul/corehaul/dumpdir"
 )
 
 // LockName is the name of the lock file, which is in a directory while somebody writes there.
 const LockName = "writer.lock"
+
+// maxLockLen is how much is read of a lock file, in bytes.
+const maxLockLen = 1 << 10
 
 // timing has the times of locks.
 type timing struct {
@@ -25,25 +26,30 @@ type timing struct {
 	stale time.Duration // after which an unchanged lock has no owner
 	own   time.Duration // the same for a lock of this process, whose line broke
 	sure  time.Duration // between taking over a lock and checking who has it
+	gap   time.Duration // the longest time between two looks at a lock that counts; callers look about every second
 }
 
-var defaultTiming = timing{beat: 3 * time.Second, stale: 30 * time.Second, own: 10 * time.Second, sure: time.Second}
+var defaultTiming = timing{
+	beat: 3 * time.Second, stale: 30 * time.Second, own: 10 * time.Second, sure: time.Second, gap: 3 * time.Second,
+}
 
 // lock is a held lock.
 type lock struct {
 	fs    *FS
 	name  string
-	h     *sftp.File
+	h     Handle
 	count int
 	quit  chan struct{}
 	done  sync.WaitGroup
 }
 
-// Lock implements dumpdir.FS. SFTP has no locks, so a lock is a file that is created with O_EXCL. Every 3 seconds, its
-// owner checks that it still has the lock and writes another number into it, over the same channel as its other writes.
+// Lock implements dumpdir.FS. The servers have no locks that end with their owner, so a lock is a file that is created
+// with O_EXCL. Every 3 seconds, its owner checks that it still has the lock and writes another number into it, over the
+// same connection as its other writes.
 //
 // A lock is stale if the caller, by its own clock, sees no change for 30 seconds: then the owner is dead and its writes are over.
-// A stale lock of this process, left by a broken connection, needs 10 seconds. The caller replaces a stale lock by
+// A stale lock of this process, left by a broken connection, needs 10 seconds. A time in which the server answered nothing
+// does not count, because the owner could not write then either. The caller replaces a stale lock by
 // rename. A second later, the owner that the file names has the lock. Lock does not wait for a lock to become stale: while
 // its error matches dumpdir.ErrLocked, call it again about every second.
 func (f *FS) Lock(dir string) (io.Closer, error) {
@@ -51,20 +57,20 @@ func (f *FS) Lock(dir string) (io.Closer, error) {
 		return nil, err
 	}
 	l := &lock{fs: f, name: path.Join(dir, LockName), quit: make(chan struct{})}
-	h, err := f.c.OpenFile(l.name, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	h, _, err := f.server.Open(l.name, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	switch {
 	case err == nil:
 		l.h = h
 		if err := l.write(); err != nil {
 			// A lock file that is left behind blocks others until it is stale.
-			return nil, errors.Join(err, h.Close(), wrap("unlock", l.name, f.c.Remove(l.name)))
+			return nil, errors.Join(err, h.Close(), f.server.Remove(l.name))
 		}
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
-		return nil, wrap("lock", l.name, err)
-	default:
+	case errors.Is(err, fs.ErrExist):
 		if err := l.takeOver(err); err != nil {
 			return nil, err
 		}
+	default:
+		return nil, err
 	}
 	l.done.Go(l.heartbeat)
 	return l, nil
@@ -75,8 +81,8 @@ func (l *lock) takeOver(cause error) error {
 	text, err := l.read()
 	if errors.Is(err, fs.ErrNotExist) {
 		// The lock was just released, or the file cannot be created at all.
-		if _, serr := l.fs.c.Stat(path.Dir(l.name)); serr != nil {
-			return wrap("lock", l.name, cause)
+		if ok, serr := l.fs.server.IsDir(path.Dir(l.name)); serr != nil || !ok {
+			return cause
 		}
 		return fmt.Errorf("%s: %w (%w)", l.name, dumpdir.ErrLocked, cause)
 	}
@@ -87,14 +93,14 @@ func (l *lock) takeOver(cause error) error {
 		return fmt.Errorf("%s: %w", l.name, dumpdir.ErrLocked)
 	}
 	mine := l.name + "." + l.fs.owner + ".tmp" // if left behind, the next writer removes it
-	if l.h, err = l.fs.c.OpenFile(mine, os.O_RDWR|os.O_CREATE|os.O_TRUNC); err != nil {
-		return l.fs.failed("lock", mine, err)
+	if l.h, _, err = l.fs.server.Open(mine, os.O_RDWR|os.O_CREATE|os.O_TRUNC); err != nil {
+		return err
 	}
 	if err := l.write(); err != nil {
 		return errors.Join(err, l.h.Close())
 	}
-	if err := l.fs.c.PosixRename(mine, l.name); err != nil {
-		return errors.Join(wrap("lock", l.name, err), l.h.Close())
+	if err := l.fs.server.Rename(mine, l.name); err != nil {
+		return errors.Join(err, l.h.Close())
 	}
 	time.Sleep(l.fs.timing.sure)
 	if err := l.checkHeld(); err != nil {
@@ -103,20 +109,31 @@ func (l *lock) takeOver(cause error) error {
 	return nil
 }
 
+// sighting is the text of a lock file, when it was seen last, and for how long it has been the same.
+type sighting struct {
+	text   string
+	at     time.Time
+	silent time.Duration
+}
+
 // staleNow notes the text of a lock file and reports whether it has been the same for long enough.
 func (f *FS) staleNow(name, text string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	now := time.Now()
 	seen, ok := f.locks[name]
 	if !ok || seen.text != text {
-		f.locks[name] = sighting{text: text, at: time.Now()}
+		f.locks[name] = sighting{text: text, at: now}
 		return false
 	}
+	seen.silent += min(now.Sub(seen.at), f.timing.gap)
+	seen.at = now
+	f.locks[name] = seen
 	limit := f.timing.stale
 	if ownerOf(text) == f.owner {
 		limit = f.timing.own
 	}
-	return time.Since(seen.at) >= limit
+	return seen.silent >= limit
 }
 
 // write writes owner and next number into the lock file.
@@ -124,29 +141,32 @@ func (l *lock) write() error {
 	l.count++
 	text := fmt.Sprintf("%s %010d\n", l.fs.owner, l.count)
 	_, err := l.h.WriteAt([]byte(text), 0)
-	return l.fs.failed("lock", l.name, err)
+	return err
 }
 
-// ownerOf returns the owner that the text of a lock file names.
+// ownerOf returns the owner that the text of a lock file names. It returns nothing if a crash of the server left the file empty,
+// or zeros in it: the text is not synced.
 func ownerOf(text string) string {
-	owner, _, _ := strings.Cut(text, " ")
+	owner, _, _ := strings.Cut(strings.Trim(text, "\x00"), " ")
 	return owner
 }
 
 func (l *lock) read() (string, error) {
-	h, err := l.fs.c.Open(l.name)
+	h, _, err := l.fs.server.Open(l.name, os.O_RDONLY)
 	if err != nil {
-		return "", wrap("lock", l.name, err)
+		return "", err
 	}
-	text, err := io.ReadAll(io.LimitReader(h, 1<<10))
-	return string(text), errors.Join(wrap("lock", l.name, err), h.Close())
+	text, err := io.ReadAll(io.NewSectionReader(h, 0, maxLockLen))
+	return string(text), errors.Join(err, h.Close())
 }
 
-// checkHeld returns an error that matches dumpdir.ErrRevoked unless the lock file still names this owner.
+// checkHeld returns an error that matches dumpdir.ErrRevoked if the lock file is gone or names another owner. If it names nobody,
+// it is this owner's: others rename theirs over it.
 func (l *lock) checkHeld() error {
 	text, err := l.read()
+	owner := ownerOf(text)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), err == nil && ownerOf(text) != l.fs.owner:
+	case errors.Is(err, fs.ErrNotExist), err == nil && owner != l.fs.owner && owner != "":
 		return fmt.Errorf("%s: %w", l.name, dumpdir.ErrRevoked)
 	}
 	return err
@@ -188,7 +208,7 @@ func (l *lock) Close() error {
 	l.done.Wait()
 	err := l.checkHeld()
 	if err == nil {
-		err = wrap("unlock", l.name, l.fs.c.Remove(l.name))
+		err = l.fs.server.Remove(l.name)
 	}
 	return errors.Join(err, l.h.Close())
 }
