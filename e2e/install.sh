@@ -15,6 +15,7 @@ packages='
 	kmod xz-utils bzip2 lz4 e2fsprogs mmdebstrap binutils gcc make libc6-dev
 	python3-drgn python3-libkdumpfile
 	openssh-client openssh-server lftp curl
+	nfs-ganesha nfs-ganesha-vfs rpcbind nfs-common
 	ca-certificates debian-archive-keyring
 '
 

@@ -2,15 +2,12 @@ package sender
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"path"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/pkg/sftp"
 
@@ -28,12 +25,6 @@ const (
 
 // defaultRoot is the directory of dumps over SFTP if the target names none. It is relative to the login directory.
 const defaultRoot = "corehaul"
-
-// depotLinger is how long a depot may take to release its dump.
-const depotLinger = 5 * time.Second
-
-// owner identifies this process among others that write to the same server.
-var owner = sync.OnceValue(rand.Text)
 
 // DialSSH returns a Dialer for ssh://USER@HOST[:PORT][/PATH] targets. If the server has no receiver, the connection leads
 // to a depot in this process, which writes the dump into PATH over SFTP. tool names this program in the manifest.
@@ -67,15 +58,6 @@ func dialSSH(ctx context.Context, client *sshdial.Client, u *url.URL, tool strin
 	return conn, nil
 }
 
-// depotConn is the near end of a depot.
-type depotConn struct {
-	net.Conn
-	session *sshdial.Session
-	cancel  context.CancelFunc
-	done    chan struct{} // closed when the depot has ended
-	once    sync.Once
-}
-
 // openDepot starts a depot that writes over SFTP.
 func openDepot(ctx context.Context, session *sshdial.Session, u *url.URL, tool string) (net.Conn, error) {
 	channel, err := session.Subsystem(ctx, sftpSubsystem)
@@ -94,24 +76,16 @@ func openDepot(ctx context.Context, session *sshdial.Session, u *url.URL, tool s
 	if err != nil {
 		return nil, &handshakeError{errors.Join(err, client.Close())}
 	}
-	near, far := net.Pipe()
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	c := &depotConn{Conn: near, session: session, cancel: cancel, done: make(chan struct{})}
 	local := channel.LocalAddr().String()
 	conf := depot.Config{
-		FS: files, Root: depotRoot(u), Host: addressName(local), Peer: local, Tool: tool, Note: depotNote(u, files),
+		FS: files, Root: depotRoot(u), Host: addressName(local), Peer: local, Transport: "sftp", Tool: tool, Note: depotNote(u, files),
 		Lost: func(err error) bool { return session.Broken() || sftpfs.Lost(err) },
 	}
-	go func() {
-		defer close(c.done)
-		var wg sync.WaitGroup
-		wg.Go(func() { session.KeepAlive(work) })
-		_ = depot.Serve(work, far, conf) // the sender gets the error over the pipe
-		cancel()
-		_ = client.Close() // closes the session too
-		wg.Wait()
-	}()
-	return c, nil
+	return startDepot(ctx, conf, line{
+		keepAlive: session.KeepAlive,
+		cut:       func() { _ = session.Close() },
+		close:     func() { _ = client.Close() }, // closes the session too
+	}), nil
 }
 
 // depotNote says in the log where the dump goes.
@@ -133,29 +107,4 @@ func depotRoot(u *url.URL) string {
 		return home
 	}
 	return p
-}
-
-// addressName returns a directory name for an address.
-func addressName(addr string) string {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		host = addr
-	}
-	host, _, _ = strings.Cut(host, "%")
-	return "ip-" + strings.ReplaceAll(host, ":", "-")
-}
-
-// Close ends the depot, which first releases its dump if it can.
-func (c *depotConn) Close() error {
-	err := c.Conn.Close()
-	c.once.Do(func() {
-		c.cancel()
-		select {
-		case <-c.done:
-		case <-time.After(depotLinger):
-			_ = c.session.Close() // ends all waiting for the server
-			<-c.done
-		}
-	})
-	return err
 }

@@ -32,7 +32,7 @@ func stored(res *sender.Result, logOnly bool) bool {
 
 func captureDump(ctx context.Context, env pid1.Env) (*sender.Result, error) {
 	c := env.Config
-	dial, to, wrong := keys{c.Identity, c.SSHKey, c.KnownHosts}.dialer(c.To)
+	dial, to, wrong := dialer(c.Keys(), c.To)
 	for _, err := range wrong {
 		env.Console.Printf("warning: %v; left out", err)
 	}

@@ -29,7 +29,7 @@ it with
 
 The configuration (TOML) has these keys. Only to, and the keys for its targets, are required:
 
-  to = ["tls://HOST:PORT", "ssh://USER@HOST[:PORT][/PATH]", ...]
+  to = ["tls://HOST:PORT", "ssh://USER@HOST[:PORT][/PATH]", "nfs://HOST[:PORT]/EXPORT/PATH", ...]
   identity = "FILE"             for tls://, made by 'corehaul ca issue'
   ssh_key = "FILE"              for ssh://, a private key without a passphrase
   known_hosts = "FILE"          for ssh://, the servers' keys as ssh-keyscan writes them

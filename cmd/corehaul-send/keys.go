@@ -13,49 +13,61 @@ import (
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
-// keys are the files that targets need: an identity for tls://, a private key and known hosts for ssh://.
-type keys struct {
-	identity, sshKey, knownHosts string
-}
-
-// missing returns an error that names the flag that a target needs.
-func (k keys) missing(to []string) error {
+// missingKey returns an error that names the flag that a target needs.
+func missingKey(k config.Keys, to []string) error {
 	for _, t := range to {
-		switch scheme := config.Scheme(t); {
-		case scheme == "tls" && k.identity == "":
-			return cli.WithHint(cli.Usagef("no identity for %s: --identity is missing", t), "'corehaul ca issue HOST --dir DIR --out FILE' on the receiver creates one")
-		case scheme == "ssh" && k.sshKey == "":
-			return cli.WithHint(cli.Usagef("no key for %s: --ssh-key is missing", t), "ssh-keygen -t ed25519 -N '' -f FILE creates one; add FILE.pub to the receiver's authorized keys")
-		case scheme == "ssh" && k.knownHosts == "":
-			return cli.WithHint(cli.Usagef("no host key for %s: --known-hosts is missing", t), "'corehaul known-hosts HOST' on the receiver prints it; or use 'ssh-keyscan HOST > FILE' and compare the key with the server's")
+		if m := k.Missing(t); m != nil {
+			return cli.WithHint(cli.Usagef("no %s for %s: --%s is missing", m.What, t, m.Flag), m.Hint)
 		}
 	}
 	return nil
 }
 
+// connector connects to the targets of one scheme.
+type connector struct {
+	// prepare loads the keys, once. The error is for all targets of the scheme.
+	prepare func() (sender.Dialer, error)
+	// check returns what is wrong with the keys for one target. It may be nil.
+	check func(to string) error
+}
+
+// connectors returns the connectors of config.Schemes by their names.
+func connectors(k config.Keys) map[string]connector {
+	client := sync.OnceValues(func() (*sshdial.Client, error) { return sshdial.New(k.SSHKey, k.KnownHosts) })
+	return map[string]connector{
+		"tls": {prepare: func() (sender.Dialer, error) {
+			id, err := loadIdentity(k.Identity)
+			if err != nil {
+				return nil, err
+			}
+			return sender.DialTLS(corehaultls.ClientConfig(id)), nil
+		}},
+		"ssh": {
+			prepare: func() (sender.Dialer, error) {
+				c, err := client()
+				if err != nil {
+					return nil, err
+				}
+				return sender.DialSSH(c, tool()), nil
+			},
+			check: func(to string) error { return checkKnown(client, to) },
+		},
+		"nfs": {prepare: func() (sender.Dialer, error) { return sender.DialNFS(tool()), nil }},
+	}
+}
+
 // dialer returns a Dialer for the targets that have valid keys, and the errors of the other targets.
-func (k keys) dialer(to []string) (dial sender.Dialer, good []string, wrong []error) {
-	schemes := map[string]sender.Dialer{}
-	identity := sync.OnceValue(func() error {
-		id, err := loadIdentity(k.identity)
-		if err == nil {
-			schemes["tls"] = sender.DialTLS(corehaultls.ClientConfig(id))
-		}
-		return err
-	})
-	client := sync.OnceValues(func() (*sshdial.Client, error) {
-		c, err := sshdial.New(k.sshKey, k.knownHosts)
-		if err == nil {
-			schemes["ssh"] = sender.DialSSH(c, tool())
-		}
-		return c, err
-	})
+func dialer(k config.Keys, to []string) (dial sender.Dialer, good []string, wrong []error) {
+	dialers, failed, known := map[string]sender.Dialer{}, map[string]error{}, connectors(k)
 	for _, t := range to {
-		err := error(nil)
-		if config.Scheme(t) == "ssh" {
-			err = checkKnown(client, t)
-		} else {
-			err = identity()
+		scheme := config.SchemeName(t)
+		c := known[scheme]
+		if dialers[scheme] == nil && failed[scheme] == nil {
+			dialers[scheme], failed[scheme] = c.prepare()
+		}
+		err := failed[scheme]
+		if err == nil && c.check != nil {
+			err = c.check(t)
 		}
 		if err != nil {
 			wrong = append(wrong, fmt.Errorf("%s: %w", t, err))
@@ -63,7 +75,7 @@ func (k keys) dialer(to []string) (dial sender.Dialer, good []string, wrong []er
 		}
 		good = append(good, t)
 	}
-	return sender.DialBy(schemes), good, wrong
+	return sender.DialBy(dialers), good, wrong
 }
 
 func loadIdentity(file string) (*corehaultls.Identity, error) {
@@ -95,6 +107,6 @@ func checkKeys(c *config.File) error {
 			return err
 		}
 	}
-	_, _, wrong := keys{c.Identity, c.SSHKey, c.KnownHosts}.dialer(c.To)
+	_, _, wrong := dialer(c.Keys(), c.To)
 	return errors.Join(wrong...)
 }

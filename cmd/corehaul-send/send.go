@@ -26,7 +26,7 @@ import (
 // sendFlags are the flags of "send".
 type sendFlags struct {
 	to       []string
-	keys     keys
+	keys     config.Keys
 	level    uint8
 	encoding string
 	logOnly  bool
@@ -51,6 +51,10 @@ the server's key in a known_hosts file (--known-hosts). The program refuses a se
 is not in that file. If an SSH server has no receiver, the program writes the dump over SFTP
 into PATH (corehaul in the login directory).
 
+The target nfs://HOST[:PORT]/EXPORT/PATH is a directory on an NFS server (version 3). The program
+writes the dump there itself and needs no NFS in the kernel and no key. ?mountport=PORT is for
+servers without a portmapper, ?uid=N&gid=N names the user. NFS encrypts nothing and proves no name.
+
 With several receivers, the first one that takes the dump gets it. The program skips a receiver
 that fails or refuses, and tries it again later while the patience lasts. It returns to a
 receiver that already has a part of the dump before it tries the others, which have nothing.
@@ -60,6 +64,7 @@ what it has, and the same command continues the dump. If a page cannot be read, 
 names it and leaves it out; the dump is then partial (exit code 3).`,
 		Example: "  corehaul-send send --to tls://collector:7420 --identity web-17.pem\n" +
 			"  corehaul-send send --to ssh://dumps@collector:7422 --ssh-key web-17.key --known-hosts known_hosts\n" +
+			"  corehaul-send send --to nfs://filer/export/crash\n" +
 			"  corehaul-send send --to tls://collector:7420 --identity web-17.pem --level 1 --encoding zstd /var/crash/vmcore",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -71,10 +76,10 @@ names it and leaves it out; the dump is then partial (exit code 3).`,
 }
 
 func (f *sendFlags) add(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&f.to, "to", nil, "`TARGET` of the dump, tls://HOST:PORT or ssh://USER@HOST[:PORT][/PATH]; may be repeated, best first")
-	flags.StringVar(&f.keys.identity, "identity", "", "for tls://, identity `FILE` made by 'corehaul ca issue'")
-	flags.StringVar(&f.keys.sshKey, "ssh-key", "", "for ssh://, `FILE` with a private key, as ssh-keygen writes it")
-	flags.StringVar(&f.keys.knownHosts, "known-hosts", "", "for ssh://, `FILE` with the servers' keys, as ssh-keyscan writes it")
+	flags.StringSliceVar(&f.to, "to", nil, "`TARGET` of the dump, tls://HOST:PORT, ssh://USER@HOST[:PORT][/PATH] or nfs://HOST[:PORT]/EXPORT/PATH; may be repeated, best first")
+	flags.StringVar(&f.keys.Identity, "identity", "", "for tls://, identity `FILE` made by 'corehaul ca issue'")
+	flags.StringVar(&f.keys.SSHKey, "ssh-key", "", "for ssh://, `FILE` with a private key, as ssh-keygen writes it")
+	flags.StringVar(&f.keys.KnownHosts, "known-hosts", "", "for ssh://, `FILE` with the servers' keys, as ssh-keyscan writes it")
 	addLevel(flags, &f.level)
 	flags.StringVar(&f.encoding, "encoding", "auto", "auto, snappy, zstd, lz4 or none; auto adapts to the speed of network and CPUs")
 	flags.BoolVar(&f.logOnly, "log-only", false, "send the kernel log and no pages")
@@ -101,7 +106,7 @@ func vmcoreArg(args []string) string {
 func (f *sendFlags) check() error {
 	switch {
 	case len(f.to) == 0:
-		return cli.WithHint(cli.Usagef("no target: --to is missing"), "name the receiver with --to tls://HOST:PORT or --to ssh://USER@HOST")
+		return cli.WithHint(cli.Usagef("no target: --to is missing"), "name it with --to tls://HOST:PORT, --to ssh://USER@HOST or --to nfs://HOST/EXPORT")
 	case !slices.Contains(sender.EncodingNames, f.encoding):
 		return cli.Usagef("--encoding %q is none of %s", f.encoding, strings.Join(config.Encodings, ", "))
 	case f.deadline < 0 || f.patience < 0 || f.stall < 0 || f.progress < 0:
@@ -114,7 +119,7 @@ func (f *sendFlags) check() error {
 			return cli.Usage(err)
 		}
 	}
-	if err := f.keys.missing(f.to); err != nil {
+	if err := missingKey(f.keys, f.to); err != nil {
 		return err
 	}
 	return checkLevel(f.level)
@@ -133,7 +138,7 @@ func (f *sendFlags) run(ctx context.Context, stdio cli.Stdio, path string) error
 	if err := f.check(); err != nil {
 		return err
 	}
-	dial, _, wrong := f.keys.dialer(f.to)
+	dial, _, wrong := dialer(f.keys, f.to)
 	if len(wrong) > 0 {
 		return errors.Join(wrong...)
 	}

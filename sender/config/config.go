@@ -55,7 +55,7 @@ const (
 
 // File is the configuration. The tags name the keys of the file.
 type File struct {
-	// To lists the targets, best first, as tls://HOST:PORT or ssh://USER@HOST[:PORT][/PATH].
+	// To lists the targets, best first, in the forms of Schemes.
 	To []string `toml:"to"`
 	// Identity is the file that `corehaul ca issue` made, relative to the
 	// configuration file, for tls:// targets. In the capture initramfs it is always IdentityPath.
@@ -300,20 +300,18 @@ func (n *Network) check() (string, error) {
 	return "", nil
 }
 
-// CheckCapture returns what a file lacks for a capture initramfs, which needs receivers and the keys for them.
+// CheckCapture returns what a file lacks for a capture initramfs, which needs targets and the keys for them.
 func (f *File) CheckCapture() error {
 	if len(f.To) == 0 {
-		return errors.New(`no receiver: set to = ["tls://HOST:PORT"] or ["ssh://USER@HOST"]`)
+		return errors.New(`no receiver: set to = ["tls://HOST:PORT"], ["ssh://USER@HOST"] or ["nfs://HOST/EXPORT"]`)
 	}
 	for _, to := range f.To {
-		switch {
-		case Scheme(to) == "tls" && f.Identity == "":
-			return fmt.Errorf(`no identity for %s: set identity = "FILE" (made by corehaul ca issue)`, to)
-		case Scheme(to) == "ssh" && f.SSHKey == "":
-			return fmt.Errorf(`no key for %s: set ssh_key = "FILE" (made by ssh-keygen -N '')`, to)
-		case Scheme(to) == "ssh" && f.KnownHosts == "":
-			return fmt.Errorf(`no host key for %s: set known_hosts = "FILE" (made by ssh-keyscan)`, to)
+		if k := f.Keys().Missing(to); k != nil {
+			return fmt.Errorf(`no %s for %s: set %s = "FILE" (%s)`, k.What, to, k.Name, k.MadeBy)
 		}
 	}
 	return nil
 }
+
+// Keys returns the files that targets need.
+func (f *File) Keys() Keys { return Keys{f.Identity, f.SSHKey, f.KnownHosts} }

@@ -77,6 +77,8 @@ func TestParseErrors(t *testing.T) {
 		{"ssh without user", "to = [\"ssh://h\"]\n", 1, "to", "user or host is missing"},
 		{"ssh with a password", "to = [\"ssh://u:secret@h\"]\n", 1, "to", "ssh://u@h: a password cannot be used"},
 		{"ssh with a query", "to = [\"ssh://u@h?x\"]\n", 1, "to", "remove what follows"},
+		{"nfs without a path", "to = [\"nfs://h\"]\n", 1, "to", "host or path is missing"},
+		{"nfs with a parameter of no kind", "to = [\"nfs://h/e?vers=3\"]\n", 1, "to", "unknown parameter"},
 		{"port out of range", "to = [\"ssh://u@h:65536\"]\n", 1, "to", "between 1 and 65535"},
 		{"static without address", "[network]\nmode = \"static\"\n", 0, "network.address", "needed"},
 		{"address without static", "[network]\naddress = [\"192.0.2.1/24\"]\n", 2, "network.address", "dhcp"},
@@ -98,7 +100,7 @@ func TestParseErrors(t *testing.T) {
 
 // TestCheckCapture: each kind of target needs its keys, and no other.
 func TestCheckCapture(t *testing.T) {
-	const ssh, tls = "ssh://u@h", "tls://h:1"
+	const ssh, tls, nfs = "ssh://u@h", "tls://h:1", "nfs://h/e?uid=1"
 	for _, tc := range []struct {
 		file File
 		has  string
@@ -109,6 +111,8 @@ func TestCheckCapture(t *testing.T) {
 		{File{To: []string{ssh}, Identity: "i"}, "no key for " + ssh},
 		{File{To: []string{ssh}, SSHKey: "k"}, "no host key for " + ssh},
 		{File{To: []string{tls, ssh}, Identity: "i", KnownHosts: "h"}, "no key for " + ssh},
+		{File{To: []string{nfs, tls}}, "no identity for " + tls},
+		{File{To: []string{nfs}}, ""},
 		{File{To: []string{tls}, Identity: "i"}, ""},
 		{File{To: []string{ssh, ssh + ":22"}, SSHKey: "k", KnownHosts: "h"}, ""},
 		{File{To: []string{ssh, tls}, Identity: "i", SSHKey: "k", KnownHosts: "h"}, ""},
@@ -123,14 +127,14 @@ func TestCheckCapture(t *testing.T) {
 func TestOverride(t *testing.T) {
 	f := Default()
 	f.To = []string{"tls://old:1"}
-	warnings := f.Override("console=ttyS0 corehaul.to=tls://a:1,tls://b:2 corehaul.level=1 " +
+	warnings := f.Override("console=ttyS0 corehaul.to=tls://a:1,nfs://b:2/c?mountport=3&uid=4 corehaul.level=1 " +
 		"corehaul.deadline=90s corehaul.address=192.0.2.7/24 corehaul.gateway=192.0.2.1 \"corehaul.interface=my nic\" " +
 		"corehaul.stall=30s corehaul.watchdog=off corehaul.watchdog=1s corehaul.after=explode corehaul.nonsense=1 corehaul.level=77 corehaul.mtu=9000\n")
 	if len(warnings) != 4 {
 		t.Errorf("got %d warnings, want 4: %q", len(warnings), warnings)
 	}
 	want := Default()
-	want.To = []string{"tls://a:1", "tls://b:2"}
+	want.To = []string{"tls://a:1", "nfs://b:2/c?mountport=3&uid=4"}
 	want.Level = 1
 	want.Deadline = Duration(90 * time.Second)
 	want.Stall, want.Watchdog = Duration(30*time.Second), WatchdogOff

@@ -44,8 +44,8 @@ type Config struct {
 	Root string
 	// Host is used if the crashed kernel's nodename is no valid name of a host.
 	Host string
-	// Peer is the sender's own address, Tool the name of this program, for the manifest.
-	Peer, Tool string
+	// Peer is the sender's own address, Transport the way to the server, Tool the name of this program, for the manifest.
+	Peer, Transport, Tool string
 	// Note says in the sender's log where the dump goes.
 	Note string
 	// Lost reports whether an error of FS means that the server cannot be reached. Such an error says nothing about stored data.
@@ -65,7 +65,7 @@ type depot struct {
 func Serve(ctx context.Context, nc net.Conn, c Config) error {
 	d := &depot{Config: c}
 	d.Session = intake.NewSession(nc, intake.Config{
-		Tool: c.Tool, Peer: c.Peer, Transport: "sftp", Title: new(printk.TitleScanner), Codec: kdumpfile.Snappy,
+		Tool: c.Tool, Peer: c.Peer, Transport: c.Transport, Title: new(printk.TitleScanner), Codec: kdumpfile.Snappy,
 		Window: window, Workers: 1, CommitBytes: commitBytes, CommitInterval: commitInterval, WaitEvery: waitEvery,
 	}, d)
 	err := d.Run(ctx)

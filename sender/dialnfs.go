@@ -1,0 +1,52 @@
+package sender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+
+	"github.com/corehaul/corehaul/sender/depot"
+	"github.com/corehaul/corehaul/sender/nfsfs"
+	"github.com/corehaul/corehaul/sender/nfsfs/nfs3"
+)
+
+// DialNFS returns a Dialer for targets of the form nfs3.Form. The connection leads to a depot in this process, which writes the
+// dump into the directory of the target. tool names this program in the manifest.
+func DialNFS(tool string) Dialer { return dialNFS(tool, nil) }
+
+// dialNFS is DialNFS with nfs3.Config.Dial.
+func dialNFS(tool string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) Dialer {
+	return func(ctx context.Context, target string) (net.Conn, error) {
+		u, err := url.Parse(target)
+		if err != nil {
+			return nil, err
+		}
+		server, dir, err := nfs3.ParseURL(u)
+		if err != nil {
+			return nil, &handshakeError{fmt.Errorf("target %q: %w", target, err)}
+		}
+		server.Dial = dial
+		files, err := nfsfs.Mount(ctx, server, dir, owner())
+		if err != nil {
+			return nil, mountError(err)
+		}
+		conf := depot.Config{
+			FS: files, Root: files.Root(), Host: addressName(files.LocalAddr()), Peer: files.LocalAddr(), Transport: "nfs", Tool: tool,
+			Note: fmt.Sprintf("the dump is written over NFS into %s", dir), Lost: nfsfs.Lost,
+		}
+		return startDepot(ctx, conf, line{cut: files.Close, close: files.Close}), nil
+	}
+}
+
+// mountError returns a *handshakeError for what another try cannot change.
+func mountError(err error) error {
+	_, refused := errors.AsType[*nfs3.MountError](err)
+	_, unknown := errors.AsType[*nfs3.PortError](err)
+	_, rejected := errors.AsType[*nfs3.RejectError](err)
+	if refused || unknown || rejected {
+		return &handshakeError{err}
+	}
+	return err
+}

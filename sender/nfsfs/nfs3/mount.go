@@ -1,0 +1,152 @@
+package nfs3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"syscall"
+
+	"github.com/vmware/go-nfs-client/nfs"
+	"github.com/vmware/go-nfs-client/nfs/rpc"
+)
+
+// MountError means that the server does not let this client mount the directory.
+type MountError struct {
+	Dir  string
+	Host string
+	// Status is a mountstat3 (RFC 1813, appendix I). It has the numbers of nfsstat3.
+	Status Status
+}
+
+// Error says which directory cannot be mounted, and why.
+func (e *MountError) Error() string {
+	switch e.Status {
+	case nfs.MNT3ErrNoEnt:
+		return fmt.Sprintf("the server exports neither %s nor a directory above it (MNT3ERR_NOENT)", e.Dir)
+	case nfs.MNT3ErrAcces, nfs.MNT3ErrPerm:
+		return fmt.Sprintf("the server exports neither %s nor a directory above it to this client (MNT3ERR_ACCES)", e.Dir)
+	}
+	return fmt.Sprintf("the server does not let mount %s: mountstat3 %d", e.Dir, uint32(e.Status))
+}
+
+// Hints says what to do next.
+func (e *MountError) Hints() []string {
+	return []string{fmt.Sprintf("'showmount -e %s' lists what the server exports, and to whom; it must allow this machine's address", e.Host)}
+}
+
+// PortError means that the portmapper cannot say where a service is.
+type PortError struct {
+	Text string
+	Err  error
+}
+
+// Error says what the portmapper does not know.
+func (e *PortError) Error() string { return e.Text }
+
+// Unwrap returns the cause.
+func (e *PortError) Unwrap() error { return e.Err }
+
+// Hints says what to do next.
+func (e *PortError) Hints() []string {
+	return []string{"name both ports, nfs://HOST:PORT/PATH?mountport=PORT; 'rpcinfo -p HOST' lists them"}
+}
+
+// findPorts asks the portmapper for the ports that are 0.
+func (conf *Config) findPorts(ctx context.Context) error {
+	port := conf.PortmapPort
+	if port == 0 {
+		port = rpc.PmapPort
+	}
+	nc, err := conf.dial(ctx, port)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return &PortError{fmt.Sprintf("the server has no portmapper: %v", err), err}
+	}
+	if err != nil {
+		return fmt.Errorf("portmapper: %w", err)
+	}
+	c := newConn(nc, rpc.AuthNull, Patience)
+	defer c.close()
+	defer context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })()
+	for _, service := range []struct {
+		name string
+		prog uint32
+		port *uint16
+	}{{"MOUNT", nfs.MountProg, &conf.MountPort}, {"NFS", nfs.Nfs3Prog, &conf.Port}} {
+		if *service.port != 0 {
+			continue
+		}
+		b, err := c.call(rpc.PmapProg, rpc.PmapVers, rpc.PmapProcGetPort,
+			&rpc.Mapping{Prog: service.prog, Vers: nfs.Nfs3Vers, Prot: rpc.IPProtoTCP}, nil)
+		if err != nil {
+			return fmt.Errorf("portmapper: %w", err)
+		}
+		var answer uint32
+		if err := newDecoder(b).read(&answer); err != nil {
+			return fmt.Errorf("portmapper: %w", err)
+		}
+		if answer == 0 || answer > 65535 {
+			return &PortError{Text: fmt.Sprintf("the server's portmapper knows no %s version 3 over TCP", service.name)}
+		}
+		*service.port = uint16(answer)
+	}
+	return nil
+}
+
+// mount mounts dir, an absolute path without dots, or the nearest directory above it. It returns the handle and the path of what is mounted, and what follows it.
+func (conf *Config) mount(ctx context.Context, cred rpc.Auth, dir string) (root FH, mounted, rest string, err error) {
+	nc, err := conf.dial(ctx, conf.MountPort)
+	if err != nil {
+		return nil, "", "", fmt.Errorf("MOUNT: %w", err)
+	}
+	c := newConn(nc, cred, Patience)
+	defer c.close()
+	defer context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })()
+	var first *MountError
+	for mounted = dir; ; mounted = path.Dir(mounted) {
+		root, err = conf.mnt(c, mounted)
+		refusal, refused := errors.AsType[*MountError](err)
+		if !refused {
+			return root, mounted, strings.TrimPrefix(strings.TrimPrefix(dir, mounted), "/"), err
+		}
+		if first == nil || refusal.Status == nfs.MNT3ErrAcces {
+			first = &MountError{Dir: dir, Host: conf.Host, Status: refusal.Status}
+		}
+		if parent := path.Dir(mounted); parent == "/" || parent == mounted {
+			return nil, "", "", first
+		}
+	}
+}
+
+// mnt mounts one directory. Nothing is unmounted later: the server's list of mounts is only for people to look at.
+func (conf *Config) mnt(c *conn, dir string) (FH, error) {
+	b, err := c.call(nfs.MountProg, nfs.MountVers, nfs.MountProc3MNT, &struct{ Dir string }{dir}, nil)
+	if err != nil {
+		return nil, fmt.Errorf("MOUNT: %w", err)
+	}
+	d := newDecoder(b)
+	var status Status
+	if err := d.read((*uint32)(&status)); err != nil {
+		return nil, fmt.Errorf("MOUNT: %w", err)
+	}
+	if status != statusOK {
+		return nil, &MountError{Dir: dir, Host: conf.Host, Status: status}
+	}
+	var res struct {
+		FH      []byte
+		Flavors []uint32
+	}
+	if err := d.read(&res); err != nil {
+		return nil, fmt.Errorf("MOUNT: %w", err)
+	}
+	return checkFH(res.FH)
+}
+
+// checkFH returns b if that can be a file handle.
+func checkFH(b []byte) (FH, error) {
+	if len(b) == 0 || len(b) > maxFH {
+		return nil, fmt.Errorf("the server sends a file handle of %d bytes", len(b))
+	}
+	return b, nil
+}
