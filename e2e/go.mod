@@ -9,6 +9,7 @@ require github.com/corehaul/corehaul v0.0.0-00010101000000-000000000000
 
 require (
 	github.com/Shopify/toxiproxy/v2 v2.5.0
+	github.com/google/go-cmp v0.7.0
 	github.com/pkg/sftp v1.13.12
 	github.com/rs/zerolog v1.28.0
 	github.com/ulikunitz/xz v0.5.17

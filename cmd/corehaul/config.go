@@ -41,6 +41,8 @@ type serveFile struct {
 	CommitInterval *string       `toml:"commit_interval"`
 	CommitBytes    *string       `toml:"commit_bytes"`
 	Compressor     *string       `toml:"compressor"`
+	ReportJobs     *int          `toml:"report_jobs"`
+	ReportRenewals *int          `toml:"report_renewals"`
 	ScrubRate      *string       `toml:"scrub_rate"`
 	ScrubEvery     *string       `toml:"scrub_every"`
 	Retention      retentionFile `toml:"retention"`

@@ -12,20 +12,27 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/reports"
 	"github.com/corehaul/corehaul/storage/retention"
 	"github.com/corehaul/corehaul/storage/scrub"
+	"github.com/corehaul/corehaul/triage/cage"
 )
 
-// keepFlags say how "serve" checks and removes stored dumps: flags, and keys that only the configuration file has.
+// keepFlags say how "serve" reports on, checks and removes stored dumps: flags, and keys that only the configuration file has.
 type keepFlags struct {
-	scrubRate  cli.BytesValue
-	scrubEvery ageValue
-	policy     retention.Policy
+	reportJobs     int
+	reportRenewals int
+	scrubRate      cli.BytesValue
+	scrubEvery     ageValue
+	policy         retention.Policy
 }
 
 func (k *keepFlags) add(flags *pflag.FlagSet) {
 	k.scrubRate, k.scrubEvery = scrub.DefaultRate, ageValue(scrub.DefaultEvery)
+	flags.IntVar(&k.reportJobs, "report-jobs", 1, "how many dumps are read at the same time to report what crashed; 0 makes no reports")
+	flags.IntVar(&k.reportRenewals, "report-renewals", reports.DefaultRenewals, "how many reports of other versions of this program are made again in an hour; 0 keeps them")
 	flags.Var(&k.scrubRate, "scrub-rate", "bytes per second at which stored dumps are verified again; 0 turns it off")
 	flags.Var(&k.scrubEvery, "scrub-every", "how often each stored dump is verified again")
 }
@@ -38,13 +45,21 @@ func (c *serveFile) keepValues() map[string]string {
 			values[name] = *s
 		}
 	}
+	for name, n := range map[string]*int{"report-jobs": c.ReportJobs, "report-renewals": c.ReportRenewals} {
+		if n != nil {
+			values[name] = fmt.Sprint(*n)
+		}
+	}
 	return values
 }
 
 // load adds the keys that only the file has, and checks everything.
 func (k *keepFlags) load(file *serveFile) (err error) {
-	if k.scrubRate > 0 && k.scrubEvery == 0 {
+	switch {
+	case k.scrubRate > 0 && k.scrubEvery == 0:
 		return errors.New("scrub-every is 0; set scrub-rate to 0 to verify nothing")
+	case k.reportJobs < 0 || k.reportRenewals < 0:
+		return errors.New("report-jobs and report-renewals must not be negative; 0 turns them off")
 	}
 	if file != nil {
 		k.policy, err = file.Retention.policy()
@@ -52,10 +67,13 @@ func (k *keepFlags) load(file *serveFile) (err error) {
 	return err
 }
 
-// start runs scrub and retention in the background until stop is called.
-func (k *keepFlags) start(ctx context.Context, store storage.Store, log *slog.Logger) (stop func()) {
+// start runs reports, scrub and retention in the background until stop is called.
+func (k *keepFlags) start(ctx context.Context, store storage.Store, room *admission.Room, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
+	if k.reportJobs > 0 {
+		wg.Go(func() { k.report(ctx, store, room, log) })
+	}
 	if k.policy.Limits() {
 		r := &retention.Runner{Store: store, Policy: k.policy, Log: log}
 		wg.Go(func() { r.Run(ctx) })
@@ -68,6 +86,27 @@ func (k *keepFlags) start(ctx context.Context, store storage.Store, log *slog.Lo
 		cancel()
 		wg.Wait()
 	}
+}
+
+// report makes the reports of dumps until ctx is done. Their bytes count as those of the hosts' logs do.
+func (k *keepFlags) report(ctx context.Context, store storage.Store, room *admission.Room, log *slog.Logger) {
+	maker := cage.New(cage.Self, cage.Limits{}, log)
+	if err := maker.Check(ctx); err != nil && ctx.Err() == nil {
+		log.Error("reports: trying again with the next dump", "error", err)
+	}
+	r := &reports.Runner{
+		Store: store, Maker: maker, Log: log, Program: "corehaul " + cli.Version(),
+		Jobs: k.reportJobs, Renewals: k.reportRenewals,
+		Charge: func(ctx context.Context, host string, n uint64) error {
+			early := room.Account(host).NewEarly()
+			if err := early.Charge(ctx, n); err != nil {
+				return err
+			}
+			early.Stored(n)
+			return nil
+		},
+	}
+	r.Run(ctx)
 }
 
 // writable returns an error if the store takes no new files, so that serve fails at its start and not at the first

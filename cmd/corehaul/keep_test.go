@@ -12,7 +12,7 @@ import (
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 )
 
-// TestServeLooksAfterItsDumps has a server remove what is too much and find one flipped bit, in the background.
+// TestServeLooksAfterItsDumps has a server remove what is too much, find one flipped bit and report what crashed, in the background.
 func TestServeLooksAfterItsDumps(t *testing.T) {
 	dir := t.TempDir()
 	ca, data, config := filepath.Join(dir, "ca"), filepath.Join(dir, "data"), filepath.Join(dir, "serve.toml")
@@ -43,19 +43,20 @@ func TestServeLooksAfterItsDumps(t *testing.T) {
 		ended <- run(ctx, cli.Stdio{Out: io.Discard, Err: in}, []string{"serve", "--data", data, "--ca", ca, "--config", config, "--reserve", "0"})
 		_ = in.Close()
 	}()
-	removed, damaged := false, false
+	removed, damaged, reported := false, false, false
 	lines := bufio.NewScanner(log)
-	for (!removed || !damaged) && lines.Scan() {
+	for (!removed || !damaged || !reported) && lines.Scan() {
 		line := lines.Text()
+		reported = reported || strings.Contains(line, `"msg":"crash report","host":"db1"`) && strings.Contains(line, `"title":"kernel panic: db1"`)
 		removed = removed || strings.Contains(line, "retention removed a dump") && strings.Contains(line, `"host":"web2"`)
 		damaged = damaged || strings.Contains(line, `"level":"ERROR","msg":"scrub: a stored dump is damaged","host":"web1"`) && strings.Contains(line, `"pfn":`)
 	}
 	go func() { _, _ = io.Copy(io.Discard, log) }()
 	stop()
-	if err := <-ended; err != nil || !removed || !damaged {
-		t.Errorf("removed %v, damaged %v, stopped with %v", removed, damaged, err)
+	if err := <-ended; err != nil || !removed || !damaged || !reported {
+		t.Errorf("removed %v, damaged %v, reported %v, stopped with %v", removed, damaged, reported, err)
 	}
-	if list := corehaul(t, "ls", "--data", data); strings.Contains(list, "web2") || !strings.Contains(list, "db1") {
+	if list := corehaul(t, "ls", "--data", data); strings.Contains(list, "web2") || !strings.Contains(list, "kernel panic: db1") {
 		t.Errorf("left:\n%s", list)
 	}
 }

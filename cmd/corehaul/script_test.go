@@ -25,11 +25,15 @@ import (
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/stores"
+	"github.com/corehaul/corehaul/triage/cage"
 	"github.com/corehaul/corehaul/uts"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == cage.ChildCommand { // of a server in a test
+		os.Exit(cage.Child(os.Args[2:]))
+	}
 	testscript.Main(m, map[string]func(){"corehaul": func() { os.Exit(cli.Main("corehaul", run)) }})
 }
 

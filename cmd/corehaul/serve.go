@@ -219,7 +219,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 		return cli.Usage(err)
 	}
 	// The budget counts the live memory of sessions. The limit makes the runtime collect garbage in time.
-	debug.SetMemoryLimit(int64(min(uint64(f.memory), 1<<50)) + overheadBytes)
+	debug.SetMemoryLimit(int64(min(uint64(f.memory), 1<<50)) + overheadBytes + int64(f.keep.reportJobs)*reportBytes)
 	control, err := openControl(ctx, f.socket, server, log)
 	if err != nil {
 		return err
@@ -232,7 +232,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	if err := a.ready(listeners, f.socket); err != nil {
 		return err
 	}
-	stop := f.keep.start(ctx, store, log)
+	stop := f.keep.start(ctx, store, cfg.Room, log)
 	err = runServer(ctx, append(listeners, control.handover.listener(server)), server.Run, files.Run)
 	stop()
 	log.Info("stopped")
@@ -283,5 +283,9 @@ func (f *serveFlags) stock(cfg *receiver.Config) (*kdumpclients.Service, error) 
 	return files, err
 }
 
-// overheadBytes is the memory of the process apart from sessions: code, SQLite, stacks.
-const overheadBytes = 64 << 20
+const (
+	// overheadBytes is the memory of the process apart from sessions: code, SQLite, stacks.
+	overheadBytes = 64 << 20
+	// reportBytes is the memory for the longest report: 8 MiB of JSON from the process that reads the dump, decoded, and encoded again.
+	reportBytes = 64 << 20
+)
