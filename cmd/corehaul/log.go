@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -93,15 +94,19 @@ func (c *counter) Write(p []byte) (int, error) {
 // logBeside prints the log file that lies beside the vmcore file at path, and warns that it replaces the log in
 // memory because of why. It reports whether it did.
 func (a *app) logBeside(path string, out io.Writer, why error) bool {
-	beside := filepath.Join(filepath.Dir(path), dumpdir.LogName)
-	log, err := plainfile.Open(beside)
+	log, err := openBeside(path)
 	if err != nil {
 		return false
 	}
 	defer func() { _ = log.Close() }() // only read
-	a.stdio.Warn("corehaul", "%v; printing %s instead", why, beside)
+	a.stdio.Warn("corehaul", "%v; printing %s instead", why, log.Name())
 	_, err = io.Copy(out, log)
 	return err == nil
+}
+
+// openBeside opens the log file that lies beside the vmcore file at path. It stands for a log in memory that cannot be read.
+func openBeside(path string) (*os.File, error) {
+	return plainfile.Open(filepath.Join(filepath.Dir(path), dumpdir.LogName))
 }
 
 // copyLog prints vmcore-dmesg.txt.

@@ -26,6 +26,7 @@ func newReport(a *app) *cobra.Command {
 		Long: `Say what crashed and where, from the log and the memory of a dump, without debug symbols.
 LOGFILE is the text of a kernel log: that of a serial console, netconsole, pstore or dmesg. Of
 several crashes in it, the first that led to a panic counts, or, without a panic, the last.
+If the log in the memory of VMCORE shows no crash, that of vmcore-dmesg.txt beside it counts.
 "-" reads it from standard input. "unread" lines say what could not be read, and why. Task
 and function are those that the log blames: the task that hangs, not the one that noticed it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -89,17 +90,36 @@ func (a *app) reportOf(ctx context.Context, t *target) (r *triage.Report, err er
 }
 
 // reportWithLog makes the report of a dump from its memory and its stored log. Without the one, the other has the log too.
-func reportWithLog(ctx context.Context, t *target, file vmcore.Image) *triage.Report {
+func reportWithLog(ctx context.Context, t *target, file *memory) *triage.Report {
 	log, err := t.storedLog(ctx)
 	if log == nil {
 		r := triage.OfDump(triage.Open(file), nil)
 		if err != nil {
 			r.Unread = append(r.Unread, "the stored log: "+err.Error())
 		}
+		if r.Log == nil {
+			r = cmp.Or(reportWithLogBeside(file), r)
+		}
 		return r
 	}
 	defer func() { _ = log.Close() }() // only read
 	return triage.OfDump(triage.Open(file), log)
+}
+
+// reportWithLogBeside makes the report of a vmcore file whose memory has no log of a crash from the text beside the file, nil if that has
+// none either.
+func reportWithLogBeside(file *memory) *triage.Report {
+	log, err := openBeside(file.path)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = log.Close() }() // only read
+	r := triage.OfDump(triage.Open(file), log)
+	if r.Log == nil {
+		return nil
+	}
+	r.Unread = append(r.Unread, "the log in memory: it shows no crash or cannot be read; "+log.Name()+" was read instead")
+	return r
 }
 
 // reportOfText makes the report of the text of a log. noDump says why the file is no dump.
