@@ -65,6 +65,16 @@ var attacks = map[string]func() answer{
 		wg.Wait()
 		return tried(got)
 	},
+	"threads": func() answer {
+		for range 64 {
+			go func() {
+				runtime.LockOSThread()
+				select {}
+			}()
+		}
+		time.Sleep(24 * time.Hour)
+		return answer{}
+	},
 	"socket":     func() answer { return failedBy(socket(unix.AF_UNIX)) },
 	"internet":   func() answer { return failedBy(socket(unix.AF_INET)) },
 	"exec":       func() answer { return failedBy(unix.Exec("/bin/true", []string{"true"}, nil)) },

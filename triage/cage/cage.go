@@ -5,8 +5,8 @@
 //
 //   - landlock(7): it reads the files of one dump directory, and no others. It writes none. Its only temporary file has no
 //     name, and comes from the parent as an open descriptor.
-//   - seccomp(2): it has the system calls of a Go program that reads files. It has no sockets, no new processes, no files open for
-//     writing, no shared and no executable memory, and signals for itself only.
+//   - seccomp(2): it has the system calls of a Go program that reads files. It has no sockets, no new processes or threads, no files
+//     opened for writing, no shared and no executable memory, and signals for itself only.
 //   - No capabilities, no new privileges, no environment, no core dump, and ptrace(2) is only for root.
 //   - Limits of memory and CPU time from the kernel; of time, of temporary disk space and of the length of the answer from
 //     the parent. It has the lowest priority, and it is the first that the kernel ends when memory runs out.
@@ -43,9 +43,10 @@ type Limits struct {
 	Output uint64        // bytes of the answer
 }
 
-// DefaultLimits allow many times what a report of a real dump takes: 1 s and 90 MiB were the most for machines with 1 GiB of memory. CPU
-// time and disk space grow with the pages that the dump has: 24 bytes for each.
-var DefaultLimits = Limits{CPU: time.Minute, Wall: 5 * time.Minute, Memory: 512 << 20, Disk: 4 << 30, Output: 8 << 20}
+// DefaultLimits allow many times what the report of a real dump takes. 0.2 s of CPU time and 80 MiB were the most for machines with 1 to
+// 1.5 GiB of memory; 128 MiB were enough as a limit, 96 MiB were not. CPU time and disk space grow with the pages that the dump has, 24
+// bytes for each. Wall leaves time for a child that gets a fiftieth of a busy CPU.
+var DefaultLimits = Limits{CPU: time.Minute, Wall: 10 * time.Minute, Memory: 512 << 20, Disk: 4 << 30, Output: 8 << 20}
 
 // withDefaults replaces zeros.
 func (l Limits) withDefaults() Limits {
@@ -90,7 +91,7 @@ type Cage struct {
 	log     *slog.Logger
 }
 
-// New returns a Cage whose children are program (see Self), started with the arguments ChildCommand and those of Child.
+// New returns a Cage whose children are program, Self or an absolute path, started with the arguments ChildCommand and those of Child.
 func New(program string, limits Limits, log *slog.Logger) *Cage {
 	return &Cage{program: program, limits: limits.withDefaults(), log: log}
 }

@@ -73,6 +73,7 @@ func TestEnded(t *testing.T) {
 		"memory":         "the report took more than 512.0 MiB of memory",
 		"stack overflow": "crashed: fatal error: stack overflow",
 		"concurrent map": "crashed: fatal error: concurrent map writes",
+		"threads":        "crashed: fatal error: newosproc",
 		"panic":          `crashed: panic: ?[31mred`,
 		"no answer":      "an answer that is no report: EOF",
 		"code 7":         "ended with exit status 7",

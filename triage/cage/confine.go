@@ -3,7 +3,9 @@ package cage
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
+	"sync"
 	"unsafe"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
@@ -16,6 +18,7 @@ import (
 // at all. It returns the layers that this kernel lacks.
 func confine(limits Limits, files bool) (missing []string, err error) {
 	yield()
+	startThreads()
 	if err := limit(limits); err != nil {
 		return nil, err
 	}
@@ -39,6 +42,33 @@ func yield() {
 	_ = unix.Setpriority(unix.PRIO_PGRP, 0, 19) // all threads: the process is a group of its own
 	// This file cannot be written everywhere (a read-only /proc), and nothing but the order of victims depends on it.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
+}
+
+// maxCPUs is the number of CPUs that a child uses. maxThreads is more than the Go runtime ever uses for them: one for each CPU, each
+// blocking call, each signal handler, and a few of its own.
+const (
+	maxCPUs    = 2
+	maxThreads = 16
+)
+
+// startThreads starts all threads that the Go runtime may need. It keeps them, so it never has to start one when that is forbidden.
+// A child that could start threads could start as many as the whole service may have.
+func startThreads() {
+	runtime.GOMAXPROCS(maxCPUs)
+	var started, ended sync.WaitGroup
+	end := make(chan struct{})
+	started.Add(maxThreads)
+	for range maxThreads {
+		ended.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			started.Done()
+			<-end
+		})
+	}
+	started.Wait()
+	close(end)
+	ended.Wait()
 }
 
 // maxStack ends a recursion without an end before it takes all memory, so that the reason can be told.

@@ -17,19 +17,14 @@ var allowed = []string{
 	"read", "pread64", "write", "pwrite64", "lseek", "close", "fstat", "newfstatat", "getdents64", "fadvise64", "ftruncate",
 	// memory (see conditional)
 	"munmap", "madvise",
-	// threads and time
+	// time, and threads that run already (see startThreads)
 	"futex", "sched_yield", "sched_getaffinity", "gettid", "getpid", "nanosleep", "clock_gettime", "exit", "exit_group",
 	// signals
 	"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "restart_syscall",
 	// the poller of the Go runtime
 	"epoll_create1", "epoll_ctl", "epoll_pwait", "eventfd2", "pipe2",
 	"getrandom",
-	// threads of glibc, in a program that was built with cgo
-	"set_robust_list", "rseq",
 }
-
-// unknown are the system calls that fail with ENOSYS, as in an older kernel: glibc starts threads by clone then, whose flags a filter sees.
-var unknown = []string{"clone3"}
 
 // hostile are the system calls that end the process: no code of this program ever does them, so somebody else's is running. All other
 // calls fail with EPERM.
@@ -52,7 +47,6 @@ func conditional(self int) []seccomp.NameWithConditions {
 		not("mprotect", 2, unix.PROT_EXEC),
 		// Other commands could make a file send signals to other processes (F_SETOWN, F_SETSIG).
 		{Name: "fcntl", Conditions: []seccomp.Condition{{Argument: 1, Operation: seccomp.Equal, Value: unix.F_GETFL}}},
-		{Name: "clone", Conditions: []seccomp.Condition{{Argument: 0, Operation: seccomp.BitsSet, Value: unix.CLONE_THREAD}}},
 		{Name: "tgkill", Conditions: []seccomp.Condition{{Argument: 0, Operation: seccomp.Equal, Value: uint64(self)}}},
 	}
 }
@@ -73,7 +67,6 @@ func confineCalls() error {
 			Syscalls: []seccomp.SyscallGroup{
 				{Action: seccomp.ActionAllow, Names: here(allowed), NamesWithCondtions: conditional(os.Getpid())},
 				{Action: seccomp.ActionKillProcess, Names: here(hostile)},
-				{Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS), Names: here(unknown)},
 			},
 		},
 	})
