@@ -172,6 +172,13 @@ func (m *fakeMaker) said() string {
 	return strings.Join(m.made, ", ")
 }
 
+// attempts is how often it was asked.
+func (m *fakeMaker) attempts() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.made)
+}
+
 // begun returns when something was first made.
 func (m *fakeMaker) begun(t *testing.T, text string) time.Time {
 	t.Helper()

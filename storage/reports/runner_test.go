@@ -190,7 +190,7 @@ func TestFullDisk(t *testing.T) {
 		if n := log.lines("level=ERROR"); n == 0 || n > 6 {
 			t.Errorf("%d errors in an hour", n)
 		}
-		if n := len(m.made); n > 70 {
+		if n := m.attempts(); n > 70 {
 			t.Errorf("%d attempts in an hour", n)
 		}
 		s.mu.Lock()
