@@ -124,6 +124,12 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/receiver": "points upward",
 		"github.com/corehaul/corehaul/sender":   "points upward",
 	}},
+	{"dumpcopy", map[string]string{
+		"github.com/corehaul/corehaul/storage":  "it copies one file, wherever the dump is",
+		"github.com/corehaul/corehaul/intake":   "it copies one file, wherever the dump is",
+		"github.com/corehaul/corehaul/receiver": "points upward",
+		"github.com/corehaul/corehaul/sender":   "points upward",
+	}},
 	{"storage/...", map[string]string{
 		"github.com/corehaul/corehaul/protocol": "the store knows no wire",
 		"github.com/corehaul/corehaul/receiver": "points upward",

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/corehaul/corehaul/dumpcopy"
 )
 
 // sweep removes files that tree.json does not list.
@@ -63,7 +65,7 @@ func (h *host) expire() {
 
 func onlyStatus(files map[string]*fileState) bool {
 	for name, f := range files {
-		if !isStatus(name) || f.Status == fileArriving {
+		if !dumpcopy.IsStatus(name) || f.Status == fileArriving {
 			return false
 		}
 	}

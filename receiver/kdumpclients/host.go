@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/corehaul/corehaul/dumpcopy"
 	"github.com/corehaul/corehaul/receiver/admission"
 )
 
@@ -141,7 +142,7 @@ func (d *dirState) hasDump() bool {
 		return true
 	}
 	for name, f := range d.Files {
-		if f.Image != nil || isDumpName(name) && f.Size > 0 {
+		if f.Image != nil || dumpcopy.IsDump(name) && f.Size > 0 {
 			return true
 		}
 	}
@@ -154,7 +155,7 @@ func (s *hostState) crashedAgain(p string, peer Peer) *dirState {
 	old, now := s.Dirs[p], time.Now().UTC()
 	next := &dirState{Born: now, Used: now, Peer: peer.Addr, Dumps: old.Dumps + 1}
 	for name, f := range old.Files {
-		if isStatus(name) {
+		if dumpcopy.IsStatus(name) {
 			next.put(name, f)
 			delete(old.Files, name)
 		}

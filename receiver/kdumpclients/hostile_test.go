@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/corehaul/corehaul/dumpcopy"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/storage"
@@ -345,7 +346,7 @@ func TestGrowthCounts(t *testing.T) {
 		}
 	}
 	usage, err := s.cfg.Store.Usage(t.Context(), "n1")
-	if most := uint64(limit + beyond + 2*len(b)); err != nil || usage.Bytes > most {
+	if most := uint64(limit + dumpcopy.Beyond + 2*len(b)); err != nil || usage.Bytes > most {
 		t.Errorf("%d bytes are stored, want at most %d; %v", usage.Bytes, most, err)
 	}
 	if waiting == 0 || waiting == sent || s.cfg.Room.Account("n1").Staged() < uint64(waiting*len(b)) {
@@ -373,7 +374,7 @@ func TestSharedPages(t *testing.T) {
 		}
 		settle(t, s)
 		m := only(t, s).Manifest
-		if m.Bytes.VMCore > int64(len(b))+beyond+1<<20 {
+		if m.Bytes.VMCore > int64(len(b))+dumpcopy.Beyond+1<<20 {
 			t.Errorf("%s: %d bytes are stored of %d", name, m.Bytes.VMCore, len(b))
 		}
 		if name == "kdump" && (m.State != dumpdir.StatePartial || !strings.Contains(m.Reason, "the same bytes") || m.Pages.Present == 0) {

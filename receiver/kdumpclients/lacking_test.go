@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/corehaul/corehaul/dumpcopy"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
@@ -115,15 +116,19 @@ func TestOtherPlanBegun(t *testing.T) {
 	}
 	j := due[0]
 	err := errors.Join(j.begin(), j.with(t.Context(), func(w *dumpdir.Writer) error {
-		src, err := j.h.openSource(t.Context(), j.dir.Dump.Image, s.cfg.Codec)
+		file, of, err := j.h.openImage(j.dir.Dump.Image)
 		if err != nil {
 			return err
 		}
-		plan, err := w.StartPlan(src.facts(s.cfg.Codec))
+		src, err := dumpcopy.Open(t.Context(), of, s.cfg.Codec)
 		if err != nil {
 			return err
 		}
-		return errors.Join(plan.Add(mem.Extent{Start: 1, Count: 1}), plan.Finish(dumpdir.PlanEnd{Pages: 1, Chunks: 1, Hash: dumpdir.PlanHash{7}}), src.Close())
+		plan, err := w.StartPlan(src.Facts(s.cfg.Codec))
+		if err != nil {
+			return err
+		}
+		return errors.Join(plan.Add(mem.Extent{Start: 1, Count: 1}), plan.Finish(dumpdir.PlanEnd{Pages: 1, Chunks: 1, Hash: dumpdir.PlanHash{7}}), file.Close())
 	}))
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/corehaul/corehaul/dumpcopy"
 	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/kernel/printk"
 )
@@ -101,7 +102,7 @@ func (u *upload) unroll() error {
 
 // cutLog cuts a log with a ring to its first part after a restart, because the order of the ring is unknown.
 func (h *host) cutLog(name string, f *fileState) error {
-	if !isLog(name) || f.Size < h.svc.cfg.small {
+	if !dumpcopy.IsLog(name) || f.Size < h.svc.cfg.small {
 		return nil
 	}
 	f.Size = logHead(h.svc.cfg.small)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/kernel/kerneltest"
+	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/storage"
 )
 
@@ -68,7 +69,7 @@ func TestLongLogInMemory(t *testing.T) {
 	drain(t, s)
 	e := only(t, s)
 	wantLongLog(t, e, 2)
-	if n := len(storedLog(t, e)); n > maxLog || n < maxLog*9/10 || !strings.Contains(string(storedLog(t, e)), "] "+longFault) {
+	if n := len(storedLog(t, e)); n > protocol.MaxLogBytes || n < protocol.MaxLogBytes*9/10 || !strings.Contains(string(storedLog(t, e)), "] "+longFault) {
 		t.Errorf("%d bytes of log, or none of the fault", n)
 	}
 }

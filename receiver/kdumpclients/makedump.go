@@ -11,10 +11,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/corehaul/corehaul/dumpcopy"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/kernel/printk"
-	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/storage"
 )
 
@@ -218,59 +218,25 @@ func (j *job) importInto(ctx context.Context, f *fileState, w *dumpdir.Writer) (
 	if res, ok := w.Result(); ok {
 		return res, nil // sealed before the tree could say so
 	}
-	s, err := j.h.openSource(ctx, f, j.svc.cfg.Codec)
+	file, of, err := j.h.openImage(f)
 	if err != nil {
-		return j.unreadable(ctx, f, w, err)
+		return dumpdir.Result{}, err
 	}
-	defer func() { _ = s.Close() }() // only read
-	if err := s.understand(); err != nil {
+	defer func() { _ = file.Close() }() // only read
+	c := &dumpcopy.Copy{
+		W: w, Codec: j.svc.cfg.Codec,
+		Charge:   func(ctx context.Context, n uint64) error { return j.h.account.ChargeCopy(ctx, n, uint64(of.Came)) }, //nolint:gosec // not negative
+		Keep:     func(ctx context.Context) (string, error) { return j.keepImage(ctx, f, w) },
+		Describe: func(m *dumpdir.Meta) { m.Peer = j.peer() },
+	}
+	s, err := dumpcopy.Open(ctx, of, c.Codec)
+	if err != nil {
+		return c.Unreadable(ctx, of, err)
+	}
+	if err := s.Understand(); err != nil {
 		j.svc.cfg.Log.Debug("the kernel in a dump is not understood", "host", j.h.name, "error", err)
 	}
-	if err := j.describe(ctx, s, f, w); err != nil {
-		return dumpdir.Result{}, err
-	}
-	im, err := j.pagesOf(ctx, s, w)
-	if err != nil {
-		if _, planned := w.Plan(); !planned {
-			return j.unreadable(ctx, f, w, err)
-		}
-		if errors.Is(err, errOtherPlan) {
-			return j.otherPlan(ctx, f, w)
-		}
-		return dumpdir.Result{}, err
-	}
-	lack := im.lacks()
-	if lack == "" {
-		return w.Seal(ctx, "")
-	}
-	if len(s.odd) > 0 || im.over {
-		kept, err := j.keepOriginal(ctx, f, w)
-		if err != nil {
-			return dumpdir.Result{}, err
-		}
-		lack += kept
-	}
-	return w.SealPartial(ctx, lack)
-}
-
-// describe stores the facts of the dump, and the log in its memory if there is no other log.
-func (j *job) describe(ctx context.Context, s *source, f *fileState, w *dumpdir.Writer) error {
-	line := ""
-	if w.Manifest().Bytes.Log == 0 {
-		var err error
-		if line, err = s.storeLog(ctx, w); err != nil {
-			return err
-		}
-	}
-	facts := machine.FactsOf(s.img.Info(), s.kernel)
-	return w.UpdateMeta(func(m *dumpdir.Meta) {
-		m.Release, m.Nodename, m.Machine, m.CrashTime = facts.Utsname.Release, facts.Utsname.Nodename, facts.Utsname.Machine, facts.CrashTime
-		m.BuildID, _ = s.img.Info().VMCOREINFO.String("BUILD-ID")
-		m.Sender, m.Peer = f.Image.describe(form(s.img.Info().Format)), j.peer()
-		if line != "" {
-			m.PanicLine = line
-		}
-	})
+	return c.Run(ctx, s)
 }
 
 // sealRest seals a dump that gets no more data.
@@ -341,10 +307,10 @@ func (j *job) keepFile(ctx context.Context, name string, f *fileState) error {
 		return err
 	}
 	if err = j.roomToKeep(ctx, file); err == nil {
-		err = w.Keep(keptName(name), file)
+		err = w.Keep(dumpcopy.KeptName(name), file)
 	}
 	err = errors.Join(err, w.Close())
-	if errors.Is(err, dumpdir.ErrBadKeptName) || errors.Is(err, errHoles) {
+	if _, notKept := errors.AsType[*dumpcopy.NotKeptError](err); notKept || errors.Is(err, dumpdir.ErrBadKeptName) {
 		j.svc.cfg.Log.Warn("a file is not kept beside its dump", "host", j.h.name, "dump", j.dir.Dump.ID, "file", name, "error", err)
 		return nil
 	}
@@ -366,7 +332,7 @@ func (j *job) finish() error {
 			return errAgain
 		}
 		for name, f := range j.dir.Files {
-			if !isStatus(name) {
+			if !dumpcopy.IsStatus(name) {
 				delete(j.dir.Files, name)
 				j.h.drop(f)
 			}

@@ -3,38 +3,59 @@ package kdumpclients
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io"
 	"os"
-	"syscall"
+	"slices"
 
+	"github.com/corehaul/corehaul/dumpcopy"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/internal/plainfile"
+	"github.com/corehaul/corehaul/vmcore"
+	"github.com/corehaul/corehaul/vmcore/flattened"
 )
 
-// unreadable seals a dump whose pages cannot be read. A complete file is kept beside it, because another program may read it.
-func (j *job) unreadable(ctx context.Context, f *fileState, w *dumpdir.Writer, cause error) (dumpdir.Result, error) {
-	if !ofDump(cause) {
-		return dumpdir.Result{}, cause
+// staged is the file of a dump. It knows which bytes have come: see vmcore.Sparse.
+type staged struct {
+	io.ReaderAt
+	*flattened.Coverage
+}
+
+var _ vmcore.Sparse = (*staged)(nil)
+
+// openImage opens the dump in file f.
+func (h *host) openImage(f *fileState) (*os.File, dumpcopy.File, error) {
+	file, err := plainfile.Open(h.path(f.Num, f.Image.kind()))
+	if err != nil {
+		return nil, dumpcopy.File{}, err
 	}
-	if f.Status == fileBroken {
-		return w.Seal(ctx, fmt.Sprintf("nothing of the dump can be read: %s (%v)", f.Reason, cause))
+	st, err := file.Stat()
+	if err != nil {
+		return nil, dumpcopy.File{}, errors.Join(err, file.Close())
 	}
-	reason := "the dump cannot be read: " + cause.Error()
-	name, err := j.keepImage(ctx, f, w)
-	if err != nil && !errors.Is(err, errHoles) {
-		return dumpdir.Result{}, err
+	came := new(flattened.Coverage)
+	if m := h.loadMap(f.Num); m != nil {
+		came = m.Coverage
 	}
-	if err == nil {
-		reason += fmt.Sprintf("; it is kept as %s/%s", dumpdir.KeptDirName, name)
+	of := dumpcopy.File{
+		ReaderAt: &staged{ReaderAt: file, Coverage: came}, Size: st.Size(), Came: came.Bytes(), Whole: f.Status == fileWhole, Broken: f.Reason,
+		Flat: slices.Contains(f.Image.Wrap, formFlat), Packed: slices.ContainsFunc(f.Image.Wrap, form.compressed),
 	}
-	return w.Seal(ctx, reason)
+	for _, w := range f.Image.Wrap {
+		of.Wrap = append(of.Wrap, string(w))
+	}
+	return file, of, nil
+}
+
+// kind is the kind of the file with the dump: see host.path.
+func (i *imageState) kind() string {
+	if i.InPlace {
+		return "file"
+	}
+	return "image"
 }
 
 // maxGaps is how much of a file may be holes if it is to be copied. In the copy, holes take space.
 const maxGaps = 16 << 20
-
-// errHoles says that a file is not kept because of its holes.
-var errHoles = errors.New("it consists of holes")
 
 // roomToKeep returns why a copy of a file cannot be kept.
 func (j *job) roomToKeep(ctx context.Context, file *os.File) error {
@@ -43,7 +64,7 @@ func (j *job) roomToKeep(ctx context.Context, file *os.File) error {
 		return err
 	}
 	if plainfile.Holes(st) > maxGaps {
-		return errHoles
+		return &dumpcopy.NotKeptError{Reason: "it consists of holes"}
 	}
 	size := uint64(st.Size()) //nolint:gosec // not negative
 	return j.h.account.ChargeCopy(ctx, size, size)
@@ -51,11 +72,7 @@ func (j *job) roomToKeep(ctx context.Context, file *os.File) error {
 
 // keepImage keeps the file of a dump.
 func (j *job) keepImage(ctx context.Context, f *fileState, w *dumpdir.Writer) (name string, err error) {
-	kind := "image"
-	if f.Image.InPlace {
-		kind = "file"
-	}
-	file, err := plainfile.Open(j.h.path(f.Num, kind))
+	file, err := plainfile.Open(j.h.path(f.Num, f.Image.kind()))
 	if err != nil {
 		return "", err
 	}
@@ -67,32 +84,9 @@ func (j *job) keepImage(ctx context.Context, f *fileState, w *dumpdir.Writer) (n
 	j.h.mu.Lock()
 	for n, g := range j.dir.Files {
 		if g.Num == f.Num {
-			name = keptName(n)
+			name = dumpcopy.KeptName(n)
 		}
 	}
 	j.h.mu.Unlock()
 	return name, w.Keep(name, file)
-}
-
-// otherPlan seals an unfinished import of another version of this program, which made another plan.
-func (j *job) otherPlan(ctx context.Context, f *fileState, w *dumpdir.Writer) (dumpdir.Result, error) {
-	kept, err := j.keepOriginal(ctx, f, w)
-	if err != nil {
-		return dumpdir.Result{}, err
-	}
-	return w.SealPartial(ctx, errOtherPlan.Error()+kept)
-}
-
-// keepOriginal keeps the client's file if the dump may differ from it. It returns where the file is, or why it is not kept.
-func (j *job) keepOriginal(ctx context.Context, f *fileState, w *dumpdir.Writer) (string, error) {
-	name, err := j.keepImage(ctx, f, w)
-	switch {
-	case errors.Is(err, syscall.ENOSPC):
-		return "; there is no room to keep the file that the client sent", nil
-	case errors.Is(err, errHoles):
-		return "; the file that the client sent is not kept: " + err.Error(), nil
-	case err != nil:
-		return "", err
-	}
-	return fmt.Sprintf("; the file that the client sent is kept as %s/%s", dumpdir.KeptDirName, name), nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/corehaul/corehaul/dumpcopy"
 	"github.com/corehaul/corehaul/dumpdir"
 )
 
@@ -40,7 +41,7 @@ func (j *job) hasWork() bool {
 // clientFiles reports whether there are files beside those of the test mode. h.mu is held.
 func (j *job) clientFiles() bool {
 	for name := range j.dir.Files {
-		if !isStatus(name) {
+		if !dumpcopy.IsStatus(name) {
 			return true
 		}
 	}
@@ -68,7 +69,7 @@ func (j *job) nextLog() (name string, f *fileState) {
 		return "", nil
 	}
 	j.dir.each(func(n string, g *fileState) bool {
-		if isLog(n) && g.Image == nil && j.usable(g) && g.Size > 0 && (g.Status == fileWhole || f == nil || f.Status == fileBroken) {
+		if dumpcopy.IsLog(n) && g.Image == nil && j.usable(g) && g.Size > 0 && (g.Status == fileWhole || f == nil || f.Status == fileBroken) {
 			name, f = n, g // a later one is from another try of the client
 		}
 		return true
@@ -105,7 +106,7 @@ func (j *job) nextImage() (name string, f *fileState) {
 // nextKept returns a file to keep beside the dump. h.mu is held.
 func (j *job) nextKept() (name string) {
 	j.dir.each(func(n string, f *fileState) bool {
-		if f.Image == nil && !f.Kept && !isStatus(n) && j.usable(f) && !j.isStoredLog(f) {
+		if f.Image == nil && !f.Kept && !dumpcopy.IsStatus(n) && j.usable(f) && !j.isStoredLog(f) {
 			name = n
 		}
 		return name == ""
@@ -119,8 +120,8 @@ func (j *job) isStoredLog(f *fileState) bool { return j.dir.Dump != nil && j.dir
 func (j *job) noImage() string {
 	reason := "the client sent no vmcore"
 	j.dir.each(func(name string, f *fileState) bool {
-		if f.Status == fileBroken && isDumpName(name) {
-			reason = fmt.Sprintf("the client sent no vmcore that can be read (%s: %s); %s/%s is what it sent", name, f.Reason, dumpdir.KeptDirName, keptName(name))
+		if f.Status == fileBroken && dumpcopy.IsDump(name) {
+			reason = fmt.Sprintf("the client sent no vmcore that can be read (%s: %s); %s/%s is what it sent", name, f.Reason, dumpdir.KeptDirName, dumpcopy.KeptName(name))
 		}
 		return true
 	})

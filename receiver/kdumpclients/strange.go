@@ -4,7 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
+
+	"github.com/corehaul/corehaul/dumpcopy"
 )
 
 // StrangeFileError says why a file cannot be read as a dump. It is also for the client: after an error, a kdump client may
@@ -38,15 +39,9 @@ const leastDump = 4096
 
 // strangeness returns why the file is not what its name says: a dump that can be read.
 func (u *upload) strangeness() error {
-	if u.strange == nil && u.img == nil && u.form == formPlain && u.decided && u.size >= leastDump && isDumpName(u.name) {
+	if u.strange == nil && u.img == nil && u.form == formPlain && u.decided && u.size >= leastDump && dumpcopy.IsDump(u.name) {
 		u.strange = &StrangeFileError{"the file is in no format that is known for a dump: ELF, kdump-compressed or flattened, plain or in " +
 			"bzip2, gzip, lz4, xz or zstd", nil}
 	}
 	return u.strange
-}
-
-// isDumpName reports whether clients use this name for a dump: vmcore, vmcore-incomplete, vmcore.flat, dump-incomplete.gz,
-// dump.202611250800.
-func isDumpName(name string) bool {
-	return (strings.HasPrefix(name, "vmcore") || strings.HasPrefix(name, "dump")) && !isLog(name) && !isStatus(name)
 }

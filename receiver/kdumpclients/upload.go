@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/corehaul/corehaul/dumpcopy"
 	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/kernel/printk"
 	"github.com/corehaul/corehaul/vmcore/elfcore"
@@ -89,7 +90,7 @@ func (t *tree) create(s *hostState, c string) (*upload, error) {
 	if dir.Files[name] == nil && s.files() >= maxFiles {
 		return nil, fmt.Errorf("%w: %d files", syscall.ENOSPC, maxFiles)
 	}
-	if isLog(name) && dir.hasDump() {
+	if dumpcopy.IsLog(name) && dir.hasDump() {
 		dir = s.crashedAgain(path.Dir(c), t.peer)
 	}
 	num := s.Next
@@ -106,7 +107,7 @@ func (t *tree) create(s *hostState, c string) (*upload, error) {
 	dir.put(name, f)
 	dir.Used, dir.Peer = now, t.peer.Addr
 	u := &upload{h: t.host, f: f, dir: dir, name: name, raw: raw}
-	if isLog(name) {
+	if dumpcopy.IsLog(name) {
 		u.log = &longLog{most: t.svc.cfg.small, whole: new(printk.TitleScanner)}
 	}
 	u.ctx, u.cancel = context.WithCancelCause(context.Background())

@@ -1,4 +1,4 @@
-package kdumpclients
+package dumpcopy
 
 import (
 	"iter"

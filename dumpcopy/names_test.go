@@ -1,4 +1,4 @@
-package kdumpclients
+package dumpcopy
 
 import (
 	"strings"
@@ -13,7 +13,7 @@ func TestKeptNames(t *testing.T) {
 		"kexec-dmesg.log": "kexec-dmesg.log", "opalcore-incomplete": "opalcore", "a.tmp": "a", "a.tmp.tmp": "a", ".tmp": "tmp", "..a": "a", "...": "file", `a\b`: "a_b",
 		strings.Repeat("n", 196) + ".tmp.tar": strings.Repeat("n", 196), strings.Repeat("n", 250): strings.Repeat("n", 200),
 	} {
-		if got := keptName(name); got != want || !dumpdir.ValidKeptName(got) {
+		if got := KeptName(name); got != want || !dumpdir.ValidKeptName(got) {
 			t.Errorf("%q is kept as %q, want %q", name, got, want)
 		}
 	}

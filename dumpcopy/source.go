@@ -1,4 +1,4 @@
-package kdumpclients
+package dumpcopy
 
 import (
 	"context"
@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"os"
 	"slices"
 	"strings"
 
@@ -14,29 +13,58 @@ import (
 
 	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
-	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/elfcore"
-	"github.com/corehaul/corehaul/vmcore/flattened"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
 
 // errNoPages says that a dump broke off before its pages.
 var errNoPages = errors.New("it broke off before the first page")
 
-// source is a staged dump, open for its import.
-type source struct {
-	file *os.File
-	img  vmcore.Image
+// File is the file of a dump: an ELF core or a kdump-compressed file, reassembled if it was flattened.
+type File struct {
+	// ReaderAt may be a vmcore.Sparse or a vmcore.Holes. It must be safe for concurrent use.
+	io.ReaderAt
+	Size int64
+	Came int64 // bytes of it that are there
+	// Whole means that no more of the file was to come. Broken is why it broke off, if that is known.
+	Whole  bool
+	Broken string
+	// Wrap has the formats that were around the file, the outermost first, for people. Flat is set if one of them was flattened.
+	Wrap []string
+	Flat bool
+	// Packed means that the file was compressed as a whole. Its raw pages are compressed in the copy.
+	Packed bool
+}
+
+// magicLen is how many bytes tell an ELF file.
+const magicLen = 4
+
+// isELF reports whether the file is an ELF file. If the file lacks its first bytes, the error matches one about its contents.
+func (f *File) isELF() (bool, error) {
+	head := make([]byte, magicLen)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	if !vmcore.HasBytes(f.ReaderAt, f.Size, 0, int64(n)) {
+		return false, errNoPages
+	}
+	return string(head[:n]) == "\x7fELF", nil
+}
+
+// Source is the file of a dump, open to be copied.
+type Source struct {
+	img vmcore.Image
 	pages
-	came    int64 // bytes of the file that have come
+	file    File
 	account *vmcore.Account
 	lack    string   // why the dump is incomplete, empty if it is not
-	odd     []string // contradictions in the dump; if any, the client's file is kept
+	odd     []string // contradictions in the dump; if any, the file itself is kept
 	kernel  *kernel.Kernel
 }
 
@@ -46,70 +74,43 @@ type pages interface {
 	record(pfn mem.PFN) (rec dumpdir.PageRecord, stored, raw []byte, err error)
 }
 
-// openSource opens the dump in file f. Errors that match those of vmcore are about its contents.
-func (h *host) openSource(ctx context.Context, f *fileState, codec kdumpfile.Codec) (*source, error) {
-	kind := "image"
-	if f.Image.InPlace {
-		kind = "file"
-	}
-	file, err := plainfile.Open(h.path(f.Num, kind))
+// Open opens the dump in a file. codec compresses pages that the file has uncompressed. An error that OfDump accepts is about the
+// contents of the file. The caller keeps ownership of the file.
+func Open(ctx context.Context, f File, codec kdumpfile.Codec) (*Source, error) {
+	s := &Source{file: f}
+	isELF, err := f.isELF()
 	if err != nil {
 		return nil, err
 	}
-	s := &source{file: file}
-	if err := s.open(ctx, h.loadMap(f.Num), f, codec); err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return s, nil
-}
-
-func (s *source) open(ctx context.Context, m *imageMap, f *fileState, codec kdumpfile.Codec) error {
-	st, err := s.file.Stat()
-	if err != nil {
-		return err
-	}
-	file := &staged{ReaderAt: s.file, Coverage: new(flattened.Coverage)}
-	if m != nil {
-		file.Coverage = m.Coverage
-	}
-	s.came = file.Bytes()
-	head := make([]byte, magicLen)
-	if n, err := s.file.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
-		return err
-	} else if !file.Has(0, int64(n)) {
-		return errNoPages
-	}
-	isELF := sniff(head) == formELF
 	if isELF {
-		err = s.openELF(file, st.Size(), codec)
+		err = s.openELF(codec)
 	} else {
-		err = s.openKdump(file, st.Size(), f, codec)
+		err = s.openKdump(codec)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if s.account, err = vmcore.AccountOf(ctx, s.img); err != nil {
-		return err
+		return nil, err
 	}
 	if s.account.Held == 0 && s.account.Planned+uint64(len(s.account.Lacks)) > 0 {
-		return fmt.Errorf("%w: %s", errNoPages, s.account.Reason())
+		return nil, fmt.Errorf("%w: %s", errNoPages, s.account.Reason())
 	}
-	s.judge(f, isELF)
-	return nil
+	s.judge(isELF)
+	return s, nil
 }
 
 // judge sets why the dump is incomplete. A file is complete if it has all that its headers name and, for a flattened stream,
 // the end marker came.
-func (s *source) judge(f *fileState, isELF bool) {
+func (s *Source) judge(isELF bool) {
 	reason := s.account.Reason()
-	flat := slices.Contains(f.Image.Wrap, formFlat)
 	// An ELF core has no end marker, so only its headers count.
-	if f.Status == fileWhole || isELF && !flat && reason == "" {
+	if s.file.Whole || isELF && !s.file.Flat && reason == "" {
 		s.lack = reason
 	} else {
 		s.lack = "it broke off"
-		if f.Reason != "" {
-			s.lack += ": " + f.Reason
+		if s.file.Broken != "" {
+			s.lack += ": " + s.file.Broken
 		}
 		if reason != "" {
 			s.lack += "; " + reason
@@ -120,13 +121,13 @@ func (s *source) judge(f *fileState, isELF bool) {
 	}
 }
 
-func (s *source) openKdump(file *staged, size int64, f *fileState, codec kdumpfile.Codec) error {
-	k, err := kdumpfile.New(file, size)
+func (s *Source) openKdump(codec kdumpfile.Codec) error {
+	k, err := kdumpfile.New(s.file.ReaderAt, s.file.Size)
 	if err != nil {
 		return err
 	}
 	p := &kdumpPages{k: k, decode: dumpdir.NewPageDecoder(k.Info().PageSize)}
-	if slices.ContainsFunc(f.Image.Wrap, form.compressed) {
+	if s.file.Packed {
 		if p.encoder, err = kdumpfile.NewEncoder(codec, 1); err != nil {
 			return err
 		}
@@ -137,8 +138,8 @@ func (s *source) openKdump(file *staged, size int64, f *fileState, codec kdumpfi
 }
 
 // openELF opens an ELF core. It ignores contradictions, because a partly useful dump is better than none.
-func (s *source) openELF(file *staged, size int64, codec kdumpfile.Codec) error {
-	e, err := elfcore.NewTolerant(file, size)
+func (s *Source) openELF(codec kdumpfile.Codec) error {
+	e, err := elfcore.NewTolerant(s.file.ReaderAt, s.file.Size)
 	if err != nil {
 		return err
 	}
@@ -151,18 +152,7 @@ func (s *source) openELF(file *staged, size int64, codec kdumpfile.Codec) error 
 	return nil
 }
 
-// Close closes the file.
-func (s *source) Close() error { return s.file.Close() }
-
-// staged is the file of a dump. It knows which bytes have come: see vmcore.Sparse.
-type staged struct {
-	io.ReaderAt
-	*flattened.Coverage
-}
-
-var _ vmcore.Sparse = (*staged)(nil)
-
-// kdumpPages returns page records unchanged after it has decoded them. If the client compressed the whole file, its pages are
+// kdumpPages returns page records unchanged after it has decoded them. If the whole file was compressed, its pages are
 // raw and kdumpPages compresses each.
 type kdumpPages struct {
 	k        *kdumpfile.Reader
@@ -201,16 +191,19 @@ func (p *elfPages) record(pfn mem.PFN) (rec dumpdir.PageRecord, stored, raw []by
 	return dumpdir.PageRecord{Size: uint32(len(stored)), Flags: flags}, stored, p.raw, nil //nolint:gosec // at most a page
 }
 
-// understand finds the kernel in the memory, if possible.
-func (s *source) understand() (err error) {
+// Understand finds the kernel in the memory, if possible. Without it, the dump says less of its machine and has no log of its own.
+func (s *Source) Understand() (err error) {
 	s.kernel, err = machine.Kernel(s.img, s.img.Info())
 	return err
 }
 
-// facts returns the header facts of the stored vmcore.
-func (s *source) facts(codec kdumpfile.Codec) dumpdir.Facts {
+// Machine returns what the dump says of its machine. Call Understand before.
+func (s *Source) Machine() machine.Facts { return machine.FactsOf(s.img.Info(), s.kernel) }
+
+// Facts returns the header facts of the copy. codec is that of Open.
+func (s *Source) Facts(codec kdumpfile.Codec) dumpdir.Facts {
 	info := s.img.Info()
-	m := machine.FactsOf(info, s.kernel)
+	m := s.Machine()
 	f := dumpdir.Facts{
 		Utsname: m.Utsname.ForHeader(), Time: m.CrashTime, PageSize: info.PageSize, MaxPFN: info.MaxPFN,
 		NrCPUs: uint32(m.NrCPUs), CurrentCPU: uint32(max(m.CurrentCPU, 0)), //nolint:gosec // bounded by the notes and by the reader
@@ -222,14 +215,14 @@ func (s *source) facts(codec kdumpfile.Codec) dumpdir.Facts {
 	}
 	if k, ok := s.img.(*kdumpfile.Reader); ok {
 		f.Codecs = k.Header().Status & uint32(kdumpfile.Zlib|kdumpfile.LZO|kdumpfile.Snappy|kdumpfile.Zstd)
-		if p, ok := s.pages.(*kdumpPages); ok && p.encoder != nil {
+		if s.file.Packed {
 			f.Codecs |= uint32(codec)
 		}
 	}
 	return f
 }
 
-func (s *source) pageSize() uint32 { return uint32(s.img.Info().PageSize) } //nolint:gosec // at most 64 KiB
+func (s *Source) pageSize() uint32 { return uint32(s.img.Info().PageSize) } //nolint:gosec // at most 64 KiB
 
 // plan counts and hashes the pages.
 type plan struct {
@@ -238,7 +231,7 @@ type plan struct {
 }
 
 // walkPlan calls fn for the runs of pages and returns the plan.
-func (s *source) walkPlan(fn func(mem.Extent) error) (dumpdir.PlanEnd, error) {
+func (s *Source) walkPlan(fn func(mem.Extent) error) (dumpdir.PlanEnd, error) {
 	p := plan{hash: xxh3.New()}
 	for e, err := range s.img.Pages() {
 		if err == nil {
@@ -259,7 +252,7 @@ func (s *source) walkPlan(fn func(mem.Extent) error) (dumpdir.PlanEnd, error) {
 }
 
 // chunks calls fn for each chunk that is not in have, in order. Chunk n has the n-th group of pages.
-func (s *source) chunks(have []chunk.SeqRange, fn func(seq uint64, extents []mem.Extent) error) error {
+func (s *Source) chunks(have []chunk.SeqRange, fn func(seq uint64, extents []mem.Extent) error) error {
 	next := uint64(0)
 	cut := protocol.NewCutter(s.pageSize(), func(extents []mem.Extent) error {
 		seq := next
@@ -280,15 +273,12 @@ func (s *source) chunks(have []chunk.SeqRange, fn func(seq uint64, extents []mem
 	return cut.Flush()
 }
 
-// describe names the format of the client's file, for people.
-func (i *imageState) describe(f form) string {
+// describe names the format of the file, for people.
+func (s *Source) describe() string {
+	inner := s.img.Info().Format
 	made := "makedumpfile"
-	if f == formELF && !slices.Contains(i.Wrap, formFlat) {
+	if inner == vmcore.FormatELF && !s.file.Flat {
 		made = "/proc/vmcore"
 	}
-	s := string(f)
-	for _, w := range i.Wrap {
-		s += ", " + string(w)
-	}
-	return fmt.Sprintf("%s (%s)", made, s)
+	return fmt.Sprintf("%s (%s)", made, strings.Join(append([]string{inner}, s.file.Wrap...), ", "))
 }

@@ -1,4 +1,4 @@
-package kdumpclients
+package dumpcopy
 
 import (
 	"context"
@@ -15,7 +15,7 @@ const maxLog = protocol.MaxLogBytes
 
 // storeLog stores the log in the dump's memory and returns its panic line. A memory without a log is no error. If the log
 // cannot be read to its end, storeLog stores the first part.
-func (s *source) storeLog(ctx context.Context, w *dumpdir.Writer) (line string, err error) {
+func (s *Source) storeLog(ctx context.Context, w *dumpdir.Writer) (line string, err error) {
 	if s.kernel == nil {
 		return "", nil
 	}
@@ -38,7 +38,7 @@ func (s *source) storeLog(ctx context.Context, w *dumpdir.Writer) (line string, 
 }
 
 // dumpLog writes the log as text. It recovers from panics, because a bug in the reader of hostile memory must not cost the dump.
-func (s *source) dumpLog(ctx context.Context, w io.Writer) (err error) {
+func (s *Source) dumpLog(ctx context.Context, w io.Writer) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("internal error: %v", p)
