@@ -278,7 +278,7 @@ func (h *fileHeader) vmcoreInfo(r io.ReaderAt, size int64) *vmcore.Info {
 		i.Lackf("its header has makedumpfile's mark of an incomplete dump")
 	}
 	if h.split {
-		i.Lackf("it is one piece of a --split set, with pfn %d to %d; those of the other pieces look excluded", h.start, h.end)
+		i.Lackf("%s", h.pieceLack())
 	}
 	i.Warnings = append(i.Warnings, h.warnings...)
 	for _, lack := range h.lacks {
@@ -294,6 +294,11 @@ func (h *fileHeader) vmcoreInfo(r io.ReaderAt, size int64) *vmcore.Info {
 	}
 	i.AddNotes(h.Notes)
 	return i
+}
+
+// pieceLack says what one piece of a --split set lacks.
+func (h *fileHeader) pieceLack() string {
+	return fmt.Sprintf("it is one piece of a --split set, with pfn %d to %d; those of the other pieces look excluded", h.start, h.end)
 }
 
 // lackOrWarn records why a text of the sub header cannot be read. Bytes that are not in the file are lacking.

@@ -11,7 +11,7 @@
 //
 // [Reader] takes header versions 0 to 6 of 64-bit machines in either byte order,
 // with pages raw or compressed by zlib, lzo, snappy or zstd; complete, incomplete
-// and truncated files, and the pieces of a --split set. It does not take 32-bit
+// and truncated files, and the pieces of a --split set, one by one or as a Set. It does not take 32-bit
 // headers or the DISKDUMP signature of the old diskdump facility. It is safe for
 // hostile input: each descriptor is checked when it is used, a page is never
 // decoded beyond its size, and memory is bounded whatever the headers claim. It is
