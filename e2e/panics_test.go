@@ -49,6 +49,9 @@ var panicsExpected = map[string]panicExpected{
 	"softirq":         {`softirq_handler\+`, "softirq_handler"},
 	"workqueue":       {`Workqueue: events workqueue_handler`, "workqueue_handler"},
 	"kthread":         {`Comm: crashmod/\d+ `, "kthread_main"},
+	"bpf":             {`ftrace_handler\+`, "ftrace_handler"},
+	"traced":          {`null_read_outer\+`, "null_read_outer"},
+	"livepatch":       {`RIP: 0010:weigh_crate\+0x[0-9a-f]+/0x[0-9a-f]+ \[crashpatch\]$`, "weigh_crate_middle"},
 }
 
 // TestPanics checks that every panic of the lab is the one that was asked for.

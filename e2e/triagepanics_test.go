@@ -40,6 +40,7 @@ var triageKinds = map[string][2]string{
 	"kthread":         {"null-dereference", "BUG: unable to handle kernel NULL pointer dereference in null_read"},
 	"bpf":             {"null-dereference", "BUG: unable to handle kernel NULL pointer dereference in null_read"},
 	"traced":          {"null-dereference", "BUG: unable to handle kernel NULL pointer dereference in null_read"},
+	"livepatch":       {"null-dereference", "BUG: unable to handle kernel NULL pointer dereference in weigh_crate"},
 	// Titles of these name no function of the module, because its functions are called like helpers of the kernel.
 	"wild-pointer":   {"page-fault", ""},
 	"invalid-opcode": {"invalid-opcode", ""},
@@ -75,6 +76,9 @@ func TestTriagePanics(t *testing.T) {
 			printed := triagePrinted(t, &r)
 			triageFrames(t, s, &r, printed)
 			triageHas(t, r.Backtraces[0].Frames, triageCallers[s.Crash]...)
+			if r.Crash.Livepatch != (s.Crash == "livepatch") || r.Livepatch("crashpatch") != r.Crash.Livepatch {
+				t.Errorf("the place of the crash is one of a live patch: %v", r.Crash.Livepatch)
+			}
 			triageLikeCrash(t, c, r.Backtraces[0].Frames, printed)
 		})
 	}
@@ -83,8 +87,10 @@ func TestTriagePanics(t *testing.T) {
 // triageCallers are functions that follow each other in the stacks of panics, by regular expressions: what neither the kernel nor
 // crash prints as it is.
 var triageCallers = map[string][]string{
-	"bpf":    {`ftrace_handler \[crashmod\]`, `ftrace_trampoline \[__builtin__ftrace\]`, `bpf_user_rnd_u32 \[\]`, `bpf_prog_[0-9a-f]{16}_lab_filter \[\]`},
-	"traced": {`traced_middle \[crashmod\]`, `traced_outer \[crashmod\]`, `crashmod_write \[crashmod\]`},
+	"bpf": {`ftrace_handler \[crashmod\]`, `ftrace_trampoline \[__builtin__ftrace\]`, `bpf_user_rnd_u32 \[\]`, `bpf_prog_[0-9a-f]{16}_lab_filter \[\]`},
+	// The name is that of the function that was replaced.
+	"livepatch": {`weigh_crate \[crashpatch\] \(live patch\)`, `weigh_crate_middle \[crashmod\]`, `weigh_crate_outer \[crashmod\]`},
+	"traced":    {`traced_middle \[crashmod\]`, `traced_outer \[crashmod\]`, `crashmod_write \[crashmod\]`},
 }
 
 // triageHas wants proved frames of functions that follow each other.
@@ -93,7 +99,11 @@ func triageHas(t *testing.T, frames []triage.Frame, want ...string) {
 	var got strings.Builder
 	for _, f := range frames {
 		if f.Proved() {
-			fmt.Fprintf(&got, "%s [%s]\n", f.Function, f.Module)
+			mark := ""
+			if f.Livepatch {
+				mark = " (live patch)"
+			}
+			fmt.Fprintf(&got, "%s [%s]%s\n", f.Function, f.Module, mark)
 		}
 	}
 	if !regexp.MustCompile(strings.Join(want, `\n`)).MatchString(got.String()) {

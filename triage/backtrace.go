@@ -33,6 +33,9 @@ type Frame struct {
 	// Module is the module of Function. For trampolines of ftrace and the pages of kprobes it is what /proc/kallsyms has in its
 	// place: "__builtin__ftrace", "__builtin__kprobes". BPF programs have none, as in the kernel's call traces.
 	Module string `json:"module,omitempty"`
+	// Livepatch says that Module is a live patch, so Function replaces one of the kernel image or of another module, often with the
+	// same name.
+	Livepatch bool `json:"livepatch,omitempty"`
 	// Found is how the frame was found: "registers", "orc", "frame record", "call site", "bpf" and "tracer" are proved; "frame
 	// pointer" and "guess" may be wrong.
 	Found unwind.Method `json:"found"`
@@ -187,25 +190,26 @@ func (m *Memory) frame(f unwind.Frame) Frame {
 	if f.Return {
 		at-- // a call that never returns can be the last instruction of its function
 	}
-	s, module, ok := m.symbol(at)
-	if c.Module = module; ok {
+	if s, ok := m.symbol(at, &c); ok {
 		c.Function, c.Offset, c.Size = s.Name, uint64(f.IP-s.Addr), s.Size
 	}
 	return c
 }
 
-// symbol finds the function at an address, and its module.
-func (m *Memory) symbol(a mem.VirtAddr) (s kallsyms.Symbol, module string, ok bool) {
+// symbol finds the function at an address. It sets the module of c.
+func (m *Memory) symbol(a mem.VirtAddr, c *Frame) (s kallsyms.Symbol, ok bool) {
 	if s, ok = m.symbols.Find(a); ok {
-		return s, "", true
+		return s, true
 	}
 	if m.modules != nil {
 		if in, s, ok := m.modules.Find(a); in != nil {
-			return s, in.Name, ok
+			c.Module, c.Livepatch = in.Name, in.Livepatch()
+			return s, ok
 		}
 	}
 	if m.code == nil {
-		return s, "", false
+		return s, false
 	}
-	return m.code.Find(a)
+	s, c.Module, ok = m.code.Find(a)
+	return s, ok
 }

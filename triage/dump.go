@@ -16,6 +16,7 @@ func OfDump(m *Memory, log io.Reader) *Report {
 	r.takeCrashed(m)
 	r.Blocked = m.Blocked()
 	r.Modules = m.Modules()
+	r.Crash.Livepatch = r.Livepatch(r.Crash.Module)
 	r.Unread = append(r.Unread, m.unread...)
 	return r
 }

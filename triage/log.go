@@ -26,5 +26,6 @@ func (r *Report) takeLog(said *oops.Report) {
 	r.Crash = Crash{CPU: said.CPU, PID: said.PID, Comm: said.Comm}
 	if ip := said.IP; ip != nil {
 		r.Crash.Function, r.Crash.Offset, r.Crash.Module = ip.Function, ip.Offset, ip.Module
+		r.Crash.Livepatch = r.Livepatch(ip.Module)
 	}
 }

@@ -1,6 +1,8 @@
 package triage
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/corehaul/corehaul/kernel/oops"
@@ -78,4 +80,19 @@ type Crash struct {
 	Function string `json:"function,omitempty"` // where the CPU was, with its suffixes
 	Offset   uint64 `json:"offset"`             // in Function, in bytes
 	Module   string `json:"module,omitempty"`   // of Function; empty for the kernel image
+	// Livepatch is as in Frame.
+	Livepatch bool `json:"livepatch,omitempty"`
+}
+
+// Livepatch reports whether a module is a live patch, as memory or the log has it.
+func (r *Report) Livepatch(module string) bool {
+	const taint = "K" // TAINT_LIVEPATCH
+	for _, m := range r.Modules {
+		if m.Name == module {
+			return strings.Contains(m.Taints, taint)
+		}
+	}
+	return r.Log != nil && slices.ContainsFunc(r.Log.Modules, func(m oops.Module) bool {
+		return m.Name == module && strings.Contains(m.Taints, taint)
+	})
 }

@@ -88,7 +88,7 @@ func stackOf(f *triage.Frame) string {
 func frameText(f *triage.Frame) string {
 	name := cmp.Or(f.Function, "(unknown)")
 	if f.Module != "" {
-		name += " [" + f.Module + "]"
+		name += " [" + f.Module + "]" + livepatchMark(f.Livepatch)
 	}
 	if !f.Proved() {
 		name = "? " + name
@@ -96,10 +96,10 @@ func frameText(f *triage.Frame) string {
 	return cli.Printable(name)
 }
 
-// functionPlus is the function of a frame with its offset in decimal, as crash prints it.
+// functionPlus is the function of a frame with its offset in decimal, as crash prints it. That does not mark live patches.
 func functionPlus(f *triage.Frame) string {
 	if f.Function == "" {
 		return "unknown or invalid address"
 	}
-	return cli.Printable(fmt.Sprintf("%s+%d", f.Function, f.Offset))
+	return cli.Printable(fmt.Sprintf("%s+%d%s", f.Function, f.Offset, livepatchMark(f.Livepatch)))
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/internal/plainfile"
-	"github.com/corehaul/corehaul/kernel/oops"
 	"github.com/corehaul/corehaul/triage"
 	"github.com/corehaul/corehaul/vmcore"
 )
@@ -182,7 +181,7 @@ func (a *app) printTriage(r *triage.Report) error {
 		{"panic", r.PanicLine},
 		{"cpu", optionalInt(c.CPU)},
 		{"task", taskText(c)},
-		{"function", functionText(c.Function, c.Offset, c.Module)},
+		{"function", functionText(c.Function, c.Offset, c.Module, c.Livepatch)},
 		{"kernel", s.Release},
 		{"version", s.Version},
 		{"build id", s.BuildID},
@@ -205,7 +204,7 @@ func (a *app) printTriage(r *triage.Report) error {
 	if b := r.Crashed(); b != nil && len(b.Frames) > 0 {
 		return a.printStack(b)
 	}
-	return a.printLogTrace(r.Log)
+	return a.printLogTrace(r)
 }
 
 // printStack prints the stack of the task that crashed, as memory has it.
@@ -214,7 +213,7 @@ func (a *app) printStack(t *triage.Backtrace) error {
 	b.WriteString("\ncall trace of the memory:\n")
 	for i := range t.Frames {
 		if f := &t.Frames[i]; !f.User {
-			text := cmp.Or(functionText(f.Function, f.Offset, f.Module), f.Address)
+			text := cmp.Or(functionText(f.Function, f.Offset, f.Module, f.Livepatch), f.Address)
 			if !f.Proved() {
 				text = "? " + text
 			}
@@ -229,7 +228,8 @@ func (a *app) printStack(t *triage.Backtrace) error {
 }
 
 // printLogTrace prints the call trace that the kernel printed.
-func (a *app) printLogTrace(said *oops.Report) error {
+func (a *app) printLogTrace(r *triage.Report) error {
+	said := r.Log
 	if said == nil || len(said.Traces) == 0 {
 		return nil
 	}
@@ -237,7 +237,7 @@ func (a *app) printLogTrace(said *oops.Report) error {
 	b.WriteString("\ncall trace of the log:\n")
 	for _, f := range said.Traces[0].Frames {
 		if !f.Unreliable {
-			fmt.Fprintf(&b, "  %s\n", cli.Printable(cmp.Or(functionText(f.Function, f.Offset, f.Module), f.Address)))
+			fmt.Fprintf(&b, "  %s\n", cli.Printable(cmp.Or(functionText(f.Function, f.Offset, f.Module, r.Livepatch(f.Module)), f.Address)))
 		}
 	}
 	_, err := io.WriteString(a.stdio.Out, b.String())
@@ -261,14 +261,22 @@ func taskText(c *triage.Crash) string {
 	return fmt.Sprintf("%s (pid %d)", c.Comm, *c.PID)
 }
 
-// functionText formats a place in the code as the kernel does: "crash_null+0x12 [crashmod]".
-func functionText(function string, offset uint64, module string) string {
+// functionText formats a place in the code as the kernel does: "crash_null+0x12 [crashmod]". It marks functions of live patches.
+func functionText(function string, offset uint64, module string, livepatch bool) string {
 	if function == "" {
 		return ""
 	}
 	text := fmt.Sprintf("%s+%#x", function, offset)
 	if module != "" {
-		text += " [" + module + "]"
+		text += " [" + module + "]" + livepatchMark(livepatch)
 	}
 	return text
+}
+
+// livepatchMark follows a function of a live patch, which often has the name of the one that it replaces.
+func livepatchMark(livepatch bool) string {
+	if livepatch {
+		return " (live patch)"
+	}
+	return ""
 }

@@ -77,7 +77,7 @@ func crashRows(r *triage.Report) facts {
 		{"kind", string(r.Kind)},
 		{"task", taskText(&r.Crash)},
 		{"cpu", optionalInt(r.Crash.CPU)},
-		{"function", functionText(r.Crash.Function, r.Crash.Offset, r.Crash.Module)},
+		{"function", functionText(r.Crash.Function, r.Crash.Offset, r.Crash.Module, r.Crash.Livepatch)},
 		{"taint", taintText(r.System.Taint)},
 		{"hardware", r.System.Hardware},
 		{"uptime", uptime(r.System.UptimeMsec)},
@@ -133,7 +133,7 @@ func vmlinuxOf(release string) (image, debug string) {
 // printCrash prints what "show" prints behind the facts: the call trace, and how to read the dump.
 func (a *app) printCrash(r *triage.Report, vmcore, release string) error {
 	if r != nil {
-		if err := a.printLogTrace(r.Log); err != nil {
+		if err := a.printLogTrace(r); err != nil {
 			return err
 		}
 	}

@@ -10,35 +10,36 @@ import (
 	"strings"
 )
 
-// crashmodSource is a kernel module that crashes.
+// crashmodSource is a kernel module that crashes, and a live patch for it.
 //
 //go:embed crashmod
 var crashmodSource embed.FS
 
-// crashmod builds the module for a kernel, in the directory work. That takes few seconds.
-func (k *Kernel) crashmod(ctx context.Context, work string) (module, error) {
+// crashmod builds the module for a kernel, in the directory work. That takes few seconds. patch is the path of the live patch.
+func (k *Kernel) crashmod(ctx context.Context, work string) (crashmod module, patch string, err error) {
 	headers, err := k.headers(ctx)
 	if err != nil {
-		return module{}, err
+		return module{}, "", err
 	}
 	if err := os.CopyFS(work, crashmodSource); err != nil {
-		return module{}, err
+		return module{}, "", err
 	}
 	dir := filepath.Join(work, "crashmod")
 	src := filepath.Join(headers, "usr", "src")
 	objects := filepath.Join(src, "linux-headers-"+k.Release)
 	makefiles, err := filepath.Glob(filepath.Join(src, "linux-headers-*-common", "Makefile"))
 	if err != nil || len(makefiles) != 1 {
-		return module{}, fmt.Errorf("lab: %d Makefiles of a kernel in %s: %w", len(makefiles), src, err)
+		return module{}, "", fmt.Errorf("lab: %d Makefiles of a kernel in %s: %w", len(makefiles), src, err)
 	}
 	_, err = run(ctx, "", "make", "-C", objects, "-f", makefiles[0], "KBUILD_OUTPUT="+objects, "M="+dir,
 		// The compiler of Debian 12, whichever the kernel was built with. It lacks one option of gcc 14, for the alignment
 		// of functions, which kernels use since 6.9.
 		"CC=gcc-12", "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=", "modules")
 	if err != nil {
-		return module{}, err
+		return module{}, "", err
 	}
-	return readModule(ctx, filepath.Join(dir, "crashmod.ko"))
+	crashmod, err = readModule(ctx, filepath.Join(dir, "crashmod.ko"))
+	return crashmod, filepath.Join(dir, "crashpatch.ko"), err
 }
 
 // headers fetches the kernel's headers, and the programs that build modules.

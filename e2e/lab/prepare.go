@@ -26,11 +26,12 @@ func writeCaptureInitrd(ctx context.Context, k *Kernel, work string) (string, er
 
 // A bootPlan has the facts of a boot that are not in a scenario.
 type bootPlan struct {
-	captureInitrd string   // path
-	captureAppend string   // added to the command line of the capture kernel
-	records       bool     // see guestcfg.Config
-	time          int64    // see guestcfg.Config
-	modules       []module // more modules for the system kernel
+	captureInitrd string            // path
+	captureAppend string            // added to the command line of the capture kernel
+	records       bool              // see guestcfg.Config
+	time          int64             // see guestcfg.Config
+	modules       []module          // more modules for the system kernel
+	files         map[string]string // more files of the system kernel, by path in the guest
 }
 
 // prepare makes a machine that crashes as the scenario says, and then boots the capture
@@ -45,6 +46,7 @@ func prepare(ctx context.Context, s Scenario, k *Kernel, work string, plan bootP
 		return nil, err
 	}
 	files := map[string]string{guestcfg.KernelPath: k.Image, guestcfg.InitrdPath: plan.captureInitrd}
+	maps.Copy(files, plan.files)
 	if s.Kexec == guestcfg.KexecLoad {
 		kexec, err := kexecFiles(ctx, k.Arch)
 		if err != nil {

@@ -22,7 +22,7 @@ func (s state) path(file string) string { return filepath.Join(s.dir, file) }
 
 // statesVersion is part of the name of every saved state. Increase it when the module that crashes or the guest program learns a kind
 // of panic: captures of the others stay as they are.
-const statesVersion = 2
+const statesVersion = 3
 
 // Files of a state.
 const (
@@ -56,11 +56,13 @@ func saveState(ctx context.Context, s Scenario, k *Kernel, dir string) error {
 	if err != nil {
 		return err
 	}
-	crashmod, err := k.crashmod(ctx, work)
+	crashmod, patch, err := k.crashmod(ctx, work)
 	if err != nil {
 		return err
 	}
-	m, err := prepare(ctx, s, k, work, bootPlan{captureInitrd: captureInitrd, records: true, modules: []module{crashmod}})
+	m, err := prepare(ctx, s, k, work, bootPlan{
+		captureInitrd: captureInitrd, records: true, modules: []module{crashmod}, files: map[string]string{guestcfg.PatchPath: patch},
+	})
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/corehaul/corehaul/kernel"
@@ -66,6 +67,10 @@ func (m *Module) Size() (n uint64) {
 	}
 	return n
 }
+
+// Livepatch reports whether the module is a live patch: its functions replace those of the kernel image or of other modules. The
+// kernel gives such a module a taint of its own since 4.9 (2992ef29ae01, "livepatch/module: make TAINT_LIVEPATCH module-specific").
+func (m *Module) Livepatch() bool { return strings.Contains(m.Taints, "K") }
 
 func (m *Module) contains(a mem.VirtAddr) bool {
 	return slices.ContainsFunc(m.Regions, func(r Region) bool { return r.contains(a) })

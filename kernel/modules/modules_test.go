@@ -142,7 +142,7 @@ func TestLoad(t *testing.T) {
 			virtio, _ := m.add("virtio")
 			net, base := m.add("virtio_net")
 			m.use(net, virtio)
-			m.Set(net, "module", "taints", 1<<12|1<<13|1<<9|1)
+			m.Set(net, "module", "taints", 1<<12|1<<13|1<<15|1<<9|1)
 			m.Set(net, "module", "state", 1)
 			version := m.Space(16)
 			m.WriteVirt(version, []byte("1.2.3\x00"))
@@ -159,7 +159,7 @@ func TestLoad(t *testing.T) {
 				t.Fatalf("modules %q", got)
 			}
 			got := list.All()[0]
-			if got.Taints != "POE" || got.Version != "1.2.3" || got.SrcVersion != "" || got.State.String() != "Loading" || got.References != 0 || got.Base() != base || got.Addr != net {
+			if got.Taints != "POEK" || !got.Livepatch() || got.Version != "1.2.3" || got.SrcVersion != "" || got.State.String() != "Loading" || got.References != 0 || got.Base() != base || got.Addr != net {
 				t.Errorf("got %+v", got)
 			}
 			if want := map[bool]uint64{true: regionSize, false: 0x1800}[layouts]; got.Size() != want {

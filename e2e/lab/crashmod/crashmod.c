@@ -335,6 +335,13 @@ static DEEP long traced_run(long arg)
 	return traced_outer(arg);
 }
 
+/* A function that the live patch crashpatch replaces. */
+static DEEP long weigh_crate(long arg)
+{
+	return arg + zero;
+}
+CHAIN(weigh_crate)
+
 static const struct {
 	const char *name;
 	long (*run)(long arg);
@@ -366,6 +373,7 @@ static const struct {
 	{ "kthread", kthread_outer },
 	{ "bpf", bpf },
 	{ "traced", traced_run },
+	{ "livepatch", weigh_crate_outer },
 };
 
 static ssize_t crashmod_write(struct file *file, const char __user *text, size_t len, loff_t *off)

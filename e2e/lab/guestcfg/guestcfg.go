@@ -16,6 +16,7 @@ const (
 	KexecPath   = "/kexec/kexec"    // kexec(8), with its libraries beside it
 	KexecLibs   = "/kexec"          // directory of those libraries
 	ModulesDir  = "/modules"        // decompressed kernel modules
+	PatchPath   = "/crashpatch.ko"  // live patch for the module crashmod
 	ReadyToArm  = "armed"           // console words of the guest, after "lab: "
 	WantBalloon = "want balloon"    // asks the host to inflate the balloon
 	VmcoreSize  = "vmcore size="    // before the decimal byte count
