@@ -68,7 +68,7 @@ func (f *Finder) Add(l Line) Event {
 	}
 	// An old report without an end, such as that of a hung task, does not belong to this crash.
 	rank := RankOf(l.Text)
-	if rank > f.current.rank || rank > NoHeadline && l.Sec > f.current.Sec+sameReport {
+	if rank > f.current.rank || rank > NoHeadline && apart(f.current.Sec, l.Sec, sameReport) {
 		f.current = ranked{l, rank}
 		return Begin
 	}
@@ -117,7 +117,7 @@ func (f *Finder) Chosen() (Line, Source) {
 // leads reports whether the last report says more of the panic than its message.
 func (f *Finder) leads() bool {
 	// The report of a fault long before the panic is of another fault: the log lost the right one.
-	if f.last.Sec > 0 && f.panicLine.Sec > f.last.Sec+untilPanic {
+	if f.last.Sec > 0 && apart(f.last.Sec, f.panicLine.Sec, untilPanic) {
 		return false
 	}
 	message := strings.TrimPrefix(f.panicLine.Text, PanicPrefix)
@@ -125,6 +125,12 @@ func (f *Finder) leads() bool {
 		return f.last.rank > Complaint
 	}
 	return IsVague(message)
+}
+
+// apart reports whether a line is more than limit seconds later than an earlier one. A stamp that goes back is that of another
+// boot.
+func apart(earlier, later, limit uint64) bool {
+	return later > earlier+limit || later > 0 && earlier > later+limit
 }
 
 // afterDie are messages that follow a report of die(), so that a warning before them is not their cause. An oops of init ends

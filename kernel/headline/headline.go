@@ -10,7 +10,6 @@ package headline
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 )
 
@@ -58,7 +57,6 @@ var headlines = []prefixRank{
 	{"SError Interrupt on CPU", Fault},        // arm64
 	{"CFI failure at ", Fault},
 	{"UBSAN: ", Fault},
-	{"WARNING: ", Complaint},
 	{"INFO: task ", Complaint},
 	{"INFO: rcu", Complaint},
 	{"rcu: INFO: ", Complaint},
@@ -75,7 +73,8 @@ var headlines = []prefixRank{
 	{"rust_kernel: panicked at ", Fault},
 	{"Insufficient stack space to handle exception", Fault},
 	{"traps: PANIC: ", Fault},
-	{"PANIC: ", Fault},
+	{"PANIC: double fault", Fault},
+	{"PANIC: early exception", Fault},
 	{"PANIC at ", Complaint}, // OpenZFS, which stops the task only
 	{"double fault", Trap},
 	{"stack segment", Trap},
@@ -84,7 +83,6 @@ var headlines = []prefixRank{
 	{"int3: ", Trap}, // int3472 and others are drivers
 	{"alignment check", Trap},
 	{"Internal error: ", Trap}, // arm64
-	{"Oops", Trap},
 }
 
 // byFirst are the headlines by their first byte. Every line of every log is looked up.
@@ -111,9 +109,24 @@ var vaguePanics = []string{
 	"Aiee, killing interrupt handler!", "Attempted to kill the idle task!", "synchronous external abort",
 }
 
-// dieLine matches the end of the line that die() prints on every machine: "divide error: 0000 [#1] SMP", "illegal
-// operation: 0001 ilc:1 [#1]", "Oops[#1]:", "Oops [#1]".
-var dieLine = regexp.MustCompile(`^[a-zA-Z].*\[#\d{1,4}\](:| [A-Z]|$)`)
+// warning matches the first line of WARN() and of lockdep's reports. What else begins with "WARNING: " is a message of a
+// driver or a program.
+var warning = regexp.MustCompile(`^WARNING: (?:CPU: \d|at \S|(?:\[.*\] )?\S+:\d+ at |kernel stack (?:regs|frame pointer) |` +
+	`possible |inconsistent lock state|suspicious RCU usage|bad unlock balance|held lock freed|lock held when returning |` +
+	`.{1,40} still has locks held!|[Nn]ested lock was not taken|\w+-safe -> \w+-unsafe )`)
+
+// oopsLine matches "Oops: 0000 [#1] SMP", "Oops[#1]:", "Oops - load access fault [#1]", "Oops [#1]", and the forms of
+// kernels without the counter.
+var oopsLine = regexp.MustCompile(`^Oops(?:: [0-9a-f]{4}\b|(?:: | -|)[^!?]{0,100} ?\[#\d{1,4}\]|: .{1,60}, sig: \d)`)
+
+// dieLine matches the line that die() prints on other machines: "divide error: 0000 [#1] SMP" and "illegal operation: 0001
+// ilc:1 [#1]" with a code of 4 digits or more, "Kernel bug detected[#1]:", "swapper(0): Kernel bad trap [#1]", "Illegal
+// instruction, sig: 4 [#1]", "Kernel BUG [#1]".
+var dieLine = regexp.MustCompile(`^(?:[A-Za-z][^:]*: [0-9a-f]{4,16}(?: ilc:\d)? \[#\d{1,4}\](?: [A-Z]|$)|[A-Za-z][^:]*[a-z]\[#\d{1,4}\]:|` +
+	`\S{1,16}\(\d+\): .* \[#\d{1,4}\]|[A-Za-z].*, sig: \d+ \[#\d|[Kk]ernel [^:]* \[#\d{1,4}\]$)`)
+
+// longest is how many bytes of a line are matched: with paths of files, headlines are shorter.
+const longest = 512
 
 // slub matches the first line of a report of the allocator (mm/slub.c, slab_bug).
 var slub = regexp.MustCompile(`^BUG [\w.:-]+ \(.*\): `)
@@ -121,25 +134,8 @@ var slub = regexp.MustCompile(`^BUG [\w.:-]+ \(.*\): `)
 // otherCPU matches the prefix of loongarch and mips.
 var otherCPU = regexp.MustCompile(`^CPU \d+ Unable to handle kernel `)
 
-// harmless are lines that begin like a headline. Sources: fs/namespace.c, kernel/workqueue.c, arch/x86/kernel/unwind_orc.c,
-// arch/x86/kernel/unwind_frame.c, arch/x86/kernel/cpu/bugs.c, drivers/video/fbdev/core/fbcon.c.
-var harmless = []string{
-	"WARNING: The mand mount option", "WARNING: the mand mount option", "WARNING: workqueue cpumask", "WARNING: can't access registers at ",
-	"WARNING: stack recursion on stack type ", "WARNING: stack going in the wrong direction", "WARNING: can't dereference ",
-	"WARNING: Unprivileged eBPF is enabled", "WARNING: kernel not compiled with ", "WARNING: See https:", "WARNING: fbcon: ",
-	"WARNING: Spectre v2 mitigation leaves CPU vulnerable",
-}
-
 // RankOf returns the rank of the kernel's text in a line.
 func RankOf(text string) Rank {
-	rank := rankOf(text)
-	if rank != NoHeadline && slices.ContainsFunc(harmless, func(h string) bool { return strings.HasPrefix(text, h) }) {
-		return NoHeadline
-	}
-	return rank
-}
-
-func rankOf(text string) Rank {
 	if text == "" {
 		return NoHeadline
 	}
@@ -149,6 +145,10 @@ func rankOf(text string) Rank {
 		}
 	}
 	switch {
+	case strings.HasPrefix(text, "WARNING: ") && warning.MatchString(text[:min(len(text), longest)]):
+		return Complaint
+	case strings.HasPrefix(text, "Oops") && oopsLine.MatchString(text):
+		return Trap
 	case strings.HasPrefix(text, "CPU ") && otherCPU.MatchString(text):
 		return Fault
 	case strings.HasPrefix(text, "watchdog: CPU") && strings.Contains(text, "LOCKUP"), // powerpc, and 6.13 and later
@@ -156,7 +156,7 @@ func rankOf(text string) Rank {
 		return Complaint
 	case strings.HasPrefix(text, "BUG ") && slub.MatchString(text):
 		return Fault
-	case strings.Contains(text, "[#") && dieLine.MatchString(text):
+	case len(text) <= longest && strings.Contains(text, "[#") && dieLine.MatchString(text):
 		return Trap
 	}
 	return NoHeadline

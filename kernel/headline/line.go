@@ -82,12 +82,12 @@ var (
 // daemon cuts off what log daemons put before the lines of the kernel: "Nov 30 01:02:03 host kernel: " (RFC 3164,
 // journalctl), the same with an ISO 8601 time stamp, or only that (dmesg --time-format iso).
 func (l *Line) daemon() {
+	if rest, ok := strings.CutPrefix(strings.TrimPrefix(l.Text, " "), "kernel:"); ok { // abrt, terminals
+		l.Text = strings.TrimPrefix(rest, " ")
+		return
+	}
 	if strings.HasPrefix(l.Text, "[") || strings.HasPrefix(l.Text, " ") {
 		return // most lines: do without the pattern
-	}
-	if rest, ok := strings.CutPrefix(l.Text, "kernel: "); ok { // abrt
-		l.Text = rest
-		return
 	}
 	m := daemon.FindStringSubmatch(l.Text)
 	if m == nil || m[1] == "" && !strings.HasSuffix(m[0], "kernel: ") {
@@ -122,8 +122,10 @@ func (l *Line) stamps() {
 	rest := strings.TrimPrefix(l.Text, " ")
 	if !strings.HasPrefix(rest, "[") {
 		rest = afterPrompt(rest)
+		rest = rest[len(halfStamp.FindString(rest)):]
 	}
-	if after, ok := l.bracket(rest, l.stamp); ok {
+	after, stamped := l.bracket(rest, l.stamp)
+	if stamped {
 		rest = strings.TrimPrefix(after, " ")
 	}
 	if after, ok := l.bracket(rest, l.caller); ok {
@@ -132,7 +134,19 @@ func (l *Line) stamps() {
 	for _, level := range []string{" EMERG: ", " ALERT: ", " CRIT: "} { // XenServer
 		rest = strings.TrimPrefix(rest, level)
 	}
+	if !stamped {
+		rest = outdent(rest)
+	}
 	l.Text = rest
+}
+
+// outdent cuts off what a person put before a headline that he copied. The kernel indents none.
+func outdent(s string) string {
+	rest := strings.TrimLeft(s, " \t")
+	if len(rest) < len(s) && (RankOf(rest) != NoHeadline || strings.HasPrefix(rest, PanicPrefix) || strings.HasPrefix(rest, reportEnd)) {
+		return rest
+	}
+	return s
 }
 
 // bracket returns what is behind the brackets at the start of s, if take accepts the text in them.
@@ -188,7 +202,8 @@ var humanStamp = regexp.MustCompile(`^(?:\pL{2,10}\.? \pL{2,10}\.? [ \d]\d \d\d:
 var sinceLast = regexp.MustCompile(` ?<[ +]*\d+\.\d{6}>$`)
 
 // afterPrompt cuts off an unfinished line of a console before a line of the kernel: "debian login: [   12.345678] BUG: ",
-// the count of lost messages of kernels before 4.5, or one word, such as the name of the host.
+// the count of lost messages of kernels before 4.5, one word, such as the name of the host, or words that the kernel
+// interrupted. Lines of log daemons are whole: there, such words are those of a program.
 func afterPrompt(s string) string {
 	if i := strings.IndexByte(s, '['); i < len("# ") || i > maxPrompt {
 		return s
@@ -196,8 +211,17 @@ func afterPrompt(s string) string {
 	if m := prompt.FindStringSubmatch(s); m != nil {
 		return s[len(m[1]):]
 	}
+	if m := interrupted.FindStringSubmatch(s); m != nil && !daemon.MatchString(s) {
+		return s[len(m[1]):]
+	}
 	return s
 }
+
+// interrupted is the start of a line that has no space before the stamp of the kernel.
+var interrupted = regexp.MustCompile(`^([^\[\]]{1,98}[^\s\[\]:])\[ *\d+\.\d{6}\]`)
+
+// halfStamp is a stamp whose first bracket a console lost.
+var halfStamp = regexp.MustCompile(`^ *\d{1,10}\.\d{6}\] `)
 
 // maxPrompt is the length of the longest prompt in bytes.
 const maxPrompt = 100

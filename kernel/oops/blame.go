@@ -65,7 +65,12 @@ func namedFirst(p *parser, s shape, head string) *culprit {
 }
 
 // first blames the first frame of the first trace that is no helper.
-func first(p *parser, s shape, _ string) *culprit { return top(p.placesOf(0), s.skip) }
+func first(p *parser, s shape, head string) *culprit {
+	if c := top(p.placesOf(0), s.skip); c != nil {
+		return c
+	}
+	return only(inHeadline(head), s.skip)
+}
 
 // frames blames the first frame of the call trace that is no helper.
 func frames(p *parser, s shape, head string) *culprit {
@@ -88,9 +93,11 @@ func taken(p *parser, s shape, _ string) *culprit {
 	return top(slices.Concat(p.held[:min(1, len(p.held))], p.callers()), s.skip)
 }
 
-// unlock blames where the lock was released, which lockdep prints as a trace of one frame.
+// unlock blames where the lock was released, which lockdep prints as a trace of one frame. Another CPU's trace may come first.
 func unlock(p *parser, s shape, _ string) *culprit {
-	return top(slices.Concat(p.placesOf(0), p.callers()), s.skip)
+	released := slices.IndexFunc(p.r.Traces[:p.own], func(t Trace) bool { return strings.Contains(t.Name, "is trying to release lock") })
+	places := slices.Concat(p.placesOf(max(0, released)), p.callers())
+	return top(places, s.skip)
 }
 
 // pageOwner blames who allocated the page, if the kernel keeps owners.
@@ -174,13 +181,21 @@ func (p *parser) faultPlaces() []Location {
 	return places
 }
 
-// callers are the proved frames of the call trace. Some reports have other traces before it: lockdep says where a lock was
-// taken.
+// callers are the proved frames of the call trace: the first of the task that the report is about, or the first. Some
+// reports have other traces before it: lockdep says where a lock was taken.
 func (p *parser) callers() []Location {
+	first := -1
 	for i, t := range p.r.Traces[:p.own] {
-		if callTrace.MatchString(t.Name) {
+		switch {
+		case !callTrace.MatchString(t.Name):
+		case t.PID != nil && p.r.PID != nil && *t.PID == *p.r.PID:
 			return p.placesOf(i)
+		case first < 0:
+			first = i
 		}
+	}
+	if first >= 0 {
+		return p.placesOf(first)
 	}
 	if p.own > 0 && strings.HasPrefix(p.r.Traces[0].Name, "Preemption disabled at") {
 		return nil

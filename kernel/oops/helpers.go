@@ -11,7 +11,7 @@ import (
 var helpers = regexp.MustCompile(strings.Join([]string{
 	// who reports: panic, WARN and BUG, traps, lockdep, sanitizers and their hooks
 	`panic|invalid_op$|report_bug|fixup_bug|do_error|do_trap|_trap$|__warn|warn_(?:slowpath|alloc|bogus)|print_(?:report|tainted|unlock|usage_bug)`,
-	`(?:show|dump|walk)_stack|dump_backtrace|^unwind_backtrace$|print_address_description|get_taint$|assertfail|__fortify_report|imbalance_bug`,
+	`(?:show|dump|walk)_stack|^(?:__)?show_regs$|^show_trace_log_lvl$|^sched_show_task$|^show_state_filter$|dump_backtrace|^unwind_backtrace$|print_address_description|get_taint$|assertfail|__fortify_report|imbalance_bug`,
 	`kasan|hwasan|kmsan|__asan|__msan|__sanitizer|kcsan_setup_watchpoint|check_memory_region|read_word_at_a_time|_once_.*nocheck`,
 	`^nmi_(?:cpu_backtrace|trigger_cpumask_backtrace)|^arch_trigger_cpumask_backtrace`,
 	`lockdep|lock_(?:acquire|release|class)|mark_lock|(?:mark|reacquire)_held_locks|perf_trace|(?:trace|lockdep)_(?:hard|soft)irq`,

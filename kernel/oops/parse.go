@@ -38,6 +38,10 @@ type parser struct {
 	last   string     // the function that a worker ran last
 	blamed int        // the trace that was blamed, an index of r.Traces
 
+	accusedComm string // the task that the report is about, where the lines of another follow
+	accusedPID  *int
+	accusedCPU  *int
+
 	foreign bool // another report began
 	own     int  // how many of r.Traces are of this report; they come first
 }
@@ -64,8 +68,8 @@ func (d *draft) report(panicked *draft) *Report {
 	if panicked != nil && (overflowed.MatchString(p.r.Headline) || !p.traced() && warned.MatchString(p.r.Headline)) {
 		p.lines(panicked) // the kernel prints the trace there
 	}
-	p.finish()
 	p.headline()
+	p.finish()
 	p.classify(d)
 	p.blamedFirst()
 	return p.r
@@ -371,12 +375,7 @@ func (p *parser) finish() {
 			p.own = len(p.r.Traces)
 		}
 	}
-	for _, s := range p.sections {
-		if !s.foreign && (s.cpu != nil || s.pid != nil) { // lockdep prints traces before its own
-			p.r.CPU, p.r.PID, p.r.Comm = s.cpu, s.pid, s.comm
-			break
-		}
-	}
+	p.findTask()
 	if s := p.faulting(); !s.user {
 		p.r.IP, p.r.LR, p.r.Registers, p.r.Code = s.ip, s.lr, s.registers, s.code
 	}

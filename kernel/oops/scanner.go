@@ -116,7 +116,8 @@ func firstOf(drafts ...*draft) *draft {
 }
 
 func (s *Scanner) begin(l headline.Line) *draft {
-	d := &draft{banner: s.banner, prelude: slices.Clone(s.prelude[max(0, len(s.prelude)-maxPrelude):])}
+	n := len(s.prelude) // what is in it is never written again
+	d := &draft{banner: s.banner, prelude: s.prelude[max(0, n-maxPrelude):n:n]}
 	d.add(l)
 	return d
 }

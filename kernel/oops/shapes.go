@@ -25,7 +25,7 @@ var shapes = []shape{
 	{re(`^BUG: KASAN: ([\w-]+)`), KASAN, "KASAN: $1 %a", named, re(`kernel_fault|tag_check|mem_abort|^el1h?_`)},
 	// mm/kmsan/report.c
 	{re(`^BUG: KMSAN: (kernel-usb-infoleak)`), KMSAN, "KMSAN: $1", first, re(`alloc_skb|^usb_(?:submit_urb|start_wait_urb|bulk_msg|interrupt_msg|control_msg)`)},
-	{re(`^BUG: KMSAN: ([\w-]+)`), KMSAN, "KMSAN: $1", first, re(`alloc_skb|^netlink_(?:ack|rcv_skb)|_encrypt$|^(?:crypto|cipher|drbg|rng)_`)},
+	{re(`^BUG: KMSAN: (use of uninitialized memory|[\w-]+)`), KMSAN, "KMSAN: $1", first, re(`alloc_skb|^netlink_(?:ack|rcv_skb)|_encrypt$|^(?:crypto|cipher|drbg|rng)_`)},
 	// kernel/kcsan/report.c
 	{re(`^BUG: KCSAN: (.*)`), KCSAN, "KCSAN: $1", nobody, nil},
 	// mm/kfence/report.c
@@ -75,7 +75,7 @@ var shapes = []shape{
 	{re(`^INFO: task .* blocked (?:for more than|in I/O wait for more than) `), HungTask, "INFO: task hung", hung, nil},
 	{re(`^INFO: task .* can't die for more than `), HungTask, "INFO: task can't die", frames, re(`schedule`)},
 	{re(`^INFO: task `), HungTask, "INFO: task hung", hung, nil}, // a name with a line feed
-	{re(`^(?:rcu: )?INFO: rcu\w* (?:self-)?detected (?:expedited )?stall`), RCUStall, "INFO: rcu detected stall", rcuStall, re(`apic_timer_interrupt|rcu|sched_show_task|_cpu_stall|dump_cpu_task|^update_process_times|^tick_sched|hrtimer_(?:interrupt|run_queues)`)},
+	{re(`^(?:rcu: )?INFO: rcu\w* (?:self-)?detected (?:expedited )?stall`), RCUStall, "INFO: rcu detected stall", rcuStall, re(`apic_timer_interrupt|rcu|sched_show_task|_cpu_stall|dump_cpu_task|^update_process_times|^tick_sched|hrtimer_(?:interrupt|run_queues)|schedule$|cond_resched|^__switch_to`)},
 	{re(`^BUG: scheduling while atomic`), SchedulingWhileAtomic, "BUG: scheduling while atomic", frames, re(`schedule`)},
 	{re(`^BUG: sleeping function called from invalid context`), SleepingWhileAtomic, "BUG: sleeping function called from invalid context", frames, nil},
 	{re(`^BUG: using ([a-z_]+)\(\) in preemptible`), SleepingWhileAtomic, "BUG: using $1() in preemptible code", frames, re(`preempt|debug_|processor_id|this_cpu`)},

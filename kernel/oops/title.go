@@ -88,7 +88,7 @@ func dieText(head string) string {
 
 var dieTask = regexp.MustCompile(`^\S{1,16}\(\d+\): `)
 
-var dieNumbers = regexp.MustCompile(`(?:: (?:0x)?[0-9a-f]+(?: ilc:\d)?|, sig: \d+)?:? ?\[#\d+\].*$`)
+var dieNumbers = regexp.MustCompile(`(?:: (?:0x)?[0-9a-f]+(?: ilc:\d)?|, sig: \d+)?:? ?\[#\d+\].*$|, sig: \d+$`)
 
 // withFunction adds the function to a title. A title "WARNING/usb_submit_urb" has its function in the middle.
 func withFunction(title, function string) string {

@@ -32,6 +32,14 @@ func (p *parser) who(text string) bool {
 		p.release(m[2], m[3])
 		return true
 	}
+	if m := powerTask.FindStringSubmatch(text); m != nil && p.section.pid == nil {
+		p.section.comm, p.section.pid = m[2], number(m[1])
+		return true
+	}
+	if m := lockTask.FindStringSubmatch(text); m != nil && !p.foreign {
+		p.accuse(m[1], number(m[2]))
+		return false // it may begin a trace
+	}
 	if m := hardwareLine.FindStringSubmatch(text); m != nil {
 		set(&p.r.Hardware, strings.TrimSpace(m[1]))
 		return true
@@ -51,6 +59,29 @@ func (p *parser) who(text string) bool {
 	return false
 }
 
+// accuse takes the task that the report says it is about.
+func (p *parser) accuse(comm string, pid *int) {
+	if p.accusedPID == nil {
+		p.accusedComm, p.accusedPID = comm, pid
+	}
+}
+
+// findTask sets the report's CPU and task: those of the task that it is about, or the first that are named. Another CPU may
+// answer in between, and the thread that finds a hung task prints its own trace.
+func (p *parser) findTask() {
+	r := p.r
+	for _, s := range p.sections {
+		accused := p.accusedPID == nil || s.pid != nil && *s.pid == *p.accusedPID
+		if !s.foreign && accused && (s.cpu != nil || s.pid != nil) { // lockdep prints traces before its own
+			r.CPU, r.PID, r.Comm = s.cpu, s.pid, s.comm
+			return
+		}
+	}
+	if p.accusedPID != nil || p.accusedCPU != nil {
+		r.CPU, r.PID, r.Comm = p.accusedCPU, p.accusedPID, p.accusedComm
+	}
+}
+
 // introduce begins a section, unless the current one has nothing of a CPU yet.
 func (p *parser) introduce() {
 	if s := p.section; s.introduced || len(s.traces) > 0 {
@@ -62,7 +93,8 @@ func (p *parser) introduce() {
 
 var (
 	// cpuLine is dump_stack_print_info() in lib/dump_stack.c. UID came with 6.12.
-	cpuLine = regexp.MustCompile(`^CPU: (\d{1,5}) (?:UID: \d+ )?PID: (\d{1,9}) Comm: (.{0,20}?) (?:Kdump: loaded )?(Not tainted|Tainted: [A-Za-z -]+?) +(\d+\.\S+) ?(.*)$`)
+	// The release begins with a letter or digit and has a small letter or a digit behind it, other than letters of taints.
+	cpuLine = regexp.MustCompile(`^CPU: (\d{1,5}) (?:UID: \d+ )?PID: (\d{1,9}) Comm: (.{0,20}?) (?:Kdump: loaded )?(Not tainted|Tainted: [A-Za-z -]+?) +([0-9A-Za-z]\S*[0-9a-z]\S*) ?(.*)$`)
 	// oldCPULine is the same before 3.9 (196779b9b4ce).
 	oldCPULine = regexp.MustCompile(`^Pid: (\d{1,9}), comm: (.{0,20}?) (Not tainted|Tainted: [A-Za-z -]+?) +(\d+\.\S+) ?(.*)$`)
 	// taskLine is sched_show_task() in kernel/sched/core.c since 5.11.
@@ -71,6 +103,10 @@ var (
 	taintLine = regexp.MustCompile(`^ {6}(Not tainted|Tainted: [A-Za-z -]+?) +(\d+\.\S+) ?(.*)$`)
 	// processLine is that of old kernels and of arm, mips, sparc.
 	processLine = regexp.MustCompile(`^Process (.{1,20}?) \(pid: (\d{1,9}),`)
+	// powerTask is that of 32-bit powerpc until 4.8 (arch/powerpc/kernel/process.c, show_regs).
+	powerTask = regexp.MustCompile(`^TASK = [0-9a-f]{8,16}\[(\d{1,9})\] '(.{1,16}?)' `)
+	// lockTask is the task of lockdep's reports (kernel/locking/lockdep.c).
+	lockTask = regexp.MustCompile(`^(\S.{0,15})/(\d{1,9}) (?:is trying to (?:acquire|release)|is freeing memory |just changed the state of |\[HC\d)`)
 	// hardwareLine is dump_stack_print_info() in lib/dump_stack.c.
 	hardwareLine = regexp.MustCompile(`^Hardware name: (.*)$`)
 	nmiLine      = regexp.MustCompile(`^NMI backtrace for cpu (\d{1,5})$`) // lib/nmi_backtrace.c
@@ -108,25 +144,21 @@ func (p *parser) banner(text string) {
 // banner has the release, who compiled the kernel and how, and the version.
 var banner = regexp.MustCompile(`^Linux version (\S+)(?: .*\) (#\d.*)| .*)?$`)
 
-// headline takes CPU and task from the headline, if no line names them.
+// headline takes CPU and task from the headline.
 func (p *parser) headline() {
-	r := p.r
 	for _, h := range whoHeadlines {
-		m := h.FindStringSubmatch(r.Headline)
+		m := h.FindStringSubmatch(p.r.Headline)
 		if m == nil {
 			continue
 		}
-		for i, name := range h.SubexpNames() {
-			switch {
-			case m[i] == "":
-			case name == "cpu" && r.CPU == nil:
-				r.CPU = number(m[i])
-			case name == "pid" && r.PID == nil:
-				r.PID = number(m[i])
-			case name == "comm":
-				set(&r.Comm, m[i])
+		group := func(name string) string {
+			if i := h.SubexpIndex(name); i >= 0 {
+				return m[i]
 			}
+			return ""
 		}
+		p.accusedCPU = number(group("cpu"))
+		p.accuse(group("comm"), number(group("pid")))
 		return
 	}
 }
