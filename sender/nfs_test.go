@@ -12,6 +12,7 @@ import (
 
 	"github.com/vmware/go-nfs-client/nfs"
 
+	"github.com/corehaul/corehaul/internal/race"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/sender/nfsfs/nfs3/nfs3test"
 )
@@ -74,9 +75,13 @@ func TestNFSInterrupted(t *testing.T) {
 	deeds := map[string]nfs3test.Deed{
 		"cut": nfs3test.Cut, "done and cut": nfs3test.DoAndCut, "crash": nfs3test.Crash, "amnesia": nfs3test.Amnesia,
 	}
+	calls := []int{1, 2, 4, 9}
+	if race.Enabled {
+		calls = calls[:1] // each takes a second or more
+	}
 	for deedName, deed := range deeds {
 		for name, proc := range nfsChanges {
-			for _, at := range []int{1, 2, 4, 9} {
+			for _, at := range calls {
 				t.Run(fmt.Sprintf("%s %d %s", name, at, deedName), func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) { nfsInterrupt(t, proc, at, deed) })
 				})
