@@ -22,32 +22,13 @@ func (p *parser) who(text string) bool {
 		p.release(m[4], m[5])
 		return true
 	}
-	if m := taskLine.FindStringSubmatch(text); m != nil {
-		p.introduce()
-		p.section.comm, p.section.pid = m[1], number(m[2])
-		return true
-	}
 	if m := taintLine.FindStringSubmatch(text); m != nil {
 		p.taint(m[1])
 		p.release(m[2], m[3])
 		return true
 	}
-	if m := powerTask.FindStringSubmatch(text); m != nil && p.section.pid == nil {
-		p.section.comm, p.section.pid = m[2], number(m[1])
-		return true
-	}
-	if m := lockTask.FindStringSubmatch(text); m != nil && !p.foreign {
-		p.accuse(m[1], number(m[2]))
-		return false // it may begin a trace
-	}
 	if m := hardwareLine.FindStringSubmatch(text); m != nil {
 		set(&p.r.Hardware, strings.TrimSpace(m[1]))
-		return true
-	}
-	if m := processLine.FindStringSubmatch(text); m != nil {
-		if p.section.pid == nil {
-			p.section.comm, p.section.pid = m[1], number(m[2])
-		}
 		return true
 	}
 	if m := nmiLine.FindStringSubmatch(text); m != nil {
@@ -56,7 +37,30 @@ func (p *parser) who(text string) bool {
 		p.section.introduced = false // the line of its CPU follows
 		return true
 	}
-	return false
+	return p.task(text)
+}
+
+// task reads the lines that name a task only.
+func (p *parser) task(text string) bool {
+	if m := taskLine.FindStringSubmatch(text); m != nil {
+		p.introduce()
+		p.section.comm, p.section.pid = m[1], number(m[2])
+		return true
+	}
+	if m := lockTask.FindStringSubmatch(text); m != nil && !p.foreign {
+		p.accuse(m[1], number(m[2]))
+		return false // it may begin a trace
+	}
+	comm, pid := "", ""
+	if m := processLine.FindStringSubmatch(text); m != nil {
+		comm, pid = m[1], m[2]
+	} else if m := powerTask.FindStringSubmatch(text); m != nil {
+		comm, pid = m[2], m[1]
+	}
+	if pid != "" && p.section.pid == nil {
+		p.section.comm, p.section.pid = comm, number(pid)
+	}
+	return pid != ""
 }
 
 // accuse takes the task that the report says it is about.

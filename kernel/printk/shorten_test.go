@@ -66,7 +66,7 @@ func TestShortenedLog(t *testing.T) {
 		{"another report at the start", "[    1.0] INFO: task a:1 blocked for more than 120 seconds.\n" + numbered(0, n) +
 			"[    2.0] ---[ end trace 0 ]---\n" + numbered(0, n) + fault + numbered(n, 2*n) + vague, 2},
 		// The end has a report that is not the first one behind the fault.
-		{"another report at the end", numbered(0, n) + fault + numbered(n, 2*n) + "[    5.9] WARNING: late\n" + vague, 2},
+		{"another report at the end", numbered(0, n) + fault + numbered(n, 2*n) + "[    5.9] WARNING: at late.c:1 f\n" + vague, 2},
 		{"no panic", numbered(0, n), 1},
 		{"panic line near the part at the end", numbered(0, n) + clear + strings.Repeat(".\n", 90<<10), 1},
 		{"a little too long", numbered(0, n)[:limit+1], 1},
