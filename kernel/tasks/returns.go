@@ -73,15 +73,13 @@ func (r *Reader) Returns() (*Returns, error) {
 	return x, nil
 }
 
-// Replaced returns what tracers say that was in the place of a return address of a task before they put their own code there, the last
-// tracer's first. frame is what they know the place by: on x86_64 its own address, on arm64 the frame pointer of the caller.
-func (x *Returns) Replaced(task, frame mem.VirtAddr) (list []mem.VirtAddr) {
+// Probed returns what kretprobes say that was in the place of a return address of a task before they put their own code there, the last
+// one's first. frame is what they know the place by: on x86_64 its own address, on arm64 the frame pointer of the caller. Their lists have
+// no probe whose function has returned.
+func (x *Returns) Probed(task, frame mem.VirtAddr) (list []mem.VirtAddr) {
 	rec, err := x.heads.Read(x.r.k, task)
 	if err != nil {
 		return nil
-	}
-	if x.entry != nil {
-		list = x.graph(list, rec.Pointer("ret_stack"), frame)
 	}
 	for _, kind := range x.kinds {
 		switch {
@@ -124,25 +122,36 @@ func (x *Returns) hooked(list []mem.VirtAddr, kind hookView, at, task, frame mem
 	return list
 }
 
-// graph adds that of the function graph tracer. Entries lie at multiples of a word. Behind those in use lie old ones, which may have
-// been of the same place: the first counts.
-func (x *Returns) graph(list []mem.VirtAddr, stack, frame mem.VirtAddr) []mem.VirtAddr {
-	if stack == 0 || !x.step() {
-		return list
+// Graphed returns what the function graph tracer says, as Probed does. Entries lie at multiples of a word. Behind those in use lie old
+// ones, which nobody clears. They may have been of the same place: the first counts, and if none is in use, an old one is what is
+// returned.
+func (x *Returns) Graphed(task, frame mem.VirtAddr) (mem.VirtAddr, bool) {
+	rec, err := x.heads.Read(x.r.k, task)
+	if err != nil || x.entry == nil {
+		return 0, false
 	}
-	b := make([]byte, returnStackLen)
-	if x.r.k.ReadVirt(b, stack) != nil { // before 6.11 it may end before: with its page
-		page := mem.VirtAddr(1) << x.r.k.PageShift()
-		b = b[:min(returnStackLen, page-stack%page)]
-		if x.r.k.ReadVirt(b, stack) != nil {
-			return list
-		}
-	}
+	b := x.returnStack(rec.Pointer("ret_stack"))
 	ret, place := int(x.entry.Field("ret").Offset), int(x.entry.Field("retp").Offset) //nolint:gosec // at most 64 KiB
 	for at := 0; at+max(ret, place)+word <= len(b); at += word {
 		if binary.LittleEndian.Uint64(b[at+place:]) == uint64(frame) {
-			return append(list, mem.VirtAddr(binary.LittleEndian.Uint64(b[at+ret:])))
+			return mem.VirtAddr(binary.LittleEndian.Uint64(b[at+ret:])), true
 		}
 	}
-	return list
+	return 0, false
+}
+
+// returnStack reads the function graph tracer's stack of a task, nothing if there is none.
+func (x *Returns) returnStack(at mem.VirtAddr) []byte {
+	if at == 0 || !x.step() {
+		return nil
+	}
+	b := make([]byte, returnStackLen)
+	if x.r.k.ReadVirt(b, at) != nil { // before 6.11 it may end before: with its page
+		page := mem.VirtAddr(1) << x.r.k.PageShift()
+		b = b[:min(returnStackLen, page-at%page)]
+		if x.r.k.ReadVirt(b, at) != nil {
+			return nil
+		}
+	}
+	return b
 }

@@ -92,14 +92,14 @@ func TestReturns(t *testing.T) {
 			frame mem.VirtAddr
 			want  []mem.VirtAddr
 		}{{m.init, place, []mem.VirtAddr{0xc, 0xa}}, {m.init, elsewhere, []mem.VirtAddr{0xb}}, {m.init, 0x1000, nil}, {0x1000, place, nil}} {
-			if got := returns.Replaced(tc.task, tc.frame); !slices.Equal(got, tc.want) {
+			if got := returns.Probed(tc.task, tc.frame); !slices.Equal(got, tc.want) {
 				t.Errorf("%s: task %v, frame %v: got %v, want %v", name, tc.task, tc.frame, got, tc.want)
 			}
 		}
 		m.hook(h, head, m.init, 0xe, place)
 		first, _ := m.Open().ReadUint64(head)
 		m.WriteVirt(mem.VirtAddr(first), kerneltest.Uint64(first)) // a loop
-		if got := returns.Replaced(m.init, elsewhere); len(got) > 0 {
+		if got := returns.Probed(m.init, elsewhere); len(got) > 0 {
 			t.Errorf("%s: a loop gave %v", name, got)
 		}
 	}
@@ -118,12 +118,14 @@ func TestReturnStack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := returns.Replaced(m.init, place)
-		if places && !slices.Equal(got, []mem.VirtAddr{0xb}) || !places && len(got) > 0 {
-			t.Errorf("places %v: got %v", places, got)
+		if got, ok := returns.Graphed(m.init, place); ok != places || ok && got != 0xb {
+			t.Errorf("places %v: got %v, %v", places, got, ok)
 		}
-		if got := returns.Replaced(m.init, 0x1000); len(got) > 0 {
+		if got, ok := returns.Graphed(m.init, 0x1000); ok {
 			t.Errorf("got %v", got)
+		}
+		if got := returns.Probed(m.init, place); len(got) > 0 {
+			t.Errorf("no kretprobe has %v", got)
 		}
 	}
 }

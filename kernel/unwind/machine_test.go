@@ -50,6 +50,7 @@ func x86Machine(form kerneltest.ORCForm, extra ...kerneltest.ORCEntry) *kernelte
 		kerneltest.KernelSymbol{Name: "__start_orc_unwind", Addr: table, Type: 'R'}, kerneltest.KernelSymbol{Name: "__stop_orc_unwind", Addr: end, Type: 'R'},
 		kerneltest.KernelSymbol{Name: "ret_from_fork", Addr: function(150), Type: 'T'},
 		kerneltest.KernelSymbol{Name: "return_to_handler", Addr: function(155), Type: 'T'},
+		kerneltest.KernelSymbol{Name: "kretprobe_trampoline", Addr: function(156), Type: 'T'},
 		kerneltest.KernelSymbol{Name: "ftrace_caller", Addr: function(160), Type: 'T'},
 		kerneltest.KernelSymbol{Name: "ftrace_call", Addr: function(160) + body, Type: 'T'})
 	m.SetKallsyms(m.Image(symbolsAt), kerneltest.KallsymsForms()["6.1"], symbols)

@@ -86,9 +86,12 @@ type Generated interface {
 
 // Returns has the return addresses that tracers took from stacks. *tasks.Returns implements it.
 type Returns interface {
-	// Replaced returns what was in the place of a return address of a task, the last tracer's first. frame is the address of
+	// Probed returns what kretprobes found in the place of a return address of a task, the last one's first. frame is the address of
 	// that place, on arm64 the frame pointer of the caller.
-	Replaced(task, frame mem.VirtAddr) []mem.VirtAddr
+	Probed(task, frame mem.VirtAddr) []mem.VirtAddr
+	// Graphed returns what the function graph tracer found there. It never clears what it kept: it may be of an earlier call, unless
+	// the tracer's code is in the place now, or is what a kretprobe found.
+	Graphed(task, frame mem.VirtAddr) (mem.VirtAddr, bool)
 }
 
 // Sources are what an Unwinder asks besides symbols. Each may be nil.
@@ -157,11 +160,14 @@ func (u *Unwinder) findForks() {
 	}
 }
 
+// graphHook is what the function graph tracer puts in the place of a return address.
+const graphHook = "return_to_handler"
+
 // findHooks finds the code to which functions return whose return is traced: by the function graph tracer (kernel/trace/fgraph.c), or
 // by kretprobes (arch_rethook_trampoline of kernel/trace/rethook.c, before it __kretprobe_trampoline of kernel/kprobes.c).
 func (u *Unwinder) findHooks() {
 	u.hooks = map[mem.VirtAddr]string{}
-	for _, name := range []string{"return_to_handler", "arch_rethook_trampoline", "__kretprobe_trampoline", "kretprobe_trampoline"} {
+	for _, name := range []string{graphHook, "arch_rethook_trampoline", "__kretprobe_trampoline", "kretprobe_trampoline"} {
 		if a, ok := u.symbols.Address(name); ok {
 			u.hooks[a] = name
 		}
@@ -271,20 +277,39 @@ func (u *Unwinder) unhook(s *state) bool {
 	if u.kernel.Machine() == elf.EM_AARCH64 {
 		frame = s.fp
 	}
-	for _, ip := range u.sources.Returns.Replaced(s.task, frame) {
-		if u.kernel.Machine() == elf.EM_AARCH64 {
-			ip, _ = u.plain(ip)
+	graphed := u.hooks[s.ip] == graphHook
+	for _, ip := range u.sources.Returns.Probed(s.task, frame) {
+		if u.setTraced(s, ip) {
+			return true
 		}
-		if _, again := u.hooks[ip]; again || !u.isCode(ip) {
-			continue
-		}
-		s.ip, s.frame.IP = ip, ip
-		if !s.guessed {
-			s.frame.Found = FromTracer
-		}
-		return true
+		graphed = graphed || u.hooks[u.unsigned(ip)] == graphHook
 	}
-	return false
+	if !graphed {
+		return false
+	}
+	ip, ok := u.sources.Returns.Graphed(s.task, frame)
+	return ok && u.setTraced(s, ip)
+}
+
+// setTraced gives the frame of s the return address that a tracer kept, unless that is none or another tracer's.
+func (u *Unwinder) setTraced(s *state, ip mem.VirtAddr) bool {
+	ip = u.unsigned(ip)
+	if _, again := u.hooks[ip]; again || !u.isCode(ip) {
+		return false
+	}
+	s.ip, s.frame.IP = ip, ip
+	if !s.guessed {
+		s.frame.Found = FromTracer
+	}
+	return true
+}
+
+// unsigned returns a return address without what arm64 may have signed it with.
+func (u *Unwinder) unsigned(ip mem.VirtAddr) mem.VirtAddr {
+	if u.kernel.Machine() == elf.EM_AARCH64 {
+		ip, _ = u.plain(ip)
+	}
+	return ip
 }
 
 // step returns what moves a state to the frame before.

@@ -161,8 +161,44 @@ func TestTracedReturn(t *testing.T) {
 // kept has the return addresses that tracers took, by task and place.
 type kept map[[2]mem.VirtAddr][]mem.VirtAddr
 
-func (k kept) Replaced(task, frame mem.VirtAddr) []mem.VirtAddr {
+func (k kept) Probed(task, frame mem.VirtAddr) []mem.VirtAddr {
 	return k[[2]mem.VirtAddr{task, frame}]
+}
+
+func (k kept) Graphed(_, _ mem.VirtAddr) (mem.VirtAddr, bool) { return 0, false }
+
+// graphed has what the function graph tracer has of every place besides.
+type graphed struct {
+	kept
+	address mem.VirtAddr
+}
+
+func (g graphed) Graphed(_, _ mem.VirtAddr) (mem.VirtAddr, bool) { return g.address, g.address != 0 }
+
+// TestGraphedReturn: what the function graph tracer kept may be of an earlier call of the same place. It counts only if the tracer's code
+// is there, or was when a kretprobe came.
+func TestGraphedReturn(t *testing.T) {
+	const graph, probe = 155, 156
+	for _, tc := range []struct {
+		in      int // function in the place of the return address
+		probed  []mem.VirtAddr
+		graphed mem.VirtAddr
+		want    string
+	}{
+		{graph, nil, function(4) + body, "1:registers 4:tracer 5:orc 6:orc end of stack"},
+		{graph, nil, 0, "1:registers 155:orc return_to_handler is in the place "},
+		{probe, nil, function(4) + body, "1:registers 156:orc kretprobe_trampoline is in the place "}, // the probe's list cannot be read
+		{probe, []mem.VirtAddr{function(4) + body}, function(9) + body, "1:registers 4:tracer 5:orc 6:orc end of stack"},
+		{probe, []mem.VirtAddr{function(graph)}, function(4) + body, "1:registers 4:tracer 5:orc 6:orc end of stack"},
+		{probe, []mem.VirtAddr{0x1234}, function(4) + body, "1:registers 156:orc kretprobe_trampoline is in the place "},
+	} {
+		m := x86Machine(kerneltest.ORC6_4, special(6, kerneltest.ORCEntry{Type: "end"}))
+		sp := push(m, calls(m, stack, 4, 6), 1, 2, 0xb0b, uint64(function(tc.in)))
+		u := unwinderFrom(t, m, unwind.Sources{Returns: graphed{kept{{0x500, sp + 24}: tc.probed}, tc.graphed}})
+		if got := text(u.Unwind(0x500, registers(function(1)+body, sp, 0))); !strings.HasPrefix(got, tc.want) {
+			t.Errorf("%+v: got %s", tc, got)
+		}
+	}
 }
 
 // TestKeptReturn goes on with the return address that a tracer kept of this place and this task, if it is one.
