@@ -169,7 +169,7 @@ func (m *Memory) load() ([]float64, error) {
 
 // noSymbol is the error for a variable that the kernel's symbols lack. Without CONFIG_KALLSYMS_ALL, they are those of code alone.
 func noSymbol(name string) error {
-	return fmt.Errorf("the kernel's symbols lack %s: they may be those of code alone", name)
+	return fmt.Errorf("the kernel's symbols lack %s: it has those of code alone, or this one could not be read", name)
 }
 
 // hexAddr formats an address as the kernel prints it.

@@ -3,6 +3,7 @@ package kallsyms_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/corehaul/corehaul/kernel/kallsyms"
@@ -125,5 +126,36 @@ func TestMissingMarkers(t *testing.T) {
 	m.WriteVirt(mem.VirtAddr(at), kerneltest.Uint32(7))
 	if table, err := load(t, m); table != nil || !errors.Is(err, kallsyms.ErrCorrupt) {
 		t.Errorf("got %v, %v", table, err)
+	}
+}
+
+// TestLostOfSeveral: of several symbols with one name, where the address of the lowest is lost, none is given for it.
+func TestLostOfSeveral(t *testing.T) {
+	for _, name := range damagedForms {
+		var extra []kerneltest.KernelSymbol
+		for i := range 3000 {
+			extra = append(extra, kerneltest.KernelSymbol{Name: fmt.Sprintf("of_many_%d", i), Addr: kerneltest.X86Text + 0x10000 + mem.VirtAddr(32*i), Type: 't'})
+		}
+		extra[10].Name, extra[2900].Name = "of_several", "of_several"
+		m := machine(kerneltest.KallsymsForms()[name], extra...)
+		lost := 0
+		for offset := uint64(tableAt); offset < tableEnd; offset += kerneltest.PageSize {
+			restore := remove(t, m, offset)
+			table, err := load(t, m)
+			restore()
+			if table == nil || err != nil && !strings.Contains(err.Error(), ": 0 of ") { // which names are lost is not known
+				continue
+			}
+			at, ok := table.Address("of_several")
+			if ok && at != extra[10].Addr {
+				t.Errorf("%s: page %#x: %v, want %v", name, offset, at, extra[10].Addr)
+			}
+			if !ok {
+				lost++
+			}
+		}
+		if lost == 0 {
+			t.Errorf("%s: no page cost its address", name)
+		}
 	}
 }

@@ -71,13 +71,13 @@ func Load(k *kernel.Kernel) (*Table, error) {
 	return t, t.incomplete()
 }
 
-// Address returns the address of a symbol; of several with one name the lowest. For per-CPU symbols of x86_64 before
+// Address returns the address of a symbol; of several with one name the lowest. It reports false if the address of that is lost: the next
+// one is another's. A lost name is not known to be one of several, so where one is lost, Address may give the next: of the
+// symbols that the project reads, kernels have one each. For per-CPU symbols of x86_64 before
 // 6.15 this is the offset in the per-CPU area.
 func (t *Table) Address(name string) (mem.VirtAddr, bool) {
 	for i := range t.index.find(t.names, name) {
-		if !t.lost.Has(i, i+1) {
-			return mem.VirtAddr(t.addresses[i]), true
-		}
+		return mem.VirtAddr(t.addresses[i]), !t.lost.Has(i, i+1)
 	}
 	return 0, false
 }

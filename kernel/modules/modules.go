@@ -100,7 +100,7 @@ func Load(k *kernel.Kernel, symbols types.Symbols, known *types.Types) (*List, e
 	head, ok := symbols.Address("modules")
 	if !ok {
 		if head, ok = l.searchHead(); !ok {
-			return nil, errors.New("the kernel's symbols lack modules, and its data has no list of any: they may be those of code alone")
+			return nil, errors.New("the kernel's symbols lack modules, and its data has no list of any: it has those of code alone, or this one could not be read")
 		}
 	}
 	w := walk{l: l, head: head, seen: map[mem.VirtAddr]bool{}}

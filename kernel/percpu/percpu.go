@@ -9,6 +9,7 @@ package percpu
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/corehaul/corehaul/kernel"
@@ -26,12 +27,21 @@ type Areas struct {
 	online   []bool
 }
 
+// ofMany are symbols of kernels for many processors alone (CONFIG_SMP), of data and of code (kernel/smp.c). Such a kernel without
+// __per_cpu_offset is none for one processor, whose per-CPU variables are ordinary ones.
+var ofMany = []string{"nr_cpu_ids", "smp_call_function_many"}
+
 // Load reads nr_cpu_ids, __per_cpu_offset, __cpu_possible_mask and __cpu_online_mask.
 func Load(k *kernel.Kernel, symbols types.Symbols) (*Areas, error) {
 	table, ok := symbols.Address("__per_cpu_offset")
 	if !ok {
 		if _, data := symbols.Address("init_task"); !data {
-			return nil, fmt.Errorf("the kernel's symbols lack __per_cpu_offset and init_task: they may be those of code alone")
+			return nil, errors.New("the kernel's symbols lack __per_cpu_offset and init_task: it has those of code alone, or these could not be read")
+		}
+		for _, name := range ofMany {
+			if _, many := symbols.Address(name); many {
+				return nil, fmt.Errorf("the kernel's symbols lack __per_cpu_offset, but have %s: it could not be read", name)
+			}
 		}
 		return &Areas{offsets: []uint64{0}, possible: []bool{true}, online: []bool{true}}, nil
 	}

@@ -65,6 +65,7 @@ func TestAreas(t *testing.T) {
 func TestOneProcessor(t *testing.T) {
 	m, s := newMachine()
 	delete(s, "__per_cpu_offset")
+	delete(s, "nr_cpu_ids")
 	a, err := load(m, s)
 	if err != nil || !slices.Equal(a.Possible(), []int{0}) || !a.Online(0) {
 		t.Fatalf("got %+v, %v", a, err)
@@ -76,13 +77,19 @@ func TestOneProcessor(t *testing.T) {
 
 func TestDamaged(t *testing.T) {
 	for name, change := range map[string]func(m *kerneltest.Machine, s symbols){
-		"nr_cpu_ids":          func(_ *kerneltest.Machine, s symbols) { delete(s, "nr_cpu_ids") },
-		"is 4294967295":       func(m *kerneltest.Machine, s symbols) { m.WriteVirt(s["nr_cpu_ids"], kerneltest.Uint32(1<<32-1)) },
-		"is 0":                func(m *kerneltest.Machine, s symbols) { m.WriteVirt(s["nr_cpu_ids"], kerneltest.Uint32(0)) },
-		"__cpu_possible_mask": func(_ *kerneltest.Machine, s symbols) { s["__cpu_possible_mask"] = 8 },
-		"__cpu_online_mask":   func(_ *kerneltest.Machine, s symbols) { delete(s, "__cpu_online_mask") },
-		"__per_cpu_offset":    func(_ *kerneltest.Machine, s symbols) { s["__per_cpu_offset"] = 8 },
-		"init_task":           func(_ *kerneltest.Machine, s symbols) { clear(s) },
+		"nr_cpu_ids":                            func(_ *kerneltest.Machine, s symbols) { delete(s, "nr_cpu_ids") },
+		"is 4294967295":                         func(m *kerneltest.Machine, s symbols) { m.WriteVirt(s["nr_cpu_ids"], kerneltest.Uint32(1<<32-1)) },
+		"is 0":                                  func(m *kerneltest.Machine, s symbols) { m.WriteVirt(s["nr_cpu_ids"], kerneltest.Uint32(0)) },
+		"__cpu_possible_mask":                   func(_ *kerneltest.Machine, s symbols) { s["__cpu_possible_mask"] = 8 },
+		"__cpu_online_mask":                     func(_ *kerneltest.Machine, s symbols) { delete(s, "__cpu_online_mask") },
+		"__per_cpu_offset":                      func(_ *kerneltest.Machine, s symbols) { s["__per_cpu_offset"] = 8 },
+		"have nr_cpu_ids: it could not be read": func(_ *kerneltest.Machine, s symbols) { delete(s, "__per_cpu_offset") },
+		"have smp_call_function_many: it could not be read": func(m *kerneltest.Machine, s symbols) {
+			delete(s, "__per_cpu_offset")
+			delete(s, "nr_cpu_ids")
+			s["smp_call_function_many"] = m.Image(0x400)
+		},
+		"init_task": func(_ *kerneltest.Machine, s symbols) { clear(s) },
 	} {
 		m, s := newMachine()
 		change(m, s)

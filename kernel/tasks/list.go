@@ -18,7 +18,7 @@ type CPU struct {
 	Current, Idle mem.VirtAddr
 }
 
-var errNoQueues = errors.New("the kernel's symbols lack runqueues: they may be those of code alone")
+var errNoQueues = errors.New("the kernel's symbols lack runqueues: it has those of code alone, or this one could not be read")
 
 // CPUs lists the processors that the kernel set up, ascending: possible ones that never came up have no idle task and are
 // left out. The error is for those that cannot be read.
