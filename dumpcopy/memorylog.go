@@ -19,9 +19,17 @@ func (s *Source) storeLog(ctx context.Context, w *dumpdir.Writer) (line string, 
 	if s.kernel == nil {
 		return "", nil
 	}
+	return StoreLog(ctx, w, func(out io.Writer) error {
+		_ = s.dumpLog(ctx, out) // after an error, the log ends there
+		return ctx.Err()
+	})
+}
+
+// StoreLog stores the log that dump writes, and returns its panic line. It calls dump twice. It shortens a log that is too long, and
+// stores none that is empty.
+func StoreLog(ctx context.Context, w *dumpdir.Writer, dump func(io.Writer) error) (line string, err error) {
 	var title printk.TitleScanner
-	_ = s.dumpLog(ctx, &title) // nobody needs the error
-	if err := ctx.Err(); err != nil || title.Bytes() == 0 {
+	if err := dump(&title); err != nil || title.Bytes() == 0 {
 		return "", err
 	}
 	r, pw := io.Pipe()
@@ -29,12 +37,14 @@ func (s *Source) storeLog(ctx context.Context, w *dumpdir.Writer) (line string, 
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = s.dumpLog(ctx, short)        // after an error, the log ends there
-		_ = pw.CloseWithError(ctx.Err()) // always returns nil
+		_ = pw.CloseWithError(dump(short)) // always returns nil
 	}()
 	defer func() { <-done }()
 	defer func() { _ = r.Close() }() // ends the goroutine; always returns nil
-	return title.Line(), w.StoreLog(r)
+	if err := w.StoreLog(r); err != nil {
+		return "", err
+	}
+	return title.Line(), ctx.Err()
 }
 
 // dumpLog writes the log as text. It recovers from panics, because a bug in the reader of hostile memory must not cost the dump.

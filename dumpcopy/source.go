@@ -90,14 +90,53 @@ func Open(ctx context.Context, f File, codec kdumpfile.Codec) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.account, err = vmcore.AccountOf(ctx, s.img); err != nil {
+	if err := s.look(ctx, isELF); err != nil {
 		return nil, err
 	}
+	return s, nil
+}
+
+// OpenSet is Open for pieces of a --split set. The error matches kdumpfile.ErrOtherSet if they are not of one set.
+func OpenSet(ctx context.Context, files []File, codec kdumpfile.Codec) (*Source, error) {
+	s := &Source{file: files[0]}
+	s.file.Wrap = append(slices.Clone(s.file.Wrap), "split")
+	s.file.Came = 0
+	var pieces []*kdumpfile.Reader
+	for _, f := range files {
+		k, err := kdumpfile.New(f.ReaderAt, f.Size)
+		if err != nil {
+			return nil, err
+		}
+		pieces = append(pieces, k)
+		s.file.Came += f.Came
+		s.file.Packed = s.file.Packed || f.Packed
+		if s.file.Whole && !f.Whole {
+			s.file.Whole, s.file.Broken = false, f.Broken
+		}
+	}
+	set, err := kdumpfile.Join(pieces)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.useKdump(set, codec); err != nil {
+		return nil, err
+	}
+	if err := s.look(ctx, false); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// look counts what the file has.
+func (s *Source) look(ctx context.Context, isELF bool) (err error) {
+	if s.account, err = vmcore.AccountOf(ctx, s.img); err != nil {
+		return err
+	}
 	if s.account.Held == 0 && s.account.Planned+uint64(len(s.account.Lacks)) > 0 {
-		return nil, fmt.Errorf("%w: %s", errNoPages, s.account.Reason())
+		return fmt.Errorf("%w: %s", errNoPages, s.account.Reason())
 	}
 	s.judge(isELF)
-	return s, nil
+	return nil
 }
 
 // judge sets why the dump is incomplete. A file is complete if it has all that its headers name and, for a flattened stream,
@@ -126,6 +165,17 @@ func (s *Source) openKdump(codec kdumpfile.Codec) error {
 	if err != nil {
 		return err
 	}
+	return s.useKdump(k, codec)
+}
+
+// kdumpImage is a kdump-compressed file, or a set of them.
+type kdumpImage interface {
+	vmcore.Image
+	Header() *kdumpfile.Header
+	ReadStored(buf []byte, pfn mem.PFN) ([]byte, kdumpfile.PageDesc, error)
+}
+
+func (s *Source) useKdump(k kdumpImage, codec kdumpfile.Codec) (err error) {
 	p := &kdumpPages{k: k, decode: dumpdir.NewPageDecoder(k.Info().PageSize)}
 	if s.file.Packed {
 		if p.encoder, err = kdumpfile.NewEncoder(codec, 1); err != nil {
@@ -155,7 +205,7 @@ func (s *Source) openELF(codec kdumpfile.Codec) error {
 // kdumpPages returns page records unchanged after it has decoded them. If the whole file was compressed, its pages are
 // raw and kdumpPages compresses each.
 type kdumpPages struct {
-	k        *kdumpfile.Reader
+	k        kdumpImage
 	decode   *dumpdir.PageDecoder
 	encoder  *kdumpfile.Encoder // nil: records stay unchanged
 	buf, out []byte
@@ -200,6 +250,18 @@ func (s *Source) Understand() (err error) {
 // Machine returns what the dump says of its machine. Call Understand before.
 func (s *Source) Machine() machine.Facts { return machine.FactsOf(s.img.Info(), s.kernel) }
 
+// Lack returns why the dump is not complete, as far as its headers and descriptors say. It is empty for a complete one.
+func (s *Source) Lack() string { return s.lack }
+
+// Held returns how many pages the file holds, and the size of a page in bytes.
+func (s *Source) Held() (pages, pageSize uint64) { return s.account.Held, uint64(s.pageSize()) }
+
+// PagesAreCopied reports whether the copy has the stored form of pages that the file has, so that it is not larger.
+func (s *Source) PagesAreCopied() bool {
+	_, ok := s.pages.(*kdumpPages)
+	return ok
+}
+
 // Facts returns the header facts of the copy. codec is that of Open.
 func (s *Source) Facts(codec kdumpfile.Codec) dumpdir.Facts {
 	info := s.img.Info()
@@ -213,7 +275,7 @@ func (s *Source) Facts(codec kdumpfile.Codec) dumpdir.Facts {
 	if m.PhysBase != nil {
 		f.PhysBase = *m.PhysBase
 	}
-	if k, ok := s.img.(*kdumpfile.Reader); ok {
+	if k, ok := s.img.(kdumpImage); ok {
 		f.Codecs = k.Header().Status & uint32(kdumpfile.Zlib|kdumpfile.LZO|kdumpfile.Snappy|kdumpfile.Zstd)
 		if s.file.Packed {
 			f.Codecs |= uint32(codec)

@@ -18,6 +18,9 @@ const (
 	StateDamaged  State = "damaged"  // stored bytes differ from what was written
 )
 
+// ReasonGone is the reason of a dump that a receiver sealed because nobody went on with it.
+const ReasonGone = "the sender broke off and did not come back"
+
 // Meta is the facts of a dump at the creation of its directory. Strings of the crashed machine are cut and cleaned
 // before they are stored.
 type Meta struct {

@@ -45,6 +45,7 @@ var recipesNotTyped = map[string]map[string]string{
 		"ssh-ed25519 AAAAC3Nza":      "a form, with keys cut short",
 		"umask N ":                   "a list of commands; stockssh_test.go has them",
 		"DATA/dumps/HOST/TIME-ID/":   "a list of files",
+		"sudo corehaul import":       "the paths are examples; import_test.go imports such trees",
 		"# /etc/exports":             "a Linux server's file; nfs_test.go has Ganesha's",
 		"to = [\"nfs://":             "one key of a configuration; nfs_test.go sends to such a target",
 		"mkdir -p /etc/default/grub": "QEMU starts the guest's kernel without GRUB, with crashkernel=256M",

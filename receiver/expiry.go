@@ -11,9 +11,6 @@ import (
 	"github.com/corehaul/corehaul/storage"
 )
 
-// reasonGone is the reason of a seal if the sender did not come back.
-const reasonGone = "the sender broke off and did not come back"
-
 // retrySeal is the time before a failed seal is tried again.
 const retrySeal = time.Minute
 
@@ -170,7 +167,7 @@ func (s *Server) sealExpired(parent context.Context, ref storage.Ref) {
 }
 
 func (s *Server) sealNow(ctx context.Context, ref storage.Ref) error {
-	end, err := s.sealBest(ctx, ref, reasonGone)
+	end, err := s.sealBest(ctx, ref, dumpdir.ReasonGone)
 	if err != nil || end.wasSealed {
 		return err // sealed before: its sender only came back for SEALED
 	}

@@ -84,7 +84,8 @@ func parseServeFile(path string, text []byte) (*serveFile, error) {
 	return &file, err
 }
 
-// apply sets the flags that the file has and that neither the command line nor the environment set.
+// apply sets the flags that the file has and that neither the command line nor the environment set. It skips keys for which the command
+// has no flag.
 func (c *serveFile) apply(path string, flags *pflag.FlagSet) error {
 	values := map[string]string{}
 	for name, s := range map[string]*string{
@@ -113,7 +114,7 @@ func (c *serveFile) apply(path string, flags *pflag.FlagSet) error {
 	}
 	maps.Copy(values, c.keepValues())
 	for name, value := range values {
-		if flags.Changed(name) {
+		if flags.Lookup(name) == nil || flags.Changed(name) {
 			continue
 		}
 		if err := flags.Set(name, value); err != nil {

@@ -42,7 +42,7 @@ func newRoot(stdio cli.Stdio) *cobra.Command {
 		&cobra.Group{ID: groupTriage, Title: "What crashed:"},
 		&cobra.Group{ID: groupServer, Title: "Receiving:"})
 	root.AddCommand(
-		newLs(a), newShow(a), newLog(a), newVerify(a), newExport(a), newPin(a), newUnpin(a), newRm(a), newPrune(a), newReindex(a),
+		newLs(a), newShow(a), newLog(a), newVerify(a), newExport(a), newPin(a), newUnpin(a), newRm(a), newPrune(a), newReindex(a), newImport(a),
 		newReport(a), newBt(a), newPs(a), newMods(a), newSys(a),
 		newServe(a), newReceive(a), newStatus(a), newCA(a), newKnownHosts(a), newVersion(a), newTriageChild())
 	return root
@@ -63,7 +63,7 @@ func (a *app) jsonFlag(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON (see docs/operating.md)")
 }
 
-// open opens the store. Only "serve" creates a missing one.
+// open opens the store. Only "serve" and "import" create a missing one.
 func (a *app) open(ctx context.Context, opts storage.OpenOptions) (storage.Store, error) {
 	store, err := stores.Open(ctx, a.data, opts)
 	if errors.Is(err, fs.ErrNotExist) {

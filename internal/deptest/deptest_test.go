@@ -138,6 +138,12 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/sender":  "sender and receiver meet on the wire only",
 		"github.com/corehaul/corehaul/sender/": "sender and receiver meet on the wire only",
 	}},
+	{"crashtree", map[string]string{
+		"github.com/corehaul/corehaul/receiver":              "it imports files; receiver/admission has the limits of space",
+		"github.com/corehaul/corehaul/receiver/kdumpclients": "dumpcopy has what both share",
+		"github.com/corehaul/corehaul/sender":                "sender and receiver meet on the wire only",
+		"net/http":                                           "it imports files",
+	}},
 	{"receiver/admission", map[string]string{
 		"github.com/corehaul/corehaul/protocol": "admission knows no wire",
 		"github.com/corehaul/corehaul/intake":   "admission knows no wire",

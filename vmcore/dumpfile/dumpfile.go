@@ -52,7 +52,7 @@ func open(f *os.File, path string) (vmcore.Image, error) {
 		}
 		return img, f.Close()
 	}
-	img, err := New(holey{f}, st.Size())
+	img, err := New(Holey{f}, st.Size())
 	if err != nil {
 		return nil, err
 	}
@@ -129,8 +129,8 @@ func (o *owned) Unwrap() vmcore.Image { return o.Image }
 
 func (o *owned) Close() error { return errors.Join(o.Image.Close(), o.file.Close()) }
 
-// holey is a file that may have holes.
-type holey struct{ *os.File }
+// Holey is a file that may have holes. It is a vmcore.Holes.
+type Holey struct{ *os.File }
 
 // NextData implements vmcore.Holes.
-func (h holey) NextData(off int64) (at int64, ok bool) { return plainfile.NextData(h.File, off) }
+func (h Holey) NextData(off int64) (at int64, ok bool) { return plainfile.NextData(h.File, off) }

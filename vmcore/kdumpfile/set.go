@@ -30,8 +30,15 @@ var (
 // ErrOtherSet says that files are not pieces of one --split set.
 var ErrOtherSet = errors.New("not pieces of one --split set")
 
-// SameSet reports whether k and o are pieces of one set: both have the same headers, apart from their ranges.
-func (k *Reader) SameSet(o *Reader) bool {
+// Joins reports whether k is a further piece of a set: it has the same headers as the others, and another range. It reads nothing. It is false
+// for an empty set.
+func (k *Reader) Joins(set []*Reader) bool {
+	return len(set) > 0 && !slices.ContainsFunc(set, func(o *Reader) bool {
+		return !k.sameSet(o) || k.h.start < o.h.end && o.h.start < k.h.end
+	})
+}
+
+func (k *Reader) sameSet(o *Reader) bool {
 	a, b := k.h, o.h
 	return a.split && b.split && a.MaxPFN == b.MaxPFN && a.PageSize == b.PageSize && a.Time.Equal(b.Time) && a.Utsname == b.Utsname &&
 		bytes.Equal(k.info.Notes, o.info.Notes) && slices.Equal(k.ram, o.ram)
@@ -49,7 +56,7 @@ func Join(pieces []*Reader) (*Set, error) {
 	info.Incomplete, info.Lacks, info.Warnings = false, nil, nil
 	s.info, s.header = &info, first.h.Header
 	for _, k := range s.pieces {
-		if !k.SameSet(first) || k.h.start < end {
+		if !k.sameSet(first) || k.h.start < end {
 			return nil, fmt.Errorf("%w: the one with pfn %d to %d", ErrOtherSet, k.h.start, k.h.end)
 		}
 		s.gap(end, k.h.start)

@@ -1,0 +1,200 @@
+package crashtree
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/corehaul/corehaul/dumpcopy"
+	"github.com/corehaul/corehaul/internal/plainfile"
+	"github.com/corehaul/corehaul/vmcore/elfcore"
+	"github.com/corehaul/corehaul/vmcore/flattened"
+	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+)
+
+// directory is what one directory has.
+type directory struct {
+	path    string
+	images  []string // files that are dumps by their first bytes
+	strange []string // files with the name of a dump that are none by their first bytes
+	logs    []string
+	others  []string
+	dirs    []string
+	skipped []skipped
+}
+
+type skipped struct {
+	name string
+	err  error
+}
+
+func (d *directory) skip(name string, err error) { d.skipped = append(d.skipped, skipped{name, err}) }
+
+// leastDump is the length of the shortest file that may be a dump, unless it is empty. Files that people name for a dump, with its
+// checksum or its length, are shorter.
+const leastDump = 4096
+
+// add sorts a regular file in.
+func (d *directory) add(name string) {
+	if dumpcopy.IsLog(name) {
+		d.logs = append(d.logs, name)
+		return
+	}
+	image, size, err := isImage(filepath.Join(d.path, name))
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // removed meanwhile
+	case err != nil:
+		d.skip(name, err)
+	case image && !strings.HasPrefix(name, "opalcore"): // an ELF core, but that of POWER's firmware
+		d.images = append(d.images, name)
+	case dumpcopy.IsDump(name) && (size == 0 || size >= leastDump):
+		d.strange = append(d.strange, name)
+	case !dumpcopy.IsStatus(name):
+		d.others = append(d.others, name)
+	}
+}
+
+// isImage reports whether a file is a dump by its first bytes.
+func isImage(path string) (image bool, size int64, err error) {
+	f, err := plainfile.OpenFile(path, unix.O_RDONLY|unix.O_NOFOLLOW)
+	if err != nil {
+		return false, 0, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	st, err := f.Stat()
+	if err != nil {
+		return false, 0, err
+	}
+	head := make([]byte, 16)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return false, 0, err
+	}
+	text := string(head[:n])
+	if strings.HasPrefix(text, "\x7fELF") {
+		return isKernelCore(f, st.Size()), st.Size(), nil
+	}
+	return strings.HasPrefix(text, flattened.Signature) || strings.HasPrefix(text, kdumpfile.Signature), st.Size(), nil
+}
+
+// isKernelCore reports whether an ELF file may have the memory of a machine.
+func isKernelCore(f io.ReaderAt, size int64) bool {
+	head := make([]byte, min(size, elfcore.HeadLen))
+	n, err := f.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return true // whoever reads it says why it cannot be read
+	}
+	return elfcore.KindOf(head[:n], true) == elfcore.KindKernel && !elfcore.IsProcess(f, size)
+}
+
+// dumps groups the files into dumps.
+func (d *directory) dumps() []Found {
+	images := d.finished()
+	if len(images) == 0 {
+		images = d.strange
+	}
+	groups := d.groups(images)
+	if len(groups) == 0 {
+		if !d.hasLogOfCrash() {
+			return nil
+		}
+		groups = [][]string{nil}
+	}
+	var list []Found
+	for _, g := range groups {
+		f := Found{Dir: d.path, Images: g, Log: d.logOf(g, len(groups) == 1)}
+		if len(groups) == 1 {
+			f.Others = d.besides(f.Log)
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
+// withFile returns the dump of one file, with its log. The other pieces of a --split set in the directory belong to it. It leaves out other
+// files, because the directory may be anybody's.
+func (d *directory) withFile(name string) (Found, error) {
+	for _, s := range d.skipped {
+		if s.name == name {
+			return Found{}, s.err
+		}
+	}
+	f := Found{Dir: d.path, Alone: true}
+	switch {
+	case slices.Contains(d.logs, name):
+		f.Log = name
+		return f, nil
+	case slices.Contains(d.images, name):
+		for _, g := range d.groups(d.images) {
+			if slices.Contains(g, name) {
+				f.Images = g
+			}
+		}
+	default:
+		f.Images = []string{name}
+	}
+	f.Log = d.logOf(f.Images, len(d.groups(d.images)) == 1)
+	return f, nil
+}
+
+// finished returns the images without those that kdump did not finish, if it finished another one: after a failure, Debian's kdump copies
+// the memory a second time.
+func (d *directory) finished() []string {
+	done := slices.DeleteFunc(slices.Clone(d.images), dumpcopy.IsUnfinished)
+	if len(done) == 0 || len(done) == len(d.images) {
+		return d.images
+	}
+	for _, name := range d.images {
+		if dumpcopy.IsUnfinished(name) {
+			d.skip(name, errSuperseded)
+		}
+	}
+	return done
+}
+
+// logOf returns the log that belongs to a dump. only means that the directory has no other dump. Debian's names have the same stamp.
+func (d *directory) logOf(images []string, only bool) (log string) {
+	for _, name := range d.logs {
+		_, stamp, _ := strings.Cut(name, ".")
+		mine := slices.ContainsFunc(images, func(image string) bool {
+			_, s, _ := strings.Cut(image, ".")
+			return s != "" && s == stamp && !strings.HasPrefix(name, "vmcore")
+		})
+		if mine {
+			return name
+		}
+		if only && (log == "" || dumpcopy.IsUnfinished(log)) {
+			log = name
+		}
+	}
+	return log
+}
+
+// hasLogOfCrash reports whether a directory without a dump is one that kdump made. A log by the name dmesg alone does not say so:
+// /var/log has one, too.
+func (d *directory) hasLogOfCrash() bool {
+	if slices.Contains(d.others, kexecLog) || slices.ContainsFunc(d.logs, func(name string) bool { return strings.HasPrefix(name, "vmcore-") }) {
+		return true
+	}
+	_, stamped := ofDirectory(d.path)
+	return stamped && len(d.logs) > 0
+}
+
+// kexecLog is the log of the capture kernel.
+const kexecLog = "kexec-dmesg.log"
+
+// besides returns the files to keep beside the dump with a log.
+func (d *directory) besides(log string) []string {
+	list := slices.Clone(d.others)
+	for _, name := range d.logs {
+		if name != log {
+			list = append(list, name)
+		}
+	}
+	return list
+}

@@ -1,0 +1,163 @@
+package crashtree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/corehaul/corehaul/dumpcopy"
+	"github.com/corehaul/corehaul/internal/plainfile"
+)
+
+// Found is a dump in a tree.
+type Found struct {
+	Dir    string   // its directory
+	Images []string // names of the files with its memory: none for a log alone, several for a --split set
+	Log    string   // name of the file with the log of the system kernel; empty if there is none
+	Others []string // names of other files to keep beside the dump
+	// Alone means that the caller named the file, and not its directory.
+	Alone bool
+}
+
+// Path names the dump for people: its first file, or its directory.
+func (f *Found) Path() string {
+	if len(f.Images) > 0 {
+		return filepath.Join(f.Dir, f.Images[0])
+	}
+	return f.Dir
+}
+
+// Visitor receives what Walk finds.
+type Visitor struct {
+	// Dump is called for each dump. Its error ends the walk.
+	Dump func(f Found) error
+	// Skip is called for what looks like a dump and is not imported, or cannot be read.
+	Skip func(path string, why error) error
+}
+
+// Reasons for Visitor.Skip, beside errors of the file system.
+var (
+	errOtherSystem = errors.New("it is on another file system; name it to import it")
+	errSuperseded  = errors.New("kdump did not finish it, and finished another file in the same directory")
+)
+
+// IsLeftOut reports whether a reason for Visitor.Skip is no failure.
+func IsLeftOut(why error) bool {
+	return errors.Is(why, errOtherSystem) || errors.Is(why, errSuperseded) || errors.Is(why, plainfile.ErrNotRegular)
+}
+
+// Walk looks for dumps at each path: a file, or a directory with all that is below it on the same file system. Links are followed only
+// if they are one of paths. Directories come in the order of their names.
+func Walk(ctx context.Context, paths []string, v Visitor) error {
+	for _, path := range paths {
+		st, err := os.Stat(path)
+		switch {
+		case err != nil:
+			err = v.Skip(path, err)
+		case st.IsDir():
+			w := walker{ctx: ctx, Visitor: v, dev: deviceOf(st)}
+			err = w.dir(path)
+		default:
+			err = v.file(path)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func deviceOf(st fs.FileInfo) uint64 {
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		return sys.Dev
+	}
+	return 0
+}
+
+// file visits a file that the caller named.
+func (v *Visitor) file(path string) error {
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return v.Skip(path, err)
+	}
+	d, err := readDir(filepath.Dir(real))
+	if err != nil {
+		return v.Skip(path, err)
+	}
+	found, err := d.withFile(filepath.Base(real))
+	if err != nil {
+		return v.Skip(path, err)
+	}
+	return v.Dump(found)
+}
+
+// walker walks one tree.
+type walker struct {
+	Visitor
+	ctx context.Context
+	dev uint64
+}
+
+// dir visits a directory and those below it. Its depth is bounded by the longest path that the kernel opens.
+func (w *walker) dir(path string) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	d, err := readDir(path)
+	if err != nil {
+		return w.Skip(path, err)
+	}
+	for _, f := range d.dumps() {
+		if err := w.Dump(f); err != nil {
+			return err
+		}
+	}
+	for _, s := range d.skipped {
+		if err := w.Skip(filepath.Join(path, s.name), s.err); err != nil {
+			return err
+		}
+	}
+	for _, name := range d.dirs {
+		sub := filepath.Join(path, name)
+		st, err := os.Lstat(sub)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) || err == nil && !st.IsDir():
+			continue // removed or replaced meanwhile
+		case err == nil && deviceOf(st) != w.dev:
+			err = w.Skip(sub, errOtherSystem)
+		case err == nil:
+			err = w.dir(sub)
+		default:
+			err = w.Skip(sub, err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readDir reads a directory and looks into its files.
+func readDir(path string) (*directory, error) {
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &directory{path: path}
+	for _, e := range entries {
+		mode := e.Type()
+		switch {
+		case mode.IsDir():
+			d.dirs = append(d.dirs, e.Name())
+		case mode.IsRegular():
+			d.add(e.Name())
+		case dumpcopy.IsDump(e.Name()) || dumpcopy.IsLog(e.Name()):
+			d.skip(e.Name(), fmt.Errorf("%w (%v)", plainfile.ErrNotRegular, mode))
+		}
+	}
+	return d, nil
+}
