@@ -46,7 +46,9 @@ var (
 
 // OpenImage opens the memory of the dump. A temporary file holds the front of vmcore, 24 bytes for each page, until
 // Close. The error matches fs.ErrNotExist if there are no pages.
-func (d *Dump) OpenImage(ctx context.Context) (*Image, error) { return d.openImage(ctx, NewFront) }
+func (d *Dump) OpenImage(ctx context.Context) (*Image, error) {
+	return d.openImage(ctx, func() (*os.File, error) { return NewFront(os.TempDir()) })
+}
 
 // OpenImageOn is OpenImage for a process that may create no files: another one made front with NewFront. It belongs to the Image,
 // or is closed with the error.
@@ -135,15 +137,16 @@ func (im *Image) openChecked(jr *journal, vm File, newFront func() (*os.File, er
 	return nil
 }
 
-// NewFront creates an empty temporary file without a name, in the directory for temporary files. Where a file cannot be without a name
-// (NFS, overlayfs before Linux 6.3), it has one for a moment.
-func NewFront() (*os.File, error) {
-	dir := os.TempDir()
-	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err == nil {
-		return os.NewFile(uintptr(fd), filepath.Join(dir, "corehaul-front")), nil
+// NewFront creates an empty temporary file without a name in dir. Where a file cannot be without a name (NFS, overlayfs before Linux
+// 6.3), or dir cannot be written, the file is in the directory for temporary files, where it may have a name for a moment.
+func NewFront(dir string) (*os.File, error) {
+	for _, dir := range []string{dir, os.TempDir()} {
+		fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+		if err == nil {
+			return os.NewFile(uintptr(fd), filepath.Join(dir, "corehaul-front")), nil
+		}
 	}
-	tmp, err := os.CreateTemp(dir, ".corehaul-front-*.tmp")
+	tmp, err := os.CreateTemp("", ".corehaul-front-*.tmp")
 	if err != nil {
 		return nil, err
 	}

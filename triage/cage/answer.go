@@ -18,10 +18,11 @@ type state struct {
 	Missing []string `json:"missing"` // layers that the kernel lacks
 }
 
-// answer has a report, or the reason why there is none. Both are empty if nothing was to be read.
+// answer has a report, or the reason why there is none. All are empty if nothing was to be read.
 type answer struct {
-	Report *triage.Report `json:"report,omitempty"`
-	Failed string         `json:"failed,omitempty"`
+	Report  *triage.Report `json:"report,omitempty"`
+	Failed  string         `json:"failed,omitempty"`
+	NoSpace string         `json:"no_space,omitempty"` // the disk is full, so the dump can be read another time
 }
 
 // maxParts bounds the objects, lists and members of an answer, because two bytes of JSON can become a structure of 200 bytes. A report of 8

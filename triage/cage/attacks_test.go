@@ -75,6 +75,15 @@ var attacks = map[string]func() answer{
 		time.Sleep(24 * time.Hour)
 		return answer{}
 	},
+	"blocked reads": blockedReads,
+	"signals of systemd": func() answer {
+		for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGTERM, unix.SIGINT, unix.SIGHUP} {
+			if err := unix.Tgkill(os.Getpid(), unix.Gettid(), signal); err != nil {
+				return failedBy(err)
+			}
+		}
+		return answer{Failed: "goes on"}
+	},
 	"socket":     func() answer { return failedBy(socket(unix.AF_UNIX)) },
 	"internet":   func() answer { return failedBy(socket(unix.AF_INET)) },
 	"exec":       func() answer { return failedBy(unix.Exec("/bin/true", []string{"true"}, nil)) },
@@ -148,11 +157,47 @@ var attacks = map[string]func() answer{
 	},
 }
 
+// blockedReads lets many more goroutines wait in read(2) than those of a report, as on a disk that does not answer, and works meanwhile: with
+// garbage, timers and goroutines.
+func blockedReads() answer {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], 0); err != nil {
+		return failedBy(err)
+	}
+	const most = maxThreads - 4
+	var blocked, ended sync.WaitGroup
+	blocked.Add(most)
+	for range most {
+		ended.Go(func() {
+			blocked.Done()
+			_, _ = unix.Read(pipe[0], make([]byte, 1))
+		})
+	}
+	blocked.Wait()
+	for range 10 {
+		time.Sleep(time.Millisecond) // the runtime takes the processors of calls that last longer than 20 µs
+		var work sync.WaitGroup
+		for range 8 {
+			work.Go(func() {
+				runtime.GC()
+				_ = strings.Repeat("x", 1<<20)
+			})
+		}
+		work.Wait()
+	}
+	if _, err := unix.Write(pipe[1], make([]byte, most)); err != nil {
+		return failedBy(err)
+	}
+	ended.Wait()
+	return answer{Failed: "goes on"}
+}
+
 // What a child does before it is confined.
 const (
 	noCage     = "no cage"
 	barred     = "landlock ends the process"
 	noLandlock = "landlock is unknown"
+	fullDisk   = "the disk is full"
 )
 
 // asParent is a program that starts the child.
@@ -179,6 +224,9 @@ func testChild(args []string) int {
 	case barred:
 		bar(seccomp.ActionKillProcess)
 		return Child([]string{ofNothing, args[1]})
+	case fullDisk:
+		fillFront()
+		return Child([]string{ofDump, args[1]})
 	case noLandlock:
 		bar(seccomp.ActionErrno | seccomp.Action(unix.ENOSYS))
 		args[0] = "write files"
@@ -192,6 +240,29 @@ func testChild(args []string) int {
 		return 1
 	}
 	return 0
+}
+
+// fillFront replaces the front by a file on a full disk, in a mount namespace of this process.
+func fillFront() {
+	runtime.LockOSThread()
+	err := unix.Unshare(unix.CLONE_NEWNS)
+	if err == nil {
+		err = unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	}
+	if err == nil {
+		err = unix.Mount("tmpfs", "/mnt", "tmpfs", 0, "size=4k")
+	}
+	full := -1
+	if err == nil {
+		full, err = unix.Open("/mnt/front", unix.O_RDWR|unix.O_CREAT, 0o600)
+	}
+	if err == nil {
+		err = unix.Dup3(full, frontFD, 0)
+	}
+	if err != nil {
+		panic(err)
+	}
+	runtime.UnlockOSThread()
 }
 
 // bar does to landlock what a filter of systemd or of a container, or an old kernel does.

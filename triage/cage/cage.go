@@ -34,7 +34,8 @@ import (
 // answer of another version could be one that this version does not know.
 const Self = "/proc/self/exe"
 
-// Limits are what one report may take. A zero means the value of DefaultLimits.
+// Limits are what one report may take. A zero means the value of DefaultLimits. For a dump with many pages, CPU, Wall and Disk are
+// larger (see sized).
 type Limits struct {
 	CPU    time.Duration // CPU time, in whole seconds
 	Wall   time.Duration // from the start of the child to the end of its answer
@@ -44,8 +45,7 @@ type Limits struct {
 }
 
 // DefaultLimits allow many times what the report of a real dump takes. 0.2 s of CPU time and 80 MiB were the most for machines with 1 to
-// 1.5 GiB of memory; 128 MiB were enough as a limit, 96 MiB were not. CPU time and disk space grow with the pages that the dump has, 24
-// bytes for each. Wall leaves time for a child that gets a fiftieth of a busy CPU.
+// 1.5 GiB of memory; 128 MiB were enough as a limit, 96 MiB were not. Wall leaves time for a child that gets a fiftieth of a busy CPU.
 var DefaultLimits = Limits{CPU: time.Minute, Wall: 10 * time.Minute, Memory: 512 << 20, Disk: 4 << 30, Output: 8 << 20}
 
 // withDefaults replaces zeros.

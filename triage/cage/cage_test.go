@@ -15,12 +15,18 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/corehaul/corehaul/internal/race"
 )
 
-func newCage(limits Limits) *Cage { return New(Self, limits, slog.New(slog.DiscardHandler)) }
+func newCage(limits Limits) *Cage {
+	if race.Enabled {
+		limits.Memory = 1 << 46 // the race detector has mapped as much, for what it knows of each byte
+	}
+	return New(Self, limits, slog.New(slog.DiscardHandler))
+}
 
 // What the child may not do fails, and the child goes on.
 func TestRefused(t *testing.T) {
@@ -43,6 +49,44 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// What happens to the machine, or to the whole service, does not end the child.
+func TestGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, of := range []string{"blocked reads", "signals of systemd"} {
+		t.Run(of, func(t *testing.T) {
+			t.Parallel()
+			if _, a, err := newCage(Limits{}).run(t.Context(), of, t.TempDir()); err != nil || a.Failed != "goes on" {
+				t.Errorf("got %q, error %v", a.Failed, err)
+			}
+		})
+	}
+}
+
+// Children leave no files open and no goroutines behind, however they end.
+func TestNothingIsLeft(t *testing.T) {
+	open := func() int {
+		names, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(names)
+	}
+	before, dir := 0, t.TempDir()
+	for i := range 12 {
+		for _, of := range []string{ofNothing, "panic", "exec", noCage} {
+			_, _, _ = newCage(Limits{}).run(t.Context(), of, dir) // TestEnded and TestMachineFails look at the errors
+		}
+		_, _, _ = newCage(Limits{Wall: time.Millisecond}).run(t.Context(), "hang", dir)
+		if i == 1 {
+			before = open() // the first runs open what the process keeps
+		}
+	}
+	if after := open(); after > before {
+		t.Errorf("%d files were open, now %d", before, after)
+	}
+	goleak.VerifyNone(t)
+}
+
 // A kernel without landlock leaves the other layers: nothing is written.
 func TestWithoutLandlock(t *testing.T) {
 	t.Parallel()
@@ -63,6 +107,10 @@ func TestWithoutLandlock(t *testing.T) {
 // What ends the child has a reason, which is the dump's.
 func TestEnded(t *testing.T) {
 	t.Parallel()
+	noThread := "crashed: fatal error: newosproc"
+	if race.Enabled {
+		noThread = "crashed: runtime/cgo: pthread_create failed"
+	}
 	for of, want := range map[string]string{
 		"socket":         "tried a system call that is forbidden to it",
 		"internet":       "tried a system call that is forbidden to it",
@@ -73,7 +121,7 @@ func TestEnded(t *testing.T) {
 		"memory":         "the report took more than 512.0 MiB of memory",
 		"stack overflow": "crashed: fatal error: stack overflow",
 		"concurrent map": "crashed: fatal error: concurrent map writes",
-		"threads":        "crashed: fatal error: newosproc",
+		"threads":        noThread,
 		"panic":          `crashed: panic: ?[31mred`,
 		"no answer":      "an answer that is no report: EOF",
 		"code 7":         "ended with exit status 7",
@@ -132,6 +180,7 @@ func TestMachineFails(t *testing.T) {
 		is   error
 	}{
 		"not confined": {of: noCage, want: "could not confine itself (exit status 1): no ?[31mcage"},
+		"full disk":    {of: fullDisk, dir: storedDump(t, allChunks, true), want: "no space left on device"},
 		"barred":       {of: barred, want: "install the corehaul.service of this version"},
 		"no program":   {cage: New("/nonexistent/corehaul", Limits{}, slog.Default()), want: "start the program that reads dumps", is: fs.ErrNotExist},
 		"no directory": {dir: "/nonexistent/dump", want: "/nonexistent/dump", is: fs.ErrNotExist},
@@ -139,6 +188,9 @@ func TestMachineFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if tc.of == fullDisk && os.Getuid() != 0 {
+				t.Skip("only root makes a file system that is full")
+			}
 			c, ctx := tc.cage, tc.ctx
 			if c == nil {
 				c = newCage(Limits{})

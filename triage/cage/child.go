@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/kernel/oops"
@@ -63,7 +65,7 @@ func child(args []string, read func(of string) answer) error {
 func read(of string) answer {
 	switch of {
 	case ofDump:
-		return answer{Report: readDump(context.Background(), os.NewFile(frontFD, "front"))}
+		return readDump(context.Background(), os.NewFile(frontFD, "front"))
 	case ofLog:
 		return readLog()
 	}
@@ -114,12 +116,15 @@ func nothing() *triage.Report {
 }
 
 // readDump makes the report of the dump in the working directory. front becomes the front of its vmcore.
-func readDump(ctx context.Context, front *os.File) *triage.Report {
+func readDump(ctx context.Context, front *os.File) answer {
 	log, logErr := openLog()
 	d, err := dumpdir.Open(dumpdir.OS{}, ".")
 	var img *dumpdir.Image
 	if err == nil {
 		img, err = openImage(ctx, d, front)
+	}
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return answer{NoSpace: err.Error()}
 	}
 	var r *triage.Report
 	switch {
@@ -139,7 +144,7 @@ func readDump(ctx context.Context, front *os.File) *triage.Report {
 	if d != nil {
 		r.Unread = append(r.Unread, damage(ctx, d, img)...)
 	}
-	return r
+	return answer{Report: r}
 }
 
 // openImage opens the memory of a dump.

@@ -3,6 +3,7 @@ package cage
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -18,6 +19,8 @@ import (
 // at all. It returns the layers that this kernel lacks.
 func confine(limits Limits, files bool) (missing []string, err error) {
 	yield()
+	// systemd sends the signals of a service's end to all of its processes. This one would end before its parent knows why.
+	signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	startThreads()
 	if err := limit(limits); err != nil {
 		return nil, err
@@ -44,8 +47,8 @@ func yield() {
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
 }
 
-// maxCPUs is the number of CPUs that a child uses. maxThreads is more than the Go runtime ever uses for them: one for each CPU, each
-// blocking call, each signal handler, and a few of its own.
+// maxCPUs is the number of CPUs that a child uses, however many there are. maxThreads is more than the Go runtime ever uses for them:
+// one for each CPU, one for each goroutine that waits in a system call, and a few of its own. A child has one goroutine that reads files.
 const (
 	maxCPUs    = 2
 	maxThreads = 16

@@ -28,7 +28,8 @@ const diskInterval = 100 * time.Millisecond
 
 // run starts a child for the directory dir and returns its answer.
 func (c *Cage) run(ctx context.Context, of, dir string) (state, answer, error) {
-	front, err := dumpdir.NewFront()
+	c = c.sized(dir)
+	front, err := dumpdir.NewFront(frontDir(of, dir))
 	if err != nil {
 		return state{}, answer{}, err
 	}
@@ -46,7 +47,20 @@ func (c *Cage) run(ctx context.Context, of, dir string) (state, answer, error) {
 	if err := c.wait(ctx, cmd, front, end); err != nil && cmd.ProcessState == nil {
 		return state{}, answer{}, err
 	}
-	return c.verdict(ctx, cmd.ProcessState, out.kept, errs.kept)
+	s, a, err := c.verdict(ctx, cmd.ProcessState, out.kept, errs.kept)
+	if err == nil && a.NoSpace != "" {
+		err = fmt.Errorf("no room for the temporary file beside %s: %s", front.Name(), printable.Clean(a.NoSpace, maxReason))
+	}
+	return s, a, err
+}
+
+// frontDir is the directory for the front. The front of a dump lies on the disk of the dump, which has about as many bytes at the
+// beginning of vmcore. A directory for temporary files is often memory, of a size that has nothing to do with dumps.
+func frontDir(of, dir string) string {
+	if of == ofDump {
+		return dir
+	}
+	return os.TempDir()
 }
 
 // command prepares the child. Its working directory is the dump's, so it reads this directory even if its name changes meanwhile.

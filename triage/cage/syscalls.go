@@ -11,10 +11,10 @@ import (
 )
 
 // allowed are the system calls that reading a dump needs: those of the Go runtime, of package os, and of dumpdir. Calls that change
-// anything but memory and open files are not among them.
+// anything but memory and open files are not among them. The names are those of package arch: newfstatat(2) has two of them.
 var allowed = []string{
 	// files that are open, or are opened to read (see conditional)
-	"read", "pread64", "write", "pwrite64", "lseek", "close", "fstat", "newfstatat", "getdents64", "fadvise64", "ftruncate",
+	"read", "pread64", "write", "pwrite64", "lseek", "close", "fstat", "newfstatat", "fstatat", "getdents64", "fadvise64", "ftruncate",
 	// memory (see conditional)
 	"munmap", "madvise",
 	// time, and threads that run already (see startThreads)
