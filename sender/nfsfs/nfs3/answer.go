@@ -9,8 +9,11 @@ import (
 	"github.com/vmware/go-nfs-client/nfs/rpc"
 )
 
-// errShort means that an answer ends too early.
-var errShort = errors.New("the server sends an answer that is too short")
+// What is wrong with an answer: it ends too early, or its contents do not have the form of the RFC.
+var (
+	errShort = errors.New("the server sends an answer that is too short")
+	errForm  = errors.New("the server sends an answer that cannot be decoded")
+)
 
 // Values of reply_stat, accept_stat and reject_stat, RFC 5531, part 9.
 const (
@@ -42,7 +45,7 @@ func newDecoder(b []byte) decoder { return decoder{bytes.NewReader(b)} }
 func (d decoder) read(v any) error {
 	// 0 would mean no limit.
 	if _, err := xdr.UnmarshalLimited(d.r, v, uint(max(d.r.Len(), 1))); err != nil {
-		return fmt.Errorf("the server sends an answer that cannot be decoded: %w", err)
+		return errForm // the library's error names its functions, which help nobody
 	}
 	return nil
 }

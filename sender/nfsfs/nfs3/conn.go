@@ -51,16 +51,26 @@ func (e errSilent) Error() string {
 	return fmt.Sprintf("the server did not answer for %v", time.Duration(e))
 }
 
-// errClosed ends a connection that its user closed.
-var errClosed = errors.New("it was closed")
+// errStuck ends a connection whose server answers some calls, but not one.
+type errStuck time.Duration
+
+func (e errStuck) Error() string {
+	return fmt.Sprintf("the server left a call without an answer for %v, though it answered others", time.Duration(e))
+}
+
+// Reasons for which a connection ends. errHungUp takes the place of io.EOF, which means the end of a file to those who read one.
+var (
+	errClosed = errors.New("it was closed")
+	errHungUp = errors.New("the server closed it")
+)
 
 // conn is a connection to one RPC service. Many calls may be on their way.
 type conn struct {
 	nc       net.Conn
 	cred     rpc.Auth
-	patience time.Duration // the longest time for an answer
+	patience time.Duration // the longest time without an answer
 	xid      atomic.Uint32
-	heard    atomic.Uint64 // counts answers
+	heard    atomic.Uint64 // counts answers to calls
 
 	wmu  sync.Mutex // held while a record is written
 	mu   sync.Mutex
@@ -132,10 +142,14 @@ func (c *conn) exchange(xid uint32, record net.Buffers) ([]byte, error) {
 	}
 }
 
-// watch ends the connection if no answer to any call comes for the time of patience, until the returned function is called.
-// Answers to other calls count, because a slow line takes its time for all that is in flight.
+// stuckFactor times the patience is how long one call may take while others are answered: a slow line takes its time for all that
+// is in flight. A server must not drop a call and keep the connection, but then nothing else would end the wait.
+const stuckFactor = 10
+
+// watch ends the connection if no answer to any call comes for the time of patience, or if this call takes stuckFactor times as
+// long, until the returned function is called.
 func (c *conn) watch() (stop func()) {
-	heard := c.heard.Load()
+	heard, start := c.heard.Load(), time.Now()
 	var timer *time.Timer
 	ready := make(chan struct{})
 	timer = time.AfterFunc(c.patience, func() {
@@ -143,6 +157,10 @@ func (c *conn) watch() (stop func()) {
 		now := c.heard.Load()
 		if now == heard {
 			c.fail(errSilent(c.patience))
+			return
+		}
+		if limit := stuckFactor * c.patience; time.Since(start) >= limit {
+			c.fail(errStuck(limit))
 			return
 		}
 		heard = now
@@ -164,13 +182,13 @@ func (c *conn) receive() {
 			c.fail(errShort)
 			return
 		}
-		c.heard.Add(1)
 		xid := binary.BigEndian.Uint32(record)
 		c.mu.Lock()
 		answer := c.wait[xid]
 		delete(c.wait, xid)
 		c.mu.Unlock()
-		if answer != nil {
+		if answer != nil { // nobody asked for others, and they are no sign of life
+			c.heard.Add(1)
 			answer <- record
 		}
 	}
@@ -178,6 +196,9 @@ func (c *conn) receive() {
 
 // fail ends the connection. The first error stays.
 func (c *conn) fail(err error) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errHungUp
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err == nil {

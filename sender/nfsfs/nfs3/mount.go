@@ -28,7 +28,7 @@ func (e *MountError) Error() string {
 	case nfs.MNT3ErrAcces, nfs.MNT3ErrPerm:
 		return fmt.Sprintf("the server exports neither %s nor a directory above it to this client (MNT3ERR_ACCES)", e.Dir)
 	}
-	return fmt.Sprintf("the server does not let mount %s: mountstat3 %d", e.Dir, uint32(e.Status))
+	return fmt.Sprintf("the server does not let mount %s: %v", e.Dir, e.Status)
 }
 
 // Hints says what to do next.
@@ -64,7 +64,7 @@ func (conf *Config) findPorts(ctx context.Context) error {
 		return &PortError{fmt.Sprintf("the server has no portmapper: %v", err), err}
 	}
 	if err != nil {
-		return fmt.Errorf("portmapper: %w", err)
+		return fmt.Errorf("portmapper: %w; if a firewall hides it, name both ports: nfs://HOST:PORT/PATH?mountport=PORT", err)
 	}
 	c := newConn(nc, rpc.AuthNull, Patience)
 	defer c.close()

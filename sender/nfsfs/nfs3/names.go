@@ -1,6 +1,7 @@
 package nfs3
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -114,7 +115,7 @@ func (c *Client) Create(dir FH, name string, mode uint32, exclusive bool) (FH, e
 		return fh, err
 	}
 	if !attr.Regular {
-		return nil, fmt.Errorf("there is something else of this name")
+		return nil, errors.New("there is something else of this name")
 	}
 	if attr.Size != 0 { // the RFC does not say that the server has to take the size of a file that is there
 		err = c.SetSize(fh, 0)
@@ -155,10 +156,11 @@ func (c *Client) Rename(fromDir FH, from string, toDir FH, to string) error {
 	return err
 }
 
-// Bounds of a directory.
+// Bounds of a directory, in bytes.
 const (
-	dirReply = 64 << 10 // bytes of one answer to READDIR
-	maxNames = 200_000
+	dirReply = 64 << 10 // of one answer to READDIR
+	maxDir   = 16 << 20 // of all names, with entryLen for each
+	entryLen = 64       // what a name takes beside its text, rounded up
 )
 
 // ReadDir returns the names in a directory without "." and "..".
@@ -170,7 +172,7 @@ func (c *Client) ReadDir(dir FH) ([]string, error) {
 		Count  uint32
 	}{FH: dir, Count: dirReply}
 	var names []string
-	for {
+	for size := 0; ; {
 		var res struct {
 			Attr nfs.PostOpAttr
 			Verf uint64
@@ -184,6 +186,7 @@ func (c *Client) ReadDir(dir FH) ([]string, error) {
 			return nil, err
 		}
 		for _, name := range more {
+			size += entryLen + len(name)
 			if name == "." || name == ".." {
 				continue
 			}
@@ -195,10 +198,10 @@ func (c *Client) ReadDir(dir FH) ([]string, error) {
 		switch {
 		case eof:
 			return names, nil
-		case len(more) == 0:
-			return nil, fmt.Errorf("the server lists a directory without an end")
-		case len(names) > maxNames:
-			return nil, fmt.Errorf("more than %d names in a directory", maxNames)
+		case len(more) == 0, cookie == args.Cookie:
+			return nil, errors.New("the server lists a directory without an end")
+		case size > maxDir:
+			return nil, fmt.Errorf("a directory with more than %d MiB of names; move some of its entries away", maxDir>>20)
 		}
 		args.Cookie, args.Verf = cookie, res.Verf
 	}
