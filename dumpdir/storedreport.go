@@ -16,9 +16,9 @@ const ReportName = "report.json"
 const (
 	// maxReportLen bounds report.json, in bytes. The report of a machine with 512 CPUs has 1 to 4 MiB, half of it indentation.
 	maxReportLen = 8 << 20
-	// maxReportHead bounds what stands before the report: three texts of maxText bytes, of which JSON makes up to six times as
+	// maxReportHead bounds what stands before the report: six texts of maxText bytes, of which JSON makes up to six times as
 	// many, and a few numbers and times.
-	maxReportHead = 16 << 10
+	maxReportHead = 32 << 10
 )
 
 // What a report is of, in ReportHead.Of.
@@ -47,6 +47,10 @@ type ReportHead struct {
 	ReportVersion int    `json:"report_version"` // of the form of the report
 	Kind          string `json:"kind"`           // as in the report
 	Title         string `json:"title"`          // as in the report
+	// Failed says why the dump could not be read. The report then has what the log says, if that could be read.
+	Failed string `json:"failed,omitempty"`
+	// Tried is the program that could not make a report in the place of this one, as Program names it.
+	Tried string `json:"tried,omitempty"`
 }
 
 // StoredReport is report.json: a report about the dump, in a form that this package does not know, and what it is of.
@@ -56,7 +60,7 @@ type StoredReport struct {
 	Report json.RawMessage `json:"report"` // an object
 }
 
-// NewStoredReport returns a report about the dump as m says that it is. h has Program, ReportVersion, Kind and Title.
+// NewStoredReport returns a report about the dump as m says that it is. h has Program, ReportVersion, Kind, Title and Failed.
 func NewStoredReport(m *Manifest, h ReportHead, report json.RawMessage, now time.Time) *StoredReport {
 	h.Version, h.Time, h.Of, h.LogBytes = SideFileVersion, now.UTC().Truncate(time.Second), ReportOfLog, m.Bytes.Log
 	if m.State != StateArriving {
@@ -68,7 +72,9 @@ func NewStoredReport(m *Manifest, h ReportHead, report json.RawMessage, now time
 	return &StoredReport{ReportHead: h, Report: report}
 }
 
-func (h *ReportHead) texts() []*string { return []*string{&h.Program, &h.SHA256, &h.Kind, &h.Title} }
+func (h *ReportHead) texts() []*string {
+	return []*string{&h.Program, &h.SHA256, &h.Kind, &h.Title, &h.Failed, &h.Tried}
+}
 
 // Describes reports whether the report is of the dump as m says that it is now: of its seal, or, while it arrives, of its log.
 func (h *ReportHead) Describes(m *Manifest) bool {
@@ -139,7 +145,7 @@ func parseReportHead(r io.Reader) (*ReportHead, error) {
 	h := new(ReportHead)
 	fields := map[string]any{
 		"version": &h.Version, "time": &h.Time, "program": &h.Program, "of": &h.Of, "sealed": &h.Sealed, "sha256": &h.SHA256,
-		"log_bytes": &h.LogBytes, "report_version": &h.ReportVersion, "kind": &h.Kind, "title": &h.Title,
+		"log_bytes": &h.LogBytes, "report_version": &h.ReportVersion, "kind": &h.Kind, "title": &h.Title, "failed": &h.Failed, "tried": &h.Tried,
 	}
 	dec := json.NewDecoder(r)
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {

@@ -133,7 +133,8 @@ type Store interface {
 	// SaveSide writes or replaces a side file of a dump in any state: a *dumpdir.Pin, which protects the dump from
 	// Remove, a *dumpdir.Verification or a *dumpdir.StoredReport. The file is durable on return. If as is set, it is the sealed dump that the
 	// file describes. If the sender has come back since, or the dump was sealed anew, SaveSide writes nothing and the
-	// error matches ErrChanged. The error matches ErrNotFound if the dump is gone.
+	// error matches ErrChanged. So it is if a session has not ended yet after the seal, except for a report, which names its seal and
+	// counts for no other. The error matches ErrNotFound if the dump is gone.
 	SaveSide(ctx context.Context, ref Ref, f dumpdir.SideFile, as *dumpdir.Manifest) error
 
 	// RemoveSide removes the side file of that name, if the dump has one. The error matches ErrNotFound if there is no such dump.

@@ -59,16 +59,23 @@ func (s *Store) SaveSide(ctx context.Context, ref storage.Ref, f dumpdir.SideFil
 
 // saveSide is SaveSide without the index.
 func (s *Store) saveSide(ref storage.Ref, f dumpdir.SideFile, as *dumpdir.Manifest) error {
-	if as != nil { // a sender that comes back waits here, and is not refused as busy
+	_, report := f.(*dumpdir.StoredReport)
+	if as != nil && !report { // a sender that comes back waits here, and is not refused as busy
 		sl := s.slot(ref)
 		sl.mu.Lock()
 		defer sl.mu.Unlock()
 	}
 	return s.withSides(ref, func(dir string) error {
-		if as != nil {
-			if err := s.checkUnchanged(dir, as); err != nil {
-				return err
-			}
+		var err error
+		switch {
+		case as == nil:
+		case report: // a session may hold the dump for long after its seal
+			err = s.checkSeal(dir, as)
+		default:
+			err = s.checkUnchanged(dir, as)
+		}
+		if err != nil {
+			return err
 		}
 		return dumpdir.SaveSideFile(s.fs, dir, f)
 	})

@@ -215,7 +215,7 @@ func start(t *testing.T, r *reports.Runner) (log *logBuffer, stop func()) {
 	log = new(logBuffer)
 	r.Log = slog.New(slog.NewTextHandler(log, nil))
 	if r.Program == "" {
-		r.Program = "corehaul 1"
+		r.Program = "corehaul v1"
 	}
 	r.Jobs = max(r.Jobs, 1)
 	ctx, cancel := context.WithCancel(t.Context())

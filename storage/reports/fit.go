@@ -53,10 +53,10 @@ func longest(r *triage.Report) (n int) {
 	return n
 }
 
-// stored returns what is stored of the report r about the dump with manifest m, and its length in bytes. A report that is too long is cut, and says so
+// stored returns what is stored of the report r about the dump with manifest m, and its length in bytes. failed says why the dump could not be read. A report that is too long is cut, and says so
 // in Unread.
-func (r *Runner) stored(m *dumpdir.Manifest, report *triage.Report) (*dumpdir.StoredReport, int, error) {
-	f, n, err := r.encode(m, report)
+func (r *Runner) stored(m *dumpdir.Manifest, report *triage.Report, failed string) (*dumpdir.StoredReport, int, error) {
+	f, n, err := r.encode(m, report, failed)
 	if !errors.Is(err, dumpdir.ErrTooLong) {
 		return f, n, err
 	}
@@ -71,13 +71,13 @@ func (r *Runner) stored(m *dumpdir.Manifest, report *triage.Report) (*dumpdir.St
 			short.Unread = append(slices.Clone(report.Unread), fmt.Sprintf("the report was too long: it has %d of %d %s", c.has(&short), all, c.what))
 			return &short
 		}
-		if f, n, err = r.encode(m, with(0)); errors.Is(err, dumpdir.ErrTooLong) {
+		if f, n, err = r.encode(m, with(0), failed); errors.Is(err, dumpdir.ErrTooLong) {
 			report = with(0)
 			continue
 		}
 		none, size := f, n
 		for keep := all / 2; keep > 0; keep /= 2 {
-			if f, n, err = r.encode(m, with(keep)); !errors.Is(err, dumpdir.ErrTooLong) {
+			if f, n, err = r.encode(m, with(keep), failed); !errors.Is(err, dumpdir.ErrTooLong) {
 				return f, n, err
 			}
 		}
@@ -86,17 +86,17 @@ func (r *Runner) stored(m *dumpdir.Manifest, report *triage.Report) (*dumpdir.St
 	return r.encode(m, &triage.Report{
 		Version: report.Version, Sources: report.Sources, Kind: report.Kind, Title: report.Title, System: report.System, Crash: report.Crash,
 		Unread: []string{"the report was too long: it has the title and the machine only"},
-	})
+	}, failed)
 }
 
 // encode is stored without a cut. The error matches dumpdir.ErrTooLong.
-func (r *Runner) encode(m *dumpdir.Manifest, report *triage.Report) (*dumpdir.StoredReport, int, error) {
+func (r *Runner) encode(m *dumpdir.Manifest, report *triage.Report, failed string) (*dumpdir.StoredReport, int, error) {
 	b, err := json.Marshal(report)
 	if err != nil {
 		return nil, 0, err
 	}
 	f := dumpdir.NewStoredReport(m, dumpdir.ReportHead{
-		Program: r.Program, ReportVersion: report.Version, Kind: string(report.Kind), Title: report.Title,
+		Program: r.Program, ReportVersion: report.Version, Kind: string(report.Kind), Title: report.Title, Failed: failed,
 	}, b, time.Now())
 	b, err = dumpdir.EncodeSideFile(f)
 	return f, len(b), err

@@ -19,7 +19,7 @@ const (
 	nothing need = iota
 	ofLog        // of the log, while the dump arrives
 	ofDump       // of the sealed dump
-	renewal      // of the sealed dump, which has one by another version of the program
+	renewal      // of the sealed dump, which has one by an older version of the program
 )
 
 // needs returns which report the dump e needs.
@@ -39,11 +39,6 @@ func (r *Runner) needs(e *storage.Entry) need {
 	return nothing
 }
 
-// outdated reports whether another version of the program made a report. One whose form this program does not know is by a later version.
-func (r *Runner) outdated(h *dumpdir.ReportHead) bool {
-	return h.Program != r.Program && h.ReportVersion <= triage.Version
-}
-
 // result is what became of one dump.
 type result struct {
 	ref  storage.Ref
@@ -51,6 +46,8 @@ type result struct {
 	need need // what the dump needs, if that is not for this lane
 	err  error
 	took time.Duration
+	// failed says why the dump could not be read.
+	failed string
 }
 
 // make makes the report that a dump needs now, which may be another one than when the dump was put into the lane.
@@ -63,7 +60,7 @@ func (r *Runner) make(ctx context.Context, ref storage.Ref, l lane) result {
 	}
 	if err == nil {
 		if need := r.needs(&e); l.makes(need) {
-			err = r.report(ctx, &e, need, begin)
+			res.failed, err = r.report(ctx, &e, need, begin)
 		} else {
 			res.need = need
 		}
@@ -89,54 +86,70 @@ func moved(err error) bool {
 	return errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrChanged)
 }
 
-// report makes and stores one report.
-func (r *Runner) report(ctx context.Context, e *storage.Entry, n need, begin time.Time) error {
-	var report *triage.Report
-	var err error
-	if n == ofLog {
-		report, err = r.ofLog(ctx, e)
-	} else {
-		report, err = r.ofDump(ctx, e)
-	}
+// report makes and stores one report. failed says why the dump could not be read.
+func (r *Runner) report(ctx context.Context, e *storage.Entry, n need, begin time.Time) (failed string, err error) {
+	report, failed, err := r.read(ctx, e, n)
 	if err != nil {
-		return err
+		return "", err
 	}
-	f, size, err := r.stored(&e.Manifest, report)
+	if failed != "" && r.good(e) {
+		if kept, err := r.keep(ctx, e, failed); kept || err != nil {
+			return failed, err
+		}
+	}
+	f, size, err := r.stored(&e.Manifest, report, failed)
 	if err != nil {
-		return err
+		return failed, err
 	}
-	if r.Charge != nil {
-		if err := r.Charge(ctx, e.Host, uint64(size)); err != nil {
-			return noRoom{err}
+	if more := uint64(size) - min(uint64(size), e.ReportBytes); r.Charge != nil && more > 0 {
+		if err := r.Charge(ctx, e.Host, more); err != nil {
+			return failed, noRoom{err}
 		}
 	}
 	if err := r.save(ctx, e, f); err != nil {
-		return err
+		return failed, err
 	}
 	r.Log.Info("crash report", "host", e.Host, "dump", e.ID, "of", f.Of, "kind", f.Kind, "title", f.Title, "took", time.Since(begin).Round(time.Millisecond))
-	return nil
+	return failed, nil
 }
 
-// save stores a report. A session that has just sealed the dump holds it for a moment longer, so save tries for a while.
+// good reports whether e has a report of its present state for which the dump was read, in the form of this program.
+func (r *Runner) good(e *storage.Entry) bool {
+	h := e.Report
+	return h != nil && h.Describes(&e.Manifest) && h.ReportVersion == triage.Version && h.Failed == ""
+}
+
+// keep keeps the report that e has, and notes in it that this program could not make a better one. It reports whether it could.
+func (r *Runner) keep(ctx context.Context, e *storage.Entry, failed string) (bool, error) {
+	d, err := r.Store.Open(ctx, e.Ref)
+	if err != nil {
+		return false, err
+	}
+	f, err := d.Report()
+	if err := d.Close(); err != nil {
+		return false, err
+	}
+	if err != nil || f == nil || !f.Describes(&e.Manifest) {
+		return false, nil //nolint:nilerr // it is no good report after all
+	}
+	f.Tried = r.Program
+	if err := r.save(ctx, e, f); err != nil {
+		if errors.Is(err, dumpdir.ErrTooLong) {
+			return false, nil
+		}
+		return false, err
+	}
+	r.Log.Warn("this version could not make the report of a dump; keeping the report of an older version", "host", e.Host, "dump", e.ID, "of", f.Program, "reason", failed)
+	return true, nil
+}
+
+// save stores a report. A session that still holds the dump does not matter.
 func (r *Runner) save(ctx context.Context, e *storage.Entry, f *dumpdir.StoredReport) error {
+	as := &e.Manifest
 	if f.Of == dumpdir.ReportOfLog {
-		return r.Store.SaveSide(ctx, e.Ref, f, nil)
+		as = nil
 	}
-	for wait := firstWait; ; wait *= 2 {
-		err := r.Store.SaveSide(ctx, e.Ref, f, &e.Manifest)
-		if !errors.Is(err, storage.ErrChanged) || wait > lastWait {
-			return err
-		}
-		now, ferr := r.Store.Find(ctx, e.String())
-		if ferr != nil || !f.Describes(&now.Manifest) {
-			return err
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+	return r.Store.SaveSide(ctx, e.Ref, f, as)
 }
 
 // noRoom is an error of Runner.Charge: only one host has used up its room.
@@ -144,34 +157,28 @@ type noRoom struct{ error }
 
 func (e noRoom) Unwrap() error { return e.error }
 
-// ofLog reads the log. If the log is at fault, the report says so: the same program would fail again.
-func (r *Runner) ofLog(ctx context.Context, e *storage.Entry) (*triage.Report, error) {
-	report, err := r.Maker.Log(ctx, e.Path)
-	if failed, ok := errors.AsType[*cage.FailedError](err); ok {
-		return empty(failed.Reason), nil
+// read makes the report that is needed. If the dump is at fault, failed says how, and the report has what else is known: the same program
+// would fail again.
+func (r *Runner) read(ctx context.Context, e *storage.Entry, n need) (report *triage.Report, failed string, err error) {
+	if n == ofLog {
+		return split(r.Maker.Log(ctx, e.Path))
 	}
-	return report, err
-}
-
-// ofDump reads the dump. If the dump is at fault, its log may still be read.
-func (r *Runner) ofDump(ctx context.Context, e *storage.Entry) (*triage.Report, error) {
-	report, err := r.Maker.Dump(ctx, e.Path)
-	failed, ok := errors.AsType[*cage.FailedError](err)
-	if !ok {
-		return report, err
+	report, failed, err = split(r.Maker.Dump(ctx, e.Path))
+	if failed == "" || e.Manifest.Bytes.Log == 0 {
+		return report, failed, err
 	}
-	if e.Manifest.Bytes.Log == 0 {
-		return empty(failed.Reason), nil
-	}
-	report, err = r.ofLog(ctx, e)
+	report, _, err = split(r.Maker.Log(ctx, e.Path))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	report.Unread = append(report.Unread, "memory: "+failed.Reason)
-	return report, nil
+	report.Unread = append(report.Unread, "memory: "+failed)
+	return report, failed, nil
 }
 
-// empty is the report of a dump that cannot be read.
-func empty(why string) *triage.Report {
-	return &triage.Report{Version: triage.Version, Sources: []string{}, Kind: "unknown", Unread: []string{why}}
+// split tells a dump that is at fault from other errors. It has a report that says why.
+func split(report *triage.Report, err error) (_ *triage.Report, failed string, _ error) {
+	if f, ok := errors.AsType[*cage.FailedError](err); ok {
+		return &triage.Report{Version: triage.Version, Sources: []string{}, Kind: "unknown", Unread: []string{f.Reason}}, f.Reason, nil
+	}
+	return report, "", err
 }

@@ -4,9 +4,9 @@
 // dump's report.json (see docs/layout.md). It has no other state: after a kill it makes what is missing. Hints of the store
 // tell it of new dumps. It lists the store at its start and every ten minutes, because hints may be lost.
 //
-// Logs come first and have a lane of their own, since they take an instant. Then dumps without a report, then reports that another
-// version of the program made, at a bounded rate. Within each, time is shared between hosts, and the newest dump of a host comes
-// first.
+// Logs come first and have a lane of their own, since they take an instant. Then dumps that have just been sealed, then those that
+// lack a report for longer, as after an upgrade, then reports that an older version of the program made, at a bounded rate. Within
+// each, time is shared between hosts, and the newest dump of a host comes first.
 //
 // A dump that cannot be read gets a report that says so, and is not tried again by the same version. What fails for another
 // reason, such as a full disk, is tried again later. A sender that comes back to a dump is not held up: a report that is made meanwhile
@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/corehaul/corehaul/storage"
@@ -36,9 +37,8 @@ const (
 	maxRetry = 12 * time.Hour
 	// maxPause is the longest pause after several failures in a row. The first one takes a second, and each further one twice as long.
 	maxPause = time.Minute
-	// firstWait and lastWait are the first and the last pause before a report is stored that a session is in the way of.
-	firstWait = 50 * time.Millisecond
-	lastWait  = 5 * time.Second
+	// spell is how many new dumps are read at most while older ones wait, before one of those is.
+	spell = 8
 )
 
 // Maker makes reports. *cage.Cage is one. It is used concurrently. A *cage.FailedError says that the dump is at fault.
@@ -56,18 +56,21 @@ type Runner struct {
 	Log     *slog.Logger
 	Program string // name and version of this program
 	Jobs    int    // dumps that are read at the same time, above 0, beside one log
-	// Renewals is how many reports of other versions of the program are replaced in an hour; 0 is none.
+	// Renewals is how many reports of older versions of the program are replaced in an hour; 0 is none.
 	Renewals int
 	// Charge counts n bytes for a host before they are written. An error keeps the report from being stored. Nil counts nothing.
 	Charge func(ctx context.Context, host string, n uint64) error
+
+	status atomic.Pointer[Status]
 }
 
 // lane is one of the queues.
 type lane int
 
 const (
-	logs lane = iota
-	dumps
+	logs   lane = iota
+	fresh       // sealed since the start
+	behind      // found in a list
 	renewals
 	lanes // number of lanes
 )
@@ -77,8 +80,8 @@ func (l lane) makes(n need) bool {
 	return n == ofLog || n == ofDump && l != logs || n == renewal && l == renewals
 }
 
-// laneOf returns the lane for what a dump needs.
-func laneOf(n need) lane { return map[need]lane{ofLog: logs, ofDump: dumps, renewal: renewals}[n] }
+// laneOf returns the lane for what a dump of a list needs.
+func laneOf(n need) lane { return map[need]lane{ofLog: logs, ofDump: behind, renewal: renewals}[n] }
 
 // failure is a dump whose report could not be made.
 type failure struct {
@@ -97,6 +100,8 @@ type run struct {
 	failed  map[storage.Ref]failure
 	told    map[string]time.Time // when an error of a host was logged
 	invalid map[storage.Ref]bool // dumps whose report was found to be invalid
+	unread  map[storage.Ref]bool // dumps that could not be read
+	streak  int                  // fresh dumps since the last one of behind
 
 	failures int       // in a row
 	paused   time.Time // until when nothing begins
@@ -110,8 +115,8 @@ type run struct {
 // Run makes reports until ctx is done. Then it ends what is under way, and returns.
 func (r *Runner) Run(ctx context.Context) {
 	s := &run{
-		Runner: r, busy: map[storage.Ref]bool{}, again: map[storage.Ref]lane{}, failed: map[storage.Ref]failure{},
-		told: map[string]time.Time{}, invalid: map[storage.Ref]bool{}, done: make(chan result), listed: make(chan []storage.Entry),
+		Runner: r, busy: map[storage.Ref]bool{}, again: map[storage.Ref]lane{}, failed: map[storage.Ref]failure{}, told: map[string]time.Time{},
+		invalid: map[storage.Ref]bool{}, unread: map[storage.Ref]bool{}, done: make(chan result), listed: make(chan []storage.Entry),
 	}
 	for i := range s.queues {
 		s.queues[i] = newQueue()
@@ -126,11 +131,12 @@ func (r *Runner) Run(ctx context.Context) {
 	defer lists.Stop()
 	for ctx.Err() == nil {
 		wake := time.NewTimer(s.begin(ctx))
+		s.tell()
 		select {
 		case ref := <-logStored:
 			s.put(ref, logs, time.Now())
 		case ref := <-sealed:
-			s.put(ref, dumps, time.Now())
+			s.put(ref, fresh, time.Now())
 		case res := <-s.done:
 			s.end(ctx, res)
 		case entries := <-s.listed:
@@ -160,7 +166,7 @@ func (s *run) list(ctx context.Context) {
 
 // see puts the dumps of a list that need a report into their lanes.
 func (s *run) see(entries []storage.Entry, now time.Time) {
-	invalid, there := map[storage.Ref]bool{}, map[storage.Ref]bool{}
+	invalid, there, unread := map[storage.Ref]bool{}, map[storage.Ref]bool{}, map[storage.Ref]bool{}
 	for i := range entries {
 		e := &entries[i]
 		there[e.Ref] = true
@@ -169,11 +175,14 @@ func (s *run) see(entries []storage.Entry, now time.Time) {
 				s.Log.Warn("a report is invalid; making it again", "host", e.Host, "dump", e.ID, "path", e.Path, "error", e.ReportError)
 			}
 		}
-		if n := s.needs(e); n != nothing && !now.Before(s.failed[e.Ref].until) {
+		if h := e.Report; h != nil && h.Failed != "" && h.Describes(&e.Manifest) {
+			unread[e.Ref] = true
+		}
+		if n := s.needs(e); n != nothing && !s.busy[e.Ref] && !now.Before(s.failed[e.Ref].until) {
 			s.put(e.Ref, laneOf(n), e.Manifest.StartTime)
 		}
 	}
-	s.invalid = invalid
+	s.invalid, s.unread = invalid, unread
 	maps.DeleteFunc(s.failed, func(ref storage.Ref, _ failure) bool { return !there[ref] })
 	maps.DeleteFunc(s.told, func(_ string, at time.Time) bool { return now.Sub(at) >= retry })
 }
@@ -185,6 +194,9 @@ func (s *run) put(ref storage.Ref, l lane, arrived time.Time) {
 	}
 	if s.busy[ref] {
 		s.again[ref] = l
+		return
+	}
+	if _, is := s.queues[fresh].arrived[ref]; is && l == behind {
 		return
 	}
 	for _, q := range s.queues {
@@ -201,9 +213,9 @@ func (s *run) begin(ctx context.Context) time.Duration {
 	}
 	for s.active[logs] == 0 && s.take(ctx, logs) {
 	}
-	for s.active[dumps]+s.active[renewals] < s.Jobs && s.take(ctx, dumps) {
+	for s.reading() < s.Jobs && s.takeDump(ctx) {
 	}
-	if len(s.queues[renewals].arrived) == 0 || s.active[dumps]+s.active[renewals] >= s.Jobs {
+	if len(s.queues[renewals].arrived) == 0 || s.reading() >= s.Jobs {
 		return every
 	}
 	if wait := s.renew.Sub(now); wait > 0 {
@@ -212,6 +224,20 @@ func (s *run) begin(ctx context.Context) time.Duration {
 	s.renew = now.Add(time.Hour / time.Duration(s.Renewals))
 	s.take(ctx, renewals)
 	return every
+}
+
+// reading is how many dumps are under way, without logs.
+func (s *run) reading() int { return s.active[fresh] + s.active[behind] + s.active[renewals] }
+
+// takeDump begins the next dump without a report, and reports whether there was one. New dumps come first. A host that sends
+// dumps without end does not keep the others waiting for ever.
+func (s *run) takeDump(ctx context.Context) bool {
+	if s.streak < spell && s.take(ctx, fresh) {
+		s.streak++
+		return true
+	}
+	s.streak = 0
+	return s.take(ctx, behind) || s.take(ctx, fresh)
 }
 
 // take begins the next dump of a lane, and reports whether there was one.
@@ -237,13 +263,20 @@ func (s *run) end(ctx context.Context, res result) {
 	s.active[res.lane]--
 	s.queues[res.lane].done(res.ref.Host, res.took)
 	delete(s.busy, res.ref)
+	if delete(s.unread, res.ref); res.failed != "" {
+		s.unread[res.ref] = true
+	}
 	if res.err != nil && ctx.Err() == nil {
 		s.fail(res, time.Now())
 	} else {
 		delete(s.failed, res.ref)
 		s.failures = 0
 	}
-	if res.need != nothing {
+	switch res.need {
+	case nothing:
+	case ofDump: // sealed while it waited in another lane
+		s.put(res.ref, fresh, time.Now())
+	default:
 		s.put(res.ref, laneOf(res.need), time.Now())
 	}
 	if l, ok := s.again[res.ref]; ok {

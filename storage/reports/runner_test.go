@@ -115,7 +115,7 @@ func TestFailedOnce(t *testing.T) {
 			t.Errorf("stored %+v", e.Report)
 		}
 		m.err = nil
-		_, stop := start(t, &reports.Runner{Store: s, Maker: m, Renewals: 60, Program: "corehaul 2"})
+		_, stop := start(t, &reports.Runner{Store: s, Maker: m, Renewals: 60, Program: "corehaul v2"})
 		time.Sleep(time.Hour)
 		stop()
 		if e, _ := s.Find(t.Context(), "a/0"); e.Title != "dump a/0" {
@@ -139,11 +139,11 @@ func TestRenewals(t *testing.T) {
 		s.entries[storage.Ref{Host: "a", ID: "0003"}].Report.ReportVersion = triage.Version + 1
 		s.mu.Unlock()
 		s.add("b", "0001", dumpdir.StateComplete)
-		for program, want := range map[string]int{"corehaul 1": 0, "corehaul 2": 9} {
+		for program, want := range map[string]int{"corehaul v1": 0, "corehaul v2": 9} {
 			m.made, m.at = nil, nil
 			_, stop = start(t, &reports.Runner{Store: s, Maker: m, Program: program, Renewals: 4})
 			time.Sleep(12 * time.Minute)
-			s.come("c", program[9:], dumpdir.StateComplete)
+			s.come("c", program[10:], dumpdir.StateComplete)
 			time.Sleep(5 * time.Hour)
 			stop()
 			renewed := 0
@@ -158,11 +158,11 @@ func TestRenewals(t *testing.T) {
 				t.Errorf("%s: %d renewed, want %d: %s", program, renewed, want, m.said())
 			}
 		}
-		if e, _ := s.Find(t.Context(), "a/0003"); e.Report.Program != "corehaul 1" {
+		if e, _ := s.Find(t.Context(), "a/0003"); e.Report.Program != "corehaul v1" {
 			t.Errorf("the report of a later version was replaced by %s", e.Report.Program)
 		}
 		m.made = nil
-		_, stop = start(t, &reports.Runner{Store: s, Maker: m, Program: "corehaul 3"})
+		_, stop = start(t, &reports.Runner{Store: s, Maker: m, Program: "corehaul v3"})
 		time.Sleep(time.Hour)
 		stop()
 		if len(m.made) != 0 {

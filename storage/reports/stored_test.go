@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/corehaul/corehaul/storage/reports"
 	"github.com/corehaul/corehaul/storage/storagetest"
 	"github.com/corehaul/corehaul/triage"
+	"github.com/corehaul/corehaul/triage/cage"
 )
 
 // told is a store that tells of each side file that was saved or refused.
@@ -103,16 +105,13 @@ func TestLife(t *testing.T) {
 		if _, err := w.Seal(t.Context(), "cut"); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-s.saved; !errors.Is(err, storage.ErrChanged) { // the writer holds the dump
-			t.Fatalf("saved beside a writer: %v", err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		s.await(t)
+		s.await(t) // the writer still holds the dump
 		e := only(t, s)
 		if e.Title != "dump "+e.Path || e.ReportOf != dumpdir.ReportOfDump || !e.Report.Sealed.Equal(*e.Manifest.EndTime) {
 			t.Errorf("seal %d: %q of the %s", i, e.Title, e.ReportOf)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 	d, err := s.Open(t.Context(), ref)
@@ -154,6 +153,39 @@ func TestInvalidReport(t *testing.T) {
 					t.Errorf("%s: shown as %q, %v", name, e.Title, e.ReportError)
 				}
 			}
+		}
+	}
+}
+
+// TestFailedRenewalKeepsTheReport: a version that cannot read a dump leaves the report of an older version, and notes that it has tried. A
+// report that was of the log alone, because the older version could not read the dump either, is replaced.
+func TestFailedRenewalKeepsTheReport(t *testing.T) {
+	bad := &fakeMaker{err: func(string, string) error { return &cage.FailedError{Reason: "it crashed"} }}
+	for _, tc := range []struct {
+		name           string
+		first          *fakeMaker
+		program, tried string // of what is stored at last
+	}{
+		{"a good report", &fakeMaker{}, "corehaul v1.0.0", "corehaul v1.1.0"},
+		{"a report of a failure", bad, "corehaul v1.1.0", ""},
+	} {
+		s := openStore(t)
+		storagetest.Receive(t, s, dumpdirtest.NewMachine(1, 60, 16), false)
+		var title string
+		for i, m := range []*fakeMaker{tc.first, bad} {
+			log, stop := start(t, &reports.Runner{Store: s, Maker: m, Program: fmt.Sprintf("corehaul v1.%d.0", i), Renewals: 60})
+			s.await(t)
+			stop()
+			if i == 0 {
+				title = only(t, s).Title
+			}
+			if n := log.lines("level=ERROR"); n != 0 {
+				t.Errorf("%s: %d errors", tc.name, n)
+			}
+		}
+		e := only(t, s)
+		if e.ReportError != nil || e.Title != title || e.Report.Program != tc.program || e.Report.Tried != tc.tried || (e.Report.Failed == "") == (tc.first == bad) {
+			t.Errorf("%s: %+v, %v", tc.name, e.Report, e.ReportError)
 		}
 	}
 }
