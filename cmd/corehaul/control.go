@@ -20,7 +20,6 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/internal/plainfile"
-	"github.com/corehaul/corehaul/receiver"
 	"github.com/corehaul/corehaul/storage/stores"
 )
 
@@ -52,8 +51,8 @@ func (a *app) socketPath(flag string) (string, error) {
 	return filepath.Join(dir, socketName), err
 }
 
-// openControl starts to answer on the socket at path.
-func openControl(ctx context.Context, path string, server *receiver.Server, log *slog.Logger) (*control, error) {
+// openControl starts to answer on the socket at path: what status says, and connections that are handed over.
+func openControl(ctx context.Context, path string, status func(context.Context) serverStatus, log *slog.Logger) (*control, error) {
 	l, err := listenControl(ctx, path)
 	if err != nil {
 		return nil, err
@@ -61,7 +60,7 @@ func openControl(ctx context.Context, path string, server *receiver.Server, log 
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		if err := json.NewEncoder(w).Encode(server.Status(r.Context())); err != nil {
+		if err := json.NewEncoder(w).Encode(status(r.Context())); err != nil {
 			log.Debug("a status was not taken", "error", err)
 		}
 	})
@@ -154,7 +153,7 @@ func removeStale(ctx context.Context, path string) error {
 }
 
 // askStatus asks the server at path.
-func askStatus(ctx context.Context, path string) (*receiver.Status, error) {
+func askStatus(ctx context.Context, path string) (*serverStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{
@@ -176,7 +175,7 @@ func askStatus(ctx context.Context, path string) (*receiver.Status, error) {
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("the server at %s answers %s", path, resp.Status)
 	}
-	var st receiver.Status
+	var st serverStatus
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxStatusBytes)).Decode(&st); err != nil {
 		return nil, fmt.Errorf("answer of the server at %s: %w", path, err)
 	}

@@ -32,7 +32,7 @@ type keepFlags struct {
 func (k *keepFlags) add(flags *pflag.FlagSet) {
 	k.scrubRate, k.scrubEvery = scrub.DefaultRate, ageValue(scrub.DefaultEvery)
 	flags.IntVar(&k.reportJobs, "report-jobs", 1, "how many dumps are read at the same time to report what crashed; 0 makes no reports")
-	flags.IntVar(&k.reportRenewals, "report-renewals", reports.DefaultRenewals, "how many reports of other versions of this program are made again in an hour; 0 keeps them")
+	flags.IntVar(&k.reportRenewals, "report-renewals", reports.DefaultRenewals, "how many reports of older versions of this program are made again in an hour; 0 keeps them")
 	flags.Var(&k.scrubRate, "scrub-rate", "bytes per second at which stored dumps are verified again; 0 turns it off")
 	flags.Var(&k.scrubEvery, "scrub-every", "how often each stored dump is verified again")
 }
@@ -67,12 +67,12 @@ func (k *keepFlags) load(file *serveFile) (err error) {
 	return err
 }
 
-// start runs reports, scrub and retention in the background until stop is called.
-func (k *keepFlags) start(ctx context.Context, store storage.Store, room *admission.Room, log *slog.Logger) (stop func()) {
+// start runs reports, if r is not nil, scrub and retention in the background until stop is called.
+func (k *keepFlags) start(ctx context.Context, store storage.Store, r *reporter, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	if k.reportJobs > 0 {
-		wg.Go(func() { k.report(ctx, store, room, log) })
+	if r != nil {
+		wg.Go(func() { r.run(ctx) })
 	}
 	if k.policy.Limits() {
 		r := &retention.Runner{Store: store, Policy: k.policy, Log: log}
@@ -88,13 +88,28 @@ func (k *keepFlags) start(ctx context.Context, store storage.Store, room *admiss
 	}
 }
 
-// report makes the reports of dumps until ctx is done. Their bytes count as those of the hosts' logs do.
-func (k *keepFlags) report(ctx context.Context, store storage.Store, room *admission.Room, log *slog.Logger) {
-	maker := cage.New(cage.Self, cage.Limits{}, log)
-	if err := maker.Check(ctx); err != nil && ctx.Err() == nil {
-		log.Error("reports: trying again with the next dump", "error", err)
+// reporter makes the reports of dumps.
+type reporter struct {
+	*reports.Runner
+
+	cage *cage.Cage
+}
+
+// run makes reports until ctx is done.
+func (r *reporter) run(ctx context.Context) {
+	if err := r.cage.Check(ctx); err != nil && ctx.Err() == nil {
+		r.Log.Error("reports: trying again with the next dump", "error", err)
 	}
-	r := &reports.Runner{
+	r.Run(ctx)
+}
+
+// reporter returns what makes the reports of dumps, nil if nothing does. Their bytes count as those of the hosts' logs do.
+func (k *keepFlags) reporter(store storage.Store, room *admission.Room, log *slog.Logger) *reporter {
+	if k.reportJobs == 0 {
+		return nil
+	}
+	maker := cage.New(cage.Self, cage.Limits{}, log)
+	return &reporter{cage: maker, Runner: &reports.Runner{
 		Store: store, Maker: maker, Log: log, Program: "corehaul " + cli.Version(),
 		Jobs: k.reportJobs, Renewals: k.reportRenewals,
 		Charge: func(ctx context.Context, host string, n uint64) error {
@@ -105,8 +120,7 @@ func (k *keepFlags) report(ctx context.Context, store storage.Store, room *admis
 			early.Stored(n)
 			return nil
 		},
-	}
-	r.Run(ctx)
+	}}
 }
 
 // writable returns an error if the store takes no new files, so that serve fails at its start and not at the first

@@ -32,6 +32,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == cage.ChildCommand { // of a server in a test
+		hold()
 		os.Exit(cage.Child(os.Args[2:]))
 	}
 	testscript.Main(m, map[string]func(){"corehaul": func() { os.Exit(cli.Main("corehaul", run)) }})

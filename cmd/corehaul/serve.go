@@ -220,7 +220,8 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	}
 	// The budget counts the live memory of sessions. The limit makes the runtime collect garbage in time.
 	debug.SetMemoryLimit(int64(min(uint64(f.memory), 1<<50)) + overheadBytes + int64(f.keep.reportJobs)*reportBytes)
-	control, err := openControl(ctx, f.socket, server, log)
+	reporter := f.keep.reporter(store, cfg.Room, log)
+	control, err := openControl(ctx, f.socket, func(ctx context.Context) serverStatus { return statusOf(ctx, server, reporter) }, log)
 	if err != nil {
 		return err
 	}
@@ -232,7 +233,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	if err := a.ready(listeners, f.socket); err != nil {
 		return err
 	}
-	stop := f.keep.start(ctx, store, cfg.Room, log)
+	stop := f.keep.start(ctx, store, reporter, log)
 	err = runServer(ctx, append(listeners, control.handover.listener(server)), server.Run, files.Run)
 	stop()
 	log.Info("stopped")

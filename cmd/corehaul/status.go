@@ -13,6 +13,7 @@ import (
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/receiver"
+	"github.com/corehaul/corehaul/storage/reports"
 )
 
 func newStatus(a *app) *cobra.Command {
@@ -28,6 +29,22 @@ sessions, which of them wait and why, the free disk space, and counts since the 
 	a.jsonFlag(cmd)
 	cmd.Flags().StringVar(&socket, "socket", "", "socket of the server (default "+socketName+" in the data directory)")
 	return cmd
+}
+
+// serverStatus is the document of "status --json".
+type serverStatus struct {
+	receiver.Status
+	Reports *reports.Status `json:"reports,omitempty"` // nil if the server makes none
+}
+
+// statusOf returns what a server and its reporter, which may be nil, do now.
+func statusOf(ctx context.Context, server *receiver.Server, r *reporter) serverStatus {
+	st := serverStatus{Status: server.Status(ctx)}
+	if r != nil {
+		now := r.Status()
+		st.Reports = &now
+	}
+	return st
 }
 
 func (a *app) status(ctx context.Context, socket string) error {
@@ -49,11 +66,11 @@ func (a *app) status(ctx context.Context, socket string) error {
 		_, err := fmt.Fprintln(a.stdio.Out, "\nno sessions")
 		return err
 	}
-	return a.printSessions(st)
+	return a.printSessions(&st.Status)
 }
 
 // printServer prints the facts of the whole server.
-func (a *app) printServer(st *receiver.Status) error {
+func (a *app) printServer(st *serverStatus) error {
 	t := cli.NewTable(a.stdio.Out)
 	l, m, s := &st.Limits, &st.Memory, &st.Totals
 	t.Row("server", fmt.Sprintf("%s, up %s", st.Tool, cli.Duration(st.Now.Sub(st.Started))))
@@ -62,10 +79,19 @@ func (a *app) printServer(st *receiver.Status) error {
 	t.Row("connections", fmt.Sprintf("%d of %d", l.Connected, l.Connections))
 	t.Row("space", space(&st.Space)+limit(", each host at most ", l.HostBytes > 0, bytesize.Format(l.HostBytes))+limit(", at most ", l.HostDumps > 0, strconv.Itoa(l.HostDumps)+" dumps of each host"))
 	t.Row("memory", fmt.Sprintf("%s; hello and waiting use %s of %s; window %s each", bytesize.Format(m.Limit), bytesize.Format(m.HelloUsed), bytesize.Format(m.Hello), bytesize.Format(m.Window)))
+	t.Row("reports", reportsText(st.Reports))
 	t.Row("rules", strconv.Itoa(l.Rules))
 	t.Row("since start", fmt.Sprintf("%d sessions, %s received; dumps: %d complete, %d partial, %d log only; %d broken off%s",
 		s.Sessions, bytesize.Format(s.Bytes), s.Complete, s.Partial, s.LogOnly, s.BrokenOff, refusals(s.Refused)))
 	return t.Flush()
+}
+
+// reportsText says how many reports are behind, and why.
+func reportsText(r *reports.Status) string {
+	if r == nil {
+		return "none are made: report_jobs is 0"
+	}
+	return fmt.Sprintf("%d waiting, %d of older versions to make again, %d tried again later, %d dumps cannot be read", r.Waiting, r.Renewals, r.Retrying, r.Failed)
 }
 
 // limit returns text and value if there is a limit.
