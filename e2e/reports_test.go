@@ -78,6 +78,7 @@ func TestReports(t *testing.T) {
 		t.Errorf("after the seal: %+v; the title of the log was %q", d, title)
 	}
 	wantStoredReport(t, s, d)
+	logReportTime(t, d)
 	for _, args := range [][]string{{"ls", "--panic", strings.ToUpper(title)}, {"show", d.Path}} {
 		out, _ := judgesRun(t, 0, "corehaul", append(args, "--data", s.data)...)
 		if !strings.Contains(out, title) || args[0] == "show" && !strings.Contains(out, "uptime") {
@@ -89,6 +90,17 @@ func TestReports(t *testing.T) {
 	if log := s.said(t); strings.Count(log, "crash report") != 2 || strings.Contains(log, "level=ERROR") {
 		t.Errorf("the receiver said\n%s", log)
 	}
+}
+
+// logReportTime says how long after the seal the report was there.
+func logReportTime(t *testing.T, d reportsDump) {
+	t.Helper()
+	sealed, err := os.Stat(filepath.Join(d.Path, "SHA256SUMS"))
+	report, rerr := os.Stat(filepath.Join(d.Path, dumpdir.ReportName))
+	if err := errors.Join(err, rerr); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the report came %v after the seal", report.ModTime().Sub(sealed.ModTime()))
 }
 
 // wantStoredReport compares the report beside a dump with one that is made now.

@@ -70,13 +70,13 @@ func TestServeEndsInTheMiddleOfReports(t *testing.T) {
 			ca, data, program := filepath.Join(dir, "ca"), filepath.Join(dir, "data"), filepath.Join(dir, "corehaul")
 			corehaul(t, "ca", "init", "--dir", ca)
 			self, err := os.ReadFile("/proc/self/exe")
-			if err := errors.Join(err, makeStore(t.Context(), data), os.WriteFile(program, self, 0o700), os.WriteFile(filepath.Join(dir, holdName), nil, 0o600)); err != nil { //nolint:gosec // it is a program
+			if err := errors.Join(err, makeStore(t.Context(), data), os.WriteFile(program, self, 0o700), os.WriteFile(filepath.Join(dir, holdName), nil, 0o600)); err != nil {
 				t.Fatal(err)
 			}
 			serve := func() (*exec.Cmd, *bytes.Buffer) {
 				t.Helper()
 				said := new(bytes.Buffer)
-				cmd := exec.CommandContext(t.Context(), program, "serve", "--data", data, "--ca", ca, "--tls", "127.0.0.1:0", "--reserve", "0", "--scrub-rate", "0") //nolint:gosec // itself
+				cmd := exec.CommandContext(t.Context(), program, "serve", "--data", data, "--ca", ca, "--tls", "127.0.0.1:0", "--reserve", "0", "--scrub-rate", "0")
 				cmd.Stderr = said
 				if err := cmd.Start(); err != nil {
 					t.Fatal(err)

@@ -32,8 +32,14 @@ func TestOlderVersionsMakeNothing(t *testing.T) {
 			program string
 			made    bool
 		}{
-			{"corehaul v1.9.0", true}, {"corehaul v1.9.0", false}, {"corehaul v1.10.0", true}, {"corehaul v1.9.0", false},
-			{"corehaul devel-0123456789ab", false}, {"corehaul unknown", false}, {"corehaul v2.0.0-rc1", true}, {"corehaul v2.0.0", true},
+			{"corehaul v1.9.0", true},
+			{"corehaul v1.9.0", false},
+			{"corehaul v1.10.0", true},
+			{"corehaul v1.9.0", false},
+			{"corehaul devel-0123456789ab", false},
+			{"corehaul unknown", false},
+			{"corehaul v2.0.0-rc1", true},
+			{"corehaul v2.0.0", true},
 		} {
 			if made, _ := during(t, s, m, tc.program, time.Hour); (made != "") != tc.made {
 				t.Errorf("%s made %q", tc.program, made)

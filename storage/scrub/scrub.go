@@ -160,11 +160,14 @@ func lastRead(e *storage.Entry, now time.Time) time.Time {
 	return e.Manifest.StartTime
 }
 
+// openCost is how many bytes are read when a dump is opened: its journal, about 8 bytes a page. Opening waits for no limit, so the caller does
+// that first.
+func openCost(e *storage.Entry) int { return int(min(8*e.Manifest.Pages.Present, 1<<30)) }
+
 // scrub verifies one dump.
 func (s *Scrubber) scrub(ctx context.Context, e *storage.Entry) {
 	log := s.Log.With("host", e.Host, "dump", e.ID)
-	// Opening the dump reads its journal without a limit, so wait for that first: about 8 bytes a page.
-	if s.limit(ctx, int(min(8*e.Manifest.Pages.Present, 1<<30))) != nil {
+	if s.limit(ctx, openCost(e)) != nil {
 		return
 	}
 	begin := time.Now()
@@ -174,6 +177,7 @@ func (s *Scrubber) scrub(ctx context.Context, e *storage.Entry) {
 	}
 	if rep != nil {
 		logReport(log, e, rep, time.Since(begin))
+		s.dropTornReport(ctx, e, log)
 	}
 	if err != nil {
 		s.later[e.Ref] = time.Now().Add(retry)
@@ -181,6 +185,29 @@ func (s *Scrubber) scrub(ctx context.Context, e *storage.Entry) {
 			log.Error("scrub: a dump was not verified, or the result not recorded; trying again", "after", retry, "error", err)
 		}
 	}
+}
+
+// dropTornReport removes a report.json that cannot be read, so that it is made again: lists read only its beginning and its end.
+func (s *Scrubber) dropTornReport(ctx context.Context, e *storage.Entry, log *slog.Logger) {
+	if e.Report == nil || s.limit(ctx, openCost(e)+int(e.ReportBytes)) != nil {
+		return
+	}
+	d, err := s.Store.Open(ctx, e.Ref)
+	if err != nil {
+		return // the dump itself is damaged, which is reported, or gone
+	}
+	_, torn := d.Report()
+	if err := d.Close(); err != nil {
+		log.Warn("scrub: closing a dump", "error", err)
+	}
+	if _, is := errors.AsType[*dumpdir.DamageError](torn); !is {
+		return
+	}
+	if err := s.Store.RemoveSide(ctx, e.Ref, dumpdir.ReportName); err != nil {
+		log.Error("scrub: a crash report is damaged, and was not removed; remove it to have it made again", "path", e.Path, "damage", torn, "error", err)
+		return
+	}
+	log.Warn("scrub: a crash report is damaged; it was removed, to be made again", "path", e.Path, "damage", torn)
 }
 
 // logReport logs the result of a verification.

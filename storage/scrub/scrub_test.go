@@ -214,6 +214,44 @@ func TestLimit(t *testing.T) {
 }
 
 // TestSenderComesBack in the middle of a verification: it is not held up, and what the scrub saw is forgotten.
+// TestTornReport: a report with damage in its middle, which no list sees, is removed, so that it is made again. A good one stays.
+func TestTornReport(t *testing.T) {
+	s, _ := store(t, 2)
+	for i := range 2 {
+		e := entry(t, s, i)
+		f := dumpdir.NewStoredReport(&e.Manifest, dumpdir.ReportHead{Program: "test", Kind: "bug", Title: "t"}, []byte(`{"words": ["many", "words"]}`), time.Now())
+		if err := s.Store.SaveSide(t.Context(), e.Ref, f, &e.Manifest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bad := entry(t, s, 0)
+	flip(t, bad, dumpdir.ReportName, -20) // a quote
+	if e := entry(t, s, 0); e.Title != "t" {
+		t.Fatalf("the list sees it: %v", e.ReportError)
+	}
+	stop := run(t, s, 1<<30)
+	for end := time.Now().Add(5 * time.Minute); entry(t, s, 0).Report != nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the report stays")
+		}
+	}
+	for range 2 {
+		if err := <-s.saved; err != nil {
+			t.Error(err)
+		}
+	}
+	log := stop()
+	if n := strings.Count(log, "level=WARN"); n != 1 || !strings.Contains(log, "a crash report is damaged") || !strings.Contains(log, "dump="+bad.ID) {
+		t.Errorf("log: %s", log)
+	}
+	if e := entry(t, s, 0); e.State() == dumpdir.StateDamaged {
+		t.Error("the dump counts as damaged")
+	}
+	if e := entry(t, s, 1); e.Title != "t" {
+		t.Error("the good report is gone")
+	}
+}
+
 func TestSenderComesBack(t *testing.T) {
 	s, machines := store(t, 2)
 	e, m := entry(t, s, 1), machines[1]
