@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -98,6 +100,9 @@ func (a *app) importAll(ctx context.Context, paths []string, f *importFlags) err
 	if err != nil || codec == kdumpfile.Raw || codec == kdumpfile.LZO {
 		return cli.Usagef("pages cannot be compressed with %q", f.compressor)
 	}
+	if err := a.checkOwner(paths[0]); err != nil && !f.dry {
+		return err
+	}
 	store, err := stores.Open(ctx, a.data, storage.OpenOptions{ReadOnly: f.dry})
 	if f.dry && errors.Is(err, fs.ErrNotExist) {
 		store, err = nil, nil
@@ -121,6 +126,26 @@ func (a *app) importAll(ctx context.Context, paths []string, f *importFlags) err
 		return err
 	}
 	return run.end()
+}
+
+// checkOwner returns an error if root would make files in a data directory of another user: 'serve' could neither read nor remove them. Only root
+// can read what kdump wrote, so root is who tries.
+func (a *app) checkOwner(path string) error {
+	dir, err := stores.Dir(a.data)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil // it will be made, or whoever opens it says why not
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if os.Geteuid() != 0 || !ok || st.Uid == 0 {
+		return nil
+	}
+	return cli.WithHint(fmt.Errorf("%s belongs to the user with uid %d, who may not be able to read what root makes there", dir, st.Uid),
+		fmt.Sprintf("run 'corehaul import' as that user: sudo -u '#%d' corehaul import ...", st.Uid),
+		fmt.Sprintf("let that user read the files: setfacl -R -m u:%d:rX %s", st.Uid, cli.Printable(path)))
 }
 
 // importRun counts what an import does.
