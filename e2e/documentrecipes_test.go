@@ -130,7 +130,10 @@ func TestRecipes(t *testing.T) {
 		h.checkMachine(t)
 		h.panic(t, recipe{text: "echo c > /proc/sysrq-trigger\n", at: "the end of docs/operating.md"})
 		h.checkDump(t)
+		h.checkReport(t)
+		h.checkMemory(t)
 		h.checkSSH(t)
+		h.checkOldUnit(t)
 	})
 }
 
@@ -352,12 +355,87 @@ systemctl --failed --no-legend`)
 func (h *recipeHosts) checkSSH(t *testing.T) {
 	t.Helper()
 	for _, target := range []string{"ssh://dumps@" + lab.CollectorName + ":7422", "ssh://corehaul@" + lab.CollectorName} {
-		out := h.run(t, "collector", `ssh-keyscan -p 7422 `+lab.CollectorName+` > known_hosts
-ssh-keyscan `+lab.CollectorName+` >> known_hosts
+		out := h.run(t, "collector", `ssh-keyscan -T 300 -p 7422 `+lab.CollectorName+` > known_hosts
+ssh-keyscan -T 300 `+lab.CollectorName+` >> known_hosts
 corehaul-send send --to `+target+` --ssh-key web-17.key --known-hosts known_hosts "$(ls -d /var/lib/corehaul/dumps/web-17/* | head -1)/vmcore" 2>&1`)
 		t.Logf("%s\n%s", target, out)
 		if !strings.Contains(out, "dump complete") {
 			t.Errorf("%s: want a complete dump", target)
+		}
+	}
+}
+
+// journalHas is a shell function: it waits until a line of the service's journal has all of its arguments, and prints the line.
+const journalHas = `journal_has() {
+	exec {lines}< <(exec journalctl -f -n all --no-pager -o cat -u corehaul)
+	journal=$!
+	while read -r line <&$lines; do
+		has=1
+		for part; do [[ $line == *"$part"* ]] || has=; done
+		if [ $has ]; then echo "$line"; break; fi
+	done
+	exec {lines}<&-
+	kill $journal || true # it may have ended, of SIGPIPE
+}
+`
+
+// checkReport looks at the report that the service made of the dump, in the cage and in the unit with all that confines it.
+func (h *recipeHosts) checkReport(t *testing.T) {
+	t.Helper()
+	out := h.run(t, "collector", journalHas+`journal_has 'msg="crash report"' host=web-17 of=dump kind=sysrq
+ls /var/lib/corehaul/dumps/web-17/*/report.json
+corehaul ls
+corehaul show $(basename /var/lib/corehaul/dumps/web-17/* | sed 's/.*-//')
+cat /var/lib/corehaul/dumps/web-17/*/report.json`)
+	t.Logf("the service reports\n%s", recipeStart(out))
+	for _, want := range []string{"sysrq triggered crash", "sysrq_handle_crash", `"memory"`, `"of": "dump"`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("want %q in the report", want)
+		}
+	}
+	if strings.Contains(out, `"unread"`) {
+		t.Error("want nothing unread")
+	}
+	// No layer is missing, and none was in the way.
+	if journal := h.run(t, "collector", "journalctl --no-pager -o cat -u corehaul"); strings.Contains(journal, "less protection") ||
+		strings.Contains(journal, "program that reads dumps") || strings.Contains(journal, "level=ERROR") {
+		t.Errorf("the journal of the service has\n%s", journal)
+	}
+}
+
+// checkMemory lets the memory of the service run out, as a dump could that is made for that: the kernel ends the process that would go first,
+// and systemd leaves the others alone.
+func (h *recipeHosts) checkMemory(t *testing.T) {
+	t.Helper()
+	out := h.run(t, "collector", journalHas+`main=$(systemctl show -P MainPID corehaul)
+systemctl set-property --runtime corehaul MemoryMax=256M
+bash -c 'echo $$ > /sys/fs/cgroup/system.slice/corehaul.service/cgroup.procs; echo 1000 > /proc/self/oom_score_adj; exec tail /dev/zero' || true
+journal_has 'killed by the OOM killer'
+systemctl is-active corehaul
+test $main = $(systemctl show -P MainPID corehaul)
+systemctl set-property --runtime corehaul MemoryMax=infinity
+corehaul status`)
+	t.Logf("when memory has run out\n%s", out)
+}
+
+// checkOldUnit installs a unit file from before the cage: dumps arrive as before, and the log says how they get reports.
+func (h *recipeHosts) checkOldUnit(t *testing.T) {
+	t.Helper()
+	out := h.run(t, "collector", journalHas+`cp "$(ls -d /var/lib/corehaul/dumps/web-17/* | head -1)/vmcore" old.vmcore
+sed -i '/^SystemCallFilter=seccomp/d' /etc/systemd/system/corehaul.service
+systemctl daemon-reload
+systemctl stop corehaul
+rm -r /var/lib/corehaul/dumps/web-17
+systemctl start corehaul
+journal_has level=ERROR 'install the corehaul.service of this version'
+corehaul-send send --to ssh://dumps@`+lab.CollectorName+`:7422 --ssh-key web-17.key --known-hosts known_hosts old.vmcore 2>&1
+journal_has level=ERROR host=web-17 'install the corehaul.service of this version'
+corehaul ls
+systemctl is-active corehaul`)
+	t.Logf("with an old unit file\n%s", out)
+	for _, want := range []string{"dump complete", "complete", "\nactive\n"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("with an old unit file, want %q", want)
 		}
 	}
 }
