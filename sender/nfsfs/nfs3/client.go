@@ -137,20 +137,39 @@ func (conf *Config) dial(ctx context.Context, port uint16) (net.Conn, error) {
 	if conf.Dial != nil {
 		return conf.Dial(ctx, "tcp", addr)
 	}
+	d := net.Dialer{Control: bindPrivileged}
+	return d.DialContext(ctx, "tcp", addr)
+}
+
+// bindPrivileged binds a new socket to a privileged port. Each socket has a port of its own, because a host may have several
+// addresses that are tried at the same time.
+func bindPrivileged(network, _ string, raw syscall.RawConn) error {
+	var err error
+	if cerr := raw.Control(func(fd uintptr) { err = bindSocket(int(fd), network) }); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
+func bindSocket(fd int, network string) error {
 	const ports = maxPrivileged - minPrivileged + 1
 	first := int(time.Now().UnixNano() % ports)
 	for i := range ports {
-		d := net.Dialer{LocalAddr: &net.TCPAddr{Port: minPrivileged + (first+i)%ports}}
-		nc, err := d.DialContext(ctx, "tcp", addr)
+		port := minPrivileged + (first+i)%ports
+		var local syscall.Sockaddr = &syscall.SockaddrInet4{Port: port}
+		if network == "tcp6" {
+			local = &syscall.SockaddrInet6{Port: port}
+		}
+		err := syscall.Bind(fd, local)
 		switch {
-		case errors.Is(err, syscall.EADDRINUSE), errors.Is(err, syscall.EADDRNOTAVAIL):
+		case errors.Is(err, syscall.EADDRINUSE):
 			continue
 		case errors.Is(err, fs.ErrPermission):
-			return new(net.Dialer).DialContext(ctx, "tcp", addr)
+			return nil // the kernel chooses another port
 		}
-		return nc, err
+		return err
 	}
-	return nil, fmt.Errorf("%s: all privileged ports are in use: %w", addr, syscall.EADDRINUSE)
+	return fmt.Errorf("all privileged ports are in use: %w", syscall.EADDRINUSE)
 }
 
 // do calls a procedure of NFS and reads its result into res, a pointer, unless that is nil. It returns what follows the result.

@@ -1,5 +1,5 @@
 // Package nfs3 is a client of NFS version 3 (RFC 1813) and its companions: ONC RPC over TCP
-// (RFC 5531), the portmapper (RFC 1833, version 2) and MOUNT (RFC 1813, appendix I).
+// (RFC 5531), the portmapper (RFC 1833, version 2; 4 over IPv6) and MOUNT (RFC 1813, appendix I).
 //
 // The shapes of arguments and results and their XDR come from
 // github.com/vmware/go-nfs-client, as far as that has them. The connection is our own,

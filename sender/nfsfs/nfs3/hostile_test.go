@@ -113,7 +113,7 @@ func TestHungUp(t *testing.T) {
 
 // TestEndlessDirectory: a directory that never ends, or has names without measure, is an error soon.
 func TestEndlessDirectory(t *testing.T) {
-	long := strings.Repeat("x", 1<<20)
+	long := strings.Repeat("x", MaxTransfer)
 	for name, tc := range map[string]struct {
 		entry  string
 		cookie func(n int) uint64
@@ -121,7 +121,7 @@ func TestEndlessDirectory(t *testing.T) {
 	}{
 		"one cookie":    {"name", func(int) uint64 { return 7 }, 2},
 		"only dots":     {".", func(n int) uint64 { return uint64(n) }, maxDir / entryLen},
-		"long names":    {long, func(n int) uint64 { return uint64(n) }, maxDir>>20 + 1},
+		"long names":    {long, func(n int) uint64 { return uint64(n) }, maxDir/MaxTransfer + 1},
 		"cookies again": {"name", func(n int) uint64 { return uint64(n % 3) }, maxDir / entryLen},
 	} {
 		t.Run(name, func(t *testing.T) {

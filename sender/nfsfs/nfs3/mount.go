@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"net"
 	"path"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -77,21 +80,75 @@ func (conf *Config) findPorts(ctx context.Context) error {
 		if *service.port != 0 {
 			continue
 		}
-		b, err := c.call(rpc.PmapProg, rpc.PmapVers, rpc.PmapProcGetPort,
-			&rpc.Mapping{Prog: service.prog, Vers: nfs.Nfs3Vers, Prot: rpc.IPProtoTCP}, nil)
+		answer, err := portOf(c, service.prog)
 		if err != nil {
 			return fmt.Errorf("portmapper: %w", err)
 		}
-		var answer uint32
-		if err := newDecoder(b).read(&answer); err != nil {
-			return fmt.Errorf("portmapper: %w", err)
-		}
-		if answer == 0 || answer > 65535 {
+		if answer == 0 {
 			return &PortError{Text: fmt.Sprintf("the server's portmapper knows no %s version 3 over TCP", service.name)}
 		}
-		*service.port = uint16(answer)
+		*service.port = answer
 	}
 	return nil
+}
+
+// Version 4 of the portmapper, RFC 1833, section 2.
+const (
+	rpcbVers    = 4
+	rpcbGetAddr = 3
+)
+
+// portOf asks a portmapper for the TCP port of version 3 of a program, 0 if it knows none. Version 2 knows ports of IPv4 only, and a
+// service may have another one for IPv6.
+func portOf(c *conn, prog uint32) (uint16, error) {
+	if addr, ok := c.nc.RemoteAddr().(*net.TCPAddr); ok && addr.IP.To4() == nil {
+		return portOfIPv6(c, prog)
+	}
+	b, err := c.call(rpc.PmapProg, rpc.PmapVers, rpc.PmapProcGetPort,
+		&rpc.Mapping{Prog: prog, Vers: nfs.Nfs3Vers, Prot: rpc.IPProtoTCP}, nil)
+	if err != nil {
+		return 0, err
+	}
+	var port uint32
+	if err := newDecoder(b).read(&port); err != nil {
+		return 0, err
+	}
+	if port > math.MaxUint16 {
+		return 0, nil
+	}
+	return uint16(port), nil
+}
+
+// portOfIPv6 is portOf for a connection over IPv6.
+func portOfIPv6(c *conn, prog uint32) (uint16, error) {
+	args := &struct {
+		Prog, Vers         uint32
+		NetID, Addr, Owner string
+	}{Prog: prog, Vers: nfs.Nfs3Vers, NetID: "tcp6"}
+	b, err := c.call(rpc.PmapProg, rpcbVers, rpcbGetAddr, args, nil)
+	if err != nil {
+		return 0, err
+	}
+	var addr string
+	if err := newDecoder(b).read(&addr); err != nil {
+		return 0, err
+	}
+	return portOfAddr(addr), nil
+}
+
+// portOfAddr returns the port in a universal address (RFC 5665, section 5.2.3): its last two numbers are the bytes of the port. It returns 0
+// if there is none.
+func portOfAddr(addr string) uint16 {
+	parts := strings.Split(addr, ".")
+	if len(parts) < 3 {
+		return 0
+	}
+	high, herr := strconv.ParseUint(parts[len(parts)-2], 10, 8)
+	low, lerr := strconv.ParseUint(parts[len(parts)-1], 10, 8)
+	if herr != nil || lerr != nil {
+		return 0
+	}
+	return uint16(high<<8 | low) //nolint:gosec // two bytes
 }
 
 // mount mounts dir, an absolute path without dots, or the nearest directory above it. It returns the handle and the path of what is mounted, and what follows it.
