@@ -541,6 +541,23 @@ func TestHostileTree(t *testing.T) {
 	}
 }
 
+// TestOwnDumps leaves out dump directories, whose journal says more of the pages than they do: in a tree, and by name of a file.
+func TestOwnDumps(t *testing.T) {
+	tr := newTree(t)
+	tr.sample("10.0.0.7-2026-01-02-03:04:05/vmcore", elf)
+	tr.run()
+	dumps, err := tr.im.Store.List(t.Context(), storage.Filter{})
+	if err != nil || len(dumps) != 1 {
+		t.Fatalf("%d dumps: %v", len(dumps), err)
+	}
+	if err := os.CopyFS(filepath.Join(tr.root, "data/dumps/web1/x"), os.DirFS(dumps[0].Path)); err != nil {
+		t.Fatal(err)
+	}
+	own := filepath.Join(tr.root, "data")
+	tr.want(map[string][2]string{"data/dumps/web1/x": {"left out", "corehaul reindex"}}, own)
+	tr.want(map[string][2]string{"data/dumps/web1/x/vmcore": {"left out", "corehaul reindex"}}, filepath.Join(own, "dumps/web1/x/vmcore"))
+}
+
 // TestHosts names the hosts of dumps.
 func TestHosts(t *testing.T) {
 	tr := newTree(t)

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/corehaul/corehaul/dumpcopy"
+	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
@@ -43,15 +44,17 @@ type Visitor struct {
 var (
 	errOtherSystem = errors.New("it is on another file system; name it to import it")
 	errSuperseded  = errors.New("kdump did not finish it, and finished another file in the same directory")
+	// errOwn: a copy of such a dump as a foreign file would lose its journal, and with it the checksums of its pages.
+	errOwn = errors.New("it is a dump of corehaul already; copy its directory into DATA/dumps/HOST and run 'corehaul reindex'")
 )
 
 // IsLeftOut reports whether a reason for Visitor.Skip is no failure.
 func IsLeftOut(why error) bool {
-	return errors.Is(why, errOtherSystem) || errors.Is(why, errSuperseded) || errors.Is(why, plainfile.ErrNotRegular)
+	return errors.Is(why, errOtherSystem) || errors.Is(why, errSuperseded) || errors.Is(why, errOwn) || errors.Is(why, plainfile.ErrNotRegular)
 }
 
 // Walk looks for dumps at each path: a file, or a directory with all that is below it on the same file system. Links are followed only
-// if they are one of paths. Directories come in the order of their names.
+// if they are one of paths. Directories come in the order of their names. Directories of package dumpdir are left out.
 func Walk(ctx context.Context, paths []string, v Visitor) error {
 	for _, path := range paths {
 		st, err := os.Stat(path)
@@ -84,6 +87,9 @@ func (v *Visitor) file(path string) error {
 	if err != nil {
 		return v.Skip(path, err)
 	}
+	if _, _, own := dumpdir.AtPath(real); own {
+		return v.Skip(path, errOwn)
+	}
 	d, err := readDir(filepath.Dir(real))
 	if err != nil {
 		return v.Skip(path, err)
@@ -106,6 +112,9 @@ type walker struct {
 func (w *walker) dir(path string) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
+	}
+	if _, _, own := dumpdir.AtPath(path); own {
+		return w.Skip(path, errOwn)
 	}
 	d, err := readDir(path)
 	if err != nil {
