@@ -11,7 +11,7 @@ LINT    := go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
 # Packages that share memory between goroutines run under the race detector. It checks all that a plain run of theirs
 # would, unless a test asks internal/race whether it is there, to take longer strides or not to count allocations: `make
 # test` runs those packages plainly too (PLAIN), the others of RACE once. Programs that tests build are static in either run.
-RACE   = ./dumpdir/... ./intake/... ./protocol/... ./receiver/... ./sender/... ./storage/... ./triage/cage/... ./vmcore/...
+RACE   = ./crashtree/... ./dumpcopy/... ./dumpdir/... ./export/... ./intake/... ./protocol/... ./receiver/... ./sender/... ./storage/... ./triage/cage/... ./vmcore/...
 RACED  = $(shell go list $(RACE))
 ASKING = $(shell go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep internal/race | cut -d' ' -f1)
 PLAIN  = $(filter-out $(filter-out $(ASKING),$(RACED)),$(shell go list ./...))
