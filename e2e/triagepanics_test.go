@@ -73,7 +73,7 @@ func TestTriagePanics(t *testing.T) {
 			if len(r.Unread) > 0 {
 				t.Errorf("unread: %q", r.Unread)
 			}
-			printed := triagePrinted(t, &r)
+			printed := triagePrinted(t, s, &r)
 			triageFrames(t, s, &r, printed)
 			triageHas(t, r.Backtraces[0].Frames, triageCallers[s.Crash]...)
 			if r.Crash.Livepatch != (s.Crash == "livepatch") || r.Livepatch("crashpatch") != r.Crash.Livepatch {
@@ -112,7 +112,7 @@ func triageHas(t *testing.T, frames []triage.Frame, want ...string) {
 }
 
 // triagePrinted returns the frames of the call trace in the log that the kernel proved.
-func triagePrinted(t *testing.T, r *triage.Report) (places []string) {
+func triagePrinted(t *testing.T, s lab.Scenario, r *triage.Report) (places []string) {
 	t.Helper()
 	if r.Log == nil || len(r.Log.Traces) == 0 || len(r.Backtraces) == 0 {
 		t.Fatalf("no trace, or no backtrace: %+v", r)
@@ -122,7 +122,7 @@ func triagePrinted(t *testing.T, r *triage.Report) (places []string) {
 		case f.Unreliable:
 		case f.Function == "": // code made at run time that has no names in traces
 			places = append(places, f.Address)
-		case f.Offset == f.Size: // the code of a kretprobe, by the symbol that ends where it begins
+		case s.Crash == "traced" && f.Offset == f.Size: // the code of a kretprobe, by the symbol that ends where it begins
 			places = append(places, triageHooked)
 		default:
 			places = append(places, triagePlace(f.Function, f.Offset, f.Module))
