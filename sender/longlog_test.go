@@ -33,7 +33,7 @@ func longLogSource(t *testing.T) *Source {
 	m.Strings["PAGESIZE"], m.Strings["OSRELEASE"] = "4096", "6.1.0-long"
 	m.InstallRing(kerneltest.LongLog(map[int]string{
 		0: longFirst, kerneltest.LongLogRecords / 5: longFault, kerneltest.LongLogRecords - 1: longPanic,
-	}).RingImage)
+	}))
 	var b bytes.Buffer
 	if err := m.WriteCore(&b); err != nil {
 		t.Fatal(err)

@@ -56,7 +56,7 @@ func TestLongLogInMemory(t *testing.T) {
 	m.Strings["PAGESIZE"], m.Strings["OSRELEASE"] = "4096", "6.1.0-long"
 	m.InstallRing(kerneltest.LongLog(map[int]string{
 		0: longFirst, kerneltest.LongLogRecords / 5: longFault, kerneltest.LongLogRecords - 1: longPanic,
-	}).RingImage)
+	}))
 	var core bytes.Buffer
 	if err := m.WriteCore(&core); err != nil {
 		t.Fatal(err)
