@@ -60,9 +60,8 @@ func CaptureELF(ctx context.Context, s Scenario) (*Captured, error) {
 	}, nil
 }
 
-// captureTries is how often a machine is crashed until there is a dump. Under emulation on a busy host, a capture
-// kernel sometimes dies by itself (seen: an oops in an interrupt of 6.12, once in about sixty captures). A dump is
-// only input for tests, so any try will do.
+// captureTries is how often a machine is crashed until its capture kernel gets to its init. Under emulation on a busy
+// host, a capture kernel sometimes dies by itself (seen: an oops in an interrupt of 6.12, once in about sixty captures).
 const captureTries = 3
 
 // stubbornly calls try until it fills dir.

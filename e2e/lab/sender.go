@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,13 +25,13 @@ type SenderOptions struct {
 	// Clock is the time of the machine's clock when it starts, as 1970-01-01T00:00:00. The
 	// system kernel corrects its own clock. Empty means the current time.
 	Clock string
-	// Start is called before QEMU is started. link connects and disconnects the machine's
+	// Start is called once, before QEMU is started. link connects and disconnects the machine's
 	// network cable while QEMU runs.
 	Start func(link func(up bool) error)
 	// Devices are added to the machine, each a value of QEMU's -device.
 	Devices []string
 	// OnLine is called with each line of the console, in order, from one goroutine. It
-	// may cancel the context to kill the machine.
+	// may cancel the context to kill the machine. OnLine and OnEvent hear of each try of RunSender.
 	OnLine func(line string)
 }
 
@@ -48,12 +49,47 @@ func (r *Run) CaptureConsole() string {
 	return after
 }
 
+// machineDied reports whether a kernel ended before the capture kernel's init wrote a line. The kernel begins each of its
+// lines with a time. That init ended without a word is no fault of the machine.
+func (r *Run) machineDied() bool {
+	console := r.CaptureConsole()
+	if strings.Contains(console, "Attempted to kill init") || strings.Contains(console, "No working init") {
+		return false
+	}
+	_, console, _ = strings.Cut(console, "\n")
+	for line := range strings.Lines(console) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "[") {
+			return false
+		}
+	}
+	return true
+}
+
 // RunSender boots the scenario's machine with captureInitrd, the path of an
 // uncompressed or compressed cpio archive, as initramfs of its capture kernel,
 // lets it panic and waits until QEMU ends, because either kernel reboots, or ctx ends.
 // If QEMU was started, the Run is not nil, whatever the error. For the network, the
-// initramfs needs the module virtio_net and its dependencies.
+// initramfs needs the module virtio_net and its dependencies. A machine that dies before its init
+// has said a word is crashed again, see captureTries; its console's end goes to standard error.
 func RunSender(ctx context.Context, s Scenario, captureInitrd string, opts SenderOptions) (*Run, error) {
+	var current atomic.Pointer[machine]
+	begin := func(m *machine) {
+		if before := current.Swap(m); before == nil && opts.Start != nil {
+			opts.Start(func(up bool) error { return current.Load().link(up) })
+		}
+	}
+	for range captureTries - 1 {
+		r, err := runSender(ctx, s, captureInitrd, opts, begin)
+		if err != nil || !r.machineDied() {
+			return r, err
+		}
+		fmt.Fprintf(os.Stderr, "lab: the machine died after %v, before its init spoke; its console ends:\n%s\n", r.Duration, tail(r.Console, 30))
+	}
+	return runSender(ctx, s, captureInitrd, opts, begin)
+}
+
+// runSender is one try of RunSender. It calls begin before it starts QEMU.
+func runSender(ctx context.Context, s Scenario, captureInitrd string, opts SenderOptions, begin func(*machine)) (*Run, error) {
 	s = s.withDefaults()
 	k, err := GetKernel(ctx, s.Kernel)
 	if err != nil {
@@ -77,9 +113,7 @@ func RunSender(ctx context.Context, s Scenario, captureInitrd string, opts Sende
 		return nil, err
 	}
 	m.onLine, m.devices, m.clock = opts.OnLine, opts.Devices, opts.Clock
-	if opts.Start != nil {
-		opts.Start(m.link)
-	}
+	begin(m)
 	start := time.Now()
 	watched := func() error { return nil }
 	if opts.OnEvent != nil {

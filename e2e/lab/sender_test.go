@@ -55,3 +55,25 @@ func TestRunSender(t *testing.T) {
 		}
 	})
 }
+
+// Only a machine that died by itself is crashed again: a sender that said a word, or ended without one, is what a test asks for.
+func TestMachineDied(t *testing.T) {
+	const system = "lab: crashing\n[    5.1] Kernel panic - not syncing: sysrq triggered crash\n[    5.2] CPU: 0 PID: 1\n"
+	for name, tt := range map[string]struct {
+		console string
+		want    bool
+	}{
+		"system kernel never panicked": {"[    0.1] Linux version\nlab: armed\n", true},
+		"capture kernel said nothing":  {system, true},
+		"capture kernel oopsed":        {system + "[    0.9] Oops: 0002 [#1]\r\n[    1.0] Kernel panic - not syncing: Fatal exception in interrupt\n", true},
+		"sender spoke":                 {system + "[    0.9] warning\ncorehaul-send: loading modules\n", false},
+		"sender ended":                 {system + "[    0.9] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100\n", false},
+		"no sender":                    {system + "[    0.9] Kernel panic - not syncing: No working init found.\n", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := (&Run{Console: tt.console}).machineDied(); got != tt.want {
+				t.Errorf("got %t, want %t", got, tt.want)
+			}
+		})
+	}
+}
