@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -200,7 +201,7 @@ func numbers(release string) []int {
 	return ns
 }
 
-// Vmlinux returns the path of the kernel's vmlinux with DWARF. The first call fetches it
+// Vmlinux returns the path of the kernel's vmlinux with DWARF and, for x86_64, a .gdb_index. The first call fetches it
 // (270 MiB, 570 MiB unpacked). The much larger symbols of modules are not unpacked.
 func (k *Kernel) Vmlinux(ctx context.Context) (string, error) {
 	file := "vmlinux-" + k.Release
@@ -221,5 +222,26 @@ func (k *Kernel) Vmlinux(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(dir, file), nil
+	vmlinux := filepath.Join(dir, file)
+	if k.Arch == "amd64" {
+		err = addIndex(ctx, vmlinux, k.Release)
+	}
+	return vmlinux, err
+}
+
+// addIndex adds a .gdb_index to a vmlinux of the cache, as gdb-add-index does, once. The gdb in crash reads all of DWARF
+// without it, at each start: 6.9 s of CPU time instead of 3.2 s (6.1).
+func addIndex(ctx context.Context, vmlinux, release string) error {
+	_, err := cached(ctx, "indexed", release, func(dir string) error {
+		if _, err := run(ctx, dir, "gdb", "--nx", "--batch", "-iex", "set auto-load no", "-ex", "save gdb-index "+dir, vmlinux); err != nil {
+			return err
+		}
+		index, with := filepath.Join(dir, filepath.Base(vmlinux)+".gdb-index"), vmlinux+".indexed"
+		_, err := run(ctx, dir, "objcopy", "--add-section", ".gdb_index="+index, "--set-section-flags", ".gdb_index=readonly", vmlinux, with)
+		if err != nil {
+			return err
+		}
+		return errors.Join(os.Rename(with, vmlinux), os.Remove(index)) // a crash that runs keeps the old one
+	})
+	return err
 }
