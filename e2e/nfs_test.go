@@ -1,9 +1,9 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"net"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -38,13 +38,21 @@ func nfsTarget(tb testing.TB, g *lab.Ganesha, addr, dir string) string {
 	return "nfs://" + addr + dir + "?mountport=" + mount
 }
 
-// TestNFSSend sends a dump to Ganesha: with ports, and through the portmapper from a privileged port. Page by page it is as over TLS.
+// TestNFSSend sends a dump to Ganesha: through the portmapper from a privileged port, by a sender that is there before both of them,
+// and with ports. Page by page it is as over TLS.
 func TestNFSSend(t *testing.T) {
 	t.Parallel()
 	elf := failoverELF(t)
 	want := judgesPages(t, filepath.Join(judgesServe(t).send(t, elf, "1"), "vmcore"))
 	export := t.TempDir()
-	g := nfsServer(t, lab.GaneshaExport{Path: export})
+	g, err := lab.NewGanesha(t.Context(), t.TempDir(), lab.GaneshaExport{Path: export})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(g.Stop)
+	early := filepath.Join(export, "early")
+	nfsEarly(t, g, "send", "--level", "1", "--to", "nfs://127.0.0.1"+early, elf)
+	sftpCheck(t, early, want)
 	dir := filepath.Join(export, "crash", "here")
 	args := []string{"send", "--level", "1", "--to", nfsTarget(t, g, g.Addr, dir), elf}
 	_, said := judgesRun(t, 0, "corehaul-send", args...)
@@ -53,12 +61,35 @@ func TestNFSSend(t *testing.T) {
 	if out, _ := judgesRun(t, 0, "corehaul-send", args...); !strings.Contains(out, "dump complete already") {
 		t.Errorf("sent once more, it says %q", out)
 	}
-	mapped := filepath.Join(export, "mapped")
-	enter := g.Enter(judgesBin+"corehaul-send", "send", "--level", "1", "--to", "nfs://127.0.0.1"+mapped, elf)
-	if out, err := exec.CommandContext(t.Context(), enter[0], enter[1:]...).CombinedOutput(); err != nil {
-		t.Fatalf("through the portmapper: %v\n%s", err, out)
+}
+
+// nfsEarly starts a sender on the server's machine, then the portmapper once the sender has missed it, and then the server.
+func nfsEarly(t *testing.T, g *lab.Ganesha, args ...string) {
+	t.Helper()
+	p := serveSendBy(t, nil, g.Enter(append([]string{judgesBin + "corehaul-send"}, args...)...)...)
+	for _, step := range []struct {
+		misses string
+		start  func(context.Context) error
+	}{
+		{"the server has no portmapper, or it is still starting", g.StartPortmapper},
+		{"the server's portmapper knows no MOUNT version 3", g.Start},
+	} {
+		serveWait(t, step.misses, func() bool {
+			select {
+			case <-p.closed:
+				t.Fatalf("the sender did not wait for the server:\n%s", p.said())
+			default:
+			}
+			return strings.Contains(p.said(), step.misses)
+		})
+		if err := step.start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	sftpCheck(t, mapped, want)
+	if code, _ := p.wait(t); code != 0 {
+		t.Fatalf("exit code %d\n%s", code, p.said())
+	}
+	t.Log(p.said())
 }
 
 // nfsDurable is what a sender says of the pages that are durable.

@@ -238,8 +238,14 @@ type serveSender struct {
 // error at once. The sender ends with the test.
 func serveSend(tb testing.TB, onLine func(string), args ...string) *serveSender {
 	tb.Helper()
+	return serveSendBy(tb, onLine, append([]string{judgesBin + "corehaul-send", "send"}, args...)...)
+}
+
+// serveSendBy starts a sender by a whole command line.
+func serveSendBy(tb testing.TB, onLine func(string), command ...string) *serveSender {
+	tb.Helper()
 	p := &serveSender{closed: make(chan struct{}), onLine: onLine}
-	p.cmd = exec.CommandContext(tb.Context(), judgesBin+"corehaul-send", append([]string{"send"}, args...)...)
+	p.cmd = exec.CommandContext(tb.Context(), command[0], command[1:]...)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		tb.Fatal(err)

@@ -149,7 +149,7 @@ func TestOpenSSHRefusals(t *testing.T) {
 		"key is a public": {s.UserKeys["rsa"] + ".pub", known, "public key", "without .pub"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, said := judgesRun(t, 1, "corehaul-send", "send", "--to", "ssh://root@"+s.Addr, "--ssh-key", tc.key, "--known-hosts", tc.known, elf)
+			_, said := judgesRun(t, 1, "corehaul-send", "send", "--to", "ssh://root@"+s.Addr, "--ssh-key", tc.key, "--known-hosts", tc.known, "--patience", "1s", elf)
 			if !strings.Contains(said, tc.says) || !strings.Contains(said, tc.hint) {
 				t.Errorf("it says %q, want %q and %q", said, tc.says, tc.hint)
 			}

@@ -55,7 +55,7 @@ func (j *job) attemptAt(ctx, stop context.Context, t *target) (*Result, error) {
 	case errors.Is(err, protocol.CodeSuperseded):
 		// Another sender sends this dump. Another try would only interrupt it.
 		return nil, j.failure(false)
-	case permanent(err) && !j.opts.Stubborn, j.late && t.pages == 0, j.opts.Patience == 0:
+	case final(err) && !j.opts.Stubborn, j.late && t.pages == 0, j.opts.Patience == 0:
 		t.over = true
 		j.log("%s: %v; not tried again", t.addr, err)
 	default:
@@ -133,7 +133,7 @@ func (j *job) dial(ctx, stop context.Context, t *target, timeout time.Duration) 
 	if err == nil {
 		return nc, nil
 	}
-	if _, ok := errors.AsType[*handshakeError](err); ok {
+	if permanent(err) {
 		return nil, err
 	}
 	return nil, &dialError{err}

@@ -58,7 +58,7 @@ func DialTLS(conf *tls.Config) Dialer {
 // classifyHandshake returns a *handshakeError for a refusal, and another error for a broken connection.
 func classifyHandshake(err error) error {
 	var op *net.OpError
-	if errors.As(err, &op) && op.Op != "remote error" || errors.Is(err, context.DeadlineExceeded) || isEOF(err) {
+	if errors.As(err, &op) && op.Op != "remote error" || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || isEOF(err) {
 		return fmt.Errorf("tls handshake: %w", err)
 	}
 	return &handshakeError{fmt.Errorf("tls handshake: %w", err)}
@@ -70,7 +70,14 @@ type dialError struct{ err error }
 func (e *dialError) Error() string { return e.err.Error() }
 func (e *dialError) Unwrap() error { return e.err }
 
-// handshakeError is a failure of TLS or SSH itself: a wrong pin or host key, or a refused identity or key.
+// loginError is a refused login of SSH. The server may be starting still, without the directory that has the user's keys. But many
+// tries in a short time look like an attack.
+type loginError struct{ err error }
+
+func (e *loginError) Error() string { return e.err.Error() }
+func (e *loginError) Unwrap() error { return e.err }
+
+// handshakeError is a failure of TLS or SSH itself: a wrong pin or host key, or a refused identity.
 type handshakeError struct{ err error }
 
 func (e *handshakeError) Error() string { return e.err.Error() }

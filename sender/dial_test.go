@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -184,4 +185,34 @@ func TestDialErrors(t *testing.T) {
 	if _, err := dial(ctx, "tls://[::1]:"+strconv.Itoa(addr.Port)); err == nil || permanent(err) || passing(&dialError{err}) {
 		t.Errorf("a black hole: got %v, want it to be tried later", err)
 	}
+	if err := cancelledHandshake(t, dial); err == nil || permanent(err) {
+		t.Errorf("a handshake that the deadline interrupted: got %v, want another try for the seal", err)
+	}
+}
+
+// cancelledHandshake dials somebody who answers nothing, cancels the attempt during the handshake, and returns its error.
+func cancelledHandshake(t *testing.T, dial Dialer) error {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }() // nobody else dials it
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = c.Read(make([]byte, 1)) // the handshake has begun
+		cancel()
+		_, _ = io.Copy(io.Discard, c)
+		_ = c.Close()
+	}()
+	_, err = dial(ctx, "tls://"+l.Addr().String())
+	<-done
+	return err
 }

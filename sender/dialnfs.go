@@ -42,10 +42,7 @@ func dialNFS(tool string, dial func(ctx context.Context, network, addr string) (
 
 // mountError returns a *handshakeError for what another try cannot change.
 func mountError(err error) error {
-	_, refused := errors.AsType[*nfs3.MountError](err)
-	_, unknown := errors.AsType[*nfs3.PortError](err)
-	_, rejected := errors.AsType[*nfs3.RejectError](err)
-	if refused || unknown || rejected {
+	if refusal, ok := errors.AsType[nfs3.Refusal](err); ok && refusal.ForGood() {
 		return &handshakeError{err}
 	}
 	return err

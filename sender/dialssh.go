@@ -35,11 +35,20 @@ func DialSSH(client *sshdial.Client, tool string) Dialer {
 			return nil, err
 		}
 		conn, err := dialSSH(ctx, client, u, tool)
-		if _, ok := errors.AsType[*sshdial.RefusedError](err); ok {
-			err = &handshakeError{err}
-		}
-		return conn, err
+		return conn, sshError(err)
 	}
+}
+
+// sshError tells refusals from servers that are out of reach.
+func sshError(err error) error {
+	_, refused := errors.AsType[*sshdial.RefusedError](err)
+	switch {
+	case !refused:
+		return err
+	case errors.Is(err, sshdial.ErrLogin):
+		return &loginError{err}
+	}
+	return &handshakeError{err}
 }
 
 func dialSSH(ctx context.Context, client *sshdial.Client, u *url.URL, tool string) (net.Conn, error) {
@@ -74,7 +83,11 @@ func openDepot(ctx context.Context, session *sshdial.Session, u *url.URL, tool s
 	}
 	files, err := sftpfs.New(client, owner())
 	if err != nil {
-		return nil, &handshakeError{errors.Join(err, client.Close())}
+		_ = client.Close() // the attempt has failed
+		if errors.Is(err, errors.ErrUnsupported) {
+			err = &handshakeError{err}
+		}
+		return nil, err
 	}
 	local := channel.LocalAddr().String()
 	conf := depot.Config{

@@ -3,6 +3,7 @@ package sender
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -102,17 +103,43 @@ func TestSSHErrors(t *testing.T) {
 	s := sshPeer(t, nil)
 	dial := sshDialer(t, s)
 	_, err := dial(t.Context(), "ssh://dumps@"+s.Addr)
-	if !errors.Is(err, sshdial.ErrNoSubsystem) || !permanent(err) {
+	if !errors.Is(err, sshdial.ErrNoSubsystem) || !final(err) {
 		t.Errorf("no subsystem: got %v, want it for good", err)
 	}
-	if _, err := dial(t.Context(), "ssh://dumps@127.0.0.1:1"); err == nil || !permanent(err) {
+	if _, err := dial(t.Context(), "ssh://dumps@127.0.0.1:1"); err == nil || !final(err) {
 		t.Errorf("a host that is not known: got %v, want it for good", err)
 	}
 	s.Know(t, "127.0.0.1:1", s.Keys()[0])
 	if _, err := sshDialer(t, s)(t.Context(), "ssh://dumps@127.0.0.1:1"); err == nil || permanent(err) || !passing(&dialError{err}) {
 		t.Errorf("nobody there: got %v, want it to pass", err)
 	}
-	if _, err := DialBy(nil)(t.Context(), "ssh://dumps@h"); !permanent(err) {
+	if _, err := DialBy(nil)(t.Context(), "ssh://dumps@h"); !final(err) {
 		t.Errorf("a scheme without keys: got %v, want it for good", err)
 	}
+	s.Know(t, s.Addr, s.Keys()[0])
+	sshdialtest.WriteKey(t, s.KeyFile, "ed25519")
+	if _, err := sshDialer(t, s)(t.Context(), "ssh://dumps@"+s.Addr); !errors.Is(err, sshdial.ErrLogin) || !permanent(err) || final(err) {
+		t.Errorf("another key: got %v, want it to be tried after a while", err)
+	}
+}
+
+// TestSFTPHangsUp: a server that ends the line between its greeting and its first answer is no server without SFTP.
+func TestSFTPHangsUp(t *testing.T) {
+	s := sftpPeerOver(t, t.TempDir(), func(ch ssh.Channel) io.ReadWriteCloser { return &mute{Channel: ch} })
+	if _, err := sshDialer(t, s)(t.Context(), "ssh://dumps@"+s.Addr); err == nil || permanent(err) {
+		t.Errorf("got %v, want it to be tried again", err)
+	}
+}
+
+// mute is a channel that closes after one answer.
+type mute struct {
+	ssh.Channel
+	answers int
+}
+
+func (m *mute) Write(p []byte) (int, error) {
+	if m.answers++; m.answers > 1 {
+		_ = m.Close()
+	}
+	return m.Channel.Write(p)
 }

@@ -169,8 +169,18 @@ func passing(err error) bool {
 	return !stalled && !queued && !permanent(err) && retryAfter(err) == 0
 }
 
-// permanent reports whether another try at the same receiver is useless until somebody repairs something.
+// final reports whether only a repair makes another try at the same receiver useful.
+func final(err error) bool {
+	_, early := errors.AsType[*loginError](err)
+	return permanent(err) && !early
+}
+
+// permanent reports whether another try at the same receiver is useless until somebody repairs something or, after a
+// *loginError, until the server has started.
 func permanent(err error) bool {
+	if _, ok := errors.AsType[*loginError](err); ok {
+		return true
+	}
 	if _, ok := errors.AsType[*handshakeError](err); ok {
 		return true
 	}

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -28,7 +29,8 @@ type Ganesha struct {
 	// Addr and MountAddr are HOST:PORT of its two services on this host. They stay through a Kill.
 	Addr, MountAddr string
 	dir, log        string
-	holder, cmd     *exec.Cmd
+	holder          *exec.Cmd
+	portmapper, cmd *exec.Cmd
 	listeners       []net.Listener
 	forwards        sync.WaitGroup
 }
@@ -58,6 +60,22 @@ type GaneshaExport struct {
 
 // StartGanesha starts a server with its files in dir. Stop ends it.
 func StartGanesha(ctx context.Context, dir string, exports ...GaneshaExport) (*Ganesha, error) {
+	g, err := NewGanesha(ctx, dir, exports...)
+	if err != nil {
+		return nil, err
+	}
+	if err = g.StartPortmapper(ctx); err == nil {
+		err = g.Start(ctx)
+	}
+	if err != nil {
+		g.Stop()
+		return nil, err
+	}
+	return g, nil
+}
+
+// NewGanesha makes the place for a server, in which nothing runs yet. Stop ends it.
+func NewGanesha(ctx context.Context, dir string, exports ...GaneshaExport) (*Ganesha, error) {
 	g := &Ganesha{dir: dir, log: filepath.Join(dir, "ganesha.log")}
 	conf := fmt.Sprintf(ganeshaConfig, GaneshaNFS, GaneshaMount)
 	for i, e := range exports {
@@ -73,10 +91,10 @@ func StartGanesha(ctx context.Context, dir string, exports ...GaneshaExport) (*G
 	if err := os.WriteFile(filepath.Join(dir, "ganesha.conf"), []byte(conf), 0o600); err != nil {
 		return nil, err
 	}
-	// The portmapper holds the namespaces. It outlives the context of a call, as the server does: Stop ends both.
+	// The holder of the namespaces, and what runs in them, outlive the context of a call: Stop ends them.
 	g.holder = exec.CommandContext(context.WithoutCancel(ctx), "unshare", "--net", "--mount", "sh", "-c",
-		"mount -t tmpfs tmpfs /run && mkdir -p /run/ganesha && ip link set lo up && exec rpcbind -f -w")
-	if err := g.holder.Start(); err != nil {
+		"mount -t tmpfs tmpfs /run && mkdir -p /run/ganesha && ip link set lo up && echo ready && exec sleep infinity")
+	if err := g.hold(); err != nil {
 		return nil, err
 	}
 	for _, to := range []struct {
@@ -91,11 +109,38 @@ func StartGanesha(ctx context.Context, dir string, exports ...GaneshaExport) (*G
 		g.listeners, *to.addr = append(g.listeners, l), l.Addr().String()
 		g.forwards.Go(func() { g.forward(l, ganeshaAddr(to.port)) })
 	}
-	if err := g.Start(ctx); err != nil {
-		g.Stop()
-		return nil, err
-	}
 	return g, nil
+}
+
+// hold starts the holder and waits for its namespaces.
+func (g *Ganesha) hold() error {
+	out, err := g.holder.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := g.holder.Start(); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(out, make([]byte, len("ready"))); err != nil {
+		_ = g.holder.Process.Kill() // the first error matters
+		return fmt.Errorf("lab: no namespaces for an NFS server: %w", errors.Join(err, g.holder.Wait()))
+	}
+	return nil
+}
+
+// StartPortmapper starts the portmapper, which Ganesha needs.
+func (g *Ganesha) StartPortmapper(ctx context.Context) error {
+	g.portmapper = g.command(ctx, "rpcbind", "-f", "-w")
+	if err := g.portmapper.Start(); err != nil {
+		return err
+	}
+	return g.await(ctx, "rpcbind", "127.0.0.1:111")
+}
+
+// command returns a program in the server's namespaces.
+func (g *Ganesha) command(ctx context.Context, args ...string) *exec.Cmd {
+	ns := fmt.Sprintf("/proc/%d/ns/", g.holder.Process.Pid)
+	return exec.CommandContext(context.WithoutCancel(ctx), "nsenter", append([]string{"--net=" + ns + "net", "--mount=" + ns + "mnt"}, args...)...)
 }
 
 // Enter returns a command line that runs in the server's network namespace.
@@ -103,14 +148,9 @@ func (g *Ganesha) Enter(args ...string) []string {
 	return append([]string{"nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", g.holder.Process.Pid)}, args...)
 }
 
-// Start starts the server again after a Kill.
+// Start starts the server, also again after a Kill. Its portmapper has to run.
 func (g *Ganesha) Start(ctx context.Context) error {
-	if err := g.await(ctx, "rpcbind", "127.0.0.1:111"); err != nil {
-		return err
-	}
-	ns := fmt.Sprintf("/proc/%d/ns/", g.holder.Process.Pid)
-	g.cmd = exec.CommandContext(context.WithoutCancel(ctx), "nsenter", "--net="+ns+"net", "--mount="+ns+"mnt",
-		"ganesha.nfsd", "-F", "-L", g.log, "-f", filepath.Join(g.dir, "ganesha.conf"), "-p", filepath.Join(g.dir, "ganesha.pid"))
+	g.cmd = g.command(ctx, "ganesha.nfsd", "-F", "-L", g.log, "-f", filepath.Join(g.dir, "ganesha.conf"), "-p", filepath.Join(g.dir, "ganesha.pid"))
 	if err := g.cmd.Start(); err != nil {
 		return err
 	}
@@ -207,7 +247,11 @@ func (g *Ganesha) Stop() {
 	for _, l := range g.listeners {
 		_ = l.Close()
 	}
-	_ = g.holder.Process.Kill() // unshare has become the portmapper
-	_ = g.holder.Wait()
+	for _, c := range []*exec.Cmd{g.portmapper, g.holder} {
+		if c != nil && c.Process != nil {
+			_ = c.Process.Kill() // nsenter has become the portmapper, unshare the holder
+			_ = c.Wait()
+		}
+	}
 	g.forwards.Wait()
 }

@@ -144,7 +144,7 @@ func (c *Client) explain(ctx context.Context, user, addr string, err error) erro
 	}
 	if strings.Contains(err.Error(), "unable to authenticate") { // it has no type
 		public := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(c.signer.PublicKey())))
-		return refused(err, fmt.Sprintf("%s does not let %s in with the key %s", addr, quote(user), c.keyFile), "",
+		return refused(ErrLogin, fmt.Sprintf("%s does not let %s in with the key %s", addr, quote(user), c.keyFile), "",
 			"authorize it on the server: "+public)
 	}
 	return refused(err, fmt.Sprintf("ssh handshake with %s", addr), err.Error(), "")

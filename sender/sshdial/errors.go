@@ -14,8 +14,12 @@ import (
 	"github.com/corehaul/corehaul/internal/printable"
 )
 
-// RefusedError is a failure that another try will not change: a host with another key, a refused login, a server without
-// the needed subsystem.
+// ErrLogin is the cause of a *RefusedError for a login that the server refuses. While it starts, the directory with the user's
+// authorized keys may not be there yet.
+var ErrLogin = errors.New("the login is refused")
+
+// RefusedError is a failure that another try will not change: a host with another key, a refused login (see ErrLogin), a
+// server without the needed subsystem.
 type RefusedError struct {
 	Text string
 	Hint string

@@ -21,20 +21,28 @@ const (
 	rejectedAuth = 1
 )
 
-// acceptTexts are the texts of accept_stat.
-var acceptTexts = map[uint32]string{
-	1: "the server has no such service (PROG_UNAVAIL)",
-	2: "the server has no such version of the service (PROG_MISMATCH)",
-	3: "the server lacks this procedure (PROC_UNAVAIL)",
-	4: "the server does not understand the call (GARBAGE_ARGS)",
-	5: "the server failed (SYSTEM_ERR)",
+// rejections are the values of accept_stat for calls that were not done.
+var rejections = map[uint32]RejectError{
+	1: {Text: "the server has no such service (PROG_UNAVAIL), or it is still starting"},
+	2: {Text: "the server has no such version of the service (PROG_MISMATCH)", forGood: true},
+	3: {Text: "the server lacks this procedure (PROC_UNAVAIL)", forGood: true},
+	4: {Text: "the server does not understand the call (GARBAGE_ARGS)", forGood: true},
+	5: {Text: "the server failed (SYSTEM_ERR)"},
 }
 
 // RejectError means that the server did not do a call, for a reason of RPC.
-type RejectError struct{ Text string }
+type RejectError struct {
+	Text    string
+	forGood bool
+}
 
 // Error returns the reason.
 func (e *RejectError) Error() string { return e.Text }
+
+// ForGood reports whether no later try gets another answer: what the server speaks does not change. A service that is missing may
+// still start, and Linux refuses the credentials of a client that is in no export yet (svcauth_unix_set_client in
+// net/sunrpc/svcauth_unix.c).
+func (e *RejectError) ForGood() bool { return e.forGood }
 
 // decoder reads XDR. No opaque data, string or list is longer than the rest of the answer.
 type decoder struct{ r *bytes.Reader }
@@ -73,11 +81,11 @@ func results(answer []byte) ([]byte, error) {
 	if accepted.Stat == 0 {
 		return answer[len(answer)-d.r.Len():], nil
 	}
-	text, ok := acceptTexts[accepted.Stat]
+	rejection, ok := rejections[accepted.Stat]
 	if !ok {
-		text = fmt.Sprintf("the server answers with accept_stat %d", accepted.Stat)
+		rejection.Text = fmt.Sprintf("the server answers with accept_stat %d", accepted.Stat)
 	}
-	return nil, &RejectError{text}
+	return nil, &rejection
 }
 
 // denied returns the error of a denied call.
@@ -87,7 +95,7 @@ func denied(d decoder) error {
 		return err
 	}
 	if why.Stat == rejectedAuth {
-		return &RejectError{fmt.Sprintf("the server refuses AUTH_UNIX (auth_stat %d); export with sec=sys", why.Detail)}
+		return &RejectError{Text: fmt.Sprintf("the server refuses AUTH_UNIX (auth_stat %d); export to this machine, with sec=sys", why.Detail)}
 	}
-	return &RejectError{"the server has another version of RPC"}
+	return &RejectError{Text: "the server has another version of RPC", forGood: true}
 }

@@ -61,8 +61,8 @@ type Client struct {
 // jukeboxTimes are the first and the longest pause after JUKEBOX, and how long a call is repeated.
 type jukeboxTimes struct{ first, most, all time.Duration }
 
-// Mount connects to a server and mounts a directory: dir, an absolute path without dots, or the nearest directory above it that the server lets mount. Errors
-// that another try cannot change are of type *MountError or *RejectError.
+// Mount connects to a server and mounts a directory: dir, an absolute path without dots, or the nearest directory above it that the server lets mount. If
+// the server refuses, the error is a Refusal.
 func Mount(ctx context.Context, conf Config, dir string) (*Client, error) {
 	cred := authUnix(conf.UID, conf.GID)
 	if conf.MountPort == 0 || conf.Port == 0 {
@@ -191,7 +191,7 @@ func (c *Client) do(proc uint32, args any, data []byte, res any) ([]byte, error)
 			select {
 			case <-time.After(wait):
 			case <-c.c.done:
-				return nil, c.c.err
+				return nil, fmt.Errorf("%w; it had answered: %w", c.c.err, status)
 			}
 			wait = min(2*wait, c.jukebox.most)
 			continue

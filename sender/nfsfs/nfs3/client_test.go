@@ -335,7 +335,7 @@ func TestMount(t *testing.T) {
 		}
 		c.Close()
 	}
-	s2 := nfs3test.Start(t, nfs3test.Behaviour{MountStatus: nfs.MNT3ErrAcces})
+	s2 := nfs3test.Start(t, nfs3test.Behaviour{MountStatus: func() uint32 { return nfs.MNT3ErrAcces }})
 	_, err := Mount(t.Context(), Config{Host: "127.0.0.1", Port: s2.Port(), MountPort: s2.Port()}, "/export/a")
 	if e, ok := errors.AsType[*MountError](err); !ok || e.Status != nfs.MNT3ErrAcces || !strings.Contains(err.Error(), "to this client") {
 		t.Errorf("got %v, want that it is not for this client", err)

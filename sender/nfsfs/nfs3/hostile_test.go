@@ -79,6 +79,7 @@ func TestUnasked(t *testing.T) { synctest.Test(t, testUnasked) }
 func testUnasked(t *testing.T) {
 	near, far := net.Pipe()
 	c := newConn(near, rpc.AuthNull, Patience)
+	defer time.Sleep(Patience) // until the other side has seen the end
 	defer c.close()
 	go func() {
 		_, _ = readRecord(far)

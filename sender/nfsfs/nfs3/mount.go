@@ -15,6 +15,13 @@ import (
 	"github.com/vmware/go-nfs-client/nfs/rpc"
 )
 
+// Refusal is the error of a server that answers, but does not do what it is asked for.
+type Refusal interface {
+	error
+	// ForGood reports whether no later try gets another answer. Servers that are still starting refuse what they take later.
+	ForGood() bool
+}
+
 // MountError means that the server does not let this client mount the directory.
 type MountError struct {
 	Dir  string
@@ -34,12 +41,19 @@ func (e *MountError) Error() string {
 	return fmt.Sprintf("the server does not let mount %s: %v", e.Dir, e.Status)
 }
 
+// ForGood reports whether no later try gets another answer. An export that is missing may come when the server has started: its
+// table of exports is loaded, and file systems are mounted, while it answers already.
+func (e *MountError) ForGood() bool {
+	return e.Status == nfs.MNT3ErrNotDir || e.Status == nfs.MNT3ErrNameTooLong
+}
+
 // Hints says what to do next.
 func (e *MountError) Hints() []string {
 	return []string{fmt.Sprintf("'showmount -e %s' lists what the server exports, and to whom; it must allow this machine's address", e.Host)}
 }
 
-// PortError means that the portmapper cannot say where a service is.
+// PortError means that the portmapper cannot say where a service is. While a server starts, its portmapper is not there, and then
+// knows no NFS, so a later try may find it.
 type PortError struct {
 	Text string
 	Err  error
@@ -53,7 +67,7 @@ func (e *PortError) Unwrap() error { return e.Err }
 
 // Hints says what to do next.
 func (e *PortError) Hints() []string {
-	return []string{"name both ports, nfs://HOST:PORT/PATH?mountport=PORT; 'rpcinfo -p HOST' lists them"}
+	return []string{"'rpcinfo -p HOST' lists what the server offers; if its portmapper cannot be reached, name both ports, nfs://HOST:PORT/PATH?mountport=PORT"}
 }
 
 // findPorts asks the portmapper for the ports that are 0.
@@ -64,7 +78,7 @@ func (conf *Config) findPorts(ctx context.Context) error {
 	}
 	nc, err := conf.dial(ctx, port)
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return &PortError{fmt.Sprintf("the server has no portmapper: %v", err), err}
+		return &PortError{fmt.Sprintf("the server has no portmapper, or it is still starting: %v", err), err}
 	}
 	if err != nil {
 		return fmt.Errorf("portmapper: %w; if a firewall hides it, name both ports: nfs://HOST:PORT/PATH?mountport=PORT", err)
@@ -85,7 +99,7 @@ func (conf *Config) findPorts(ctx context.Context) error {
 			return fmt.Errorf("portmapper: %w", err)
 		}
 		if answer == 0 {
-			return &PortError{Text: fmt.Sprintf("the server's portmapper knows no %s version 3 over TCP", service.name)}
+			return &PortError{Text: fmt.Sprintf("the server's portmapper knows no %s version 3 over TCP; the server does not offer it, or it is still starting", service.name)}
 		}
 		*service.port = answer
 	}

@@ -34,6 +34,7 @@ const (
 	Garble        // do it, and answer half of the result
 	Crash         // lose all data that was not committed, as a power cut would, and end the connection before the call
 	Amnesia       // lose all data that was not committed, and do the call; only the write verifier tells
+	Deny          // answer that the credentials are bad, as Linux does while it knows no export for a client
 )
 
 // Call is a call of NFS.
@@ -53,8 +54,10 @@ type Behaviour struct {
 	ShortWrites, ShortReads uint32
 	// Fragment is the length of the fragments of answers, 0 for one fragment.
 	Fragment int
-	// MountStatus is the answer to MOUNT of the exported directory.
-	MountStatus uint32
+	// MountStatus, unless nil, returns the answer to MOUNT of the exported directory.
+	MountStatus func() uint32
+	// Mapped, unless nil, returns the port that the portmapper names. 0 means that it knows none.
+	Mapped func() uint32
 }
 
 // Server is a running server.
@@ -230,7 +233,11 @@ func (s *Server) answer(record []byte) ([]byte, error) {
 	deed := Do
 	switch head.Prog {
 	case rpc.PmapProg:
-		put(out, uint32(s.Port()))
+		port := uint32(s.Port())
+		if s.Mapped != nil {
+			port = s.Mapped()
+		}
+		put(out, port)
 	case nfs.MountProg:
 		s.mount(r, out)
 	default:
@@ -243,6 +250,9 @@ func (s *Server) answer(record []byte) ([]byte, error) {
 		return nil, errCut
 	case Silence:
 		return nil, nil
+	case Deny:
+		out.Reset()
+		put(out, head.Xid, uint32(1), uint32(1), uint32(1), uint32(1)) // AUTH_BADCRED, RFC 5531, part 9
 	case Garble:
 		out.Truncate(before + (out.Len()-before)/2)
 	}
@@ -252,11 +262,15 @@ func (s *Server) answer(record []byte) ([]byte, error) {
 func (s *Server) mount(r io.Reader, out *bytes.Buffer) {
 	var dir string
 	_ = xdr.Read(r, &dir) // then it is not the exported one
+	status := uint32(0)
+	if s.MountStatus != nil {
+		status = s.MountStatus()
+	}
 	switch {
 	case dir != Export:
 		put(out, uint32(nfs.MNT3ErrNoEnt))
-	case s.MountStatus != 0:
-		put(out, s.MountStatus)
+	case status != 0:
+		put(out, status)
 	default:
 		put(out, uint32(nfs.MNT3Ok), handle(rootID), []uint32{1})
 	}
@@ -279,8 +293,8 @@ func (s *Server) nfs(head *rpc.Header, r io.Reader, out *bytes.Buffer) Deed {
 		return Cut
 	case Amnesia:
 		s.tree.powerCut()
-	case Cut:
-		return Cut
+	case Cut, Deny:
+		return deed
 	}
 	if status != 0 {
 		// The attributes that follow an error are all optional; two words say that there are none.
