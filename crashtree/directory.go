@@ -2,6 +2,7 @@ package crashtree
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/corehaul/corehaul/dumpcopy"
 	"github.com/corehaul/corehaul/internal/plainfile"
+	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/elfcore"
 	"github.com/corehaul/corehaul/vmcore/flattened"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
@@ -22,10 +24,12 @@ type directory struct {
 	path    string
 	images  []string // files that are dumps by their first bytes
 	strange []string // files with the name of a dump that are none by their first bytes
+	empty   []string // of strange
 	logs    []string
 	others  []string
 	dirs    []string
 	skipped []skipped
+	grouped [][]string // images by dump, once they are
 }
 
 type skipped struct {
@@ -35,8 +39,8 @@ type skipped struct {
 
 func (d *directory) skip(name string, err error) { d.skipped = append(d.skipped, skipped{name, err}) }
 
-// leastDump is the length of the shortest file that may be a dump, unless it is empty. Files that people name for a dump, with its
-// checksum or its length, are shorter.
+// leastDump is the length of the shortest file that may be a dump, unless it is empty or has no extension. Files that people name for a
+// dump, with its checksum or its length, are shorter.
 const leastDump = 4096
 
 // add sorts a regular file in.
@@ -52,10 +56,17 @@ func (d *directory) add(name string) {
 		d.skip(name, err)
 	case image && !strings.HasPrefix(name, "opalcore"): // an ELF core, but that of POWER's firmware
 		d.images = append(d.images, name)
-	case dumpcopy.IsDump(name) && (size == 0 || size >= leastDump):
-		d.strange = append(d.strange, name)
+	case dumpcopy.IsDump(name) && (size == 0 || size >= leastDump || filepath.Ext(name) == ""):
+		d.addStrange(name, size)
 	case !dumpcopy.IsStatus(name):
 		d.others = append(d.others, name)
+	}
+}
+
+func (d *directory) addStrange(name string, size int64) {
+	d.strange = append(d.strange, name)
+	if size == 0 {
+		d.empty = append(d.empty, name)
 	}
 }
 
@@ -97,10 +108,12 @@ func (d *directory) dumps() []Found {
 	images := d.finished()
 	if len(images) == 0 {
 		images = d.strange
+	} else {
+		d.skipStrange()
 	}
 	groups := d.groups(images)
 	if len(groups) == 0 {
-		if !d.hasLogOfCrash() {
+		if !d.hasLogOfCrash() || d.hidesDump() {
 			return nil
 		}
 		groups = [][]string{nil}
@@ -116,45 +129,60 @@ func (d *directory) dumps() []Found {
 	return list
 }
 
-// withFile returns the dump of one file, with its log. The other pieces of a --split set in the directory belong to it. It leaves out other
-// files, because the directory may be anybody's.
+// skipStrange leaves out the strange files, because the directory has a dump.
+func (d *directory) skipStrange() {
+	for _, name := range d.strange {
+		why := fmt.Errorf("%w: %s", vmcore.ErrUnknownFormat, "it has the name of a dump only")
+		if slices.Contains(d.empty, name) {
+			why = errEmptyBeside
+		}
+		d.skip(name, why)
+	}
+}
+
+// hidesDump reports whether a file that was left out may be the dump to which a log belongs.
+func (d *directory) hidesDump() bool {
+	return slices.ContainsFunc(d.skipped, func(s skipped) bool { return dumpcopy.IsDump(s.name) || !IsLeftOut(s.err) })
+}
+
+// withFile returns the dump of one file, with its log; for a log, the dump that it belongs to. The other pieces of a --split set in the
+// directory belong to it. It leaves out other files, because the directory may be anybody's.
 func (d *directory) withFile(name string) (Found, error) {
 	for _, s := range d.skipped {
 		if s.name == name {
 			return Found{}, s.err
 		}
 	}
-	f := Found{Dir: d.path, Alone: true}
-	switch {
-	case slices.Contains(d.logs, name):
-		f.Log = name
-		return f, nil
-	case slices.Contains(d.images, name):
-		for _, g := range d.groups(d.images) {
-			if slices.Contains(g, name) {
-				f.Images = g
-			}
-		}
-	default:
-		f.Images = []string{name}
+	if d.grouped == nil {
+		d.grouped = d.groups(d.images)
 	}
-	f.Log = d.logOf(f.Images, len(d.groups(d.images)) == 1)
+	f := Found{Dir: d.path, Images: []string{name}, Alone: true}
+	for _, g := range d.grouped {
+		log := d.logOf(g, len(d.grouped) == 1)
+		if log == name || slices.Contains(g, name) {
+			f.Images, f.Log = g, log
+			return f, nil
+		}
+	}
+	if slices.Contains(d.logs, name) {
+		f.Images, f.Log = nil, name
+	}
 	return f, nil
 }
 
-// finished returns the images without those that kdump did not finish, if it finished another one: after a failure, Debian's kdump copies
-// the memory a second time.
+// finished returns the images without those that kdump did not finish, if it finished the same one by another name: vmcore or vmcore.flat
+// for vmcore-incomplete, dump.STAMP for dump-incomplete. After a failure, Debian's kdump copies the memory a second time.
 func (d *directory) finished() []string {
 	done := slices.DeleteFunc(slices.Clone(d.images), dumpcopy.IsUnfinished)
-	if len(done) == 0 || len(done) == len(d.images) {
-		return d.images
-	}
-	for _, name := range d.images {
-		if dumpcopy.IsUnfinished(name) {
+	list := slices.Clone(d.images)
+	return slices.DeleteFunc(list, func(name string) bool {
+		again := dumpcopy.IsUnfinished(name) &&
+			slices.ContainsFunc(done, func(other string) bool { return strings.HasPrefix(other, dumpcopy.FinishedName(name)) })
+		if again {
 			d.skip(name, errSuperseded)
 		}
-	}
-	return done
+		return again
+	})
 }
 
 // logOf returns the log that belongs to a dump. only means that the directory has no other dump. Debian's names have the same stamp.

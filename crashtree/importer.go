@@ -1,19 +1,16 @@
 package crashtree
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"path/filepath"
 	"time"
 
 	"github.com/corehaul/corehaul/dumpcopy"
 	"github.com/corehaul/corehaul/dumpdir"
-	"github.com/corehaul/corehaul/hostname"
 	"github.com/corehaul/corehaul/machine"
 	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/storage"
@@ -59,20 +56,6 @@ type Outcome struct {
 	Err       error         `json:"-"` // Error, with hints
 }
 
-// NoHostError says that nothing names the host of a dump.
-type NoHostError struct{ Err error }
-
-// Error says why there is no name.
-func (e *NoHostError) Error() string { return e.Err.Error() }
-
-// Unwrap returns the cause.
-func (e *NoHostError) Unwrap() error { return e.Err }
-
-// Hints says what to do next.
-func (e *NoHostError) Hints() []string {
-	return []string{"--host NAME says whose dumps these are; import dumps of several hosts one by one"}
-}
-
 // Import imports one dump. What goes wrong with this dump is in the outcome. The error is that of ctx.
 func (im *Importer) Import(ctx context.Context, f Found) (Outcome, error) {
 	out := Outcome{Path: f.Path()}
@@ -106,8 +89,13 @@ func (im *Importer) run(ctx context.Context, f Found, out *Outcome) (err error) 
 		return err
 	}
 	was, err := p.find(ctx)
-	if err != nil || was != nil && p.isDone(was) {
+	if err != nil {
 		return err
+	}
+	if was != nil {
+		if done, err := p.isDone(ctx, was); err != nil || done {
+			return err
+		}
 	}
 	if err := p.room(ctx); err != nil {
 		return err
@@ -127,6 +115,7 @@ type pending struct {
 	src   *dumpcopy.Source // nil: the dump has its log only
 	cause error            // why the images cannot be read; nil if they can, or there are none
 	facts machine.Facts
+	fresh bool // nothing but this import, or one that was interrupted, made the stored dump
 }
 
 // look opens the memory, and finds the id of the dump.
@@ -145,6 +134,10 @@ func (p *pending) look(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	// kdump writes the log before the memory, which may be still to come.
+	if err := p.o.checkQuiet(); err != nil && !p.o.Alone {
+		return err
+	}
 	p.out.ID, err = p.logID()
 	return err
 }
@@ -158,6 +151,9 @@ func (p *pending) logID() (string, error) {
 			return "", err
 		}
 		defer func() { _ = log.Close() }() // only read
+		if err := log.checkQuiet(); err != nil {
+			return "", err
+		}
 	}
 	h := sha256.New()
 	if _, err := io.Copy(h, io.NewSectionReader(log, 0, log.was.Size())); err != nil {
@@ -165,32 +161,6 @@ func (p *pending) logID() (string, error) {
 	}
 	p.facts.CrashTime = time.Time{}
 	return hex.EncodeToString(h.Sum(nil)[:16]), nil
-}
-
-// unnamed is the nodename of a kernel that has got no name (init/version.c, UTS_NODENAME).
-const unnamed = "(none)"
-
-// nameHost finds the host of the dump.
-func (p *pending) nameHost() error {
-	fromDir, _ := ofDirectory(p.o.Dir)
-	nodename := p.facts.Utsname.Nodename
-	if nodename == unnamed {
-		nodename = ""
-	}
-	switch p.out.Host = cmp.Or(p.Host, nodename, fromDir); {
-	case p.out.Host == "":
-		return &NoHostError{errors.New("neither the dump nor the name of its directory says which host it is of")}
-	case p.Host != "":
-		p.out.HostFrom = "option"
-	case nodename != "":
-		p.out.HostFrom = "nodename"
-	default:
-		p.out.HostFrom = "directory"
-	}
-	if err := hostname.Check(p.out.Host); err != nil {
-		return &NoHostError{fmt.Errorf("its %s says: %w", p.out.HostFrom, err)}
-	}
-	return nil
 }
 
 // find returns the dump if it was imported before, at least in part.
@@ -207,20 +177,38 @@ func (p *pending) find(ctx context.Context) (*storage.Entry, error) {
 
 // isDone reports whether nothing of the dump is left to import, and says so in the outcome. An import that was killed left a dump that is
 // arriving, or that a receiver sealed since. A dump whose file was unfinished, and is finished now, only needs its seal.
-func (p *pending) isDone(e *storage.Entry) bool {
+func (p *pending) isDone(ctx context.Context, e *storage.Entry) (bool, error) {
 	m := &e.Manifest
-	whole := p.src != nil && p.src.Lack() == ""
-	switch {
-	case m.State == dumpdir.StateArriving, m.State != dumpdir.StateComplete && m.Reason == dumpdir.ReasonGone,
-		m.State == dumpdir.StatePartial && m.Pages.Missing == 0 && whole:
-		return false
+	if m.State == dumpdir.StateArriving || m.State != dumpdir.StateComplete && m.Reason == dumpdir.ReasonGone {
+		p.fresh = m.State == dumpdir.StateArriving
+		return false, nil
+	}
+	if whole := p.src != nil && p.src.Lack() == ""; whole && m.State == dumpdir.StatePartial && m.Pages.Missing == 0 {
+		if same, err := p.isSame(ctx, e.Ref); err != nil || same {
+			return false, err
+		}
 	}
 	p.out.Result, p.out.Bytes = Present, e.Bytes()
 	p.out.State, p.out.Reason = e.State(), m.Reason
 	if m.CrashTime != nil {
 		p.out.CrashTime = *m.CrashTime
 	}
-	return true
+	return true, nil
+}
+
+// isSame reports whether a stored dump has the pages of the file. The end of a file that was not finished may have been other bytes.
+func (p *pending) isSame(ctx context.Context, ref storage.Ref) (bool, error) {
+	d, err := p.Store.Open(ctx, ref)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = d.Close() }() // only read
+	img, err := d.OpenImage(ctx)
+	if err != nil {
+		return false, err
+	}
+	same, err := p.src.Same(ctx, img)
+	return same, errors.Join(err, img.Close())
 }
 
 // foretell says what an import would do.
@@ -243,6 +231,9 @@ func (p *pending) foretell() {
 func (p *pending) noPages() string {
 	if p.cause != nil {
 		return "the dump cannot be read: " + p.cause.Error()
+	}
+	if p.o.Alone {
+		return "only the log was named"
 	}
 	return "there is no vmcore beside the log"
 }

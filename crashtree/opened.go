@@ -37,6 +37,9 @@ type file struct {
 // open opens a file of a dump. The error matches errWritten if another process has it open for writing.
 func open(path string) (*file, error) {
 	f, err := plainfile.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: it was renamed or removed meanwhile: %w", errWritten, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -144,6 +147,19 @@ func (o *opened) close() error {
 	return errors.Join(errs...)
 }
 
+// checkQuiet returns an error that matches errWritten if a file of the dump changed a short time ago.
+func (o *opened) checkQuiet() error {
+	for _, f := range append(o.images, o.log) {
+		if f == nil {
+			continue
+		}
+		if err := f.checkQuiet(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // checkSame returns an error that matches errWritten if a file of the dump has changed.
 func (o *opened) checkSame() error {
 	for _, f := range append(o.images, o.log) {
@@ -160,7 +176,9 @@ func (o *opened) checkSame() error {
 // dump is the dump in a file. unfinished says why kdump did not finish it.
 func (f *file) dump(unfinished string) (dumpcopy.File, error) {
 	size := f.was.Size()
-	of := dumpcopy.File{ReaderAt: dumpfile.Holey{File: f.File}, Size: size, Came: size, Whole: unfinished == "", Broken: unfinished}
+	of := dumpcopy.File{
+		ReaderAt: dumpfile.Holey{File: f.File}, Size: size, Came: size, Whole: unfinished == "", Broken: unfinished, Marked: unfinished != "",
+	}
 	head := make([]byte, len(flattened.Signature))
 	if n, err := f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) || string(head[:n]) != flattened.Signature {
 		return of, ignoreEOF(err)
@@ -191,7 +209,7 @@ const readme = "README.txt"
 // again when all is done (dracut/kdump-save).
 func (f *Found) unfinished() string {
 	text, err := plainfile.Read(filepath.Join(f.Dir, readme), 64<<10)
-	if f.Alone || err != nil || !strings.Contains(string(text), "crash dump is likely incomplete") || strings.Contains(string(text), "saved successfully") {
+	if err != nil || !strings.Contains(string(text), "crash dump is likely incomplete") || strings.Contains(string(text), "saved successfully") {
 		return ""
 	}
 	return readme + " says that kdump did not finish it"

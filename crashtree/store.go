@@ -60,17 +60,21 @@ func (p *pending) least() (bytes uint64) {
 }
 
 // store makes the dump, or goes on with an earlier import of it. If that is not possible for want of space, or because a file changed, it removes
-// what it has made.
+// what was made of it, but not a dump that was sealed before.
 func (p *pending) store(ctx context.Context) error {
 	account := p.Room.Account(p.out.Host)
 	w, err := p.writer(ctx, account)
 	if err != nil {
 		return err
 	}
+	path, err := filepath.Abs(p.out.Path)
+	if err != nil {
+		return errors.Join(err, w.Close())
+	}
 	c := &dumpcopy.Copy{
 		W: w, Codec: p.Codec, Charge: account.Charge, Ready: p.o.checkSame,
 		Keep: func(context.Context) (string, error) {
-			return "", &dumpcopy.NotKeptError{Reason: "it stays where it is, " + p.out.Path}
+			return "", &dumpcopy.NotKeptError{Reason: "it stays where it is, " + path}
 		},
 	}
 	if p.Progress != nil {
@@ -78,7 +82,7 @@ func (p *pending) store(ctx context.Context) error {
 	}
 	res, err := p.fill(ctx, c)
 	err = errors.Join(err, w.Close())
-	if errors.Is(err, errWritten) || errors.Is(err, syscall.ENOSPC) {
+	if p.fresh && (errors.Is(err, errWritten) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) {
 		return errors.Join(err, p.Store.Remove(ctx, p.out.Ref, storage.RemoveOptions{Force: true}))
 	}
 	if err != nil {
@@ -109,16 +113,23 @@ func (p *pending) writer(ctx context.Context, account *admission.Account) (*dump
 		return nil, err
 	}
 	defer made()
+	path, err := filepath.Abs(p.out.Path)
+	if err != nil {
+		return nil, err
+	}
+	p.fresh = true
 	return p.Store.Create(ctx, dumpdir.Meta{
-		ID: p.out.ID, Host: p.out.Host, CrashTime: p.facts.CrashTime, StartTime: p.start(), Transport: Transport, Peer: p.out.Path,
+		ID: p.out.ID, Host: p.out.Host, CrashTime: p.facts.CrashTime, StartTime: p.start(), Transport: Transport, Peer: path,
 		Sender: "kdump", Receiver: p.Tool,
 	})
 }
 
-// start is the time of arrival of a dump. A dump without a time of its crash is listed by this, so it gets the time when kdump wrote its log.
+// start is the time of arrival of a dump. A dump without a time of its crash is listed by this, so it gets the time when kdump wrote its files.
 func (p *pending) start() time.Time {
-	if p.facts.CrashTime.IsZero() && p.o.log != nil {
-		return p.o.log.was.ModTime()
+	for _, f := range append([]*file{p.o.log}, p.o.images...) {
+		if f != nil && p.facts.CrashTime.IsZero() {
+			return f.was.ModTime()
+		}
 	}
 	return time.Now()
 }

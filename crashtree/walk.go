@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/corehaul/corehaul/dumpcopy"
@@ -38,34 +39,44 @@ type Visitor struct {
 	Dump func(f Found) error
 	// Skip is called for what looks like a dump and is not imported, or cannot be read.
 	Skip func(path string, why error) error
+	// Data, if set, is the data directory of the store, which is left out of trees. Files of clients may lie there that are not dumps yet.
+	Data string
 }
 
 // Reasons for Visitor.Skip, beside errors of the file system.
 var (
 	errOtherSystem = errors.New("it is on another file system; name it to import it")
 	errSuperseded  = errors.New("kdump did not finish it, and finished another file in the same directory")
+	errEmptyBeside = errors.New("it is empty, and there is another dump in the same directory")
+	errData        = errors.New("it is the data directory itself")
 	// errOwn: a copy of such a dump as a foreign file would lose its journal, and with it the checksums of its pages.
 	errOwn = errors.New("it is a dump of corehaul already; copy its directory into DATA/dumps/HOST and run 'corehaul reindex'")
 )
 
 // IsLeftOut reports whether a reason for Visitor.Skip is no failure.
 func IsLeftOut(why error) bool {
-	return errors.Is(why, errOtherSystem) || errors.Is(why, errSuperseded) || errors.Is(why, errOwn) || errors.Is(why, plainfile.ErrNotRegular)
+	return slices.ContainsFunc([]error{errOtherSystem, errSuperseded, errEmptyBeside, errData, errOwn, plainfile.ErrNotRegular},
+		func(e error) bool { return errors.Is(why, e) })
 }
 
 // Walk looks for dumps at each path: a file, or a directory with all that is below it on the same file system. Links are followed only
 // if they are one of paths. Directories come in the order of their names. Directories of package dumpdir are left out.
 func Walk(ctx context.Context, paths []string, v Visitor) error {
+	n := named{Visitor: v}
 	for _, path := range paths {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		st, err := os.Stat(path)
 		switch {
 		case err != nil:
 			err = v.Skip(path, err)
 		case st.IsDir():
 			w := walker{ctx: ctx, Visitor: v, dev: deviceOf(st)}
+			w.data, _ = os.Stat(v.Data) // without one, nothing is like it
 			err = w.dir(path)
 		default:
-			err = v.file(path)
+			err = n.file(path)
 		}
 		if err != nil {
 			return err
@@ -81,31 +92,48 @@ func deviceOf(st fs.FileInfo) uint64 {
 	return 0
 }
 
-// file visits a file that the caller named.
-func (v *Visitor) file(path string) error {
+// named visits the files that the caller named.
+type named struct {
+	Visitor
+	last *directory // of the last file: a pattern of the shell names many files of one directory
+}
+
+func (n *named) file(path string) error {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		return v.Skip(path, err)
+		return n.Skip(path, err)
 	}
 	if _, _, own := dumpdir.AtPath(real); own {
-		return v.Skip(path, errOwn)
+		return n.Skip(path, errOwn)
 	}
-	d, err := readDir(filepath.Dir(real))
+	found, err := n.find(filepath.Dir(real), filepath.Base(real))
 	if err != nil {
-		return v.Skip(path, err)
+		return n.Skip(path, err)
 	}
-	found, err := d.withFile(filepath.Base(real))
-	if err != nil {
-		return v.Skip(path, err)
+	return n.Dump(found)
+}
+
+func (n *named) find(dir, name string) (Found, error) {
+	if n.last == nil || n.last.path != dir {
+		d, err := readDir(dir)
+		switch {
+		case errors.Is(err, fs.ErrPermission): // the file itself may be readable
+			d = &directory{path: dir}
+			d.add(name)
+		case err != nil:
+			return Found{}, err
+		}
+		n.last = d
 	}
-	return v.Dump(found)
+	return n.last.withFile(name)
 }
 
 // walker walks one tree.
 type walker struct {
 	Visitor
-	ctx context.Context
-	dev uint64
+	ctx  context.Context
+	dev  uint64
+	data fs.FileInfo // of Data; nil if there is none
 }
 
 // dir visits a directory and those below it. Its depth is bounded by the longest path that the kernel opens.
@@ -138,6 +166,8 @@ func (w *walker) dir(path string) error {
 			continue // removed or replaced meanwhile
 		case err == nil && deviceOf(st) != w.dev:
 			err = w.Skip(sub, errOtherSystem)
+		case err == nil && w.data != nil && os.SameFile(st, w.data):
+			err = w.Skip(sub, errData)
 		case err == nil:
 			err = w.dir(sub)
 		default:

@@ -19,8 +19,22 @@ func IsDump(name string) bool {
 	return (strings.HasPrefix(name, "vmcore") || strings.HasPrefix(name, "dump")) && !IsLog(name) && !IsStatus(name)
 }
 
-// IsUnfinished reports whether kdump gives this name to a file until it is whole.
-func IsUnfinished(name string) bool { return strings.Contains(name, "-incomplete") }
+// Marks of names that a file has until it is whole: of kdump, and of programs that copy files.
+const (
+	markKdump = "-incomplete"
+	markCopy  = ".part"
+)
+
+// IsUnfinished reports whether kdump, or a program that copies, gives this name to a file until it is whole.
+func IsUnfinished(name string) bool {
+	return strings.Contains(name, markKdump) || strings.HasSuffix(name, markCopy)
+}
+
+// FinishedName returns the name that an unfinished file gets in the end, or how that begins.
+func FinishedName(name string) string {
+	name, _, _ = strings.Cut(strings.TrimSuffix(name, markCopy), markKdump)
+	return name
+}
 
 // KeptName returns the name of a file of kdump beside the dump, without the mark of an unfinished file.
 func KeptName(name string) string {
@@ -29,7 +43,7 @@ func KeptName(name string) string {
 			return '_'
 		}
 		return r
-	}, strings.Replace(name, "-incomplete", "", 1))
+	}, strings.Replace(name, markKdump, "", 1))
 	clean = strings.TrimLeft(clean, ".")
 	if len(clean) > 200 {
 		clean = clean[:200]

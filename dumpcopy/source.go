@@ -1,6 +1,8 @@
 package dumpcopy
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +41,13 @@ type File struct {
 	Flat bool
 	// Packed means that the file was compressed as a whole. Its raw pages are compressed in the copy.
 	Packed bool
+	// Marked means that who wrote the file marks its end, as by another name. Then an ELF core is not whole only because it is as long as
+	// its headers say: a file system that crashed may have left zeros. A flattened or packed file has such a mark always.
+	Marked bool
 }
+
+// hasEndMark reports whether only a mark shows that the file is whole.
+func (f *File) hasEndMark() bool { return f.Flat || f.Packed || f.Marked }
 
 // magicLen is how many bytes tell an ELF file.
 const magicLen = 4
@@ -143,8 +151,8 @@ func (s *Source) look(ctx context.Context, isELF bool) (err error) {
 // the end marker came.
 func (s *Source) judge(isELF bool) {
 	reason := s.account.Reason()
-	// An ELF core has no end marker, so only its headers count.
-	if s.file.Whole || isELF && !s.file.Flat && reason == "" {
+	// A plain ELF core has no end marker, so only its headers count.
+	if s.file.Whole || isELF && !s.file.hasEndMark() && reason == "" {
 		s.lack = reason
 	} else {
 		s.lack = "it broke off"
@@ -252,6 +260,32 @@ func (s *Source) Machine() machine.Facts { return machine.FactsOf(s.img.Info(), 
 
 // Lack returns why the dump is not complete, as far as its headers and descriptors say. It is empty for a complete one.
 func (s *Source) Lack() string { return s.lack }
+
+// Same reports whether img has the same bytes in all pages that the file holds. A page that cannot be read is not the same. Errors are those
+// of ctx and of the medium.
+func (s *Source) Same(ctx context.Context, img vmcore.Image) (bool, error) {
+	size := s.img.Info().PageSize
+	if img.Info().PageSize != size {
+		return false, nil
+	}
+	mine, other := make([]byte, size), make([]byte, size)
+	for e, err := range vmcore.HeldPages(s.img) {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return false, err
+		}
+		for pfn := e.Start; pfn < e.End(); pfn++ {
+			if err := cmp.Or(s.img.ReadPage(mine, pfn), img.ReadPage(other, pfn)); err != nil && !OfDump(err) {
+				return false, err
+			} else if err != nil || !bytes.Equal(mine, other) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
 
 // Held returns how many pages the file holds, and the size of a page in bytes.
 func (s *Source) Held() (pages, pageSize uint64) { return s.account.Held, uint64(s.pageSize()) }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -44,8 +45,9 @@ import them all). The files at PATH stay as they are. Every page is decoded befo
 stored. A dump is filed under the name of the host that crashed: --host, or the nodename
 in its memory, or the name or address in the name of its directory. Its id depends on
 what it holds, so a second import changes nothing. A file that is still being written is
-left for later. 'serve' may run on the same data directory. --config FILE takes the data
-directory and the limits of space from the configuration of 'serve'; flags override it.
+left for later; so is a log without a dump for five minutes. 'serve' may run on the same
+data directory. --config FILE takes the data directory and the limits of space from the
+configuration of 'serve'; flags override it.
 
 Exit code 0: all dumps are stored and complete; 3: all are stored, but some lack pages; 5:
 one that was imported before is damaged now; 1: something was not imported, or nothing was
@@ -118,9 +120,14 @@ func (a *app) importAll(ctx context.Context, paths []string, f *importFlags) err
 		run.im.Room = admission.NewRoom(store, limits, slog.Default())
 		defer func() { _ = store.Close() }() // each dump is durable
 	}
+	dir, err := stores.Dir(a.data)
+	if err != nil {
+		return err
+	}
 	err = crashtree.Walk(ctx, paths, crashtree.Visitor{
 		Dump: func(found crashtree.Found) error { return run.dump(ctx, found) },
 		Skip: run.skip,
+		Data: dir,
 	})
 	if err != nil {
 		return err
@@ -204,6 +211,9 @@ const leftOut = "left-out"
 
 func (r *importRun) tell(o *crashtree.Outcome) error {
 	r.add(o)
+	if errors.Is(o.Err, fs.ErrPermission) {
+		o.Err = cli.WithHint(o.Err, fmt.Sprintf("let the user who imports read the files: setfacl -R -m u:%d:rX %s", os.Geteuid(), cli.Printable(filepath.Dir(o.Path))))
+	}
 	if r.json {
 		return cli.JSONLine(r.stdio.Out, importLine{"dump", o})
 	}
