@@ -61,7 +61,9 @@ func (f osFile) Forget() error {
 	return errors.Join(err, aerr)
 }
 
-func opened(f *os.File, err error) (File, error) {
+// OpenedFile returns what package plainfile opened as a File, and its error as the FS of a local disk returns it: a file
+// that is not regular counts as damage.
+func OpenedFile(f *os.File, err error) (File, error) {
 	if errors.Is(err, plainfile.ErrNotRegular) {
 		pe, _ := errors.AsType[*fs.PathError](err)
 		return nil, &DamageError{File: filepath.Base(pe.Path), Offset: -1, Text: pe.Err.Error()}
@@ -74,22 +76,22 @@ func opened(f *os.File, err error) (File, error) {
 
 // Create implements FS. It replaces what is there without opening it: that may be a planted link.
 func (OS) Create(name string) (File, error) {
-	return opened(plainfile.Create(filepath.FromSlash(name), 0o640))
+	return OpenedFile(plainfile.Create(filepath.FromSlash(name), 0o640))
 }
 
 // Open implements FS. A file that is not regular counts as damage.
 func (OS) Open(name string) (File, error) {
-	return opened(plainfile.Open(filepath.FromSlash(name)))
+	return OpenedFile(plainfile.Open(filepath.FromSlash(name)))
 }
 
 // OpenPlain implements PlainOpener.
 func (OS) OpenPlain(name string) (File, error) {
-	return opened(plainfile.OpenFile(filepath.FromSlash(name), os.O_RDONLY|unix.O_NOFOLLOW))
+	return OpenedFile(plainfile.OpenFile(filepath.FromSlash(name), os.O_RDONLY|unix.O_NOFOLLOW))
 }
 
 // OpenRW implements FS. The last element of the name must not be a link.
 func (OS) OpenRW(name string) (File, error) {
-	return opened(plainfile.OpenFile(filepath.FromSlash(name), os.O_RDWR))
+	return OpenedFile(plainfile.OpenFile(filepath.FromSlash(name), os.O_RDWR))
 }
 
 // Rename implements FS.
@@ -154,12 +156,17 @@ func (OS) Lock(dir string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	return LockDir(d, dir)
+}
+
+// LockDir takes the lock that OS takes, of an open directory with a name, and returns d. If it fails, it closes d.
+func LockDir(d *os.File, name string) (io.Closer, error) {
+	err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {
 		return d, nil
 	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = fmt.Errorf("%s: %w", dir, ErrLocked)
+		err = ErrLocked
 	}
-	return nil, errors.Join(err, d.Close())
+	return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), d.Close())
 }

@@ -55,13 +55,41 @@ func (j *job) attemptAt(ctx, stop context.Context, t *target) (*Result, error) {
 	case errors.Is(err, protocol.CodeSuperseded):
 		// Another sender sends this dump. Another try would only interrupt it.
 		return nil, j.failure(false)
-	case final(err) && !j.opts.Stubborn, j.late && t.pages == 0, j.opts.Patience == 0:
+	case final(err) && !j.opts.Stubborn, j.hopeless(t, err), j.late && t.pages == 0, j.opts.Patience == 0:
 		t.over = true
 		j.log("%s: %v; not tried again", t.addr, err)
 	default:
 		j.log("%s: %v; next try in %.1f s", t.addr, err, time.Until(t.next).Seconds())
 	}
 	return nil, nil // try on
+}
+
+// hopeless reports whether err ends a target that nobody can repair.
+func (j *job) hopeless(t *target, err error) bool {
+	return j.opts.Final != nil && j.opts.Final(t.addr) && (permanent(err) || errors.Is(err, protocol.CodeNoSpace))
+}
+
+// sealLocal seals what a local target has when no target took the dump: no receiver is going to do that. It returns nil if
+// there is none, if it fails, or if another target has more pages, so that its failure tells more.
+func (j *job) sealLocal(ctx, stop context.Context) *Result {
+	t := j.targets.unsealed()
+	if t == nil || j.late || ctx.Err() != nil {
+		return nil
+	}
+	j.gaveUp = true
+	ctx, cancel := context.WithTimeout(ctx, sealingGrace)
+	defer cancel()
+	stop, now := context.WithCancel(stop)
+	now()
+	res, _, err := j.try(ctx, stop, t)
+	switch {
+	case err != nil:
+		j.log("%s: what it has cannot be sealed: %v", t.addr, err)
+		return nil
+	case !j.targets.fullest(t):
+		return nil
+	}
+	return res
 }
 
 // wantsMore reports whether the receiver chose to take the log only. Another receiver may take all.
@@ -125,12 +153,15 @@ func (j *job) dial(ctx, stop context.Context, t *target, timeout time.Duration) 
 	t.asked = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if !j.late {
+	if !j.late && !j.gaveUp {
 		// At the deadline, the target with the most pages is tried first.
 		defer context.AfterFunc(stop, cancel)()
 	}
 	nc, err := j.opts.Dial(ctx, t.addr)
 	if err == nil {
+		if c, ok := nc.(*depotConn); ok {
+			t.local = c.line.local
+		}
 		return nc, nil
 	}
 	if permanent(err) {
@@ -153,7 +184,7 @@ func (j *job) try(ctx, stop context.Context, t *target) (*Result, *target, error
 	p := j.meter.Progress()
 	j.meter.setState("done")
 	return &Result{
-		Sealed: *out.sealed, Reason: out.reason, Declined: out.declined, DeclinedWhy: out.why, Known: out.known, Target: t.addr,
+		Sealed: *out.sealed, Reason: out.reason, ReasonText: out.text, Declined: out.declined, DeclinedWhy: out.why, Known: out.known, Target: t.addr,
 		Lost: p.Lost, LostNotes: j.meter.lostLines(), BytesSent: p.BytesSent, Sessions: j.attempt, Elapsed: p.Elapsed,
 	}, t, nil
 }

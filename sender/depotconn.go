@@ -28,6 +28,8 @@ type depotConn struct {
 
 // line is what a depot has of the connection to its server.
 type line struct {
+	// local means that the depot writes into a local directory. No receiver seals what the sender leaves there.
+	local bool
 	// keepAlive runs beside the depot until its context ends. It may be nil.
 	keepAlive func(context.Context)
 	// cut ends all waiting for the server, close the connection when the depot has ended.

@@ -14,6 +14,8 @@ type Result struct {
 	protocol.Sealed
 	// Reason is why sending ended.
 	Reason protocol.Reason
+	// ReasonText is why, if Reason is ReasonOther.
+	ReasonText string
 	// Declined is set if the receiver did not want all pages. DeclinedWhy is its reason, if it gave one.
 	Declined    bool
 	DeclinedWhy string
@@ -67,6 +69,8 @@ func (r *Result) why() string {
 		return "the receiver wanted no more" + because(r.DeclinedWhy)
 	case r.Reason == protocol.ReasonComplete:
 		return "pages missing on the receiver"
+	case r.ReasonText != "":
+		return r.ReasonText
 	}
 	return string(r.Reason)
 }

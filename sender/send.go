@@ -33,6 +33,9 @@ type Options struct {
 	Stall time.Duration
 	// Stubborn tries again even after permanent refusals: somebody may repair the receiver while the patience lasts.
 	Stubborn bool
+	// Final reports that nobody can repair a target while the dump is sent, such as a disk in a capture kernel. Stubborn does
+	// not hold for it, and neither does the hope that a full disk gets room. It may be nil.
+	Final func(target string) bool
 	// Workers is how many goroutines read and compress pages. 0 means one for each CPU.
 	Workers int
 	// Tool names this program and its version for the receiver.
@@ -62,8 +65,9 @@ type job struct {
 	stall   stallTimer
 	// logOnly is the result of the first receiver that took the log only.
 	logOnly *Result
-	// late is set when the deadline has come.
+	// late is set when the deadline has come, gaveUp when no target can take all of the dump.
 	late   bool
+	gaveUp bool
 	logged map[string]bool
 
 	planOnce sync.Once
@@ -158,6 +162,9 @@ func (j *job) send(ctx context.Context) (*Result, error) {
 		if ctx.Err() != nil {
 			return nil, j.ended(ctx)
 		}
+	}
+	if res := j.sealLocal(ctx, stop); res != nil {
+		return res, nil
 	}
 	if j.logOnly != nil {
 		return j.logOnly, nil

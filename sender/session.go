@@ -49,6 +49,7 @@ type session struct {
 type outcome struct {
 	sealed   *protocol.Sealed
 	reason   protocol.Reason
+	text     string
 	declined bool
 	known    bool
 	why      string
@@ -157,6 +158,9 @@ func (s *session) run(ctx context.Context) (*outcome, error) {
 	switch {
 	case errors.Is(err, errDeadline):
 		s.reason, s.text, err = protocol.ReasonDeadline, "", nil
+		if s.gaveUp {
+			s.reason, s.text = protocol.ReasonOther, "no target took all of it: "+s.target.err.Error()
+		}
 	case errors.As(err, &local):
 		// The receiver can still seal what it has.
 		s.log("error: %v", local)
@@ -170,7 +174,7 @@ func (s *session) run(ctx context.Context) (*outcome, error) {
 			return nil, err
 		}
 	}
-	out := &outcome{sealed: sealed, reason: s.reason}
+	out := &outcome{sealed: sealed, reason: s.reason, text: s.text}
 	out.known = s.welcome == nil && s.reason == ""
 	switch w := s.welcome; {
 	case w == nil:

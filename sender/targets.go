@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/corehaul/corehaul/protocol"
@@ -41,6 +42,8 @@ type target struct {
 	dark bool
 	// leftQueue means that the sender left its queue, because the queue did not move.
 	leftQueue bool
+	// local means that only this process seals what the target has.
+	local bool
 	// over means that it is not tried again.
 	over bool
 	err  error
@@ -84,6 +87,22 @@ func (t *target) before(u *target, now time.Time) bool {
 		return t.tried.Before(u.tried)
 	}
 	return t.pages > u.pages
+}
+
+// unsealed returns the local target with the most pages, nil if none has pages.
+func (ts targets) unsealed() *target {
+	var best *target
+	for _, t := range ts {
+		if t.local && t.pages > 0 && (best == nil || t.pages > best.pages) {
+			best = t
+		}
+	}
+	return best
+}
+
+// fullest reports whether no target has more pages than t.
+func (ts targets) fullest(t *target) bool {
+	return !slices.ContainsFunc(ts, func(u *target) bool { return u.pages > t.pages })
 }
 
 // untried returns the first target that was not tried yet, nil if there is none.

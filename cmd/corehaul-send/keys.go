@@ -52,7 +52,8 @@ func connectors(k config.Keys) map[string]connector {
 			},
 			check: func(to string) error { return checkKnown(client, to) },
 		},
-		"nfs": {prepare: func() (sender.Dialer, error) { return sender.DialNFS(tool()), nil }},
+		"nfs":  {prepare: func() (sender.Dialer, error) { return sender.DialNFS(tool()), nil }},
+		"file": {prepare: func() (sender.Dialer, error) { return sender.DialFile(tool(), sender.OpenMounted), nil }},
 	}
 }
 

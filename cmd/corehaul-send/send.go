@@ -55,6 +55,9 @@ The target nfs://HOST[:PORT]/EXPORT/PATH is a directory on an NFS server (versio
 writes the dump there itself and needs no NFS in the kernel and no key. ?mountport=PORT is for
 servers without a portmapper, ?uid=N&gid=N names the user. NFS encrypts nothing and proves no name.
 
+The target file:///PATH is a directory of this system, which has to exist. The program writes the
+dump there itself.
+
 With several receivers, the first one that takes the dump gets it. The program skips a receiver
 that fails or refuses, and tries it again later while the patience lasts. It returns to a
 receiver that already has a part of the dump before it tries the others, which have nothing.
@@ -64,7 +67,7 @@ what it has, and the same command continues the dump. If a page cannot be read, 
 names it and leaves it out; the dump is then partial (exit code 3).`,
 		Example: "  corehaul-send send --to tls://collector:7420 --identity web-17.pem\n" +
 			"  corehaul-send send --to ssh://dumps@collector:7422 --ssh-key web-17.key --known-hosts known_hosts\n" +
-			"  corehaul-send send --to nfs://filer/export/crash\n" +
+			"  corehaul-send send --to nfs://filer/export/crash --to file:///var/crash\n" +
 			"  corehaul-send send --to tls://collector:7420 --identity web-17.pem --level 1 --encoding zstd /var/crash/vmcore",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -76,7 +79,7 @@ names it and leaves it out; the dump is then partial (exit code 3).`,
 }
 
 func (f *sendFlags) add(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&f.to, "to", nil, "`TARGET` of the dump, tls://HOST:PORT, ssh://USER@HOST[:PORT][/PATH] or nfs://HOST[:PORT]/EXPORT/PATH; may be repeated, best first")
+	flags.StringSliceVar(&f.to, "to", nil, "`TARGET` of the dump, tls://HOST:PORT, ssh://USER@HOST[:PORT][/PATH], nfs://HOST[:PORT]/EXPORT/PATH or file:///PATH; may be repeated, best first")
 	flags.StringVar(&f.keys.Identity, "identity", "", "for tls://, identity `FILE` made by 'corehaul ca issue'")
 	flags.StringVar(&f.keys.SSHKey, "ssh-key", "", "for ssh://, `FILE` with a private key, as ssh-keygen writes it")
 	flags.StringVar(&f.keys.KnownHosts, "known-hosts", "", "for ssh://, `FILE` with the servers' keys, as ssh-keyscan writes it")
@@ -106,7 +109,7 @@ func vmcoreArg(args []string) string {
 func (f *sendFlags) check() error {
 	switch {
 	case len(f.to) == 0:
-		return cli.WithHint(cli.Usagef("no target: --to is missing"), "name it with --to tls://HOST:PORT, --to ssh://USER@HOST or --to nfs://HOST/EXPORT")
+		return cli.WithHint(cli.Usagef("no target: --to is missing"), "name it with --to tls://HOST:PORT, --to ssh://USER@HOST, --to nfs://HOST/EXPORT or --to file:///PATH")
 	case !slices.Contains(sender.EncodingNames, f.encoding):
 		return cli.Usagef("--encoding %q is none of %s", f.encoding, strings.Join(config.Encodings, ", "))
 	case f.deadline < 0 || f.patience < 0 || f.stall < 0 || f.progress < 0:

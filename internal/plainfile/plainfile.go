@@ -51,26 +51,56 @@ func OpenFile(path string, flag int) (*os.File, error) {
 		flag |= unix.O_NOFOLLOW
 		stat = os.Lstat
 	}
-	// To open some devices has an effect already, so OpenFile asks for the type by name first. The name may change
-	// meanwhile, so it opens without blocking and asks the open file again.
-	info, err := stat(path)
-	if err != nil {
-		return nil, opening(err)
-	}
-	if err := check(path, info.Mode()); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(path, flag|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	f, _, err := openFile(path, flag, stat, os.OpenFile)
+	return f, err
+}
+
+// OpenFileIn is OpenFile for a path below root. The last element of path must not be a link, and no link leads out of root.
+func OpenFileIn(root *os.Root, path string, flag int) (*os.File, error) {
+	f, named, err := openFile(path, flag, root.Lstat, root.OpenFile)
 	if err != nil {
 		return nil, err
 	}
-	if info, err = f.Stat(); err == nil {
-		err = check(path, info.Mode())
+	// A Root follows links that stay below it, also with O_NOFOLLOW.
+	opened, err := f.Stat()
+	if err == nil && !os.SameFile(named, opened) {
+		err = &fs.PathError{Op: "open", Path: path, Err: errors.New("it was replaced while it was opened")}
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
+}
+
+// A statter is os.Stat or like it, an opener os.OpenFile or like it.
+type (
+	statter func(path string) (fs.FileInfo, error)
+	opener  func(path string, flag int, perm fs.FileMode) (*os.File, error)
+)
+
+// openFile also returns what stat said of the file.
+func openFile(path string, flag int, stat statter, open opener) (*os.File, fs.FileInfo, error) {
+	// To open some devices has an effect already, so OpenFile asks for the type by name first. The name may change
+	// meanwhile, so it opens without blocking and asks the open file again.
+	named, err := stat(path)
+	if err != nil {
+		return nil, nil, opening(err)
+	}
+	if err := check(path, named.Mode()); err != nil {
+		return nil, nil, err
+	}
+	f, err := open(path, flag|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, nil, opening(err)
+	}
+	info, err := f.Stat()
+	if err == nil {
+		err = check(path, info.Mode())
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return f, named, nil
 }
 
 // opening gives a failed stat the operation name "open".
@@ -159,12 +189,21 @@ const attempts = 3
 
 // Create creates an empty file for reading and writing. It replaces a file, link or FIFO without opening or following
 // it.
-func Create(path string, perm fs.FileMode) (f *os.File, err error) {
+func Create(path string, perm fs.FileMode) (*os.File, error) {
+	return create(path, perm, os.Remove, os.OpenFile)
+}
+
+// CreateIn is Create for a path below root. No link leads out of root.
+func CreateIn(root *os.Root, path string, perm fs.FileMode) (*os.File, error) {
+	return create(path, perm, root.Remove, root.OpenFile)
+}
+
+func create(path string, perm fs.FileMode, remove func(string) error, open opener) (f *os.File, err error) {
 	for range attempts {
-		if err = os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err = remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, perm)
+		f, err = open(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, perm)
 		if !errors.Is(err, fs.ErrExist) {
 			break
 		}

@@ -306,6 +306,9 @@ func (f *File) CheckCapture() error {
 		return errors.New(`no receiver: set to = ["tls://HOST:PORT"], ["ssh://USER@HOST"] or ["nfs://HOST/EXPORT"]`)
 	}
 	for _, to := range f.To {
+		if SchemeName(to) == "file" {
+			return fmt.Errorf("%s: a capture kernel has no file systems mounted", to)
+		}
 		if k := f.Keys().Missing(to); k != nil {
 			return fmt.Errorf(`no %s for %s: set %s = "FILE" (%s)`, k.What, to, k.Name, k.MadeBy)
 		}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/corehaul/corehaul/sender/localfs"
 	"github.com/corehaul/corehaul/sender/nfsfs/nfs3"
 )
 
@@ -26,6 +27,7 @@ var Schemes = []Scheme{
 	{Name: "tls", Form: "tls://HOST:PORT", Keys: []Key{identityKey}, check: checkTLS},
 	{Name: "ssh", Form: "ssh://USER@HOST[:PORT][/PATH]", Keys: []Key{sshKey, knownHostsKey}, check: checkSSH},
 	{Name: "nfs", Form: nfs3.Form, check: checkNFS},
+	{Name: "file", Form: localfs.Form, check: checkFile},
 }
 
 // Keys are the names of the files that targets need.
@@ -146,6 +148,13 @@ func checkSSH(to string, u *url.URL) error {
 
 func checkNFS(to string, u *url.URL) error {
 	if _, _, err := nfs3.ParseURL(u); err != nil {
+		return fmt.Errorf("target %q: %w", to, err)
+	}
+	return nil
+}
+
+func checkFile(to string, u *url.URL) error {
+	if _, err := localfs.ParseURL(u); err != nil {
 		return fmt.Errorf("target %q: %w", to, err)
 	}
 	return nil

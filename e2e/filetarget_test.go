@@ -1,0 +1,157 @@
+package e2e
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A fileDisk is a disk image with a file system. The directory crash in it is for dumps.
+type fileDisk struct{ kind, image, uuid, label string }
+
+// fileDiskNew makes a file system of so many MiB.
+func fileDiskNew(tb testing.TB, kind, label, uuid string, mib int64) *fileDisk {
+	tb.Helper()
+	d := &fileDisk{kind: kind, image: filepath.Join(tb.TempDir(), label+".img"), uuid: uuid, label: label}
+	if err := errors.Join(os.WriteFile(d.image, nil, 0o600), os.Truncate(d.image, mib<<20)); err != nil {
+		tb.Fatal(err)
+	}
+	mkfs := map[string][]string{
+		"ext4": {"mkfs.ext4", "-q", "-L", label, "-U", uuid, d.image},
+		"xfs":  {"mkfs.xfs", "-q", "-L", label, "-m", "uuid=" + uuid, d.image},
+	}[kind]
+	captureCommand(tb, mkfs[0], mkfs[1:]...)
+	dir, unmount := d.mount(tb)
+	if err := os.Mkdir(filepath.Join(dir, "crash"), 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	unmount()
+	return d
+}
+
+// mount mounts the file system until unmount is called or the test ends.
+func (d *fileDisk) mount(tb testing.TB, options ...string) (dir string, unmount func()) {
+	tb.Helper()
+	dir = tb.TempDir()
+	captureCommand(tb, "mount", "-o", strings.Join(append(options, "loop"), ","), d.image, dir)
+	mounted := true
+	unmount = func() {
+		if mounted {
+			captureCommand(tb, "umount", dir)
+			mounted = false
+		}
+	}
+	tb.Cleanup(func() {
+		if mounted {
+			_ = unix.Unmount(dir, unix.MNT_DETACH) // the test has failed
+		}
+	})
+	return dir, unmount
+}
+
+// check has fsck look at the file system, which is not mounted.
+func (d *fileDisk) check(tb testing.TB) {
+	tb.Helper()
+	fsck := map[string][]string{"ext4": {"e2fsck", "-f", "-n"}, "xfs": {"xfs_repair", "-n"}}[d.kind]
+	out, err := exec.CommandContext(tb.Context(), fsck[0], append(fsck[1:], d.image)...).CombinedOutput()
+	if err != nil {
+		tb.Errorf("%s of %s: %v\n%s", fsck[0], d.label, err, out)
+	}
+}
+
+// UUIDs of file systems.
+const (
+	fileExt4 = "0a4ff1c5-52c3-4e57-9b9d-3f1d7a3d0001"
+	fileXFS  = "0a4ff1c5-52c3-4e57-9b9d-3f1d7a3d0002"
+)
+
+// fileFullLine is what a sender says of a full disk.
+var fileFullLine = regexp.MustCompile(`(?m)^corehaul-send: file://\S+: peer: no-space: .*the disk is full: .*: no space left on device; `)
+
+// TestFileTarget sends to mounted disks of this machine: ext4 is full, then read-only, and xfs takes the dump. A sender that is
+// killed goes on. It takes 10 s of CPU time.
+func TestFileTarget(t *testing.T) {
+	t.Parallel()
+	elf := failoverELF(t)
+	want := judgesPages(t, filepath.Join(judgesServe(t).send(t, elf, "31", "--encoding", "snappy"), "vmcore"))
+	small, large := fileDiskNew(t, "ext4", "small", fileExt4, 16), fileDiskNew(t, "xfs", "large", fileXFS, 512)
+	full, unmountFull := small.mount(t)
+	dir, unmount := large.mount(t)
+	send := func(args ...string) string {
+		_, said := judgesRun(t, 0, "corehaul-send", append(append([]string{"send", "--encoding", "snappy"}, args...), elf)...)
+		return said
+	}
+	first, second := "file://"+full+"/crash", "file://"+dir+"/crash"
+	if said := send("--to", first, "--to", second); !fileFullLine.MatchString(said) {
+		t.Errorf("it does not say that the disk is full:\n%s", said)
+	}
+	sftpCheck(t, filepath.Join(dir, "crash"), want)
+	_, said := judgesRun(t, 3, "corehaul-send", "send", "--patience", "0", "--to", first, elf)
+	state, pages := (&judgesStore{data: filepath.Join(full, "crash")}).fileLeft(t)
+	if state != "partial" || pages == 0 || pages >= want.Count {
+		t.Errorf("on the full disk it is %s, %d of %d pages:\n%s", state, pages, want.Count, said)
+	}
+	unmountFull()
+	small.check(t)
+	readOnly, unmountReadOnly := small.mount(t, "ro")
+	if err := os.Mkdir(filepath.Join(dir, "again"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	again := "file://" + dir + "/again"
+	if said := send("--to", "file://"+readOnly+"/crash", "--to", again); !strings.Contains(said, readOnly+"/crash: read-only file system; not tried again") {
+		t.Errorf("it does not say that the disk is read-only:\n%s", said)
+	}
+	sftpCheck(t, filepath.Join(dir, "again"), want)
+	unmountReadOnly()
+	fileKill(t, dir, elf)
+	unmount()
+	large.check(t)
+}
+
+// fileLeft returns the state of the one dump in a store that no receiver served, and how many pages it has.
+func (s *judgesStore) fileLeft(t *testing.T) (state string, pages int) {
+	t.Helper()
+	list := sftpList(t, s.data)
+	if len(list) != 1 {
+		t.Fatalf("%d dumps in %s, want one", len(list), s.data)
+	}
+	judgesRun(t, 3, "corehaul", "verify", "--data", s.data, list[0].ID)
+	return list[0].Manifest.State, judgesPages(t, filepath.Join(list[0].Path, "vmcore")).Count
+}
+
+// fileKill kills a sender once some chunks are durable. The next one sends the others.
+func fileKill(t *testing.T, dir, elf string) {
+	t.Helper()
+	want := judgesPages(t, filepath.Join(judgesServe(t).send(t, elf, "1", "--encoding", "none"), "vmcore"))
+	root := filepath.Join(dir, "killed")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--to", "file://" + root, "--level", "1", "--encoding", "none", elf}
+	p := serveSend(t, nil, args...)
+	serveWait(t, "pages on the disk", func() bool {
+		journals, _ := filepath.Glob(filepath.Join(root, "dumps/*/*/chunks"))
+		return len(journals) == 1 && fileAllocated(t, filepath.Join(filepath.Dir(journals[0]), "vmcore-incomplete")) > 32<<20
+	})
+	p.kill(t)
+	if _, said := judgesRun(t, 0, "corehaul-send", append([]string{"send"}, args...)...); !regexp.MustCompile(`the receiver has [1-9]\d* of them`).MatchString(said) {
+		t.Errorf("the next sender found nothing:\n%s", said)
+	}
+	sftpCheck(t, root, want)
+}
+
+// fileAllocated returns how many bytes of a file have a place on the disk, 0 if there is no such file.
+func fileAllocated(t *testing.T, name string) int64 {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Stat(name, &st); err != nil {
+		return 0
+	}
+	return st.Blocks * 512
+}
