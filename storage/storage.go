@@ -114,6 +114,11 @@ type Store interface {
 	// can become its challenger.
 	Resume(ctx context.Context, ref Ref, opts ResumeOptions) (*dumpdir.Writer, error)
 
+	// Take puts a sealed dump that opts.Fill writes, whole, into the store. Nobody sees it before. On return it is durable and listed.
+	// If the store has a dump of that name, opts.Instead decides. The error matches ErrBusy if a session writes that one, or another
+	// process takes a dump of the same name.
+	Take(ctx context.Context, ref Ref, opts TakeOptions) error
+
 	// Open opens a dump for reading, whatever its state. The error matches ErrNotFound.
 	Open(ctx context.Context, ref Ref) (*dumpdir.Dump, error)
 

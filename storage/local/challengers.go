@@ -142,18 +142,23 @@ func (c challengers) Promote(ctx context.Context, ref storage.Ref) error {
 	if err != nil {
 		return storeError(err)
 	}
-	to, trash, err := s.promote(ctx, ref, dir)
+	return errors.Join(s.putInPlace(ctx, ref, dir, false), lock.Close())
+}
+
+// putInPlace puts the dump in dir in the place of the stored one, and deletes that unless it has to be kept. The slot is held.
+func (s *Store) putInPlace(ctx context.Context, ref storage.Ref, dir string, keep bool) error {
+	to, trash, err := s.promote(ctx, ref, dir, keep)
 	if err != nil {
-		return errors.Join(err, lock.Close())
+		return err
 	}
 	if e := s.updateIndexFrom(ctx, to); e != nil {
-		s.tell(e) // as a challenger it has told nobody
+		s.tell(e) // outside of the list it has told nobody
 	}
-	return errors.Join(os.RemoveAll(trash), lock.Close())
+	return os.RemoveAll(trash)
 }
 
 // promote moves both directories and returns their new places. trash is empty if the old dump must not be deleted.
-func (s *Store) promote(ctx context.Context, ref storage.Ref, dir string) (to, trash string, err error) {
+func (s *Store) promote(ctx context.Context, ref storage.Ref, dir string, keep bool) (to, trash string, err error) {
 	to, err = s.locate(ref)
 	if err != nil {
 		return "", "", err
@@ -168,12 +173,12 @@ func (s *Store) promote(ctx context.Context, ref storage.Ref, dir string) (to, t
 	if err != nil {
 		return "", "", storeError(err)
 	}
-	trash, err = s.replaceWithChallenger(ref, dir, to)
+	trash, err = s.replaceStored(ref, dir, to, keep || s.keepWhenReplaced(to))
 	return to, trash, errors.Join(err, lock.Close())
 }
 
-// replaceWithChallenger moves the dump in to away and the challenger in dir to its place. The challenger gets the pin.
-func (s *Store) replaceWithChallenger(ref storage.Ref, dir, to string) (trash string, err error) {
+// replaceStored moves the dump in to away, to where only people delete it if keep is set, and the one in dir to its place. That one gets the pin.
+func (s *Store) replaceStored(ref storage.Ref, dir, to string, keep bool) (trash string, err error) {
 	unlock, err := s.lockSides()
 	if err != nil {
 		return "", err
@@ -182,12 +187,12 @@ func (s *Store) replaceWithChallenger(ref storage.Ref, dir, to string) (trash st
 	if err := s.copyPin(to, dir); err != nil {
 		return "", err
 	}
-	if s.keepWhenReplaced(to) {
+	if keep {
 		aside, err := s.moveTo(replacedName, ref, to)
 		if err != nil {
 			return "", err
 		}
-		s.opts.Log.Warn("a complete, pinned or damaged dump was replaced and put aside", "host", ref.Host, "dump", ref.ID, "to", aside)
+		s.opts.Log.Warn("a dump was replaced and put aside", "host", ref.Host, "dump", ref.ID, "to", aside)
 		return "", s.moveChallenger(dir, to)
 	}
 	err = s.exchange(dir, to)

@@ -5,6 +5,7 @@
 //	dumps/<host>/<UTC time>-<short id>/   one dump each, as dumpdir lays it out; the time is that of the crash, or of arrival
 //	next/<host>/<id>/                     challengers, as dumpdir lays them out: see storage.Challengers
 //	trash/                                dumps that are being deleted, and for an instant the file of CheckWritable
+//	incoming/<host>/<id>/                 dumps that are being taken: see Take
 //	replaced/                             complete, pinned or damaged dumps whose place another one has taken, for people to look at and delete
 //	damaged/                              dumps that could not be resumed, for people to look at: see Resume
 //	index.db, index.db-wal, index.db-shm  the index: a cache of the manifests
@@ -103,6 +104,9 @@ func Open(ctx context.Context, dir string, opts storage.OpenOptions) (*Store, er
 	}
 	if _, err := s.emptyTrash(ctx); err != nil {
 		opts.Log.Warn("trash was not emptied", "error", err)
+	}
+	if err := s.emptyIncoming(ctx); err != nil {
+		opts.Log.Warn("dumps that a killed process was taking were not deleted", "error", err)
 	}
 	if err := s.promoteOrphans(ctx); err != nil {
 		opts.Log.Warn("a challenger was not given the place of its dump", "error", err)

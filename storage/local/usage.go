@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/corehaul/corehaul/internal/plainfile"
@@ -23,8 +24,12 @@ func (s *Store) Usage(ctx context.Context, host string) (storage.Usage, error) {
 	if err != nil {
 		return u, err
 	}
+	taking, err := subdirs(filepath.Join(s.dir, incomingName, host))
+	if err != nil {
+		return u, err
+	}
 	u.Dumps = len(dumps)
-	dirs := append(dumps, challengers...)
+	dirs := slices.Concat(dumps, challengers, taking)
 	for _, name := range []string{replacedName, damagedName} {
 		aside, err := subdirs(filepath.Join(s.dir, name))
 		if err != nil {

@@ -48,6 +48,8 @@ func Run(t *testing.T, newStore func(t *testing.T) (open func() storage.Store)) 
 		"Usage":         testUsage,
 		"RemoveChanged": testRemoveChanged,
 		"Processes":     testProcesses,
+		"Take":          testTake,
+		"TakeRefuses":   testTakeRefuses,
 	})
 }
 
