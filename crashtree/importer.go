@@ -28,6 +28,10 @@ type Importer struct {
 	Tool  string          // name and version of the program
 	Codec kdumpfile.Codec // of pages that the files have uncompressed
 	Dry   bool            // only look
+	// Grace, if set, is how long the files of a dump that lacks pages must not have changed: its writer may come back.
+	Grace time.Duration
+	// Taken, if set, reports whether a dump that the store does not have counts as imported before, because somebody removed it since.
+	Taken func(storage.Ref) bool
 	// Progress, if set, is told how much of a dump was read.
 	Progress func(path string, done, total uint64)
 }
@@ -96,6 +100,12 @@ func (im *Importer) run(ctx context.Context, f Found, out *Outcome) (err error) 
 		if done, err := p.isDone(ctx, was); err != nil || done {
 			return err
 		}
+	} else if im.Taken != nil && im.Taken(out.Ref) {
+		out.Result = Present
+		return nil
+	}
+	if err := p.checkGrace(); err != nil {
+		return err
 	}
 	if err := p.room(ctx); err != nil {
 		return err
@@ -105,6 +115,14 @@ func (im *Importer) run(ctx context.Context, f Found, out *Outcome) (err error) 
 		return o.checkSame()
 	}
 	return p.store(ctx)
+}
+
+// checkGrace returns an error that matches errWritten if the dump lacks pages and its files changed within the grace.
+func (p *pending) checkGrace() error {
+	if p.Grace == 0 || p.src != nil && p.src.Lack() == "" {
+		return nil
+	}
+	return p.o.checkUnchangedFor(p.Grace)
 }
 
 // pending is a dump that is being imported.
@@ -135,7 +153,7 @@ func (p *pending) look(ctx context.Context) (err error) {
 		}
 	}
 	// kdump writes the log before the memory, which may be still to come.
-	if err := p.o.checkQuiet(); err != nil && !p.o.Alone {
+	if err := p.o.checkUnchangedFor(quiet); err != nil && !p.o.Alone {
 		return err
 	}
 	p.out.ID, err = p.logID()

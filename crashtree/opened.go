@@ -72,9 +72,12 @@ func (f *file) checkWriter() error {
 }
 
 // checkQuiet returns an error that matches errWritten if the file changed a short time ago, or, by a wrong clock, will.
-func (f *file) checkQuiet() error {
-	if age := time.Since(f.was.ModTime()); age.Abs() < quiet {
-		return fmt.Errorf("%w: it changed %v ago, and may still be written; import it again in %v", errWritten, age.Abs().Round(time.Second), quiet)
+func (f *file) checkQuiet() error { return f.checkUnchangedFor(quiet) }
+
+// checkUnchangedFor is checkQuiet with another time.
+func (f *file) checkUnchangedFor(d time.Duration) error {
+	if age := time.Since(f.was.ModTime()); age.Abs() < d {
+		return fmt.Errorf("%w: it changed %v ago, and may still be written; import it again in %v", errWritten, age.Abs().Round(time.Second), d)
 	}
 	return nil
 }
@@ -147,13 +150,13 @@ func (o *opened) close() error {
 	return errors.Join(errs...)
 }
 
-// checkQuiet returns an error that matches errWritten if a file of the dump changed a short time ago.
-func (o *opened) checkQuiet() error {
+// checkUnchangedFor returns an error that matches errWritten if a file of the dump changed a short time ago.
+func (o *opened) checkUnchangedFor(d time.Duration) error {
 	for _, f := range append(o.images, o.log) {
 		if f == nil {
 			continue
 		}
-		if err := f.checkQuiet(); err != nil {
+		if err := f.checkUnchangedFor(d); err != nil {
 			return err
 		}
 	}

@@ -23,22 +23,7 @@ func (p *pending) room(ctx context.Context) error {
 	if p.Store == nil {
 		return nil
 	}
-	need := p.least()
-	if err := p.Room.CheckCapacity(ctx, p.out.Host, need); err != nil {
-		return err
-	}
-	free, bounded, err := p.Room.Free(ctx)
-	if err != nil {
-		return err
-	}
-	if bounded && free < need {
-		return p.Room.Shortage(0, need)
-	}
-	hold, err := p.Room.Account(p.out.Host).Hold(ctx, 0, need)
-	if err == nil && hold != "" {
-		err = errors.New(hold)
-	}
-	return err
+	return p.Room.CheckFits(ctx, p.out.Host, p.least())
 }
 
 // least is a low estimate of the bytes of the stored dump.

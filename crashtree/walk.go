@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/corehaul/corehaul/dumpcopy"
@@ -115,7 +116,7 @@ func (n *named) file(path string) error {
 
 func (n *named) find(dir, name string) (Found, error) {
 	if n.last == nil || n.last.path != dir {
-		d, err := readDir(dir)
+		d, err := readDir(dir, 0)
 		switch {
 		case errors.Is(err, fs.ErrPermission): // the file itself may be readable
 			d = &directory{path: dir}
@@ -126,6 +127,30 @@ func (n *named) find(dir, name string) (Found, error) {
 		n.last = d
 	}
 	return n.last.withFile(name)
+}
+
+// visit tells of all dumps in a directory.
+func (v *Visitor) visit(d *directory) error {
+	for _, f := range d.dumps() {
+		if err := v.Dump(f); err != nil {
+			return err
+		}
+	}
+	for _, s := range d.skipped {
+		if err := v.Skip(filepath.Join(d.path, s.name), s.err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Look looks for dumps in one directory, and not below it. It looks into no directory with more than most names.
+func Look(path string, most int, v Visitor) error {
+	d, err := readDir(path, most)
+	if err != nil {
+		return v.Skip(path, err)
+	}
+	return v.visit(d)
 }
 
 // walker walks one tree.
@@ -144,19 +169,12 @@ func (w *walker) dir(path string) error {
 	if _, _, own := dumpdir.AtPath(path); own {
 		return w.Skip(path, errOwn)
 	}
-	d, err := readDir(path)
+	d, err := readDir(path, 0)
 	if err != nil {
 		return w.Skip(path, err)
 	}
-	for _, f := range d.dumps() {
-		if err := w.Dump(f); err != nil {
-			return err
-		}
-	}
-	for _, s := range d.skipped {
-		if err := w.Skip(filepath.Join(path, s.name), s.err); err != nil {
-			return err
-		}
+	if err := w.visit(d); err != nil {
+		return err
 	}
 	for _, name := range d.dirs {
 		sub := filepath.Join(path, name)
@@ -180,9 +198,9 @@ func (w *walker) dir(path string) error {
 	return nil
 }
 
-// readDir reads a directory and looks into its files.
-func readDir(path string) (*directory, error) {
-	entries, err := os.ReadDir(path)
+// readDir reads a directory and looks into its files. It refuses one with more than most names, unless most is 0.
+func readDir(path string, most int) (*directory, error) {
+	entries, err := readNames(path, most)
 	if err != nil {
 		return nil, err
 	}
@@ -199,4 +217,22 @@ func readDir(path string) (*directory, error) {
 		}
 	}
 	return d, nil
+}
+
+// readNames returns the sorted entries of a directory.
+func readNames(path string, most int) ([]fs.DirEntry, error) {
+	if most == 0 {
+		return os.ReadDir(path)
+	}
+	d, err := plainfile.OpenDir(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = d.Close() }() // only read
+	entries, err := d.ReadDir(most + 1)
+	if len(entries) > most {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("it has more than %d names", most)}
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, ignoreEOF(err)
 }

@@ -158,3 +158,22 @@ func (r *Room) CheckCapacity(ctx context.Context, host string, need uint64) erro
 	}
 	return noRoom("%s %s; the plan needs at least %s", whose, bytesize.Fine(most), bytesize.Fine(need))
 }
+
+// CheckFits returns an error if a dump of host that needs need bytes would not fit now, beside what is stored. It matches syscall.ENOSPC.
+func (r *Room) CheckFits(ctx context.Context, host string, need uint64) error {
+	if err := r.CheckCapacity(ctx, host, need); err != nil {
+		return err
+	}
+	free, bounded, err := r.Free(ctx)
+	if err != nil {
+		return err
+	}
+	if bounded && free < need {
+		return r.Shortage(0, need)
+	}
+	hold, err := r.Account(host).Hold(ctx, 0, need)
+	if err == nil && hold != "" {
+		err = noRoom("%s", hold)
+	}
+	return err
+}
