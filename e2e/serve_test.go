@@ -195,6 +195,7 @@ type serveDump struct {
 		State     string
 		Reason    string
 		Release   string
+		Transport string
 		PanicLine string    `json:"panic_line"`
 		CrashTime time.Time `json:"crash_time"`
 		StartTime time.Time `json:"start_time"`

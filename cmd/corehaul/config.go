@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"maps"
@@ -27,6 +28,7 @@ type serveFile struct {
 	SSH            []string      `toml:"ssh"`
 	AuthorizedKeys *string       `toml:"authorized_keys"`
 	LocalOnly      *bool         `toml:"local_only"`
+	Watch          []string      `toml:"watch"`
 	Memory         *string       `toml:"memory"`
 	MaxActive      *int          `toml:"max_active"`
 	MaxHost        *int          `toml:"max_host_sessions"`
@@ -107,10 +109,15 @@ func (c *serveFile) apply(path string, flags *pflag.FlagSet) error {
 	if c.LocalOnly != nil {
 		values["local-only"] = fmt.Sprint(*c.LocalOnly)
 	}
-	for name, list := range map[string][]string{"tls": c.TLS, "ssh": c.SSH} {
-		if list != nil {
-			values[name] = strings.Join(list, ",")
+	for name, list := range map[string][]string{"tls": c.TLS, "ssh": c.SSH, "watch": c.Watch} {
+		if list == nil {
+			continue
 		}
+		line, err := listValue(list)
+		if err != nil {
+			return fmt.Errorf("configuration %s: key %q: %w", path, name, err)
+		}
+		values[name] = line
 	}
 	maps.Copy(values, c.keepValues())
 	for name, value := range values {
@@ -122,4 +129,15 @@ func (c *serveFile) apply(path string, flags *pflag.FlagSet) error {
 		}
 	}
 	return nil
+}
+
+// listValue returns a list as flags take it: a line of CSV, because a path may have a comma.
+func listValue(list []string) (string, error) {
+	var line strings.Builder
+	w := csv.NewWriter(&line)
+	if err := w.Write(list); err != nil {
+		return "", err
+	}
+	w.Flush()
+	return strings.TrimSuffix(line.String(), "\n"), w.Error()
 }

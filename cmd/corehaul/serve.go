@@ -21,6 +21,7 @@ import (
 	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/receiver/kdumpclients"
 	"github.com/corehaul/corehaul/receiver/sshd"
+	"github.com/corehaul/corehaul/receiver/watch"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/stores"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
@@ -35,6 +36,7 @@ type serveFlags struct {
 	ssh            []string
 	authorizedKeys string
 	localOnly      bool
+	watch          []string
 	memory         cli.BytesValue
 	maxActive      int
 	maxHost        int
@@ -68,8 +70,9 @@ it prints one line "ready" with its addresses to standard output. It logs to sta
 error. --config names a TOML file; its keys are the names of the flags with
 underscores. Flags and environment variables override it. Only that file can have
 rules on which dumps to take, and how much of them. --ssh accepts dumps over SSH from
-corehaul-send and from stock kdump clients with ssh, scp and sftp. "corehaul status"
-shows what the server does.`,
+corehaul-send and from stock kdump clients with ssh, scp and sftp. --watch takes in the
+dumps that others write into a directory of this machine. "corehaul status" shows what the
+server does.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.load(cmd); err != nil {
 				return cli.Usage(err)
@@ -86,6 +89,7 @@ shows what the server does.`,
 	flags.StringSliceVar(&f.ssh, "ssh", nil, "address to listen on for SSH, as for --tls")
 	flags.StringVar(&f.authorizedKeys, "authorized-keys", "", "file of the accepted SSH keys, each with the name of its host")
 	flags.BoolVar(&f.localOnly, "local-only", false, "listen only on the local socket; OpenSSH's server hands over connections (see 'receive')")
+	flags.StringSliceVar(&f.watch, "watch", nil, "directory in which others write dumps, such as an NFS export; may be repeated")
 	flags.Var(&f.memory, "memory", "memory for all sessions together")
 	flags.IntVar(&f.maxActive, "max-active", receiver.DefaultMaxActive, "how many senders may send pages at the same time; others wait in the queue")
 	flags.IntVar(&f.maxHost, "max-host-sessions", 0, "how many senders of one host may send pages at the same time; 0 means no limit")
@@ -128,9 +132,10 @@ func (f *serveFlags) load(cmd *cobra.Command) error {
 // check returns an error if flags are missing or contradict each other.
 func (f *serveFlags) check() error {
 	switch {
-	case len(f.tls)+len(f.ssh) == 0 && !f.localOnly:
+	case len(f.tls)+len(f.ssh)+len(f.watch) == 0 && !f.localOnly:
 		return cli.WithHint(errors.New("no address to listen on: --tls HOST:PORT, --ssh HOST:PORT"),
-			"use --local-only if all connections come through OpenSSH's server ('corehaul receive')")
+			"use --local-only if all connections come through OpenSSH's server ('corehaul receive')",
+			"use --watch DIR if all dumps come through the file system")
 	case len(f.tls)+len(f.ssh) > 0 && f.localOnly:
 		return errors.New("--local-only cannot be used with an address to listen on (--tls, --ssh)")
 	case f.ca == "" && len(f.tls) > 0:
@@ -214,6 +219,10 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	}
 	defer func() { err = errors.Join(err, files.Close()) }()
 	cfg.Foreign = files.Owns
+	watcher, err := f.watcher(&cfg)
+	if err != nil {
+		return cli.Usage(err)
+	}
 	server, err := receiver.New(cfg)
 	if err != nil {
 		return cli.Usage(err)
@@ -221,7 +230,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	// The budget counts the live memory of sessions. The limit makes the runtime collect garbage in time.
 	debug.SetMemoryLimit(int64(min(uint64(f.memory), 1<<50)) + overheadBytes + int64(f.keep.reportJobs)*reportBytes)
 	reporter := f.keep.reporter(store, cfg.Room, log)
-	control, err := openControl(ctx, f.socket, func(ctx context.Context) serverStatus { return statusOf(ctx, server, reporter) }, log)
+	control, err := openControl(ctx, f.socket, func(ctx context.Context) serverStatus { return statusOf(ctx, server, reporter, watcher) }, log)
 	if err != nil {
 		return err
 	}
@@ -234,7 +243,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 		return err
 	}
 	stop := f.keep.start(ctx, store, reporter, log)
-	err = runServer(ctx, append(listeners, control.handover.listener(server)), server.Run, files.Run)
+	err = runServer(ctx, append(listeners, control.handover.listener(server)), server.Run, files.Run, watcher.Run)
 	stop()
 	log.Info("stopped")
 	return err
@@ -282,6 +291,17 @@ func (f *serveFlags) stock(cfg *receiver.Config) (*kdumpclients.Service, error) 
 		return nil, cli.WithHint(fmt.Errorf("another server uses the data directory %s", f.dir), "stop it, or start this server with another --data")
 	}
 	return files, err
+}
+
+// stateDir is the directory in the data directory for what no dump can rebuild.
+const stateDir = "state"
+
+// watcher returns what watches directories.
+func (f *serveFlags) watcher(cfg *receiver.Config) (*watch.Watcher, error) {
+	return watch.New(watch.Config{
+		Dirs: f.watch, Store: cfg.Store, Room: cfg.Room, Log: cfg.Log, Tool: cfg.Tool, Grace: cfg.ResumeGrace, Codec: cfg.Codec,
+		State: filepath.Join(f.dir, stateDir), Data: f.dir,
+	})
 }
 
 const (

@@ -288,7 +288,7 @@ func sendLogOver(t *testing.T, raw io.ReadWriteCloser, host string) {
 }
 
 func TestConfigFileYieldsToFlags(t *testing.T) {
-	file, err := parseServeFile("c.toml", []byte("memory = \"64MiB\"\nmax_active = 3\ntls = [\"a:1\", \"b:2\"]\nresume_grace = \"90s\"\n"))
+	file, err := parseServeFile("c.toml", []byte("memory = \"64MiB\"\nmax_active = 3\ntls = [\"a:1\", \"b:2\"]\nresume_grace = \"90s\"\nwatch = [\"/a,b\", \"/c d\"]\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +300,7 @@ func TestConfigFileYieldsToFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"memory": "64MiB", "max-active": "5", "tls": "[a:1,b:2]", "resume-grace": "1m30s", "reserve": "1GiB",
+		"memory": "64MiB", "max-active": "5", "tls": "[a:1,b:2]", "resume-grace": "1m30s", "reserve": "1GiB", "watch": `["/a,b",/c d]`,
 	} {
 		if got := cmd.Flag(name).Value.String(); got != want {
 			t.Errorf("%s: got %s, want %s", name, got, want)

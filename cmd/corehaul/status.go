@@ -13,6 +13,7 @@ import (
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/receiver"
+	"github.com/corehaul/corehaul/receiver/watch"
 	"github.com/corehaul/corehaul/storage/reports"
 )
 
@@ -35,11 +36,12 @@ sessions, which of them wait and why, the free disk space, and counts since the 
 type serverStatus struct {
 	receiver.Status
 	Reports *reports.Status `json:"reports,omitempty"` // nil if the server makes none
+	Watch   []watch.Status  `json:"watch,omitempty"`   // of the watched directories
 }
 
 // statusOf returns what a server and its reporter, which may be nil, do now.
-func statusOf(ctx context.Context, server *receiver.Server, r *reporter) serverStatus {
-	st := serverStatus{Status: server.Status(ctx)}
+func statusOf(ctx context.Context, server *receiver.Server, r *reporter, w *watch.Watcher) serverStatus {
+	st := serverStatus{Status: server.Status(ctx), Watch: w.Status()}
 	if r != nil {
 		now := r.Status()
 		st.Reports = &now
@@ -80,6 +82,9 @@ func (a *app) printServer(st *serverStatus) error {
 	t.Row("space", space(&st.Space)+limit(", each host at most ", l.HostBytes > 0, bytesize.Format(l.HostBytes))+limit(", at most ", l.HostDumps > 0, strconv.Itoa(l.HostDumps)+" dumps of each host"))
 	t.Row("memory", fmt.Sprintf("%s; hello and waiting use %s of %s; window %s each", bytesize.Format(m.Limit), bytesize.Format(m.HelloUsed), bytesize.Format(m.Hello), bytesize.Format(m.Window)))
 	t.Row("reports", reportsText(st.Reports))
+	for i := range st.Watch {
+		t.Row("watched", watchText(&st.Watch[i]))
+	}
 	t.Row("rules", strconv.Itoa(l.Rules))
 	t.Row("since start", fmt.Sprintf("%d sessions, %s received; dumps: %d complete, %d partial, %d log only; %d broken off%s",
 		s.Sessions, bytesize.Format(s.Bytes), s.Complete, s.Partial, s.LogOnly, s.BrokenOff, refusals(s.Refused)))
@@ -92,6 +97,14 @@ func reportsText(r *reports.Status) string {
 		return "none are made: report_jobs is 0"
 	}
 	return fmt.Sprintf("%d waiting, %d of older versions to make again, %d tried again later, %d dumps cannot be read", r.Waiting, r.Renewals, r.Retrying, r.Failed)
+}
+
+// watchText says what a watched directory has.
+func watchText(w *watch.Status) string {
+	if w.Error != "" {
+		return fmt.Sprintf("%s cannot be read: %s", w.Path, w.Error)
+	}
+	return fmt.Sprintf("%s: %d taken since start, %d arriving, %d that cannot be taken", w.Path, w.Taken, w.Arriving, w.Failing)
 }
 
 // limit returns text and value if there is a limit.

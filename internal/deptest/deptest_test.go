@@ -144,6 +144,12 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/sender":                "sender and receiver meet on the wire only",
 		"net/http":                                           "it imports files",
 	}},
+	{"receiver/watch", map[string]string{
+		"github.com/corehaul/corehaul/receiver":              "sessions and watched directories meet in the store",
+		"github.com/corehaul/corehaul/receiver/kdumpclients": "crashtree has the files of kdump",
+		"github.com/corehaul/corehaul/storage/local":         "it knows the interface of a store",
+		"net/http": "it reads files",
+	}},
 	{"receiver/admission", map[string]string{
 		"github.com/corehaul/corehaul/protocol": "admission knows no wire",
 		"github.com/corehaul/corehaul/intake":   "admission knows no wire",

@@ -16,7 +16,7 @@ const (
 
 	maxWords            = 80  // of a paragraph
 	maxArchitectureLine = 200 // characters, tables included
-	questions           = 45
+	questions           = 48
 )
 
 func TestArchitectureIsReadable(t *testing.T) {

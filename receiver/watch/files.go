@@ -1,0 +1,83 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/corehaul/corehaul/crashtree"
+)
+
+// What comes of a directory with files of kdump, apart from dumps.
+var (
+	errEmpty = errors.New("there is no dump")
+	errLater = errors.New("a file is still being written")
+)
+
+// takeFiles imports what kdump left in one directory. The error matches errEmpty if that is nothing, and errLater if something is still
+// being written.
+func (r *root) takeFiles(ctx context.Context, f *found) (took bool, err error) {
+	dir := r.abs(f.rel)
+	// crashtree goes by paths. A link in the place of a directory could lead it to what the watched directory does not have.
+	switch at, err := filepath.EvalSymlinks(dir); {
+	case err != nil:
+		return false, err
+	case at != filepath.Join(r.resolved, f.rel):
+		return false, fmt.Errorf("it is reached through a link, and lies in %s", at)
+	}
+	r.busy("look into "+dir, longPatience)
+	im := importing{root: r}
+	err = crashtree.Look(dir, r.names, crashtree.Visitor{
+		Dump: func(d crashtree.Found) error { return im.dump(ctx, d) },
+		Skip: func(path string, why error) error {
+			if !crashtree.IsLeftOut(why) {
+				im.failed = append(im.failed, fmt.Errorf("%s: %w", filepath.Base(path), why))
+			}
+			return nil
+		},
+	})
+	switch {
+	case err != nil:
+		return im.took, err
+	case len(im.failed) > 0:
+		return im.took, errors.Join(im.failed...)
+	case im.later:
+		return im.took, errLater
+	case !im.any:
+		return false, errEmpty
+	}
+	return im.took, nil
+}
+
+// importing is what became of the dumps of one directory.
+type importing struct {
+	*root
+	any, took, later bool
+	failed           []error
+}
+
+// dump imports one dump. The error is that of ctx.
+func (im *importing) dump(ctx context.Context, d crashtree.Found) error {
+	im.busy("import "+d.Path(), longPatience)
+	out, err := im.files.Import(ctx, d)
+	if err != nil {
+		return err
+	}
+	im.any = true
+	log := im.log.With("host", out.Host, "dump", out.ID, "path", out.Path)
+	switch out.Result {
+	case crashtree.Imported:
+		im.took = true
+		im.taken()
+		im.mem.took(out.Ref, standing{}, im.clock())
+		log.Info("took a dump of kdump from a watched directory", "state", out.State, "reason", out.Reason, "not_kept", out.NotKept)
+	case crashtree.Present:
+		im.mem.took(out.Ref, standing{}, im.clock())
+	case crashtree.Later:
+		im.later = true
+	case crashtree.Failed:
+		im.failed = append(im.failed, fmt.Errorf("%s: %w", filepath.Base(out.Path), out.Err))
+	}
+	return nil
+}

@@ -1,0 +1,188 @@
+package watch
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/plainfile"
+	"github.com/corehaul/corehaul/internal/printable"
+	"github.com/corehaul/corehaul/storage"
+)
+
+// Name and limits of the file.
+const (
+	memoryName    = "watch.json"
+	memoryVersion = 1
+	maxMemory     = 64 << 20 // bytes
+	maxRecords    = 1 << 17  // of paths, and of dumps
+	keepRecords   = 90 * 24 * time.Hour
+)
+
+// memory is what was taken. A dump that somebody has removed from the store since must not come back, and the watched directory may be
+// read-only. So the memory is a file in the store's directory for what no dump can rebuild. It is safe for concurrent use.
+type memory struct {
+	dir string
+	log *slog.Logger
+
+	mu   sync.Mutex
+	file memoryFile
+}
+
+// memoryFile is watch.json.
+type memoryFile struct {
+	Version int `json:"version"`
+	// Paths has the directories of which nothing is left to take, by the hash of their path.
+	Paths map[string]*record `json:"paths"`
+	// Dumps has the dumps that were taken, by host/id.
+	Dumps map[string]*taken `json:"dumps"`
+}
+
+// record is a directory that is settled.
+type record struct {
+	Path      string    `json:"path"`      // for people
+	Signature string    `json:"signature"` // of the names, lengths and times of its files
+	Changed   time.Time `json:"changed"`   // its own time of modification
+	Leaf      bool      `json:"leaf"`      // nothing below it can have a dump
+	Seen      time.Time `json:"seen"`      // when it was settled
+}
+
+// taken is a dump that was taken, or that the store had already.
+type taken struct {
+	standing
+	Seen time.Time `json:"seen"`
+}
+
+// openMemory reads the file in dir. One that cannot be read is put aside: what it says is worth less than the dumps that come.
+func openMemory(dir string, log *slog.Logger) *memory {
+	m := &memory{dir: dir, log: log}
+	text, err := plainfile.Read(filepath.Join(dir, memoryName), maxMemory)
+	if err == nil {
+		if err = json.Unmarshal(text, &m.file); err == nil && m.file.Version != memoryVersion {
+			err = fmt.Errorf("its version is %d, not %d", m.file.Version, memoryVersion)
+		}
+	}
+	if err != nil {
+		m.file = memoryFile{}
+		if !errors.Is(err, fs.ErrNotExist) {
+			aside := filepath.Join(dir, memoryName+".damaged")
+			log.Error("the list of dumps that were taken from watched directories cannot be read; dumps that were removed since may come again",
+				"path", filepath.Join(dir, memoryName), "error", err, "aside", aside, "moved", os.Rename(filepath.Join(dir, memoryName), aside) == nil)
+		}
+	}
+	m.file.Version = memoryVersion
+	if m.file.Paths == nil {
+		m.file.Paths = map[string]*record{}
+	}
+	if m.file.Dumps == nil {
+		m.file.Dumps = map[string]*taken{}
+	}
+	return m
+}
+
+// key is a path as a key: a path need not be valid UTF-8.
+func key(path string) string {
+	sum := sha256.Sum256([]byte(path))
+	return hex.EncodeToString(sum[:16])
+}
+
+// unchanged reports whether a directory is settled and its own time has not changed, so that nobody need look into it.
+func (m *memory) unchanged(path string, changed time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.file.Paths[key(path)]
+	return r != nil && r.Leaf && r.Changed.Equal(changed)
+}
+
+// settled reports whether a directory was settled as it is.
+func (m *memory) settled(path string, now record) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.file.Paths[key(path)]
+	return r != nil && r.Signature == now.Signature
+}
+
+// settle notes that nothing is left to take of a directory, and saves the file.
+func (m *memory) settle(path string, r record, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r.Path, r.Seen = printable.Clean(path, 512), now.UTC().Truncate(time.Second)
+	m.file.Paths[key(path)] = &r
+	m.save(now)
+}
+
+// has reports whether a dump was taken.
+func (m *memory) has(ref storage.Ref) bool {
+	_, ok := m.standing(ref)
+	return ok
+}
+
+// standing returns how good a dump was that was taken.
+func (m *memory) standing(ref storage.Ref) (standing, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.file.Dumps[ref.String()]
+	if t == nil {
+		return standing{}, false
+	}
+	return t.standing, true
+}
+
+// took notes that a dump is in the store, and saves the file.
+func (m *memory) took(ref storage.Ref, s standing, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if was := m.file.Dumps[ref.String()]; was != nil && was.standing == s {
+		return
+	}
+	m.file.Dumps[ref.String()] = &taken{s, now.UTC().Truncate(time.Second)}
+	m.save(now)
+}
+
+// save writes the file. mu is held. If that fails, the next save may work; until then the notes are in memory.
+func (m *memory) save(now time.Time) {
+	m.forget(now)
+	text, err := json.Marshal(&m.file)
+	if err == nil {
+		err = dumpdir.OS{}.MkdirAll(m.dir)
+	}
+	if err == nil {
+		err = dumpdir.SaveFile(dumpdir.OS{}, m.dir, memoryName, append(text, '\n'))
+	}
+	if err != nil {
+		m.log.Error("cannot note which dumps were taken from watched directories; after a restart, ones that were removed may come again", "error", err)
+	}
+}
+
+// forget drops the oldest records when there are too many. mu is held.
+func (m *memory) forget(now time.Time) {
+	prune(m.file.Paths, func(r *record) time.Time { return r.Seen }, now)
+	prune(m.file.Dumps, func(t *taken) time.Time { return t.Seen }, now)
+}
+
+// prune drops records that are older than keepRecords if there are more than maxRecords, and then any until half are left.
+func prune[T any](list map[string]T, seen func(T) time.Time, now time.Time) {
+	if len(list) <= maxRecords {
+		return
+	}
+	for k, v := range list {
+		if now.Sub(seen(v)) > keepRecords {
+			delete(list, k)
+		}
+	}
+	for k := range list {
+		if len(list) <= maxRecords/2 {
+			return
+		}
+		delete(list, k)
+	}
+}

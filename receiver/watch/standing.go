@@ -1,0 +1,45 @@
+package watch
+
+import (
+	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/storage"
+)
+
+// standing is how much of a crash a dump has.
+type standing struct {
+	Pages    uint64 `json:"pages"`
+	Complete bool   `json:"complete"`
+	Damaged  bool   `json:"damaged,omitempty"`
+}
+
+func standingOf(state dumpdir.State, m *dumpdir.Manifest) standing {
+	return standing{
+		Pages: m.Pages.Present, Complete: m.Plan != nil && m.Pages.Missing == 0 && state != dumpdir.StatePartial, Damaged: state == dumpdir.StateDamaged,
+	}
+}
+
+// better reports whether s is worth more than another dump of the same crash. It is the rule for challengers: one with all its pages is better than
+// one without, and then more pages are better. A damaged dump is never better, and is replaced by one that has as many pages.
+func (s standing) better(than standing) bool {
+	switch {
+	case s.Damaged:
+		return false
+	case than.Damaged:
+		return s.Complete || s.Pages >= max(than.Pages, 1)
+	case s.Complete != than.Complete:
+		return s.Complete
+	}
+	return s.Pages > than.Pages
+}
+
+// instead says what becomes of a stored dump for the sake of one from a watched directory. Whoever can write there can give a dump any name.
+// So it never destroys a dump whose sender has proved its name.
+func (s standing) instead(stored *storage.Entry) storage.Replacement {
+	switch {
+	case !s.better(standingOf(stored.State(), &stored.Manifest)):
+		return storage.KeepStored
+	case stored.Manifest.Transport == "nfs" || stored.Manifest.Transport == "sftp" || stored.Manifest.Transport == "file":
+		return storage.ReplaceStored
+	}
+	return storage.PutStoredAside
+}
