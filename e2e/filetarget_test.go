@@ -1,15 +1,21 @@
 package e2e
 
 import (
+	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/corehaul/corehaul/e2e/lab"
 )
 
 // A fileDisk is a disk image with a file system. The directory crash in it is for dumps.
@@ -112,6 +118,121 @@ func TestFileTarget(t *testing.T) {
 	fileKill(t, dir, elf)
 	unmount()
 	large.check(t)
+}
+
+// fileImage packs the initramfs of a guest with file:// targets. The disks are not this machine's, so it names their drivers.
+func fileImage(t *testing.T, kernel string, to ...string) string {
+	t.Helper()
+	k, err := lab.GetKernel(t.Context(), kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	config, initrd := filepath.Join(dir, "send.toml"), filepath.Join(dir, "capture.img")
+	if err := os.WriteFile(config, fmt.Appendf(nil, "to = [\"%s\"]\npatience = \"2m\"\n", strings.Join(to, `", "`)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	captureCommand(t, captureSender, "initrd", "--kernel-modules", k.ModulesDir, "--config", config, "-o", initrd,
+		"--module", "virtio_blk", "--module", "ext4", "--module", "xfs")
+	return initrd
+}
+
+// fileCapture lets a machine with disks panic, and returns what the sender in the capture kernel said.
+func fileCapture(t *testing.T, kernel, initrd string, disks ...*fileDisk) string {
+	t.Helper()
+	opts := lab.SenderOptions{}
+	for _, d := range disks {
+		opts.Disks = append(opts.Disks, d.image)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
+	defer cancel()
+	run, err := lab.RunSender(ctx, lab.Scenario{Kernel: kernel, MemMiB: 1 << 10}, initrd, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := captureSaid(run)
+	t.Logf("%s of QEMU; the capture kernel said\n%s", run.Duration.Round(time.Second), said)
+	if !strings.Contains(said, "corehaul-send: dump complete: ") {
+		t.Error("the dump is not complete")
+	}
+	if strings.Contains(said, "DHCP") || strings.Contains(said, "network") {
+		t.Error("it set up a network")
+	}
+	return said
+}
+
+// checkDump checks that a disk has one complete dump of the panic, that crash opens it, and that it can be imported.
+func (d *fileDisk) checkDump(t *testing.T, kernel string) {
+	t.Helper()
+	dir, unmount := d.mount(t)
+	defer unmount()
+	root := filepath.Join(dir, "crash")
+	list := sftpList(t, root)
+	if len(list) != 1 || list[0].Manifest.State != "complete" || !strings.Contains(list[0].Manifest.PanicLine, capturePanic) {
+		t.Fatalf("on the disk: %+v, want one complete dump", list)
+	}
+	captureCommand(t, captureReceiver, "verify", list[0].ID, "--data", root)
+	vmcore := filepath.Join(list[0].Path, "vmcore")
+	k, err := lab.GetKernel(t.Context(), kernel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vmlinux, err := k.Vmlinux(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := lab.CrashEach(t.Context(), vmlinux, vmcore, "sys"); err != nil || !strings.Contains(out["sys"], "sysrq triggered crash") {
+		t.Errorf("crash: %v\n%v", err, out)
+	}
+}
+
+// TestCaptureFile lets a machine panic whose capture kernel writes to its disks. The first one, ext4, is full, so that the dump
+// goes to the second one, XFS. It takes 40 s of CPU time: a guest, and crash.
+func TestCaptureFile(t *testing.T) {
+	t.Parallel()
+	small, large := fileDiskNew(t, "ext4", "small", fileExt4, 16), fileDiskNew(t, "xfs", "large", fileXFS, 512)
+	initrd := fileImage(t, "6.1", "file:///crash?fs=UUID="+fileExt4, "file:///crash?fs=LABEL=large")
+	said := fileCapture(t, "6.1", initrd, small, large)
+	if !fileFullLine.MatchString(said) {
+		t.Error("it does not say that the first disk is full")
+	}
+	small.check(t)
+	large.check(t)
+	large.checkDump(t, "6.1")
+}
+
+// TestCaptureFileErrors lets a machine panic whose first disk has errors, and whose second target is nowhere, so that the dump goes to
+// the third one. Nothing is written to the first one.
+func TestCaptureFileErrors(t *testing.T) {
+	t.Parallel()
+	bad, good := fileDiskNew(t, "ext4", "bad", fileXFS, 64), fileDiskNew(t, "ext4", "good", fileExt4, 256)
+	captureCommand(t, "debugfs", "-w", "-R", "set_super_value state 2", bad.image)
+	before := fileSum(t, bad.image)
+	initrd := fileImage(t, "6.12", "file:///crash?fs=UUID="+fileXFS, "file:///none?fs=UUID="+fileExt4, "file:///crash?fs=/dev/vdb")
+	said := fileCapture(t, "6.12", initrd, bad, good)
+	for _, line := range []string{
+		"file system UUID=" + fileXFS + ": its superblock says that it has errors; not tried again",
+		"open /none: no such file or directory; not tried again",
+	} {
+		if !strings.Contains(said, line) {
+			t.Errorf("it does not say %q", line)
+		}
+	}
+	if fileSum(t, bad.image) != before {
+		t.Error("the disk with errors was written")
+	}
+	good.check(t)
+	good.checkDump(t, "6.12")
+}
+
+// fileSum returns the checksum of a file.
+func fileSum(t *testing.T, name string) [sha256.Size]byte {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sha256.Sum256(b)
 }
 
 // fileLeft returns the state of the one dump in a store that no receiver served, and how many pages it has.

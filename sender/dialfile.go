@@ -9,6 +9,7 @@ import (
 
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/sender/depot"
+	"github.com/corehaul/corehaul/sender/disk"
 	"github.com/corehaul/corehaul/sender/localfs"
 )
 
@@ -37,6 +38,9 @@ func dialFile(tool string, open OpenDir, over func(*localfs.FS) dumpdir.FS) Dial
 			return nil, openError(err)
 		}
 		note := "the dump is written into " + files.Root()
+		if !t.FS.IsZero() {
+			note += " on " + t.FS.String()
+		}
 		if files.InMemory() {
 			note += ", which is in memory: it is lost when the machine reboots"
 		}
@@ -50,12 +54,34 @@ func dialFile(tool string, open OpenDir, over func(*localfs.FS) dumpdir.FS) Dial
 
 // OpenMounted is the OpenDir of a running system, where all file systems are mounted.
 func OpenMounted(_ context.Context, t localfs.Target) (*localfs.FS, error) {
+	if !t.FS.IsZero() {
+		return nil, &localfs.Error{
+			Dir: t.Dir, Err: errors.New("only a capture kernel mounts a file system that ?fs= names"), Hint: "write file:///PATH, with the PATH where it is mounted now",
+		}
+	}
 	return localfs.Open(t.Dir)
+}
+
+// OpenOnDisk returns the OpenDir of a capture kernel. mount waits for a file system and returns where it is mounted.
+func OpenOnDisk(mount func(context.Context, disk.Spec) (string, error)) OpenDir {
+	return func(ctx context.Context, t localfs.Target) (*localfs.FS, error) {
+		if t.FS.IsZero() {
+			return nil, &localfs.Error{
+				Dir: t.Dir, Err: errors.New("a capture kernel has no file system mounted"), Hint: "name the file system, " + localfs.Form,
+			}
+		}
+		dir, err := mount(ctx, t.FS)
+		if err != nil {
+			return nil, err
+		}
+		return localfs.OpenBelow(dir, t.Dir)
+	}
 }
 
 // openError returns a *handshakeError for what another try cannot change.
 func openError(err error) error {
-	if _, ok := errors.AsType[*localfs.Error](err); ok {
+	_, refused := errors.AsType[*disk.RefusedError](err)
+	if _, ok := errors.AsType[*localfs.Error](err); ok || refused {
 		return &handshakeError{err}
 	}
 	return err

@@ -118,7 +118,7 @@ func TestFileFull(t *testing.T) {
 	}
 }
 
-// failingDisk is a directory on a disk with one bad fsync.
+// failingDisk is a directory on a disk with one bad fsync of page data.
 type failingDisk struct {
 	*localfs.FS
 	syncs *atomic.Int32
@@ -131,11 +131,14 @@ type failingFile struct {
 
 func (d failingDisk) Create(name string) (dumpdir.File, error) {
 	f, err := d.FS.Create(name)
+	if filepath.Base(name) != dumpdir.IncompleteName {
+		return f, err
+	}
 	return failingFile{f, d}, err
 }
 
 func (f failingFile) Sync() error {
-	if f.disk.syncs.Add(1) == 12 {
+	if f.disk.syncs.Add(1) == 2 {
 		return &fs.PathError{Op: "sync", Path: "vmcore-incomplete", Err: syscall.EIO}
 	}
 	return f.File.Sync()

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"slices"
 	"time"
 
 	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/kernel/pages"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/sender"
+	"github.com/corehaul/corehaul/sender/config"
 	"github.com/corehaul/corehaul/sender/pid1"
 )
 
@@ -32,7 +35,7 @@ func stored(res *sender.Result, logOnly bool) bool {
 
 func captureDump(ctx context.Context, env pid1.Env) (*sender.Result, error) {
 	c := env.Config
-	dial, to, wrong := dialer(c.Keys(), c.To)
+	dial, to, wrong := dialer(c.Keys(), c.To, sender.OpenOnDisk(env.Mount))
 	for _, err := range wrong {
 		env.Console.Printf("warning: %v; left out", err)
 	}
@@ -52,12 +55,12 @@ func captureDump(ctx context.Context, env pid1.Env) (*sender.Result, error) {
 	for _, w := range src.Warnings() {
 		env.Console.Printf("warning: %s", w)
 	}
-	if err := env.Network(ctx); err != nil {
+	if err := awaitNetwork(ctx, env, to); err != nil {
 		return nil, err
 	}
 	meter := new(sender.Meter)
 	opts := sender.Options{
-		To: to, Dial: dial, Level: pages.DumpLevel(c.Level),
+		To: to, Dial: onNetwork(env.Network, dial), Final: func(target string) bool { return !config.NeedsNetwork(target) }, Level: pages.DumpLevel(c.Level),
 		Encoding: c.Encoding, LogOnly: c.Collect == "log", Patience: time.Duration(c.Patience), Stall: time.Duration(c.Stall), Stubborn: true,
 		Workers: defaultWorkers(), Tool: tool(), MachineID: sender.MachineID(), Meter: meter, Log: env.Console.Printf,
 		Alive: env.Alive,
@@ -68,6 +71,38 @@ func captureDump(ctx context.Context, env pid1.Env) (*sender.Result, error) {
 	stop := pace(env.Console, meter, time.Duration(c.Progress))
 	defer stop()
 	return sender.Send(ctx, src, opts)
+}
+
+// networkPatience is how long the network may take if there is a disk to write to. Switches with spanning trees take half a minute.
+const networkPatience = time.Minute
+
+// awaitNetwork waits for the network, if the first target needs it. Without a network, there may still be a disk.
+func awaitNetwork(ctx context.Context, env pid1.Env, to []string) error {
+	disk := slices.ContainsFunc(to, func(target string) bool { return !config.NeedsNetwork(target) })
+	switch {
+	case !disk:
+		return env.Network(ctx)
+	case !config.NeedsNetwork(to[0]):
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, networkPatience)
+	defer cancel()
+	if err := env.Network(ctx); err != nil {
+		env.Console.Printf("warning: no network yet: %v", err)
+	}
+	return nil
+}
+
+// onNetwork returns a Dialer that waits for the network before it connects to a target that needs it.
+func onNetwork(up func(context.Context) error, dial sender.Dialer) sender.Dialer {
+	return func(ctx context.Context, target string) (net.Conn, error) {
+		if config.NeedsNetwork(target) {
+			if err := up(ctx); err != nil {
+				return nil, fmt.Errorf("no network: %w", err)
+			}
+		}
+		return dial(ctx, target)
+	}
 }
 
 // pace prints the progress at intervals until the returned function is called.

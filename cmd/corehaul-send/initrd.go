@@ -12,6 +12,7 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/internal/bytesize"
+	"github.com/corehaul/corehaul/sender/config"
 	"github.com/corehaul/corehaul/sender/initrd"
 )
 
@@ -29,7 +30,8 @@ it with
 
 The configuration (TOML) has these keys. Only to, and the keys for its targets, are required:
 
-  to = ["tls://HOST:PORT", "ssh://USER@HOST[:PORT][/PATH]", "nfs://HOST[:PORT]/EXPORT/PATH", ...]
+  to = ["tls://HOST:PORT", "ssh://USER@HOST[:PORT][/PATH]", "nfs://HOST[:PORT]/EXPORT/PATH",
+        "file:///PATH?fs=UUID=...", ...]
   identity = "FILE"             for tls://, made by 'corehaul ca issue'
   ssh_key = "FILE"              for ssh://, a private key without a passphrase
   known_hosts = "FILE"          for ssh://, the servers' keys as ssh-keyscan writes them
@@ -41,6 +43,10 @@ The configuration (TOML) has these keys. Only to, and the keys for its targets, 
   mode = "dhcp" | "static" | "none"     interface = "eth0" or a MAC address
   address = ["192.0.2.7/24"]            gateway = ["192.0.2.1"]
   dns = ["192.0.2.53"]                  mtu = 1500
+
+file:///PATH?fs=UUID=... is a directory of an ext4, XFS or Btrfs file system on a plain disk or
+partition, named by UUID=, LABEL= or /dev/NAME. PATH begins at the root of that file system. If
+this machine has it, its drivers are packed.
 
 The program tries the receivers of to in this order. It skips a receiver that fails or refuses,
 and tries it again later until patience is over. A receiver that has a part of the dump goes
@@ -89,7 +95,12 @@ func packInitrd(stdio cli.Stdio, o initrd.Options, output string) error {
 	if err != nil {
 		return err
 	}
-	if err := warnOfNetwork(stdio, o, rep, output); err != nil {
+	if slices.ContainsFunc(rep.To, config.NeedsNetwork) {
+		if err := warnOfNetwork(stdio, o, rep, output); err != nil {
+			return err
+		}
+	}
+	if err := warnOfDisks(stdio, rep, output); err != nil {
 		return err
 	}
 	return printInitrd(stdio, rep, output)
@@ -117,6 +128,34 @@ func warnOfNetwork(stdio cli.Stdio, o initrd.Options, rep *initrd.Report, output
 	return err
 }
 
+// warnOfDisks warns of file systems that the capture kernel may not be able to mount.
+func warnOfDisks(stdio cli.Stdio, rep *initrd.Report, output string) error {
+	for _, d := range rep.Disks {
+		spec := cli.Printable(d.Spec.String())
+		var b strings.Builder
+		switch {
+		case d.NotFound != nil && len(rep.Mountable) == 0:
+			fmt.Fprintf(&b, "%s: warning: %s has no driver of a file system for %s\n", name, cli.Printable(filepath.Clean(output)), spec)
+		case d.NotFound != nil:
+			fmt.Fprintf(&b, "%s: note: this machine has no %s; the image can mount %s\n", name, spec, strings.Join(rep.Mountable, ", "))
+		case !slices.Contains(rep.Mountable, d.Type):
+			fmt.Fprintf(&b, "%s: warning: %s is %s, and the image has no driver for it\n", name, spec, d.Type)
+			fmt.Fprintf(&b, "hint: --kernel-modules /lib/modules/VERSION packs it, unless it is built into the kernel\n")
+		}
+		if d.NotFound != nil {
+			fmt.Fprintf(&b, "%s: %s\n", name, cli.Printable(d.NotFound.Error()))
+			fmt.Fprintf(&b, "hint: run this as root on the machine itself, which finds the drivers, or name those of file system and disk: --module ext4 --module NAME\n")
+		}
+		for _, m := range d.Missing {
+			fmt.Fprintf(&b, "%s: warning: %s of this machine needs the module %s, which the directory of kernel modules does not have\n", name, cli.Printable(d.Device), cli.Printable(m))
+		}
+		if _, err := io.WriteString(stdio.Err, b.String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func printInitrd(stdio cli.Stdio, rep *initrd.Report, output string) error {
 	for _, m := range rep.Builtin {
 		if _, err := fmt.Fprintf(stdio.Err, "%s: %s is built into the kernel\n", name, cli.Printable(m)); err != nil {
@@ -131,6 +170,11 @@ func printInitrd(stdio cli.Stdio, rep *initrd.Report, output string) error {
 	t := cli.NewTable(stdio.Out)
 	for _, m := range rep.Modules {
 		t.Row("module", m.Name, m.Params)
+	}
+	for _, d := range rep.Disks {
+		if d.Device != "" {
+			t.Row("disk", d.Spec.String(), d.Device+", "+d.Type)
+		}
 	}
 	if rep.Firmware > 0 {
 		t.Row("firmware", bytesize.Format(count(rep.Firmware)), "")

@@ -31,8 +31,8 @@ type connector struct {
 	check func(to string) error
 }
 
-// connectors returns the connectors of config.Schemes by their names.
-func connectors(k config.Keys) map[string]connector {
+// connectors returns the connectors of config.Schemes by their names. open opens local directories.
+func connectors(k config.Keys, open sender.OpenDir) map[string]connector {
 	client := sync.OnceValues(func() (*sshdial.Client, error) { return sshdial.New(k.SSHKey, k.KnownHosts) })
 	return map[string]connector{
 		"tls": {prepare: func() (sender.Dialer, error) {
@@ -53,13 +53,14 @@ func connectors(k config.Keys) map[string]connector {
 			check: func(to string) error { return checkKnown(client, to) },
 		},
 		"nfs":  {prepare: func() (sender.Dialer, error) { return sender.DialNFS(tool()), nil }},
-		"file": {prepare: func() (sender.Dialer, error) { return sender.DialFile(tool(), sender.OpenMounted), nil }},
+		"file": {prepare: func() (sender.Dialer, error) { return sender.DialFile(tool(), open), nil }},
 	}
 }
 
-// dialer returns a Dialer for the targets that have valid keys, and the errors of the other targets.
-func dialer(k config.Keys, to []string) (dial sender.Dialer, good []string, wrong []error) {
-	dialers, failed, known := map[string]sender.Dialer{}, map[string]error{}, connectors(k)
+// dialer returns a Dialer for the targets that have valid keys, and the errors of the other targets. open opens local
+// directories.
+func dialer(k config.Keys, to []string, open sender.OpenDir) (dial sender.Dialer, good []string, wrong []error) {
+	dialers, failed, known := map[string]sender.Dialer{}, map[string]error{}, connectors(k, open)
 	for _, t := range to {
 		scheme := config.SchemeName(t)
 		c := known[scheme]
@@ -108,6 +109,6 @@ func checkKeys(c *config.File) error {
 			return err
 		}
 	}
-	_, _, wrong := dialer(c.Keys(), c.To)
+	_, _, wrong := dialer(c.Keys(), c.To, sender.OpenMounted)
 	return errors.Join(wrong...)
 }

@@ -121,6 +121,10 @@ func (f *sendFlags) check() error {
 		if err := config.CheckTarget(to); err != nil {
 			return cli.Usage(err)
 		}
+		if t, err := config.LocalTarget(to); err == nil && !t.FS.IsZero() {
+			return cli.WithHint(cli.Usagef("target %q: only a capture kernel mounts the file system that ?fs= names", to),
+				"write file:///PATH, with the PATH where it is mounted now; 'findmnt "+t.FS.String()+"' shows that")
+		}
 	}
 	if err := missingKey(f.keys, f.to); err != nil {
 		return err
@@ -141,7 +145,7 @@ func (f *sendFlags) run(ctx context.Context, stdio cli.Stdio, path string) error
 	if err := f.check(); err != nil {
 		return err
 	}
-	dial, _, wrong := dialer(f.keys, f.to)
+	dial, _, wrong := dialer(f.keys, f.to, sender.OpenMounted)
 	if len(wrong) > 0 {
 		return errors.Join(wrong...)
 	}

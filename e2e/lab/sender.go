@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,8 @@ type SenderOptions struct {
 	Start func(link func(up bool) error)
 	// Devices are added to the machine, each a value of QEMU's -device.
 	Devices []string
+	// Disks are the paths of raw images that both kernels have as virtio-blk disks, in this order from vda on.
+	Disks []string
 	// OnLine is called with each line of the console, in order, from one goroutine. It
 	// may cancel the context to kill the machine. OnLine and OnEvent hear of each try of RunSender.
 	OnLine func(line string)
@@ -113,6 +116,9 @@ func runSender(ctx context.Context, s Scenario, captureInitrd string, opts Sende
 		return nil, err
 	}
 	m.onLine, m.devices, m.clock = opts.OnLine, opts.Devices, opts.Clock
+	for i, path := range opts.Disks {
+		m.disks = append(m.disks, disk{serial: "disk" + strconv.Itoa(i), path: path})
+	}
 	begin(m)
 	start := time.Now()
 	watched := func() error { return nil }

@@ -16,7 +16,7 @@ const (
 
 	maxWords            = 80  // of a paragraph
 	maxArchitectureLine = 200 // characters, tables included
-	questions           = 48
+	questions           = 50
 )
 
 func TestArchitectureIsReadable(t *testing.T) {

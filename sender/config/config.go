@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
+
+	"github.com/corehaul/corehaul/sender/localfs"
 )
 
 // Paths in the capture initramfs. Packages pid1 and initrd share them.
@@ -303,11 +305,11 @@ func (n *Network) check() (string, error) {
 // CheckCapture returns what a file lacks for a capture initramfs, which needs targets and the keys for them.
 func (f *File) CheckCapture() error {
 	if len(f.To) == 0 {
-		return errors.New(`no receiver: set to = ["tls://HOST:PORT"], ["ssh://USER@HOST"] or ["nfs://HOST/EXPORT"]`)
+		return errors.New(`no receiver: set to = ["tls://HOST:PORT"], ["ssh://USER@HOST"], ["nfs://HOST/EXPORT"] or ["file:///PATH?fs=UUID=..."]`)
 	}
 	for _, to := range f.To {
-		if SchemeName(to) == "file" {
-			return fmt.Errorf("%s: a capture kernel has no file systems mounted", to)
+		if t, err := LocalTarget(to); err == nil && t.FS.IsZero() {
+			return fmt.Errorf("%s: a capture kernel has no file system mounted; name it, %s", to, localfs.Form)
 		}
 		if k := f.Keys().Missing(to); k != nil {
 			return fmt.Errorf(`no %s for %s: set %s = "FILE" (%s)`, k.What, to, k.Name, k.MadeBy)

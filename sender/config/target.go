@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -159,3 +160,21 @@ func checkFile(to string, u *url.URL) error {
 	}
 	return nil
 }
+
+// errNotLocal means that a target needs the network.
+var errNotLocal = errors.New("not a file:// target")
+
+// LocalTarget reads a target in a local file system. It returns an error for all others.
+func LocalTarget(to string) (localfs.Target, error) {
+	if SchemeName(to) != "file" {
+		return localfs.Target{}, errNotLocal
+	}
+	u, err := url.Parse(to)
+	if err != nil {
+		return localfs.Target{}, err
+	}
+	return localfs.ParseURL(u)
+}
+
+// NeedsNetwork reports whether a target is not in a local file system.
+func NeedsNetwork(to string) bool { return SchemeName(to) != "file" }

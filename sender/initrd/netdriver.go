@@ -2,7 +2,6 @@ package initrd
 
 import (
 	"debug/elf"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -60,19 +59,9 @@ func CardModules(sys string) []string {
 	cards, _ := filepath.Glob(filepath.Join(sys, "class/net/*/device")) // the pattern is good
 	var names []string
 	for _, card := range cards {
-		dir, err := filepath.EvalSymlinks(card)
-		if err != nil {
-			continue
-		}
-		var path []string
-		for ; strings.HasPrefix(dir, sys) && dir != sys; dir = filepath.Dir(dir) {
-			if module, err := os.Readlink(filepath.Join(dir, "driver/module")); err == nil {
-				path = append(path, filepath.Base(module))
-			}
-		}
-		for _, m := range slices.Backward(path) {
-			if !slices.Contains(names, m) {
-				names = append(names, m)
+		for _, d := range driversOf(sys, card) {
+			if d.module != "" && !slices.Contains(names, d.module) {
+				names = append(names, d.module)
 			}
 		}
 	}

@@ -1,6 +1,6 @@
 // Package initrd packs the initramfs of a capture kernel: corehaul-send as /init, kernel
 // modules with their dependencies and firmware, the configuration, and the keys for its
-// targets.
+// targets. For a target on a disk of the running machine it finds the drivers by itself.
 //
 // The archive is a newc cpio (Documentation/driver-api/early-userspace/
 // buffer-format.rst in the kernel tree), compressed with gzip, zstd or not at all.
@@ -31,6 +31,7 @@ import (
 
 	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/sender/config"
+	"github.com/corehaul/corehaul/sender/disk"
 )
 
 // Compressions are the values of Options.Compression. gzip and zstd need CONFIG_RD_GZIP or CONFIG_RD_ZSTD of the kernel,
@@ -51,6 +52,8 @@ type Options struct {
 	CheckKeys func(*config.File) error
 	// Compression is one of Compressions. Empty means gzip.
 	Compression string
+	// System is the running system, where the file systems of targets are looked for.
+	System disk.System
 }
 
 // A Report says what Pack put into the archive.
@@ -61,6 +64,10 @@ type Report struct {
 	// Network lists the drivers of network hardware in the archive or, if there are none, in the kernel image. It is
 	// empty without KernelModules.
 	Network []string
+	// Disks are the file systems of file:// targets, Mountable those that the capture kernel has a driver for: ext4, xfs, btrfs.
+	// Mountable is empty without KernelModules.
+	Disks     []Disk
+	Mountable []string
 	// Firmware is the size of the packed firmware in bytes. NoFirmware lists modules whose firmware was not found.
 	Firmware   int64
 	NoFirmware []string
@@ -98,7 +105,10 @@ func Pack(w io.Writer, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.addModules(o.KernelModules, slices.Concat(cfg.Modules, o.Modules)); err != nil {
+	if p.report.Disks, err = findDisks(o.System, cfg.To); err != nil {
+		return nil, &config.Error{File: o.Config, Key: "to", Err: err}
+	}
+	if err := p.addModules(o.KernelModules, o.System, slices.Concat(cfg.Modules, o.Modules)); err != nil {
 		return nil, err
 	}
 	for _, dir := range []string{"dev", "proc", "sys", "run", "tmp", "etc"} {
@@ -202,7 +212,7 @@ func (p *packer) addKeys(o Options, cfg *config.File) error {
 	return nil
 }
 
-func (p *packer) addModules(dir string, wanted []string) error {
+func (p *packer) addModules(dir string, sys disk.System, wanted []string) error {
 	if dir == "" {
 		if len(wanted) > 0 {
 			return fmt.Errorf("modules are wanted (%s) but no directory of kernel modules is given", strings.Join(wanted, ", "))
@@ -214,11 +224,15 @@ func (p *packer) addModules(dir string, wanted []string) error {
 	if err != nil {
 		return err
 	}
-	list, builtin, err := t.Resolve(wanted)
+	forDisks, err := t.modulesOf(sys.SysDir(), p.report.Disks)
 	if err != nil {
 		return err
 	}
-	p.report.Modules, p.report.Builtin = list, builtin
+	list, builtin, err := t.Resolve(slices.Concat(wanted, forDisks))
+	if err != nil {
+		return err
+	}
+	p.report.Modules, p.report.Builtin, p.report.Mountable = list, builtin, t.fileSystemDrivers(list)
 	registers := map[string]bool{}
 	var order bytes.Buffer
 	for _, m := range list {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
+	"github.com/corehaul/corehaul/sender/disk"
 	"github.com/corehaul/corehaul/sender/localfs"
 )
 
@@ -166,17 +167,23 @@ func TestOpenBelow(t *testing.T) {
 }
 
 func TestParseURL(t *testing.T) {
-	for to, want := range map[string]string{
-		"file:///var/crash": "/var/crash", "file:///var/crash/": "/var/crash", "file:///": "/", "file:///a%20b": "/a b",
-		"file://var/crash": "", "file:/var/crash": "/var/crash", "file:var": "", "file://": "", "file:///a?x=1": "", "file:///a/../b": "",
-		"file:///a#b": "", "file:///a%00": "",
+	const uuid = "01234567-89ab-cdef-0123-456789abcdef"
+	for to, want := range map[string]localfs.Target{
+		"file:///var/crash": {Dir: "/var/crash"}, "file:///var/crash/": {Dir: "/var/crash"}, "file:///": {Dir: "/"},
+		"file:///a%20b": {Dir: "/a b"}, "file:/var/crash": {Dir: "/var/crash"},
+		"file:///crash?fs=UUID=" + uuid: {Dir: "/crash", FS: disk.Spec{UUID: uuid}},
+		"file:///?fs=LABEL=a+b%20c%2Cd": {Dir: "/", FS: disk.Spec{Label: "a+b c,d"}},
+		"file:///crash?fs=/dev/vda1":    {Dir: "/crash", FS: disk.Spec{Device: "vda1"}},
+
+		"file://var/crash": {}, "file:var": {}, "file://": {}, "file:///a?x=1": {}, "file:///a/../b": {}, "file:///a#b": {}, "file:///a%00": {},
+		"file:///a?fs=": {}, "file:///a?fs=vda1": {}, "file:///a?fs=LABEL=%zz": {}, "file:///a?fs=LABEL=a&fs=LABEL=b": {},
 	} {
 		u, err := url.Parse(to)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := localfs.ParseURL(u); got.Dir != want || (err == nil) != (want != "") {
-			t.Errorf("%s: %q, %v, want %q", to, got.Dir, err, want)
+		if got, err := localfs.ParseURL(u); got != want || (err == nil) != (want.Dir != "") {
+			t.Errorf("%s: %+v, %v, want %+v", to, got, err, want)
 		}
 	}
 }

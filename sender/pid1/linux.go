@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/corehaul/corehaul/sender/config"
+	"github.com/corehaul/corehaul/sender/disk"
 	"github.com/corehaul/corehaul/sender/network"
 )
 
@@ -105,6 +106,10 @@ func (linux) network(ctx context.Context, c config.Network, log func(string, ...
 	m := &network.Manager{Config: c, ResolvConf: "/etc/resolv.conf", Log: log}
 	err := m.Up(ctx)
 	return m.Close, err
+}
+
+func (linux) disks(log func(string, ...any)) disks {
+	return &disk.Mounts{Dir: "/run/corehaul", Log: log}
 }
 
 func (linux) pause(d time.Duration) { time.Sleep(d) }

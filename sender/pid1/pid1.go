@@ -1,6 +1,7 @@
 // Package pid1 is corehaul-send as the first process of a capture kernel. It mounts the
 // file systems that a process needs, loads the packed kernel modules, brings the network
-// up, runs the job that sends the dump, reports its result on the console, and reboots.
+// up, runs the job that sends the dump, unmounts the disks that the job used, reports its
+// result on the console, and reboots.
 //
 // The machine always reboots (or powers off, or halts, as configured). After an error or
 // a panic of this program, a line on the console says why. After a hang, the watchdog
@@ -22,11 +23,13 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/corehaul/corehaul/sender/config"
+	"github.com/corehaul/corehaul/sender/disk"
 )
 
 // failurePause is how long the last line of a failed dump stays on the console. It also slows down a machine that fails
@@ -44,7 +47,11 @@ type Env struct {
 	Config  *config.File
 	Console *Console
 	// Network waits until the network is up, or returns why it is not. It may be called more than once.
+	// Without a target that needs the network, it returns at once.
 	Network func(context.Context) error
+	// Mount waits for a file system of a disk, mounts it, and returns the directory; see disk.Mounts. It may be called more than
+	// once. All is unmounted when the job has returned.
+	Mount func(context.Context, disk.Spec) (dir string, err error)
 	// Alive must be called at least every few seconds while the job is not hung. Otherwise the watchdog, if there is
 	// one, resets the machine. It is safe for concurrent use.
 	Alive func()
@@ -67,10 +74,17 @@ type machine interface {
 	console(name string) (*os.File, error)
 	loadModule(path, params string) error
 	network(ctx context.Context, c config.Network, log func(string, ...any)) (stop func(), err error)
+	disks(log func(string, ...any)) disks
 	// watchdog opens the machine's watchdog, which starts it. It returns nil if there is none.
 	watchdog() (device, error)
 	end(how string)
 	pause(time.Duration)
+}
+
+// disks are the file systems of disks; see disk.Mounts.
+type disks interface {
+	Open(ctx context.Context, spec disk.Spec) (dir string, err error)
+	Close() error
 }
 
 // Main runs job as PID 1 and then reboots, powers off or halts the machine. It does not return.
@@ -155,7 +169,8 @@ func (r *runner) work() Outcome {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	up := r.startNetwork(ctx)
-	env := Env{Config: r.cfg, Console: r.console, Start: r.start, Alive: r.alive, Network: func(ctx context.Context) error {
+	mounts := r.sys.disks(r.console.Printf)
+	env := Env{Config: r.cfg, Console: r.console, Start: r.start, Alive: r.alive, Mount: mounts.Open, Network: func(ctx context.Context) error {
 		select {
 		case <-up.done:
 			return up.err
@@ -167,6 +182,10 @@ func (r *runner) work() Outcome {
 	cancel()
 	<-up.done
 	up.stop()
+	r.begin("unmounting")
+	if err := mounts.Close(); err != nil {
+		r.console.Printf("warning: %v", err)
+	}
 	return out
 }
 
@@ -259,9 +278,14 @@ type networkState struct {
 	stop func()
 }
 
-// startNetwork brings the network up while the job opens the dump. It gives up when patience or deadline are over.
+// startNetwork brings the network up while the job opens the dump, if a target needs it. It gives up when patience or deadline
+// are over.
 func (r *runner) startNetwork(ctx context.Context) *networkState {
 	s := &networkState{done: make(chan struct{}), stop: func() {}}
+	if !slices.ContainsFunc(r.cfg.To, config.NeedsNetwork) {
+		close(s.done)
+		return s
+	}
 	go func() {
 		defer close(s.done)
 		limit := r.cfg.Patience

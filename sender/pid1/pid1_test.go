@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/sender/config"
+	"github.com/corehaul/corehaul/sender/disk"
 )
 
 // fake is a machine that remembers what was done to it.
@@ -23,6 +24,8 @@ type fake struct {
 	ended    []string
 	paused   time.Duration
 	stopped  bool
+
+	unmounted int // how often the disks were unmounted
 
 	dog         *fakeDog
 	dogErr      error
@@ -65,6 +68,16 @@ func (f *fake) loadModule(path, params string) error {
 		time.Sleep(time.Hour)
 	}
 	f.loaded = append(f.loaded, path+"|"+params)
+	return nil
+}
+
+func (f *fake) disks(func(string, ...any)) disks { return f }
+
+// Open and Close are those of the machine's disks.
+func (f *fake) Open(context.Context, disk.Spec) (string, error) { return "/run/fs", nil }
+
+func (f *fake) Close() error {
+	f.unmounted++
 	return nil
 }
 
@@ -206,5 +219,27 @@ func TestConsoleStaysOnOneLine(t *testing.T) {
 	NewConsole(&out).Printf("peer: %s", "all\nis \x1b[2Jwell")
 	if got := out.String(); strings.Count(got, "\n") != 1 || strings.Contains(got, "\x1b") {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestDisks: a job gets the file systems of disks, and they are unmounted in the end, also after a hang. Without a target that
+// needs the network, there is none.
+func TestDisks(t *testing.T) {
+	for name, hangs := range map[string]bool{"done": false, "hung": true} {
+		f := newFake("to = [\"file:///crash?fs=LABEL=dumps\"]\nafter = \"poweroff\"\ndeadline = \"1m\"\n")
+		f.netErr = errors.New("no carrier")
+		lines := boot(t, f, func(ctx context.Context, env Env) Outcome {
+			dir, err := env.Mount(ctx, disk.Spec{Label: "dumps"})
+			if err := errors.Join(err, env.Network(ctx)); err != nil || dir != "/run/fs" {
+				t.Errorf("%s: %s, %v", name, dir, err)
+			}
+			if hangs {
+				<-ctx.Done()
+			}
+			return Outcome{Line: "dump complete"}
+		})
+		if f.unmounted != 1 {
+			t.Errorf("%s: unmounted %d times; %q", name, f.unmounted, lines)
+		}
 	}
 }
