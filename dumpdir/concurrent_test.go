@@ -10,6 +10,7 @@ import (
 	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
+	"github.com/corehaul/corehaul/internal/race"
 )
 
 // TestConcurrent puts from many goroutines while others commit and look, and takes the dump over in the
@@ -62,6 +63,9 @@ func putConcurrently(t *testing.T, w *dumpdir.Writer, chunks []dumpdir.Chunk) {
 
 // TestCommitsByItself puts more chunks than one append may hold: none is left out of what Commit returns.
 func TestCommitsByItself(t *testing.T) {
+	if race.Enabled {
+		t.Skip("one goroutine: the race detector has nothing to find")
+	}
 	m := dumpdirtest.NewMachine(41, 17000, 1)
 	w := start(t, dumpdir.OS{}, t.TempDir()+"/d", m)
 	for i := range m.Chunks {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
+	"github.com/corehaul/corehaul/internal/race"
 )
 
 // someReport is a report of the dump m whose text has n bytes.
@@ -84,6 +85,9 @@ func TestReportOf(t *testing.T) {
 
 // TestLongReport stores a report that no other side file may be as long as, and none that is too long.
 func TestLongReport(t *testing.T) {
+	if race.Enabled {
+		t.Skip("one goroutine: the race detector has nothing to find")
+	}
 	fsys := dumpdirtest.NewFS()
 	complete(t, fsys, dir, dumpdirtest.NewMachine(34, 20, 8))
 	m := &dumpdir.Manifest{State: dumpdir.StateComplete, EndTime: &pinned}

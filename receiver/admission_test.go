@@ -75,7 +75,7 @@ func TestSenderMustNotSendBeforeWelcome(t *testing.T) {
 
 // TestManySessions has far more senders than the memory is for.
 func TestManySessions(t *testing.T) {
-	const senders = 40
+	const senders = 24
 	r := newRig(t, func(c *Config) { c.Memory = MinMemory; c.MaxActive = 8 })
 	var wg sync.WaitGroup
 	for i := range senders {

@@ -416,18 +416,22 @@ func (d *testDump) planEnd(sum *protocol.PlanSum) *protocol.PlanEnd {
 	return end
 }
 
+// hasData says of a page that it is not all zeros.
+func hasData(pfn mem.PFN) bool { return pfn%8 < 3 }
+
 // page returns the contents of a page: noise, text or zeros.
 func (d *testDump) page(pfn mem.PFN) []byte {
 	p := make([]byte, testPage)
-	switch pfn % 5 {
-	case 0: // zero
-	case 1:
+	switch {
+	case !hasData(pfn):
+	case pfn%8 == 0:
 		rng := rand.NewPCG(d.seed, uint64(pfn))
 		for i := 0; i < len(p); i += 8 {
 			binary.LittleEndian.PutUint64(p[i:], rng.Uint64())
 		}
 	default:
-		copy(p, strings.Repeat(fmt.Sprintf("page %d of %d. ", pfn, d.seed), testPage))
+		text := fmt.Sprintf("page %d of %d. ", pfn, d.seed)
+		copy(p, strings.Repeat(text, testPage/len(text)+1))
 	}
 	return p
 }
@@ -440,10 +444,10 @@ func (d *testDump) chunk(tb testing.TB, seq uint64) *protocol.Chunk {
 	for _, e := range d.cut[seq] {
 		for pfn := e.Start; pfn < e.End(); pfn++ {
 			kind := chunk.Data
-			if pfn%5 == 0 {
-				kind = chunk.Zero
-			} else {
+			if hasData(pfn) {
 				raw = append(raw, d.page(pfn)...)
+			} else {
+				kind = chunk.Zero
 			}
 			ch.Extents = chunk.AppendPage(ch.Extents, pfn, kind)
 		}

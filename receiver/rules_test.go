@@ -154,13 +154,13 @@ func withLimits(limits admission.Limits) func(*Config) {
 }
 
 func TestHostBytesAreLimited(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.IdleTimeout /= 5; withLimits(admission.Limits{HostBytes: 1200 << 10})(c) })
+	r := newRig(t, func(c *Config) { c.IdleTimeout /= 5; withLimits(admission.Limits{HostBytes: 1000 << 10})(c) })
 	r.peer("web1", newDump(t, 1)).whole()
 	p := r.peer("web1", newDump(t, 2))
 	p.hello()
 	expect[*protocol.Welcome](p)
 	p.sendPlan()
-	p.waits("host web1 may store 1.172 MiB", "this dump needs at least 557.609 KiB")
+	p.waits("host web1 may store 1000.000 KiB", "this dump needs at least 557.609 KiB")
 	if sealed := r.peer("web2", newDump(t, 3)).whole(); sealed.State != protocol.StateComplete {
 		t.Errorf("sealed as %s", sealed.State)
 	}

@@ -72,7 +72,7 @@ func TestNothingIsLeft(t *testing.T) {
 		return len(names)
 	}
 	before, dir := 0, t.TempDir()
-	for i := range 12 {
+	for i := range 5 {
 		for _, of := range []string{ofNothing, "panic", "exec", noCage} {
 			_, _, _ = newCage(Limits{}).run(t.Context(), of, dir) // TestEnded and TestMachineFails look at the errors
 		}
