@@ -28,7 +28,7 @@ import (
 	"github.com/corehaul/corehaul/sender/remotefs"
 )
 
-// inFlight bounds the bytes in flight: what a line of 1 Gbit/s carries in 30 ms.
+// inFlight bounds the bytes in flight: what a line of 1 Gbit/s carries in 30 ms. On slow lines they are fewer.
 const inFlight = 4 << 20
 
 // FS is the file system of a server. The names of files are relative to a mounted directory.
@@ -39,14 +39,14 @@ type FS struct {
 
 // Mount mounts the directory dir of a server, or the nearest directory above dir that the server exports. The caller closes
 // the FS. owner is a unique name for this process, of letters and digits. The errors are those of nfs3.Mount.
-func Mount(ctx context.Context, conf nfs3.Config, dir, owner string) (*FS, error) {
-	c, err := nfs3.Mount(ctx, conf, dir)
+func Mount(ctx context.Context, where nfs3.Config, dir, owner string) (*FS, error) {
+	c, err := nfs3.Mount(ctx, where, dir)
 	if err != nil {
 		return nil, err
 	}
 	s := &server{c: c, dirs: map[string]nfs3.FH{}}
-	piece := int(max(c.ReadLen, c.WriteLen))
-	return &FS{FS: remotefs.New(s, remotefs.Config{Owner: owner, PieceLen: piece, InFlight: inFlight}), c: c}, nil
+	conf := remotefs.Config{Owner: owner, ReadLen: int(c.ReadLen), WriteLen: int(c.WriteLen), InFlight: inFlight, RoundTrip: c.RoundTrip}
+	return &FS{FS: remotefs.New(s, conf), c: c}, nil
 }
 
 // Root is the directory that was asked for, relative to the mounted one.

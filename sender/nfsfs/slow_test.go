@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/sender/nfsfs/nfs3"
 	"github.com/corehaul/corehaul/sender/nfsfs/nfs3/nfs3test"
 )
@@ -45,7 +46,8 @@ func (l slowLine) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestSlowLine writes as much as may be in flight, and reads it, over 64 kbit/s.
+// TestSlowLine writes as much as may be in flight on a fast line, and reads it, over 64 kbit/s. Meanwhile nobody else takes the lock for
+// stale.
 func TestSlowLine(t *testing.T) { synctest.Test(t, testSlowLine) }
 
 func testSlowLine(t *testing.T) {
@@ -61,6 +63,11 @@ func testSlowLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	lock, err := f.Lock(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	watched := watchLock(t, mount(t, s, "other"))
 	file, err := f.Create("f")
 	if err != nil {
 		t.Fatal(err)
@@ -78,8 +85,33 @@ func testSlowLine(t *testing.T) {
 	if err := file.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
+	watched()
+	if err := lock.Close(); err != nil {
+		t.Error(err)
+	}
 	f.Close()
 	for _, l := range lines {
 		close(l.queue)
 	}
+}
+
+// watchLock tries to take a lock that another one has, about every second, until the returned function is called.
+func watchLock(t *testing.T, f *FS) (stop func()) {
+	t.Helper()
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			if _, err := f.Lock("."); !errors.Is(err, dumpdir.ErrLocked) {
+				t.Errorf("another writer: %v, want ErrLocked", err)
+				return
+			}
+			select {
+			case <-quit:
+				return
+			case <-time.After(time.Second):
+			}
+		}
+	}()
+	return func() { close(quit); <-done }
 }

@@ -5,15 +5,16 @@ import (
 	"math"
 )
 
-// aheadLen is how many bytes are requested or being copied during a sequential read, beside two more pieces: the window of an
-// SSH channel.
+// aheadLen bounds the bytes that are requested or being copied during a large read: the window of an SSH channel.
 const aheadLen = 2 << 20
 
-// ahead is the state of reading ahead in one file.
+// ahead is the state of large reads of one file, which go in pieces, and of reading ahead.
 type ahead struct {
 	next  int64 // where the last large read ended
 	queue []*piece
-	end   int64 // where the queue ends
+	start int64 // of the queue, in the file
+	end   int64 // where it ends
+	stop  int64 // where it has to end: what follows is not needed
 }
 
 // piece is a part of a file that was requested.
@@ -31,17 +32,15 @@ func (a *ahead) drop() { a.queue = nil }
 // readLarge reads without the cache. It reads ahead if the read begins where the last one ended. mu is held.
 func (f *file) readLarge(p []byte, off int64) (int, error) {
 	a := &f.ahead
+	stop := int64(math.MaxInt64)
 	if off == 0 || off != a.next {
 		a.drop()
-		n, err := f.fetch(p, off)
-		a.next = off + int64(n)
-		return n, err
+		stop = off + int64(len(p))
 	}
+	a.stop = stop
 	if len(a.queue) == 0 {
-		if err := f.flushRange(0, math.MaxInt64); err != nil {
-			return 0, err
-		}
-		a.end = off
+		f.flushRange(0, math.MaxInt64)
+		a.start, a.end = off, off
 	}
 	done := 0
 	for done < len(p) {
@@ -58,15 +57,18 @@ func (f *file) readLarge(p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// fill requests pieces until enough are in the queue. mu is held.
+// fill requests pieces until the queue has as much as may be in flight. mu is held.
 func (f *file) fill() {
 	a := &f.ahead
-	for len(a.queue) < aheadLen/f.fs.pieceLen+2 {
-		p := &piece{off: a.end, b: f.fs.buffer(), done: make(chan struct{})}
-		a.queue, a.end = append(a.queue, p), a.end+int64(len(p.b))
+	for a.end < a.stop && (len(a.queue) == 0 || a.end-a.start < f.fs.reads.size()) {
+		n := int(min(int64(f.fs.reads.piece()), a.stop-a.end))
+		p := &piece{off: a.end, b: f.fs.buffer(n), done: make(chan struct{})}
+		a.queue, a.end = append(a.queue, p), a.end+int64(n)
+		flight := f.fs.reads.start(n)
 		go func() {
 			defer close(p.done)
 			p.n, p.err = f.h.ReadAt(p.b, p.off)
+			f.fs.reads.end(flight)
 		}()
 	}
 }
@@ -75,7 +77,12 @@ func (f *file) fill() {
 func (f *file) copyAhead(p []byte, off int64) (int, error) {
 	a := &f.ahead
 	first := a.queue[0]
-	<-first.done
+	select {
+	case <-first.done:
+	default:
+		f.fs.reads.wait()
+		<-first.done
+	}
 	from := int(off - first.off)
 	n := copy(p, first.b[from:max(from, first.n)])
 	if from+n < first.n {
@@ -90,7 +97,7 @@ func (f *file) copyAhead(p []byte, off int64) (int, error) {
 		}
 		return n, first.err
 	}
-	a.queue = a.queue[1:]
+	a.queue, a.start = a.queue[1:], first.off+int64(len(first.b))
 	f.fs.giveBack(first.b)
 	return n, nil
 }

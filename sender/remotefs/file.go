@@ -1,10 +1,10 @@
 package remotefs
 
 import (
-	"context"
 	"errors"
 	"io"
 	"math"
+	"slices"
 	"sync"
 )
 
@@ -17,10 +17,10 @@ type file struct {
 	h  Handle
 
 	mu      sync.Mutex
-	err     error // the first error of a write
-	pending []*write
-	dirty   bool   // written since the last Sync
-	run     []byte // adjacent small writes from runAt on that were not sent
+	err     error    // the first error of a write
+	pending []*write // and some that the server has answered since the last reap
+	dirty   bool     // written since the last Sync
+	run     []byte   // adjacent small writes from runAt on that were not sent
 	runAt   int64
 	cache   blockCache
 	ahead   ahead
@@ -47,57 +47,50 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.err != nil {
+	if f.reap(); f.err != nil {
 		return 0, f.err
 	}
 	f.ahead.drop()
 	if len(p) < smallLen {
-		return len(p), f.gather(p, off)
+		f.gather(p, off)
+		return len(p), nil
 	}
-	if err := f.flush(); err != nil {
-		return 0, err
-	}
-	for done := 0; done < len(p); {
-		part := p[done:min(done+f.fs.pieceLen, len(p))]
-		if err := f.send(f.fs.clone(part), off+int64(done)); err != nil {
-			return done, err
-		}
-		f.cache.write(part, off+int64(done))
-		done += len(part)
-	}
+	f.flush()
+	f.send(p, off)
+	f.cache.write(p, off)
 	return len(p), nil
 }
 
 // gather keeps a small write in f.run. It sends f.run first if the write is not adjacent or does not fit. mu is held.
-func (f *file) gather(p []byte, off int64) error {
+func (f *file) gather(p []byte, off int64) {
 	if off != f.runAt+int64(len(f.run)) || len(f.run)+len(p) > blockLen {
-		if err := f.flush(); err != nil {
-			return err
-		}
+		f.flush()
 		f.runAt = off
 	}
 	f.run = append(f.run, p...)
 	f.cache.write(p, off)
-	return nil
 }
 
 // flush sends f.run. mu is held.
-func (f *file) flush() error {
-	if len(f.run) == 0 {
-		return nil
-	}
-	err := f.send(f.fs.clone(f.run), f.runAt)
+func (f *file) flush() {
+	f.send(f.run, f.runAt)
 	f.run = f.run[:0]
-	return err
 }
 
-// send starts to write b, which belongs to it from then on. mu is held. To release room, a write does not need mu.
-func (f *file) send(b []byte, off int64) error {
-	cost := max(int64(len(b)), minCost)
-	if err := f.fs.room.Acquire(context.Background(), cost); err != nil {
-		return err
+// send starts to write p in pieces, and does not keep it. mu is held.
+func (f *file) send(p []byte, off int64) {
+	for len(p) > 0 {
+		n := min(f.fs.writes.piece(), len(p))
+		flight := f.fs.writes.acquire(n)
+		f.sendPiece(flight, append(f.fs.buffer(n)[:0], p[:n]...), off)
+		p, off = p[n:], off+int64(n)
 	}
+}
+
+// sendPiece starts to write b, which belongs to it from then on. mu is held. To end the flight, a write does not need mu.
+func (f *file) sendPiece(flight flight, b []byte, off int64) {
 	w := &write{off: off, end: off + int64(len(b)), done: make(chan struct{})}
+	f.reap()
 	var before []*write
 	for _, p := range f.pending {
 		if p.overlaps(w.off, w.end) {
@@ -109,33 +102,33 @@ func (f *file) send(b []byte, off int64) error {
 			<-p.done
 		}
 		_, err := f.h.WriteAt(b, off)
-		f.fs.room.Release(cost)
+		f.fs.writes.end(flight)
 		f.fs.giveBack(b)
 		return err
 	})
 	f.dirty = true
-	return nil
 }
 
 // begin runs do in the background as the pending write w. mu is held, or nobody else has the file.
 func (f *file) begin(w *write, do func() error) {
 	f.pending = append(f.pending, w)
-	go func() { f.finish(w, do()) }()
+	go func() {
+		w.err = do()
+		close(w.done)
+	}()
 }
 
-// finish notes the answer to a write.
-func (f *file) finish(w *write, err error) {
-	w.err = err
-	close(w.done) // before mu, because a waiter may hold mu
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for i, p := range f.pending {
-		if p == w {
-			f.pending = append(f.pending[:i], f.pending[i+1:]...)
-			break
+// reap notes the answers to writes. mu is held.
+func (f *file) reap() {
+	f.pending = slices.DeleteFunc(f.pending, func(w *write) bool {
+		select {
+		case <-w.done:
+			f.fail(w.err)
+			return true
+		default:
+			return false
 		}
-	}
-	f.fail(w.err)
+	})
 }
 
 // fail sets f.err, unless it is set. mu is held.
@@ -146,12 +139,11 @@ func (f *file) fail(err error) {
 }
 
 // flushRange waits until the server has acknowledged all writes to [off, end). mu is held, and released while it waits.
-func (f *file) flushRange(off, end int64) error {
+func (f *file) flushRange(off, end int64) {
 	for {
+		f.reap()
 		if f.runAt < end && off < f.runAt+int64(len(f.run)) {
-			if err := f.flush(); err != nil {
-				return err
-			}
+			f.flush()
 		}
 		var w *write
 		for _, p := range f.pending {
@@ -161,7 +153,7 @@ func (f *file) flushRange(off, end int64) error {
 			}
 		}
 		if w == nil {
-			return nil
+			return
 		}
 		f.mu.Unlock()
 		<-w.done
@@ -172,18 +164,15 @@ func (f *file) flushRange(off, end int64) error {
 // drain waits for all writes so far, and returns the file's first error.
 func (f *file) drain() error {
 	f.mu.Lock()
-	err := f.flush()
-	list := append([]*write(nil), f.pending...)
+	f.flush()
+	list := slices.Clone(f.pending)
 	f.mu.Unlock()
 	for _, w := range list {
 		<-w.done
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.fail(err)
-	for _, w := range list {
-		f.fail(w.err)
-	}
+	f.reap()
 	return f.err
 }
 
@@ -198,7 +187,7 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	} else {
 		n, err = f.readSmall(p, off)
 	}
-	if f.err != nil {
+	if f.reap(); f.err != nil {
 		err = f.err
 	}
 	return n, err
@@ -219,17 +208,12 @@ func (f *file) readSmall(p []byte, off int64) (int, error) {
 	return done, nil
 }
 
-// fetch reads from the server. mu is held during the read, so that nothing is written to the file meanwhile.
+// fetch reads a little from the server. mu is held during the read, so that nothing is written to the file meanwhile.
 func (f *file) fetch(p []byte, off int64) (int, error) {
-	if err := f.flushRange(off, off+int64(len(p))); err != nil {
-		return 0, err
-	}
+	f.flushRange(off, off+int64(len(p)))
 	n, err := f.h.ReadAt(p, off)
 	if n < len(p) && (len(f.pending) > 0 || len(f.run) > 0) {
-		// A pending write may make the file longer.
-		if err := f.flushRange(0, math.MaxInt64); err != nil {
-			return 0, err
-		}
+		f.flushRange(0, math.MaxInt64) // a pending write may make the file longer
 		n, err = f.h.ReadAt(p, off)
 	}
 	return n, err

@@ -2,7 +2,7 @@
 // speaks. Packages sftpfs and nfsfs have the protocols.
 //
 // Because a distant server answers late, writes do not wait for it. Many are in flight at
-// a time, bounded in bytes. The next operation on the file returns their errors, Sync at
+// a time, bounded in bytes, and on a slow line in the time that they take: see window. The next operation on the file returns their errors, Sync at
 // the latest. Small writes, such as those of page descriptors, are sent together. Small
 // reads use a bounded cache of blocks, which also knows where a file has only grown. A
 // file that is read sequentially is read ahead. All this requires that nobody else writes
@@ -12,13 +12,11 @@
 package remotefs
 
 import (
-	"bytes"
 	"io"
 	"os"
 	"path"
 	"sync"
-
-	"golang.org/x/sync/semaphore"
+	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
 )
@@ -28,9 +26,6 @@ const (
 	DirMode  = 0o750
 	FileMode = 0o640
 )
-
-// minCost is what a write counts at least among the bytes in flight, so there are a few hundred writes at most.
-const minCost = 16 << 10
 
 // Server is a file server. Its errors name the operation and the file, and match what dumpdir.FS wants. Calls may come at
 // the same time.
@@ -70,21 +65,23 @@ type Handle interface {
 type Config struct {
 	// Owner is a unique name for this process, of letters and digits. It identifies the process in locks.
 	Owner string
-	// PieceLen is the length of one write or one read ahead, in bytes.
-	PieceLen int
-	// InFlight bounds the bytes that were sent and not answered. More than the line needs only fills the server's
-	// memory.
+	// ReadLen and WriteLen bound the length of one large read or write, in bytes. On a slow line, they are shorter.
+	ReadLen, WriteLen int
+	// InFlight bounds the bytes that were sent and not answered. On a slow line, they are fewer. More than the line needs only
+	// fills the server's memory.
 	InFlight int64
+	// RoundTrip is how long an answer takes that has to wait for nothing.
+	RoundTrip time.Duration
 }
 
 // FS is the file system of a server.
 type FS struct {
-	server   Server
-	owner    string
-	pieceLen int
-	room     *semaphore.Weighted
-	timing   timing
-	spare    chan []byte // buffers of pieceLen
+	server        Server
+	owner         string
+	pieceLen      int // the longest of a read or a write
+	reads, writes *window
+	timing        timing
+	spare         chan []byte // buffers of pieceLen
 
 	mu    sync.Mutex
 	err   error               // set once a lock was lost
@@ -93,10 +90,11 @@ type FS struct {
 
 // New returns the file system of a server.
 func New(s Server, c Config) *FS {
-	inFlight := max(c.InFlight, int64(c.PieceLen), minCost)
+	pieceLen := max(c.ReadLen, c.WriteLen)
 	return &FS{
-		server: s, owner: c.Owner, pieceLen: c.PieceLen, room: semaphore.NewWeighted(inFlight),
-		timing: defaultTiming, spare: make(chan []byte, inFlight/int64(c.PieceLen)), locks: map[string]sighting{},
+		server: s, owner: c.Owner, pieceLen: pieceLen,
+		reads: newWindow(aheadLen, c.ReadLen, c.RoundTrip), writes: newWindow(c.InFlight, c.WriteLen, c.RoundTrip),
+		timing: defaultTiming, spare: make(chan []byte, max(c.InFlight/int64(pieceLen), 1)), locks: map[string]sighting{},
 	}
 }
 
@@ -122,22 +120,17 @@ func (f *FS) open(name string, flags int) (dumpdir.File, error) {
 	return file, nil
 }
 
-// buffer returns a buffer for a piece.
-func (f *FS) buffer() []byte {
+// buffer returns a buffer of n bytes, at most pieceLen.
+func (f *FS) buffer(n int) []byte {
+	if n <= f.pieceLen/2 {
+		return make([]byte, n)
+	}
 	select {
 	case b := <-f.spare:
-		return b[:f.pieceLen]
+		return b[:n]
 	default:
-		return make([]byte, f.pieceLen)
+		return make([]byte, n, f.pieceLen)
 	}
-}
-
-// clone copies p, which has at most pieceLen bytes.
-func (f *FS) clone(p []byte) []byte {
-	if len(p) <= f.pieceLen/2 {
-		return bytes.Clone(p)
-	}
-	return append(f.buffer()[:0], p...)
 }
 
 // giveBack keeps an unused buffer for buffer.

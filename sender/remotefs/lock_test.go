@@ -57,7 +57,7 @@ func (f openFile) Size() (int64, error) {
 
 // connect returns the file system of a directory.
 func connect(dir, owner string) *FS {
-	return New(directory{dir}, Config{Owner: owner, PieceLen: 128 << 10, InFlight: 1 << 20})
+	return New(directory{dir}, Config{Owner: owner, ReadLen: 128 << 10, WriteLen: 128 << 10, InFlight: 1 << 20})
 }
 
 // lockSoon takes a lock within a minute, or says why not.

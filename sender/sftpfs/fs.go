@@ -66,7 +66,7 @@ func New(c *sftp.Client, owner string) (*FS, error) {
 		return nil, err
 	}
 	s := &server{c: c, fsync: ok && version == "1"}
-	files := remotefs.New(s, remotefs.Config{Owner: owner, PieceLen: pieceLen, InFlight: inFlight(trip)})
+	files := remotefs.New(s, remotefs.Config{Owner: owner, ReadLen: pieceLen, WriteLen: pieceLen, InFlight: inFlight(trip), RoundTrip: trip})
 	return &FS{FS: files, durable: s.fsync}, nil
 }
 

@@ -55,7 +55,9 @@ type Client struct {
 	Mounted, Rest string
 	// ReadLen and WriteLen are how much the server wants in one READ or WRITE, in bytes.
 	ReadLen, WriteLen uint32
-	jukebox           jukeboxTimes
+	// RoundTrip is how long the server took for its last answer to Mount.
+	RoundTrip time.Duration
+	jukebox   jukeboxTimes
 }
 
 // jukeboxTimes are the first and the longest pause after JUKEBOX, and how long a call is repeated.
@@ -83,7 +85,9 @@ func Mount(ctx context.Context, conf Config, dir string) (*Client, error) {
 		jukebox: jukeboxTimes{firstJukebox, mostJukebox, Patience},
 	}
 	stop := context.AfterFunc(ctx, func() { c.c.fail(context.Cause(ctx)) })
+	start := time.Now()
 	err = c.fsinfo()
+	c.RoundTrip = time.Since(start)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
