@@ -34,8 +34,9 @@ type file struct {
 	was fs.FileInfo
 }
 
-// open opens a file of a dump. The error matches errWritten if another process has it open for writing.
-func open(path string) (*file, error) {
+// open opens a file of a dump. The error matches errWritten if another process has it open for writing. With exported, that counts only for
+// as long as the file changes: Ganesha keeps the files of its clients open until it needs the descriptors.
+func open(path string, exported bool) (*file, error) {
 	f, err := plainfile.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: it was renamed or removed meanwhile: %w", errWritten, err)
@@ -45,7 +46,7 @@ func open(path string) (*file, error) {
 	}
 	o := &file{File: f}
 	if o.was, err = f.Stat(); err == nil {
-		err = o.checkWriter()
+		err = o.checkWriter(exported)
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -59,13 +60,13 @@ const quiet = 5 * time.Minute
 
 // checkWriter asks the kernel for a read lease, which it gives only for a file that nobody has open for writing (fcntl(2)). It is not given
 // to others than the owner, by some file systems, and for writers on other machines; then the time of the last change decides.
-func (f *file) checkWriter() error {
+func (f *file) checkWriter(exported bool) error {
 	_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
 	if err == nil {
 		_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
 		return err
 	}
-	if errors.Is(err, syscall.EAGAIN) {
+	if errors.Is(err, syscall.EAGAIN) && !exported {
 		return fmt.Errorf("%w: another process is writing it", errWritten)
 	}
 	return f.checkQuiet()
@@ -103,7 +104,7 @@ type opened struct {
 }
 
 // open opens the files of a dump. Errors that match errWritten say that the dump is not there yet.
-func (f Found) open() (o *opened, err error) {
+func (f Found) open(exported bool) (o *opened, err error) {
 	o = &opened{Found: f}
 	defer func() {
 		if err != nil {
@@ -111,13 +112,13 @@ func (f Found) open() (o *opened, err error) {
 		}
 	}()
 	if f.Log != "" {
-		if o.log, err = open(filepath.Join(f.Dir, f.Log)); err != nil {
+		if o.log, err = open(filepath.Join(f.Dir, f.Log), exported); err != nil {
 			return o, err
 		}
 	}
 	promised := f.unfinished()
 	for _, name := range f.Images {
-		image, err := open(filepath.Join(f.Dir, name))
+		image, err := open(filepath.Join(f.Dir, name), exported)
 		if err != nil {
 			return o, err
 		}

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
+	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +18,8 @@ import (
 
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/e2e/lab"
+	"github.com/corehaul/corehaul/sender/nfsfs"
+	"github.com/corehaul/corehaul/sender/nfsfs/nfs3"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
 
@@ -22,7 +27,7 @@ import (
 type watching struct {
 	t           *testing.T
 	g           *lab.Ganesha
-	elf         string
+	dump        string // a small file
 	dir, beside string // both on the export; only dir is watched
 	s           *judgesStore
 	sent        int
@@ -32,9 +37,9 @@ type watching struct {
 func (w *watching) send(to string) (dir string) {
 	w.t.Helper()
 	w.sent++
-	own := filepath.Join(w.t.TempDir(), "elf")
-	fulldiskCopy(w.t, w.elf, own, w.sent)
-	judgesRun(w.t, 0, "corehaul-send", "send", "--level", "31", "--to", nfsTarget(w.t, w.g, w.g.Addr, to), own)
+	own := filepath.Join(w.t.TempDir(), "vmcore")
+	fulldiskCopy(w.t, w.dump, own, w.sent)
+	judgesRun(w.t, 0, "corehaul-send", "send", "--to", nfsTarget(w.t, w.g, w.g.Addr, to), own)
 	at := time.Unix(1_700_000_000+int64(w.sent), 0).UTC().Format(dumpdir.TimeLayout)
 	found, err := filepath.Glob(filepath.Join(to, "dumps", "*", at+"-*"))
 	if err != nil || len(found) != 1 {
@@ -81,13 +86,13 @@ func (w *watching) move(dir string) {
 // not come again, also after a restart.
 func TestWatch(t *testing.T) {
 	t.Parallel()
-	elf := failoverELF(t)
 	k, err := lab.GetKernel(t.Context(), "6.1")
 	if err != nil {
 		t.Fatal(err)
 	}
+	flat, plain := stockStream(t, k, failoverELF(t), "-l", "-d", "31")
 	export := t.TempDir()
-	w := &watching{t: t, elf: elf, dir: filepath.Join(export, "crash"), beside: filepath.Join(export, "beside")}
+	w := &watching{t: t, dump: plain, dir: filepath.Join(export, "crash"), beside: filepath.Join(export, "beside")}
 	w.g = nfsServer(t, lab.GaneshaExport{Path: export})
 	w.s = judgesServe(t, "--report-jobs", "0", "--watch", w.dir) // which does not exist yet
 	first := w.send(w.dir)
@@ -111,12 +116,12 @@ func TestWatch(t *testing.T) {
 	judgesRun(t, 0, "corehaul", "rm", "--data", w.s.data, d.ID)
 	w.s.end(t)
 	w.s.start(t)
-	w.stock(k)
+	w.stock(flat)
 	if out := w.ls(); strings.Contains(out, d.ID[:8]) {
 		t.Errorf("a dump that was removed is there again:\n%s", out)
 	}
 	out, _ := judgesRun(t, 0, "corehaul", "status", "--data", w.s.data)
-	if text := fmt.Sprintf("%s: 2 taken since start, 0 arriving, 0 that cannot be taken", w.dir); !strings.Contains(out, text) {
+	if text := fmt.Sprintf("%s: 3 taken since start, 0 arriving, 0 that cannot be taken", w.dir); !strings.Contains(out, text) {
 		t.Errorf("status does not say %q:\n%s", text, out)
 	}
 }
@@ -139,30 +144,109 @@ func watchFlip(path string) error {
 	return errors.Join(err, f.Close())
 }
 
-// stock writes what kdump writes: a flattened dump, and one that broke off an hour ago.
-func (w *watching) stock(k *lab.Kernel) {
+// stock writes what kdump writes: a dump over NFS, a flattened one, and one that broke off an hour ago.
+func (w *watching) stock(flat string) {
 	w.t.Helper()
-	flat, plain := stockStream(w.t, k, w.elf, "-l", "-d", "31")
-	whole, err := os.ReadFile(plain)
+	whole, err := os.ReadFile(w.dump)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	red, debian := filepath.Join(w.dir, "10.0.2.15-2026-11-25-08:00:00"), filepath.Join(w.dir, "202611250800")
+	another := filepath.Join(w.t.TempDir(), "another")
+	fulldiskCopy(w.t, w.dump, another, 99)
+	red, suse, debian := filepath.Join(w.dir, "10.0.2.15-2026-11-25-08:00:00"), filepath.Join(w.dir, "2026-11-25-08-00"), filepath.Join(w.dir, "202611250800")
 	half, old := filepath.Join(debian, "dump-incomplete.202611250800"), time.Now().Add(-time.Hour)
-	err = errors.Join(os.Mkdir(red, 0o755), os.Mkdir(debian, 0o755), os.WriteFile(half, whole[:len(whole)/2], 0o600), os.Chtimes(half, old, old),
-		os.Rename(flat, filepath.Join(red, "vmcore.flat")))
+	err = errors.Join(os.Mkdir(suse, 0o755), os.Mkdir(debian, 0o755), os.WriteFile(half, whole[:len(whole)/2], 0o600), os.Chtimes(half, old, old),
+		os.Rename(flat, filepath.Join(suse, "vmcore.flat")))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	serveWait(w.t, "two dumps of kdump", func() bool {
+	w.copyOverNFS(another, red)
+	begin := time.Now()
+	serveWait(w.t, "three dumps of kdump", func() bool {
 		states := map[string]int{}
 		for _, d := range w.s.list(w.t) {
 			if d.Manifest.Transport == "file" {
 				states[d.Manifest.State]++
 			}
 		}
-		return states["complete"] == 1 && states["partial"] == 1
+		return states["complete"] == 2 && states["partial"] == 1
 	})
+	w.t.Logf("the dumps of kdump are there after %v", time.Since(begin).Round(time.Millisecond))
+}
+
+// copyOverNFS writes a dump to the server as Red Hat's kdump does: under the name of an unfinished one first.
+func (w *watching) copyOverNFS(from, dir string) {
+	w.t.Helper()
+	target, err := url.Parse(nfsTarget(w.t, w.g, w.g.Addr, dir))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	server, dir, err := nfs3.ParseURL(target)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	files, err := nfsfs.Mount(w.t.Context(), server, dir, "kdump")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer files.Close()
+	text, err := os.ReadFile(from)
+	if err == nil {
+		err = files.MkdirAll(files.Root())
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	unfinished := path.Join(files.Root(), "vmcore-incomplete")
+	f, err := files.Create(unfinished)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_, err = f.WriteAt(text, 0)
+	err = errors.Join(err, f.Sync(), f.Close(), files.Rename(unfinished, path.Join(files.Root(), "vmcore")))
+	// The server keeps the file open for writing, so a look waits until it has not changed for five minutes. The test does not.
+	local, old := filepath.Join(w.dir, filepath.Base(dir), "vmcore"), time.Now().Add(-time.Hour)
+	if err := errors.Join(err, os.Chtimes(local, old, old)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// TestWatchAbandoned kills a sender in the middle of a dump that it writes over NFS. While it writes, nothing is taken. When it is gone for the grace,
+// the dump is partial, and when it has come back and finished, complete.
+func TestWatchAbandoned(t *testing.T) {
+	t.Parallel() // it waits more than it computes
+	export := t.TempDir()
+	w := &watching{t: t, dump: failoverELF(t), dir: export}
+	w.g = nfsServer(t, lab.GaneshaExport{Path: export})
+	w.s = judgesServe(t, "--report-jobs", "0", "--resume-grace", "6s", "--watch", export)
+	l := newLine(t, w.g.Addr)
+	l.slow(t, killRate/8)
+	args := []string{"--to", nfsTarget(t, w.g, l.Listen, export), "--level", "31", "--progress", "100ms", w.dump}
+	p := serveSend(t, nil, args...)
+	serveWait(t, "half of the dump", func() bool { // which takes longer than the grace
+		list := nfsDurable.FindAllStringSubmatch(p.said(), -1)
+		if len(list) == 0 {
+			return false
+		}
+		pages, err := strconv.Atoi(list[len(list)-1][1])
+		return err == nil && pages >= 8000
+	})
+	if list := w.s.list(t); len(list) != 0 {
+		t.Fatalf("taken while its sender writes: %+v", list)
+	}
+	p.kill(t)
+	serveWait(t, "the abandoned dump", func() bool { return len(w.s.list(t)) == 1 })
+	d := w.s.one(t)
+	if d.Manifest.State != "partial" || d.Manifest.Pages.Present == 0 || !strings.Contains(d.Manifest.Reason, "did not come back") {
+		t.Errorf("the abandoned dump: %+v", d.Manifest)
+	}
+	judgesRun(t, 3, "corehaul", "verify", "--data", w.s.data, d.ID)
+	_, said := judgesRun(t, 0, "corehaul-send", "send", "--to", nfsTarget(t, w.g, w.g.Addr, export), "--level", "31", w.dump)
+	if strings.Contains(said, " to send, the receiver has 0 of them") {
+		t.Errorf("it began at nothing:\n%s", said)
+	}
+	serveWait(t, "the whole dump", func() bool { return w.s.one(t).Manifest.State == "complete" })
+	judgesRun(t, 0, "corehaul", "verify", "--data", w.s.data, d.ID)
 }
 
 // hangingMount mounts a file system that answers nothing, until the returned function is called: its server is this process, which never reads a

@@ -34,8 +34,9 @@ type memory struct {
 	dir string
 	log *slog.Logger
 
-	mu   sync.Mutex
-	file memoryFile
+	mu    sync.Mutex
+	file  memoryFile
+	dirty bool // the file on the disk is older
 }
 
 // memoryFile is watch.json.
@@ -111,13 +112,12 @@ func (m *memory) settled(path string, now record) bool {
 	return r != nil && r.Signature == now.Signature
 }
 
-// settle notes that nothing is left to take of a directory, and saves the file.
+// settle notes that nothing is left to take of a directory. The caller saves it soon.
 func (m *memory) settle(path string, r record, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r.Path, r.Seen = printable.Clean(path, 512), now.UTC().Truncate(time.Second)
-	m.file.Paths[key(path)] = &r
-	m.save(now)
+	m.file.Paths[key(path)], m.dirty = &r, true
 }
 
 // has reports whether a dump was taken.
@@ -137,19 +137,23 @@ func (m *memory) standing(ref storage.Ref) (standing, bool) {
 	return t.standing, true
 }
 
-// took notes that a dump is in the store, and saves the file.
+// took notes that a dump is in the store. The caller saves it soon.
 func (m *memory) took(ref storage.Ref, s standing, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if was := m.file.Dumps[ref.String()]; was != nil && was.standing == s {
 		return
 	}
-	m.file.Dumps[ref.String()] = &taken{s, now.UTC().Truncate(time.Second)}
-	m.save(now)
+	m.file.Dumps[ref.String()], m.dirty = &taken{s, now.UTC().Truncate(time.Second)}, true
 }
 
-// save writes the file. mu is held. If that fails, the next save may work; until then the notes are in memory.
+// save writes the file if there is something new. If that fails, the next call tries again; until then the notes are in memory.
 func (m *memory) save(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.dirty {
+		return
+	}
 	m.forget(now)
 	text, err := json.Marshal(&m.file)
 	if err == nil {
@@ -160,7 +164,9 @@ func (m *memory) save(now time.Time) {
 	}
 	if err != nil {
 		m.log.Error("cannot note which dumps were taken from watched directories; after a restart, ones that were removed may come again", "error", err)
+		return
 	}
+	m.dirty = false
 }
 
 // forget drops the oldest records when there are too many. mu is held.

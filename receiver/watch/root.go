@@ -24,6 +24,7 @@ type root struct {
 	bad    map[string]string // paths that the last look could not read, and why
 	cursor map[string]int    // where the next look at a large directory begins
 	notify *notifier         // nil: inotify does not work
+	lines  int               // of the log, about what the present look cannot take
 	full   time.Time         // of the last look that skipped nothing
 	// resolved is path without links, as of the last look.
 	resolved string
@@ -42,7 +43,7 @@ func newRoot(cfg *Config, mem *memory, path string) *root {
 		tracks: map[string]*track{}, cursor: map[string]int{}, status: Status{Path: path},
 	}
 	r.files = crashtree.Importer{
-		Store: cfg.Store, Room: cfg.Room, Tool: cfg.Tool, Codec: cfg.Codec, Grace: cfg.Grace, Taken: mem.has,
+		Store: cfg.Store, Room: cfg.Room, Tool: cfg.Tool, Codec: cfg.Codec, Exported: true, Grace: cfg.Grace, Taken: mem.has,
 		Progress: func(path string, _, _ uint64) { r.busy("import "+path, longPatience) },
 	}
 	return r

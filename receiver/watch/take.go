@@ -20,6 +20,8 @@ var errChanges = errors.New("it changed while it was copied")
 // ready to be taken.
 func (r *root) takeRound(ctx context.Context, top *os.Root, w *walk) (more bool) {
 	had, arriving := map[string]bool{}, 0
+	r.lines = 0
+	defer func() { r.mem.save(r.clock()) }()
 	for _, f := range w.found {
 		if ctx.Err() != nil {
 			return false
@@ -34,7 +36,9 @@ func (r *root) takeRound(ctx context.Context, top *os.Root, w *walk) (more bool)
 		case had[f.branch]:
 			more = true
 		default:
-			had[f.branch] = r.take(ctx, top, f, t)
+			if had[f.branch] = r.take(ctx, top, f, t); had[f.branch] {
+				r.mem.save(r.clock())
+			}
 		}
 		if t.later {
 			arriving++

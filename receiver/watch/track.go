@@ -62,7 +62,7 @@ func (r *root) quietFor(t *track) time.Duration { return r.clock().Sub(t.since) 
 func (r *root) failed(f *found, t *track, err error) {
 	if text := err.Error(); t.failure != text {
 		t.failure = text
-		r.log.Warn("cannot take what is in a watched directory; will try again", "path", r.abs(f.rel), "error", err)
+		r.warn("cannot take what is in a watched directory; will try again", "path", r.abs(f.rel), "error", err)
 	}
 	t.next = r.clock().Add(min(firstRetry<<min(t.tries, 10), lastRetry))
 	t.tries++
@@ -74,21 +74,25 @@ func (r *root) done(f *found) {
 	r.mem.settle(r.abs(f.rel), f.record, r.clock())
 }
 
-// maxLines bounds the lines of the log about paths that one look finds unreadable.
+// maxLines bounds the lines of the log that one look writes about what cannot be taken.
 const maxLines = 20
+
+// warn logs a line of a look, up to maxLines.
+func (r *root) warn(text string, args ...any) {
+	switch r.lines++; {
+	case r.lines <= maxLines:
+		r.log.Warn(text, args...)
+	case r.lines == maxLines+1:
+		r.log.Warn("more of a watched directory cannot be taken; 'corehaul status' counts it")
+	}
+}
 
 // report logs paths that cannot be read, unless the last look found the same, and counts what fails.
 func (r *root) report(bad map[string]string) (failing int) {
-	lines := 0
 	for rel, why := range bad {
-		if r.bad[rel] == why {
-			continue
+		if r.bad[rel] != why {
+			r.warn("a path of a watched directory is left out", "path", r.abs(rel), "reason", why)
 		}
-		if lines++; lines > maxLines {
-			r.log.Warn("more paths of a watched directory are left out", "paths", len(bad))
-			break
-		}
-		r.log.Warn("a path of a watched directory is left out", "path", r.abs(rel), "reason", why)
 	}
 	r.bad = bad
 	now := r.clock()

@@ -91,9 +91,6 @@ func (w *walk) dir(at *os.Root, rel string, depth int) error {
 	if err != nil {
 		return err
 	}
-	if !w.whole && w.mem.unchanged(w.abs(rel), st.ModTime()) {
-		return nil
-	}
 	w.notify.add(w.abs(rel)) // before the names are read, so that no change is missed
 	list, err := w.list(at, rel)
 	if err != nil {
@@ -146,6 +143,9 @@ func (w *walk) enter(parent *os.Root, rel, name string, depth int) error {
 	if deviceOf(st) != w.dev {
 		return errOtherSystem
 	}
+	if !w.whole && w.mem.unchanged(w.abs(rel), st.ModTime()) {
+		return nil
+	}
 	at, err := parent.OpenRoot(name)
 	if err != nil {
 		return err
@@ -170,7 +170,7 @@ func (w *walk) list(at *os.Root, rel string) (*listing, error) {
 	l := &listing{all: all}
 	for _, e := range entries {
 		switch mode := e.Type(); {
-		case mode.IsDir():
+		case mode.IsDir() && !isAside(e.Name()):
 			l.dirs = append(l.dirs, e.Name())
 		case mode.IsRegular():
 			st, err := at.Lstat(e.Name())
@@ -185,6 +185,9 @@ func (w *walk) list(at *os.Root, rel string) (*listing, error) {
 	}
 	return l, nil
 }
+
+// isAside reports whether a directory is one that file systems and servers make for themselves: .snapshot would show old dumps again.
+func isAside(name string) bool { return name[0] == '.' || name == "lost+found" }
 
 // window returns the entries that this look looks at, sorted, and whether these are all.
 func (w *walk) window(at *os.Root, rel string) (entries []fs.DirEntry, all bool, err error) {
