@@ -77,3 +77,26 @@ func TestStoppedBeforeSeal(t *testing.T) {
 		t.Errorf("%+v, %v", res, err)
 	}
 }
+
+// TestEndMark opens an ELF core as long as its headers say of which the end mark did not come: the end of the stream around it, or a name
+// without the mark of an unfinished file. Only a plain one is complete.
+func TestEndMark(t *testing.T) {
+	b := vmcoretest.Sample(t, "vmcore-6.1-x86_64-tiny.elf")
+	for name, row := range map[string]struct {
+		f    dumpcopy.File
+		lack string
+	}{
+		"plain":  {dumpcopy.File{}, ""},
+		"packed": {dumpcopy.File{Packed: true}, "it broke off: why"},
+		"marked": {dumpcopy.File{Marked: true}, "it broke off: why"},
+		"flat":   {dumpcopy.File{Flat: true}, "it broke off: why"},
+		"whole":  {dumpcopy.File{Packed: true, Whole: true}, ""},
+	} {
+		f := row.f
+		f.ReaderAt, f.Size, f.Came, f.Broken = bytes.NewReader(b), int64(len(b)), int64(len(b)), "why"
+		s, err := dumpcopy.Open(t.Context(), f, kdumpfile.Snappy)
+		if err != nil || s.Lack() != row.lack {
+			t.Errorf("%s: %q, %v", name, s.Lack(), err)
+		}
+	}
+}

@@ -261,6 +261,9 @@ func (s *Source) Machine() machine.Facts { return machine.FactsOf(s.img.Info(), 
 // Lack returns why the dump is not complete, as far as its headers and descriptors say. It is empty for a complete one.
 func (s *Source) Lack() string { return s.lack }
 
+// Doubt adds a reason why the dump is not complete, which only the caller knows.
+func (s *Source) Doubt(why string) { s.lack = strings.TrimPrefix(s.lack+"; "+why, "; ") }
+
 // Same reports whether img has the same bytes in all pages that the file holds. A page that cannot be read is not the same. Errors are those
 // of ctx and of the medium.
 func (s *Source) Same(ctx context.Context, img vmcore.Image) (bool, error) {

@@ -21,6 +21,7 @@ import (
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+	"github.com/corehaul/corehaul/vmcore/packed"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
 
@@ -153,9 +154,9 @@ func until(t *testing.T, what string, ok func() bool) {
 // TestPanics has bugs where streams are unpacked and dumps read. The receiver goes on, and so does the dump once the bug is gone.
 func TestPanics(t *testing.T) {
 	_, b := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
-	packed := newPacked(formGzip, func(...form) (*image, error) { panic("a bug") }, func() {})
-	_, _ = packed.Write(pack(t, b, wraps["gzip"])) // it may be through before the bug shows
-	if err := packed.finish(); err == nil || !strings.Contains(err.Error(), "a bug") {
+	u := newUnpacker(form(packed.Gzip), func(...form) (*image, error) { panic("a bug") }, func() {})
+	_, _ = u.Write(pack(t, b, wraps["gzip"])) // it may be through before the bug shows
+	if err := u.finish(); err == nil || !strings.Contains(err.Error(), "a bug") {
 		t.Errorf("unpacking: %v", err)
 	}
 	s := open(t, t.TempDir())
@@ -291,18 +292,6 @@ func TestBoundsOfFiles(t *testing.T) {
 	withRoom(s, s.cfg.Store, admission.Limits{Reserve: 1 << 62})
 	if free, err := tr.Free("/var/crash"); err != nil || free != 0 {
 		t.Errorf("%d bytes free, %v", free, err)
-	}
-}
-
-// TestXZGuard wants a dictionary that no dump needs, in the first block and behind others.
-func TestXZGuard(t *testing.T) {
-	_, b := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
-	packed := pack(t, b, wraps["xz"])
-	code := bytes.IndexByte(packed[12:], 0x21) + 14 // filter, size of its properties, dictionary
-	packed[code] = 40
-	u := put(t, treeOf(t, open(t, t.TempDir()), "n1"), "/vmcore", packed, len(packed))
-	if err := u.Close(); !errors.Is(err, errXZ) {
-		t.Errorf("got %v", err)
 	}
 }
 

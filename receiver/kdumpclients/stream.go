@@ -7,10 +7,9 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/corehaul/corehaul/vmcore/elfcore"
 	"github.com/corehaul/corehaul/vmcore/flattened"
+	"github.com/corehaul/corehaul/vmcore/packed"
 )
 
 // sink consumes the bytes of a stream in order.
@@ -46,8 +45,8 @@ func (f *flat) finish() error   { return f.asm.Close() }
 func (f *flat) image() *image   { return f.img }
 func (f *flat) undecided() bool { return false }
 
-// packed is a compressed stream. One goroutine unpacks it and writes the contents.
-type packed struct {
+// unpacker is a compressed stream. One goroutine unpacks it and writes the contents.
+type unpacker struct {
 	form form
 	open func(wrap ...form) (*image, error) // makes the image once the stream is known to have one
 	stop func()                             // releases the decoder
@@ -62,14 +61,14 @@ type packed struct {
 // errNoDump ends the unpacking of a stream without a dump.
 var errNoDump = errors.New("no dump inside")
 
-func newPacked(f form, open func(wrap ...form) (*image, error), stop func()) *packed {
+func newUnpacker(f form, open func(wrap ...form) (*image, error), stop func()) *unpacker {
 	r, w := io.Pipe()
-	p := &packed{form: f, open: open, stop: stop, w: w, done: make(chan struct{})}
+	p := &unpacker{form: f, open: open, stop: stop, w: w, done: make(chan struct{})}
 	go p.run(r)
 	return p
 }
 
-func (p *packed) run(r *io.PipeReader) {
+func (p *unpacker) run(r *io.PipeReader) {
 	defer close(p.done)
 	defer p.stop()
 	err := p.unpack(r)
@@ -89,21 +88,20 @@ func (p *packed) run(r *io.PipeReader) {
 
 const maxTrailing = 1 << 20
 
-// unpack writes the dump in the stream. It recovers from panics, because a bug in a decompressor must not cost the dumps of all
-// hosts.
-func (p *packed) unpack(r io.Reader) (err error) {
+// unpack writes the dump in the stream. It recovers from panics, because a bug must not cost the dumps of all hosts.
+func (p *unpacker) unpack(r io.Reader) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("internal error: %v", p)
 		}
 	}()
-	dec, err := decompressor(p.form, r)
+	dec, err := packed.NewReader(packed.Form(p.form), r, maxDict)
 	if err != nil {
 		return fmt.Errorf("%s stream: %w", p.form, err)
 	}
 	head, inner, err := readForm(dec)
-	if errors.Is(err, zstd.ErrWindowSizeExceeded) {
-		err = fmt.Errorf("it needs a window of more than %d MiB; compress with zstd -19: %w", maxDict>>20, err)
+	if wide, ok := errors.AsType[*packed.DictError](err); ok {
+		err = fmt.Errorf("%w; compress with %s", err, modest[wide.Form])
 	}
 	if err != nil && len(head) < magicLen {
 		return fmt.Errorf("%s stream: %w", p.form, err)
@@ -128,6 +126,11 @@ func (p *packed) unpack(r io.Reader) (err error) {
 	}
 	return errNoDump
 }
+
+// maxDict bounds the memory of a decompressor, in bytes. modest has commands that need less.
+const maxDict = 16 << 20
+
+var modest = map[packed.Form]string{packed.XZ: "xz -6", packed.Zstd: "zstd -19"}
 
 // readForm reads as much of r as sniff needs. With an error, it returns the bytes before the error.
 func readForm(r io.Reader) (head []byte, f form, err error) {
@@ -161,7 +164,7 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // copy writes head and the rest of dec to w. It calls finish even if the compressed stream broke off, because a dump may be
 // complete without the end of that stream.
-func (p *packed) copy(img *image, w io.Writer, head []byte, dec io.Reader, finish func() error) error {
+func (p *unpacker) copy(img *image, w io.Writer, head []byte, dec io.Reader, finish func() error) error {
 	p.found.Store(img)
 	if _, err := w.Write(head); err != nil {
 		return err
@@ -173,16 +176,16 @@ func (p *packed) copy(img *image, w io.Writer, head []byte, dec io.Reader, finis
 }
 
 // Write implements io.Writer. It returns the error of the goroutine once that has ended.
-func (p *packed) Write(b []byte) (int, error) { return p.w.Write(b) }
+func (p *unpacker) Write(b []byte) (int, error) { return p.w.Write(b) }
 
-func (p *packed) finish() error {
+func (p *unpacker) finish() error {
 	_ = p.w.Close() // always returns nil
 	<-p.done
 	return p.err
 }
 
-func (p *packed) image() *image   { return p.found.Load() }
-func (p *packed) undecided() bool { return p.found.Load() == nil && !p.plain.Load() }
+func (p *unpacker) image() *image   { return p.found.Load() }
+func (p *unpacker) undecided() bool { return p.found.Load() == nil && !p.plain.Load() }
 
 // appender writes the bytes of an unpacked dump in order.
 type appender struct {

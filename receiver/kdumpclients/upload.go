@@ -221,7 +221,7 @@ func (u *upload) decide(all bool) error {
 		if err := u.h.svc.decoders.acquire(u.ctx, u.h.name); err != nil {
 			return err
 		}
-		u.sink = newPacked(f, u.newImage, func() { u.h.svc.decoders.release(u.h.name) })
+		u.sink = newUnpacker(f, u.newImage, func() { u.h.svc.decoders.release(u.h.name) })
 	}
 	return nil
 }

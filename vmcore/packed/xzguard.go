@@ -1,96 +1,10 @@
-package kdumpclients
+package packed
 
 import (
-	"compress/bzip2"
-	"compress/gzip"
 	"encoding/binary"
 	"fmt"
 	"io"
-	"strings"
-
-	"github.com/klauspost/compress/zstd"
-	"github.com/pierrec/lz4/v4"
-	"github.com/ulikunitz/xz"
-
-	"github.com/corehaul/corehaul/vmcore/flattened"
-	"github.com/corehaul/corehaul/vmcore/kdumpfile"
 )
-
-// magicLen is how many bytes sniff needs.
-const magicLen = 16
-
-// form is the format of a file.
-type form string
-
-// The forms. Any other file is a small file, whatever its name.
-const (
-	formPlain form = "plain"
-	formFlat  form = "flattened"
-	formKdump form = "kdump-compressed"
-	formELF   form = "elf"
-	// formOtherELF is an ELF file that is no dump. SUSE also sends vmlinux (KDUMP_COPY_KERNEL).
-	formOtherELF form = "other elf"
-
-	formBzip2 form = "bzip2"
-	formGzip  form = "gzip"
-	formLZ4   form = "lz4"
-	formXZ    form = "xz"
-	formZstd  form = "zstd"
-)
-
-// magics has the magics of all forms. In bzip2, a digit follows the magic, and then a block or the end.
-var magics = []struct {
-	magic string
-	form  form
-}{
-	{flattened.Signature, formFlat},
-	{kdumpfile.Signature, formKdump},
-	{"DISKDUMP", formKdump},
-	{"\x7fELF", formELF},
-	{"BZh", formBzip2},
-	{"\x1f\x8b", formGzip},
-	{"\x04\x22\x4d\x18", formLZ4},
-	{"\x02\x21\x4c\x18", formLZ4}, // of lz4 -l
-	{"\xfd7zXZ\x00", formXZ},
-	{"\x28\xb5\x2f\xfd", formZstd},
-}
-
-// sniff returns the form of a file by its first bytes.
-func sniff(head []byte) form {
-	for _, m := range magics {
-		if strings.HasPrefix(string(head), m.magic) {
-			return m.form
-		}
-	}
-	return formPlain
-}
-
-// compressed reports whether f has another form inside.
-func (f form) compressed() bool {
-	return f == formBzip2 || f == formGzip || f == formLZ4 || f == formXZ || f == formZstd
-}
-
-// decompressor returns a reader of the contents of r. It needs a few MiB, and up to maxDict more for xz and zstd.
-func decompressor(f form, r io.Reader) (io.Reader, error) {
-	switch f {
-	case formBzip2:
-		return bzip2.NewReader(r), nil
-	case formGzip:
-		return gzip.NewReader(r)
-	case formLZ4:
-		return lz4.NewReader(r), nil
-	case formXZ:
-		return xz.ReaderConfig{DictCap: 1 << 20, SingleStream: true}.NewReader(&xzGuard{r: r, next: (*xzGuard).streamHeader, want: xzStreamHeaderLen})
-	case formZstd:
-		// With one decoder it works within Read and starts no goroutine.
-		return zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxDict))
-	}
-	return nil, fmt.Errorf("form %s is not compressed", f)
-}
-
-// maxDict bounds the dictionary of an xz stream and the window of a zstd stream, in bytes. By default, both programs use at
-// most 8 MiB. Their formats allow gigabytes.
-const maxDict = 16 << 20
 
 // Sizes of the xz format (The .xz File Format, 1.2.1, 2.1.1 and 3.1).
 const (
@@ -102,6 +16,7 @@ const (
 // they ask for. It steps through blocks by the headers of their chunks (LZMA2), up to the index.
 type xzGuard struct {
 	r     io.Reader
+	max   int64 // bytes of a dictionary
 	err   error
 	check int // bytes of the checksum behind each block
 
@@ -110,6 +25,10 @@ type xzGuard struct {
 	skip int64                               // bytes to skip before it
 	at   int64                               // bytes of the block so far
 	next func(g *xzGuard, part []byte) error // handles the structure; nil: no more checks
+}
+
+func newXZGuard(r io.Reader, maxDict int64) *xzGuard {
+	return &xzGuard{r: r, max: maxDict, next: (*xzGuard).streamHeader, want: xzStreamHeaderLen}
 }
 
 // Read implements io.Reader.
@@ -179,24 +98,22 @@ func (g *xzGuard) blockHeader(b []byte) error {
 		if there {
 			_, n := binary.Uvarint(rest)
 			if n <= 0 {
-				return fmt.Errorf("%w: block header", errXZ)
+				return fmt.Errorf("%w: block header", ErrUnsupported)
 			}
 			rest = rest[n:]
 		}
 	}
 	if flags&0x3f != 0 || len(rest) < 3 || rest[0] != xzFilterLZMA2 || rest[1] != 1 {
-		return fmt.Errorf("%w: filters other than LZMA2", errXZ)
+		return fmt.Errorf("%w: filters other than LZMA2", ErrUnsupported)
 	}
 	// Two bits of mantissa, then the exponent: 4 KiB, 6 KiB, 8 KiB and so on.
 	code := uint(rest[2])
-	if code > 40 || (2|uint64(code&1))<<(code/2+11) > maxDict {
-		return fmt.Errorf("%w: it needs a dictionary of more than %d MiB; compress with xz -6", errXZ, maxDict>>20)
+	if code > 40 || (2|int64(code&1))<<(code/2+11) > g.max {
+		return &DictError{XZ, g.max}
 	}
 	g.expect(0, 1, (*xzGuard).chunk)
 	return nil
 }
-
-var errXZ = fmt.Errorf("unsupported xz stream")
 
 // chunk reads the control byte of an LZMA2 chunk.
 func (g *xzGuard) chunk(b []byte) error {
@@ -218,7 +135,7 @@ func (g *xzGuard) chunk(b []byte) error {
 			return nil
 		})
 	default:
-		return fmt.Errorf("%w: chunk %#x", errXZ, c)
+		return fmt.Errorf("%w: chunk %#x", ErrUnsupported, c)
 	}
 	return nil
 }

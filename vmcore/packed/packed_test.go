@@ -1,0 +1,123 @@
+package packed_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+	"github.com/ulikunitz/xz"
+
+	"github.com/corehaul/corehaul/vmcore/packed"
+	"github.com/corehaul/corehaul/vmcore/vmcoretest"
+)
+
+const sample = "makedumpfile-1.7.6-x86_64-lzo.flat"
+
+// writers has a compressor of each form; bzip2 is a program, because Go has none.
+var writers = map[packed.Form]func(w io.Writer) (io.WriteCloser, error){
+	packed.Gzip: func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
+	packed.LZ4:  func(w io.Writer) (io.WriteCloser, error) { return lz4.NewWriter(w), nil },
+	packed.XZ:   func(w io.Writer) (io.WriteCloser, error) { return xz.NewWriter(w) },
+	packed.Zstd: func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) },
+}
+
+func pack(t testing.TB, form packed.Form, b []byte) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	if form == packed.Bzip2 {
+		cmd := exec.CommandContext(t.Context(), "bzip2", "-c")
+		cmd.Stdin, cmd.Stdout = bytes.NewReader(b), &out
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+		return out.Bytes()
+	}
+	w, err := writers[form](&out)
+	if err == nil {
+		_, err = w.Write(b)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func unpack(b []byte, maxDict int64) ([]byte, error) {
+	r, err := packed.NewReader(packed.FormOf(b), bytes.NewReader(b), maxDict)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(r, 64<<20))
+}
+
+// TestForms reads what each compressor wrote, and notices every end that comes early and a flipped byte.
+func TestForms(t *testing.T) {
+	want := vmcoretest.Sample(t, sample)
+	for _, form := range []packed.Form{packed.Bzip2, packed.Gzip, packed.LZ4, packed.XZ, packed.Zstd} {
+		b := pack(t, form, want)
+		if got, err := unpack(b, 16<<20); err != nil || !bytes.Equal(got, want) || packed.FormOf(b[:packed.HeadLen]) != form {
+			t.Errorf("%s: %d of %d bytes, %v", form, len(got), len(want), err)
+		}
+		for _, n := range []int{packed.HeadLen, len(b) / 2, len(b) - 1} {
+			if got, err := unpack(b[:n], 16<<20); err == nil || !bytes.HasPrefix(want, got) {
+				t.Errorf("%s cut at %d of %d: %d bytes without an error", form, n, len(b), len(got))
+			}
+		}
+		b[len(b)/2] ^= 1
+		if got, err := unpack(b, 16<<20); err == nil && !bytes.Equal(got, want) {
+			t.Errorf("%s: a flipped byte goes unnoticed", form)
+		}
+	}
+	if packed.FormOf(want) != packed.Plain {
+		t.Error("a flattened file is compressed")
+	}
+}
+
+// TestDictionary refuses a dictionary beyond the limit before it takes the memory, in the first block of an xz stream and in zstd.
+func TestDictionary(t *testing.T) {
+	want := vmcoretest.Sample(t, sample)
+	b := pack(t, packed.XZ, want)
+	b[bytes.IndexByte(b[12:], 0x21)+14] = 40 // filter, size of its properties, dictionary
+	_, err := unpack(b, 16<<20)
+	if wide, ok := errors.AsType[*packed.DictError](err); !ok || !strings.Contains(wide.Error(), "dictionary of more than 16 MiB") {
+		t.Errorf("xz: %v", err)
+	}
+	var out bytes.Buffer
+	w, err := zstd.NewWriter(&out, zstd.WithWindowSize(64<<20), zstd.WithSingleSegment(false))
+	if err == nil {
+		_, err = w.Write(want)
+	}
+	if err := errors.Join(err, w.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = unpack(out.Bytes(), 16<<20)
+	if wide, ok := errors.AsType[*packed.DictError](err); !ok || !strings.Contains(wide.Error(), "window of more than 16 MiB") {
+		t.Errorf("zstd: %v", err)
+	}
+}
+
+func FuzzReader(f *testing.F) {
+	b := vmcoretest.Sample(f, sample)
+	for _, form := range []packed.Form{packed.Bzip2, packed.Gzip, packed.LZ4, packed.XZ, packed.Zstd} {
+		p := pack(f, form, b[:min(len(b), 20000)])
+		f.Add(p)
+		f.Add(p[:len(p)/2])
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if packed.FormOf(b) == packed.Plain {
+			return
+		}
+		if _, err := unpack(b, 1<<20); err != nil && strings.Contains(err.Error(), "internal error") {
+			t.Fatal(err)
+		}
+	})
+}
