@@ -1,6 +1,7 @@
 package crashtree
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore/elfcore"
 	"github.com/corehaul/corehaul/vmcore/flattened"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+	"github.com/corehaul/corehaul/vmcore/packed"
 )
 
 // directory is what one directory has.
@@ -49,15 +51,15 @@ func (d *directory) add(name string) {
 		d.logs = append(d.logs, name)
 		return
 	}
-	image, size, err := isImage(filepath.Join(d.path, name))
+	is, err := look(filepath.Join(d.path, name))
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // removed meanwhile
 	case err != nil:
 		d.skip(name, err)
-	case image && !strings.HasPrefix(name, "opalcore"): // an ELF core, but that of POWER's firmware
+	case is.image && !strings.HasPrefix(name, "opalcore"): // an ELF core, but that of POWER's firmware
 		d.images = append(d.images, name)
-	case dumpcopy.IsDump(name) && (size == 0 || size >= leastDump || filepath.Ext(name) == ""):
-		d.addStrange(name, size)
+	case dumpcopy.IsDump(name) && (is.size == 0 || is.size >= leastDump || is.packed || filepath.Ext(name) == ""):
+		d.addStrange(name, is.size)
 	case !dumpcopy.IsStatus(name):
 		d.others = append(d.others, name)
 	}
@@ -70,27 +72,50 @@ func (d *directory) addStrange(name string, size int64) {
 	}
 }
 
-// isImage reports whether a file is a dump by its first bytes.
-func isImage(path string) (image bool, size int64, err error) {
+// looks is what a look at a file tells.
+type looks struct {
+	image  bool // it is a dump by its first bytes
+	packed bool // it is compressed as a whole
+	size   int64
+}
+
+// look looks at the first bytes of a file.
+func look(path string) (is looks, err error) {
 	f, err := plainfile.OpenFile(path, unix.O_RDONLY|unix.O_NOFOLLOW)
 	if err != nil {
-		return false, 0, err
+		return is, err
 	}
 	defer func() { _ = f.Close() }() // only read
 	st, err := f.Stat()
 	if err != nil {
-		return false, 0, err
+		return is, err
 	}
+	is.size = st.Size()
+	form, err := formOf(f)
+	if err != nil {
+		return is, err
+	}
+	if is.packed = form != packed.Plain; is.packed {
+		head := packedHead(f, is.size, form, elfcore.HeadLen)
+		is.image, err = beginsLikeDump(bytes.NewReader(head), int64(len(head)))
+	} else {
+		is.image, err = beginsLikeDump(f, is.size)
+	}
+	return is, err
+}
+
+// beginsLikeDump reports whether a file is a dump by its first bytes.
+func beginsLikeDump(f io.ReaderAt, size int64) (bool, error) {
 	head := make([]byte, 16)
-	n, err := io.ReadFull(f, head)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return false, 0, err
+	n, err := f.ReadAt(head, 0)
+	if ignoreEOF(err) != nil {
+		return false, err
 	}
 	text := string(head[:n])
 	if strings.HasPrefix(text, "\x7fELF") {
-		return isKernelCore(f, st.Size()), st.Size(), nil
+		return isKernelCore(f, size), nil
 	}
-	return strings.HasPrefix(text, flattened.Signature) || strings.HasPrefix(text, kdumpfile.Signature), st.Size(), nil
+	return strings.HasPrefix(text, flattened.Signature) || strings.HasPrefix(text, kdumpfile.Signature), nil
 }
 
 // isKernelCore reports whether an ELF file may have the memory of a machine.

@@ -188,6 +188,26 @@ func TestSealedStays(t *testing.T) {
 	tr.want(map[string][2]string{"d/vmcore": {"imported complete"}})
 }
 
+// TestTwoImports leaves a dump that another import is writing.
+func TestTwoImports(t *testing.T) {
+	tr := newTree(t)
+	path := tr.put("d/vmcore", small(1))
+	found := crashtree.Found{Dir: filepath.Dir(path), Images: []string{"vmcore"}}
+	other := tr.im
+	var second crashtree.Outcome
+	tr.im.Progress = func(string, uint64, uint64) {
+		var err error
+		if second, err = other.Import(t.Context(), found); err != nil {
+			t.Error(err)
+		}
+	}
+	first, err := tr.im.Import(t.Context(), found)
+	if err != nil || first.Result != crashtree.Imported || second.Result != crashtree.Later || second.Ref != first.Ref {
+		t.Errorf("%+v, then %+v, %v", first, second, err)
+	}
+	tr.entry(first)
+}
+
 // touching is a store that changes a file when a dump is opened again.
 type touching struct {
 	storage.Store

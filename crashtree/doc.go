@@ -9,6 +9,9 @@
 // finds the first one. Nothing here writes to the tree. Files are opened for reading, without following links. FIFOs and devices are not
 // opened.
 //
-// All input is hostile: the names in the tree and the contents of the files. Memory depends on the number of files in one directory only.
+// A file that was compressed as a whole is unpacked into a file without a name. A SHA256SUMS in the same directory is compared.
+//
+// All input is hostile: the names in the tree and the contents of the files. Memory depends on the number of files in one directory, and a
+// decompressor takes up to 128 MiB.
 // An Importer is for one goroutine. Other processes may use its store at the same time.
 package crashtree

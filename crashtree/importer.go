@@ -34,6 +34,9 @@ type Importer struct {
 	Grace time.Duration
 	// Taken, if set, reports whether a dump that the store does not have counts as imported before, because somebody removed it since.
 	Taken func(storage.Ref) bool
+	// Scratch is the directory for the contents of compressed files, on the disk of Store. If it is empty, or cannot have files without a
+	// name, they go where temporary files go.
+	Scratch string
 	// Progress, if set, is told how much of a dump was read.
 	Progress func(path string, done, total uint64)
 }
@@ -58,6 +61,8 @@ type Outcome struct {
 	CrashTime time.Time     `json:"crash_time,omitzero"`
 	Bytes     uint64        `json:"bytes"`              // of the stored vmcore and log; in a dry run, of the files
 	NotKept   []string      `json:"not_kept,omitempty"` // files beside the dump that are not kept, and why
+	Compared  string        `json:"compared,omitempty"` // name of the file with checksums that was compared with the dump's files
+	Warnings  []string      `json:"warnings,omitempty"`
 	Error     string        `json:"error,omitempty"`
 	Err       error         `json:"-"` // Error, with hints
 }
@@ -82,7 +87,7 @@ func (im *Importer) Import(ctx context.Context, f Found) (Outcome, error) {
 }
 
 func (im *Importer) run(ctx context.Context, f Found, out *Outcome) (err error) {
-	o, err := f.open(im.Exported)
+	o, err := im.open(ctx, f)
 	if err != nil {
 		return err
 	}
@@ -94,17 +99,17 @@ func (im *Importer) run(ctx context.Context, f Found, out *Outcome) (err error) 
 	if err := p.nameHost(); err != nil {
 		return err
 	}
-	was, err := p.find(ctx)
-	if err != nil {
+	if done, err := p.present(ctx); err != nil || done {
 		return err
 	}
-	if was != nil {
-		if done, err := p.isDone(ctx, was); err != nil || done {
+	id := p.out.ID
+	if err := p.compareSums(ctx); err != nil {
+		return err
+	}
+	if p.out.ID != id {
+		if done, err := p.present(ctx); err != nil || done {
 			return err
 		}
-	} else if im.Taken != nil && im.Taken(out.Ref) {
-		out.Result = Present
-		return nil
 	}
 	if err := p.checkGrace(); err != nil {
 		return err
@@ -181,6 +186,21 @@ func (p *pending) logID() (string, error) {
 	}
 	p.facts.CrashTime = time.Time{}
 	return hex.EncodeToString(h.Sum(nil)[:16]), nil
+}
+
+// present reports whether nothing of the dump is left to import.
+func (p *pending) present(ctx context.Context) (bool, error) {
+	was, err := p.find(ctx)
+	switch {
+	case err != nil:
+		return false, err
+	case was != nil:
+		return p.isDone(ctx, was)
+	case p.Taken != nil && p.Taken(p.out.Ref):
+		p.out.Result = Present
+		return true, nil
+	}
+	return false, nil
 }
 
 // find returns the dump if it was imported before, at least in part.

@@ -23,6 +23,7 @@ import (
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
 	"github.com/corehaul/corehaul/vmcore/flattened"
 	"github.com/corehaul/corehaul/vmcore/kdumpfile"
+	"github.com/corehaul/corehaul/vmcore/packed"
 )
 
 // errWritten says that a file is still being written, or may be.
@@ -98,13 +99,15 @@ func (f *file) checkSame() error {
 // opened is a dump of a tree whose files are open.
 type opened struct {
 	Found
-	images []*file
-	files  []dumpcopy.File // of images
-	log    *file           // nil if there is none
+	images  []*file
+	files   []dumpcopy.File // of images
+	cause   error           // why one of them cannot be read; nil if all can be opened
+	log     *file           // nil if there is none
+	scratch []*os.File      // contents of compressed images
 }
 
 // open opens the files of a dump. Errors that match errWritten say that the dump is not there yet.
-func (f Found) open(exported bool) (o *opened, err error) {
+func (im *Importer) open(ctx context.Context, f Found) (o *opened, err error) {
 	o = &opened{Found: f}
 	defer func() {
 		if err != nil {
@@ -112,13 +115,13 @@ func (f Found) open(exported bool) (o *opened, err error) {
 		}
 	}()
 	if f.Log != "" {
-		if o.log, err = open(filepath.Join(f.Dir, f.Log), exported); err != nil {
+		if o.log, err = open(filepath.Join(f.Dir, f.Log), im.Exported); err != nil {
 			return o, err
 		}
 	}
 	promised := f.unfinished()
 	for _, name := range f.Images {
-		image, err := open(filepath.Join(f.Dir, name), exported)
+		image, err := open(filepath.Join(f.Dir, name), im.Exported)
 		if err != nil {
 			return o, err
 		}
@@ -132,8 +135,11 @@ func (f Found) open(exported bool) (o *opened, err error) {
 				return o, err
 			}
 		}
-		of, err := image.dump(why)
-		if err != nil {
+		of, err := im.contents(ctx, o, image, why)
+		switch {
+		case err != nil && dumpcopy.OfDump(err):
+			o.cause = err
+		case err != nil:
 			return o, err
 		}
 		o.files = append(o.files, of)
@@ -147,6 +153,9 @@ func (o *opened) close() error {
 		if f != nil {
 			errs = append(errs, f.Close())
 		}
+	}
+	for _, f := range o.scratch {
+		errs = append(errs, f.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -175,6 +184,17 @@ func (o *opened) checkSame() error {
 		}
 	}
 	return nil
+}
+
+// contents is the dump in an image. unfinished says why kdump did not finish it.
+func (im *Importer) contents(ctx context.Context, o *opened, image *file, unfinished string) (dumpcopy.File, error) {
+	switch form, err := formOf(image); {
+	case err != nil:
+		return dumpcopy.File{}, err
+	case form != packed.Plain:
+		return im.unpacked(ctx, o, image, form, unfinished)
+	}
+	return image.dump(unfinished)
 }
 
 // dump is the dump in a file. unfinished says why kdump did not finish it.
@@ -221,6 +241,9 @@ func (f *Found) unfinished() string {
 
 // source opens the memory of the dump. Errors that dumpcopy.OfDump accepts are about the contents of its files.
 func (o *opened) source(ctx context.Context, codec kdumpfile.Codec) (*dumpcopy.Source, error) {
+	if o.cause != nil {
+		return nil, o.cause
+	}
 	if len(o.files) == 1 && pieceOf(&o.files[0]) == nil {
 		if err := checkForm(&o.files[0]); err != nil {
 			return nil, err

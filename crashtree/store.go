@@ -90,7 +90,10 @@ func (p *pending) storedBytes(ctx context.Context) uint64 {
 // writer opens the dump, or makes it.
 func (p *pending) writer(ctx context.Context, account *admission.Account) (*dumpdir.Writer, error) {
 	w, err := p.Store.Resume(ctx, p.out.Ref, storage.ResumeOptions{Reopen: true})
-	if !errors.Is(err, storage.ErrNotFound) {
+	switch {
+	case errors.Is(err, storage.ErrBusy):
+		return nil, fmt.Errorf("%w: another process is writing this dump to the store", errWritten)
+	case !errors.Is(err, storage.ErrNotFound):
 		return w, err
 	}
 	made, err := account.ChargeDump(ctx)

@@ -210,9 +210,9 @@ func readDir(path string, most int) (*directory, error) {
 		switch {
 		case mode.IsDir():
 			d.dirs = append(d.dirs, e.Name())
-		case mode.IsRegular():
+		case mode.IsRegular() || dumpcopy.IsDump(e.Name()): // another file by this name is left out, with its kind
 			d.add(e.Name())
-		case dumpcopy.IsDump(e.Name()) || dumpcopy.IsLog(e.Name()):
+		case dumpcopy.IsLog(e.Name()):
 			d.skip(e.Name(), fmt.Errorf("%w (%v)", plainfile.ErrNotRegular, mode))
 		}
 	}

@@ -40,8 +40,8 @@ func newImport(a *app) *cobra.Command {
 		Short: "Take in the dumps that kdump left on a disk",
 		Long: `Find dumps at each PATH and copy them into the store: a directory with all that is below
 it on the same file system, such as /var/crash of Red Hat, Debian, Ubuntu or SUSE, or a
-single vmcore (ELF, kdump-compressed or flattened; name one piece of a --split set to
-import them all). The files at PATH stay as they are. Every page is decoded before it is
+single vmcore (ELF, kdump-compressed or flattened, also inside gzip, bzip2, lz4, xz or
+zstd; name one piece of a --split set to import them all). The files at PATH stay as they are. Every page is decoded before it is
 stored. A dump is filed under the name of the host that crashed: --host, or the nodename
 in its memory, or the name or address in the name of its directory. Its id depends on
 what it holds, so a second import changes nothing. A file that is still being written is
@@ -112,17 +112,18 @@ func (a *app) importAll(ctx context.Context, paths []string, f *importFlags) err
 	if err != nil {
 		return err
 	}
+	dir, err := stores.Dir(a.data)
+	if err != nil {
+		return err
+	}
 	run := importRun{app: a, hinted: map[string]bool{}, im: crashtree.Importer{
 		Store: store, Host: f.host, Tool: "corehaul " + cli.Version(), Codec: codec, Dry: f.dry,
 	}}
 	if store != nil {
 		limits := admission.Limits{Reserve: uint64(f.reserve), HostBytes: uint64(f.hostBytes), HostDumps: f.hostDumps}
+		run.im.Scratch = dir
 		run.im.Room = admission.NewRoom(store, limits, slog.Default())
 		defer func() { _ = store.Close() }() // each dump is durable
-	}
-	dir, err := stores.Dir(a.data)
-	if err != nil {
-		return err
 	}
 	err = crashtree.Walk(ctx, paths, crashtree.Visitor{
 		Dump: func(found crashtree.Found) error { return run.dump(ctx, found) },
@@ -219,6 +220,9 @@ func (r *importRun) tell(o *crashtree.Outcome) error {
 	}
 	if _, err := fmt.Fprintln(r.stdio.Out, importText(o)); err != nil {
 		return err
+	}
+	for _, line := range o.Warnings {
+		r.stdio.Warn("corehaul", "%s", line)
 	}
 	for _, line := range o.NotKept {
 		r.stdio.Warn("corehaul", "%s: a file beside it is not kept: %s", o.Path, line)

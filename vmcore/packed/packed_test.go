@@ -27,14 +27,14 @@ var writers = map[packed.Form]func(w io.Writer) (io.WriteCloser, error){
 	packed.Zstd: func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) },
 }
 
-func pack(t testing.TB, form packed.Form, b []byte) []byte {
-	t.Helper()
+func pack(tb testing.TB, form packed.Form, b []byte) []byte {
+	tb.Helper()
 	var out bytes.Buffer
 	if form == packed.Bzip2 {
-		cmd := exec.CommandContext(t.Context(), "bzip2", "-c")
+		cmd := exec.CommandContext(tb.Context(), "bzip2", "-c")
 		cmd.Stdin, cmd.Stdout = bytes.NewReader(b), &out
 		if err := cmd.Run(); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		return out.Bytes()
 	}
@@ -46,7 +46,7 @@ func pack(t testing.TB, form packed.Form, b []byte) []byte {
 		err = w.Close()
 	}
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out.Bytes()
 }
