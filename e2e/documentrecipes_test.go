@@ -45,7 +45,6 @@ var recipesNotTyped = map[string]map[string]string{
 		"ssh-ed25519 AAAAC3Nza":      "a form, with keys cut short",
 		"umask N ":                   "a list of commands; stockssh_test.go has them",
 		"DATA/dumps/HOST/TIME-ID/":   "a list of files",
-		"sudo corehaul import":       "the paths are examples; import_test.go imports such trees",
 		"# /etc/exports":             "a Linux server's file; nfs_test.go and watch_test.go have Ganesha's",
 		"watch = [":                  "one key of a configuration, of directories that the machines do not have; watch_test.go watches an export",
 		"to = [\"nfs://":             "one key of a configuration; nfs_test.go sends to such a target",
@@ -126,11 +125,13 @@ func TestRecipes(t *testing.T) {
 	t.Run("operating", func(t *testing.T) {
 		t.Parallel()
 		h := newRecipeHosts(t)
+		h.leaveDump(t)
 		h.typeAll(t, readRecipes(t, "docs/operating.md"))
 		h.checkService(t)
 		h.checkMachine(t)
 		h.panic(t, recipe{text: "echo c > /proc/sysrq-trigger\n", at: "the end of docs/operating.md"})
 		h.checkDump(t)
+		h.checkImported(t)
 		h.checkReport(t)
 		h.checkMemory(t)
 		h.checkSSH(t)
@@ -314,6 +315,27 @@ func (h *recipeHosts) checkDump(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("the collector has no word of %q", want)
 		}
+	}
+}
+
+// leaveDump gives the collector an old dump of its own, as Debian's kdump names it, and compressed since.
+func (h *recipeHosts) leaveDump(t *testing.T) {
+	t.Helper()
+	dump, err := os.ReadFile("../vmcore/vmcoretest/testdata/makedumpfile-1.7.6-x86_64-zlib.kdump.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.run(t, "collector", "umask 077; mkdir -p /var/crash/202611250800; cd /var/crash/202611250800; base64 -d > dump.202611250800.gz <<END\n"+
+		base64.StdEncoding.EncodeToString(dump)+"\nEND\ntouch -d '1 hour ago' dump*")
+}
+
+// checkImported looks for that dump in the store, and imports it once more.
+func (h *recipeHosts) checkImported(t *testing.T) {
+	t.Helper()
+	out := h.run(t, "collector", "corehaul ls --host lab-guest\nrunuser -u corehaul -- corehaul import /var/crash")
+	t.Logf("the dump of /var/crash\n%s", out)
+	if !strings.Contains(out, " complete ") || !strings.Contains(out, "0 dumps imported, 1 imported before") {
+		t.Errorf("want the dump of /var/crash, once")
 	}
 }
 
