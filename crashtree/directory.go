@@ -24,6 +24,7 @@ import (
 // directory is what one directory has.
 type directory struct {
 	path    string
+	maxDict int64    // see Visitor
 	images  []string // files that are dumps by their first bytes
 	strange []string // files with the name of a dump that are none by their first bytes
 	empty   []string // of strange
@@ -51,7 +52,7 @@ func (d *directory) add(name string) {
 		d.logs = append(d.logs, name)
 		return
 	}
-	is, err := look(filepath.Join(d.path, name))
+	is, err := look(filepath.Join(d.path, name), d.maxDict)
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // removed meanwhile
 	case err != nil:
@@ -80,7 +81,7 @@ type looks struct {
 }
 
 // look looks at the first bytes of a file.
-func look(path string) (is looks, err error) {
+func look(path string, maxDict int64) (is looks, err error) {
 	f, err := plainfile.OpenFile(path, unix.O_RDONLY|unix.O_NOFOLLOW)
 	if err != nil {
 		return is, err
@@ -95,11 +96,13 @@ func look(path string) (is looks, err error) {
 	if err != nil {
 		return is, err
 	}
-	if is.packed = form != packed.Plain; is.packed {
-		head := packedHead(f, is.size, form, elfcore.HeadLen)
-		is.image, err = beginsLikeDump(bytes.NewReader(head), int64(len(head)))
-	} else {
+	if is.packed = form != packed.Plain; !is.packed {
 		is.image, err = beginsLikeDump(f, is.size)
+		return is, err
+	}
+	head, err := packedHead(f, is.size, form, maxDict)
+	if err == nil {
+		is.image, err = beginsLikeDump(bytes.NewReader(head), int64(len(head)))
 	}
 	return is, err
 }

@@ -37,6 +37,7 @@ type Importer struct {
 	// Scratch is the directory for the contents of compressed files, on the disk of Store. If it is empty, or cannot have files without a
 	// name, they go where temporary files go.
 	Scratch string
+	MaxDict int64 // bounds the memory of a decompressor, in bytes; 0 means the constant
 	// Progress, if set, is told how much of a dump was read.
 	Progress func(path string, done, total uint64)
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/corehaul/corehaul/vmcore/packed"
 )
 
-// maxDict bounds the memory of a decompressor, in bytes. xz -9 needs 64 MiB, zstd --long and --ultra -22 need 128 MiB.
-const maxDict = 128 << 20
+// MaxDict bounds the memory of a decompressor, in bytes, unless the caller does. xz -9 needs 64 MiB, zstd --long and --ultra -22 need 128 MiB.
+const MaxDict = 128 << 20
 
 // PackedError says that the contents of a compressed file are read only after somebody has unpacked it.
 type PackedError struct{ Err error }
@@ -45,20 +45,26 @@ func formOf(f io.ReaderAt) (packed.Form, error) {
 	return packed.FormOf(head[:n]), ignoreEOF(err)
 }
 
-// packedHead returns the first bytes of the contents of a compressed file, at most n. There are none if it cannot be unpacked.
-func packedHead(f io.ReaderAt, size int64, form packed.Form, n int64) []byte {
-	dec, err := packed.NewReader(form, io.NewSectionReader(f, 0, size), maxDict)
-	if err != nil {
-		return nil
+// packedHead returns as many of the first bytes of the contents of a compressed file as tell a dump. There are none if it is damaged; whoever
+// unpacks all of it says why. The error is a *PackedError.
+func packedHead(f io.ReaderAt, size int64, form packed.Form, maxDict int64) (head []byte, err error) {
+	dec, err := packed.NewReader(form, io.NewSectionReader(f, 0, size), cmp.Or(maxDict, MaxDict))
+	if err == nil {
+		head, err = io.ReadAll(io.LimitReader(dec, elfcore.HeadLen))
 	}
-	head, _ := io.ReadAll(io.LimitReader(dec, n)) // whoever unpacks all of it says why it cannot be unpacked
-	return head
+	if len(head) == 0 && errors.Is(err, packed.ErrUnsupported) {
+		return nil, &PackedError{&streamError{form, err}}
+	}
+	return head, nil
 }
 
 // unpacked returns the dump in a compressed file. A dump is read in any order, so the contents go to a file without a name. It is closed
 // with o.
 func (im *Importer) unpacked(ctx context.Context, o *opened, f *file, form packed.Form, unfinished string) (of dumpcopy.File, err error) {
-	head := packedHead(f, f.was.Size(), form, elfcore.HeadLen)
+	head, err := packedHead(f, f.was.Size(), form, im.MaxDict)
+	if err != nil {
+		return of, err
+	}
 	if like, err := beginsLikeDump(bytes.NewReader(head), int64(len(head))); len(head) > 0 && (err != nil || !like) {
 		return of, cmp.Or(err, vmcore.ErrUnknownFormat)
 	}
@@ -136,7 +142,7 @@ const maxUnpacked = 16 << 40
 // not whole; what came of it is in tmp.
 func (im *Importer) unpack(ctx context.Context, tmp *os.File, f *file, form packed.Form) error {
 	in := &medium{ctx: ctx, r: io.NewSectionReader(f, 0, f.was.Size())}
-	dec, err := packed.NewReader(form, in, maxDict)
+	dec, err := packed.NewReader(form, in, cmp.Or(im.MaxDict, MaxDict))
 	buf, at, looked := make([]byte, unpackStep), int64(0), int64(unpackLook)
 	for err == nil {
 		if looked >= unpackLook {

@@ -42,6 +42,8 @@ type Visitor struct {
 	Skip func(path string, why error) error
 	// Data, if set, is the data directory of the store, which is left out of trees. Files of clients may lie there that are not dumps yet.
 	Data string
+	// MaxDict bounds the memory of a decompressor that looks into a compressed file, in bytes; 0 means MaxDict.
+	MaxDict int64
 }
 
 // Reasons for Visitor.Skip, beside errors of the file system.
@@ -116,10 +118,10 @@ func (n *named) file(path string) error {
 
 func (n *named) find(dir, name string) (Found, error) {
 	if n.last == nil || n.last.path != dir {
-		d, err := readDir(dir, 0)
+		d, err := n.readDir(dir, 0)
 		switch {
 		case errors.Is(err, fs.ErrPermission): // the file itself may be readable
-			d = &directory{path: dir}
+			d = &directory{path: dir, maxDict: n.MaxDict}
 			d.add(name)
 		case err != nil:
 			return Found{}, err
@@ -146,7 +148,7 @@ func (v *Visitor) visit(d *directory) error {
 
 // Look looks for dumps in one directory, and not below it. It looks into no directory with more than most names.
 func Look(path string, most int, v Visitor) error {
-	d, err := readDir(path, most)
+	d, err := v.readDir(path, most)
 	if err != nil {
 		return v.Skip(path, err)
 	}
@@ -169,7 +171,7 @@ func (w *walker) dir(path string) error {
 	if _, _, own := dumpdir.AtPath(path); own {
 		return w.Skip(path, errOwn)
 	}
-	d, err := readDir(path, 0)
+	d, err := w.readDir(path, 0)
 	if err != nil {
 		return w.Skip(path, err)
 	}
@@ -199,12 +201,12 @@ func (w *walker) dir(path string) error {
 }
 
 // readDir reads a directory and looks into its files. It refuses one with more than most names, unless most is 0.
-func readDir(path string, most int) (*directory, error) {
+func (v *Visitor) readDir(path string, most int) (*directory, error) {
 	entries, err := readNames(path, most)
 	if err != nil {
 		return nil, err
 	}
-	d := &directory{path: path}
+	d := &directory{path: path, maxDict: v.MaxDict}
 	for _, e := range entries {
 		mode := e.Type()
 		switch {

@@ -29,7 +29,8 @@ func (r *root) takeFiles(ctx context.Context, f *found) (took bool, err error) {
 	r.busy("look into "+dir, longPatience)
 	im := importing{root: r}
 	err = crashtree.Look(dir, r.names, crashtree.Visitor{
-		Dump: func(d crashtree.Found) error { return im.dump(ctx, d) },
+		Dump:    func(d crashtree.Found) error { return im.dump(ctx, d) },
+		MaxDict: maxDict,
 		Skip: func(path string, why error) error {
 			if !crashtree.IsLeftOut(why) {
 				im.failed = append(im.failed, fmt.Errorf("%s: %w", filepath.Base(path), why))

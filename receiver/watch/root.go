@@ -37,6 +37,9 @@ type root struct {
 	hangs  bool // the log says so
 }
 
+// maxDict bounds the memory of a decompressor, in bytes: as much as for the stream of a stock client.
+const maxDict = 16 << 20
+
 func newRoot(cfg *Config, mem *memory, path string) *root {
 	r := &root{
 		Config: cfg, path: path, mem: mem, log: cfg.Log.With("watch", path), clock: time.Now, names: maxNames,
@@ -44,6 +47,7 @@ func newRoot(cfg *Config, mem *memory, path string) *root {
 	}
 	r.files = crashtree.Importer{
 		Store: cfg.Store, Room: cfg.Room, Tool: cfg.Tool, Codec: cfg.Codec, Exported: true, Grace: cfg.Grace, Taken: mem.has,
+		Scratch: cfg.Data, MaxDict: maxDict,
 		Progress: func(path string, _, _ uint64) { r.busy("import "+path, longPatience) },
 	}
 	return r
