@@ -181,3 +181,16 @@ func TestFileRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestFileLadder: "auto" stays light in a local directory. A named encoding is used as it is.
+func TestFileLadder(t *testing.T) {
+	for _, local := range []bool{false, true} {
+		n := len((&target{local: local}).ladder(autoLadder))
+		if (n == 1) != local {
+			t.Errorf("local %v: %d encodings", local, n)
+		}
+	}
+	if got := (&target{local: true}).ladder(autoLadder[2:]); got[0] != protocol.EncodingZstdBlock {
+		t.Errorf("got %v", got)
+	}
+}

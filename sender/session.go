@@ -260,7 +260,7 @@ func (s *session) sendChunks(ctx context.Context, plan *Plan, ok *protocol.PlanO
 	s.flow.setWindow(s.welcome.WindowBytes)
 	r := &run{
 		pipeline: s.pipeline(plan), session: s, tiers: tiers, have: ok.Have,
-		adaptive: newAdaptiveEncoding(usable(s.ladder, s.welcome.Encodings)),
+		adaptive: newAdaptiveEncoding(usable(s.target.ladder(s.ladder), s.welcome.Encodings)),
 	}
 	err := r.send(ctx)
 	switch {

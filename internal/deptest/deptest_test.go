@@ -104,6 +104,14 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/kernel":  "the wire knows no kernel memory",
 		"github.com/corehaul/corehaul/dumpdir": "points upward",
 	}},
+	{"sender/disk", map[string]string{
+		"github.com/corehaul/corehaul/protocol": "it knows disks, and no dump",
+		"github.com/corehaul/corehaul/dumpdir":  "it knows disks, and no dump",
+		"net":                                   "it knows disks, and no line",
+	}},
+	{"sender/localfs", map[string]string{
+		"github.com/corehaul/corehaul/protocol": "it is a file system, and knows no wire",
+	}},
 	{"hostname", map[string]string{
 		"github.com/corehaul/corehaul/tls":     "points upward",
 		"github.com/corehaul/corehaul/dumpdir": "points upward",

@@ -78,6 +78,8 @@ func TestParseErrors(t *testing.T) {
 		{"ssh with a password", "to = [\"ssh://u:secret@h\"]\n", 1, "to", "ssh://u@h: a password cannot be used"},
 		{"ssh with a query", "to = [\"ssh://u@h?x\"]\n", 1, "to", "remove what follows"},
 		{"nfs without a path", "to = [\"nfs://h\"]\n", 1, "to", "host or path is missing"},
+		{"file with a host", "to = [\"file://var/crash\"]\n", 1, "to", "third slash"},
+		{"file on a partition", "to = [\"file:///crash?fs=PARTUUID=12\"]\n", 1, "to", "names a partition"},
 		{"nfs with a parameter of no kind", "to = [\"nfs://h/e?vers=3\"]\n", 1, "to", "unknown parameter"},
 		{"port out of range", "to = [\"ssh://u@h:65536\"]\n", 1, "to", "between 1 and 65535"},
 		{"static without address", "[network]\nmode = \"static\"\n", 0, "network.address", "needed"},
@@ -113,6 +115,8 @@ func TestCheckCapture(t *testing.T) {
 		{File{To: []string{tls, ssh}, Identity: "i", KnownHosts: "h"}, "no key for " + ssh},
 		{File{To: []string{nfs, tls}}, "no identity for " + tls},
 		{File{To: []string{nfs}}, ""},
+		{File{To: []string{"file:///crash"}}, "file:///crash: a capture kernel has no file system mounted"},
+		{File{To: []string{"file:///crash?fs=LABEL=x"}}, ""},
 		{File{To: []string{tls}, Identity: "i"}, ""},
 		{File{To: []string{ssh, ssh + ":22"}, SSHKey: "k", KnownHosts: "h"}, ""},
 		{File{To: []string{ssh, tls}, Identity: "i", SSHKey: "k", KnownHosts: "h"}, ""},
@@ -127,14 +131,14 @@ func TestCheckCapture(t *testing.T) {
 func TestOverride(t *testing.T) {
 	f := Default()
 	f.To = []string{"tls://old:1"}
-	warnings := f.Override("console=ttyS0 corehaul.to=tls://a:1,nfs://b:2/c?mountport=3&uid=4 corehaul.level=1 " +
+	warnings := f.Override("console=ttyS0 corehaul.to=tls://a:1,nfs://b:2/c?mountport=3&uid=4,file:///crash?fs=LABEL=a%2Cb corehaul.level=1 " +
 		"corehaul.deadline=90s corehaul.address=192.0.2.7/24 corehaul.gateway=192.0.2.1 \"corehaul.interface=my nic\" " +
 		"corehaul.stall=30s corehaul.watchdog=off corehaul.watchdog=1s corehaul.after=explode corehaul.nonsense=1 corehaul.level=77 corehaul.mtu=9000\n")
 	if len(warnings) != 4 {
 		t.Errorf("got %d warnings, want 4: %q", len(warnings), warnings)
 	}
 	want := Default()
-	want.To = []string{"tls://a:1", "nfs://b:2/c?mountport=3&uid=4"}
+	want.To = []string{"tls://a:1", "nfs://b:2/c?mountport=3&uid=4", "file:///crash?fs=LABEL=a%2Cb"}
 	want.Level = 1
 	want.Deadline = Duration(90 * time.Second)
 	want.Stall, want.Watchdog = Duration(30*time.Second), WatchdogOff

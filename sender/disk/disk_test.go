@@ -317,7 +317,7 @@ func TestMountMissing(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 		defer cancel()
 		_, err := m.Open(ctx, Spec{Label: "x"})
-		if _, ok := errors.AsType[*NotFoundError](err); !ok || !strings.Contains(err.Error(), "no disk has the file system LABEL=x; there is no file system") {
+		if _, ok := errors.AsType[*NotFoundError](err); !ok || !strings.Contains(err.Error(), "no disk has the file system LABEL=x; there is none") {
 			t.Errorf("%v", err)
 		}
 	})

@@ -66,13 +66,14 @@ func (e *NotFoundError) Error() string {
 	for _, d := range e.There {
 		there = append(there, d.String())
 	}
-	for _, err := range e.Unread {
-		there = append(there, err.Error())
-	}
 	if len(there) == 0 {
-		there = []string{"no file system"}
+		there = []string{"none"}
 	}
-	return fmt.Sprintf("no disk has the file system %s; there is %s", printable.Escape(e.Spec.String()), strings.Join(there, ", "))
+	text := fmt.Sprintf("no disk has the file system %s; there is %s", printable.Escape(e.Spec.String()), strings.Join(there, ", "))
+	for _, err := range e.Unread {
+		text += "; not read: " + err.Error()
+	}
+	return text
 }
 
 // RefusedError says why a file system is not written to.

@@ -34,6 +34,8 @@ func ParseSpec(s string) (Spec, error) {
 		return Spec{Label: value}, nil
 	case key == "UUID" && isUUID(value):
 		return Spec{UUID: strings.ToLower(value)}, nil
+	case key == "PARTUUID" || key == "PARTLABEL":
+		return Spec{}, fmt.Errorf("%s names a partition, write UUID=... or LABEL=... of the file system on it ('lsblk -f' shows them)", s)
 	case key == "UUID":
 		return Spec{}, fmt.Errorf("%q is no UUID, which has 32 hex digits: 8-4-4-4-12 ('lsblk -f' shows it)", value)
 	}
