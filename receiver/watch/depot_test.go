@@ -1,6 +1,7 @@
 package watch_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -215,6 +216,42 @@ func TestStored(t *testing.T) {
 			}
 		})
 	}
+}
+
+// changing is a store that changes a file of a sender whenever its dump is taken.
+type changing struct {
+	storage.Store
+	path  string
+	times int
+}
+
+func (c *changing) Take(ctx context.Context, ref storage.Ref, opts storage.TakeOptions) error {
+	c.times++
+	at := time.Unix(int64(c.times), 0)
+	if err := os.Chtimes(c.path, at, at); err != nil {
+		return err
+	}
+	return c.Store.Take(ctx, ref, opts)
+}
+
+// TestChanging takes no dump that changes while it is copied, leaves nothing of it, and does not copy it again and again.
+func TestChanging(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := &changing{Store: r.store, path: filepath.Join(r.send(r.machine("db1")), dumpdir.LogName)}
+	r.store = c
+	r.watch()
+	for range 60 {
+		r.later(10 * time.Second)
+	}
+	r.none()
+	if names, err := os.ReadDir(filepath.Join(r.data, "incoming", "db1")); c.times < 2 || c.times > 6 || len(names) != 0 {
+		t.Errorf("copied %d times in 10 minutes; left: %v, %v", c.times, names, err)
+	}
+	r.store = c.Store
+	r.watch()
+	r.look()
+	r.one(dumpdir.StateComplete)
 }
 
 // TestKept takes the files beside a dump, and no word of others about it.

@@ -15,15 +15,14 @@ func (w *Watcher) SetClock(clock func() time.Time) {
 	}
 }
 
-// Look looks at all directories until nothing more is ready to be taken. It returns how often it looked.
-func (w *Watcher) Look(ctx context.Context) (looks int) {
+// Look looks at all directories until nothing is left for another look.
+func (w *Watcher) Look(ctx context.Context) {
 	for _, r := range w.roots {
-		for more := true; more; looks++ {
+		for more := true; more; {
 			_, more = r.look(ctx)
 			r.idle()
 		}
 	}
-	return looks
 }
 
 // Hang makes the first directory look as if a call waited since a time, and notices that.

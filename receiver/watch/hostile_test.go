@@ -86,9 +86,10 @@ func TestLimits(t *testing.T) {
 	for range 4 {
 		r.send(r.machine("junk"))
 	}
-	r.send(r.machine("db1"))
-	if looks := r.look(); looks < 2 {
-		t.Errorf("%d looks: one host's dumps were taken at once", looks)
+	r.send(r.machine("web1"))
+	r.look()
+	if lines := r.log.with("took a dump"); len(lines) != 3 || !strings.Contains(lines[1], "host=web1") {
+		t.Errorf("one host's dumps were taken at once: %q", lines)
 	}
 	count := func() (junk, other int) {
 		for _, e := range r.list() {

@@ -53,17 +53,20 @@ func (l *logText) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// count returns how many lines have a text.
-func (l *logText) count(part string) (n int) {
+// with returns the lines that have a text.
+func (l *logText) with(part string) (lines []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for line := range strings.Lines(l.text.String()) {
 		if strings.Contains(line, part) {
-			n++
+			lines = append(lines, line)
 		}
 	}
-	return n
+	return lines
 }
+
+// count returns how many lines have a text.
+func (l *logText) count(part string) int { return len(l.with(part)) }
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
@@ -81,6 +84,13 @@ func (r *rig) start() {
 	}
 	r.store = store
 	r.t.Cleanup(func() { _ = store.Close() })
+	r.watch()
+}
+
+// watch makes a watcher.
+func (r *rig) watch() {
+	r.t.Helper()
+	var err error
 	if r.w, err = watch.New(r.config(r.dir)); err != nil {
 		r.t.Fatal(err)
 	}
@@ -96,7 +106,7 @@ func (r *rig) config(dirs ...string) watch.Config {
 }
 
 // look looks at everything that is ready.
-func (r *rig) look() int { return r.w.Look(r.t.Context()) }
+func (r *rig) look() { r.w.Look(r.t.Context()) }
 
 // later is a look after some time.
 func (r *rig) later(d time.Duration) {

@@ -90,8 +90,7 @@ func (r *root) wait(ctx context.Context, begin time.Time, walked time.Duration) 
 	return ctx.Err() == nil
 }
 
-// look looks at the directory once, and takes at most one dump of each branch. It returns how long the walk took, and whether more is ready to be
-// taken.
+// look looks at the directory once, and takes what it finds. It returns how long the walk took, and whether it left something for the next look.
 func (r *root) look(ctx context.Context) (walked time.Duration, more bool) {
 	begin := time.Now()
 	r.busy("open "+r.path, patience)
@@ -106,7 +105,7 @@ func (r *root) look(ctx context.Context) (walked time.Duration, more bool) {
 			}
 			r.answers(nil)
 			walked = time.Since(begin)
-			return walked, r.takeRound(ctx, top, w)
+			return walked, r.takeAll(ctx, top, w)
 		}
 	}
 	if ctx.Err() == nil {

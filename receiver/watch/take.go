@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/corehaul/corehaul/storage"
@@ -16,16 +17,47 @@ const lockSilence = time.Minute
 // errChanges says that a dump changed while it was copied.
 var errChanges = errors.New("it changed while it was copied")
 
-// takeRound takes at most one dump of each branch, so that one host with many dumps does not make others wait for long. It reports whether more is
-// ready to be taken.
-func (r *root) takeRound(ctx context.Context, top *os.Root, w *walk) (more bool) {
-	had, arriving := map[string]bool{}, 0
+// roundTime is after how long a look ends with the dump that it is taking. What came meanwhile is found by the next one.
+const roundTime = 20 * time.Second
+
+// waiting is a directory that can be tried now.
+type waiting struct {
+	f *found
+	t *track
+}
+
+// takeAll tries the directories that the walk found. It goes round the branches, so that one host with many dumps makes no other wait for more than
+// one of them. It reports whether it left some for the next look.
+func (r *root) takeAll(ctx context.Context, top *os.Root, w *walk) (more bool) {
 	r.lines = 0
+	queues, arriving := r.queues(w)
 	defer func() { r.mem.save(r.clock()) }()
-	for _, f := range w.found {
-		if ctx.Err() != nil {
-			return false
+	for begin := time.Now(); len(queues) > 0 && ctx.Err() == nil && !more; {
+		for i, q := range queues {
+			if more = time.Since(begin) > roundTime; more || ctx.Err() != nil {
+				break
+			}
+			if r.take(ctx, top, q[0].f, q[0].t) {
+				r.mem.save(r.clock())
+			}
+			if q[0].t.later {
+				arriving++
+			}
+			queues[i] = q[1:]
 		}
+		queues = slices.DeleteFunc(queues, func(q []waiting) bool { return len(q) == 0 })
+	}
+	failing := r.report(w.bad)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.status.Arriving, r.status.Failing = arriving, failing
+	return more && ctx.Err() == nil
+}
+
+// queues returns what can be tried now, by branch, and how many dumps are arriving.
+func (r *root) queues(w *walk) (queues [][]waiting, arriving int) {
+	at := map[string]int{}
+	for _, f := range w.found {
 		t := r.trackOf(f)
 		switch {
 		case f.own && !r.ready(f, t):
@@ -33,22 +65,19 @@ func (r *root) takeRound(ctx context.Context, top *os.Root, w *walk) (more bool)
 			r.tellArriving(f, t)
 			continue
 		case r.clock().Before(t.next):
-		case had[f.branch]:
-			more = true
-		default:
-			if had[f.branch] = r.take(ctx, top, f, t); had[f.branch] {
-				r.mem.save(r.clock())
+			if t.later {
+				arriving++
 			}
+			continue
 		}
-		if t.later {
-			arriving++
+		i, ok := at[f.branch]
+		if !ok {
+			i = len(queues)
+			at[f.branch], queues = i, append(queues, nil)
 		}
+		queues[i] = append(queues[i], waiting{f, t})
 	}
-	failing := r.report(w.bad)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.status.Arriving, r.status.Failing = arriving, failing
-	return more && ctx.Err() == nil
+	return queues, arriving
 }
 
 // ready reports whether the writer of a dump directory has finished it, or has abandoned it.
@@ -82,7 +111,10 @@ func (r *root) take(ctx context.Context, top *os.Root, f *found, t *track) (took
 	}
 	switch {
 	case ctx.Err() != nil:
-	case errors.Is(err, errChanges), errors.Is(err, errLater), errors.Is(err, storage.ErrBusy):
+	case errors.Is(err, errChanges): // somebody who changes a sealed dump again and again must not have it copied each time
+		t.later, t.failure, t.next = true, "", r.clock().Add(min(laterRetry<<min(t.changes, 10), lastRetry))
+		t.changes++
+	case errors.Is(err, errLater), errors.Is(err, storage.ErrBusy):
 		t.later, t.failure, t.next = true, "", r.clock().Add(laterRetry)
 	case errors.Is(err, errEmpty):
 		t.empty, t.failure = true, ""

@@ -9,6 +9,7 @@ type track struct {
 	seen      time.Time // by the last look
 	empty     bool      // there is no dump in it
 	told      bool      // the log says that a dump is arriving
+	changes   int       // how often it changed while it was copied
 	later     bool      // the last try found that somebody still writes it
 	tries     int       // that failed
 	next      time.Time // when to try again
@@ -46,7 +47,10 @@ func (r *root) trackOf(f *found) *track {
 		if t != nil {
 			was = *t
 		}
-		t = &track{signature: f.Signature, since: now, failure: was.failure, told: was.told}
+		t = &track{signature: f.Signature, since: now, failure: was.failure, told: was.told, changes: was.changes, later: was.later}
+		if was.changes > 0 {
+			t.next = was.next
+		}
 		if len(r.tracks) < maxTracks || r.tracks[f.rel] != nil {
 			r.tracks[f.rel] = t
 		}
