@@ -13,8 +13,11 @@ import (
 // installedPackages are the packages of an installed guest beside Debian's smallest system.
 const installedPackages = "systemd-sysv,udev,kmod,iproute2,kexec-tools,openssh-server,dnsmasq-base,busybox-static"
 
-// installedSize is the size of the disk in bytes. The image is sparse.
-const installedSize = 4 << 30
+// Sizes of the disks in bytes. The images are sparse.
+const (
+	installedSize    = 4 << 30
+	installedDirSize = 1 << 30
+)
 
 // installedFiles are for the network and a shell for the host. The guest called collector runs the DHCP and name
 // server of its network.
@@ -65,14 +68,13 @@ var installedMasked = []string{
 	"systemd-update-utmp.service", "systemd-update-utmp-runlevel.service",
 }
 
-// installedInit mounts the disks and starts systemd.
+// installedInit mounts the first disk and starts systemd.
 const installedInit = `#!/busybox sh
 /busybox mkdir -p /proc /root
 /busybox mount -t proc proc /proc
 /busybox mount -t devtmpfs dev /dev
 for m in $(/busybox cat /modules.order); do /busybox insmod /modules/$m; done
 /busybox mount -t ext4 /dev/vda /root
-/busybox mount -t ext4 /dev/vdb /root` + InstalledDir + `
 /busybox umount /proc
 exec /busybox switch_root /root /sbin/init
 `

@@ -30,8 +30,8 @@ const (
 
 // InstalledOptions describe a guest with an installed system.
 type InstalledOptions struct {
-	// Name is the host's name. The guest called collector has to be the first of its network, because it gives
-	// addresses and names to the others.
+	// Name is the host's name, collector or web-17. The collector has to be the first of its network, because it gives
+	// an address and names to the other.
 	Name string
 	// Network is the path of a socket that two guests share.
 	Network string
@@ -52,13 +52,9 @@ type Installed struct {
 	err   error // of QEMU, set when done is closed
 }
 
-// StartInstalled boots a guest and returns when its shell answers. The guest ends with ctx or Stop.
+// StartInstalled starts a guest that has booted, and returns when its shell answers. The guest ends with ctx or Stop.
 func StartInstalled(ctx context.Context, opts InstalledOptions) (*Installed, error) {
-	k, err := GetKernel(ctx, "6.1")
-	if err != nil {
-		return nil, err
-	}
-	image, err := installedImage(ctx, k)
+	state, k, err := installedState(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -66,59 +62,74 @@ func StartInstalled(ctx context.Context, opts InstalledOptions) (*Installed, err
 	if err != nil {
 		return nil, err
 	}
-	m, err := installedMachine(ctx, k, image, work, opts)
-	if err != nil {
+	dirDisk := filepath.Join(work, "dir.ext4")
+	if err := makeExt4(ctx, dirDisk, opts.Dir, installedDirSize); err != nil {
 		_ = os.RemoveAll(work)
 		return nil, err
 	}
-	ctx, stop := context.WithCancel(ctx)
-	g := &Installed{work: work, stop: stop, done: make(chan struct{})}
-	go func() {
-		defer close(g.done)
-		g.err = m.run(ctx)
-	}()
-	if err := g.connect(ctx, m.shellPath()); err != nil {
-		console, _ := os.ReadFile(m.consolePath())
-		g.Stop()
-		return nil, fmt.Errorf("%w: %s: %w; console ends:\n%s", ErrGuest, opts.Name, err, tail(string(console), 15))
+	root := disk{serial: "root", path: state.path(opts.Name + ".ext4"), snapshot: true}
+	m := installedMachine(k, opts, work, state.path(stateInitrd), root, disk{serial: "dir", path: dirDisk})
+	// Without somebody at the other end of its shell, the guest would see an end of file.
+	m.backends = append(m.shellBackend("on"), "-incoming", "exec:cat "+state.path(opts.Name+".migration"))
+	g := startInstalled(ctx, m)
+	err = g.connect(ctx, m.shellPath())
+	if err == nil {
+		_, _, err = g.Run(fmt.Sprintf("date -s @%d", time.Now().Unix()))
+	}
+	if err == nil {
+		_, err = fmt.Fprintf(g.shell, "mount -t ext4 /dev/vdb %[1]s; cd %[1]s\n", InstalledDir)
+	}
+	if err != nil {
+		return nil, g.failed(err, opts.Name)
 	}
 	return g, nil
 }
 
-func (m *machine) shellPath() string { return filepath.Join(m.dir, "shell") }
-
-// installedMachine describes the machine and its disks.
-func installedMachine(ctx context.Context, k *Kernel, image, work string, opts InstalledOptions) (*machine, error) {
-	collector := opts.Name == "collector"
-	s := Scenario{
-		Kernel: k.Name, CrashkernelMiB: 256,
-		Append: "systemd.hostname=" + opts.Name + " systemd.show_status=0 quiet root=/dev/vda systemd.mask=" +
-			strings.Join(installedMasked, " systemd.mask="),
-	}.withDefaults()
-	m := &machine{
-		scenario: s, kernel: k, dir: work, initrd: filepath.Join(work, "initrd"), onLine: opts.OnLine,
-		netdev: "stream,addr.type=unix,addr.path=" + opts.Network + ",server=" + choose(collector, "on", "off"),
-		mac:    choose(collector, "52:54:00:00:00:01", "52:54:00:00:00:02"),
-		disks: []disk{
-			{serial: "root", path: filepath.Join(image, "root.ext4"), snapshot: true},
-			{serial: "dir", path: filepath.Join(work, "dir.ext4")},
-		},
-		devices: []string{"virtio-serial-pci", "virtserialport,chardev=shell,name=lab"},
-	}
-	m.backends = []string{"-chardev", "socket,id=shell,server=on,wait=off,path=" + m.shellPath()}
-	if err := writeInstalledInitrd(ctx, k, filepath.Join(image, "busybox"), m.initrd); err != nil {
-		return nil, err
-	}
-	return m, makeExt4(ctx, filepath.Join(work, "dir.ext4"), opts.Dir, 1<<30)
+// startInstalled starts QEMU. The guest's work directory goes with it.
+func startInstalled(ctx context.Context, m *machine) *Installed {
+	ctx, stop := context.WithCancel(ctx)
+	g := &Installed{work: m.dir, stop: stop, done: make(chan struct{})}
+	go func() {
+		defer close(g.done)
+		g.err = m.run(ctx)
+	}()
+	return g
 }
 
-// connect connects to the guest's shell, before the guest boots, and waits until the shell answers.
+// failed ends the guest.
+func (g *Installed) failed(err error, name string) error {
+	console, _ := os.ReadFile(filepath.Join(g.work, "console.log"))
+	g.Stop()
+	return fmt.Errorf("%w: %s: %w; console ends:\n%s", ErrGuest, name, err, tail(string(console), 15))
+}
+
+func (m *machine) shellPath() string { return filepath.Join(m.dir, "shell") }
+
+// shellBackend returns the arguments of QEMU for the host's end of the shell. wait is "on" or "off": whether QEMU waits for
+// somebody there before it lets the guest go on.
+func (m *machine) shellBackend(wait string) []string {
+	return []string{"-chardev", "socket,id=shell,server=on,wait=" + wait + ",path=" + m.shellPath()}
+}
+
+// installedMachine describes the machine, without its shell's backend.
+func installedMachine(k *Kernel, opts InstalledOptions, work, initrd string, disks ...disk) *machine {
+	collector := opts.Name == "collector"
+	return &machine{
+		scenario: Scenario{Kernel: k.Name, CrashkernelMiB: 256, Append: installedAppend(opts.Name)}.withDefaults(),
+		kernel:   k, dir: work, initrd: initrd, onLine: opts.OnLine, disks: disks,
+		netdev:  "stream,addr.type=unix,addr.path=" + opts.Network + ",server=" + choose(collector, "on", "off"),
+		mac:     choose(collector, "52:54:00:00:00:01", "52:54:00:00:00:02"),
+		devices: []string{"virtio-serial-pci", "virtserialport,chardev=shell,name=lab"},
+	}
+}
+
+// connect connects to the host's end of the guest's shell.
 func (g *Installed) connect(ctx context.Context, path string) error {
 	for {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 		if err == nil {
 			g.shell, g.lines = conn, bufio.NewReader(conn)
-			break
+			return nil
 		}
 		// QEMU creates the socket soon after its start.
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
@@ -132,8 +143,6 @@ func (g *Installed) connect(ctx context.Context, path string) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-	_, _, err := g.until(shellReady)
-	return err
 }
 
 // until reads lines up to one with word. It returns the lines before it, and the text after the word.
