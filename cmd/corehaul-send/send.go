@@ -52,8 +52,9 @@ is not in that file. If an SSH server has no receiver, the program writes the du
 into PATH (corehaul in the login directory).
 
 The target nfs://HOST[:PORT]/EXPORT/PATH is a directory on an NFS server (version 3). The program
-writes the dump there itself and needs no NFS in the kernel and no key. ?mountport=PORT is for
-servers without a portmapper, ?uid=N&gid=N names the user. NFS encrypts nothing and proves no name.
+writes the dump there itself and needs no NFS in the kernel and no key. :PORT (or ?port=PORT) and
+?mountport=PORT are for servers without a portmapper, ?uid=N&gid=N names the user. NFS encrypts
+nothing and proves no name.
 
 The target file:///PATH is a directory of this system, which has to exist. The program writes the
 dump there itself.

@@ -17,6 +17,7 @@ package nfsfs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -194,7 +195,18 @@ func (s *server) Remove(name string) error { return s.in("remove", name, s.c.Rem
 // Mkdir implements remotefs.Server.
 func (s *server) Mkdir(name string) error {
 	return s.in("mkdir", name, func(dir nfs3.FH, base string) error {
-		return s.c.Mkdir(dir, base, remotefs.DirMode)
+		err := s.c.Mkdir(dir, base, remotefs.DirMode)
+		if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		_, attr, lerr := s.c.Lookup(dir, base)
+		switch {
+		case lerr != nil || attr.Dir:
+			return err
+		case attr.Link:
+			return fmt.Errorf("%w: it is a symbolic link, which is not followed on the server; put a directory in its place", err)
+		}
+		return fmt.Errorf("%w: it is no directory; move it away", err)
 	})
 }
 

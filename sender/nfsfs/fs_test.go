@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -119,5 +120,18 @@ func TestLocked(t *testing.T) {
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestInTheWay: what is not a directory, where one has to be, is named.
+func TestInTheWay(t *testing.T) {
+	s := nfs3test.New(t, nfs3test.Behaviour{})
+	s.Add("link", true)
+	s.Add("file", false)
+	f := mount(t, s, "me")
+	for name, has := range map[string]string{"link": "it is a symbolic link", "link/a/b": "it is a symbolic link", "file": "it is no directory; move it away"} {
+		if err := f.MkdirAll(name); !errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), has) {
+			t.Errorf("%s: %v, want %q", name, err, has)
+		}
 	}
 }

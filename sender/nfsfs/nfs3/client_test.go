@@ -335,6 +335,15 @@ func TestMount(t *testing.T) {
 		}
 		c.Close()
 	}
+	whole := nfs3test.Start(t, nfs3test.Behaviour{Exported: "/"})
+	if c, err := Mount(t.Context(), Config{Host: "127.0.0.1", Port: whole.Port(), MountPort: whole.Port()}, "/a/b"); err != nil {
+		t.Errorf("the server exports all: %v", err)
+	} else {
+		if c.Mounted != "/" || c.Rest != "a/b" {
+			t.Errorf("the server exports all: mounted %q, rest %q", c.Mounted, c.Rest)
+		}
+		c.Close()
+	}
 	s2 := nfs3test.Start(t, nfs3test.Behaviour{MountStatus: func() uint32 { return nfs.MNT3ErrAcces }})
 	_, err := Mount(t.Context(), Config{Host: "127.0.0.1", Port: s2.Port(), MountPort: s2.Port()}, "/export/a")
 	if e, ok := errors.AsType[*MountError](err); !ok || e.Status != nfs.MNT3ErrAcces || !strings.Contains(err.Error(), "to this client") {
@@ -382,6 +391,10 @@ func TestParseURL(t *testing.T) {
 		"nfs:///e":                           "host or path is missing",
 		"nfs://u@h/e":                        "no login",
 		"nfs://h/e#x":                        "remove what follows",
+		"nfs://h/e/../f":                     `the path has ".."`,
+		"nfs://h/e/%2e%2e":                   `the path has ".."`,
+		"nfs://h/e..f/./g//":                 "",
+		"nfs://h/e?port=2049&mountport=2":    "",
 		"nfs://h/e?vers=4":                   `unknown parameter "vers"`,
 		"nfs://h/e?uid=-1":                   "uid=-1",
 		"nfs://h/e?uid=1&uid=2":              "uid=1,2",

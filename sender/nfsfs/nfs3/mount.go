@@ -181,10 +181,10 @@ func (conf *Config) mount(ctx context.Context, cred rpc.Auth, dir string) (root 
 		if !refused {
 			return root, mounted, strings.TrimPrefix(strings.TrimPrefix(dir, mounted), "/"), err
 		}
-		if first == nil || refusal.Status == nfs.MNT3ErrAcces {
+		if first == nil || refusal.Status == nfs.MNT3ErrAcces && mounted != "/" { // who asks for /a does not expect /
 			first = &MountError{Dir: dir, Host: conf.Host, Status: refusal.Status}
 		}
-		if parent := path.Dir(mounted); parent == "/" || parent == mounted {
+		if mounted == "/" {
 			return nil, "", "", first
 		}
 	}

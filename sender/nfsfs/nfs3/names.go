@@ -27,13 +27,13 @@ const (
 
 // Attr is what is known of a file (fattr3).
 type Attr struct {
-	Dir, Regular bool
+	Dir, Regular, Link bool
 	// Size is in bytes.
 	Size int64
 }
 
 func attrOf(f *nfs.Fattr) Attr {
-	return Attr{Dir: f.Type == nfs.NF3Dir, Regular: f.Type == nfs.NF3Reg, Size: int64(min(f.Filesize, math.MaxInt64))}
+	return Attr{Dir: f.Type == nfs.NF3Dir, Regular: f.Type == nfs.NF3Reg, Link: f.Type == nfs.NF3Lnk, Size: int64(min(f.Filesize, math.MaxInt64))}
 }
 
 // GetAttr returns the attributes of a file.

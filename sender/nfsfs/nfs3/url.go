@@ -6,11 +6,12 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// Form is how a target on an NFS server is written.
+// Form is how a target on an NFS server is written. port=PORT among the parameters is the same as :PORT.
 const Form = "nfs://HOST[:PORT]/EXPORT/PATH[?mountport=PORT&uid=N&gid=N]"
 
 // ParseURL reads a target of the Form. It returns the server and the directory. UID and GID are those of this process unless the
@@ -21,6 +22,8 @@ func ParseURL(u *url.URL) (conf Config, dir string, err error) {
 		return conf, "", errors.New("host or path is missing, write " + Form)
 	case u.User != nil:
 		return conf, "", errors.New("NFS has no login; name the user by numbers, " + Form)
+	case slices.Contains(strings.Split(u.Path, "/"), ".."):
+		return conf, "", errors.New("the path has \"..\"; write the directory that it leads to")
 	case u.Fragment != "" || strings.ContainsRune(u.Path, 0):
 		return conf, "", errors.New("remove what follows the path, write " + Form)
 	}

@@ -5,6 +5,7 @@ package nfs3test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -54,6 +55,8 @@ type Behaviour struct {
 	ShortWrites, ShortReads uint32
 	// Fragment is the length of the fragments of answers, 0 for one fragment.
 	Fragment int
+	// Exported is the exported directory, unless it is Export.
+	Exported string
 	// MountStatus, unless nil, returns the answer to MOUNT of the exported directory.
 	MountStatus func() uint32
 	// Mapped, unless nil, returns the port that the portmapper names. 0 means that it knows none.
@@ -154,6 +157,13 @@ func (s *Server) ReadFile(name string) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.tree.durable(name)
+}
+
+// Add adds a file, or a symbolic link, to the exported directory.
+func (s *Server) Add(name string, link bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tree.add(s.tree.nodes[rootID], name, false).link = link
 }
 
 // Walk calls f with the path below the exported directory and the durable contents of each file.
@@ -267,7 +277,7 @@ func (s *Server) mount(r io.Reader, out *bytes.Buffer) {
 		status = s.MountStatus()
 	}
 	switch {
-	case dir != Export:
+	case dir != cmp.Or(s.Exported, Export):
 		put(out, uint32(nfs.MNT3ErrNoEnt))
 	case status != 0:
 		put(out, status)

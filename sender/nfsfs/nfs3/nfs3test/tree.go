@@ -26,6 +26,7 @@ type node struct {
 	id           uint64
 	names        map[string]*node // of a directory
 	data, stable []byte           // of a file
+	link         bool             // a symbolic link
 }
 
 func newTree() *tree {
@@ -82,8 +83,11 @@ func (t *tree) add(dir *node, name string, isDir bool) *node {
 
 func (n *node) attr() nfs.Fattr {
 	a := nfs.Fattr{Type: nfs.NF3Reg, FileMode: 0o640, Nlink: 1, Filesize: uint64(len(n.data)), Fileid: n.id}
-	if n.names != nil {
+	switch {
+	case n.names != nil:
 		a.Type = nfs.NF3Dir
+	case n.link:
+		a.Type = nfs.NF3Lnk
 	}
 	return a
 }
