@@ -181,7 +181,6 @@ func withDisk(disk **smallDisk, free uint64) func(*Config) {
 		*disk = &smallDisk{Store: c.Store, free: 1<<30 + free}
 		c.Store = *disk
 		c.Room = admission.NewRoom(c.Store, admission.Limits{Reserve: 1 << 30}, c.Log)
-		c.IdleTimeout = 4 * time.Second // they look at the disk more often
 	}
 }
 

@@ -154,7 +154,7 @@ func withLimits(limits admission.Limits) func(*Config) {
 }
 
 func TestHostBytesAreLimited(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.IdleTimeout /= 5; withLimits(admission.Limits{HostBytes: 1000 << 10})(c) })
+	r := newRig(t, withLimits(admission.Limits{HostBytes: 1000 << 10}))
 	r.peer("web1", newDump(t, 1)).whole()
 	p := r.peer("web1", newDump(t, 2))
 	p.hello()

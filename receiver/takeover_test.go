@@ -42,7 +42,8 @@ func TestTakeOverFromADeadLine(t *testing.T) {
 
 // TestSenderThatBringsNothingLosesItsPlace has one that sends heartbeats only.
 func TestSenderThatBringsNothingLosesItsPlace(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.MaxActive, c.StallTimeout = 1, 2*time.Second })
+	t.Parallel() // it waits
+	r := newRig(t, func(c *Config) { c.MaxActive, c.StallTimeout = 1, 15*time.Second })
 	idle := r.peer("web1", newDump(t, 1))
 	idle.hello()
 	idle.plan()

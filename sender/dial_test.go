@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
@@ -87,15 +89,22 @@ func blackHole(t *testing.T, port int) {
 	if err := syscall.Listen(fd, 0); err != nil {
 		t.Fatal(err)
 	}
-	for range 4 {
-		d := net.Dialer{Timeout: 200 * time.Millisecond}
-		c, err := d.DialContext(t.Context(), "tcp", net.JoinHostPort("::1", strconv.Itoa(port)))
+	// The queue of a backlog of 0 holds one connection (sk_acceptq_is_full in include/net/sock.h).
+	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", net.JoinHostPort("::1", strconv.Itoa(port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	for {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Unacked > info.Sacked { // of a listener: how many wait in the queue, and its backlog (tcp_get_info in net/ipv4/tcp.c)
 			return
 		}
-		t.Cleanup(func() { _ = c.Close() })
+		time.Sleep(time.Millisecond)
 	}
-	t.Fatal("the listener still takes connections")
 }
 
 // dns answers every question for addresses with ::1 and 127.0.0.1, until the test ends, and

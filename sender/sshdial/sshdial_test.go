@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -176,13 +177,17 @@ func TestPeers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-			defer cancel()
+			silent, ctx := tc.greeting == "" && tc.hold, t.Context()
+			if silent {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, time.Second)
+				defer cancel()
+			}
 			_, err = c.Connect(ctx, "dumps", addr)
 			if _, ok := errors.AsType[*RefusedError](err); err == nil || ok != tc.refused {
 				t.Errorf("got %v, want it refused: %v", err, tc.refused)
 			}
-			if silent := tc.greeting == "" && tc.hold; silent && !errors.Is(err, context.DeadlineExceeded) {
+			if silent && !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v, want the end of the time", err)
 			}
 		})
@@ -297,21 +302,28 @@ func TestClose(t *testing.T) {
 
 // TestDeadlineTakenBack: one that is moved on or taken back does nothing.
 func TestDeadlineTakenBack(t *testing.T) {
-	s := start(t, echo, "ed25519")
-	nc := mustDial(t, s)
-	for range 3 {
-		if err := nc.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		here, there := net.Pipe()
+		c := &conn{line: &line{Conn: here}}
+		set := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	if err := nc.SetReadDeadline(time.Now().Add(30 * time.Millisecond)); err != nil {
-		t.Fatal(err)
-	}
-	if err := nc.SetDeadline(time.Time{}); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(60 * time.Millisecond)
-	echoes(t, nc)
+		set(c.SetDeadline(time.Now().Add(20 * time.Second)))
+		set(c.SetDeadline(time.Now().Add(time.Hour)))
+		set(c.SetReadDeadline(time.Now().Add(30 * time.Millisecond)))
+		set(c.SetReadDeadline(time.Time{}))
+		time.Sleep(time.Minute)
+		go func() { _, _ = there.Write([]byte("x")) }() // the test looks at what comes
+		if _, err := c.line.Read(make([]byte, 1)); err != nil {
+			t.Errorf("the line is gone: %v", err)
+		}
+		set(c.SetDeadline(time.Time{}))
+		time.Sleep(2 * time.Hour)
+		set(c.Close())
+	})
 }
 
 // TestFiles holds what is said of key files that cannot be used.
