@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -223,6 +224,45 @@ func TestCaptureFileErrors(t *testing.T) {
 	}
 	good.check(t)
 	good.checkDump(t, "6.12")
+}
+
+// fileSending is a line of progress with pages that are durable.
+var fileSending = regexp.MustCompile(`^corehaul-send: sending: ([1-9]\d*) of \d+ pages`)
+
+// TestCaptureFileCut cuts the power of a machine while its capture kernel writes to its disk. What the sender called durable is
+// there after the journal's replay, and a receiver on the directory seals it.
+func TestCaptureFileCut(t *testing.T) {
+	t.Parallel()
+	d := fileDiskNew(t, "ext4", "cut", fileExt4, 256)
+	initrd := fileImage(t, "6.1", "file:///crash?fs=LABEL=cut")
+	ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
+	defer cancel()
+	durable := 0
+	opts := lab.SenderOptions{Disks: []string{d.image}, CaptureAppend: "corehaul.progress=200ms corehaul.level=1", OnLine: func(line string) {
+		if m := fileSending.FindStringSubmatch(line); m != nil && durable == 0 {
+			durable, _ = strconv.Atoi(m[1]) // the pattern has a number
+			cancel()
+		}
+	}}
+	if _, err := lab.RunSender(ctx, lab.Scenario{Kernel: "6.1", MemMiB: 1 << 10}, initrd, opts); durable == 0 {
+		t.Fatalf("the power was not cut: %v", err)
+	}
+	dir, unmount := d.mount(t)
+	s := judgesNew(t, "--resume-grace", "1s")
+	s.data = filepath.Join(dir, "crash")
+	s.start(t)
+	serveWait(t, "the seal", func() bool {
+		list := s.list(t)
+		return len(list) == 1 && list[0].Manifest.State != "arriving"
+	})
+	s.end(t)
+	state, pages := s.fileLeft(t)
+	t.Logf("the power was cut with %d durable pages; the dump is %s with %d", durable, state, pages)
+	if state != "partial" || pages < durable {
+		t.Errorf("%s with %d pages, want it partial with at least %d", state, pages, durable)
+	}
+	unmount()
+	d.check(t)
 }
 
 // fileSum returns the checksum of a file.
