@@ -15,8 +15,9 @@ import (
 	"github.com/vmware/go-nfs-client/nfs/xdr"
 )
 
-// MaxTransfer bounds the data of one READ or WRITE, in bytes. Many are in flight, so a fast line gains nothing from more: a
-// dump to Ganesha on the same machine was no faster with 1 MiB. On a slow line callers ask for less. maxRecord bounds an answer: this data and what stands before it.
+// MaxTransfer bounds the data of one READ or WRITE, in bytes. Many are in flight, so a fast line gains nothing from more: a dump to
+// Ganesha on the same machine was no faster with 1 MiB. On a slow line callers ask for less. maxRecord bounds an answer: this data and
+// what stands before it.
 const (
 	MaxTransfer = 128 << 10
 	maxRecord   = MaxTransfer + 4<<10

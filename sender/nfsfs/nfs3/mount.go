@@ -80,8 +80,11 @@ func (conf *Config) findPorts(ctx context.Context) error {
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return &PortError{fmt.Sprintf("the server has no portmapper, or it is still starting: %v", err), err}
 	}
+	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
+		return &PortError{fmt.Sprintf("portmapper: %v; a firewall may hide it", err), err}
+	}
 	if err != nil {
-		return fmt.Errorf("portmapper: %w; if a firewall hides it, name both ports: nfs://HOST:PORT/PATH?mountport=PORT", err)
+		return fmt.Errorf("portmapper: %w", err)
 	}
 	c := newConn(nc, rpc.AuthNull, Patience)
 	defer c.close()

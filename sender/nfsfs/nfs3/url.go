@@ -37,21 +37,21 @@ func ParseURL(u *url.URL) (conf Config, dir string, err error) {
 		query.Add("port", u.Port())
 	}
 	for key, values := range query {
-		into, most := &port, uint64(1<<16-1)
+		into, least, most := &port, uint64(1), uint64(1<<16-1)
 		switch key {
 		case "port":
 		case "mountport":
 			into = &mountPort
 		case "uid":
-			into, most = &uid, 1<<32-2 // the last one means nobody in calls that set it
+			into, least, most = &uid, 0, 1<<32-2 // the last one means nobody in calls that set it
 		case "gid":
-			into, most = &gid, 1<<32-2
+			into, least, most = &gid, 0, 1<<32-2
 		default:
 			return conf, "", fmt.Errorf("unknown parameter %q, write %s", key, Form)
 		}
 		n, err := strconv.ParseUint(values[0], 10, 32)
-		if err != nil || n > most || len(values) > 1 || strings.HasSuffix(key, "port") && n == 0 {
-			return conf, "", fmt.Errorf("%s=%s: write it once, with a number up to %d", key, strings.Join(values, ","), most)
+		if err != nil || n < least || n > most || len(values) > 1 {
+			return conf, "", fmt.Errorf("%s=%s: write it once, with a number from %d to %d", key, strings.Join(values, ","), least, most)
 		}
 		*into = n
 	}
