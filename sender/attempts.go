@@ -105,8 +105,11 @@ func (j *job) ended(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// pause waits until a time, until the deadline if it has not come yet, or until the end of ctx.
+// pause waits until a time that has not come yet, until the deadline if it has not come yet, or until the end of ctx.
 func (j *job) pause(ctx, stop context.Context, until time.Time) {
+	if !time.Now().Before(until) {
+		return
+	}
 	j.meter.setState("waiting to reconnect")
 	deadline := stop.Done()
 	if j.late {

@@ -31,5 +31,6 @@
 // Targets are tls://HOST:PORT, with a client certificate and a pinned receiver, and
 // ssh://USER@HOST[:PORT][/PATH], with a key and a pinned host (package sshdial). Over SSH,
 // the protocol runs in the subsystem corehaul. If the server has none, it runs to a depot
-// in this process, which writes the dump over SFTP.
+// in this process, which writes the dump over SFTP. nfs:// and file:// lead to such a depot
+// too, for an NFS server and a local directory.
 package sender

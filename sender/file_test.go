@@ -118,6 +118,27 @@ func TestFileFull(t *testing.T) {
 	}
 }
 
+// TestFileRoomLater: the try that a sender waits for comes, also if its patience ends while it waits.
+func TestFileRoomLater(t *testing.T) { synctest.Test(t, testFileRoomLater) }
+
+func testFileRoomLater(t *testing.T) {
+	src, _ := newFakeSource(t)
+	dir := t.TempDir()
+	o := fileOptions(t, fileTarget(t, dir))
+	o.Encoding, o.Patience = "none", 2*time.Second
+	start := time.Now()
+	o.Dial = dialFile("test 1", OpenMounted, func(f *localfs.FS) dumpdir.FS {
+		if time.Since(start) < 10*time.Second {
+			return smallDisk{f, 3 << 20}
+		}
+		return f
+	})
+	res, err := Send(t.Context(), src, o)
+	if err != nil || res.State != protocol.StateComplete || res.Sessions != 2 {
+		t.Errorf("%+v, %v, want it complete with the second session", res, err)
+	}
+}
+
 // failingDisk is a directory on a disk with one bad fsync of page data.
 type failingDisk struct {
 	*localfs.FS

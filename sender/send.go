@@ -154,10 +154,12 @@ func (j *job) send(ctx context.Context) (*Result, error) {
 		if t == nil {
 			break
 		}
-		if time.Now().Before(t.next) {
-			j.pause(ctx, stop, t.next)
-		} else if res, err := j.attemptAt(ctx, stop, t); res != nil || err != nil {
-			return res, err
+		j.pause(ctx, stop, t.next)
+		// The patience may have ended in the pause, which was for this try.
+		if ctx.Err() == nil && !time.Now().Before(t.next) {
+			if res, err := j.attemptAt(ctx, stop, t); res != nil || err != nil {
+				return res, err
+			}
 		}
 		if ctx.Err() != nil {
 			return nil, j.ended(ctx)

@@ -20,7 +20,7 @@ import (
 const testUUID = "01234567-89ab-cdef-0123-456789abcdef"
 
 // imageLen is the length of a test device: enough for the superblocks, and a multiple of 64 KiB.
-const imageLen = 256 << 10
+const imageLen = 128 << 10
 
 // madeBy has the superblocks that mkfs made, and their places.
 var madeBy = map[string]struct {

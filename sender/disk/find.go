@@ -210,8 +210,11 @@ func (s System) above(name string) (trouble, remedy string) {
 		}
 		return what + ", which a capture kernel does not set up", remedy
 	}
-	real, _ := filepath.EvalSymlinks(s.sys("class/block", name)) // a device that has just gone has no reason
-	for dir := real; len(dir) > 1; dir = filepath.Dir(dir) {
+	real, err := filepath.EvalSymlinks(s.sys("class/block", name))
+	if err != nil {
+		return "", "" // it has just gone
+	}
+	for _, dir := range []string{real, filepath.Dir(real)} { // a partition is in the directory of its disk
 		if _, err := os.Stat(filepath.Join(dir, "md")); err == nil {
 			return "it is on a software RAID (md), which a capture kernel does not assemble", remedy
 		}
