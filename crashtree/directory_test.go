@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -206,6 +207,33 @@ func TestTwoImports(t *testing.T) {
 		t.Errorf("%+v, then %+v, %v", first, second, err)
 	}
 	tr.entry(first)
+}
+
+// ending is a context that ends when it was asked some times.
+type ending struct {
+	context.Context
+	left atomic.Int64
+}
+
+func (e *ending) Err() error {
+	if e.left.Add(-1) < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// TestInterruptedLook ends while the records of a flattened file are walked, which takes minutes with that of a large machine.
+func TestInterruptedLook(t *testing.T) {
+	tr := newTree(t)
+	flat := vmcoretest.Flatten(vmcoretest.Sample(t, zlib), 200)
+	path := tr.put("d/vmcore.flat", flat)
+	ctx := &ending{Context: t.Context()}
+	ctx.left.Store(int64(len(vmcoretest.Records(flat)) / 2))
+	o, err := tr.im.Import(ctx, crashtree.Found{Dir: filepath.Dir(path), Images: []string{"vmcore.flat"}})
+	if !errors.Is(err, context.Canceled) || o.ID != "" {
+		t.Errorf("%+v, %v", o, err)
+	}
+	tr.want(map[string][2]string{"d/vmcore.flat": {"imported complete"}})
 }
 
 // touching is a store that changes a file when a dump is opened again.

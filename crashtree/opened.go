@@ -194,14 +194,29 @@ func (im *Importer) contents(ctx context.Context, o *opened, image *file, unfini
 	case form != packed.Plain:
 		return im.unpacked(ctx, o, image, form, unfinished)
 	}
-	return image.dump(unfinished)
+	return image.dump(ctx, unfinished)
+}
+
+// interruptible is a file whose reads end with ctx: the records of a flattened file of a large machine take minutes to walk.
+type interruptible struct {
+	dumpfile.Holey
+	ctx context.Context
+}
+
+// ReadAt implements io.ReaderAt.
+func (i interruptible) ReadAt(p []byte, off int64) (int, error) {
+	if err := i.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return i.Holey.ReadAt(p, off)
 }
 
 // dump is the dump in a file. unfinished says why kdump did not finish it.
-func (f *file) dump(unfinished string) (dumpcopy.File, error) {
+func (f *file) dump(ctx context.Context, unfinished string) (dumpcopy.File, error) {
 	size := f.was.Size()
 	of := dumpcopy.File{
-		ReaderAt: dumpfile.Holey{File: f.File}, Size: size, Came: size, Whole: unfinished == "", Broken: unfinished, Marked: unfinished != "",
+		ReaderAt: interruptible{dumpfile.Holey{File: f.File}, ctx}, Size: size, Came: size,
+		Whole: unfinished == "", Broken: unfinished, Marked: unfinished != "",
 	}
 	head := make([]byte, len(flattened.Signature))
 	if n, err := f.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) || string(head[:n]) != flattened.Signature {
@@ -297,7 +312,8 @@ func (d *directory) groups(images []string) (groups [][]string) {
 	return groups
 }
 
-// piece reads the headers of an image if it is a piece of a --split set. The result is only good to be compared.
+// piece reads the headers of an image if it is a piece of a --split set. The result is only good to be compared. makedumpfile does not
+// flatten pieces.
 func (d *directory) piece(name string) *kdumpfile.Reader {
 	f, err := plainfile.OpenFile(filepath.Join(d.path, name), os.O_RDONLY|unix.O_NOFOLLOW)
 	if err != nil {
@@ -308,9 +324,5 @@ func (d *directory) piece(name string) *kdumpfile.Reader {
 	if err != nil {
 		return nil
 	}
-	of, err := (&file{File: f, was: st}).dump("")
-	if err != nil {
-		return nil
-	}
-	return pieceOf(&of)
+	return pieceOf(&dumpcopy.File{ReaderAt: dumpfile.Holey{File: f}, Size: st.Size()})
 }

@@ -87,7 +87,7 @@ func (im *Importer) unpacked(ctx context.Context, o *opened, f *file, form packe
 	case broken != nil && st.Size() == 0:
 		return of, fmt.Errorf("%w: %w", vmcore.ErrCorrupt, broken)
 	}
-	if of, err = (&file{File: tmp, was: st}).dump(unfinished); err != nil {
+	if of, err = (&file{File: tmp, was: st}).dump(ctx, unfinished); err != nil {
 		return of, err
 	}
 	if pieceOf(&of) != nil {
