@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/e2e/lab"
 )
 
 // importLine is what the test reads of a line of import --json.
@@ -41,13 +45,13 @@ func importTree(t *testing.T, data, tree string, code int) map[string]importLine
 	return lines
 }
 
-// TestImport has makedumpfile write the dump of a real crash in the forms that kdump leaves on disks. What import makes of each has the same
-// pages for libkdumpfile, and crash says the same of it.
+// TestImport has makedumpfile 1.7.2 write the dump of a real crash in the forms that kdump leaves on disks. What import makes of each has the
+// same pages for libkdumpfile, and crash says the same of it. The second import changes nothing.
 func TestImport(t *testing.T) {
 	t.Parallel()
-	c, k, vmlinux := judgesCapture(t, "6.1")
+	c, _, vmlinux := judgesCapture(t, "6.1")
 	tree, data := filepath.Join(t.TempDir(), "crash"), filepath.Join(t.TempDir(), "data")
-	flat, plain := stockStream(t, k, c.ELF, "-l", "-d", "31")
+	plain := filepath.Join(t.TempDir(), "plain")
 	in := func(dir, name string) string {
 		t.Helper()
 		if err := os.MkdirAll(filepath.Join(tree, dir), 0o700); err != nil {
@@ -55,19 +59,23 @@ func TestImport(t *testing.T) {
 		}
 		return filepath.Join(tree, dir, name)
 	}
-	makedumpfile := func(args ...string) {
+	makedumpfile := func(out string, args ...string) {
 		t.Helper()
-		if out, err := k.Makedumpfile(t.Context(), append([]string{"--message-level", "4"}, args...)...); err != nil {
-			t.Fatalf("makedumpfile %q: %v\n%s", args, err, out)
+		argv, err := lab.Makedumpfile172Command(t.Context(), args...)
+		if err != nil {
+			t.Fatal(err)
 		}
+		stockPipe(t, argv, "", out)
 	}
 	const redhat, debian, suse, split, lost, cut = "10.0.2.15-2026-11-25-08:00:00", "202611250800", "2026-11-25-08-00", "split", "lost", "cut"
-	if err := os.Rename(flat, in(redhat, "vmcore.flat")); err != nil {
-		t.Fatal(err)
-	}
-	makedumpfile("-c", "-d", "31", c.ELF, in(debian, "dump."+debian))
-	makedumpfile("-E", "-d", "31", c.ELF, in(suse, "vmcore"))
-	makedumpfile("-z", "-d", "31", "--split", "--splitblock-size", "16", c.ELF, in(split, "vmcore1"), in(split, "vmcore2"))
+	const flatELF, packed = "flatelf", "packed"
+	makedumpfile(in(redhat, "vmcore.flat"), "-F", "-l", "-d", "31", c.ELF)
+	makedumpfile(in(flatELF, "vmcore.flat"), "-F", "-E", "-d", "31", c.ELF)
+	makedumpfile(os.DevNull, "-l", "-d", "31", c.ELF, plain)
+	stockPipe(t, []string{"gzip", "-1", "-c", plain}, "", in(packed, "vmcore.gz"))
+	makedumpfile(os.DevNull, "-c", "-d", "31", c.ELF, in(debian, "dump."+debian))
+	makedumpfile(os.DevNull, "-E", "-d", "31", c.ELF, in(suse, "vmcore"))
+	makedumpfile(os.DevNull, "-c", "-d", "31", "--split", "--splitblock-size", "16", c.ELF, in(split, "vmcore1"), in(split, "vmcore2"))
 	second, err := os.ReadFile(in(split, "vmcore2"))
 	if err == nil {
 		err = os.WriteFile(in(lost, "vmcore2"), second, 0o600)
@@ -77,7 +85,7 @@ func TestImport(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := importTree(t, data, tree, 3)
-	states := map[string]string{redhat: "complete", debian: "complete", suse: "complete", split: "complete", lost: "partial", cut: "partial"}
+	states := map[string]string{redhat: "complete", debian: "complete", suse: "complete", split: "complete", lost: "partial", cut: "partial", flatELF: "complete", packed: "complete"}
 	want := judgesPages(t, plain)
 	for dir, state := range states {
 		line := got[dir]
@@ -88,7 +96,7 @@ func TestImport(t *testing.T) {
 		}
 		stored := filepath.Join(importDir(t, data, line), dumpdir.VMCoreName)
 		switch {
-		case dir == suse:
+		case dir == suse || dir == flatELF:
 			stockSame(t, stored, in(suse, "vmcore"))
 		case state == "complete":
 			if pages := judgesPages(t, stored); pages != want {
@@ -96,7 +104,8 @@ func TestImport(t *testing.T) {
 			}
 		}
 	}
-	if len(got) != len(states) || got[lost].ID == got[split].ID || got[cut].ID == got[redhat].ID || got[debian].ID != got[split].ID {
+	if len(got) != len(states) || got[lost].ID == got[split].ID || got[cut].ID == got[redhat].ID || got[debian].ID != got[split].ID ||
+		got[packed].ID != got[redhat].ID || got[flatELF].ID != got[suse].ID {
 		t.Errorf("%+v", got)
 	}
 	if !strings.Contains(got[lost].Reason, "piece of the --split set with pfn 0 to ") {
@@ -105,11 +114,35 @@ func TestImport(t *testing.T) {
 	stored := filepath.Join(importDir(t, data, got[redhat]), dumpdir.VMCoreName)
 	commands := []string{"sys", "bt -a", "ps"}
 	judgesSame(t, judgesCrash(t, vmlinux, stored, commands...), judgesCrashOriginal(t, c, commands...))
+	before := importFiles(t, data)
 	for dir, line := range importTree(t, data, tree, 3) {
 		if line.Result != "present" || line.ID != got[dir].ID {
 			t.Errorf("%s the second time: %+v", dir, line)
 		}
 	}
+	if after := importFiles(t, data); !maps.Equal(before, after) {
+		t.Errorf("the second import changed the store: %v, before %v", after, before)
+	}
+}
+
+// importFiles has sizes and times of all files of dumps.
+func importFiles(t *testing.T, data string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(filepath.Join(data, dumpdir.DumpsName), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			files[path] = fmt.Sprint(info.Mode(), info.Size(), info.ModTime())
+		}
+		return err
+	})
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	return files
 }
 
 // importDir is the directory of an imported dump.

@@ -31,6 +31,8 @@ var (
 	makedumpfile176      = judge{"makedumpfile", "trixie", "amd64"}
 	makedumpfileNew      = judge{"makedumpfile", "forky", "amd64"}
 	makedumpfile176arm64 = judge{"makedumpfile", "trixie", "arm64"}
+	// No judge: it writes what lies on the disks of Debian 12 (1.7.2).
+	makedumpfile172 = judge{"makedumpfile", "bookworm", "amd64"}
 )
 
 // libArch is the architecture in names of library directories and loaders.
@@ -57,9 +59,12 @@ func (j judge) argv(ctx context.Context, args ...string) ([]string, error) {
 	}
 	usr := filepath.Join(dir, "usr")
 	a := libArch[j.arch]
+	loader := filepath.Join(usr, a.loader)
+	if _, err := os.Stat(loader); err != nil {
+		loader = filepath.Join(dir, a.loader) // packages up to bookworm have files in /lib
+	}
 	argv := []string{
-		filepath.Join(usr, a.loader),
-		"--library-path", filepath.Join(usr, "lib", a.dir),
+		loader, "--library-path", filepath.Join(usr, "lib", a.dir) + ":" + filepath.Join(dir, "lib", a.dir),
 		filepath.Join(usr, "bin", j.program),
 	}
 	if a.emulator != "" {
@@ -198,6 +203,11 @@ func cachedCrash(ctx context.Context, kernel, dir, dump string, commands []strin
 // unless the arguments set a message level.
 func Makedumpfile(ctx context.Context, args ...string) (string, error) {
 	return makedumpfile176.makedumpfile(ctx, args)
+}
+
+// Makedumpfile172Command returns the command line that runs the makedumpfile of Debian 12.
+func Makedumpfile172Command(ctx context.Context, args ...string) ([]string, error) {
+	return makedumpfile172.argv(ctx, append([]string{"--message-level", "4"}, args...)...)
 }
 
 // Makedumpfile runs a makedumpfile that is right about this kernel: 1.7.6, for arm64 under
