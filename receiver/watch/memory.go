@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,7 +27,6 @@ const (
 	memoryVersion = 1
 	maxMemory     = 64 << 20 // bytes
 	maxRecords    = 1 << 17  // of paths, and of dumps
-	keepRecords   = 90 * 24 * time.Hour
 )
 
 // memory is what was taken. A dump that somebody has removed from the store since must not come back, and the watched directory may be
@@ -81,6 +82,8 @@ func openMemory(dir string, log *slog.Logger) *memory {
 		}
 	}
 	m.file.Version = memoryVersion
+	maps.DeleteFunc(m.file.Paths, func(_ string, r *record) bool { return r == nil })
+	maps.DeleteFunc(m.file.Dumps, func(_ string, t *taken) bool { return t == nil })
 	if m.file.Paths == nil {
 		m.file.Paths = map[string]*record{}
 	}
@@ -148,19 +151,18 @@ func (m *memory) took(ref storage.Ref, s standing, now time.Time) {
 }
 
 // save writes the file if there is something new. If that fails, the next call tries again; until then the notes are in memory.
-func (m *memory) save(now time.Time) {
+func (m *memory) save() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.dirty {
 		return
 	}
-	m.forget(now)
-	text, err := json.Marshal(&m.file)
+	text, err := m.file.encode(maxRecords, maxMemory)
 	if err == nil {
 		err = dumpdir.OS{}.MkdirAll(m.dir)
 	}
 	if err == nil {
-		err = dumpdir.SaveFile(dumpdir.OS{}, m.dir, memoryName, append(text, '\n'))
+		err = dumpdir.SaveFile(dumpdir.OS{}, m.dir, memoryName, text)
 	}
 	if err != nil {
 		m.log.Error("cannot note which dumps were taken from watched directories; after a restart, ones that were removed may come again", "error", err)
@@ -169,26 +171,26 @@ func (m *memory) save(now time.Time) {
 	m.dirty = false
 }
 
-// forget drops the oldest records when there are too many. mu is held.
-func (m *memory) forget(now time.Time) {
-	prune(m.file.Paths, func(r *record) time.Time { return r.Seen }, now)
-	prune(m.file.Dumps, func(t *taken) time.Time { return t.Seen }, now)
+// encode returns the text of the file. It drops the oldest records until there are at most so many, and the text is not longer than the limit.
+func (f *memoryFile) encode(records, limit int) (text []byte, err error) {
+	for {
+		prune(f.Paths, func(r *record) time.Time { return r.Seen }, records)
+		prune(f.Dumps, func(t *taken) time.Time { return t.Seen }, records)
+		if text, err = json.Marshal(f); err != nil || len(text) <= limit {
+			return text, err
+		}
+		records = max(len(f.Paths), len(f.Dumps)) - 1
+	}
 }
 
-// prune drops records that are older than keepRecords if there are more than maxRecords, and then any until half are left.
-func prune[T any](list map[string]T, seen func(T) time.Time, now time.Time) {
-	if len(list) <= maxRecords {
+// prune drops the older half of a list that has more than most records.
+func prune[T any](list map[string]T, seen func(T) time.Time, most int) {
+	if len(list) <= most {
 		return
 	}
-	for k, v := range list {
-		if now.Sub(seen(v)) > keepRecords {
-			delete(list, k)
-		}
-	}
-	for k := range list {
-		if len(list) <= maxRecords/2 {
-			return
-		}
+	keys := slices.Collect(maps.Keys(list))
+	slices.SortFunc(keys, func(a, b string) int { return seen(list[a]).Compare(seen(list[b])) })
+	for _, k := range keys[:(len(keys)+1)/2] {
 		delete(list, k)
 	}
 }

@@ -30,7 +30,7 @@ const grace = 10 * time.Minute
 
 // rig is a watched directory and a store.
 type rig struct {
-	t        *testing.T
+	t        testing.TB
 	dir      string
 	data     string
 	limits   admission.Limits
@@ -68,9 +68,9 @@ func (l *logText) with(part string) (lines []string) {
 // count returns how many lines have a text.
 func (l *logText) count(part string) int { return len(l.with(part)) }
 
-func newRig(t *testing.T) *rig {
-	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), data: filepath.Join(t.TempDir(), "data"), at: time.Now()}
+func newRig(tb testing.TB) *rig {
+	tb.Helper()
+	r := &rig{t: tb, dir: tb.TempDir(), data: filepath.Join(tb.TempDir(), "data"), at: time.Now()}
 	r.start()
 	return r
 }

@@ -31,14 +31,14 @@ type waiting struct {
 func (r *root) takeAll(ctx context.Context, top *os.Root, w *walk) (more bool) {
 	r.lines = 0
 	queues, arriving := r.queues(w)
-	defer func() { r.mem.save(r.clock()) }()
+	defer r.mem.save()
 	for begin := time.Now(); len(queues) > 0 && ctx.Err() == nil && !more; {
 		for i, q := range queues {
 			if more = time.Since(begin) > roundTime; more || ctx.Err() != nil {
 				break
 			}
 			if r.take(ctx, top, q[0].f, q[0].t) {
-				r.mem.save(r.clock())
+				r.mem.save()
 			}
 			if q[0].t.later {
 				arriving++
