@@ -98,7 +98,7 @@ func checkFlip(t *testing.T, fsys *dumpdirtest.FS, r regions, off int64, bit int
 }
 
 func TestVerifyNamesEveryByte(t *testing.T) {
-	m := dumpdirtest.NewMachine(30, 12, 4)
+	m := dumpdirtest.NewMachine(43, 6, 2) // with pages of each codec and a zero page, in 30 KB
 	for name, tc := range map[string]struct {
 		chunks int
 		step   int
