@@ -120,8 +120,9 @@ func testSlowLine(t *testing.T, line *slowLine) {
 	for {
 		select {
 		case took := <-done:
-			// A heartbeat comes every 3 s and takes three calls.
-			if limit := defaultTiming.stale / 2; longest > limit {
+			// A heartbeat comes every 3 s and takes three calls. What is sent first decides about a call more or less, and who looks
+			// every second sees a change late: over 64 kbit/s, that is 14 to 16 s.
+			if limit := defaultTiming.stale * 2 / 3; longest > limit {
 				t.Errorf("the lock did not change for %v, want at most %v", longest, limit)
 			}
 			if most := line.takes(size); took > most {
