@@ -163,7 +163,7 @@ func (j *job) dial(ctx, stop context.Context, t *target, timeout time.Duration) 
 	nc, err := j.opts.Dial(ctx, t.addr)
 	if err == nil {
 		if c, ok := nc.(*depotConn); ok {
-			t.local = c.line.local
+			t.depot, t.local = true, c.line.local
 		}
 		return nc, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -203,15 +204,17 @@ func TestFileRefused(t *testing.T) {
 	}
 }
 
-// TestFileLadder: "auto" stays light in a local directory. A named encoding is used as it is.
-func TestFileLadder(t *testing.T) {
-	for _, local := range []bool{false, true} {
-		n := len((&target{local: local}).ladder(autoLadder))
-		if (n == 1) != local {
-			t.Errorf("local %v: %d encodings", local, n)
+// TestTargetLadders: "auto" stays light in a local directory, and makes no blocks for a file server. A named encoding is used as it is.
+func TestTargetLadders(t *testing.T) {
+	for name, tc := range map[string]struct {
+		target target
+		want   int
+	}{"receiver": {target{}, 3}, "file server": {target{depot: true}, 2}, "disk": {target{depot: true, local: true}, 1}} {
+		if got := tc.target.ladder(autoLadder); !slices.Equal(got, autoLadder[:tc.want]) {
+			t.Errorf("%s: %v", name, got)
 		}
-	}
-	if got := (&target{local: true}).ladder(autoLadder[2:]); got[0] != protocol.EncodingZstdBlock {
-		t.Errorf("got %v", got)
+		if got := tc.target.ladder(autoLadder[2:]); len(got) != 1 || got[0] != protocol.EncodingZstdBlock {
+			t.Errorf("%s, blocks alone: %v", name, got)
+		}
 	}
 }
