@@ -244,13 +244,11 @@ func (d *directory) hasLogOfCrash() bool {
 // kexecLog is the log of the capture kernel.
 const kexecLog = "kexec-dmesg.log"
 
-// besides returns the files to keep beside the dump with a log.
+// besides returns the files to keep beside the dump with a log: other logs first, because a dump keeps a few files only.
 func (d *directory) besides(log string) []string {
-	list := slices.Clone(d.others)
-	for _, name := range d.logs {
-		if name != log {
-			list = append(list, name)
-		}
+	list := slices.DeleteFunc(slices.Clone(d.logs), func(name string) bool { return name == log })
+	if slices.Contains(d.others, kexecLog) {
+		list = append(list, kexecLog)
 	}
-	return list
+	return append(list, slices.DeleteFunc(slices.Clone(d.others), func(name string) bool { return name == kexecLog })...)
 }

@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -350,5 +352,22 @@ func BenchmarkNamedFiles(b *testing.B) {
 		if err != nil || n != len(paths) {
 			b.Fatal(n, err)
 		}
+	}
+}
+
+// TestManyBeside keeps the logs of a dump in a directory of many other files, and says in one line that most are not kept.
+func TestManyBeside(t *testing.T) {
+	tr := newTree(t)
+	tr.put("d/vmcore", small(1))
+	tr.put("d/kexec-dmesg.log", []byte("the capture kernel"))
+	for i := range 200 {
+		tr.put(fmt.Sprintf("d/a%03d", i), []byte("x"))
+	}
+	o := tr.want(map[string][2]string{"d/vmcore": {"imported complete"}})["d/vmcore"]
+	if len(o.NotKept) != 1 || !strings.Contains(o.NotKept[0], "137 more files") {
+		t.Errorf("%d lines: %q", len(o.NotKept), o.NotKept[:min(2, len(o.NotKept))])
+	}
+	if b, err := os.ReadFile(filepath.Join(tr.entry(o).Path, "files", "kexec-dmesg.log")); err != nil || string(b) != "the capture kernel" {
+		t.Errorf("%q, %v", b, err)
 	}
 }

@@ -166,7 +166,12 @@ func (p *pending) storeLog(ctx context.Context, c *dumpcopy.Copy) error {
 
 // keepOthers keeps the files beside the dump. One that cannot be kept costs nothing but itself.
 func (p *pending) keepOthers(ctx context.Context, c *dumpcopy.Copy) error {
-	for _, name := range p.o.Others {
+	names := p.o.Others
+	if more := len(names) - dumpdir.MaxKept; more > 0 {
+		names = names[:dumpdir.MaxKept]
+		p.out.NotKept = append(p.out.NotKept, fmt.Sprintf("%d more files: a dump keeps %d", more, dumpdir.MaxKept))
+	}
+	for _, name := range names {
 		err := p.keep(ctx, c, name)
 		notKept, isNotKept := errors.AsType[*dumpcopy.NotKeptError](err)
 		switch {

@@ -41,13 +41,14 @@ func newImport(a *app) *cobra.Command {
 		Long: `Find dumps at each PATH and copy them into the store: a directory with all that is below
 it on the same file system, such as /var/crash of Red Hat, Debian, Ubuntu or SUSE, or a
 single vmcore (ELF, kdump-compressed or flattened, also inside gzip, bzip2, lz4, xz or
-zstd; name one piece of a --split set to import them all). The files at PATH stay as they are. Every page is decoded before it is
-stored. A dump is filed under the name of the host that crashed: --host, or the nodename
-in its memory, or the name or address in the name of its directory. Its id depends on
-what it holds, so a second import changes nothing. A file that is still being written is
-left for later; so is a log without a dump for five minutes. 'serve' may run on the same
-data directory. --config FILE takes the data directory and the limits of space from the
-configuration of 'serve'; flags override it.
+zstd; name one piece of a --split set to import them all). The files at PATH stay as
+they are. Every page is decoded before it is stored. A dump is filed under the name of
+the host that crashed: --host, or the nodename in its memory, or the name or address in
+the name of its directory. Its id depends on what it holds, so a second import changes
+nothing. A file that is still being written is left for later; so is a log without a
+dump for five minutes. 'serve' may run on the same data directory. --config FILE takes
+the data directory and the limits of space from the configuration of 'serve'; flags
+override it.
 
 Exit code 0: all dumps are stored and complete; 3: all are stored, but some lack pages; 5:
 one that was imported before is damaged now; 1: something was not imported, or nothing was
@@ -225,7 +226,7 @@ func (r *importRun) tell(o *crashtree.Outcome) error {
 		r.stdio.Warn("corehaul", "%s", line)
 	}
 	for _, line := range o.NotKept {
-		r.stdio.Warn("corehaul", "%s: a file beside it is not kept: %s", o.Path, line)
+		r.stdio.Warn("corehaul", "%s: not kept beside it: %s", o.Path, line)
 	}
 	for _, hint := range cli.Hints(o.Err) {
 		if !r.hinted[hint] {
