@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/corehaul/corehaul/internal/race"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
@@ -13,6 +14,9 @@ import (
 // Files without registers and time of the crash are told apart by what they hold: the second dump of a machine would be
 // reported as complete already, and never be stored.
 func TestDumpsWithoutNotesHaveIDsOfTheirOwn(t *testing.T) {
+	if race.Enabled {
+		t.Skip("one goroutine: the race detector has nothing to find")
+	}
 	file := func(change func(*vmcoretest.Kdump)) *Source {
 		k := &vmcoretest.Kdump{
 			Order: binary.LittleEndian, PageSize: 4096, Utsname: [6]string{"Linux", "node", "6.1", "#1", "x86_64", "(none)"},
