@@ -197,25 +197,11 @@ func (im *Importer) contents(ctx context.Context, o *opened, image *file, unfini
 	return image.dump(ctx, unfinished)
 }
 
-// interruptible is a file whose reads end with ctx: the records of a flattened file of a large machine take minutes to walk.
-type interruptible struct {
-	dumpfile.Holey
-	ctx context.Context
-}
-
-// ReadAt implements io.ReaderAt.
-func (i interruptible) ReadAt(p []byte, off int64) (int, error) {
-	if err := i.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return i.Holey.ReadAt(p, off)
-}
-
 // dump is the dump in a file. unfinished says why kdump did not finish it.
 func (f *file) dump(ctx context.Context, unfinished string) (dumpcopy.File, error) {
 	size := f.was.Size()
 	of := dumpcopy.File{
-		ReaderAt: interruptible{dumpfile.Holey{File: f.File}, ctx}, Size: size, Came: size,
+		ReaderAt: medium{dumpfile.Holey{File: f.File}, ctx, isLocal(f.File)}, Size: size, Came: size,
 		Whole: unfinished == "", Broken: unfinished, Marked: unfinished != "",
 	}
 	head := make([]byte, len(flattened.Signature))

@@ -141,7 +141,7 @@ const maxUnpacked = 16 << 40
 // unpack writes the contents of f to tmp. Zeros become holes, so a bomb of zeros takes no space. The error is a *streamError if the stream is
 // not whole; what came of it is in tmp.
 func (im *Importer) unpack(ctx context.Context, tmp *os.File, f *file, form packed.Form) error {
-	in := &medium{ctx: ctx, r: io.NewSectionReader(f, 0, f.was.Size())}
+	in := &packedInput{ctx: ctx, r: io.NewSectionReader(f, 0, f.was.Size())}
 	dec, err := packed.NewReader(form, in, cmp.Or(im.MaxDict, MaxDict))
 	buf, at, looked := make([]byte, unpackStep), int64(0), int64(unpackLook)
 	for err == nil {
@@ -187,8 +187,8 @@ func (im *Importer) roomToUnpack(ctx context.Context) error {
 	return err
 }
 
-// medium reads a file, counts its bytes, and keeps the first error, which a decompressor may hide.
-type medium struct {
+// packedInput reads a file, counts its bytes, and keeps the first error, which a decompressor may hide.
+type packedInput struct {
 	ctx context.Context
 	r   io.Reader
 	n   int64
@@ -196,7 +196,7 @@ type medium struct {
 }
 
 // Read implements io.Reader.
-func (m *medium) Read(p []byte) (int, error) {
+func (m *packedInput) Read(p []byte) (int, error) {
 	if m.err = cmp.Or(m.err, m.ctx.Err()); m.err != nil {
 		return 0, m.err
 	}
