@@ -52,6 +52,8 @@ func (d *fileDisk) mount(tb testing.TB, options ...string) (dir string, unmount 
 		if mounted {
 			captureCommand(tb, "umount", dir)
 			mounted = false
+			// The kernel detaches the loop device later, and until then mount refuses to make another one.
+			serveWait(tb, "the loop device to be free", func() bool { return captureCommand(tb, "losetup", "-j", d.image) == "" })
 		}
 	}
 	tb.Cleanup(func() {
