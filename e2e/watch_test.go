@@ -289,7 +289,7 @@ func TestWatchHang(t *testing.T) {
 	}
 	serveWait(t, "word of the hang", says("it does not answer"))
 	gone()
-	serveWait(t, "word of the error", says("open "))
+	serveWait(t, "word of the error", says("statfs "))
 	if n := strings.Count(s.said(t), "does not answer; its file system may hang"); n != 1 {
 		t.Errorf("%d lines of the log say that it hangs", n)
 	}

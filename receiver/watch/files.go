@@ -4,7 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/corehaul/corehaul/crashtree"
 )
@@ -15,9 +20,28 @@ var (
 	errLater = errors.New("a file is still being written")
 )
 
+// remoteQuiet is how long files of another machine must not have changed by the clock of this one: crashtree compares the times of files with it,
+// and the other machine's clock may be wrong.
+const remoteQuiet = 5 * time.Minute
+
+// remoteTypes are file systems whose files other machines write, by statfs(2).
+var remoteTypes = []int64{unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.FUSE_SUPER_MAGIC, unix.V9FS_MAGIC, unix.CEPH_SUPER_MAGIC}
+
+// isRemote reports whether other machines may write files at a path.
+func isRemote(path string) (bool, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return false, &fs.PathError{Op: "statfs", Path: path, Err: err}
+	}
+	return slices.Contains(remoteTypes, int64(st.Type)), nil //nolint:unconvert // it has 32 bits on other machines
+}
+
 // takeFiles imports what kdump left in one directory. The error matches errEmpty if that is nothing, and errLater if something is still
 // being written.
-func (r *root) takeFiles(ctx context.Context, f *found) (took bool, err error) {
+func (r *root) takeFiles(ctx context.Context, f *found, t *track) (took bool, err error) {
+	if r.remote && r.quietFor(t) < remoteQuiet {
+		return false, errLater
+	}
 	dir := r.abs(f.rel)
 	// crashtree goes by paths. A link in the place of a directory could lead it to what the watched directory does not have.
 	switch at, err := filepath.EvalSymlinks(dir); {

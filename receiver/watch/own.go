@@ -28,9 +28,9 @@ type taking struct {
 }
 
 // takeOwn takes a dump directory. The error matches errEmpty if it is none.
-func (r *root) takeOwn(ctx context.Context, top *os.Root, f *found) (took bool, err error) {
+func (r *root) takeOwn(ctx context.Context, top *os.Root, f *found, t *track) (took bool, err error) {
 	if _, _, own := dumpdir.AtPath(r.abs(f.rel)); !own {
-		return r.takeFiles(ctx, f)
+		return r.takeFiles(ctx, f, t)
 	}
 	from, err := top.OpenRoot(f.rel)
 	if err != nil {

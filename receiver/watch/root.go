@@ -18,7 +18,9 @@ type root struct {
 	mem    *memory
 	log    *slog.Logger
 	clock  func() time.Time
-	names  int // of a directory that one look looks at
+	asks   func(path string) (remote bool, err error)
+	remote bool // other machines write here
+	names  int  // of a directory that one look looks at
 	files  crashtree.Importer
 	tracks map[string]*track // of directories that are not settled, by their path below the watched one
 	bad    map[string]string // paths that the last look could not read, and why
@@ -42,7 +44,7 @@ const maxDict = 16 << 20
 
 func newRoot(cfg *Config, mem *memory, path string) *root {
 	r := &root{
-		Config: cfg, path: path, mem: mem, log: cfg.Log.With("watch", path), clock: time.Now, names: maxNames,
+		Config: cfg, path: path, mem: mem, log: cfg.Log.With("watch", path), clock: time.Now, asks: isRemote, names: maxNames,
 		tracks: map[string]*track{}, cursor: map[string]int{}, status: Status{Path: path},
 	}
 	r.files = crashtree.Importer{
@@ -119,6 +121,11 @@ func (r *root) open() (*os.Root, error) {
 	if err := r.checkOutside(r.resolved); err != nil {
 		return nil, err
 	}
+	remote, err := r.asks(r.path)
+	if err != nil {
+		return nil, err
+	}
+	r.remote = remote
 	return os.OpenRoot(r.path)
 }
 

@@ -97,6 +97,24 @@ func TestStockWriter(t *testing.T) {
 	}
 }
 
+// TestStockRemote waits with files of another machine until they have not changed by the clock of this one: the other clock may be hours behind.
+func TestStockRemote(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.w.SetRemote()
+	whole := vmcoretest.Sample(t, "vmcore-6.1-x86_64-tiny.elf")
+	r.put("10.0.0.5-2026-11-25-08:00:00/vmcore", whole[:50000], 3*time.Hour)
+	r.look()
+	r.later(4 * time.Minute)
+	r.put("10.0.0.5-2026-11-25-08:00:00/vmcore", whole, 2*time.Hour)
+	r.later(4 * time.Minute)
+	r.none()
+	r.later(time.Minute)
+	r.none()
+	r.later(4 * time.Minute)
+	r.one(dumpdir.StateComplete)
+}
+
 // TestStockFails logs once why a dump cannot be taken, and takes it when that is over.
 func TestStockFails(t *testing.T) {
 	t.Parallel()

@@ -105,9 +105,9 @@ func (r *root) take(ctx context.Context, top *os.Root, f *found, t *track) (took
 	var err error
 	t.later = false
 	if f.own {
-		took, err = r.takeOwn(ctx, top, f)
+		took, err = r.takeOwn(ctx, top, f, t)
 	} else {
-		took, err = r.takeFiles(ctx, f)
+		took, err = r.takeFiles(ctx, f, t)
 	}
 	switch {
 	case ctx.Err() != nil:
