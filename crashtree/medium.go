@@ -35,7 +35,7 @@ func (m medium) ReadAt(p []byte, off int64) (int, error) {
 // isLocal reports whether a file lies on a disk of this machine. Elsewhere, EIO may be a server that is away for a while.
 func isLocal(f *os.File) bool {
 	var st unix.Statfs_t
-	if unix.Fstatfs(int(f.Fd()), &st) != nil { //nolint:gosec // a descriptor
+	if unix.Fstatfs(int(f.Fd()), &st) != nil {
 		return false
 	}
 	switch st.Type {
