@@ -48,6 +48,7 @@ var recipesNotTyped = map[string]map[string]string{
 		"# /etc/exports":             "a Linux server's file; nfs_test.go and watch_test.go have Ganesha's",
 		"watch = [":                  "one key of a configuration, of directories that the machines do not have; watch_test.go watches an export",
 		"to = [\"nfs://":             "one key of a configuration; nfs_test.go sends to such a target",
+		"to = [\"tls://collector:":   "one key of a configuration; filetarget_test.go writes to such a file system",
 		"mkdir -p /etc/default/grub": "QEMU starts the guest's kernel without GRUB, with crashkernel=256M",
 	},
 }
