@@ -18,7 +18,7 @@ import (
 )
 
 // recipeTimeout is for a slow host: without it a guest that hangs would use up the time of all tests.
-const recipeTimeout = 20 * time.Minute
+const recipeTimeout = 45 * time.Minute
 
 // A recipe is a fenced block of a document. The words behind its fence say what it is:
 //
