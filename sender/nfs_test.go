@@ -100,7 +100,7 @@ func TestNFSJukebox(t *testing.T) {
 
 func nfsInterrupt(t *testing.T, proc uint32, at int, deed nfs3test.Deed) {
 	t.Helper()
-	src, _ := fakeSourceOf(t, 50) // 4 MiB: there are many tests
+	src, _ := fakeSourceOf(t, uint64(50/fewer)) // 4 MiB: there are many tests
 	s := nfs3test.New(t, nfs3test.Behaviour{Hook: func(c nfs3test.Call) (nfs3test.Deed, uint32) {
 		if c.Proc == proc && c.N == at {
 			return deed, 0
