@@ -7,6 +7,10 @@ set -euo pipefail
 cd "$(dirname "$0")"
 count=${1:-20}
 shift || true
+if ! [[ $count =~ ^[1-9][0-9]*$ ]]; then
+  echo "stress.sh: COUNT is '$count'; it has to be a number of rounds from 1 on. Usage: stress.sh [COUNT [PACKAGE...]]" >&2
+  exit 2
+fi
 [ "$#" -gt 0 ] || set -- ./...
 loops=()
 trap 'kill "${loops[@]}" 2>/dev/null || true' EXIT
