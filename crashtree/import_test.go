@@ -370,7 +370,20 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-// TestGrowing leaves a file that a process has open for writing, that changes while it is read, or that kdump has not finished.
+// TestHeldOpen imports a file that a process keeps open for writing, as NFS-Ganesha does, long after its last change.
+func TestHeldOpen(t *testing.T) {
+	tr := newTree(t)
+	f, err := os.OpenFile(tr.sample("d/vmcore", elf), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr.want(map[string][2]string{"d/vmcore": {"imported complete"}})
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestGrowing leaves a file that a process has open for writing and wrote lately, that changes while it is read, or that kdump has not finished.
 func TestGrowing(t *testing.T) {
 	tr := newTree(t)
 	path := tr.sample("d/vmcore", elf)
@@ -378,7 +391,10 @@ func TestGrowing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr.want(map[string][2]string{"d/vmcore": {"later", "another process is writing it"}})
+	if _, err := f.WriteAt([]byte{0x7f}, 0); err != nil { // as it was
+		t.Fatal(err)
+	}
+	tr.want(map[string][2]string{"d/vmcore": {"later", "may still be written"}})
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -28,8 +28,6 @@ type Importer struct {
 	Tool  string          // name and version of the program
 	Codec kdumpfile.Codec // of pages that the files have uncompressed
 	Dry   bool            // only look
-	// Exported means that a server of this machine may have the files open for its clients, also long after they were written.
-	Exported bool
 	// Grace, if set, is how long the files of a dump that lacks pages must not have changed: its writer may come back.
 	Grace time.Duration
 	// Taken, if set, reports whether a dump that the store does not have counts as imported before, because somebody removed it since.
@@ -173,7 +171,7 @@ func (p *pending) logID() (string, error) {
 	log := p.o.log
 	if log == nil {
 		var err error
-		if log, err = open(filepath.Join(p.o.Dir, kexecLog), p.Exported); err != nil {
+		if log, err = open(filepath.Join(p.o.Dir, kexecLog)); err != nil {
 			return "", err
 		}
 		defer func() { _ = log.Close() }() // only read

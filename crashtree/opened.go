@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,9 +34,8 @@ type file struct {
 	was fs.FileInfo
 }
 
-// open opens a file of a dump. The error matches errWritten if another process has it open for writing. With exported, that counts only for
-// as long as the file changes: Ganesha keeps the files of its clients open until it needs the descriptors.
-func open(path string, exported bool) (*file, error) {
+// open opens a file of a dump. The error matches errWritten if somebody may be writing it.
+func open(path string) (*file, error) {
 	f, err := plainfile.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: it was renamed or removed meanwhile: %w", errWritten, err)
@@ -47,7 +45,7 @@ func open(path string, exported bool) (*file, error) {
 	}
 	o := &file{File: f}
 	if o.was, err = f.Stat(); err == nil {
-		err = o.checkWriter(exported)
+		err = o.checkWriter()
 	}
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -60,15 +58,13 @@ func open(path string, exported bool) (*file, error) {
 const quiet = 5 * time.Minute
 
 // checkWriter asks the kernel for a read lease, which it gives only for a file that nobody has open for writing (fcntl(2)). It is not given
-// to others than the owner, by some file systems, and for writers on other machines; then the time of the last change decides.
-func (f *file) checkWriter(exported bool) error {
+// to others than the owner, by some file systems, and for writers on other machines. A file that is open is not always written:
+// NFS-Ganesha keeps the files of its clients open until it needs the descriptors. Then the time of the last change decides.
+func (f *file) checkWriter() error {
 	_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
 	if err == nil {
 		_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
 		return err
-	}
-	if errors.Is(err, syscall.EAGAIN) && !exported {
-		return fmt.Errorf("%w: another process is writing it", errWritten)
 	}
 	return f.checkQuiet()
 }
@@ -115,13 +111,13 @@ func (im *Importer) open(ctx context.Context, f Found) (o *opened, err error) {
 		}
 	}()
 	if f.Log != "" {
-		if o.log, err = open(filepath.Join(f.Dir, f.Log), im.Exported); err != nil {
+		if o.log, err = open(filepath.Join(f.Dir, f.Log)); err != nil {
 			return o, err
 		}
 	}
 	promised := f.unfinished()
 	for _, name := range f.Images {
-		image, err := open(filepath.Join(f.Dir, name), im.Exported)
+		image, err := open(filepath.Join(f.Dir, name))
 		if err != nil {
 			return o, err
 		}

@@ -205,7 +205,7 @@ func TestCaptureFile(t *testing.T) {
 }
 
 // TestCaptureFileErrors lets a machine panic whose first disk has errors, and whose second target is nowhere, so that the dump goes to
-// the third one. Nothing is written to the first one.
+// the third one. Nothing is written to the first one. It takes longer than other tests, because crash opens the dump of a second kernel.
 func TestCaptureFileErrors(t *testing.T) {
 	t.Parallel()
 	bad, good := fileDiskNew(t, "ext4", "bad", fileXFS, 64), fileDiskNew(t, "ext4", "good", fileExt4, 256)

@@ -48,7 +48,7 @@ func newRoot(cfg *Config, mem *memory, path string) *root {
 		tracks: map[string]*track{}, cursor: map[string]int{}, status: Status{Path: path},
 	}
 	r.files = crashtree.Importer{
-		Store: cfg.Store, Room: cfg.Room, Tool: cfg.Tool, Codec: cfg.Codec, Exported: true, Grace: cfg.Grace, Taken: mem.has,
+		Store: cfg.Store, Room: cfg.Room, Tool: cfg.Tool, Codec: cfg.Codec, Grace: cfg.Grace, Taken: mem.has,
 		Scratch: cfg.Data, MaxDict: maxDict,
 		Progress: func(path string, _, _ uint64) { r.busy("import "+path, longPatience) },
 	}
