@@ -53,7 +53,8 @@ func (r *Run) CaptureConsole() string {
 }
 
 // machineDied reports whether a kernel ended before the capture kernel's init wrote a line. The kernel begins each of its
-// lines with a time. That init ended without a word is no fault of the machine.
+// lines with a time, and those of the lab's own init, which go through its log. That init ended without a word is no fault
+// of the machine.
 func (r *Run) machineDied() bool {
 	console := r.CaptureConsole()
 	if strings.Contains(console, "Attempted to kill init") || strings.Contains(console, "No working init") {
@@ -61,7 +62,8 @@ func (r *Run) machineDied() bool {
 	}
 	_, console, _ = strings.Cut(console, "\n")
 	for line := range strings.Lines(console) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "[") {
+		line = strings.TrimSpace(line)
+		if _, ours := guestWord(line); ours || line != "" && !strings.HasPrefix(line, "[") {
 			return false
 		}
 	}

@@ -67,6 +67,7 @@ func TestMachineDied(t *testing.T) {
 		"capture kernel said nothing":  {system, true},
 		"capture kernel oopsed":        {system + "[    0.9] Oops: 0002 [#1]\r\n[    1.0] Kernel panic - not syncing: Fatal exception in interrupt\n", true},
 		"sender spoke":                 {system + "[    0.9] warning\ncorehaul-send: loading modules\n", false},
+		"the lab's init spoke":         {system + "[    4.8] lab: vmcore size=918228992\n", false},
 		"sender ended":                 {system + "[    0.9] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100\n", false},
 		"no sender":                    {system + "[    0.9] Kernel panic - not syncing: No working init found.\n", false},
 	} {
