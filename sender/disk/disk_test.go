@@ -343,6 +343,21 @@ func TestMountTooLate(t *testing.T) {
 	})
 }
 
+// TestMountWhileClosing: a mount that Close finds mounted, and its caller not told, is undone too.
+func TestMountWhileClosing(t *testing.T) {
+	s, k := machine(t), &kernel{}
+	plug(t, s, "vda", image(t, "ext4"))
+	m := mounts(t, s, k)
+	m.Log = func(string, ...any) {
+		if err := m.Close(); err != nil || len(k.mounted) != 0 {
+			t.Errorf("unmount: %v, still mounted: %q", err, k.mounted)
+		}
+	}
+	if _, err := m.Open(t.Context(), Spec{UUID: testUUID}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestMountErrors: the kernel's errors say what to do. A later try may succeed.
 func TestMountErrors(t *testing.T) {
 	s := machine(t)

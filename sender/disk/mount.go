@@ -32,10 +32,11 @@ type Mounts struct {
 	mount   func(source, target, kind string, flags uintptr, data string) error
 	unmount func(target string, flags int) error
 
-	mu     sync.Mutex
-	mounts map[Spec]*mounting
-	count  int // of directories
-	ended  bool
+	mu      sync.Mutex
+	mounts  map[Spec]*mounting
+	mounted []string // directories
+	count   int      // of directories
+	ended   bool
 }
 
 // mounting is one call of mount(2). dir and err are set when done is closed.
@@ -117,14 +118,21 @@ func (m *Mounts) try(spec Spec, d *Device, dir string) error {
 	if err := mount(m.dev(d.Name), dir, d.Type, mountFlags, mountData[d.Type]); err != nil {
 		return mountError(spec, d, err)
 	}
-	m.mu.Lock()
-	ended := m.ended
-	m.mu.Unlock()
-	if ended {
+	if !m.keep(dir) {
 		return errors.Join(errors.New("too late"), m.release(dir))
 	}
 	m.Log("mounted %v", d)
 	return nil
+}
+
+// keep leaves a mount to Close. It returns false if that has been called.
+func (m *Mounts) keep(dir string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.ended {
+		m.mounted = append(m.mounted, dir)
+	}
+	return !m.ended
 }
 
 // mountError explains an error of mount(2).
@@ -142,20 +150,13 @@ func mountError(spec Spec, d *Device, err error) error {
 	return e
 }
 
-// Close writes out and unmounts everything. What cannot be unmounted, because it is still in use, is written out.
+// Close writes out and unmounts everything. What cannot be unmounted, because it is still in use, is written out. What is still
+// being mounted is unmounted afterwards.
 func (m *Mounts) Close() error {
 	m.mu.Lock()
 	m.ended = true
-	var dirs []string
-	for _, mt := range m.mounts {
-		select {
-		case <-mt.done:
-			if mt.err == nil {
-				dirs = append(dirs, mt.dir)
-			}
-		default: // it is unmounted when it is mounted
-		}
-	}
+	dirs := m.mounted
+	m.mounted = nil
 	m.mu.Unlock()
 	var err error
 	for _, dir := range dirs {
