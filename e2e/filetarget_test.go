@@ -22,11 +22,14 @@ import (
 // A fileDisk is a disk image with a file system. The directory crash in it is for dumps.
 type fileDisk struct{ kind, image, uuid, label string }
 
-// fileDiskNew makes a file system of so many MiB.
-func fileDiskNew(tb testing.TB, kind, label, uuid string, mib int64) *fileDisk {
+// fileDiskNew makes a file system of so many MiB. Each has a UUID of its own: the kernel mounts no two XFS with the same one, and
+// tests run at the same time.
+func fileDiskNew(tb testing.TB, kind, label string, mib int64) *fileDisk {
 	tb.Helper()
+	random, err := os.ReadFile("/proc/sys/kernel/random/uuid")
+	uuid := strings.TrimSpace(string(random))
 	d := &fileDisk{kind: kind, image: filepath.Join(tb.TempDir(), label+".img"), uuid: uuid, label: label}
-	if err := errors.Join(os.WriteFile(d.image, nil, 0o600), os.Truncate(d.image, mib<<20)); err != nil {
+	if err := errors.Join(err, os.WriteFile(d.image, nil, 0o600), os.Truncate(d.image, mib<<20)); err != nil {
 		tb.Fatal(err)
 	}
 	mkfs := map[string][]string{
@@ -74,12 +77,6 @@ func (d *fileDisk) check(tb testing.TB) {
 	}
 }
 
-// UUIDs of file systems.
-const (
-	fileExt4 = "0a4ff1c5-52c3-4e57-9b9d-3f1d7a3d0001"
-	fileXFS  = "0a4ff1c5-52c3-4e57-9b9d-3f1d7a3d0002"
-)
-
 // fileFullLine is what a sender says of a full disk.
 var fileFullLine = regexp.MustCompile(`(?m)^corehaul-send: file://\S+: peer: no-space: .*the disk is full: .*: no space left on device; `)
 
@@ -89,7 +86,7 @@ func TestFileTarget(t *testing.T) {
 	t.Parallel()
 	elf := failoverELF(t)
 	want := judgesPages(t, filepath.Join(judgesServe(t).send(t, elf, "31", "--encoding", "snappy"), "vmcore"))
-	small, large := fileDiskNew(t, "ext4", "small", fileExt4, 16), fileDiskNew(t, "xfs", "large", fileXFS, 512)
+	small, large := fileDiskNew(t, "ext4", "small", 16), fileDiskNew(t, "xfs", "large", 512)
 	full, unmountFull := small.mount(t)
 	dir, unmount := large.mount(t)
 	send := func(args ...string) string {
@@ -193,8 +190,8 @@ func (d *fileDisk) checkDump(t *testing.T, kernel string) {
 // goes to the second one, XFS. It takes 40 s of CPU time: a guest, and crash.
 func TestCaptureFile(t *testing.T) {
 	t.Parallel()
-	small, large := fileDiskNew(t, "ext4", "small", fileExt4, 16), fileDiskNew(t, "xfs", "large", fileXFS, 512)
-	initrd := fileImage(t, "6.1", "file:///crash?fs=UUID="+fileExt4, "file:///crash?fs=LABEL=large")
+	small, large := fileDiskNew(t, "ext4", "small", 16), fileDiskNew(t, "xfs", "large", 512)
+	initrd := fileImage(t, "6.1", "file:///crash?fs=UUID="+small.uuid, "file:///crash?fs=LABEL=large")
 	said := fileCapture(t, "6.1", initrd, small, large)
 	if !fileFullLine.MatchString(said) {
 		t.Error("it does not say that the first disk is full")
@@ -208,13 +205,13 @@ func TestCaptureFile(t *testing.T) {
 // the third one. Nothing is written to the first one. It takes longer than other tests, because crash opens the dump of a second kernel.
 func TestCaptureFileErrors(t *testing.T) {
 	t.Parallel()
-	bad, good := fileDiskNew(t, "ext4", "bad", fileXFS, 64), fileDiskNew(t, "ext4", "good", fileExt4, 256)
+	bad, good := fileDiskNew(t, "ext4", "bad", 64), fileDiskNew(t, "ext4", "good", 256)
 	captureCommand(t, "debugfs", "-w", "-R", "set_super_value state 2", bad.image)
 	before := fileSum(t, bad.image)
-	initrd := fileImage(t, "6.12", "file:///crash?fs=UUID="+fileXFS, "file:///none?fs=UUID="+fileExt4, "file:///crash?fs=/dev/vdb")
+	initrd := fileImage(t, "6.12", "file:///crash?fs=UUID="+bad.uuid, "file:///none?fs=UUID="+good.uuid, "file:///crash?fs=/dev/vdb")
 	said := fileCapture(t, "6.12", initrd, bad, good)
 	for _, line := range []string{
-		"file system UUID=" + fileXFS + ": its superblock says that it has errors; not tried again",
+		"file system UUID=" + bad.uuid + ": its superblock says that it has errors; not tried again",
 		"open /none: no such file or directory; not tried again",
 	} {
 		if !strings.Contains(said, line) {
@@ -235,7 +232,7 @@ var fileSending = regexp.MustCompile(`^corehaul-send: sending: ([1-9]\d*) of \d+
 // there after the journal's replay, and a receiver on the directory seals it.
 func TestCaptureFileCut(t *testing.T) {
 	t.Parallel()
-	d := fileDiskNew(t, "ext4", "cut", fileExt4, 256)
+	d := fileDiskNew(t, "ext4", "cut", 256)
 	initrd := fileImage(t, "6.1", "file:///crash?fs=LABEL=cut")
 	ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
 	defer cancel()
