@@ -30,11 +30,12 @@ const (
 )
 
 // captureKillScript has a function that sends to a target: it kills a sender with SIGKILL when some of its pages are stored, and lets
-// another end the dump.
+// another end the dump. It empties the file before each sender, which may be slow to open it: the words of the one before would count.
 const captureKillScript = `
 send="corehaul-send send --patience 5m --level 31 --progress 1s"
 disturbed() {
 	echo "lab: $1` + captureKillBegins + `"
+	: > /root/said
 	$send $2 /proc/vmcore 2> /root/said &
 	until grep -q 'sending: [1-9]' /root/said; do
 		sleep 0.2
@@ -45,6 +46,7 @@ disturbed() {
 	code=$?
 	cat /root/said
 	echo "lab: the first sender ended with $code"
+	: > /root/said
 	$send $2 /proc/vmcore 2> /root/said &
 	until grep -q 'the receiver has [1-9]' /root/said; do
 		sleep 0.2
