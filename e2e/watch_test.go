@@ -8,7 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -211,6 +211,9 @@ func (w *watching) copyOverNFS(from, dir string) {
 	}
 }
 
+// watchStored is what a sender says of pages that are durable.
+var watchStored = regexp.MustCompile(`sending: [1-9]\d* of \d+ pages`)
+
 // TestWatchAbandoned kills a sender in the middle of a dump that it writes over NFS. While it writes, nothing is taken. When it is gone for the grace,
 // the dump is partial, and when it has come back and finished, complete.
 func TestWatchAbandoned(t *testing.T) {
@@ -220,16 +223,15 @@ func TestWatchAbandoned(t *testing.T) {
 	w.g = nfsServer(t, lab.GaneshaExport{Path: export})
 	w.s = judgesServe(t, "--report-jobs", "0", "--resume-grace", "6s", "--watch", export)
 	l := newLine(t, w.g.Addr)
-	l.slow(t, killRate/8)
+	l.slow(t, killRate/24) // the rest takes far longer than the grace
 	args := []string{"--to", nfsTarget(t, w.g, l.Listen, export), "--level", "31", "--progress", "100ms", w.dump}
 	p := serveSend(t, nil, args...)
-	serveWait(t, "half of the dump", func() bool { // which takes longer than the grace
-		list := nfsDurable.FindAllStringSubmatch(p.said(), -1)
-		if len(list) == 0 {
-			return false
+	var stored time.Time
+	serveWait(t, "stored pages, and then the grace", func() bool {
+		if stored.IsZero() && watchStored.MatchString(p.said()) {
+			stored = time.Now()
 		}
-		pages, err := strconv.Atoi(list[len(list)-1][1])
-		return err == nil && pages >= 8000
+		return !stored.IsZero() && time.Since(stored) > 7*time.Second
 	})
 	if list := w.s.list(t); len(list) != 0 {
 		t.Fatalf("taken while its sender writes: %+v", list)
