@@ -181,7 +181,7 @@ func TestHelloListsNothing(t *testing.T) {
 		store = &listCounter{Store: c.Store}
 		c.Store = store
 		withLimits(admission.Limits{Reserve: 1, HostBytes: 1 << 40, HostDumps: 1000})(c)
-		withRules(admission.Rule{Name: "rule 1", SamePanic: 1000, Then: admission.ActionLog})(c)
+		withRules(admission.Rule{Name: "rule 1", SameCrash: 1000, Then: admission.ActionLog})(c)
 	})
 	hello := func(seed uint64) {
 		p := r.peer("web1", newDump(t, seed))

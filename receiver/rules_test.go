@@ -16,7 +16,7 @@ func withRules(rules ...admission.Rule) func(*Config) {
 }
 
 func TestRuleTakesTheLogOnly(t *testing.T) {
-	r := newRig(t, withRules(admission.Rule{Name: "rule 1", SamePanic: 1, Then: admission.ActionLog}))
+	r := newRig(t, withRules(admission.Rule{Name: "rule 1", SameCrash: 1, Then: admission.ActionLog}))
 	if sealed := r.peer("web1", newDump(t, 1)).whole(); sealed.State != protocol.StateComplete {
 		t.Errorf("the first one is sealed as %s", sealed.State)
 	}
@@ -38,7 +38,7 @@ func TestRuleTakesTheLogOnly(t *testing.T) {
 }
 
 func TestRuleCountsTheFleet(t *testing.T) {
-	r := newRig(t, withRules(admission.Rule{Name: "rule 1", SamePanic: 1, SamePanicFrom: admission.ScopeFleet, Then: admission.ActionRefuse}))
+	r := newRig(t, withRules(admission.Rule{Name: "rule 1", SameCrash: 1, SameCrashFrom: admission.ScopeFleet, Then: admission.ActionRefuse}))
 	d := newDump(t, 1)
 	r.peer("web1", d).whole()
 	p := r.peer("web2", newDump(t, 2))

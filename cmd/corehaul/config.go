@@ -53,6 +53,7 @@ type serveFile struct {
 
 	Rules []ruleFile       `toml:"rule"`
 	rules []admission.Rule // Rules, checked
+	old   oldKeys          // that the file has
 }
 
 // loadServeFile reads the configuration file at path. An unknown key is an error.
@@ -82,8 +83,13 @@ func parseServeFile(path string, text []byte) (*serveFile, error) {
 	case err != nil:
 		return nil, fmt.Errorf("configuration %s: %w", path, err)
 	}
-	file.rules, err = checkRules(path, text, file.Rules)
-	return &file, err
+	if file.rules, file.old, err = checkRules(path, text, file.Rules); err != nil {
+		return nil, err
+	}
+	if err := file.Retention.renamed(&file.old); err != nil {
+		return nil, fmt.Errorf("configuration %s: retention: %w", path, err)
+	}
+	return &file, nil
 }
 
 // apply sets the flags that the file has and that neither the command line nor the environment set. It skips keys for which the command

@@ -23,20 +23,40 @@ import (
 type retentionFile struct {
 	MaxAge      ageValue       `toml:"max_age"`
 	MaxPerHost  int            `toml:"max_per_host"`
-	MaxPerPanic int            `toml:"max_per_panic"`
+	MaxPerCrash *int           `toml:"max_per_crash"`
+	MaxPerPanic *int           `toml:"max_per_panic"` // older name of MaxPerCrash
 	MaxTotal    cli.BytesValue `toml:"max_total"`
 	KeepFree    cli.BytesValue `toml:"keep_free"`
 }
 
 // policy checks r and converts it.
 func (r *retentionFile) policy() (retention.Policy, error) {
-	if r.MaxPerHost < 0 || r.MaxPerPanic < 0 {
+	perCrash := 0
+	if r.MaxPerCrash != nil {
+		perCrash = *r.MaxPerCrash
+	}
+	if r.MaxPerHost < 0 || perCrash < 0 {
 		return retention.Policy{}, errors.New("retention: a limit must not be negative")
 	}
 	return retention.Policy{
-		MaxAge: time.Duration(r.MaxAge), MaxPerHost: r.MaxPerHost, MaxPerPanic: r.MaxPerPanic,
+		MaxAge: time.Duration(r.MaxAge), MaxPerHost: r.MaxPerHost, MaxPerCrash: perCrash,
 		MaxTotal: uint64(r.MaxTotal), KeepFree: uint64(r.KeepFree), Title: printk.Title,
 	}, nil
+}
+
+// renamed replaces older names of r by the present ones, and adds those that r has to old.
+func (r *retentionFile) renamed(old *oldKeys) error {
+	was := r.MaxPerPanic
+	r.MaxPerPanic = nil
+	if was == nil {
+		return nil
+	}
+	var n int
+	if err := takeOld(&n, r.MaxPerCrash, was, "max_per_crash", "max_per_panic", old); err != nil {
+		return err
+	}
+	r.MaxPerCrash = &n
+	return nil
 }
 
 // ageValue is a duration that may be given in days: 90d, 36h.
@@ -73,6 +93,7 @@ func (a *ageValue) Type() string { return "age" }
 
 func newPrune(a *app) *cobra.Command {
 	var r retentionFile
+	var perCrash, perPanic int
 	var config string
 	var dry, trust bool
 	cmd := &cobra.Command{
@@ -87,6 +108,9 @@ removed for it, and a warning says that the limit is not met. 'serve' does the s
 the background, with the table [retention] of its configuration. --config FILE takes
 the limits and the data directory from there; flags override it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.perCrash(cmd.Flags(), &r, perCrash, perPanic); err != nil {
+				return cli.Usage(err)
+			}
 			p, err := a.pruneLimits(cmd.Flags(), &r, config)
 			if err != nil {
 				return cli.Usage(err)
@@ -100,12 +124,25 @@ the limits and the data directory from there; flags override it.`,
 	flags.StringVar(&config, "config", "", "take limits and data directory from this configuration of 'serve'")
 	flags.Var(&r.MaxAge, "max-age", "how long a dump is kept, for example 90d or 36h")
 	flags.IntVar(&r.MaxPerHost, "max-per-host", 0, "most dumps that are kept of a host")
-	flags.IntVar(&r.MaxPerPanic, "max-per-panic", 0, "most dumps that are kept of a panic title")
+	flags.IntVar(&perCrash, "max-per-crash", 0, "most dumps that are kept of a panic title")
+	flags.IntVar(&perPanic, "max-per-panic", 0, "older name of --max-per-crash")
 	flags.Var(&r.MaxTotal, "max-total", "most bytes that all dumps may use together")
 	flags.Var(&r.KeepFree, "keep-free", "bytes that must stay free on the disk")
 	flags.BoolVar(&dry, "dry-run", false, "only print which dumps would be removed, and why")
 	flags.BoolVar(&trust, "trust-clock", false, "remove old dumps even if nothing confirms the clock")
 	return cmd
+}
+
+// perCrash sets the limit of r that has two flags: a name and an older one.
+func (a *app) perCrash(flags *pflag.FlagSet, r *retentionFile, now, before int) error {
+	if flags.Changed("max-per-crash") {
+		r.MaxPerCrash = &now
+	}
+	if flags.Changed("max-per-panic") {
+		r.MaxPerPanic = &before
+		a.stdio.Warn("corehaul", "--max-per-panic is now --max-per-crash; the old name still works")
+	}
+	return r.renamed(new(oldKeys))
 }
 
 // pruneLimits returns the limits of the flags. Limits and the data directory that flags do not set come from the
@@ -119,6 +156,9 @@ func (a *app) pruneLimits(flags *pflag.FlagSet, r *retentionFile, config string)
 		if file.Data != nil && !flags.Changed("data") {
 			a.data = *file.Data
 		}
+		for _, k := range file.old {
+			a.stdio.Warn("corehaul", "configuration %s: %s", config, k)
+		}
 		r.complete(&file.Retention, flags)
 	}
 	p, err := r.policy()
@@ -129,14 +169,16 @@ func (a *app) pruneLimits(flags *pflag.FlagSet, r *retentionFile, config string)
 		a.stdio.Warn("corehaul", "configuration %s has no limits in [retention]: 'serve' removes nothing", config)
 		return p, nil
 	}
-	return p, errors.New("give at least one limit: --max-age, --max-per-host, --max-per-panic, --max-total, --keep-free, or --config with a table [retention]")
+	return p, errors.New("give at least one limit: --max-age, --max-per-host, --max-per-crash, --max-total, --keep-free, or --config with a table [retention]")
 }
 
 // complete sets limits that flags do not set to those of file.
 func (r *retentionFile) complete(file *retentionFile, flags *pflag.FlagSet) {
 	take(flags, "max-age", &r.MaxAge, file.MaxAge)
 	take(flags, "max-per-host", &r.MaxPerHost, file.MaxPerHost)
-	take(flags, "max-per-panic", &r.MaxPerPanic, file.MaxPerPanic)
+	if r.MaxPerCrash == nil {
+		r.MaxPerCrash = file.MaxPerCrash
+	}
 	take(flags, "max-total", &r.MaxTotal, file.MaxTotal)
 	take(flags, "keep-free", &r.KeepFree, file.KeepFree)
 }

@@ -18,37 +18,49 @@ type ruleFile struct {
 	Host          string           `toml:"host"`
 	FreeBelow     *cli.BytesValue  `toml:"free_below"`
 	NoRoom        bool             `toml:"no_room"`
-	SamePanic     int              `toml:"same_panic"`
-	SamePanicFrom admission.Scope  `toml:"same_panic_from"`
+	SameCrash     *int             `toml:"same_crash"`
+	SameCrashFrom *admission.Scope `toml:"same_crash_from"`
 	Within        ageValue         `toml:"within"`
 	Then          admission.Action `toml:"then"`
+
+	// Older names of SameCrash and SameCrashFrom.
+	SamePanic     *int             `toml:"same_panic"`
+	SamePanicFrom *admission.Scope `toml:"same_panic_from"`
 }
 
 // checkRules converts the rules of a file. An error names the line where its rule begins.
-func checkRules(path string, text []byte, list []ruleFile) ([]admission.Rule, error) {
+func checkRules(path string, text []byte, list []ruleFile) (rules []admission.Rule, old oldKeys, err error) {
 	if len(list) > maxRules {
-		return nil, fmt.Errorf("configuration %s: %d rules, more than %d", path, len(list), maxRules)
+		return nil, nil, fmt.Errorf("configuration %s: %d rules, more than %d", path, len(list), maxRules)
 	}
 	lines := ruleLines(text)
-	var rules []admission.Rule
-	for i, f := range list {
-		rule := admission.Rule{
-			Name: fmt.Sprintf("rule %d", i+1), Host: f.Host, NoRoom: f.NoRoom, Then: f.Then,
-			SamePanic: f.SamePanic, SamePanicFrom: f.SamePanicFrom, Within: time.Duration(f.Within),
-		}
-		if f.FreeBelow != nil {
-			rule.FreeBelow = uint64(*f.FreeBelow)
-		}
-		if err := rule.Check(); err != nil {
+	for i := range list {
+		rule, err := list[i].rule(fmt.Sprintf("rule %d", i+1), &old)
+		if err != nil {
 			where := path
 			if i < len(lines) {
 				where = fmt.Sprintf("%s, line %d", path, lines[i])
 			}
-			return nil, fmt.Errorf("configuration %s: %s: %w", where, rule.Name, err)
+			return nil, nil, fmt.Errorf("configuration %s: %s: %w", where, rule.Name, err)
 		}
 		rules = append(rules, rule)
 	}
-	return rules, nil
+	return rules, old, nil
+}
+
+// rule converts one rule and checks it.
+func (f *ruleFile) rule(name string, old *oldKeys) (admission.Rule, error) {
+	rule := admission.Rule{Name: name, Host: f.Host, NoRoom: f.NoRoom, Then: f.Then, Within: time.Duration(f.Within)}
+	if f.FreeBelow != nil {
+		rule.FreeBelow = uint64(*f.FreeBelow)
+	}
+	if err := takeOld(&rule.SameCrash, f.SameCrash, f.SamePanic, "same_crash", "same_panic", old); err != nil {
+		return rule, err
+	}
+	if err := takeOld(&rule.SameCrashFrom, f.SameCrashFrom, f.SamePanicFrom, "same_crash_from", "same_panic_from", old); err != nil {
+		return rule, err
+	}
+	return rule, rule.Check()
 }
 
 var ruleHeader = regexp.MustCompile(`^\s*\[\[\s*["']?rule["']?\s*\]\]`)

@@ -55,6 +55,7 @@ type serveFlags struct {
 	logFormat      string
 	logLevel       slog.Level
 	rules          []admission.Rule // from the configuration file
+	old            oldKeys          // that the configuration file has
 	dir            string           // directory of the store, where the server keeps its own files
 }
 
@@ -121,7 +122,7 @@ func (f *serveFlags) load(cmd *cobra.Command) error {
 		if err := file.apply(f.config, cmd.Flags()); err != nil {
 			return err
 		}
-		f.rules = file.rules
+		f.rules, f.old = file.rules, file.old
 	}
 	if err := f.keep.load(file); err != nil {
 		return err
@@ -189,6 +190,9 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	log := f.logger(a)
 	slog.SetDefault(log) // the store's own lines, in the same form
 	defer hangups(log)()
+	for _, k := range f.old {
+		log.Warn("configuration: "+k.String(), "path", f.config)
+	}
 	cfg, err := f.receiver(log)
 	if err != nil {
 		return err

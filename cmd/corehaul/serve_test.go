@@ -224,9 +224,10 @@ func TestStatusTable(t *testing.T) {
 
 // FuzzServeFile holds the parser of the configuration to its word: an error, or rules that pass their check.
 func FuzzServeFile(f *testing.F) {
-	f.Add([]byte("memory = \"64MiB\"\n[[rule]]\nhost = \"web-*\"\nsame_panic = 3\nwithin = \"7d\"\nthen = \"log\"\n"))
+	f.Add([]byte("memory = \"64MiB\"\n[[rule]]\nhost = \"web-*\"\nsame_crash = 3\nwithin = \"7d\"\nthen = \"log\"\n"))
 	f.Add([]byte("[[rule]]\nfree_below = \"1G\"\nthen = \"wait\"\n[[ rule ]]\nno_room = true\nthen = \"refuse\"\n"))
 	f.Add([]byte("[[rule]]\nhost = \"[\""))
+	f.Add([]byte("[[rule]]\nsame_panic = 3\nsame_panic_from = \"fleet\"\nthen = \"log\"\n[retention]\nmax_per_panic = 2\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		file, err := parseServeFile("c.toml", text)
 		if err != nil {

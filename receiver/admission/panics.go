@@ -74,7 +74,7 @@ func (h *panicHistory) count(ctx context.Context, r *Rule, c *Crash) (int, error
 		return 0, err
 	}
 	key := panicKey{title: d.title}
-	if r.SamePanicFrom != ScopeFleet {
+	if r.SameCrashFrom != ScopeFleet {
 		key.host = c.Ref.Host
 	}
 	h.mu.Lock()

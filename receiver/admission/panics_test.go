@@ -49,7 +49,7 @@ func TestPanicsAreCountedWithoutListing(t *testing.T) {
 	}
 	for n := range 100 {
 		want(Rule{}, crash("web1", n), n)
-		want(Rule{SamePanicFrom: ScopeFleet}, crash("web2", n), 2*n) // one of each host at a time
+		want(Rule{SameCrashFrom: ScopeFleet}, crash("web2", n), 2*n) // one of each host at a time
 	}
 	want(Rule{}, crash("web1", 5), 5) // it comes back
 	want(Rule{Within: 990*time.Hour + time.Minute}, crash("web1", 50), 40)

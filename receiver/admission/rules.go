@@ -49,10 +49,10 @@ type Rule struct {
 	FreeBelow uint64
 	// NoRoom matches a dump whose plan does not fit at the moment.
 	NoRoom bool
-	// SamePanic matches if at least that many dumps with the same panic title came before this one, within the last Within
-	// (0: ever), from SamePanicFrom (empty: ScopeHost). 0 means no condition.
-	SamePanic     int
-	SamePanicFrom Scope
+	// SameCrash matches if at least that many dumps with the same panic title came before this one, within the last Within
+	// (0: ever), from SameCrashFrom (empty: ScopeHost). 0 means no condition.
+	SameCrash     int
+	SameCrashFrom Scope
 	Within        time.Duration
 	// Then is the action. Required.
 	Then Action
@@ -64,14 +64,14 @@ func (r *Rule) Check() error {
 	switch {
 	case !slices.Contains(actions, r.Then):
 		return fmt.Errorf("then is %q; it must be one of %q", r.Then, actions)
-	case r.SamePanicFrom != "" && r.SamePanicFrom != ScopeHost && r.SamePanicFrom != ScopeFleet:
-		return fmt.Errorf("same_panic_from is %q; it must be %q or %q", r.SamePanicFrom, ScopeHost, ScopeFleet)
+	case r.SameCrashFrom != "" && r.SameCrashFrom != ScopeHost && r.SameCrashFrom != ScopeFleet:
+		return fmt.Errorf("same_crash_from is %q; it must be %q or %q", r.SameCrashFrom, ScopeHost, ScopeFleet)
 	case glob != nil:
 		return fmt.Errorf("host %q is not a valid pattern: %w", r.Host, glob)
-	case r.SamePanic < 0 || r.Within < 0:
-		return errors.New("same_panic and within cannot be negative")
-	case r.SamePanic == 0 && (r.SamePanicFrom != "" || r.Within != 0):
-		return errors.New("same_panic_from and within need same_panic")
+	case r.SameCrash < 0 || r.Within < 0:
+		return errors.New("same_crash and within cannot be negative")
+	case r.SameCrash == 0 && (r.SameCrashFrom != "" || r.Within != 0):
+		return errors.New("same_crash_from and within need same_crash")
 	}
 	return nil
 }
@@ -121,7 +121,7 @@ const panicsEvery = time.Minute
 
 // Run keeps the counts of panics up to date until ctx is done.
 func (rs *Rules) Run(ctx context.Context) {
-	if !slices.ContainsFunc(rs.list, func(r Rule) bool { return r.SamePanic > 0 }) {
+	if !slices.ContainsFunc(rs.list, func(r Rule) bool { return r.SameCrash > 0 }) {
 		return
 	}
 	tick := time.NewTicker(panicsEvery)
@@ -173,9 +173,9 @@ func (rs *Rules) match(ctx context.Context, r *Rule, c *Crash) (why string, ok b
 		}
 		facts = append(facts, fmt.Sprintf("%s free, below %s", bytesize.Fine(free), bytesize.Fine(r.FreeBelow)))
 	}
-	if r.SamePanic > 0 {
+	if r.SameCrash > 0 {
 		n, err := rs.panics.count(ctx, r, c)
-		if err != nil || n < r.SamePanic {
+		if err != nil || n < r.SameCrash {
 			return "", false, err
 		}
 		facts = append(facts, fmt.Sprintf("the same panic occurred %d times before: %s", n, c.PanicLine))

@@ -14,16 +14,16 @@ func TestRuleIsChecked(t *testing.T) {
 		"no action":             {Host: "a"},
 		"unknown action":        {Then: "dance"},
 		"bad pattern":           {Host: "[", Then: ActionLog},
-		"negative count":        {SamePanic: -1, Then: ActionLog},
-		"scope without a count": {SamePanicFrom: ScopeHost, Then: ActionLog},
-		"unknown scope":         {SamePanic: 1, SamePanicFrom: "rack", Then: ActionLog},
+		"negative count":        {SameCrash: -1, Then: ActionLog},
+		"scope without a count": {SameCrashFrom: ScopeHost, Then: ActionLog},
+		"unknown scope":         {SameCrash: 1, SameCrashFrom: "rack", Then: ActionLog},
 		"time without a count":  {Within: 1, Then: ActionLog},
 	} {
 		if r.Check() == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	if err := (&Rule{Host: "web-*", SamePanic: 3, SamePanicFrom: ScopeFleet, Within: 1, Then: ActionRefuse}).Check(); err != nil {
+	if err := (&Rule{Host: "web-*", SameCrash: 3, SameCrashFrom: ScopeFleet, Within: 1, Then: ActionRefuse}).Check(); err != nil {
 		t.Error(err)
 	}
 }

@@ -36,7 +36,7 @@ import (
 type Policy struct {
 	MaxAge      time.Duration // since the seal
 	MaxPerHost  int           // dumps
-	MaxPerPanic int           // dumps of one panic title
+	MaxPerCrash int           // dumps of one panic title
 	MaxTotal    uint64        // bytes of all dumps together
 	KeepFree    uint64        // bytes free on the disk
 
@@ -47,7 +47,7 @@ type Policy struct {
 
 // Limits reports whether p sets any limit.
 func (p *Policy) Limits() bool {
-	return p.MaxAge > 0 || p.MaxPerHost > 0 || p.MaxPerPanic > 0 || p.MaxTotal > 0 || p.KeepFree > 0
+	return p.MaxAge > 0 || p.MaxPerHost > 0 || p.MaxPerCrash > 0 || p.MaxTotal > 0 || p.KeepFree > 0
 }
 
 // Removal is a dump to remove.
@@ -132,8 +132,8 @@ func Decide(entries []storage.Entry, p Policy, space storage.Space, clock Clock)
 	if p.MaxAge > 0 {
 		d.limitAge(p.MaxAge, clock)
 	}
-	if p.MaxPerPanic > 0 {
-		d.limitPerPanic(p.MaxPerPanic)
+	if p.MaxPerCrash > 0 {
+		d.limitPerCrash(p.MaxPerCrash)
 	}
 	if p.MaxPerHost > 0 {
 		d.limitPerHost(p.MaxPerHost)
@@ -199,8 +199,8 @@ func (d *decision) limitAge(limit time.Duration, clock Clock) {
 	}
 }
 
-// limitPerPanic removes the dumps of each title whose rank is not below the limit.
-func (d *decision) limitPerPanic(limit int) {
+// limitPerCrash removes the dumps of each title whose rank is not below the limit.
+func (d *decision) limitPerCrash(limit int) {
 	for _, x := range byWorth(d.remaining()) {
 		if x.rank >= limit {
 			d.removeOrHold(x, "it is number %d of its panic title; the limit is %d", x.rank+1, limit)

@@ -65,7 +65,7 @@ func TestDecide(t *testing.T) {
 		unmet   string
 	}{
 		{name: "no limits", entries: []storage.Entry{ago("a", "h", "x", 9000)}},
-		{name: "no dumps", p: Policy{MaxAge: day, MaxPerHost: 1, MaxPerPanic: 1, MaxTotal: 1}},
+		{name: "no dumps", p: Policy{MaxAge: day, MaxPerHost: 1, MaxPerCrash: 1, MaxTotal: 1}},
 		{
 			name:    "age: the oldest first, never pinned or arriving ones",
 			entries: []storage.Entry{ago("new", "h", "x", 1), ago("a", "h", "x", 11), ago("b", "h", "y", 40), ago("c", "h", "y", 41, pinned), ago("d", "h", "y", 99, arriving)},
@@ -79,22 +79,22 @@ func TestDecide(t *testing.T) {
 		{
 			name:    "per panic: by title, the newest stay",
 			entries: []storage.Entry{ago("a", "h1", "x1", 1), ago("b", "h2", "x2", 2), ago("c", "h3", "x3", 3), ago("d", "h3", "y", 50)},
-			p:       Policy{MaxPerPanic: 2, Title: oneTitle}, want: []string{"c"},
+			p:       Policy{MaxPerCrash: 2, Title: oneTitle}, want: []string{"c"},
 		},
 		{
 			name:    "per panic: without a panic line nothing is the same",
 			entries: []storage.Entry{ago("a", "h", "", 1), ago("b", "h", "", 2)},
-			p:       Policy{MaxPerPanic: 1},
+			p:       Policy{MaxPerCrash: 1},
 		},
 		{
 			name:    "per panic: an example with pages outlives newer logs and damage",
 			entries: []storage.Entry{ago("log", "h", "x", 1, logOnly), ago("bad", "h", "x", 2, damaged), ago("good", "h", "x", 3), ago("old", "h", "x", 4)},
-			p:       Policy{MaxPerPanic: 1}, want: []string{"old", "bad", "log"},
+			p:       Policy{MaxPerCrash: 1}, want: []string{"old", "bad", "log"},
 		},
 		{
 			name:    "per panic: a pinned old dump stays and is said to",
 			entries: []storage.Entry{ago("a", "h", "x", 1), ago("b", "h", "x", 2), ago("c", "h", "x", 3, pinned)},
-			p:       Policy{MaxPerPanic: 1}, want: []string{"b", "pinned c"},
+			p:       Policy{MaxPerCrash: 1}, want: []string{"b", "pinned c"},
 		},
 		{
 			name: "per host: what repeats goes before what came once",

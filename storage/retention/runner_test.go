@@ -56,7 +56,7 @@ func ids(t *testing.T, s storage.Store) (out []string) {
 // TestApply has a sender come back, and somebody pin a dump, between decision and removal.
 func TestApply(t *testing.T) {
 	s, machines := store(t, 5) // ids 1 to 5, all sealed in the same second
-	plan, err := Look(t.Context(), s, Policy{MaxPerPanic: 1}, Clock{Now: time.Now()})
+	plan, err := Look(t.Context(), s, Policy{MaxPerCrash: 1}, Clock{Now: time.Now()})
 	if err != nil || len(plan.Remove) != 4 {
 		t.Fatalf("%v, %v", names(plan), err)
 	}
