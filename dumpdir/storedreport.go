@@ -16,9 +16,9 @@ const ReportName = "report.json"
 const (
 	// maxReportLen bounds report.json, in bytes. The report of a machine with 512 CPUs has 1 to 4 MiB, half of it indentation.
 	maxReportLen = 8 << 20
-	// maxReportHead bounds what stands before the report: six texts of maxText bytes, of which JSON makes up to six times as
-	// many, and a few numbers and times.
-	maxReportHead = 32 << 10
+	// maxReportHead bounds what stands before the report: six texts of maxText bytes and the words of two signatures, of which
+	// JSON makes up to six times as many, and a few numbers and times.
+	maxReportHead = 64 << 10
 )
 
 // What a report is of, in ReportHead.Of.
@@ -47,6 +47,8 @@ type ReportHead struct {
 	ReportVersion int    `json:"report_version"` // of the form of the report
 	Kind          string `json:"kind"`           // as in the report
 	Title         string `json:"title"`          // as in the report
+	// Signatures are those of the report.
+	Signatures Signatures `json:"signatures,omitzero"`
 	// Failed says why the dump could not be read. The report then has what the log says, if that could be read.
 	Failed string `json:"failed,omitempty"`
 	// Tried is the program that could not make a report in the place of this one, as Program names it.
@@ -60,7 +62,7 @@ type StoredReport struct {
 	Report json.RawMessage `json:"report"` // an object
 }
 
-// NewStoredReport returns a report about the dump as m says that it is. h has Program, ReportVersion, Kind, Title and Failed.
+// NewStoredReport returns a report about the dump as m says that it is. h has Program, ReportVersion, Kind, Title, Signatures and Failed.
 func NewStoredReport(m *Manifest, h ReportHead, report json.RawMessage, now time.Time) *StoredReport {
 	h.Version, h.Time, h.Of, h.LogBytes = SideFileVersion, now.UTC().Truncate(time.Second), ReportOfLog, m.Bytes.Log
 	if m.State != StateArriving {
@@ -69,6 +71,7 @@ func NewStoredReport(m *Manifest, h ReportHead, report json.RawMessage, now time
 	for _, s := range h.texts() {
 		*s = clean(*s, maxText)
 	}
+	h.Signatures = Signatures{Log: h.Signatures.Log.clean(), Memory: h.Signatures.Memory.clean()}
 	return &StoredReport{ReportHead: h, Report: report}
 }
 
@@ -103,7 +106,7 @@ func (h *ReportHead) valid() bool {
 			return false
 		}
 	}
-	return h.Version == SideFileVersion && writable(h.Time) && (h.Sealed == nil || writable(*h.Sealed)) &&
+	return h.Version == SideFileVersion && h.Signatures.Log.valid() && h.Signatures.Memory.valid() && writable(h.Time) && (h.Sealed == nil || writable(*h.Sealed)) &&
 		(h.Of == ReportOfLog || h.Of == ReportOfDump) && h.LogBytes >= 0
 }
 
@@ -145,9 +148,10 @@ func parseReportHead(r io.Reader) (*ReportHead, error) {
 	h := new(ReportHead)
 	fields := map[string]any{
 		"version": &h.Version, "time": &h.Time, "program": &h.Program, "of": &h.Of, "sealed": &h.Sealed, "sha256": &h.SHA256,
-		"log_bytes": &h.LogBytes, "report_version": &h.ReportVersion, "kind": &h.Kind, "title": &h.Title, "failed": &h.Failed, "tried": &h.Tried,
+		"log_bytes": &h.LogBytes, "report_version": &h.ReportVersion, "kind": &h.Kind, "title": &h.Title, "signatures": &h.Signatures, "failed": &h.Failed, "tried": &h.Tried,
 	}
 	dec := json.NewDecoder(r)
+	dec.DisallowUnknownFields()
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return nil, reportDamage("no object")
 	}

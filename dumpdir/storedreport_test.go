@@ -22,7 +22,9 @@ import (
 // someReport is a report of the dump m whose text has n bytes.
 func someReport(m *dumpdir.Manifest, n int) *dumpdir.StoredReport {
 	report, _ := json.Marshal(map[string]any{"title": "BUG: <it>", "text": strings.Repeat("x", n)})
-	return dumpdir.NewStoredReport(m, dumpdir.ReportHead{Program: "corehaul 1", ReportVersion: 1, Kind: "bug", Title: "BUG: <it>\x1b[2J"}, report, pinned)
+	return dumpdir.NewStoredReport(m, dumpdir.ReportHead{Program: "corehaul 1", ReportVersion: 1, Kind: "bug", Title: "BUG: <it>\x1b[2J",
+		Signatures: dumpdir.Signatures{Log: &dumpdir.Signature{ID: "0123456789abcdef", Coarse: "fedcba9876543210", Frames: []string{"bug", "f\x1b [m]"}}},
+	}, report, pinned)
 }
 
 // fuzzReport reads the head of report.json alone and the whole file: the head never says something else, and what is accepted is
@@ -131,7 +133,8 @@ func TestTornReport(t *testing.T) {
 			wantKnown(t, err)
 		}
 	}
-	for old, new := range map[string]string{`"version": 1`: `"version": 2`, `"of": "dump"`: `"of": "moon"`, `"title"`: `"titel"`, `"report": {`: `"raport": {`, "{": "[", `?[2J`: `\u001b[2J`} {
+	for old, new := range map[string]string{`"version": 1`: `"version": 2`, `"of": "dump"`: `"of": "moon"`, `"title"`: `"titel"`, `"report": {`: `"raport": {`, "{": "[", `?[2J`: `\u001b[2J`,
+		`f? [m]`: `f\u001b [m]`, `0123456789abcdef`: `0123456789ABCDEF`, `"coarse": "fedcba9876543210"`: `"coarse": ""`, `"frames"`: `"words"`, `"signatures"`: `"signature"`} {
 		fsys.SetBytes(name, bytes.Replace(whole, []byte(old), []byte(new), 1))
 		if h, _, err := dumpdir.ReadReportHead(fsys, dir); h != nil || err == nil {
 			t.Errorf("%s: %+v, %v", new, h, err)

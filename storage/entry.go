@@ -23,8 +23,11 @@ type Entry struct {
 	// empty if there is neither, Title also if the log shows no crash.
 	Kind        string `json:"kind,omitempty"`
 	Title       string `json:"title,omitempty"`
-	ReportOf    string `json:"report_of,omitempty"`    // what Kind and Title are by: dumpdir.ReportOfDump or ReportOfLog
+	ReportOf    string `json:"report_of,omitempty"`    // what Kind, Title and Signatures are by: dumpdir.ReportOfDump or ReportOfLog
 	ReportBytes uint64 `json:"report_bytes,omitempty"` // length of report.json
+
+	// Signatures name the crash, by the same report as Kind and Title.
+	Signatures dumpdir.Signatures `json:"signatures,omitzero"`
 
 	// Report is what report.json says of itself, nil if there is none or it is invalid. It may be of an earlier state of the dump.
 	Report *dumpdir.ReportHead `json:"-"`
@@ -48,6 +51,9 @@ func (e *Entry) Bytes() uint64 {
 
 // Headline says in one line what crashed: the title, or else the panic line. It is empty if neither is known.
 func (e *Entry) Headline() string { return cmp.Or(e.Title, e.Manifest.PanicLine) }
+
+// Signature returns the one by which the dump is grouped with others of the same crash, nil if there is none.
+func (e *Entry) Signature() *dumpdir.Signature { return e.Signatures.Best() }
 
 // When returns the time by which dumps are sorted: the time of the crash, or of the arrival if that is not known.
 func (e *Entry) When() time.Time {
@@ -74,8 +80,9 @@ func (e *Entry) ReadSides(fsys dumpdir.FS) {
 func (e *Entry) ReadReport(fsys dumpdir.FS) {
 	h, size, err := dumpdir.ReadReportHead(fsys, e.Path)
 	e.Kind, e.Title, e.ReportOf, e.ReportBytes, e.Report, e.ReportError = "", "", "", uint64(size), h, err
+	e.Signatures = dumpdir.Signatures{}
 	if h != nil && (h.Describes(&e.Manifest) || h.OfLog(&e.Manifest)) {
-		e.Kind, e.Title, e.ReportOf = h.Kind, h.Title, h.Of
+		e.Kind, e.Title, e.ReportOf, e.Signatures = h.Kind, h.Title, h.Of, h.Signatures
 	}
 }
 

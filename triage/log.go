@@ -4,6 +4,7 @@ import (
 	"io"
 
 	"github.com/corehaul/corehaul/kernel/oops"
+	"github.com/corehaul/corehaul/kernel/signature"
 )
 
 // OfLog makes a report from the text of a log alone. The error matches oops.ErrNoCrash if the log shows no crash; other
@@ -21,6 +22,7 @@ func OfLog(log io.Reader) (*Report, error) {
 // takeLog takes what the kernel said about the crash.
 func (r *Report) takeLog(said *oops.Report) {
 	r.Log, r.Kind, r.Title, r.PanicLine = said, said.Kind, said.Title, said.PanicLine
+	r.Signatures.Log = signature.OfLog(said)
 	r.System.Release, r.System.Version = said.Release, said.Version
 	r.System.Hardware, r.System.Taint = said.Hardware, said.Taint
 	r.Crash = Crash{CPU: said.CPU, PID: said.PID, Comm: said.Comm}

@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/kernel/oops"
+	"github.com/corehaul/corehaul/kernel/signature"
 )
 
 // Version is the version of the form of a Report. Names are added and never change their meaning; a change of meaning
-// raises it.
-const Version = 1
+// raises it, and so does whatever stored reports should be made again for, such as another signature.Version. 2 added Signatures.
+const Version = 2
 
 // Sources of a report, as in Report.Sources.
 const (
@@ -26,7 +27,9 @@ type Report struct {
 	// Kind is "unknown" if the log shows no crash.
 	Kind      oops.Kind `json:"kind"`
 	Title     string    `json:"title"` // empty if the log shows no crash
-	PanicLine string    `json:"panic_line,omitempty"`
+	// Signatures name the crash, so that it is known again.
+	Signatures Signatures `json:"signatures,omitzero"`
+	PanicLine  string     `json:"panic_line,omitempty"`
 	System    System    `json:"system"`
 	Crash     Crash     `json:"crash"`
 	// Backtraces are the stacks of the tasks that the CPUs were running, that of the CPU that panicked first, if it is known.
@@ -38,6 +41,13 @@ type Report struct {
 	Log *oops.Report `json:"log,omitempty"`
 	// Unread says what could not be read, and why, in one line each.
 	Unread []string `json:"unread,omitempty"`
+}
+
+// Signatures are made of the log alone and of memory alone. They are equal where both say the same.
+type Signatures struct {
+	Log *signature.Signature `json:"log,omitempty"` // nil if the log shows no crash of a known kind
+	// Memory is nil if memory does not say what crashed, or says something else than the log.
+	Memory *signature.Signature `json:"memory,omitempty"`
 }
 
 // System is the crashed machine and its kernel.

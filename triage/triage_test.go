@@ -93,7 +93,7 @@ func TestPoorKernel(t *testing.T) {
 		}
 	}
 	b, err := json.Marshal(r)
-	if err != nil || !bytes.Contains(b, []byte(`"report_version":1`)) {
+	if err != nil || !bytes.Contains(b, []byte(`"report_version":2`)) {
 		t.Errorf("%s, %v", b, err)
 	}
 }

@@ -153,21 +153,12 @@ func rcuStall(p *parser, s shape, _ string) *culprit {
 func hung(p *parser, s shape, _ string) *culprit {
 	places := wanted(p.callers(), nil)
 	for _, l := range places {
-		switch name := baseName(l.Function); {
-		case strings.Contains(name, "rtnl_lock"):
-			return &culprit{Location: l}
-		case synchronizes.MatchString(name):
-			// All waits for RCU have one cause, and many callers.
-			return &culprit{Location: l, as: "synchronize_rcu"}
+		if as := CommonWait(l.Function); as != "" {
+			return &culprit{Location: l, as: as}
 		}
 	}
 	return top(places, waits)
 }
-
-var (
-	synchronizes = regexp.MustCompile(`synchronize_(?:rcu|srcu|net|sched)`)
-	waits        = regexp.MustCompile(`sched|_lock|_slowlock|down|rwsem|completion|kthread|wait|synchronize|context_switch|__switch_to|cancel_delayed_work|rcu_barrier`)
-)
 
 // faultPlaces are where the fault was, and its callers.
 func (p *parser) faultPlaces() []Location {
@@ -212,11 +203,11 @@ func (p *parser) placesOf(trace int) []Location {
 		return nil
 	}
 	p.blamed = trace
-	return p.r.Traces[trace].places()
+	return p.r.Traces[trace].Places()
 }
 
-// places are the proved frames of a trace, and the places of exceptions between them.
-func (t *Trace) places() []Location {
+// Places are the functions of the proved frames of a trace, and of the places of exceptions between them.
+func (t *Trace) Places() []Location {
 	var list []Location
 	for _, f := range t.Frames {
 		if !f.Unreliable && f.Function != "" {
@@ -231,7 +222,7 @@ func (t *Trace) places() []Location {
 
 // interrupted are the places of a trace below the interrupt of a timer, nil if there is none.
 func (t *Trace) interrupted() []Location {
-	places := t.places()
+	places := t.Places()
 	for i, l := range places {
 		if timerEntry.MatchString(l.Function) {
 			return places[i+1:]
@@ -301,6 +292,16 @@ func entry(places []Location, skip *regexp.Regexp) *culprit {
 var syscallPrefixes = []string{
 	"compat_SYSC_", "compat_SyS_", "__do_sys_", "__se_sys_", "____sys_", "___sys_", "__arm64_", "__ia32_", "__x64_",
 	"__sys_", "ksys_", "SYSC_", "SyS_", "__se_", "sys_",
+}
+
+// PlainName is the name of a function without what differs between compilers and machines: suffixes of clones, as in foo.isra.0.cold,
+// and all prefixes of system calls.
+func PlainName(function string) string {
+	name := baseName(function)
+	for plain := plainName(name); plain != name && plain != ""; plain = plainName(name) {
+		name = plain
+	}
+	return name
 }
 
 // plainName is the name of a function without a prefix of system calls, so that all machines have the same titles.

@@ -42,6 +42,49 @@ var helpers = regexp.MustCompile(strings.Join([]string{
 // isHelper reports whether a function is not blamed.
 func isHelper(name string) bool { return helpers.MatchString(name) }
 
+// IsHelper reports whether a function, with or without suffixes of the compiler, is not blamed for a crash in it: it reports, or so many
+// callers share it that a fault in it is the caller's.
+func IsHelper(function string) bool { return isHelper(baseName(function)) }
+
+// IsWait reports whether a function waits for its caller, so that it is not blamed for a task that hangs in it.
+func IsWait(function string) bool { return waits.MatchString(baseName(function)) }
+
+// CommonWait returns the name of a wait that many callers have for one cause, so that they say nothing: the lock of the network
+// configuration, a grace period of RCU. It is "" for all other functions.
+func CommonWait(function string) string {
+	switch name := baseName(function); {
+	case strings.Contains(name, "rtnl_lock"):
+		return name
+	case synchronizes.MatchString(name):
+		return "synchronize_rcu"
+	}
+	return ""
+}
+
+var (
+	synchronizes = regexp.MustCompile(`synchronize_(?:rcu|srcu|net|sched)`)
+	waits        = regexp.MustCompile(`sched|_lock|_slowlock|down|rwsem|completion|kthread|wait|synchronize|context_switch|__switch_to|cancel_delayed_work|rcu_barrier`)
+)
+
+// Dispatches reports whether a function calls what others asked for: a system call, an interrupt, a work, a thread. Nothing at or
+// below it in a call trace says what was called.
+func Dispatches(function string) bool {
+	name := baseName(function)
+	return dispatches.MatchString(name) || entries.MatchString(name)
+}
+
+// entries are functions that dispatch, besides those of dispatches: what the processor enters, and the layers of interrupts and threads
+// right above. Sources: arch/x86/entry, arch/arm64/kernel/entry.S and entry-common.c, kernel/irq, kernel/softirq.c, kernel/time,
+// kernel/sched/idle.c, init/main.c.
+var entries = regexp.MustCompile(strings.Join([]string{
+	`^(?:asm_|idtentry_|entry_|sysvec_|fred_)|^(?:common_interrupt|do_IRQ|ret_from_intr|apic_timer_interrupt|end_repeat_nmi|nmi|paranoid_entry|error_entry|page_fault)$|^smp_\w+_interrupt$`,
+	`^el[01]t?h?_|^(?:ret_to_user|ret_fast_syscall|vectors|call_on_irq_stack|do_interrupt_handler|handle_arch_irq|gic_handle_irq|gic_\w+_handle_irq|handle_domain_irq)$|^__irq_svc$`,
+	`^_*handle_irq_event|^handle_(?:edge|level|fasteoi|percpu|simple)\w*_irq$|^generic_handle_(?:arch_|domain_)?irq|^__?common_interrupt$|^irq_thread`,
+	`softirq|^tasklet_|^expire_timers$|^__hrtimer_|^hrtimer_(?:interrupt|run)|^tick_|^update_process_times$|^irq_exit`,
+	`smp_call_function|^generic_smp_call|^worker_thread$|^process_scheduled_works$|^do_idle$|^cpuidle_|^rest_init$|^start_kernel$|^secondary_startup|^x86_64_start|^kernel_init|^do_one_initcall$|^do_init_module$`,
+	`^(?:sock_write_iter|new_sync_|call_write_iter|call_read_iter|vfs_|ksys_|do_writev|do_readv)`,
+}, "|"))
+
 // dispatches are functions that call what a system call, an interrupt, a work or a file asks for. What is looping lies above
 // them.
 var dispatches = regexp.MustCompile(strings.Join([]string{

@@ -21,7 +21,7 @@ var ErrUnusable = errors.New("this version of the program cannot use the index")
 // change.
 type Index interface {
 	// Put adds or replaces the entry of a dump, which was read at the time read. It keeps the path unchanged. Of what side
-	// files say, it keeps Kind and Title only. If the index has a later reading, nothing changes.
+	// files say, it keeps Kind, Title and Signatures only. If the index has a later reading, nothing changes.
 	Put(ctx context.Context, e *storage.Entry, read time.Time) error
 
 	// Delete removes the entry of a dump. A missing entry is no error.

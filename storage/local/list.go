@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -67,9 +68,9 @@ func (s *Store) completeEntry(ctx context.Context, e *storage.Entry) bool {
 		}
 		return false
 	}
-	kind, title := e.Kind, e.Title
+	kind, title, signatures := e.Kind, e.Title, e.Signatures
 	s.readSides(e)
-	if !s.opts.ReadOnly && (e.Kind != kind || e.Title != title) {
+	if !s.opts.ReadOnly && (e.Kind != kind || e.Title != title || !reflect.DeepEqual(e.Signatures, signatures)) {
 		s.updateIndexFrom(ctx, e.Path) // whoever wrote the report was killed before that
 	}
 	return true

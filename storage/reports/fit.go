@@ -84,7 +84,7 @@ func (r *Runner) stored(m *dumpdir.Manifest, report *triage.Report, failed strin
 		return none, size, nil
 	}
 	return r.encode(m, &triage.Report{
-		Version: report.Version, Sources: report.Sources, Kind: report.Kind, Title: report.Title, System: report.System, Crash: report.Crash,
+		Version: report.Version, Sources: report.Sources, Kind: report.Kind, Title: report.Title, Signatures: report.Signatures, System: report.System, Crash: report.Crash,
 		Unread: []string{"the report was too long: it has the title and the machine only"},
 	}, failed)
 }
@@ -97,6 +97,7 @@ func (r *Runner) encode(m *dumpdir.Manifest, report *triage.Report, failed strin
 	}
 	f := dumpdir.NewStoredReport(m, dumpdir.ReportHead{
 		Program: r.Program, ReportVersion: report.Version, Kind: string(report.Kind), Title: report.Title, Failed: failed,
+		Signatures: dumpdir.Signatures{Log: (*dumpdir.Signature)(report.Signatures.Log), Memory: (*dumpdir.Signature)(report.Signatures.Memory)},
 	}, b, time.Now())
 	b, err = dumpdir.EncodeSideFile(f)
 	return f, len(b), err

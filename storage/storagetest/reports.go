@@ -12,7 +12,8 @@ import (
 )
 
 func report(m *dumpdir.Manifest, title string) *dumpdir.StoredReport {
-	return dumpdir.NewStoredReport(m, dumpdir.ReportHead{Program: "test", Kind: "bug", Title: title}, []byte(`{"n": 1}`), time.Now())
+	s := dumpdir.Signatures{Log: &dumpdir.Signature{ID: "0123456789abcdef", Coarse: "0123456789abcdee", Frames: []string{"bug", title}}}
+	return dumpdir.NewStoredReport(m, dumpdir.ReportHead{Program: "test", Kind: "bug", Title: title, Signatures: s}, []byte(`{"n": 1}`), time.Now())
 }
 
 // wantTitles looks for the titles of all dumps in a store, and in what every kind of call returns.
@@ -22,6 +23,11 @@ func wantTitles(t *testing.T, s storage.Store, title, of string) {
 		found, err := s.Find(t.Context(), e.String())
 		if err != nil || e.Title != title || e.ReportOf != of || found.Title != title || (e.Kind != "") != (of != "") || (of != "") && e.ReportBytes == 0 {
 			t.Errorf("listed with %q of the %s, found with %q (%v), want %q of the %s", e.Title, e.ReportOf, found.Title, err, title, of)
+		}
+		for _, s := range []*dumpdir.Signature{e.Signature(), found.Signature()} {
+			if (s != nil) != (of != "") || s != nil && s.Frames[1] != title {
+				t.Errorf("signature %+v, want that of %q", s, title)
+			}
 		}
 	}
 }

@@ -42,18 +42,18 @@ func TestDecodeRefuses(t *testing.T) {
 		confined bool
 	}{
 		"nothing":             {"", false},
-		"no state":            {`{"report":{"report_version":1}}` + "\n", false},
+		"no state":            {`{"report":{"report_version":2}}` + "\n", false},
 		"two states":          {`{"missing":[]}{"missing":[]}` + "\n", false},
 		"no answer":           {head, true},
-		"half an answer":      {head + `{"report":{"report_version":1,`, true},
-		"an unknown field":    {head + `{"report":{"report_version":1,"sources":[],"extra":1}}`, true},
+		"half an answer":      {head + `{"report":{"report_version":2,`, true},
+		"an unknown field":    {head + `{"report":{"report_version":2,"sources":[],"extra":1}}`, true},
 		"a second answer":     {head + `{"failed":"a"}{"failed":"b"}`, true},
 		"text behind":         {head + `{"failed":"a"} b`, true},
-		"another version":     {head + `{"report":{"report_version":2}}`, true},
+		"another version":     {head + `{"report":{"report_version":3}}`, true},
 		"no version":          {head + `{"report":{}}`, true},
 		"a list":              {head + `[]`, true},
-		"another type":        {head + `{"report":{"report_version":1,"title":7}}`, true},
-		"too many parts":      {head + `{"report":{"report_version":1,"unread":[` + strings.Repeat(`"",`, maxParts) + `""]}}`, true},
+		"another type":        {head + `{"report":{"report_version":2,"title":7}}`, true},
+		"too many parts":      {head + `{"report":{"report_version":2,"unread":[` + strings.Repeat(`"",`, maxParts) + `""]}}`, true},
 		"deeper than allowed": {head + `{"report":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `}`, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestDecodeRefuses(t *testing.T) {
 func TestDecodeMemory(t *testing.T) {
 	element := func(list string) string {
 		n := (maxParts - 100) / 2
-		return "{\"missing\":[]}\n" + `{"report":{"report_version":1,` + list + strings.Repeat("{},", n-1) + "{}]}}"
+		return "{\"missing\":[]}\n" + `{"report":{"report_version":2,` + list + strings.Repeat("{},", n-1) + "{}]}}"
 	}
 	for name, out := range map[string]string{
 		"modules": element(`"modules":[`), "backtraces": element(`"backtraces":[`), "frames of the log": element(`"log":{"traces":[`) + "}",

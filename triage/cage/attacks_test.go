@@ -143,7 +143,7 @@ var attacks = map[string]func() answer{
 		return answer{}
 	},
 	"garbage": func() answer {
-		_, _ = os.Stdout.WriteString("{\"report\":{\"report_version\":1,\"\x1b[31m\":1}}\n")
+		_, _ = os.Stdout.WriteString("{\"report\":{\"report_version\":2,\"\x1b[31m\":1}}\n")
 		os.Exit(0)
 		return answer{}
 	},

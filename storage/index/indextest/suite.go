@@ -233,7 +233,7 @@ func testPrefix(t *testing.T, open func() index.Index) {
 	}
 }
 
-// testWhatIsNoted: the index returns manifest, path, kind and title as they were put, and nothing else of side files.
+// testWhatIsNoted: the index returns manifest, path, kind, title and signatures as they were put, and nothing else of side files.
 func testWhatIsNoted(t *testing.T, open func() index.Index) {
 	t.Helper()
 	e := entry("h", "a", dumpdir.StatePartial)
@@ -242,6 +242,8 @@ func testWhatIsNoted(t *testing.T, open func() index.Index) {
 	e.Manifest.Encodings = map[string]uint64{"zlib": 3}
 	e.Manifest.Pages.Present = 1<<63 + 1
 	e.Kind, e.Title = "bug", "kernel BUG in 'x'"
+	e.Signatures.Log = &dumpdir.Signature{ID: "0123456789abcdef", Coarse: "fedcba9876543210", Frames: []string{"bug", "'x' [y]"}}
+	e.Signatures.Memory = &dumpdir.Signature{ID: "00000000000000ff", Coarse: "fedcba9876543210", Frames: []string{}, Vague: true}
 	e.Pin = &dumpdir.Pin{Version: 1}
 	put(t, open(), e)
 	got, err := open().List(t.Context(), storage.Filter{})

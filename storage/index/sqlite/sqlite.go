@@ -134,12 +134,29 @@ func put(ctx context.Context, db execer, e *storage.Entry, read time.Time) error
 	if err != nil {
 		return err
 	}
-	_, err = db.ExecContext(ctx, `INSERT INTO dump (host, id, path, state, release, panic_line, kind, title, at_ms, read_ns, manifest)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	signatures, err := json.Marshal(&e.Signatures)
+	if err != nil {
+		return err
+	}
+	args := []any{
+		e.Host, e.ID, e.Path, string(e.Manifest.State), e.Manifest.Release, e.Manifest.PanicLine, e.Kind, e.Title,
+		e.When().UnixMilli(), read.UnixNano(), string(m), string(signatures),
+	}
+	for _, s := range []*dumpdir.Signature{e.Signature(), e.Signatures.Log, e.Signatures.Memory} {
+		if s == nil {
+			s = new(dumpdir.Signature)
+		}
+		args = append(args, s.ID, s.Coarse)
+	}
+	_, err = db.ExecContext(ctx, `INSERT INTO dump (host, id, path, state, release, panic_line, kind, title, at_ms, read_ns, manifest,
+			signatures, signature, coarse, log_signature, log_coarse, memory_signature, memory_coarse)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (host, id) DO UPDATE SET path = excluded.path, state = excluded.state, release = excluded.release,
-			panic_line = excluded.panic_line, kind = excluded.kind, title = excluded.title, at_ms = excluded.at_ms, read_ns = excluded.read_ns, manifest = excluded.manifest
-		WHERE excluded.read_ns >= dump.read_ns`,
-		e.Host, e.ID, e.Path, string(e.Manifest.State), e.Manifest.Release, e.Manifest.PanicLine, e.Kind, e.Title, e.When().UnixMilli(), read.UnixNano(), string(m))
+			panic_line = excluded.panic_line, kind = excluded.kind, title = excluded.title, at_ms = excluded.at_ms, read_ns = excluded.read_ns,
+			manifest = excluded.manifest, signatures = excluded.signatures, signature = excluded.signature, coarse = excluded.coarse,
+			log_signature = excluded.log_signature, log_coarse = excluded.log_coarse,
+			memory_signature = excluded.memory_signature, memory_coarse = excluded.memory_coarse
+		WHERE excluded.read_ns >= dump.read_ns`, args...)
 	return err
 }
 
@@ -188,7 +205,7 @@ func (ix *Index) rebuild(ctx context.Context, entries []storage.Entry, read time
 // List implements index.Index.
 func (ix *Index) List(ctx context.Context, f storage.Filter) ([]storage.Entry, error) {
 	where, args := conditions(f)
-	query := `SELECT host, id, path, kind, title, manifest FROM dump` + where + ` ORDER BY at_ms DESC, host, id`
+	query := `SELECT host, id, path, kind, title, signatures, manifest FROM dump` + where + ` ORDER BY at_ms DESC, host, id`
 	if f.Limit > 0 {
 		query += fmt.Sprintf(" LIMIT %d", f.Limit)
 	}
@@ -227,7 +244,7 @@ func (ix *Index) Prefix(ctx context.Context, host, prefix string, limit int) ([]
 	return ix.query(ctx, prefixQuery, prefix, host, limit)
 }
 
-const prefixQuery = `SELECT host, id, path, kind, title, manifest FROM dump
+const prefixQuery = `SELECT host, id, path, kind, title, signatures, manifest FROM dump
 		WHERE id >= ?1 AND id < ?1 || char(0x10ffff) AND (?2 = '' OR host = ?2) ORDER BY host, id LIMIT ?3`
 
 func (ix *Index) query(ctx context.Context, query string, args ...any) (entries []storage.Entry, err error) {
@@ -238,9 +255,12 @@ func (ix *Index) query(ctx context.Context, query string, args ...any) (entries 
 	defer func() { err = mark(errors.Join(err, rows.Close())) }()
 	for rows.Next() {
 		var e storage.Entry
-		var m string
-		if err := rows.Scan(&e.Host, &e.ID, &e.Path, &e.Kind, &e.Title, &m); err != nil {
+		var m, signatures string
+		if err := rows.Scan(&e.Host, &e.ID, &e.Path, &e.Kind, &e.Title, &signatures, &m); err != nil {
 			return nil, fmt.Errorf("%w: %w", index.ErrUnusable, err)
+		}
+		if err := json.Unmarshal([]byte(signatures), &e.Signatures); err != nil {
+			e.Signatures = dumpdir.Signatures{} // the report says it again
 		}
 		if err := json.Unmarshal([]byte(m), &e.Manifest); err != nil {
 			e.Manifest = dumpdir.Manifest{ID: e.ID, Host: e.Host, State: dumpdir.StateDamaged}
