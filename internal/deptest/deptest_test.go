@@ -40,6 +40,9 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/kernel/oops":      "the collecting host reads the log, not the capture kernel",
 		"github.com/corehaul/corehaul/kernel/kallsyms":  "the collecting host reads the dump, not the capture kernel",
 		"github.com/corehaul/corehaul/triage":           "the collecting host reads the dump, not the capture kernel",
+		"github.com/corehaul/corehaul/debuginfo":        "the collecting host reads the dump, not the capture kernel",
+		"github.com/corehaul/corehaul/debuginfo/":       "the collecting host reads the dump, not the capture kernel",
+		"github.com/hashicorp/go-retryablehttp":         "no web code in a capture kernel",
 		"github.com/corehaul/corehaul/kernel/unwind":    "the collecting host reads the dump, not the capture kernel",
 		"github.com/elastic/go-seccomp-bpf":             "the collecting host reads the dump, not the capture kernel",
 		"github.com/landlock-lsm/go-landlock/landlock":  "the collecting host reads the dump, not the capture kernel",
@@ -81,7 +84,17 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/dumpdir":  "points upward",
 		"github.com/corehaul/corehaul/storage":  "points upward",
 	}},
+	{"debuginfo/...", map[string]string{
+		"github.com/corehaul/corehaul/kernel":  "it finds files; triage knows the kernel",
+		"github.com/corehaul/corehaul/vmcore":  "it knows no dump",
+		"github.com/corehaul/corehaul/dumpdir": "it knows no dump",
+	}},
+	{"debuginfo/symbolfile", map[string]string{
+		"net": "it reads one file",
+		"github.com/corehaul/corehaul/internal/plainfile": "it reads one file",
+	}},
 	{"triage", map[string]string{
+		"net/http":                              "it is given the files with debugging information",
 		"github.com/corehaul/corehaul/protocol": "it reads one dump from wherever it is",
 		"github.com/corehaul/corehaul/dumpdir":  "it reads one dump from wherever it is",
 		"github.com/corehaul/corehaul/storage":  "it reads one dump from wherever it is",
