@@ -40,6 +40,11 @@ type Frame struct {
 	// pointer" and "guess" may be wrong.
 	Found unwind.Method `json:"found"`
 	User  bool          `json:"user,omitempty"` // user mode, which the task had left
+	// File and Line are the place in Function, by the debugging information of the kernel or module; of a call, that of the call. Inlined
+	// is what the compiler inlined there, the innermost first. See Memory.UseDebugFiles.
+	File    string    `json:"file,omitempty"`
+	Line    int       `json:"line,omitempty"`
+	Inlined []Inlined `json:"inlined,omitempty"`
 	// Registers are those that an exception, an interrupt or a system call saved here.
 	Registers []Register `json:"registers,omitempty"`
 }
@@ -192,6 +197,7 @@ func (m *Memory) frame(f unwind.Frame) Frame {
 	}
 	if s, ok := m.symbol(at, &c); ok {
 		c.Function, c.Offset, c.Size = s.Name, uint64(f.IP-s.Addr), s.Size
+		m.setLines(&c, at)
 	}
 	return c
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/corehaul/corehaul/debuginfo/symbolfile"
 	"github.com/corehaul/corehaul/kernel"
 	"github.com/corehaul/corehaul/kernel/generated"
 	"github.com/corehaul/corehaul/kernel/kallsyms"
@@ -37,6 +38,9 @@ type Memory struct {
 	notes    func() notes
 	frames   int // of all stacks that were walked
 	unread   []string
+
+	findDebug func(DebugFile) (*symbolfile.File, error) // see UseDebugFiles
+	debug     map[string]*symbolfile.File               // by modules; nil for those that are not there
 }
 
 // Open reads the tables of the kernel in img: about 15 MiB of memory. An unknown kernel is no error.

@@ -15,12 +15,20 @@ import (
 
 func newBt(a *app) *cobra.Command {
 	var which triage.Which
-	cmd := a.memoryCommand(&cobra.Command{
+	var symbols symbolFlags
+	var cmd *cobra.Command
+	cmd = a.memoryCommand(&cobra.Command{
 		Use: "bt ID|VMCORE", Short: "Print the backtrace of the task that crashed",
 		Long: `Print the kernel stack of the task that crashed, from the kernel's memory in the dump,
 in the form of the bt command of crash. A "?" marks a frame that cannot be proved. The last line says
-why a walk ended before the start of the stack.`,
-	}, func(m *triage.Memory) error { return a.bt(m, which) })
+why a walk ended before the start of the stack.
+
+With the debugging information of that kernel, each frame has its line of the source, after the
+functions that the compiler inlined there. It is found by the build id, below /usr/lib/debug and on
+the debuginfod servers of $DEBUGINFOD_URLS. Without it, bt works all the same.`,
+	}, func(m *triage.Memory) error {
+		return a.withSymbols(cmd.Context(), &symbols, m, func() error { return a.bt(m, which) })
+	})
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Flags().Changed("cpu") && which.CPU < 0 {
 			return cli.Usagef("--cpu %d: want a number from 0 on", which.CPU)
@@ -31,6 +39,7 @@ why a walk ended before the start of the stack.`,
 	cmd.Flags().IntVar(&which.CPU, "cpu", -1, "the task that was running on CPU `N`")
 	cmd.Flags().StringVar(&which.Task, "task", "", "the task with this `PID` or address of its task_struct")
 	cmd.MarkFlagsMutuallyExclusive("all", "cpu", "task")
+	symbols.add(cmd)
 	return cmd
 }
 
@@ -64,14 +73,30 @@ func writeBacktrace(b *strings.Builder, t *triage.Backtrace) {
 		if len(f.Registers) == 0 || i == 0 && !f.User {
 			fmt.Fprintf(b, "%3s [%s] %s at %s\n", "#"+strconv.Itoa(n), stackOf(f), frameText(f), f.Address)
 			n++
+			writeLines(b, f)
 		} else if !f.User {
 			fmt.Fprintf(b, "    [exception RIP: %s]\n", functionPlus(f))
+			writeLines(b, f)
 		}
 		writeRegisters(b, f.Registers)
 	}
 	if !t.Complete && t.End != "" {
 		fmt.Fprintf(b, "    (the walk ended: %s)\n", cli.Printable(t.End))
 	}
+}
+
+// writeLines writes the lines of a frame as "bt -l" of crash does, what was inlined first.
+func writeLines(b *strings.Builder, f *triage.Frame) {
+	for _, in := range f.Inlined {
+		fmt.Fprintf(b, "    %s (inlined) %s\n", cli.Printable(cmp.Or(in.Function, "(unknown)")), lineText(in.File, in.Line))
+	}
+	if f.File != "" {
+		fmt.Fprintf(b, "    %s\n", lineText(f.File, f.Line))
+	}
+}
+
+func lineText(file string, line int) string {
+	return cli.Printable(fmt.Sprintf("%s: %d", cmp.Or(file, "(unknown)"), line))
 }
 
 // stackOf is where the address of a frame lay on the stack; of the first frame, the stack pointer.

@@ -43,7 +43,7 @@ func newRoot(stdio cli.Stdio) *cobra.Command {
 		&cobra.Group{ID: groupServer, Title: "Receiving:"})
 	root.AddCommand(
 		newLs(a), newShow(a), newLog(a), newVerify(a), newExport(a), newPin(a), newUnpin(a), newRm(a), newPrune(a), newReindex(a), newImport(a),
-		newReport(a), newBt(a), newPs(a), newMods(a), newSys(a),
+		newReport(a), newBt(a), newPs(a), newMods(a), newSys(a), newCrash(a), newDrgn(a),
 		newServe(a), newReceive(a), newStatus(a), newCA(a), newKnownHosts(a), newVersion(a), newTriageChild())
 	return root
 }

@@ -28,7 +28,7 @@ type LookupFunc func(name string) (string, bool)
 var (
 	// envFlags take their value from the environment in every command that has them. --dry-run is among them because
 	// it can only prevent a removal.
-	envFlags = []string{"data", "socket", "json", "format", "compress", "dry-run"}
+	envFlags = []string{"data", "socket", "json", "format", "compress", "dry-run", "symbols", "debug-dir", "debug-cache-size"}
 	// envServices are the commands that the environment configures, each with its flags that the environment may not
 	// set.
 	envServices = map[string][]string{
