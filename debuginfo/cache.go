@@ -190,7 +190,7 @@ func (p *part) finish() error {
 // room fails if the file system has no room for n bytes more. It removes what the limit of the cache leaves no room for.
 func (c *Cache) room(n int64) error {
 	if n > c.Limit {
-		return fmt.Errorf("the file has %s, the cache takes %s", bytesize.Format(uint64(n)), bytesize.Format(uint64(c.Limit))) //nolint:gosec // lengths
+		return fmt.Errorf("the file has %s, the cache takes %s", bytesize.Format(uint64(n)), bytesize.Format(uint64(c.Limit)))
 	}
 	if err := c.shrinkTo(c.Limit - n); err != nil {
 		return err
@@ -199,8 +199,8 @@ func (c *Cache) room(n int64) error {
 	if err := unix.Statfs(c.Dir, &st); err != nil {
 		return fmt.Errorf("the cache of debugging information: statfs %s: %w", c.Dir, err)
 	}
-	if free := st.Bavail * uint64(st.Bsize); uint64(n) > free { //nolint:gosec // a length, and the size of a block
-		return fmt.Errorf("%s has %s free, %s are needed: %w", c.Dir, bytesize.Format(free), bytesize.Format(uint64(n)), unix.ENOSPC) //nolint:gosec // a length
+	if free := st.Bavail * uint64(st.Bsize); uint64(n) > free {
+		return fmt.Errorf("%s has %s free, %s are needed: %w", c.Dir, bytesize.Format(free), bytesize.Format(uint64(n)), unix.ENOSPC)
 	}
 	return nil
 }
@@ -248,7 +248,7 @@ func (c *Cache) removeUnused(name string) (bool, error) {
 	}
 	defer func() { _ = f.Close() }() // only read
 	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil || !named(f, path) {
-		return false, nil //nolint:nilerr // it is in use
+		return false, nil // it is in use
 	}
 	if hex, ok := strings.CutSuffix(name, partEnd); ok {
 		_ = os.Remove(filepath.Join(c.Dir, hex+fromEnd)) // worth nothing without the part

@@ -227,11 +227,11 @@ func (d *download) announce(how string) {
 	d.again = true
 	size := "of unknown size"
 	if d.size >= 0 {
-		size = "of " + bytesize.Format(uint64(d.size)) //nolint:gosec // not negative
+		size = "of " + bytesize.Format(uint64(d.size))
 	}
 	at := ""
 	if d.got > 0 {
-		at = " at " + bytesize.Format(uint64(d.got)) //nolint:gosec // a length
+		at = " at " + bytesize.Format(uint64(d.got))
 	}
 	d.tell("the download of %s %s %s%s: %s", d.name, size, how, at, d.url)
 }
@@ -239,7 +239,7 @@ func (d *download) announce(how string) {
 // room checks that there is room for what is missing.
 func (d *download) room() error {
 	if m := d.servers.MaxSize; m > 0 && d.size > m {
-		return fmt.Errorf("the file has %s, DEBUGINFOD_MAXSIZE is %d bytes", bytesize.Format(uint64(d.size)), m) //nolint:gosec // not negative
+		return fmt.Errorf("the file has %s, DEBUGINFOD_MAXSIZE is %d bytes", bytesize.Format(uint64(d.size)), m)
 	}
 	if err := d.part.cache.room(max(0, d.size-d.got)); err != nil {
 		return &diskError{err}
@@ -274,7 +274,7 @@ func (d *download) copy(ctx context.Context, body io.Reader, watch *watch) error
 	for {
 		n, err := body.Read(buf)
 		if d.got+int64(n) > limit || d.size >= 0 && d.got+int64(n) > d.size {
-			return errors.Join(fmt.Errorf("it sends more than %s", bytesize.Format(uint64(max(d.size, limit)))), d.restart()) //nolint:gosec // a limit
+			return errors.Join(fmt.Errorf("it sends more than %s", bytesize.Format(uint64(max(d.size, limit)))), d.restart())
 		}
 		if _, err := d.part.file.Write(buf[:n]); err != nil {
 			return &diskError{err}

@@ -67,7 +67,7 @@ func (s *symbolFlags) finder(a *app) (*debuginfo.Finder, error) {
 	if err != nil {
 		f.NoCache = err
 	} else {
-		f.Cache = &debuginfo.Cache{Dir: dir, Limit: int64(min(s.cacheSize, 1<<62))} //nolint:gosec // limited
+		f.Cache = &debuginfo.Cache{Dir: dir, Limit: int64(min(s.cacheSize, 1<<62))}
 	}
 	return f, nil
 }
@@ -93,9 +93,9 @@ func (a *app) downloadProgress() func(got, size int64) {
 		} else {
 			last = now
 		}
-		text := bytesize.Format(uint64(got)) //nolint:gosec // a length
+		text := bytesize.Format(uint64(got))
 		if size > 0 {
-			text += fmt.Sprintf(" of %s (%d %%)", bytesize.Format(uint64(size)), 100*got/size) //nolint:gosec // a length
+			text += fmt.Sprintf(" of %s (%d %%)", bytesize.Format(uint64(size)), 100*got/size)
 		}
 		_, _ = fmt.Fprintf(a.stdio.Err, "\r%s\x1b[K", text) // only progress
 		if done {
@@ -127,7 +127,7 @@ func (a *app) withSymbols(ctx context.Context, s *symbolFlags, m *triage.Memory,
 
 // opened has the files with debugging information that a command opened.
 type opened struct {
-	ctx    context.Context //nolint:containedctx // of the one command that it serves
+	ctx    context.Context // of the one command that it serves
 	a      *app
 	finder *debuginfo.Finder
 	image  *symbolfile.File // that the user named

@@ -8,7 +8,6 @@ import (
 	"io"
 	"path"
 	"slices"
-	"strings"
 )
 
 // Line is a place in the source.
@@ -280,16 +279,4 @@ func (w *walk) callOf(e *dwarf.Entry) Line {
 		l.Line = int(n)
 	}
 	return l
-}
-
-// Short returns the path without the directory of a build, as far as the path itself shows it: what follows the directory of the kernel's
-// sources, such as "/build/linux-6.1.90/".
-func Short(file string) string {
-	dirs := strings.Split(file, "/")
-	for i, dir := range dirs[:len(dirs)-1] {
-		if strings.HasPrefix(dir, "linux-") && i < len(dirs)-2 {
-			return strings.Join(dirs[i+1:], "/")
-		}
-	}
-	return file
 }

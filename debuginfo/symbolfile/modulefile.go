@@ -42,7 +42,8 @@ func (f *File) unitOfModule(pc uint64) (*dwarf.Data, *dwarf.Entry, error) {
 func (f *File) relocated() (*dwarf.Data, error) {
 	total := uint64(0)
 	for _, s := range f.elf.Sections {
-		if strings.HasPrefix(s.Name, ".debug_") || s.Type == elf.SHT_RELA || s.Type == elf.SHT_SYMTAB || s.Type == elf.SHT_STRTAB {
+		if strings.HasPrefix(s.Name, ".debug_") || s.Type == elf.SHT_RELA || //nolint:misspell // the name of the type
+			s.Type == elf.SHT_SYMTAB || s.Type == elf.SHT_STRTAB {
 			if total += s.Size; s.Size > maxModule || total > maxModule {
 				return nil, fmt.Errorf("it has more than %d bytes of debugging information: too many for a module", maxModule)
 			}

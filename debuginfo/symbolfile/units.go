@@ -71,7 +71,7 @@ func (f *File) lookup(pc uint64) (offset uint64, ok bool) {
 func readARanges(b []byte) (units []unit) {
 	for len(b) >= 12 {
 		length, head, wide := unitLength(b)
-		if length < uint64(head) || length > uint64(len(b)) {
+		if length == 0 || length > uint64(len(b)) {
 			break
 		}
 		set := b[:length]
