@@ -17,6 +17,7 @@ func OfDump(m *Memory, log io.Reader) *Report {
 	r.Blocked = m.Blocked()
 	r.Modules = m.Modules()
 	r.Crash.Livepatch = r.Livepatch(r.Crash.Module)
+	r.signMemory(m)
 	r.Unread = append(r.Unread, m.unread...)
 	return r
 }

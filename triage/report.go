@@ -25,13 +25,13 @@ type Report struct {
 	// Sources has what the report was made from: "log", "memory", both, or neither.
 	Sources []string `json:"sources"`
 	// Kind is "unknown" if the log shows no crash.
-	Kind      oops.Kind `json:"kind"`
-	Title     string    `json:"title"` // empty if the log shows no crash
+	Kind  oops.Kind `json:"kind"`
+	Title string    `json:"title"` // empty if the log shows no crash
 	// Signatures name the crash, so that it is known again.
 	Signatures Signatures `json:"signatures,omitzero"`
 	PanicLine  string     `json:"panic_line,omitempty"`
-	System    System    `json:"system"`
-	Crash     Crash     `json:"crash"`
+	System     System     `json:"system"`
+	Crash      Crash      `json:"crash"`
 	// Backtraces are the stacks of the tasks that the CPUs were running, that of the CPU that panicked first, if it is known.
 	Backtraces []Backtrace `json:"backtraces,omitempty"`
 	// Blocked are the stacks of up to 64 tasks that waited and could not be interrupted, by PID. Unread says if there were more.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/internal/plainfile"
+	"github.com/corehaul/corehaul/kernel/signature"
 	"github.com/corehaul/corehaul/triage"
 	"github.com/corehaul/corehaul/vmcore"
 )
@@ -178,6 +179,7 @@ func (a *app) printTriage(r *triage.Report) error {
 	rows := facts{
 		{"title", r.Title},
 		{"kind", string(r.Kind)},
+		{"signature", signatureText(r.Signatures)},
 		{"panic", r.PanicLine},
 		{"cpu", optionalInt(c.CPU)},
 		{"task", taskText(c)},
@@ -242,6 +244,27 @@ func (a *app) printLogTrace(r *triage.Report) error {
 	}
 	_, err := io.WriteString(a.stdio.Out, b.String())
 	return err
+}
+
+// signatureText has the signature by which a crash is known again, its coarse one, and what it is made of. Memory's follows if it is another.
+func signatureText(s triage.Signatures) string {
+	var b strings.Builder
+	for _, of := range []struct {
+		what string
+		*signature.Signature
+	}{{"log", s.Log}, {"memory", s.Memory}} {
+		switch {
+		case of.Signature == nil || of.what == "memory" && s.Log != nil && s.Log.ID == of.ID:
+			continue
+		case b.Len() > 0:
+			b.WriteString("; " + of.what + ": ")
+		}
+		fmt.Fprintf(&b, "%s (coarse %s): %s", of.ID, of.Coarse, strings.Join(of.Frames, " < "))
+		if of.Vague {
+			b.WriteString(" (vague: no call trace)")
+		}
+	}
+	return b.String()
 }
 
 func optionalInt(n *int) string {

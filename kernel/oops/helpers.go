@@ -80,9 +80,9 @@ var entries = regexp.MustCompile(strings.Join([]string{
 	`^(?:asm_|idtentry_|entry_|sysvec_|fred_)|^(?:common_interrupt|do_IRQ|ret_from_intr|apic_timer_interrupt|end_repeat_nmi|nmi|paranoid_entry|error_entry|page_fault)$|^smp_\w+_interrupt$`,
 	`^el[01]t?h?_|^(?:ret_to_user|ret_fast_syscall|vectors|call_on_irq_stack|do_interrupt_handler|handle_arch_irq|gic_handle_irq|gic_\w+_handle_irq|handle_domain_irq)$|^__irq_svc$`,
 	`^_*handle_irq_event|^handle_(?:edge|level|fasteoi|percpu|simple)\w*_irq$|^generic_handle_(?:arch_|domain_)?irq|^__?common_interrupt$|^irq_thread`,
-	`softirq|^tasklet_|^expire_timers$|^__hrtimer_|^hrtimer_(?:interrupt|run)|^tick_|^update_process_times$|^irq_exit`,
+	`^(?:__do_softirq|do_softirq\w*|handle_softirqs|invoke_softirq|run_(?:k?timer_)?softirqd?|run_ksoftirqd|\w+_softirq_(?:action|raise))$|^tasklet_action|^expire_timers$|^__hrtimer_|^hrtimer_(?:interrupt|run)|^tick_|^update_process_times$|^irq_exit`,
 	`smp_call_function|^generic_smp_call|^worker_thread$|^process_scheduled_works$|^do_idle$|^cpuidle_|^rest_init$|^start_kernel$|^secondary_startup|^x86_64_start|^kernel_init|^do_one_initcall$|^do_init_module$`,
-	`^(?:sock_write_iter|new_sync_|call_write_iter|call_read_iter|vfs_|ksys_|do_writev|do_readv)`,
+	`^(?:sock_write_iter|new_sync_|call_write_iter|call_read_iter|vfs_|ksys_|do_writev|do_readv)|^(?:proc_reg|full_proxy|short_proxy|open_proxy|kernfs_fop|sysfs_kf)_|^(?:seq_read|configfs_(?:read|write))(?:_iter|_file)?$|^dev_attr_(?:show|store)$`,
 }, "|"))
 
 // dispatches are functions that call what a system call, an interrupt, a work or a file asks for. What is looping lies above

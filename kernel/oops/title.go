@@ -176,7 +176,3 @@ func sanitize(title string) string {
 	}, title)
 	return strings.TrimSpace(title[:min(len(title), maxTitle)])
 }
-
-// PlainText is a line of a log without what differs between two equal crashes: addresses, offsets, other numbers, and characters that are
-// not printable ASCII. It has at most 120 bytes.
-func PlainText(line string) string { return sanitize(line) }

@@ -35,13 +35,16 @@ const (
 type Signature struct {
 	ID     string `json:"id"`     // of the crash and who called the culprit: 16 hexadecimal digits
 	Coarse string `json:"coarse"` // of class and culprit only: the same
-	// Frames are the words that ID is made of: the class, then functions as in "ext4_writepages [ext4]". A Vague one has the panic
-	// message without its numbers in their place.
+	// Frames are the words that ID is made of: the class, then functions as in "ext4_writepages [ext4]". A Vague one has the title of the
+	// crash in their place, which is the panic message without its numbers where nothing else is known.
 	Frames []string `json:"frames"`
 	// Vague says that the log names no place in the code, so that the signature is made of the panic message. Different crashes may
 	// have the same message.
 	Vague bool `json:"vague,omitempty"`
 }
+
+// Class is the first word: what kind of crash it is, as far as memory and log can both tell.
+func (s *Signature) Class() string { return s.Frames[0] }
 
 // Place is a function in a stack.
 type Place struct {
