@@ -22,7 +22,8 @@ import (
 // someReport is a report of the dump m whose text has n bytes.
 func someReport(m *dumpdir.Manifest, n int) *dumpdir.StoredReport {
 	report, _ := json.Marshal(map[string]any{"title": "BUG: <it>", "text": strings.Repeat("x", n)})
-	return dumpdir.NewStoredReport(m, dumpdir.ReportHead{Program: "corehaul 1", ReportVersion: 1, Kind: "bug", Title: "BUG: <it>\x1b[2J",
+	return dumpdir.NewStoredReport(m, dumpdir.ReportHead{
+		Program: "corehaul 1", ReportVersion: 1, Kind: "bug", Title: "BUG: <it>\x1b[2J",
 		Signatures: dumpdir.Signatures{Log: &dumpdir.Signature{ID: "0123456789abcdef", Coarse: "fedcba9876543210", Frames: []string{"bug", "f\x1b [m]"}}},
 	}, report, pinned)
 }

@@ -1,6 +1,7 @@
 package signature_test
 
 import (
+	"debug/elf"
 	"fmt"
 	"strings"
 	"testing"
@@ -86,5 +87,36 @@ func TestLikeTheLog(t *testing.T) {
 	}
 	if compared < 5 {
 		t.Errorf("compared %d traces", compared)
+	}
+}
+
+// TestOfFault has stacks that begin where an exception was.
+func TestOfFault(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		machine elf.Machine
+		code    string
+		stack   string
+		want    string
+	}{
+		{"a load", elf.EM_X86_64, "\x48\x8b\x00", "foo[m] bar[m] vfs_write", "fault < foo [m] < bar [m]"},
+		{"an instruction that cannot be read", elf.EM_X86_64, "", "foo[m] bar[m] vfs_write", "fault < foo [m] < bar [m]"},
+		{"UD2", elf.EM_X86_64, "\x0f\x0b", "foo[m]", "bug < foo [m]"},
+		{"UD1 of UBSAN", elf.EM_X86_64, "\x67\x0f\xb9\x40\x00", "foo[m]", "bug < foo [m]"},
+		{"UDB", elf.EM_X86_64, "\xd6\x00", "foo[m]", "bug < foo [m]"},
+		{"DIV", elf.EM_X86_64, "\xf7\xf1", "foo[m]", "divide-error < foo [m]"},
+		{"IDIV of 64 bits", elf.EM_X86_64, "\x48\xf7\xf9", "foo[m]", "divide-error < foo [m]"},
+		{"NOT", elf.EM_X86_64, "\xf7\xd1", "foo[m]", "fault < foo [m]"},
+		{"prefixes alone", elf.EM_X86_64, "\x66\x66\x48", "foo[m]", "fault < foo [m]"},
+		{"BRK", elf.EM_AARCH64, "\x00\x00\x21\xd4", "foo[m]", "bug < foo [m]"},
+		{"LDR", elf.EM_AARCH64, "\x00\x00\x40\xf9", "foo[m]", "fault < foo [m]"},
+		{"code without a name", elf.EM_X86_64, "\x0f\x0b", "- foo[m]", "jump < foo [m]"},
+		{"a recursion", elf.EM_X86_64, "\x50", strings.Repeat("a[m] ", 70) + "foo[m]", "stack-overflow < a [m]"},
+		{"no name at all", elf.EM_X86_64, "\x50", "- -", "none"},
+		{"nothing", elf.EM_X86_64, "\x50", "", "none"},
+	} {
+		if got := words(signature.OfFault(stack(tc.stack), tc.machine, []byte(tc.code))); got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
+		}
 	}
 }
