@@ -74,6 +74,7 @@ type Filter struct {
 	Release      string    // part of the kernel release
 	Panic        string    // part of the title or of the panic line, letter case ignored
 	Pinned       bool      // only pinned ones
+	Only         []Ref     // only these; nil means all
 	Limit        int       // at most that many, the newest; 0 means all
 }
 
@@ -128,6 +129,10 @@ type Store interface {
 
 	// List returns the dumps that f chooses, newest first (by When, then by Ref).
 	List(ctx context.Context, f Filter) ([]Entry, error)
+
+	// Sightings returns at most limit dumps, newest first (by At, then by Ref, backwards). It begins behind after, or with the newest if
+	// that is nil. It reads the index and no dump, so what a killed process did not note is missing.
+	Sightings(ctx context.Context, after *Sighting, limit int) ([]Sighting, error)
 
 	// Remove deletes a dump and its challenger. The dump disappears from List and Find at once, even if a kill
 	// interrupts the deletion of its bytes. If one of the two is arriving, the error matches ErrArriving unless

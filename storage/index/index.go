@@ -42,6 +42,10 @@ type Index interface {
 	// returns only dumps of that host.
 	Prefix(ctx context.Context, host, prefix string, limit int) ([]storage.Entry, error)
 
+	// Sightings returns at most limit dumps, newest first (by time in milliseconds, then by host and id, backwards), as Entry.Sighting gives them.
+	// It begins behind after, or with the newest if that is nil. Side files other than the report do not count.
+	Sightings(ctx context.Context, after *storage.Sighting, limit int) ([]storage.Sighting, error)
+
 	// Close closes the index.
 	Close() error
 }

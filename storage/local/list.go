@@ -194,7 +194,8 @@ func filterEntries(entries []storage.Entry, f storage.Filter) []storage.Entry {
 			f.State != "" && e.Manifest.State != f.State ||
 			!f.Since.IsZero() && at.Before(f.Since) ||
 			!f.Until.IsZero() && !at.Before(f.Until) ||
-			!strings.Contains(e.Manifest.Release, f.Release) || !saysWhat(&e, f.Panic)
+			!strings.Contains(e.Manifest.Release, f.Release) || !saysWhat(&e, f.Panic) ||
+			f.Only != nil && !slices.Contains(f.Only, e.Ref)
 	})
 }
 

@@ -15,7 +15,7 @@ import (
 func TestStateIsLeftAlone(t *testing.T) {
 	dir := t.TempDir()
 	foreign := map[string]string{
-		"state/tokens.json": "{}", "state/index.db": "no index", "state/dumps/web1/x.tmp": "no dump", "state/a.tmp": "a", "unknown/x.tmp": "b",
+		"state/tokens.json": "{}", "state/groups.json": `{"version": 1}`, "state/groups.json.tmp": "torn", "state/index.db": "no index", "state/dumps/web1/x.tmp": "no dump", "state/a.tmp": "a", "unknown/x.tmp": "b",
 	}
 	for name, content := range foreign {
 		path := filepath.Join(dir, name)

@@ -30,6 +30,7 @@ func Run(t *testing.T, newIndex func(t *testing.T) (open func() index.Index)) {
 		"Filters":                    testFilters,
 		"Prefix":                     testPrefix,
 		"WhatIsNoted":                testWhatIsNoted,
+		"Sightings":                  testSightings,
 	})
 }
 
@@ -198,6 +199,8 @@ func testFilters(t *testing.T, open func() index.Index) {
 		{"title of part of the dumps", storage.Filter{Panic: "kasan"}, "h0/2 damaged, h1/1 partial"},
 		{"quote", storage.Filter{Host: "h0' OR '1'='1"}, ""},
 		{"none", storage.Filter{Host: "h"}, ""},
+		{"only", storage.Filter{Only: []storage.Ref{{Host: "h1", ID: "1"}, {Host: "h0", ID: "9"}, {Host: "h0", ID: "1"}}}, "h0/9 log-only, h1/1 partial"},
+		{"only none", storage.Filter{Only: []storage.Ref{}}, ""},
 	} {
 		if got := listed(t, ix, tc.f); got != tc.want {
 			t.Errorf("%s: %s", tc.name, got)

@@ -6,14 +6,31 @@ import (
 	"testing"
 )
 
-// TestPrefixReadsOnlyMatches asks SQLite how it finds a dump: a search in the index of ids, and no scan of all dumps.
-func TestPrefixReadsOnlyMatches(t *testing.T) {
+// TestPlans asks SQLite how it finds dumps: a search in the index of ids and no scan of all dumps, and a list of groups without the long rows.
+func TestPlans(t *testing.T) {
 	ix, err := Open(t.Context(), filepath.Join(t.TempDir(), "index.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = ix.Close() }()
-	rows, err := ix.db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+prefixQuery, "ab", "", 9)
+	for _, tc := range []struct {
+		query string
+		args  []any
+		want  string
+	}{
+		{prefixQuery, []any{"ab", "", 9}, "SEARCH dump USING INDEX dump_id (id>? AND id<?)"},
+		{sightingsQuery, []any{1, "h", "a", 9}, "SEARCH dump USING COVERING INDEX dump_sighting"},
+	} {
+		if plan := planOf(t, ix, tc.query, tc.args...); !strings.Contains(plan, tc.want) || strings.Contains(plan, "SCAN") {
+			t.Error(plan)
+		}
+	}
+}
+
+// planOf returns the steps of a query.
+func planOf(t *testing.T, ix *Index, query string, args ...any) string {
+	t.Helper()
+	rows, err := ix.db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,8 +44,8 @@ func TestPrefixReadsOnlyMatches(t *testing.T) {
 		}
 		plan = append(plan, step)
 	}
-	text := strings.Join(plan, "; ")
-	if err := rows.Err(); err != nil || !strings.Contains(text, "SEARCH dump USING INDEX dump_id (id>? AND id<?)") || strings.Contains(text, "SCAN") {
-		t.Errorf("%s, %v", text, err)
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
 	}
+	return strings.Join(plan, "; ")
 }

@@ -148,14 +148,16 @@ func put(ctx context.Context, db execer, e *storage.Entry, read time.Time) error
 		}
 		args = append(args, s.ID, s.Coarse)
 	}
+	seen := e.Sighting()
+	args = append(args, seen.Vague, seen.Linked)
 	_, err = db.ExecContext(ctx, `INSERT INTO dump (host, id, path, state, release, panic_line, kind, title, at_ms, read_ns, manifest,
-			signatures, signature, coarse, log_signature, log_coarse, memory_signature, memory_coarse)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+			signatures, signature, coarse, log_signature, log_coarse, memory_signature, memory_coarse, vague, linked)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (host, id) DO UPDATE SET path = excluded.path, state = excluded.state, release = excluded.release,
 			panic_line = excluded.panic_line, kind = excluded.kind, title = excluded.title, at_ms = excluded.at_ms, read_ns = excluded.read_ns,
 			manifest = excluded.manifest, signatures = excluded.signatures, signature = excluded.signature, coarse = excluded.coarse,
 			log_signature = excluded.log_signature, log_coarse = excluded.log_coarse,
-			memory_signature = excluded.memory_signature, memory_coarse = excluded.memory_coarse
+			memory_signature = excluded.memory_signature, memory_coarse = excluded.memory_coarse, vague = excluded.vague, linked = excluded.linked
 		WHERE excluded.read_ns >= dump.read_ns`, args...)
 	return err
 }
@@ -232,6 +234,10 @@ func conditions(f storage.Filter) (where string, args []any) {
 	}
 	if f.Panic != "" {
 		add("(instr(lower(title), lower(?)) > 0 OR instr(lower(panic_line), lower(?)) > 0)", f.Panic, f.Panic)
+	}
+	if f.Only != nil {
+		pairs, _ := json.Marshal(f.Only) // of strings
+		add("(host, id) IN (SELECT value ->> 'host', value ->> 'id' FROM json_each(?))", string(pairs))
 	}
 	if len(conds) == 0 {
 		return "", nil
