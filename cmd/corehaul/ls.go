@@ -15,6 +15,7 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/groups"
 )
 
 // shownID is how many characters of an id a table shows.
@@ -22,12 +23,18 @@ const shownID = 12
 
 // listing is the document of "ls --json".
 type listing struct {
-	Dumps []storage.Entry `json:"dumps"`
+	Dumps []listedDump `json:"dumps"`
+}
+
+// listedDump is a dump in it.
+type listedDump struct {
+	storage.Entry
+	Group string `json:"group,omitempty"` // id of the group of dumps of the same crash
 }
 
 func newLs(a *app) *cobra.Command {
 	var f storage.Filter
-	var state, since, until string
+	var state, since, until, group string
 	cmd := &cobra.Command{
 		Use: "ls", Aliases: []string{"list"}, GroupID: groupDumps, Args: cobra.NoArgs,
 		Short: "List the dumps, newest first",
@@ -35,7 +42,7 @@ func newLs(a *app) *cobra.Command {
 			if err := completeFilter(&f, state, since, until, time.Now()); err != nil {
 				return cli.Usage(err)
 			}
-			return a.ls(cmd.Context(), f)
+			return a.ls(cmd.Context(), f, group)
 		},
 	}
 	a.dataFlag(cmd)
@@ -47,6 +54,7 @@ func newLs(a *app) *cobra.Command {
 	flags.StringVar(&until, "until", "", "only crashes before; same forms as --since")
 	flags.StringVar(&f.Release, "release", "", "only kernels whose release contains this")
 	flags.StringVar(&f.Panic, "panic", "", "only crashes whose title or panic line contains this")
+	flags.StringVar(&group, "group", "", "only dumps of this group: see 'corehaul groups'")
 	flags.BoolVar(&f.Pinned, "pinned", false, "only pinned dumps")
 	flags.IntVarP(&f.Limit, "limit", "n", 0, "show at most this many, the newest; 0 shows all")
 	return cmd
@@ -89,22 +97,57 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is not a date, a time or an age", s)
 }
 
-func (a *app) ls(ctx context.Context, f storage.Filter) error {
+func (a *app) ls(ctx context.Context, f storage.Filter, group string) (err error) {
 	store, err := a.open(ctx, storage.OpenOptions{ReadOnly: true})
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	var gs *groups.Groups
+	if a.json || group != "" {
+		if gs, err = a.collect(ctx, store, storage.Filter{}); err != nil {
+			return err
+		}
+	}
+	if group != "" {
+		if f.Only, err = dumpsOf(ctx, store, gs, group); err != nil {
+			return err
+		}
+	}
 	entries, err := store.List(ctx, f)
-	if err = errors.Join(err, store.Close()); err != nil {
+	if err != nil {
 		return err
 	}
 	if a.json {
-		if entries == nil {
-			entries = []storage.Entry{}
-		}
-		return cli.JSON(a.stdio.Out, listing{entries})
+		return cli.JSON(a.stdio.Out, listing{withGroups(entries, gs)})
 	}
 	return a.printTable(entries)
+}
+
+// dumpsOf returns the dumps of the group that a person named.
+func dumpsOf(ctx context.Context, store storage.Store, gs *groups.Groups, name string) ([]storage.Ref, error) {
+	g, err := gs.Find(name)
+	if err != nil {
+		return nil, noSuchGroup(err)
+	}
+	members, err := gs.Members(ctx, store, g)
+	refs := make([]storage.Ref, len(members))
+	for i := range members {
+		refs[i] = members[i].Ref
+	}
+	return refs, err
+}
+
+// withGroups adds the groups of dumps to them.
+func withGroups(entries []storage.Entry, gs *groups.Groups) []listedDump {
+	dumps := make([]listedDump, len(entries))
+	for i, e := range entries {
+		dumps[i].Entry = e
+		if s := e.Sighting(); gs.Of(&s) != nil {
+			dumps[i].Group = gs.Of(&s).ID
+		}
+	}
+	return dumps
 }
 
 func (a *app) printTable(entries []storage.Entry) error {

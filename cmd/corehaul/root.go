@@ -13,6 +13,7 @@ import (
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/groups"
 	"github.com/corehaul/corehaul/storage/stores"
 )
 
@@ -24,6 +25,7 @@ type app struct {
 	stdio cli.Stdio
 	data  string // path or URL of the store
 	json  bool
+	known *groups.Groups // of the store; nil until a command needs them
 }
 
 const rootLong = `corehaul receives the memory dumps of crashed Linux machines, stores them as
@@ -43,7 +45,7 @@ func newRoot(stdio cli.Stdio) *cobra.Command {
 		&cobra.Group{ID: groupServer, Title: "Receiving:"})
 	root.AddCommand(
 		newLs(a), newShow(a), newLog(a), newVerify(a), newExport(a), newPin(a), newUnpin(a), newRm(a), newPrune(a), newReindex(a), newImport(a),
-		newReport(a), newBt(a), newPs(a), newMods(a), newSys(a), newCrash(a), newDrgn(a),
+		newGroups(a), newGroup(a), newReport(a), newBt(a), newPs(a), newMods(a), newSys(a), newCrash(a), newDrgn(a),
 		newServe(a), newReceive(a), newStatus(a), newCA(a), newKnownHosts(a), newVersion(a), newTriageChild())
 	return root
 }

@@ -40,15 +40,15 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the scripts of testdata/script. Besides testscript's own commands
 // they have "exits CODE PROGRAM ARG...", "flip FILE OFFSET", which flips a bit, and
-// "cut FILE LENGTH", "rmfile FILE", "link FILE NAME", which makes a symbolic link, "hasmagic FILE TEXT", and "storereport ID FILE", which
-// stores the report in a JSON file as that of a dump. $COREHAUL_DATA holds three dumps of made-up machines: a
+// "cut FILE LENGTH", "rmfile FILE", "link FILE NAME", which makes a symbolic link, "hasmagic FILE TEXT", "storereport ID FILE", which
+// stores the report in a JSON file as that of a dump, and "adddump DIGIT HOST RELEASE", which makes a dump of a log whose id is that digit. $COREHAUL_DATA holds three dumps of made-up machines: a
 // complete one of web1, a partial one of web2 and one of db1 that has only its log;
 // core.kdump is a file of its own.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"), RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "flip": flip, "hasmagic": hasMagic, "cut": cut, "rmfile": rmFile, "link": link, "storereport": storeReport,
+			"exits": exits, "flip": flip, "hasmagic": hasMagic, "cut": cut, "rmfile": rmFile, "link": link, "storereport": storeReport, "adddump": addDump,
 		},
 		Setup: func(env *testscript.Env) error {
 			data := filepath.Join(env.WorkDir, "data")
@@ -127,10 +127,24 @@ func storeReport(ts *testscript.TestScript, _ bool, args []string) {
 	head := struct {
 		Version     *int `json:"report_version"`
 		Kind, Title *string
-	}{&h.ReportVersion, &h.Kind, &h.Title}
+		Signatures  *dumpdir.Signatures
+	}{&h.ReportVersion, &h.Kind, &h.Title, &h.Signatures}
 	ts.Check(json.Unmarshal(text, &head))
 	f := dumpdir.NewStoredReport(&e.Manifest, h, text, time.Now())
 	ts.Check(errors.Join(store.SaveSide(context.Background(), e.Ref, f, &e.Manifest), store.Close()))
+}
+
+// addDump makes a dump that has only its log. The crash is a day later than that of the digit before.
+func addDump(ts *testscript.TestScript, _ bool, args []string) {
+	store, err := stores.Open(context.Background(), ts.Getenv("COREHAUL_DATA"), storage.OpenOptions{})
+	ts.Check(err)
+	day, err := strconv.ParseInt(args[0], 16, 8)
+	ts.Check(err)
+	meta := dumpdir.Meta{
+		ID: strings.Repeat(args[0], 32), Host: args[1], Release: args[2], Machine: "x86_64",
+		PanicLine: "Kernel panic - not syncing: " + args[1], CrashTime: time.Unix(1710000000+day*86400, 0), Transport: "tls", Peer: "192.0.2.1:1",
+	}
+	ts.Check(errors.Join(makeDump(context.Background(), store, meta, -1), store.Close()))
 }
 
 // hasMagic tells whether a file begins with a text.

@@ -21,11 +21,9 @@ import (
 
 func newShow(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "show ID|VMCORE", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
-		Short: "Show the facts of a dump",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.show(cmd.Context(), t) })
-		},
+		Use: "show ID|VMCORE|GROUP", GroupID: groupDumps, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
+		Short: "Show the facts of a dump, or of a group of dumps",
+		RunE:  func(cmd *cobra.Command, args []string) error { return a.showNamed(cmd.Context(), args[0]) },
 	}
 	a.dataFlag(cmd)
 	a.jsonFlag(cmd)
@@ -43,12 +41,17 @@ func (a *app) show(ctx context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
+	in, err := a.groupOf(ctx, t)
+	if err != nil {
+		return err
+	}
 	if a.json {
-		return cli.JSON(a.stdio.Out, details)
+		return cli.JSON(a.stdio.Out, dumpDetails{details, in.document()})
 	}
 	m := &t.entry.Manifest
 	crashed := a.whatCrashed(ctx, t)
 	rows := append(crashRows(crashed), facts{
+		{"group", in.text()},
 		{"id", m.ID},
 		{"host", m.Host},
 		{"state", string(t.entry.State())},
