@@ -52,6 +52,10 @@ type ManifestPlan struct {
 	Hash     string            `json:"hash"`              // the first half, 16 hexadecimal digits
 }
 
+// EssentialPages is the key in ManifestPlan.Classes for the pages of the plan without which crash does not open the dump. They are
+// sent first. A manifest of an older receiver, or of a copied file, does not have it.
+const EssentialPages = "essential"
+
 // PageCounts counts pages of the plan.
 type PageCounts struct {
 	Planned uint64 `json:"planned"`

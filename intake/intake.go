@@ -82,9 +82,18 @@ func PlanEnd(m *protocol.PlanEnd) dumpdir.PlanEnd {
 		Hash: dumpdir.PlanHash(m.Hash), Chunks: m.Chunks, Pages: m.Kept,
 		Classes: map[string]uint64{
 			"total": p.Total, "kept": p.Kept, "free": p.Free, "cache": p.Cache, "cache_private": p.CachePrivate,
-			"user": p.User, "hwpoison": p.HWPoison, "offline": p.Offline,
+			"user": p.User, "hwpoison": p.HWPoison, "offline": p.Offline, dumpdir.EssentialPages: essentialPages(m.Tiers),
 		},
 	}
+}
+
+func essentialPages(tiers []protocol.Tier) (sum uint64) {
+	for _, t := range tiers {
+		if t.Essential {
+			sum += t.Pages
+		}
+	}
+	return sum
 }
 
 // have returns the durable chunks, or as many of them as a message may name.
