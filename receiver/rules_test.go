@@ -15,21 +15,35 @@ func withRules(rules ...admission.Rule) func(*Config) {
 	return func(c *Config) { c.Rules = rules }
 }
 
+// crashed is newDump of a machine whose function accessed a NULL pointer. All have the same panic line.
+func crashed(t *testing.T, seed uint64, function string) *testDump {
+	t.Helper()
+	d := newDump(t, seed)
+	d.log = "[    0.000000] Linux version 6.1.0\n[   10.000000] BUG: kernel NULL pointer dereference, address: 0000000000000000\n" +
+		"[   10.000001] Oops: 0002 [#1] PREEMPT SMP NOPTI\n[   10.000002] RIP: 0010:" + function + "+0x11/0x20\n[   10.000003] Call Trace:\n" +
+		"[   10.000004]  <TASK>\n[   10.000005]  vfs_write+0xb0/0x3f0\n[   10.000006]  </TASK>\n[   10.000007] ---[ end trace 0 ]---\n" +
+		"[   10.000008] Kernel panic - not syncing: Fatal exception\n"
+	return d
+}
+
 func TestRuleTakesTheLogOnly(t *testing.T) {
 	r := newRig(t, withRules(admission.Rule{Name: "rule 1", SameCrash: 1, Then: admission.ActionLog}))
-	if sealed := r.peer("web1", newDump(t, 1)).whole(); sealed.State != protocol.StateComplete {
+	if sealed := r.peer("web1", crashed(t, 1, "lab_queue_rq")).whole(); sealed.State != protocol.StateComplete {
 		t.Errorf("the first one is sealed as %s", sealed.State)
 	}
-	// Another crash of the same kind: the number in its panic line does not count.
-	p := r.peer("web1", newDump(t, 2))
+	other := crashed(t, 4, "filemap_lab_read")
+	if sealed := r.peer("web1", other).whole(); sealed.State != protocol.StateComplete {
+		t.Errorf("another crash with the same panic line is sealed as %s", sealed.State)
+	}
+	p := r.peer("web1", crashed(t, 2, "lab_queue_rq"))
 	p.hello()
-	if w := expect[*protocol.Welcome](p); w.Collect != protocol.CollectLog || !strings.Contains(w.Reason, "the same panic occurred 1 times before") {
+	if w := expect[*protocol.Welcome](p); w.Collect != protocol.CollectLog || !strings.Contains(w.Reason, "the same crash is stored 1 times") {
 		t.Errorf("asked for %s because %q", w.Collect, w.Reason)
 	}
 	if sealed := p.finish(protocol.ReasonLogOnly); sealed.State != protocol.StateLogOnly {
 		t.Errorf("sealed as %s", sealed.State)
 	}
-	if sealed := r.peer("web2", newDump(t, 3)).whole(); sealed.State != protocol.StateComplete {
+	if sealed := r.peer("web2", crashed(t, 3, "lab_queue_rq")).whole(); sealed.State != protocol.StateComplete {
 		t.Errorf("that of another host is sealed as %s", sealed.State)
 	}
 	if log := r.log.String(); !strings.Contains(log, `msg=admission`) || !strings.Contains(log, `action=log rule="rule 1"`) {
@@ -39,16 +53,16 @@ func TestRuleTakesTheLogOnly(t *testing.T) {
 
 func TestRuleCountsTheFleet(t *testing.T) {
 	r := newRig(t, withRules(admission.Rule{Name: "rule 1", SameCrash: 1, SameCrashFrom: admission.ScopeFleet, Then: admission.ActionRefuse}))
-	d := newDump(t, 1)
+	d := crashed(t, 1, "lab_queue_rq")
 	r.peer("web1", d).whole()
-	p := r.peer("web2", newDump(t, 2))
+	p := r.peer("web2", crashed(t, 2, "lab_queue_rq"))
 	p.hello()
 	_, err := p.wire.Read()
 	var told *protocol.Error
-	if !errors.As(err, &told) || told.Code != protocol.CodeDeclined || told.Hint == "" || !strings.Contains(told.Text, "the same panic") {
+	if !errors.As(err, &told) || told.Code != protocol.CodeDeclined || told.Hint == "" || !strings.Contains(told.Text, "the same crash") {
 		t.Errorf("got %v, want declined with a hint", err)
 	}
-	if m := r.stored("web2"); m.State != "log-only" || !strings.Contains(m.Reason, "the same panic") {
+	if m := r.stored("web2"); m.State != "log-only" || !strings.Contains(m.Reason, "the same crash") {
 		t.Errorf("stored as %s, %q", m.State, m.Reason)
 	}
 	// The first one is not judged by those that came after it.

@@ -49,7 +49,7 @@ func (ss *session) waitForSlot(ctx context.Context) (*protocol.Finish, error) {
 func (ss *session) decide(ctx context.Context, noRoom bool) admission.Decision {
 	m := ss.W.Manifest()
 	d := ss.srv.rules.Decide(ctx, &admission.Crash{
-		Ref: ss.ref, PanicLine: m.PanicLine, Began: m.StartTime, HasPages: ss.W.Progress().Present > 0, NoRoom: noRoom,
+		Ref: ss.ref, PanicLine: m.PanicLine, LogBytes: m.Bytes.Log, Began: m.StartTime, HasPages: ss.W.Progress().Present > 0, NoRoom: noRoom,
 	})
 	if d.Action != ss.decision.Action || d.Rule != ss.decision.Rule {
 		level := slog.LevelInfo

@@ -49,8 +49,9 @@ type Rule struct {
 	FreeBelow uint64
 	// NoRoom matches a dump whose plan does not fit at the moment.
 	NoRoom bool
-	// SameCrash matches if at least that many dumps with the same panic title came before this one, within the last Within
-	// (0: ever), from SameCrashFrom (empty: ScopeHost). 0 means no condition.
+	// SameCrash matches if at least that many dumps of the same crash came before this one, within the last Within (0: ever), from
+	// SameCrashFrom (empty: ScopeHost). Crashes are compared by the signatures of their logs. A dump that lacks pages that crash
+	// needs, is damaged or still arriving does not count. A crash without a signature, or with a vague one, does not match. 0 means no condition.
 	SameCrash     int
 	SameCrashFrom Scope
 	Within        time.Duration
@@ -80,6 +81,7 @@ func (r *Rule) Check() error {
 type Crash struct {
 	Ref       storage.Ref
 	PanicLine string
+	LogBytes  int64     // length of the stored log
 	Began     time.Time // time of the dump's first session
 	HasPages  bool      // pages of it are stored
 	NoRoom    bool      // its plan does not fit now
@@ -105,26 +107,37 @@ func (d *Decision) Declines() bool { return d.Action == ActionLog || d.Action ==
 
 // Rules decide what the receiver takes of each dump.
 type Rules struct {
-	list   []Rule
-	room   *Room
-	panics panicHistory
-	log    *slog.Logger
+	list    []Rule
+	room    *Room
+	crashes crashHistory
+	forget  func() // ends the subscription of crashes
+	log     *slog.Logger
 }
 
 // NewRules returns the rules of list, which are checked, about dumps that are going to be in room's store.
 func NewRules(list []Rule, room *Room, log *slog.Logger) *Rules {
-	return &Rules{list: list, room: room, panics: panicHistory{store: room.store}, log: log}
+	rs := &Rules{list: list, room: room, crashes: crashHistory{store: room.store, signer: newSigner(room.store)}, forget: func() {}, log: log}
+	if rs.compare() {
+		rs.crashes.sealed, rs.forget = room.store.Subscribe(storage.Sealed)
+	}
+	return rs
 }
 
-// panicsEvery is how long a dump that was removed still counts among the panics before.
-const panicsEvery = time.Minute
+// compare reports whether a rule compares crashes.
+func (rs *Rules) compare() bool {
+	return slices.ContainsFunc(rs.list, func(r Rule) bool { return r.SameCrash > 0 })
+}
 
-// Run keeps the counts of panics up to date until ctx is done.
+// listEvery is the pause between two lists of the store.
+const listEvery = time.Minute
+
+// Run keeps the counts of crashes up to date until ctx is done.
 func (rs *Rules) Run(ctx context.Context) {
-	if !slices.ContainsFunc(rs.list, func(r Rule) bool { return r.SameCrash > 0 }) {
+	defer rs.forget()
+	if !rs.compare() {
 		return
 	}
-	tick := time.NewTicker(panicsEvery)
+	tick := time.NewTicker(listEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -132,8 +145,8 @@ func (rs *Rules) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if err := rs.panics.refresh(ctx); err != nil && ctx.Err() == nil {
-			rs.log.Warn("the counts of panics are not up to date", "error", err)
+		if err := rs.crashes.refresh(ctx); err != nil && ctx.Err() == nil {
+			rs.log.Warn("the counts of crashes are not up to date", "error", err)
 		}
 	}
 }
@@ -174,11 +187,11 @@ func (rs *Rules) match(ctx context.Context, r *Rule, c *Crash) (why string, ok b
 		facts = append(facts, fmt.Sprintf("%s free, below %s", bytesize.Fine(free), bytesize.Fine(r.FreeBelow)))
 	}
 	if r.SameCrash > 0 {
-		n, err := rs.panics.count(ctx, r, c)
-		if err != nil || n < r.SameCrash {
+		n, signature, err := rs.crashes.count(ctx, r, c)
+		if err != nil || signature == "" || n < r.SameCrash {
 			return "", false, err
 		}
-		facts = append(facts, fmt.Sprintf("the same panic occurred %d times before: %s", n, c.PanicLine))
+		facts = append(facts, fmt.Sprintf("the same crash is stored %d times: %s (signature %s)", n, c.PanicLine, signature))
 	}
 	if len(facts) == 0 {
 		facts = append(facts, "host "+c.Ref.Host)
