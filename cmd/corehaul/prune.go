@@ -101,12 +101,12 @@ func newPrune(a *app) *cobra.Command {
 		Short: "Remove dumps that are too old or too many",
 		Long: `Remove dumps until every given limit is met, and print why each dump is removed.
 Pinned and arriving dumps are never removed. Age counts from the seal, by the clock of
-the receiver. Dumps with the same panic title (CPU numbers, pids and addresses do not
-matter) are repetitions of one crash. Repetitions are removed first; the newest dump
-that has pages is removed last. If no removal can meet a limit, only repetitions are
-removed for it, and a warning says that the limit is not met. 'serve' does the same in
-the background, with the table [retention] of its configuration. --config FILE takes
-the limits and the data directory from there; flags override it.`,
+the receiver. Dumps with the same signature (the kind of crash, and the first functions
+of its call trace) are repetitions of one crash. Repetitions are removed first; the
+newest complete dump of a crash is removed last. If no removal can meet a limit, only
+repetitions are removed for it, and a warning says that the limit is not met. 'serve'
+does the same in the background, with the table [retention] of its configuration.
+--config FILE takes the limits and the data directory from there; flags override it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := a.perCrash(cmd.Flags(), &r, perCrash, perPanic); err != nil {
 				return cli.Usage(err)
@@ -124,7 +124,7 @@ the limits and the data directory from there; flags override it.`,
 	flags.StringVar(&config, "config", "", "take limits and data directory from this configuration of 'serve'")
 	flags.Var(&r.MaxAge, "max-age", "how long a dump is kept, for example 90d or 36h")
 	flags.IntVar(&r.MaxPerHost, "max-per-host", 0, "most dumps that are kept of a host")
-	flags.IntVar(&perCrash, "max-per-crash", 0, "most dumps that are kept of a panic title")
+	flags.IntVar(&perCrash, "max-per-crash", 0, "most dumps that are kept of a crash")
 	flags.IntVar(&perPanic, "max-per-panic", 0, "older name of --max-per-crash")
 	flags.Var(&r.MaxTotal, "max-total", "most bytes that all dumps may use together")
 	flags.Var(&r.KeepFree, "keep-free", "bytes that must stay free on the disk")

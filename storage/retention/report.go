@@ -21,12 +21,18 @@ type ReportedDump struct {
 	storage.Ref
 	Bytes uint64 `json:"bytes"`
 	Panic string `json:"panic"`
-	Why   string `json:"why"`
-	By    string `json:"by,omitempty"` // what keeps it
+	// Signature is the ID of the signature by which dumps of the same crash are counted; empty if the dump has none.
+	Signature string `json:"signature,omitempty"`
+	Why       string `json:"why"`
+	By        string `json:"by,omitempty"` // what keeps it
 }
 
 func reported(e *storage.Entry, why, by string) ReportedDump {
-	return ReportedDump{Ref: e.Ref, Bytes: e.Bytes(), Panic: e.Manifest.PanicLine, Why: why, By: by}
+	d := ReportedDump{Ref: e.Ref, Bytes: e.Bytes(), Panic: e.Manifest.PanicLine, Why: why, By: by}
+	if s := e.Signature(); s != nil && !s.Vague {
+		d.Signature = s.ID
+	}
+	return d
 }
 
 // CarryOut removes the dumps of a plan, unless dry is set, and returns a report. The report is valid with an error too. The

@@ -5,10 +5,13 @@
 //
 //   - Age counts from the seal, on the receiver's clock. The clock of the crashed machine
 //     does not matter.
-//   - Dumps of one panic title are ranked. The first is the example of that crash: the
-//     newest undamaged dump with pages. The others follow, newest first. Limits remove the
-//     highest rank first, and the oldest among equals. So repetitions of a crash go before
-//     a crash that occurred once, and examples go last.
+//   - Dumps of one crash, by their signatures, are ranked. The first is the example of that
+//     crash: the newest one of the most substance (see storage.Substance). The others follow,
+//     newest first. Limits remove the highest rank first, and the oldest among equals. So
+//     repetitions of a crash go before a crash that occurred once, and examples go last.
+//   - A dump without a signature that names a place in the code may be of any crash: its
+//     report is missing, or its log shows none. So it is no repetition. Limits of age, host
+//     and bytes, which have to remove something, rank it by its panic title.
 //   - Limits on bytes do not remove dumps that have only a log, because that frees nothing.
 //   - Pinned and arriving dumps are never removed, nor those whose journal or manifest is
 //     damaged. They count for limits. If a limit is not met because of them, the plan says so.
@@ -36,12 +39,12 @@ import (
 type Policy struct {
 	MaxAge      time.Duration // since the seal
 	MaxPerHost  int           // dumps
-	MaxPerCrash int           // dumps of one panic title
+	MaxPerCrash int           // dumps of one crash
 	MaxTotal    uint64        // bytes of all dumps together
 	KeepFree    uint64        // bytes free on the disk
 
-	// Title returns what the panic lines of the same crash have in common. If it is nil, whole lines are compared. A dump
-	// without a panic line is in no group.
+	// Title returns what the panic lines of similar crashes have in common. If it is nil, whole lines are compared. A dump
+	// without a signature and without a panic line is in no group.
 	Title func(panicLine string) string
 }
 
@@ -74,9 +77,10 @@ type Plan struct {
 // dump is an entry with the state of a decision.
 type dump struct {
 	*storage.Entry
-	title string
-	rank  int // among the remaining dumps of its title; 0 is the example
-	// repeats means that the dump is not first of its title, and has no pages or a sealed one before it has some.
+	crash string // equal for the dumps that are ranked together
+	known bool   // they are of one crash for sure
+	rank  int    // among the remaining ones of them; 0 is the example
+	// repeats means that the dump is not first of its crash, and has no pages or a sealed one before it has some.
 	repeats bool
 	gone    bool
 	held    bool
@@ -103,9 +107,19 @@ func (d *dump) at() time.Time {
 	return d.Manifest.StartTime
 }
 
-// example reports whether a dump can be the example of its title.
-func (d *dump) example() bool {
-	return d.Manifest.Pages.Present > 0 && d.State() != dumpdir.StateDamaged && d.State() != dumpdir.StateArriving
+// crashOf returns what is equal for the dumps that e is ranked with, and whether those are of one crash for sure.
+func crashOf(e *storage.Entry, p *Policy) (crash string, known bool) {
+	if s := e.Signature(); s != nil && !s.Vague {
+		return "signature " + s.ID, true
+	}
+	title := e.Manifest.PanicLine
+	if p.Title != nil {
+		title = p.Title(title)
+	}
+	if title == "" {
+		return "dump " + e.String(), false
+	}
+	return "title " + title, false
 }
 
 // decision is one run of Decide.
@@ -119,14 +133,8 @@ func Decide(entries []storage.Entry, p Policy, space storage.Space, clock Clock)
 	d := &decision{}
 	for i := range entries {
 		e := &entries[i]
-		title := e.Manifest.PanicLine
-		if p.Title != nil {
-			title = p.Title(title)
-		}
-		if title == "" {
-			title = "\x00" + e.String()
-		}
-		d.dumps = append(d.dumps, &dump{Entry: e, title: title})
+		crash, known := crashOf(e, &p)
+		d.dumps = append(d.dumps, &dump{Entry: e, crash: crash, known: known})
 	}
 	slices.SortStableFunc(d.dumps, newestFirst)
 	if p.MaxAge > 0 {
@@ -168,22 +176,31 @@ func (d *decision) removeOrHold(x *dump, format string, args ...any) {
 // remaining returns the dumps that are not removed so far, newest first, and ranks them.
 func (d *decision) remaining() []*dump {
 	left := slices.DeleteFunc(slices.Clone(d.dumps), func(x *dump) bool { return x.gone })
-	titles := map[string][]*dump{}
+	crashes := map[string][]*dump{}
 	for _, x := range left {
-		titles[x.title] = append(titles[x.title], x)
+		crashes[x.crash] = append(crashes[x.crash], x)
 	}
-	for _, same := range titles {
-		if i := slices.IndexFunc(same, (*dump).example); i > 0 {
-			example := same[i]
-			same = slices.Insert(slices.Delete(same, i, i+1), 0, example)
-		}
-		pages := false
-		for rank, x := range same {
-			x.rank, x.repeats = rank, rank > 0 && (pages || x.Manifest.Pages.Present == 0)
-			pages = pages || x.Manifest.Pages.Present > 0 && x.Manifest.State != dumpdir.StateArriving
-		}
+	for _, same := range crashes {
+		rank(same)
 	}
 	return left
+}
+
+// rank ranks the dumps of one crash, which are sorted.
+func rank(same []*dump) {
+	best := 0
+	for i, x := range same {
+		if x.Substance() > same[best].Substance() {
+			best = i
+		}
+	}
+	example := same[best]
+	same = slices.Insert(slices.Delete(same, best, best+1), 0, example)
+	pages := false
+	for rank, x := range same {
+		x.rank, x.repeats = rank, x.known && rank > 0 && (pages || x.Manifest.Pages.Present == 0)
+		pages = pages || x.Manifest.Pages.Present > 0 && x.Manifest.State != dumpdir.StateArriving
+	}
 }
 
 // limitAge removes dumps that are too old, the oldest first.
@@ -199,11 +216,11 @@ func (d *decision) limitAge(limit time.Duration, clock Clock) {
 	}
 }
 
-// limitPerCrash removes the dumps of each title whose rank is not below the limit.
+// limitPerCrash removes the dumps of each crash whose rank is not below the limit.
 func (d *decision) limitPerCrash(limit int) {
 	for _, x := range byWorth(d.remaining()) {
-		if x.rank >= limit {
-			d.removeOrHold(x, "it is number %d of its panic title; the limit is %d", x.rank+1, limit)
+		if x.known && x.rank >= limit {
+			d.removeOrHold(x, "it is number %d of its crash (signature %s); the limit is %d", x.rank+1, x.Signature().ID, limit)
 		}
 	}
 }
@@ -295,7 +312,7 @@ func (d *decision) removeUntilFreed(bytes uint64, remove func(*dump)) (missing u
 	return missing
 }
 
-// byWorth sorts the least valuable dumps first: by rank within their title, then by age.
+// byWorth sorts the least valuable dumps first: by rank within their crash, then by age.
 func byWorth(left []*dump) []*dump {
 	slices.SortStableFunc(left, func(a, b *dump) int { return cmp.Or(cmp.Compare(b.rank, a.rank), newestFirst(b, a)) })
 	return left

@@ -14,17 +14,36 @@ import (
 
 var now = time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
 
-// ago makes a complete dump of 100 bytes that was sealed so many days ago, with changes.
-func ago(name, host, panicLine string, days int, change ...func(*storage.Entry)) storage.Entry {
+// ago makes a complete dump of 100 bytes of a crash that was sealed so many days ago, with changes. All have the same panic line.
+// The crash is its signature; empty: it has none.
+func ago(name, host, crash string, days int, change ...func(*storage.Entry)) storage.Entry {
 	end := now.AddDate(0, 0, -days)
 	e := storage.Entry{Ref: storage.Ref{Host: host, ID: name}, Manifest: dumpdir.Manifest{
-		State: dumpdir.StateComplete, PanicLine: panicLine, StartTime: end, EndTime: &end,
+		State: dumpdir.StateComplete, PanicLine: "BUG: one panic line", StartTime: end, EndTime: &end,
 		Pages: dumpdir.PageCounts{Present: 1}, Bytes: dumpdir.ByteCounts{VMCore: 90, Log: 10},
 	}}
+	if crash != "" {
+		e.Signatures.Log = &dumpdir.Signature{ID: crash}
+	}
 	for _, c := range change {
 		c(&e)
 	}
 	return e
+}
+
+func vague(e *storage.Entry) { e.Signatures.Log.Vague = true }
+
+// line gives a dump another panic line.
+func line(text string) func(*storage.Entry) {
+	return func(e *storage.Entry) { e.Manifest.PanicLine = text }
+}
+
+// partial makes a dump with so many of 9 essential pages.
+func partial(pages uint64) func(*storage.Entry) {
+	return func(e *storage.Entry) {
+		e.Manifest.State, e.Manifest.Pages.Present = dumpdir.StatePartial, pages
+		e.Manifest.Plan = &dumpdir.ManifestPlan{Classes: map[string]uint64{dumpdir.EssentialPages: 9}}
+	}
 }
 
 func pinned(e *storage.Entry)  { e.Pin = &dumpdir.Pin{} }
@@ -77,22 +96,42 @@ func TestDecide(t *testing.T) {
 			p:       Policy{MaxAge: 10 * day}, want: []string{"b"},
 		},
 		{
-			name:    "per panic: by title, the newest stay",
-			entries: []storage.Entry{ago("a", "h1", "x1", 1), ago("b", "h2", "x2", 2), ago("c", "h3", "x3", 3), ago("d", "h3", "y", 50)},
+			name:    "per crash: the newest stay, and another crash with the same panic line",
+			entries: []storage.Entry{ago("a", "h1", "x", 1), ago("b", "h2", "x", 2), ago("c", "h3", "x", 3), ago("d", "h3", "y", 50)},
 			p:       Policy{MaxPerCrash: 2, Title: oneTitle}, want: []string{"c"},
 		},
 		{
-			name:    "per panic: without a panic line nothing is the same",
-			entries: []storage.Entry{ago("a", "h", "", 1), ago("b", "h", "", 2)},
+			name:    "per crash: without a signature that names a place nothing is the same",
+			entries: []storage.Entry{ago("a", "h", "", 1), ago("b", "h", "", 2), ago("c", "h", "x", 3, vague), ago("d", "h", "x", 4, vague)},
 			p:       Policy{MaxPerCrash: 1},
 		},
 		{
-			name:    "per panic: an example with pages outlives newer logs and damage",
+			name: "per crash: a complete example outlives newer parts of dumps",
+			entries: []storage.Entry{
+				ago("part", "h", "x", 1, partial(8)), ago("essential", "h", "x", 2, partial(9)), ago("complete", "h", "x", 3),
+				ago("part of y", "h", "y", 4, partial(8)), ago("essential of y", "h", "y", 5, partial(9)), ago("older", "h", "y", 6, partial(9)),
+			},
+			p: Policy{MaxPerCrash: 1}, want: []string{"older", "essential", "part of y", "part"},
+		},
+		{
+			name: "total: of dumps without a signature, what repeats a panic line goes first",
+			entries: []storage.Entry{
+				ago("a1", "h", "", 1, line("cpu1")), ago("a2", "h", "", 2, line("cpu2")), ago("b", "h", "", 50, line("b")), ago("x", "h", "x", 60),
+			},
+			p: Policy{MaxTotal: 300, Title: oneTitle}, want: []string{"a2"},
+		},
+		{
+			name:    "total: dumps without a signature are no repetitions if the limit cannot be met",
+			entries: []storage.Entry{ago("a", "h", "", 1), ago("b", "h", "", 2), ago("c", "h", "", 3, pinned), ago("x1", "h", "x", 4), ago("x2", "h", "x", 5)},
+			p:       Policy{MaxTotal: 50}, want: []string{"x2", "pinned c"}, unmet: "alone have 50 bytes more",
+		},
+		{
+			name:    "per crash: an example with pages outlives newer logs and damage",
 			entries: []storage.Entry{ago("log", "h", "x", 1, logOnly), ago("bad", "h", "x", 2, damaged), ago("good", "h", "x", 3), ago("old", "h", "x", 4)},
 			p:       Policy{MaxPerCrash: 1}, want: []string{"old", "bad", "log"},
 		},
 		{
-			name:    "per panic: a pinned old dump stays and is said to",
+			name:    "per crash: a pinned old dump stays and is said to",
 			entries: []storage.Entry{ago("a", "h", "x", 1), ago("b", "h", "x", 2), ago("c", "h", "x", 3, pinned)},
 			p:       Policy{MaxPerCrash: 1}, want: []string{"b", "pinned c"},
 		},

@@ -37,8 +37,22 @@ func store(t *testing.T, n int) (*local.Store, []*dumpdirtest.Machine) {
 		m := dumpdirtest.NewMachine(uint64(i), 40, 16)
 		machines = append(machines, m)
 		storagetest.Receive(t, s, m, true)
+		sign(t, s, storage.Ref{Host: m.Meta.Host, ID: m.Meta.ID})
 	}
 	return s, machines
+}
+
+// sign gives a dump a report with the signature that all have.
+func sign(t *testing.T, s storage.Store, ref storage.Ref) {
+	t.Helper()
+	e, err := s.Find(t.Context(), ref.String())
+	if err == nil {
+		head := dumpdir.ReportHead{Signatures: dumpdir.Signatures{Log: &dumpdir.Signature{ID: "0123456789abcdef", Coarse: "0123456789abcdef", Frames: []string{}}}}
+		err = s.SaveSide(t.Context(), ref, dumpdir.NewStoredReport(&e.Manifest, head, []byte("{}"), time.Now()), &e.Manifest)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func ids(t *testing.T, s storage.Store) (out []string) {
