@@ -165,6 +165,13 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/sender":                "sender and receiver meet on the wire only",
 		"net/http":                                           "it imports files",
 	}},
+	{"depotcopy", map[string]string{
+		"github.com/corehaul/corehaul/receiver":      "it copies files; receiver/admission has the limits of space",
+		"github.com/corehaul/corehaul/crashtree":     "points upward",
+		"github.com/corehaul/corehaul/sender":        "sender and receiver meet on the wire only",
+		"github.com/corehaul/corehaul/storage/local": "it knows the interface of a store",
+		"net/http": "it copies files",
+	}},
 	{"receiver/watch", map[string]string{
 		"github.com/corehaul/corehaul/receiver":              "sessions and watched directories meet in the store",
 		"github.com/corehaul/corehaul/receiver/kdumpclients": "crashtree has the files of kdump",

@@ -53,8 +53,19 @@ func TestSealed(t *testing.T) {
 // the sender comes back.
 func TestGrowing(t *testing.T) {
 	t.Parallel()
+	for _, transport := range []string{"nfs", "sftp", "disk"} {
+		t.Run(transport, func(t *testing.T) {
+			t.Parallel()
+			testGrowing(t, transport)
+		})
+	}
+}
+
+func testGrowing(t *testing.T, transport string) {
+	t.Helper()
 	r := newRig(t)
 	m := r.machine("db1")
+	m.Meta.Transport = transport
 	w := r.writer(m, 1)
 	lock := r.put(filepath.Join("dumps/db1", filepath.Base(w.Dir()), "writer.lock"), []byte("x 1\n"), 0)
 	r.later(time.Second)

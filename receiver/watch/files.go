@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/corehaul/corehaul/crashtree"
+	"github.com/corehaul/corehaul/depotcopy"
 )
 
 // What comes of a directory with files of kdump, apart from dumps.
@@ -95,10 +96,10 @@ func (im *importing) dump(ctx context.Context, d crashtree.Found) error {
 	case crashtree.Imported:
 		im.took = true
 		im.taken()
-		im.mem.took(out.Ref, standing{}, im.clock())
+		im.mem.took(out.Ref, depotcopy.Standing{}, im.clock())
 		log.Info("took a dump of kdump from a watched directory", "state", out.State, "reason", out.Reason, "not_kept", out.NotKept)
 	case crashtree.Present:
-		im.mem.took(out.Ref, standing{}, im.clock())
+		im.mem.took(out.Ref, depotcopy.Standing{}, im.clock())
 	case crashtree.Later:
 		im.later = true
 	case crashtree.Failed:

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/corehaul/corehaul/depotcopy"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/internal/printable"
@@ -60,7 +61,7 @@ type record struct {
 
 // taken is a dump that was taken, or that the store had already.
 type taken struct {
-	standing
+	depotcopy.Standing
 	Seen time.Time `json:"seen"`
 }
 
@@ -130,21 +131,21 @@ func (m *memory) has(ref storage.Ref) bool {
 }
 
 // standing returns how good a dump was that was taken.
-func (m *memory) standing(ref storage.Ref) (standing, bool) {
+func (m *memory) standing(ref storage.Ref) (depotcopy.Standing, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := m.file.Dumps[ref.String()]
 	if t == nil {
-		return standing{}, false
+		return depotcopy.Standing{}, false
 	}
-	return t.standing, true
+	return t.Standing, true
 }
 
 // took notes that a dump is in the store. The caller saves it soon.
-func (m *memory) took(ref storage.Ref, s standing, now time.Time) {
+func (m *memory) took(ref storage.Ref, s depotcopy.Standing, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if was := m.file.Dumps[ref.String()]; was != nil && was.standing == s {
+	if was := m.file.Dumps[ref.String()]; was != nil && was.Standing == s {
 		return
 	}
 	m.file.Dumps[ref.String()], m.dirty = &taken{s, now.UTC().Truncate(time.Second)}, true

@@ -7,15 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/corehaul/corehaul/depotcopy"
 	"github.com/corehaul/corehaul/storage"
 )
-
-// lockSilence is how long the files of a sealed dump, with its lock, must not have changed before its writer counts as gone. A writer that lives
-// changes the lock every 3 seconds.
-const lockSilence = time.Minute
-
-// errChanges says that a dump changed while it was copied.
-var errChanges = errors.New("it changed while it was copied")
 
 // roundTime is after how long a look ends with the dump that it is taking. What came meanwhile is found by the next one.
 const roundTime = 20 * time.Second
@@ -60,7 +54,7 @@ func (r *root) queues(w *walk) (queues [][]waiting, arriving int) {
 	for _, f := range w.found {
 		t := r.trackOf(f)
 		switch {
-		case f.own && !r.ready(f, t):
+		case f.Own && !r.ready(f, t):
 			arriving++
 			r.tellArriving(f, t)
 			continue
@@ -83,10 +77,10 @@ func (r *root) queues(w *walk) (queues [][]waiting, arriving int) {
 // ready reports whether the writer of a dump directory has finished it, or has abandoned it.
 func (r *root) ready(f *found, t *track) bool {
 	switch quiet := r.quietFor(t); {
-	case f.sealed && !f.locked:
+	case f.Sealed && !f.Locked:
 		return true
-	case f.sealed:
-		return quiet >= min(lockSilence, r.Grace)
+	case f.Sealed:
+		return quiet >= min(depotcopy.LockSilence, r.Grace)
 	default:
 		return quiet >= r.Grace
 	}
@@ -104,14 +98,14 @@ func (r *root) tellArriving(f *found, t *track) {
 func (r *root) take(ctx context.Context, top *os.Root, f *found, t *track) (took bool) {
 	var err error
 	t.later = false
-	if f.own {
+	if f.Own {
 		took, err = r.takeOwn(ctx, top, f, t)
 	} else {
 		took, err = r.takeFiles(ctx, f, t)
 	}
 	switch {
 	case ctx.Err() != nil:
-	case errors.Is(err, errChanges): // somebody who changes a sealed dump again and again must not have it copied each time
+	case errors.Is(err, depotcopy.ErrChanges): // somebody who changes a sealed dump again and again must not have it copied each time
 		t.later, t.failure, t.next = true, "", r.clock().Add(min(laterRetry<<min(t.changes, 10), lastRetry))
 		t.changes++
 	case errors.Is(err, errLater), errors.Is(err, storage.ErrBusy):

@@ -31,7 +31,7 @@ const (
 
 // settled reports whether nothing is left to do with a directory.
 func (r *root) settled(f *found) bool {
-	if t := r.tracks[f.rel]; t != nil && t.empty && t.signature == f.Signature {
+	if t := r.tracks[f.rel]; t != nil && t.empty && t.signature == f.record.Signature {
 		t.seen = r.clock()
 		return true
 	}
@@ -42,12 +42,12 @@ func (r *root) settled(f *found) bool {
 func (r *root) trackOf(f *found) *track {
 	now := r.clock()
 	t := r.tracks[f.rel]
-	if t == nil || t.signature != f.Signature {
+	if t == nil || t.signature != f.record.Signature {
 		was := track{}
 		if t != nil {
 			was = *t
 		}
-		t = &track{signature: f.Signature, since: now, failure: was.failure, told: was.told, changes: was.changes, later: was.later}
+		t = &track{signature: f.record.Signature, since: now, failure: was.failure, told: was.told, changes: was.changes, later: was.later}
 		if was.changes > 0 {
 			t.next = was.next
 		}

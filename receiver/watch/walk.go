@@ -2,8 +2,6 @@ package watch
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -15,8 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/corehaul/corehaul/depotcopy"
 	"github.com/corehaul/corehaul/dumpdir"
-	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
 // Limits of one look. What is beyond them is looked at later: the next look at a large directory begins where this one ended.
@@ -34,11 +32,8 @@ const fullEvery = time.Hour
 type found struct {
 	rel    string // path below the watched directory
 	branch string // what shares one limit: a directory of the watched one, or of its dumps/
-	own    bool   // it is a dump directory, sealed and locked as its names say
-	sealed bool
-	locked bool
-	bytes  uint64 // that its files use
-	record        // what is noted once it is settled
+	depotcopy.Contents
+	record // what is noted once it is settled
 }
 
 // walk is one look at a watched directory.
@@ -104,7 +99,7 @@ func (w *walk) dir(at *os.Root, rel string, depth int) error {
 	default:
 		w.bad[rel] = fmt.Sprintf("it has more than %d names; files in it are not looked at", w.names)
 	}
-	if f.own || depth == maxDepth {
+	if f.Own || depth == maxDepth {
 		return nil
 	}
 	for _, name := range list.dirs {
@@ -220,29 +215,10 @@ func (w *walk) window(at *os.Root, rel string) (entries []fs.DirEntry, all bool,
 	return entries, from == 0 && len(entries) == n, nil
 }
 
-// has returns the file of a name, nil if there is none.
-func (l *listing) has(name string) fs.FileInfo {
-	i := slices.IndexFunc(l.files, func(st fs.FileInfo) bool { return st.Name() == name })
-	if i < 0 {
-		return nil
-	}
-	return l.files[i]
-}
-
 // judge says what the directory is by its names, and what state it is in.
 func (l *listing) judge(rel string, changed time.Time) *found {
-	f := &found{rel: rel, branch: branchOf(rel)}
-	f.sealed = l.has(dumpdir.SumsName) != nil
-	f.locked = l.has(lockName) != nil
-	f.own = l.all && (l.has(dumpdir.JournalName) != nil || l.has(dumpdir.ManifestName) != nil && f.sealed)
-	h := sha256.New()
-	for _, st := range l.files {
-		_, _ = fmt.Fprintf(h, "%s\x00%d %d\n", st.Name(), st.Size(), st.ModTime().UnixNano()) // a hash takes everything
-		f.bytes += plainfile.Blocks(st)
-	}
-	f.record = record{Signature: hex.EncodeToString(h.Sum(nil)[:16]), Changed: changed, Leaf: f.own || len(l.dirs) == 0}
+	f := &found{rel: rel, branch: branchOf(rel), Contents: depotcopy.ContentsOf(l.files)}
+	f.Own = f.Own && l.all
+	f.record = record{Signature: f.Contents.Signature, Changed: changed, Leaf: f.Own || len(l.dirs) == 0}
 	return f
 }
-
-// lockName is the name of the lock file of senders: see docs/layout.md, part 2.
-const lockName = "writer.lock"
