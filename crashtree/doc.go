@@ -4,6 +4,7 @@
 //	<address>-<date>/vmcore, vmcore.flat, vmcore-incomplete, vmcore-dmesg.txt, kexec-dmesg.log   Red Hat
 //	<stamp>/dump.<stamp>, dump-incomplete.<stamp>, dmesg.<stamp>                                 Debian, Ubuntu
 //	<date>/vmcore, README.txt, dmesg, System.map-*                                               SUSE
+//	dumps/<host>/<time>-<id>/                                                                    corehaul-send, by package depotcopy
 //
 // [Walk] finds them, and an [Importer] makes dumps of a store of them. What a file says decides the id of its dump, so a second import
 // finds the first one. Nothing here writes to the tree. Files are opened for reading, without following links. FIFOs and devices are not

@@ -28,6 +28,7 @@ const (
 	fromOption    = "option"
 	fromNodename  = "nodename"
 	fromDirectory = "directory"
+	fromDump      = "dump" // a dump directory, by its own word
 )
 
 // unnamed is the nodename of a kernel that has got no name (init/version.c, UTS_NODENAME).

@@ -37,17 +37,19 @@ const logText = "[    0.0] Linux version 6.1.0\n[    9.0] Kernel panic - not syn
 type tree struct {
 	t    *testing.T
 	root string
+	data string
 	im   crashtree.Importer
 }
 
 func newTree(t *testing.T) *tree {
 	t.Helper()
-	store, err := local.Open(t.Context(), t.TempDir(), storage.OpenOptions{})
+	data := t.TempDir()
+	store, err := local.Open(t.Context(), data, storage.OpenOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	return &tree{t: t, root: t.TempDir(), im: crashtree.Importer{
+	return &tree{t: t, root: t.TempDir(), data: data, im: crashtree.Importer{
 		Store: store, Room: admission.NewRoom(store, admission.Limits{}, nil), Codec: kdumpfile.Snappy, Tool: "test",
 	}}
 }
@@ -89,6 +91,11 @@ func (tr *tree) run(paths ...string) map[string]crashtree.Outcome {
 			o, err := tr.im.Import(tr.t.Context(), f)
 			return errors.Join(err, note(o))
 		},
+		Own: func(from *os.Root, dir string) error {
+			o, err := tr.im.ImportOwn(tr.t.Context(), from, dir)
+			return errors.Join(err, note(o))
+		},
+		Data: tr.data,
 		Skip: func(path string, why error) error {
 			result := crashtree.Failed
 			if crashtree.IsLeftOut(why) {
@@ -555,23 +562,6 @@ func TestHostileTree(t *testing.T) {
 	if all := tr.run(filepath.Join(tr.root, "fifo"), filepath.Join(tr.root, "none")); len(all) != 2 || all["fifo"].Result == crashtree.Imported || all["none"].Result != crashtree.Failed {
 		t.Errorf("%+v", all)
 	}
-}
-
-// TestOwnDumps leaves out dump directories, whose journal says more of the pages than they do: in a tree, and by name of a file.
-func TestOwnDumps(t *testing.T) {
-	tr := newTree(t)
-	tr.sample("10.0.0.7-2026-01-02-03:04:05/vmcore", elf)
-	tr.run()
-	dumps, err := tr.im.Store.List(t.Context(), storage.Filter{})
-	if err != nil || len(dumps) != 1 {
-		t.Fatalf("%d dumps: %v", len(dumps), err)
-	}
-	if err := os.CopyFS(filepath.Join(tr.root, "data/dumps/web1/x"), os.DirFS(dumps[0].Path)); err != nil {
-		t.Fatal(err)
-	}
-	own := filepath.Join(tr.root, "data")
-	tr.want(map[string][2]string{"data/dumps/web1/x": {"left out", "corehaul reindex"}}, own)
-	tr.want(map[string][2]string{"data/dumps/web1/x/vmcore": {"left out", "corehaul reindex"}}, filepath.Join(own, "dumps/web1/x/vmcore"))
 }
 
 // TestHosts names the hosts of dumps.

@@ -54,7 +54,7 @@ type Outcome struct {
 	Path   string `json:"path"`
 	Result string `json:"result"`
 	storage.Ref
-	HostFrom  string        `json:"host_from,omitempty"` // what says the host: option, nodename or directory
+	HostFrom  string        `json:"host_from,omitempty"` // what says the host: option, nodename, directory or dump
 	State     dumpdir.State `json:"state,omitempty"`     // of the dump, in a dry run that it would have if all pages decode
 	Reason    string        `json:"reason,omitempty"`    // why it is not complete
 	CrashTime time.Time     `json:"crash_time,omitzero"`
@@ -69,9 +69,13 @@ type Outcome struct {
 // Import imports one dump. What goes wrong with this dump is in the outcome. The error is that of ctx.
 func (im *Importer) Import(ctx context.Context, f Found) (Outcome, error) {
 	out := Outcome{Path: f.Path()}
-	err := im.run(ctx, f, &out)
+	return out.ended(ctx, im.run(ctx, f, &out))
+}
+
+// ended returns the outcome with the error of its import. Its own error is that of ctx.
+func (out *Outcome) ended(ctx context.Context, err error) (Outcome, error) {
 	if ctx.Err() != nil {
-		return out, context.Cause(ctx)
+		return *out, context.Cause(ctx)
 	}
 	switch {
 	case errors.Is(err, errWritten):
@@ -82,7 +86,15 @@ func (im *Importer) Import(ctx context.Context, f Found) (Outcome, error) {
 	if err != nil {
 		out.Err, out.Error = err, err.Error()
 	}
-	return out, nil
+	return *out, nil
+}
+
+// present says that the store has the dump.
+func (out *Outcome) present(e *storage.Entry) {
+	out.Result, out.Bytes, out.State, out.Reason = Present, e.Bytes(), e.State(), e.Manifest.Reason
+	if e.Manifest.CrashTime != nil {
+		out.CrashTime = *e.Manifest.CrashTime
+	}
 }
 
 func (im *Importer) run(ctx context.Context, f Found, out *Outcome) (err error) {
@@ -189,7 +201,7 @@ func (p *pending) logID() (string, error) {
 
 // present reports whether nothing of the dump is left to import.
 func (p *pending) present(ctx context.Context) (bool, error) {
-	was, err := p.find(ctx)
+	was, err := p.find(ctx, p.out.Ref)
 	switch {
 	case err != nil:
 		return false, err
@@ -202,13 +214,13 @@ func (p *pending) present(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// find returns the dump if it was imported before, at least in part.
-func (p *pending) find(ctx context.Context) (*storage.Entry, error) {
-	if p.Store == nil {
+// find returns the dump of that name if the store has it, at least in part.
+func (im *Importer) find(ctx context.Context, ref storage.Ref) (*storage.Entry, error) {
+	if im.Store == nil {
 		return nil, nil
 	}
-	e, err := p.Store.Find(ctx, p.out.String())
-	if errors.Is(err, storage.ErrNotFound) || err == nil && e.Ref != p.out.Ref {
+	e, err := im.Store.Find(ctx, ref.String())
+	if errors.Is(err, storage.ErrNotFound) || err == nil && e.Ref != ref {
 		return nil, nil
 	}
 	return &e, err
@@ -227,11 +239,7 @@ func (p *pending) isDone(ctx context.Context, e *storage.Entry) (bool, error) {
 			return false, err
 		}
 	}
-	p.out.Result, p.out.Bytes = Present, e.Bytes()
-	p.out.State, p.out.Reason = e.State(), m.Reason
-	if m.CrashTime != nil {
-		p.out.CrashTime = *m.CrashTime
-	}
+	p.out.present(e)
 	return true, nil
 }
 

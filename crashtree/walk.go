@@ -38,6 +38,8 @@ func (f *Found) Path() string {
 type Visitor struct {
 	// Dump is called for each dump. Its error ends the walk.
 	Dump func(f Found) error
+	// Own is called for each dump directory that a sender or a receiver wrote, open as from until it returns. Its error ends the walk.
+	Own func(from *os.Root, dir string) error
 	// Skip is called for what looks like a dump and is not imported, or cannot be read.
 	Skip func(path string, why error) error
 	// Data, if set, is the data directory of the store, which is left out of trees. Files of clients may lie there that are not dumps yet.
@@ -52,18 +54,17 @@ var (
 	errSuperseded  = errors.New("kdump did not finish it, and finished another file in the same directory")
 	errEmptyBeside = errors.New("it is empty, and there is another dump in the same directory")
 	errData        = errors.New("it is the data directory itself")
-	// errOwn: a copy of such a dump as a foreign file would lose its journal, and with it the checksums of its pages.
-	errOwn = errors.New("it is a dump of corehaul already; copy its directory into DATA/dumps/HOST and run 'corehaul reindex'")
+	errStored      = errors.New("it is in the data directory already")
 )
 
 // IsLeftOut reports whether a reason for Visitor.Skip is no failure.
 func IsLeftOut(why error) bool {
-	return slices.ContainsFunc([]error{errOtherSystem, errSuperseded, errEmptyBeside, errData, errOwn, plainfile.ErrNotRegular},
+	return slices.ContainsFunc([]error{errOtherSystem, errSuperseded, errEmptyBeside, errData, errStored, plainfile.ErrNotRegular},
 		func(e error) bool { return errors.Is(why, e) })
 }
 
 // Walk looks for dumps at each path: a file, or a directory with all that is below it on the same file system. Links are followed only
-// if they are one of paths. Directories come in the order of their names. Directories of package dumpdir are left out.
+// if they are one of paths. Directories come in the order of their names.
 func Walk(ctx context.Context, paths []string, v Visitor) error {
 	n := named{Visitor: v}
 	for _, path := range paths {
@@ -99,6 +100,7 @@ func deviceOf(st fs.FileInfo) uint64 {
 type named struct {
 	Visitor
 	last *directory // of the last file: a pattern of the shell names many files of one directory
+	own  string     // the last dump directory
 }
 
 func (n *named) file(path string) error {
@@ -106,8 +108,12 @@ func (n *named) file(path string) error {
 	if err != nil {
 		return n.Skip(path, err)
 	}
-	if _, _, own := dumpdir.AtPath(real); own {
-		return n.Skip(path, errOwn)
+	if dir, _, own := dumpdir.AtPath(real); own {
+		if dir == n.own {
+			return nil
+		}
+		n.own = dir
+		return n.visitOwn(dir)
 	}
 	found, err := n.find(filepath.Dir(real), filepath.Base(real))
 	if err != nil {
@@ -129,6 +135,19 @@ func (n *named) find(dir, name string) (Found, error) {
 		n.last = d
 	}
 	return n.last.withFile(name)
+}
+
+// visitOwn tells of a dump directory.
+func (v *Visitor) visitOwn(dir string) error {
+	if isIn(dir, v.Data) {
+		return v.Skip(dir, errStored)
+	}
+	from, err := os.OpenRoot(dir)
+	if err != nil {
+		return v.Skip(dir, err)
+	}
+	defer func() { _ = from.Close() }() // only read
+	return v.Own(from, dir)
 }
 
 // visit tells of all dumps in a directory.
@@ -169,7 +188,7 @@ func (w *walker) dir(path string) error {
 		return err
 	}
 	if _, _, own := dumpdir.AtPath(path); own {
-		return w.Skip(path, errOwn)
+		return w.visitOwn(path)
 	}
 	d, err := w.readDir(path, 0)
 	if err != nil {

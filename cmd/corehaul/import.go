@@ -37,7 +37,7 @@ func newImport(a *app) *cobra.Command {
 	f := importFlags{reserve: defaultReserve, hostDumps: defaultHostDumps}
 	cmd := &cobra.Command{
 		Use: "import PATH...", GroupID: groupDumps, Args: cobra.MinimumNArgs(1),
-		Short: "Take in the dumps that kdump left on a disk",
+		Short: "Take in the dumps that kdump or a sender left on a disk",
 		Long: `Find dumps at each PATH and copy them into the store: a directory with all that is below
 it on the same file system, such as /var/crash of Red Hat, Debian, Ubuntu or SUSE, or a
 single vmcore (ELF, kdump-compressed or flattened, also inside gzip, bzip2, lz4, xz or
@@ -46,13 +46,18 @@ they are. Every page is decoded before it is stored. A dump is filed under the n
 the host that crashed: --host, or the nodename in its memory, or the name or address in
 the name of its directory. Its id depends on what it holds, so a second import changes
 nothing. A file that is still being written is left for later; so is a log without a
-dump for five minutes. 'serve' may run on the same data directory. --config FILE takes
-the data directory and the limits of space from the configuration of 'serve'; flags
-override it.
+dump for five minutes.
+
+A dump directory that corehaul-send wrote (file://, nfs://, sftp://) is copied as it is,
+with its journal, under its own host and id, and the copy is verified. One that its sender
+did not finish is left for later until nothing has changed in it for five minutes. Then
+what it has is imported, and replaced by an import of the finished one.
+
+'serve' may run on the same data directory. --config FILE takes the data directory and the
+limits of space from the configuration of 'serve'; flags override it.
 
 Exit code 0: all dumps are stored and complete; 3: all are stored, but some lack pages; 5:
-one that was imported before is damaged now; 1: something was not imported, or nothing was
-found.`,
+one is damaged; 1: something was not imported, or nothing was found.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.load(cmd); err != nil {
 				return cli.Usage(err)
@@ -63,7 +68,7 @@ found.`,
 	a.dataFlag(cmd)
 	a.jsonFlag(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.host, "host", "", "host of all dumps at PATH (default: as each of them says)")
+	flags.StringVar(&f.host, "host", "", "host of all dumps of kdump at PATH (default: as each of them says)")
 	flags.BoolVar(&f.dry, "dry-run", false, "only print what would be imported")
 	flags.StringVar(&f.config, "config", "", "take limits and data directory from this configuration of 'serve'")
 	flags.Var(&f.reserve, "reserve", "free disk space that dumps must leave")
@@ -127,7 +132,12 @@ func (a *app) importAll(ctx context.Context, paths []string, f *importFlags) err
 		defer func() { _ = store.Close() }() // each dump is durable
 	}
 	err = crashtree.Walk(ctx, paths, crashtree.Visitor{
-		Dump: func(found crashtree.Found) error { return run.dump(ctx, found) },
+		Dump: func(found crashtree.Found) error {
+			return run.dump(found.Path(), func() (crashtree.Outcome, error) { return run.im.Import(ctx, found) })
+		},
+		Own: func(from *os.Root, dir string) error {
+			return run.dump(dir, func() (crashtree.Outcome, error) { return run.im.ImportOwn(ctx, from, dir) })
+		},
 		Skip: run.skip,
 		Data: dir,
 	})
@@ -171,7 +181,7 @@ type importCount struct {
 	Imported int    `json:"imported"`
 	Present  int    `json:"present"`
 	Partial  int    `json:"partial"` // of those: without all pages
-	Damaged  int    `json:"damaged"` // of those: damaged since they were imported
+	Damaged  int    `json:"damaged"` // of those: damaged, since they were imported or before
 	Later    int    `json:"later"`
 	Failed   int    `json:"failed"`
 	LeftOut  int    `json:"left_out"`
@@ -184,14 +194,15 @@ type importLine struct {
 	*crashtree.Outcome
 }
 
-func (r *importRun) dump(ctx context.Context, found crashtree.Found) error {
+// dump imports one dump at a path.
+func (r *importRun) dump(path string, one func() (crashtree.Outcome, error)) error {
 	done := func() {}
 	if cli.IsTerminal(r.stdio.Err) {
 		var update func(done, total int64)
-		update, done = r.progress("import " + cli.Printable(cli.Clip(found.Path(), 60)))
+		update, done = r.progress("import " + cli.Printable(cli.Clip(path, 60)))
 		r.im.Progress = func(_ string, done, total uint64) { update(int64(done), int64(total)) }
 	}
-	out, err := r.im.Import(ctx, found)
+	out, err := one()
 	done()
 	if err != nil {
 		return err
@@ -296,9 +307,9 @@ func (r *importRun) end() error {
 	case c.Failed+c.Later > 0:
 		return fmt.Errorf("%d dumps or paths were not imported", c.Failed+c.Later)
 	case c.Imported+c.Present == 0:
-		return cli.WithHint(errors.New("no dumps were found"), "name the directory that kdump writes to, for example /var/crash, or a vmcore file")
+		return cli.WithHint(errors.New("no dumps were found"), "name the directory that kdump or corehaul-send writes to, for example /var/crash, or a vmcore file")
 	case c.Damaged > 0:
-		return cli.VerifyFailed(fmt.Errorf("%d dumps that were imported before are damaged now", c.Damaged))
+		return cli.VerifyFailed(fmt.Errorf("%d dumps are damaged", c.Damaged))
 	case c.Partial > 0:
 		return cli.Partial(nil)
 	}
