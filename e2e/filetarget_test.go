@@ -161,7 +161,7 @@ func fileCapture(t *testing.T, kernel, initrd string, disks ...*fileDisk) string
 	return said
 }
 
-// checkDump checks that a disk has one complete dump of the panic, that crash opens it, and that it can be imported.
+// checkDump checks that a disk has one complete dump of the panic, and that crash opens it once it is imported.
 func (d *fileDisk) checkDump(t *testing.T, kernel string) {
 	t.Helper()
 	dir, unmount := d.mount(t)
@@ -171,8 +171,18 @@ func (d *fileDisk) checkDump(t *testing.T, kernel string) {
 	if len(list) != 1 || list[0].Manifest.State != "complete" || !strings.Contains(list[0].Manifest.PanicLine, capturePanic) {
 		t.Fatalf("on the disk: %+v, want one complete dump", list)
 	}
-	captureCommand(t, captureReceiver, "verify", list[0].ID, "--data", root)
-	vmcore := filepath.Join(list[0].Path, "vmcore")
+	data := filepath.Join(t.TempDir(), "data")
+	for _, want := range []string{"1 dumps imported", "0 dumps imported, 1 imported before"} {
+		if out := captureCommand(t, captureReceiver, "import", root, "--data", data); !strings.Contains(out, want+"\n") {
+			t.Errorf("import says %q, want %q", out, want)
+		}
+	}
+	imported := sftpList(t, data)
+	if len(imported) != 1 || imported[0].ID != list[0].ID || imported[0].Manifest.State != "complete" {
+		t.Fatalf("imported: %+v", imported)
+	}
+	captureCommand(t, captureReceiver, "verify", list[0].ID, "--data", data)
+	vmcore := filepath.Join(imported[0].Path, "vmcore")
 	k, err := lab.GetKernel(t.Context(), kernel)
 	if err != nil {
 		t.Fatal(err)
