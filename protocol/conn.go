@@ -35,6 +35,7 @@ type Conn struct {
 	rw    *meter
 	side  Side
 	order *order
+	local bool // rw is one end of a Pipe
 
 	rmu     sync.Mutex // between Read and the drain of Shutdown
 	r       *bufio.Reader
@@ -59,8 +60,9 @@ type Conn struct {
 // NewConn returns one side of a connection over rw. If rw is an io.Closer, Close closes it.
 func NewConn(rw io.ReadWriter, side Side) *Conn {
 	m := newMeter(rw)
+	_, local := rw.(inProcess)
 	return &Conn{
-		rw: m, side: side, order: newOrder(),
+		rw: m, side: side, order: newOrder(), local: local,
 		r: bufio.NewReaderSize(m, readBuffer), w: bufio.NewWriterSize(m, writeBuffer),
 		pings: make(chan uint64, 1),
 	}
@@ -146,8 +148,18 @@ func (c *Conn) readHeader() (header, error) {
 
 // readPayload reads the payload into buf or a larger buffer, checks the frame, and returns the buffer.
 func (c *Conn) readPayload(h header, buf []byte) ([]byte, error) {
+	buf, err := c.readBytes(h, buf)
+	if err == nil {
+		err = c.compare(h, buf)
+	}
+	return buf, err
+}
+
+// readBytes reads the payload into buf or a larger buffer, and returns the buffer. A buffer grows to twice its size: the chunks
+// of a dump differ, and each byte of a new buffer costs a page fault.
+func (c *Conn) readBytes(h header, buf []byte) ([]byte, error) {
 	if uint64(cap(buf)) < uint64(h.length) {
-		buf = make([]byte, h.length)
+		buf = make([]byte, max(int(h.length), min(2*cap(buf), int(types[h.typ].limit))))
 	}
 	buf = buf[:h.length]
 	if n, err := io.ReadFull(c.r, buf); err != nil {
@@ -156,10 +168,15 @@ func (c *Conn) readPayload(h header, buf []byte) ([]byte, error) {
 		}
 		return buf, err
 	}
-	if sum := checksum(c.head[:8], buf); sum != h.crc {
-		return buf, Errorf(CodeBadChecksum, "%s of %d bytes: CRC-32C %08x, the frame says %08x", h.typ, h.length, sum, h.crc)
-	}
 	return buf, nil
+}
+
+// compare compares the checksum of a frame with that of the bytes that it covers.
+func (c *Conn) compare(h header, covered []byte) error {
+	if sum := checksum(c.head[:8], covered); sum != h.crc {
+		return Errorf(CodeBadChecksum, "%s of %d bytes: CRC-32C %08x, the frame says %08x", h.typ, h.length, sum, h.crc)
+	}
+	return nil
 }
 
 func (c *Conn) readChunk(h header) (Message, error) {
@@ -169,8 +186,14 @@ func (c *Conn) readChunk(h header) (Message, error) {
 	}
 	ch := c.takeChunk()
 	var err error
-	if ch.frame, err = c.readPayload(h, ch.frame); err == nil {
+	if ch.frame, err = c.readBytes(h, ch.frame); err == nil && !c.local {
+		err = c.compare(h, ch.frame)
+	}
+	if err == nil {
 		err = ch.decode(ch.frame, p)
+	}
+	if err == nil && c.local {
+		err = c.compare(h, ch.frame[:len(ch.frame)-len(ch.Payload)])
 	}
 	if err == nil {
 		err = c.order.pass(c.peer(), ch)
@@ -315,7 +338,11 @@ func (c *Conn) encode(m Message) (head, tail []byte, err error) {
 		return nil, nil, Errorf(CodeTooLarge, "%s: %d bytes above %d", m.Type(), length, limit)
 	}
 	h := header{typ: m.Type(), length: uint32(length)} //nolint:gosec // at most the limit of its type
-	h.put(head, head[headerLen:], tail)
+	if c.local {
+		h.put(head, head[headerLen:]) // see Pipe
+	} else {
+		h.put(head, head[headerLen:], tail)
+	}
 	return head, tail, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/sender/depot"
 )
 
@@ -19,7 +20,7 @@ var owner = sync.OnceValue(rand.Text)
 
 // depotConn is the near end of a depot.
 type depotConn struct {
-	net.Conn
+	*protocol.PipeEnd
 	cancel context.CancelFunc
 	line   line
 	done   chan struct{} // closed when the depot has ended
@@ -38,9 +39,9 @@ type line struct {
 
 // startDepot starts a depot in this process and returns the connection to it. It does not end with ctx.
 func startDepot(ctx context.Context, conf depot.Config, l line) net.Conn {
-	near, far := net.Pipe()
+	near, far := protocol.Pipe()
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	c := &depotConn{Conn: near, cancel: cancel, line: l, done: make(chan struct{})}
+	c := &depotConn{PipeEnd: near, cancel: cancel, line: l, done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
 		var wg sync.WaitGroup
@@ -57,7 +58,7 @@ func startDepot(ctx context.Context, conf depot.Config, l line) net.Conn {
 
 // Close ends the depot, which first releases its dump if it can.
 func (c *depotConn) Close() error {
-	err := c.Conn.Close()
+	err := c.PipeEnd.Close()
 	c.once.Do(func() {
 		c.cancel()
 		select {
