@@ -44,13 +44,12 @@ func ladderOf(name string) ([]protocol.Encoding, error) {
 // encoding. It is not safe for concurrent use.
 type encoder struct {
 	pageSize int
-	page     []byte        // one compressed page
 	zstd     *zstd.Encoder // made when first needed: it takes 1 to 2 MiB
 	lz4      *lz4.Compressor
 }
 
 func newEncoder(pageSize int) *encoder {
-	return &encoder{pageSize: pageSize, page: make([]byte, s2.MaxEncodedLen(pageSize))}
+	return &encoder{pageSize: pageSize}
 }
 
 // payload holds the encoded pages of a chunk.
@@ -58,6 +57,10 @@ type payload struct {
 	out   []byte
 	sizes []uint32
 }
+
+// encodedRoom is the room in which pages of raw bytes become page records. The last one may be longer than a page, before it is
+// dropped for the page itself.
+func encodedRoom(raw, pageSize int) int { return raw + s2.MaxEncodedLen(pageSize) - pageSize }
 
 // buffer returns an empty slice with capacity n. It allocates for a whole chunk, so that later chunks fit.
 func (b *payload) buffer(n int) []byte {
@@ -87,18 +90,18 @@ func (e *encoder) encode(ch *protocol.Chunk, buf *payload, raw []byte, with prot
 // encodePages makes a record of each page. A page that does not become smaller is stored as it is, as in
 // kdump-compressed files.
 func (e *encoder) encodePages(ch *protocol.Chunk, buf *payload, raw []byte, with protocol.Encoding) error {
-	out, sizes := buf.buffer(len(raw)), buf.sizes[:0]
+	out, sizes := buf.buffer(encodedRoom(len(raw), e.pageSize)), buf.sizes[:0]
 	for len(raw) > 0 {
 		page := raw[:e.pageSize]
 		raw = raw[e.pageSize:]
-		rec, err := e.record(page, with)
+		rec, err := e.record(out[len(out):cap(out)], page, with)
 		if err != nil {
 			return err
 		}
 		if len(rec) >= len(page) {
 			rec = page
 		}
-		out = append(out, rec...)
+		out = append(out, rec...) // where a compressed record lies already
 		sizes = append(sizes, uint32(len(rec)))
 	}
 	buf.out, buf.sizes = out, sizes
@@ -106,15 +109,16 @@ func (e *encoder) encodePages(ch *protocol.Chunk, buf *payload, raw []byte, with
 	return nil
 }
 
-func (e *encoder) record(page []byte, with protocol.Encoding) ([]byte, error) {
+// record returns the compressed page, in dst if it becomes smaller.
+func (e *encoder) record(dst, page []byte, with protocol.Encoding) ([]byte, error) {
 	if with == protocol.EncodingSnappyPage {
-		return s2.EncodeSnappy(e.page, page), nil
+		return s2.EncodeSnappy(dst, page), nil
 	}
 	z, err := e.zstdEncoder()
 	if err != nil {
 		return nil, err
 	}
-	return z.EncodeAll(page, e.page[:0]), nil
+	return z.EncodeAll(page, dst[:0]), nil
 }
 
 // block compresses all pages together. The result may be empty if it would not be smaller.

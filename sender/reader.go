@@ -36,7 +36,7 @@ func newSlot(pageSize uint32) *slot {
 	n := protocol.ChunkPages(pageSize)
 	return &slot{
 		wanted: make([]mem.Extent, 0, n), raw: make([]byte, protocol.ChunkBytes),
-		encoded: payload{out: make([]byte, 0, protocol.ChunkBytes), sizes: make([]uint32, 0, n)},
+		encoded: payload{out: make([]byte, 0, encodedRoom(protocol.ChunkBytes, int(pageSize))), sizes: make([]uint32, 0, n)},
 		chunk:   protocol.Chunk{Extents: make([]chunk.Extent, 0, n)},
 	}
 }
