@@ -76,14 +76,15 @@ func rebuildFront(vm kdumpfile.File, jr *journal, opt kdumpfile.Options) (*kdump
 		return nil, err
 	}
 	end := jr.plan.firstPage()
-	err = jr.chunks(func(r *chunkRecord) error {
+	var descs []kdumpfile.PageDesc
+	err = jr.chunks(func(r *chunkRecord) (err error) {
 		if r.offset > end {
 			if err := zeroRange(vm, end, r.offset); err != nil {
 				return err
 			}
 		}
 		end = r.end()
-		err := putDescs(kw, r.extents, r.pages, r.offset)
+		descs, err = putDescs(kw, descs, r.extents, r.pages, r.offset)
 		if errors.Is(err, kdumpfile.ErrNotPlanned) || errors.Is(err, kdumpfile.ErrAlreadyPresent) {
 			return &DamageError{File: JournalName, Offset: -1, Text: fmt.Sprintf("chunk %d: %v", r.seq, err)}
 		}

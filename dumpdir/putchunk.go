@@ -48,7 +48,7 @@ func (c *core) put(ch *Chunk) error {
 			return c.unwritten(offset, err)
 		}
 	}
-	if err := putDescs(c.kw, ch.Extents, ch.Pages, offset); err != nil {
+	if c.descs, err = putDescs(c.kw, c.descs, ch.Extents, ch.Pages, offset); err != nil {
 		return c.failLocked(err)
 	}
 	c.dataEnd += s.bytes
@@ -101,13 +101,12 @@ func (c *core) isHere(seq uint64) bool {
 	return c.have.has(seq) || c.batch.set.has(seq) || c.spare.set.has(seq)
 }
 
-// putDescs writes the descriptors of a chunk whose data lies at offset.
-func putDescs(kw *kdumpfile.Writer, extents []chunk.Extent, pages []PageRecord, offset int64) error {
-	var descs []kdumpfile.PageDesc
+// putDescs writes the descriptors of a chunk whose data lies at offset. It uses the memory of descs, and returns it or larger memory.
+func putDescs(kw *kdumpfile.Writer, descs []kdumpfile.PageDesc, extents []chunk.Extent, pages []PageRecord, offset int64) ([]kdumpfile.PageDesc, error) {
 	for _, e := range extents {
 		if e.Kind == chunk.Zero {
 			if err := kw.PutZero(e.Extent); err != nil {
-				return err
+				return descs, err
 			}
 			continue
 		}
@@ -118,8 +117,8 @@ func putDescs(kw *kdumpfile.Writer, extents []chunk.Extent, pages []PageRecord, 
 		}
 		pages = pages[e.Count:]
 		if err := kw.PutPages(e.Extent, descs); err != nil {
-			return err
+			return descs, err
 		}
 	}
-	return nil
+	return descs, nil
 }

@@ -1,7 +1,6 @@
 package dumpdir
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -55,42 +54,6 @@ func sizeOf(fsys FS, name string) (size int64, there bool) {
 	}
 	size, err = f.Size()
 	return size, f.Close() == nil && err == nil
-}
-
-// hashFile returns length and SHA-256 of a file. stop, if not nil, ends it with an error.
-func hashFile(fsys FS, name string, stop func() error) (size int64, sum [32]byte, err error) {
-	f, err := fsys.Open(name)
-	if err != nil {
-		return 0, sum, err
-	}
-	size, sum, err = hashReader(f, stop)
-	return size, sum, errors.Join(err, f.Close())
-}
-
-func hashReader(f File, stop func() error) (size int64, sum [32]byte, err error) {
-	if size, err = f.Size(); err != nil {
-		return 0, sum, err
-	}
-	h, buf := sha256.New(), make([]byte, min(size, 256<<10))
-	for off := int64(0); off < size; {
-		if stop != nil {
-			if err := stop(); err != nil {
-				return 0, sum, err
-			}
-		}
-		if n := hashHole(h, f, off, size); n > 0 {
-			off += n
-			continue
-		}
-		n, err := f.ReadAt(buf[:min(int64(len(buf)), size-off)], off)
-		if n == 0 {
-			return 0, sum, errors.Join(io.ErrUnexpectedEOF, err)
-		}
-		_, _ = h.Write(buf[:n]) // a hash takes everything
-		off += int64(n)
-	}
-	h.Sum(sum[:0])
-	return size, sum, nil
 }
 
 func ignoreNotExist(err error) error {

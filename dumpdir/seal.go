@@ -3,6 +3,7 @@ package dumpdir
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -115,7 +116,7 @@ func (c *core) beginSeal(reason string, partial bool) (*sealRecord, error) {
 	return seal, nil
 }
 
-// sealFront writes the final front of vmcore, makes the file durable and computes its SHA-256.
+// sealFront writes the final front of vmcore, and reads the file back.
 func (c *core) sealFront(ctx context.Context, seal *sealRecord) error {
 	write := c.kw.SealComplete
 	if seal.state == StatePartial {
@@ -128,12 +129,23 @@ func (c *core) sealFront(ctx context.Context, seal *sealRecord) error {
 	if err := c.vm.Truncate(seal.size); err != nil {
 		return err
 	}
-	if err := c.vm.Sync(); err != nil {
-		return err
+	return c.readBack(ctx, seal)
+}
+
+// readBack makes vmcore durable and computes its SHA-256 from what it reads. If this machine has the file in its page cache, the
+// read gets the same bytes before the fsync as after it, so both go at a time.
+func (c *core) readBack(ctx context.Context, seal *sealRecord) error {
+	synced := make(chan error, 1)
+	go func() { synced <- c.vm.Sync() }()
+	if _, cached := c.vm.(Forgetter); !cached {
+		if err := <-synced; err != nil {
+			return err
+		}
+		synced <- nil
 	}
 	_, sum, err := hashReader(c.vm, ctx.Err)
 	seal.sum = sum
-	return err
+	return errors.Join(<-synced, err)
 }
 
 // finishSeal brings names, manifest and sums in line with the seal record. It can be repeated from any point.

@@ -59,6 +59,7 @@ type core struct {
 
 	vm      File // vmcore-incomplete; nil without a plan and after the seal
 	kw      *kdumpfile.Writer
+	descs   []kdumpfile.PageDesc // of the chunk that is put
 	dataEnd int64
 	batch   *batch  // put, but not committed
 	spare   *batch  // on its way to the journal, or empty; guarded by commitMu
