@@ -46,7 +46,7 @@ func dialFile(tool string, open OpenDir, over func(*localfs.FS) dumpdir.FS) Dial
 		}
 		conf := depot.Config{
 			FS: over(files), Root: files.Root(), Host: "localhost", Transport: "disk", Tool: tool, Note: note,
-			Lost: func(error) bool { return false }, Peer: target,
+			Lost: func(error) bool { return false }, Peer: target, Local: true,
 		}
 		return startDepot(ctx, conf, line{local: true, cut: func() {}, close: func() { _ = files.Close() }}), nil
 	}

@@ -28,13 +28,20 @@ const (
 // waitEvery is the time between two WAITs during long operations.
 const waitEvery = 5 * time.Second
 
-// window is how many bytes of chunks may be unacknowledged. It takes little memory, because chunks are written as they come.
-const window = 16 << 20
+// pace says how much page data, in bytes, may be written and not durable.
+type pace struct {
+	// window is how many bytes of chunks may be unacknowledged. It takes little memory, because chunks are written as they come.
+	window int64
+	// Chunks are made durable after commitBytes of page data or interval, whichever comes first.
+	commitBytes int64
+	interval    time.Duration
+}
 
-// Chunks are made durable after commitBytes of page data or commitInterval, whichever comes first.
-const (
-	commitBytes    = window / 2
-	commitInterval = 500 * time.Millisecond
+var (
+	overNetwork = pace{window: 16 << 20, commitBytes: 8 << 20, interval: 500 * time.Millisecond}
+	// An fsync of a local file system waits for the disk with all of its data, and a lost window costs the dump's end at worst: what
+	// cuts the disk's power ends the memory that was dumped, too. A window of two commits lets pages come while one waits.
+	onLocalDisk = pace{window: 32 << 20, commitBytes: 16 << 20, interval: time.Second}
 )
 
 // Config says where dumps go.
@@ -50,6 +57,15 @@ type Config struct {
 	Note string
 	// Lost reports whether an error of FS means that the server cannot be reached. Such an error says nothing about stored data.
 	Lost func(error) bool
+	// Local says that FS is a file system of this machine.
+	Local bool
+}
+
+func (c *Config) pace() pace {
+	if c.Local {
+		return onLocalDisk
+	}
+	return overNetwork
 }
 
 // depot is the intake.Policy of one session.
@@ -63,10 +79,10 @@ type depot struct {
 
 // Serve runs the receiving side of one session over nc, until the session or ctx ends. It closes nc.
 func Serve(ctx context.Context, nc net.Conn, c Config) error {
-	d := &depot{Config: c}
+	d, pace := &depot{Config: c}, c.pace()
 	d.Session = intake.NewSession(nc, intake.Config{
 		Tool: c.Tool, Peer: c.Peer, Transport: c.Transport, Title: new(printk.TitleScanner), Codec: kdumpfile.Snappy,
-		Window: window, Workers: 1, CommitBytes: commitBytes, CommitInterval: commitInterval, WaitEvery: waitEvery,
+		Window: pace.window, Workers: 1, CommitBytes: pace.commitBytes, CommitInterval: pace.interval, WaitEvery: waitEvery,
 	}, d)
 	err := d.Run(ctx)
 	_ = d.Shutdown(d.wireError(err)) // the sender may be gone
