@@ -114,7 +114,7 @@ func TestPackedDamaged(t *testing.T) {
 		"more/vmcore.gz":    {"imported partial", "gzip stream: "}, // these have the same pages
 		"nosum/vmcore.gz":   {"present partial", "gzip stream: "},
 		"sum/vmcore.gz":     {"present partial", "gzip stream: "},
-		"follows/vmcore.xz": {"imported partial", "data after stream"},
+		"follows/vmcore.xz": {"imported partial", "invalid header magic bytes"},
 		"garbage/vmcore.gz": {"failed", "gzip stream: "},
 		"log/vmcore.gz":     {"imported log-only", "gzip stream: "},
 		"tar/dump.tar.gz":   {"failed", "not a vmcore"},

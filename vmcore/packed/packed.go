@@ -90,7 +90,7 @@ func NewReader(f Form, r io.Reader, maxDict int64) (dec io.Reader, err error) {
 	case LZ4:
 		dec = lz4.NewReader(r)
 	case XZ:
-		dec, err = xz.ReaderConfig{DictCap: 1 << 20, SingleStream: true}.NewReader(newXZGuard(r, maxDict))
+		dec, err = xz.ReaderConfig{DictCap: 1 << 20}.NewReader(newXZGuard(r, maxDict))
 	case Zstd:
 		// With one decoder it works within Read and starts no goroutine.
 		dec, err = zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(uint64(maxDict))) //nolint:gosec // positive

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,6 +81,61 @@ func TestForms(t *testing.T) {
 	if packed.FormOf(want) != packed.Plain {
 		t.Error("a flattened file is compressed")
 	}
+}
+
+// TestConcatenated reads files of several streams, as pigz, pxz and cat make them, to their end; of xz also with padding between them.
+func TestConcatenated(t *testing.T) {
+	want := vmcoretest.Sample(t, sample)
+	half := len(want) / 2
+	for _, form := range []packed.Form{packed.Bzip2, packed.Gzip, packed.LZ4, packed.XZ, packed.Zstd} {
+		first, second := pack(t, form, want[:half]), pack(t, form, want[half:])
+		for _, padding := range []string{"", "\x00\x00\x00\x00\x00\x00\x00\x00"} {
+			if padding != "" && form != packed.XZ {
+				continue
+			}
+			b := slices.Concat(first, []byte(padding), second)
+			if got, err := unpack(b, 16<<20); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s, %d bytes between: %d of %d bytes, %v", form, len(padding), len(got), len(want), err)
+			}
+			if got, err := unpack(b[:len(b)-1], 16<<20); err == nil {
+				t.Errorf("%s: a cut second stream: %d bytes without an error", form, len(got))
+			}
+			if form != packed.XZ {
+				continue
+			}
+			at := len(first) + len(padding) + 12
+			b[at+bytes.IndexByte(b[at:], 0x21)+2] = 40
+			if got, err := unpack(b, 16<<20); !errors.Is(err, packed.ErrUnsupported) || len(got) > half {
+				t.Errorf("the dictionary of the second stream: %d bytes, %v", len(got), err)
+			}
+		}
+	}
+}
+
+// TestManyBlocks refuses an xz stream of ever more blocks, of which the decoder would keep a list.
+func TestManyBlocks(t *testing.T) {
+	stream := pack(t, packed.XZ, []byte("x"))
+	size := (int(stream[12]) + 1) * 4
+	block := slices.Concat(stream[12:12+size], make([]byte, 4), make([]byte, 8)) // the end of no data, padding, and the CRC-64
+	if stream[7] != 4 {
+		t.Fatalf("the check of the stream is %d", stream[7])
+	}
+	n, err := io.Copy(io.Discard, packed.NewXZGuard(io.MultiReader(bytes.NewReader(stream[:12]), &endless{b: block}), 16<<20))
+	if !errors.Is(err, packed.ErrUnsupported) || !strings.Contains(err.Error(), "blocks") || n > 64<<20 {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
+// endless repeats some bytes.
+type endless struct {
+	b  []byte
+	at int
+}
+
+func (e *endless) Read(p []byte) (n int, err error) {
+	n = copy(p, e.b[e.at:])
+	e.at = (e.at + n) % len(e.b)
+	return n, nil
 }
 
 // TestDictionary refuses a dictionary beyond the limit before it takes the memory, in the first block of an xz stream and in zstd.

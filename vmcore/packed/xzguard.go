@@ -4,27 +4,40 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 )
 
-// Sizes of the xz format (The .xz File Format, 1.2.1, 2.1.1 and 3.1).
+// Sizes of the xz format (The .xz File Format, 1.2.1, 2.1.1, 2.1.2, 2.2, 3.1 and 4).
 const (
 	xzStreamHeaderLen = 12
+	xzStreamFooterLen = 12
+	xzIndexCRCLen     = 4
+	xzPaddingLen      = 4 // of which there may be many between streams
 	xzFilterLZMA2     = 0x21
 )
 
+// maxXZBlocks bounds the blocks of a stream, because the decoder keeps 16 bytes of each until the index. The smallest blocks that programs
+// make by themselves have a MiB (pixz; xz -T makes larger ones).
+const maxXZBlocks = 1 << 20
+
 // xzGuard passes on an xz stream and checks the headers of its blocks, because the decoder allocates any dictionary that
-// they ask for. It steps through blocks by the headers of their chunks (LZMA2), up to the index.
+// they ask for. It steps through blocks by the headers of their chunks (LZMA2), and over the index to the next stream.
 type xzGuard struct {
 	r     io.Reader
 	max   int64 // bytes of a dictionary
 	err   error
 	check int // bytes of the checksum behind each block
+	// Of the present stream: its blocks, and of its index the numbers that are to come (the first one says how many), and the present one.
+	blocks int
+	left   uint64
+	num    uint64
+	shift  uint
 
 	part []byte                              // of the next structure
 	want int                                 // length of the structure
 	skip int64                               // bytes to skip before it
-	at   int64                               // bytes of the block so far
-	next func(g *xzGuard, part []byte) error // handles the structure; nil: no more checks
+	at   int64                               // bytes of the block or index so far
+	next func(g *xzGuard, part []byte) error // handles the structure
 }
 
 func newXZGuard(r io.Reader, maxDict int64) *xzGuard {
@@ -44,7 +57,7 @@ func (g *xzGuard) Read(p []byte) (int, error) {
 }
 
 func (g *xzGuard) watch(p []byte) error {
-	for len(p) > 0 && g.next != nil {
+	for len(p) > 0 {
 		if g.skip > 0 {
 			n := min(g.skip, int64(len(p)))
 			g.skip, g.at, p = g.skip-n, g.at+n, p[n:]
@@ -73,7 +86,7 @@ func (g *xzGuard) expect(skip int64, want int, next func(*xzGuard, []byte) error
 func (g *xzGuard) streamHeader(b []byte) error {
 	// The low 4 bits of the second flag byte are the type of check. Each size has three types.
 	sizes := [...]int{0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64}
-	g.check = sizes[b[7]&0xf]
+	g.check, g.blocks = sizes[b[7]&0xf], 0
 	g.block()
 	return nil
 }
@@ -82,12 +95,53 @@ func (g *xzGuard) streamHeader(b []byte) error {
 func (g *xzGuard) block() { g.expect(0, 1, (*xzGuard).blockSize) }
 
 func (g *xzGuard) blockSize(b []byte) error {
+	g.at = 1
 	if b[0] == 0 { // the index
-		g.next = nil
+		g.number(0)
 		return nil
 	}
-	g.at = 1
+	if g.blocks++; g.blocks > maxXZBlocks {
+		return fmt.Errorf("%w: more than %d blocks", ErrUnsupported, maxXZBlocks)
+	}
 	g.expect(0, int(b[0])*4+3, (*xzGuard).blockHeader)
+	return nil
+}
+
+// number expects a number of the index. left is how many there are with it; 0 means the first one.
+func (g *xzGuard) number(left uint64) {
+	g.left, g.num, g.shift = left, 0, 0
+	g.expect(0, 1, (*xzGuard).numberByte)
+}
+
+// numberByte reads a byte of a number of the index: the number of records, and two numbers of each record.
+func (g *xzGuard) numberByte(b []byte) error {
+	g.num |= uint64(b[0]&0x7f) << g.shift
+	switch g.shift += 7; {
+	case b[0]&0x80 != 0 && g.shift < 63:
+		g.expect(0, 1, (*xzGuard).numberByte)
+	case b[0]&0x80 != 0 || g.left == 0 && g.num != uint64(g.blocks): //nolint:gosec // counted
+		return fmt.Errorf("%w: index", ErrUnsupported)
+	case g.left == 0 && g.num > 0:
+		g.number(2 * g.num)
+	case g.left > 1:
+		g.number(g.left - 1)
+	default:
+		g.expect((4-g.at%4)%4+xzIndexCRCLen+xzStreamFooterLen, xzPaddingLen, (*xzGuard).padding)
+	}
+	return nil
+}
+
+// padding reads what follows a stream: padding, or the beginning of another stream.
+func (g *xzGuard) padding(b []byte) error {
+	switch string(b) {
+	case "\x00\x00\x00\x00":
+		g.expect(0, xzPaddingLen, (*xzGuard).padding)
+	case "\xfd7zX":
+		g.part = b
+		g.expect(0, xzStreamHeaderLen, (*xzGuard).streamHeader)
+	default: // the decoder refuses it, after it has given what came before
+		g.expect(math.MaxInt64, xzPaddingLen, (*xzGuard).padding)
+	}
 	return nil
 }
 
