@@ -15,6 +15,7 @@ import (
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/receiver/watch"
 	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/local"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
 
@@ -193,6 +194,31 @@ func TestUnreadable(t *testing.T) {
 	r.one(dumpdir.StateComplete)
 	if st := r.w.Status()[0]; r.log.count("can be read again") != 1 || st.Error != "" {
 		t.Errorf("status %+v\n%s", st, r.log.text.String())
+	}
+}
+
+// TestOtherReceiver takes the dumps of another receiver's data directory, and not those that it removed.
+func TestOtherReceiver(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	other, err := local.Open(t.Context(), r.dir, storage.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := r.machine("db1")
+	r.send(m)
+	for _, name := range []string{"trash", "replaced", "damaged", "incoming/db2"} {
+		from, to := r.send(r.machine("db2")), filepath.Join(r.dir, name, "x")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o700), os.Rename(from, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.look()
+	if e := r.one(dumpdir.StateComplete); e.ID != m.Meta.ID {
+		t.Errorf("took %s", e.Ref)
 	}
 }
 

@@ -178,7 +178,19 @@ func (w *walk) list(at *os.Root, rel string) (*listing, error) {
 			l.files = append(l.files, st)
 		}
 	}
+	l.leaveOut()
 	return l, nil
+}
+
+// notDumps are directories of another receiver's data directory (storage/local) with dumps that were removed, replaced, or are not there yet.
+var notDumps = []string{"trash", "replaced", "damaged", "incoming"}
+
+// leaveOut drops them.
+func (l *listing) leaveOut() {
+	isIndex := func(st fs.FileInfo) bool { return st.Name() == "index.db" }
+	if slices.Contains(l.dirs, dumpdir.DumpsName) && slices.ContainsFunc(l.files, isIndex) {
+		l.dirs = slices.DeleteFunc(l.dirs, func(name string) bool { return slices.Contains(notDumps, name) })
+	}
 }
 
 // isAside reports whether a directory is one that file systems and servers make for themselves: .snapshot would show old dumps again.
