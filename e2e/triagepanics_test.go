@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/corehaul/corehaul/e2e/lab"
+	"github.com/corehaul/corehaul/kernel/signature"
 	"github.com/corehaul/corehaul/kernel/unwind"
 	"github.com/corehaul/corehaul/triage"
 )
@@ -73,6 +74,7 @@ func TestTriagePanics(t *testing.T) {
 			if len(r.Unread) > 0 {
 				t.Errorf("unread: %q", r.Unread)
 			}
+			triageSigned(t, s, &r)
 			printed := triagePrinted(t, s, &r)
 			triageFrames(t, s, &r, printed)
 			triageHas(t, r.Backtraces[0].Frames, triageCallers[s.Crash]...)
@@ -81,6 +83,47 @@ func TestTriagePanics(t *testing.T) {
 			}
 			triageLikeCrash(t, c, r.Backtraces[0].Frames, printed)
 		})
+	}
+}
+
+// triageSignatures are the words of the signature of each panic of the lab, on all kernels. In [crashmod], "@" stands for the function of the kind
+// with its two callers.
+var triageSignatures = map[string]string{
+	"sysrq": "sysrq", "init-exit": "init-killed", "oom": "oom", "nmi": "nmi",
+	"null-read": "fault < @null_read < crashmod_write", "null-write": "fault < @null_write < crashmod_write",
+	"null-call": "jump < @null_call < crashmod_write", "wild-pointer": "fault < @wild_pointer < crashmod_write",
+	"readonly-write": "fault < @readonly_write < crashmod_write", "nx-call": "fault < data_words", "gp-fault": "fault < @gp_fault < crashmod_write",
+	"divide-error": "divide-error < @divide_error < crashmod_write", "invalid-opcode": "bug < @invalid_opcode < crashmod_write",
+	"bug": "bug < @bug < crashmod_write", "warn": "bug < @warn < crashmod_write", "panic": "panic < @panic_call < crashmod_write",
+	"list-corruption": "bug < @list_corruption < crashmod_write", "fortify": "bug < @fortify < crashmod_write",
+	"refcount": "bug < refcount < crashmod_write", "usercopy": "bug < usercopy < crashmod_write", // their callers are called like helpers of the kernel
+	"stack-overflow": "stack-overflow < stack_overflow", "stack-smash": "stack-corruption < stack_smash",
+	"soft-lockup": "stall < crashmod_write < spin_outer", "rcu-stall": "stall < crashmod_write < spin_outer",
+	"hung-task": "hung-task < @hung_task < crashmod_write",
+	// One function, several callers.
+	"hardirq": "fault < @null_read < hardirq_handler", "ipi": "fault < @null_read < ipi_handler", "softirq": "fault < @null_read < softirq_handler",
+	"workqueue": "fault < @null_read < workqueue_handler", "kthread": "fault < @null_read < kthread_main",
+}
+
+// triageSigned wants the signature of a panic, from the log and from memory.
+func triageSigned(t *testing.T, s lab.Scenario, r *triage.Report) {
+	t.Helper()
+	chain := regexp.MustCompile(`@(\w+)`).ReplaceAllString(triageSignatures[s.Crash], "$1 < ${1}_middle < ${1}_outer")
+	want := strings.Split(chain, " < ")
+	for i := range want[1:] {
+		want[1+i] += " [crashmod]"
+	}
+	for what, got := range map[string]*signature.Signature{"log": r.Signatures.Log, "memory": r.Signatures.Memory} {
+		switch {
+		case got == nil || got.Vague:
+			t.Errorf("the signature of the %s is %+v", what, got)
+		case triageSignatures[s.Crash] == "": // hooks and live patches put functions of the kernel's own into the stack
+			if got.Class() != "fault" {
+				t.Errorf("the signature of the %s is of %q", what, got.Frames)
+			}
+		case !slices.Equal(got.Frames, want):
+			t.Errorf("the signature of the %s is of %q, want %q", what, got.Frames, want)
+		}
 	}
 }
 

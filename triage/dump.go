@@ -17,7 +17,10 @@ func OfDump(m *Memory, log io.Reader) *Report {
 	r.Blocked = m.Blocked()
 	r.Modules = m.Modules()
 	r.Crash.Livepatch = r.Livepatch(r.Crash.Module)
-	r.signMemory(m)
+	m.part("the signature", func() error {
+		r.signMemory(m)
+		return nil
+	})
 	r.Unread = append(r.Unread, m.unread...)
 	return r
 }

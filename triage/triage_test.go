@@ -13,6 +13,7 @@ import (
 
 	"github.com/corehaul/corehaul/kernel/kerneltest"
 	"github.com/corehaul/corehaul/kernel/oops"
+	"github.com/corehaul/corehaul/kernel/signature"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/triage"
 	"github.com/corehaul/corehaul/vmcore"
@@ -181,5 +182,12 @@ func TestWrongPageTables(t *testing.T) {
 	may := func(line string) bool { return strings.HasSuffix(line, "translations may be wrong") }
 	if r.Title == "" || !slices.Contains(r.Sources, "memory") || !slices.ContainsFunc(r.Unread, may) {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestVersions holds that another algorithm of signatures makes stored reports again, which another version of reports does.
+func TestVersions(t *testing.T) {
+	if triage.Version != 2 || signature.Version != 1 {
+		t.Errorf("reports have version %d and signatures %d: whoever raises the second has to raise the first, and both here", triage.Version, signature.Version)
 	}
 }

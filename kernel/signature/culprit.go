@@ -24,7 +24,7 @@ func culprits(c class, stack []Place) []Place {
 	case stackCorruption:
 		return list[:1] // it overwrote where the function came from
 	case stackOverflow:
-		if again := recursive(list); len(again) > 0 {
+		if again := recursive(list, 3); len(again) > 0 {
 			return again
 		}
 		return outermost(list)
@@ -58,11 +58,11 @@ func outermost(list []Place) []Place {
 	return list[:min(2, len(list))]
 }
 
-// recursive returns the functions that a stack has three times or more, by name: those of a recursion. Which one is the last is chance.
-func recursive(list []Place) (again []Place) {
+// recursive returns the functions that a stack has so many times or more, by name: those of a recursion. Which one is the last is chance.
+func recursive(list []Place, times int) (again []Place) {
 	count := map[Place]int{}
 	for _, p := range list {
-		if count[p]++; count[p] == 3 {
+		if count[p]++; count[p] == times {
 			again = append(again, p)
 		}
 	}
