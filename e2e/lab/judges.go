@@ -97,6 +97,11 @@ func Crash(ctx context.Context, vmlinux, dump string, commands ...string) (strin
 	return crash8.run(ctx, script, "-s", "--no_scroll", "--no_crashrc", vmlinux, dump)
 }
 
+// CrashCommand returns the command line that runs crash 8.0.6.
+func CrashCommand(ctx context.Context, args ...string) ([]string, error) {
+	return crash8.argv(ctx, args...)
+}
+
 // crashMark separates the outputs of CrashEach. No command prints it.
 const crashMark = "corehaul-lab-next-command"
 

@@ -245,3 +245,19 @@ func addIndex(ctx context.Context, vmlinux, release string) error {
 	})
 	return err
 }
+
+// DebugModule returns a directory with the debugging information of one module, as packages have it: DIR/lib/modules/RELEASE/kernel/FILE.
+// file is such as "drivers/block/virtio_blk.ko". path is that of the file.
+func (k *Kernel) DebugModule(ctx context.Context, file string) (dir, path string, err error) {
+	const debug = "usr/lib/debug"
+	path = filepath.Join("lib", "modules", k.Release, "kernel", file)
+	entry, err := cached(ctx, "debugmodules", k.Release+"-"+moduleName(file), func(dir string) error {
+		apt, err := newApt(ctx, k.source.suite, k.Arch)
+		if err != nil {
+			return err
+		}
+		return apt.fetchFile(ctx, dir, "linux-image-"+k.Release+"-dbg", filepath.Join(debug, path))
+	})
+	dir = filepath.Join(entry, debug)
+	return dir, filepath.Join(dir, path), err
+}
