@@ -17,6 +17,10 @@ type Signature struct {
 	Vague bool `json:"vague,omitempty"`
 }
 
+// NamesPlace reports whether a place in the code is in the signature. Different crashes have one without: the log lacked the call trace, or the
+// class is one whose place is chance, such as oom, and is the only word. False for nil.
+func (s *Signature) NamesPlace() bool { return s != nil && !s.Vague && len(s.Frames) != 1 }
+
 // Signatures are those of one dump. Both are equal where log and memory say the same.
 type Signatures struct {
 	Log    *Signature `json:"log,omitempty"`    // nil: the log shows no crash of a known kind, or there is none

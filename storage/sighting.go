@@ -34,8 +34,8 @@ func (e *Entry) Sighting() Sighting {
 	if best == nil {
 		return s
 	}
-	s.Signature, s.Vague = best.ID, best.Vague
-	if log, memory := e.Signatures.Log, e.Signatures.Memory; log != nil && memory != nil && log.ID != memory.ID && !log.Vague && !memory.Vague {
+	s.Signature, s.Vague = best.ID, !best.NamesPlace()
+	if log, memory := e.Signatures.Log, e.Signatures.Memory; log.NamesPlace() && memory.NamesPlace() && log.ID != memory.ID {
 		s.Linked = memory.ID
 	}
 	return s

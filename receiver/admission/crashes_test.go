@@ -60,6 +60,11 @@ func faultIn(function string) string {
 `, function)
 }
 
+// placeless is the log of a machine whose crash may have any reason.
+const placeless = "[    0.000000] Linux version 6.1.0-test\n[   12.000001] Kernel panic - not syncing: NMI: Not continuing\n" +
+	"[   12.000002] CPU: 0 PID: 77 Comm: writer Not tainted 6.1.0-test #1\n[   12.000003] Call Trace:\n[   12.000004]  <NMI>\n" +
+	"[   12.000005]  dump_stack_lvl+0x48/0x60\n[   12.000006]  panic+0x114/0x2f0\n[   12.000007]  nmi_panic+0x3e/0x40\n[   12.000008]  </NMI>\n"
+
 const (
 	driver    = "lab_queue_rq"
 	pageCache = "filemap_lab_read"
@@ -164,6 +169,7 @@ func TestWhatCountsAsTheSameCrash(t *testing.T) {
 		"another function":         {first: func(d *diary) *Crash { return d.dump("a", 1, faultIn(driver), all) }, second: faultIn(pageCache)},
 		"another host":             {first: func(d *diary) *Crash { return d.dump("b", 1, faultIn(driver), all) }},
 		"no trace in the first":    {first: func(d *diary) *Crash { return d.dump("a", 1, "Kernel panic - not syncing: x\n", all) }, second: "Kernel panic - not syncing: x\n"},
+		"its place is chance":      {first: func(d *diary) *Crash { return d.dump("a", 1, placeless, all) }, second: placeless},
 		"no crash in the log":      {first: func(d *diary) *Crash { return d.dump("a", 1, "all is well\n", all) }, second: "all is well\n"},
 		"no log of the second":     {first: func(d *diary) *Crash { return d.dump("a", 1, faultIn(driver), all) }, second: "-"},
 		"removed after a question": {first: func(d *diary) *Crash { return d.dump("a", 1, faultIn(driver), all) }, later: remove},

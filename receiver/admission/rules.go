@@ -51,7 +51,8 @@ type Rule struct {
 	NoRoom bool
 	// SameCrash matches if at least that many dumps of the same crash came before this one, within the last Within (0: ever), from
 	// SameCrashFrom (empty: ScopeHost). Crashes are compared by the signatures of their logs. A dump that lacks pages that crash
-	// needs, is damaged or still arriving does not count. A crash without a signature, or with a vague one, does not match. 0 means no condition.
+	// needs, is damaged or still arriving does not count. A crash whose signature names no place in the code, or
+	// without a signature, does not match. 0 means no condition.
 	SameCrash     int
 	SameCrashFrom Scope
 	Within        time.Duration

@@ -120,7 +120,7 @@ func signatureOf(log io.Reader) (id string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if s := signature.OfLog(report); s != nil && !s.Vague {
+	if s := (*dumpdir.Signature)(signature.OfLog(report)); s.NamesPlace() {
 		id = s.ID
 	}
 	return id, nil
@@ -129,7 +129,7 @@ func signatureOf(log io.Reader) (id string, err error) {
 // precise returns the signatures in the report of a dump that name a place in the code.
 func precise(e *storage.Entry) (ids []string) {
 	for _, s := range []*dumpdir.Signature{e.Signatures.Log, e.Signatures.Memory} {
-		if s != nil && !s.Vague {
+		if s.NamesPlace() {
 			ids = append(ids, s.ID)
 		}
 	}

@@ -29,7 +29,7 @@ type ReportedDump struct {
 
 func reported(e *storage.Entry, why, by string) ReportedDump {
 	d := ReportedDump{Ref: e.Ref, Bytes: e.Bytes(), Panic: e.Manifest.PanicLine, Why: why, By: by}
-	if s := e.Signature(); s != nil && !s.Vague {
+	if s := e.Signature(); s.NamesPlace() {
 		d.Signature = s.ID
 	}
 	return d

@@ -109,7 +109,7 @@ func (d *dump) at() time.Time {
 
 // crashOf returns what is equal for the dumps that e is ranked with, and whether those are of one crash for sure.
 func crashOf(e *storage.Entry, p *Policy) (crash string, known bool) {
-	if s := e.Signature(); s != nil && !s.Vague {
+	if s := e.Signature(); s.NamesPlace() {
 		return "signature " + s.ID, true
 	}
 	title := e.Manifest.PanicLine

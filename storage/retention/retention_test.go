@@ -33,6 +33,9 @@ func ago(name, host, crash string, days int, change ...func(*storage.Entry)) sto
 
 func vague(e *storage.Entry) { e.Signatures.Log.Vague = true }
 
+// placeless is of a class whose place is chance.
+func placeless(e *storage.Entry) { e.Signatures.Log.Frames = []string{"oom"} }
+
 // line gives a dump another panic line.
 func line(text string) func(*storage.Entry) {
 	return func(e *storage.Entry) { e.Manifest.PanicLine = text }
@@ -101,9 +104,10 @@ func TestDecide(t *testing.T) {
 			p:       Policy{MaxPerCrash: 2, Title: oneTitle}, want: []string{"c"},
 		},
 		{
-			name:    "per crash: without a signature that names a place nothing is the same",
-			entries: []storage.Entry{ago("a", "h", "", 1), ago("b", "h", "", 2), ago("c", "h", "x", 3, vague), ago("d", "h", "x", 4, vague)},
-			p:       Policy{MaxPerCrash: 1},
+			name: "per crash: without a signature that names a place nothing is the same",
+			entries: []storage.Entry{ago("a", "h", "", 1), ago("b", "h", "", 2), ago("c", "h", "x", 3, vague), ago("d", "h", "x", 4, vague),
+				ago("e", "h", "y", 5, placeless), ago("f", "h", "y", 6, placeless)},
+			p: Policy{MaxPerCrash: 1},
 		},
 		{
 			name: "per crash: a complete example outlives newer parts of dumps",
