@@ -36,7 +36,8 @@ func (s Signatures) Best() *Signature {
 	return s.Log
 }
 
-// clean makes a copy whose words are safe to print and within the limits.
+// clean makes a copy whose words are safe to print and within the limits. It is nil if the IDs are none: a report with them would be invalid, and
+// be made again and again.
 func (s *Signature) clean() *Signature {
 	if s == nil {
 		return nil
@@ -45,6 +46,9 @@ func (s *Signature) clean() *Signature {
 	c.Frames = []string{}
 	for _, f := range s.Frames[:min(len(s.Frames), maxSignatureFrames)] {
 		c.Frames = append(c.Frames, clean(f, maxSignatureFrame))
+	}
+	if !c.valid() {
+		return nil
 	}
 	return &c
 }

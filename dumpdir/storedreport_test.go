@@ -86,6 +86,18 @@ func TestReportOf(t *testing.T) {
 	}
 }
 
+// TestReportOfWrongSignatures: a report without a signature is better than one that nobody can read.
+func TestReportOfWrongSignatures(t *testing.T) {
+	const id = "0123456789abcdef"
+	for _, wrong := range []dumpdir.Signature{{ID: "x", Coarse: id}, {ID: id, Coarse: id + "0"}, {ID: id, Coarse: "\x1b[2J            "}} {
+		s := dumpdir.Signatures{Log: &dumpdir.Signature{ID: id, Coarse: id}, Memory: &wrong}
+		r := dumpdir.NewStoredReport(&dumpdir.Manifest{}, dumpdir.ReportHead{Signatures: s}, []byte("{}"), pinned)
+		if !r.Valid() || r.Signatures.Log == nil || r.Signatures.Memory != nil {
+			t.Errorf("%+v: valid %v, signatures %+v", wrong, r.Valid(), r.Signatures)
+		}
+	}
+}
+
 // TestLongReport stores a report that no other side file may be as long as, and none that is too long.
 func TestLongReport(t *testing.T) {
 	if race.Enabled {
