@@ -188,6 +188,10 @@ func newestFirst(a, b storage.Entry) int {
 
 // filterEntries returns the entries that f chooses, as the index does.
 func filterEntries(entries []storage.Entry, f storage.Filter) []storage.Entry {
+	only := map[storage.Ref]bool{}
+	for _, ref := range f.Only {
+		only[ref] = true
+	}
 	return slices.DeleteFunc(entries, func(e storage.Entry) bool {
 		at := e.When()
 		return f.Host != "" && e.Host != f.Host ||
@@ -195,7 +199,7 @@ func filterEntries(entries []storage.Entry, f storage.Filter) []storage.Entry {
 			!f.Since.IsZero() && at.Before(f.Since) ||
 			!f.Until.IsZero() && !at.Before(f.Until) ||
 			!strings.Contains(e.Manifest.Release, f.Release) || !saysWhat(&e, f.Panic) ||
-			f.Only != nil && !slices.Contains(f.Only, e.Ref)
+			f.Only != nil && !only[e.Ref]
 	})
 }
 

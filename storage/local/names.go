@@ -39,20 +39,26 @@ type hostNames struct {
 func (s *Store) namesLike(host, id string) ([]string, error) {
 	s.names.mu.Lock()
 	defer s.names.mu.Unlock()
+	h, err := s.namesOf(host)
+	if err != nil {
+		return nil, err
+	}
+	return h.names[id[:dumpdir.ShortID]], nil
+}
+
+// namesOf returns the names in the directory of a host, which may be missing. mu is held while they are used.
+func (s *Store) namesOf(host string) (*hostNames, error) {
 	at, err := modTime(s.hostDir(host))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return &hostNames{}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	h := s.names.hosts[host]
-	if h == nil || !h.mod.Equal(at) {
-		if h, err = s.readNames(host, at); err != nil {
-			return nil, err
-		}
+	if h := s.names.hosts[host]; h != nil && h.mod.Equal(at) {
+		return h, nil
 	}
-	return h.names[id[:dumpdir.ShortID]], nil
+	return s.readNames(host, at)
 }
 
 // readNames reads the directory of a host. at is the modification time of the directory before. mu is held.

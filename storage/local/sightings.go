@@ -16,19 +16,29 @@ func (s *Store) Sightings(ctx context.Context, after *storage.Sighting, limit in
 			return nil, err
 		}
 		after = &storage.Sighting{Ref: page[len(page)-1].Ref, At: page[len(page)-1].At}
-		if page = slices.DeleteFunc(page, s.gone); len(page) > 0 {
+		if page = s.there(page); len(page) > 0 {
 			return page, nil
 		}
 	}
 }
 
-// gone reports whether a person removed a dump that the index has. It looks at the names of the dumps of the host only.
-func (s *Store) gone(seen storage.Sighting) bool {
-	if len(seen.ID) < dumpdir.ShortID {
-		return false
-	}
-	names, err := s.namesLike(seen.Host, seen.ID)
-	return err == nil && len(names) == 0
+// there leaves out the dumps of a page that a person removed and the index has. It reads the directory of a host once at most, also where its
+// names cannot be cached: its time is ahead of the clock, or there are more than maxKnown names.
+func (s *Store) there(page []storage.Sighting) []storage.Sighting {
+	s.names.mu.Lock()
+	defer s.names.mu.Unlock()
+	hosts := map[string]*hostNames{} // nil: cannot be read
+	return slices.DeleteFunc(page, func(seen storage.Sighting) bool {
+		if len(seen.ID) < dumpdir.ShortID {
+			return false
+		}
+		h, known := hosts[seen.Host]
+		if !known {
+			h, _ = s.namesOf(seen.Host) // what cannot be read is not gone
+			hosts[seen.Host] = h
+		}
+		return h != nil && len(h.names[seen.ID[:dumpdir.ShortID]]) == 0
+	})
 }
 
 func (s *Store) pageOfSightings(ctx context.Context, after *storage.Sighting, limit int) (page []storage.Sighting, err error) {

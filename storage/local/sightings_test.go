@@ -75,3 +75,26 @@ func TestSightings(t *testing.T) {
 		t.Errorf("without index (-want +got):\n%s", diff)
 	}
 }
+
+// TestSightingsReadDirectoriesOnce: the clock was set back, so the directory of a host has a time to come, and its names are not cached.
+func TestSightingsReadDirectoriesOnce(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, storage.OpenOptions{})
+	const dumps = 5
+	host := ""
+	for i := range dumps {
+		host = receive(t, s, uint64(i+1)).Host
+	}
+	if err := os.Chtimes(filepath.Join(dir, "dumps", host), time.Time{}, time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	count := &readCounter{FS: dumpdir.OS{}, of: host}
+	s.SetFS(count)
+	page, err := s.Sightings(t.Context(), nil, dumps)
+	if err != nil || len(page) != dumps {
+		t.Fatalf("%d dumps, %v", len(page), err)
+	}
+	if got := count.reads.Load(); got != 1 {
+		t.Errorf("the directory was read %d times, want once", got)
+	}
+}
