@@ -94,7 +94,7 @@ func Update(dir string, change func(*State) error) error {
 		return err
 	}
 	if len(text) > maxState {
-		return fmt.Errorf("%s would have more than %d bytes; what is said of groups that are gone can be removed with 'corehaul group forget'", FileName, maxState)
+		return fmt.Errorf("%s would have more than %d bytes; take back what is no longer needed: 'corehaul group note --clear', 'group ticket --clear', 'group reopen'", FileName, maxState)
 	}
 	if err := dumpdir.SaveFile(dumpdir.OS{}, dir, FileName, append(text, '\n')); err != nil {
 		return err
