@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -104,11 +105,17 @@ func TestWithoutLandlock(t *testing.T) {
 	}
 }
 
+// withC reports whether the C library makes the threads of this program, as it does with the race detector.
+func withC() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "CGO_ENABLED", Value: "1"})
+}
+
 // What ends the child has a reason, which is the dump's.
 func TestEnded(t *testing.T) {
 	t.Parallel()
 	noThread := "crashed: fatal error: newosproc"
-	if race.Enabled {
+	if withC() {
 		noThread = "crashed: runtime/cgo: pthread_create failed"
 	}
 	for of, want := range map[string]string{
