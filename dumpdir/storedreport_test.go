@@ -146,8 +146,10 @@ func TestTornReport(t *testing.T) {
 			wantKnown(t, err)
 		}
 	}
-	for old, new := range map[string]string{`"version": 1`: `"version": 2`, `"of": "dump"`: `"of": "moon"`, `"title"`: `"titel"`, `"report": {`: `"raport": {`, "{": "[", `?[2J`: `\u001b[2J`,
-		`f? [m]`: `f\u001b [m]`, `0123456789abcdef`: `0123456789ABCDEF`, `"coarse": "fedcba9876543210"`: `"coarse": ""`, `"frames"`: `"words"`, `"signatures"`: `"signature"`} {
+	for old, new := range map[string]string{
+		`"version": 1`: `"version": 2`, `"of": "dump"`: `"of": "moon"`, `"title"`: `"titel"`, `"report": {`: `"raport": {`, "{": "[", `?[2J`: `\u001b[2J`,
+		`f? [m]`: `f\u001b [m]`, `0123456789abcdef`: `0123456789ABCDEF`, `"coarse": "fedcba9876543210"`: `"coarse": ""`, `"frames"`: `"words"`, `"signatures"`: `"signature"`,
+	} {
 		fsys.SetBytes(name, bytes.Replace(whole, []byte(old), []byte(new), 1))
 		if h, _, err := dumpdir.ReadReportHead(fsys, dir); h != nil || err == nil {
 			t.Errorf("%s: %+v, %v", new, h, err)

@@ -105,8 +105,10 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			name: "per crash: without a signature that names a place nothing is the same",
-			entries: []storage.Entry{ago("a", "h", "", 1), ago("b", "h", "", 2), ago("c", "h", "x", 3, vague), ago("d", "h", "x", 4, vague),
-				ago("e", "h", "y", 5, placeless), ago("f", "h", "y", 6, placeless)},
+			entries: []storage.Entry{
+				ago("a", "h", "", 1), ago("b", "h", "", 2), ago("c", "h", "x", 3, vague), ago("d", "h", "x", 4, vague),
+				ago("e", "h", "y", 5, placeless), ago("f", "h", "y", 6, placeless),
+			},
 			p: Policy{MaxPerCrash: 1},
 		},
 		{
