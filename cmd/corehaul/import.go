@@ -46,7 +46,7 @@ they are. Every page is decoded before it is stored. A dump is filed under the n
 the host that crashed: --host, or the nodename in its memory, or the name or address in
 the name of its directory. Its id depends on what it holds, so a second import changes
 nothing. A file that is still being written is left for later; so is a log without a
-dump for five minutes.
+dump for five minutes. What crashed is found out at once, as 'serve' does it.
 
 A dump directory that corehaul-send wrote (file://, nfs://, sftp://) is copied as it is,
 with its journal, under its own host and id, and the copy is verified. One that its sender
@@ -129,14 +129,16 @@ func (a *app) importAll(ctx context.Context, paths []string, f *importFlags) err
 		limits := admission.Limits{Reserve: uint64(f.reserve), HostBytes: uint64(f.hostBytes), HostDumps: f.hostDumps}
 		run.im.Scratch = dir
 		run.im.Room = admission.NewRoom(store, limits, slog.Default())
-		defer func() { _ = store.Close() }() // each dump is durable
+		run.reporter = (&keepFlags{reportJobs: 1}).reporter(store, run.im.Room, slog.Default())
+		run.reporter.Log = slog.New(slog.DiscardHandler) // the line of a dump has its title
+		defer func() { _ = store.Close() }()             // each dump is durable
 	}
 	err = crashtree.Walk(ctx, paths, crashtree.Visitor{
 		Dump: func(found crashtree.Found) error {
-			return run.dump(found.Path(), func() (crashtree.Outcome, error) { return run.im.Import(ctx, found) })
+			return run.dump(ctx, found.Path(), func() (crashtree.Outcome, error) { return run.im.Import(ctx, found) })
 		},
 		Own: func(from *os.Root, dir string) error {
-			return run.dump(dir, func() (crashtree.Outcome, error) { return run.im.ImportOwn(ctx, from, dir) })
+			return run.dump(ctx, dir, func() (crashtree.Outcome, error) { return run.im.ImportOwn(ctx, from, dir) })
 		},
 		Skip: run.skip,
 		Data: dir,
@@ -170,9 +172,10 @@ func (a *app) checkOwner(path string) error {
 // importRun counts what an import does.
 type importRun struct {
 	*app
-	im     crashtree.Importer
-	count  importCount
-	hinted map[string]bool // hints are printed once
+	im       crashtree.Importer
+	reporter *reporter // nil in a dry run
+	count    importCount
+	hinted   map[string]bool // hints are printed once
 }
 
 // importCount is the summary of an import: numbers of dumps, and of paths that were left out.
@@ -192,10 +195,11 @@ type importCount struct {
 type importLine struct {
 	Type string `json:"type"` // "dump"
 	*crashtree.Outcome
+	Title string `json:"title,omitempty"` // what crashed, if it is known
 }
 
 // dump imports one dump at a path.
-func (r *importRun) dump(path string, one func() (crashtree.Outcome, error)) error {
+func (r *importRun) dump(ctx context.Context, path string, one func() (crashtree.Outcome, error)) error {
 	done := func() {}
 	if cli.IsTerminal(r.stdio.Err) {
 		var update func(done, total int64)
@@ -207,7 +211,19 @@ func (r *importRun) dump(path string, one func() (crashtree.Outcome, error)) err
 	if err != nil {
 		return err
 	}
-	return r.tell(&out)
+	return r.tell(&out, r.report(ctx, &out))
+}
+
+// report makes the report of a dump that was imported, and returns its title. Without a report the dump is in no group.
+func (r *importRun) report(ctx context.Context, o *crashtree.Outcome) (title string) {
+	if r.reporter == nil || o.Result != crashtree.Imported && o.Result != crashtree.Present {
+		return ""
+	}
+	e, err := r.reporter.Make(ctx, o.Ref)
+	if err != nil && ctx.Err() == nil {
+		r.stdio.Warn("corehaul", "%s: what crashed was not found out; 'corehaul serve' tries again: %v", o.Ref, err)
+	}
+	return e.Headline()
 }
 
 // skip counts a path that is not imported.
@@ -216,21 +232,21 @@ func (r *importRun) skip(path string, why error) error {
 	if crashtree.IsLeftOut(why) {
 		out.Result = leftOut
 	}
-	return r.tell(&out)
+	return r.tell(&out, "")
 }
 
 // leftOut is the result of a path that is no failure.
 const leftOut = "left-out"
 
-func (r *importRun) tell(o *crashtree.Outcome) error {
+func (r *importRun) tell(o *crashtree.Outcome, title string) error {
 	r.add(o)
 	if errors.Is(o.Err, fs.ErrPermission) {
 		o.Err = cli.WithHint(o.Err, fmt.Sprintf("let the user who imports read the files: setfacl -R -m u:%d:rX %s", os.Geteuid(), cli.Printable(filepath.Dir(o.Path))))
 	}
 	if r.json {
-		return cli.JSONLine(r.stdio.Out, importLine{"dump", o})
+		return cli.JSONLine(r.stdio.Out, importLine{"dump", o, title})
 	}
-	if _, err := fmt.Fprintln(r.stdio.Out, importText(o)); err != nil {
+	if _, err := fmt.Fprintln(r.stdio.Out, importText(o, title)); err != nil {
 		return err
 	}
 	for _, line := range o.Warnings {
@@ -270,7 +286,7 @@ func (r *importRun) add(o *crashtree.Outcome) {
 }
 
 // importText is the line for one dump or path.
-func importText(o *crashtree.Outcome) string {
+func importText(o *crashtree.Outcome, title string) string {
 	path := cli.Printable(o.Path)
 	verb := map[string]string{crashtree.Imported: "imported", crashtree.Would: "would import", crashtree.Present: "imported before"}[o.Result]
 	switch {
@@ -288,6 +304,9 @@ func importText(o *crashtree.Outcome) string {
 	text := fmt.Sprintf("%s %s: %s: %s", verb, o.Ref, path, strings.Join(parts, ", "))
 	if o.Reason != "" {
 		text += "; " + cli.Printable(o.Reason)
+	}
+	if title != "" {
+		text += "; " + cli.Printable(title)
 	}
 	return text
 }

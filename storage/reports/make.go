@@ -72,6 +72,15 @@ func (r *Runner) make(ctx context.Context, ref storage.Ref, l lane) result {
 	return res
 }
 
+// Make makes the report that a dump needs now, at once, and returns the dump with what the report says. It is for programs that
+// do not call Run; another program that makes it at the same time does no harm.
+func (r *Runner) Make(ctx context.Context, ref storage.Ref) (storage.Entry, error) {
+	if res := r.make(ctx, ref, renewals); res.err != nil { // the lane that makes all kinds
+		return storage.Entry{}, res.err
+	}
+	return r.Store.Find(ctx, ref.String())
+}
+
 // gone reports whether a report could not be made because the dump was removed meanwhile.
 func (r *Runner) gone(ctx context.Context, ref storage.Ref, err error) bool {
 	if !errors.Is(err, fs.ErrNotExist) {
