@@ -198,7 +198,7 @@ func (s *symbolFlags) findVMLinux(ctx context.Context, finder *debuginfo.Finder,
 	hints = append(hints, missing.Failed...)
 	hints = append(hints, packagesOf(want.Release))
 	if finder.Servers == nil {
-		hints = append(hints, "or set DEBUGINFOD_URLS, such as https://debuginfod.debian.net")
+		hints = append(hints, "or set DEBUGINFOD_URLS, such as https://debuginfod.elfutils.org, which knows most distributions")
 	}
 	return nil, cli.WithHint(err, append(hints, "or name the file: --symbols PATH, --debug-dir DIR")...)
 }
