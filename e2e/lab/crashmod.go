@@ -27,7 +27,7 @@ func (k *Kernel) crashmod(ctx context.Context, work string) (crashmod module, pa
 	dir := filepath.Join(work, "crashmod")
 	src := filepath.Join(headers, "usr", "src")
 	objects := filepath.Join(src, "linux-headers-"+k.Release)
-	makefiles, err := filepath.Glob(filepath.Join(src, "linux-headers-*-common", "Makefile"))
+	makefiles, err := filepath.Glob(filepath.Join(src, "linux-headers-*-common*", "Makefile"))
 	if err != nil || len(makefiles) != 1 {
 		return module{}, "", fmt.Errorf("lab: %d Makefiles of a kernel in %s: %w", len(makefiles), src, err)
 	}
@@ -77,7 +77,8 @@ func (a *apt) headerPackages(ctx context.Context, release string) ([]string, err
 	}
 	packages := []string{headers}
 	for _, word := range strings.Fields(out) {
-		shared := strings.HasPrefix(word, "linux-headers-") && strings.HasSuffix(word, "-common")
+		// The flavour rt has a patched tree of its own, -common-rt.
+		shared := strings.HasPrefix(word, "linux-headers-") && strings.Contains(word, "-common")
 		if shared || strings.HasPrefix(word, "linux-kbuild-") {
 			packages = append(packages, word)
 		}

@@ -27,6 +27,8 @@ var kernelSources = []kernelSource{
 	{"5.10", "bullseye", "amd64", regexp.MustCompile(`^5\.10\.0-32-cloud-amd64$`)},
 	{"6.1", "bookworm", "amd64", regexp.MustCompile(`^6\.1\.0-\d+-cloud-amd64$`)},
 	{"6.1-generic", "bookworm", "amd64", regexp.MustCompile(`^6\.1\.0-\d+-amd64$`)},
+	// Another build than those: older sources, and PREEMPT_RT. It is that of bookworm's last point release, which stays in the archive.
+	{"6.1-rt", "bookworm", "amd64", regexp.MustCompile(`^6\.1\.0-50-rt-amd64$`)},
 	{"6.12", "trixie", "amd64", regexp.MustCompile(`^6\.12\.\d+\+deb13-cloud-amd64$`)},
 	{"7.3", "trixie-backports", "amd64", regexp.MustCompile(`^7\.3\.\d+\+deb13-cloud-amd64$`)},
 	{"6.1-arm64", "bookworm", "arm64", regexp.MustCompile(`^6\.1\.0-\d+-cloud-arm64$`)},

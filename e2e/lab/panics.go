@@ -67,6 +67,15 @@ func Panics() []Scenario {
 	return all
 }
 
+// Rebuilds lists panics that are also among Panics, on another build of 6.1, another host and another CPU.
+func Rebuilds() []Scenario {
+	var all []Scenario
+	for _, kind := range []string{"null-read", "bug"} {
+		all = append(all, Scenario{Kernel: "6.1-rt", Nodename: "lab-neighbour", CrashCPU: 1, Crash: kind})
+	}
+	return all
+}
+
 // panicDefaults sets the defaults of Panic. The memory is small, because nothing needs more.
 func (s Scenario) panicDefaults() Scenario {
 	setDefault(&s.MemMiB, 512)

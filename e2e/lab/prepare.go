@@ -62,6 +62,8 @@ func prepare(ctx context.Context, s Scenario, k *Kernel, work string, plan bootP
 		Records:       plan.records,
 		Time:          plan.time,
 		Crash:         s.Crash,
+		Nodename:      s.Nodename,
+		CrashCPU:      s.CrashCPU,
 	}
 	m := &machine{scenario: s, kernel: k, dir: work, initrd: filepath.Join(work, "system.img")}
 	if err := writeInitrd(m.initrd, init, cfg, append(mods, plan.modules...), files); err != nil {

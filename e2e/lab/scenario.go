@@ -35,6 +35,10 @@ type Scenario struct {
 	Busy bool
 	// Crash is "sysrq" (the default) or "init-exit". Panic knows more, see Panics.
 	Crash string
+	// Nodename is the name of the machine, guestcfg.Hostname by default.
+	Nodename string `json:",omitempty"` // left out, so that it changes no hash of the machines that have none
+	// CrashCPU is the CPU on which a panic of Panic happens, 0 or 1. "nmi" is for CPU 0 only.
+	CrashCPU int `json:",omitempty"`
 	// Append is added to the command line of the system kernel.
 	Append string
 }
@@ -79,6 +83,12 @@ func (s Scenario) Name() string {
 	}
 	if plain := (Scenario{Kernel: s.Kernel, MemMiB: s.MemMiB}).withDefaults(); s.CrashkernelMiB != plain.CrashkernelMiB {
 		name += fmt.Sprintf("-crashkernel%dM", s.CrashkernelMiB)
+	}
+	if s.Nodename != "" {
+		name += "-" + s.Nodename
+	}
+	if s.CrashCPU != 0 {
+		name += fmt.Sprintf("-cpu%d", s.CrashCPU)
 	}
 	if s.Append != "" {
 		name += "-append" + s.hash("")[:6]

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"encoding/json"
 	"slices"
 	"testing"
 )
@@ -17,10 +18,23 @@ func TestScenarioName(t *testing.T) {
 		{Scenario{Kernel: "6.1", CrashkernelMiB: 192}, "6.1-qemu64-1024M-c-idle"},
 		{Scenario{Kernel: "6.1", CrashkernelMiB: 256}, "6.1-qemu64-1024M-c-idle-crashkernel256M"},
 		{Scenario{Kernel: "6.1", MemMiB: 65536}, "6.1-qemu64-65536M-c-idle"},
+		{Scenario{Kernel: "6.1", Crash: "bug", Nodename: "other", CrashCPU: 1}, "6.1-qemu64-1024M-c-idle-bug-other-cpu1"},
 	} {
 		if got := tt.scenario.Name(); got != tt.want {
 			t.Errorf("%+v is named %s, want %s", tt.scenario, got, tt.want)
 		}
+	}
+}
+
+// TestHashesStay holds what hashes are made of: a new field of Scenario may not make the lab capture everything again.
+func TestHashesStay(t *testing.T) {
+	b, err := json.Marshal(Scenario{Kernel: "6.1"}.withDefaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"Kernel":"6.1","CPU":"qemu64","MemMiB":1024,"CrashkernelMiB":192,"Kexec":"c","Busy":false,"Crash":"sysrq","Append":""}`
+	if string(b) != want {
+		t.Errorf("a scenario is hashed as %s, want %s", b, want)
 	}
 }
 
@@ -50,7 +64,7 @@ func TestMatrixHasNoDoubles(t *testing.T) {
 		names = append(names, s.Name())
 		kernels[s.Kernel] = true
 	}
-	for _, s := range Panics() {
+	for _, s := range slices.Concat(Panics(), Rebuilds()) {
 		kernels[s.Kernel] = true
 	}
 	for _, k := range KernelNames() {

@@ -166,7 +166,7 @@ func panics(ctx context.Context, args []string, out io.Writer) error {
 	var group errgroup.Group
 	group.SetLimit(2)
 	var failed atomic.Int32
-	for _, s := range lab.Panics() {
+	for _, s := range slices.Concat(lab.Panics(), lab.Rebuilds()) {
 		if *kernel != "" && s.Kernel != *kernel || f.NArg() > 0 && !slices.Contains(f.Args(), s.Crash) {
 			continue
 		}

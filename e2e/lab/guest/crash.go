@@ -41,10 +41,10 @@ func crash(cfg *guestcfg.Config) error {
 		}
 	}
 	say(guestcfg.Crashing)
-	return bringDown(how)
+	return bringDown(how, cfg.CrashCPU)
 }
 
-func bringDown(how string) error {
+func bringDown(how string, cpu int) error {
 	switch how {
 	case "sysrq":
 		if err := os.WriteFile("/proc/sys/kernel/sysrq", []byte("1"), 0); err != nil {
@@ -54,7 +54,7 @@ func bringDown(how string) error {
 	case "init-exit":
 		os.Exit(7)
 	}
-	return bringDownByChild(how)
+	return bringDownByChild(how, cpu)
 }
 
 // arm loads the capture kernel.

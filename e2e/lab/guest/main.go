@@ -14,6 +14,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -53,11 +54,11 @@ func boot() error {
 	if err := mountBasics(); err != nil {
 		return err
 	}
-	if err := unix.Sethostname([]byte(guestcfg.Hostname)); err != nil {
-		return err
-	}
 	cfg, err := readConfig()
 	if err != nil {
+		return err
+	}
+	if err := unix.Sethostname([]byte(cmp.Or(cfg.Nodename, guestcfg.Hostname))); err != nil {
 		return err
 	}
 	if err := loadModules(cfg.Modules); err != nil {

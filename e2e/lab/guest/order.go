@@ -81,7 +81,7 @@ var ways = map[string]way{
 }
 
 // bringDownByChild starts the process that brings the kernel down. It returns only if that fails.
-func bringDownByChild(how string) error {
+func bringDownByChild(how string, cpu int) error {
 	if err := os.WriteFile("/proc/sys/kernel/panic_on_oops", []byte("1"), 0); err != nil {
 		return err
 	}
@@ -90,19 +90,23 @@ func bringDownByChild(how string) error {
 			return err
 		}
 	}
-	out, err := exec.Command("/proc/self/exe", crasher, how).CombinedOutput() //nolint:noctx // PID 1 has nobody to cancel it
+	out, err := exec.Command("/proc/self/exe", crasher, how, strconv.Itoa(cpu)).CombinedOutput() //nolint:noctx // PID 1 has nobody to cancel it
 	return fmt.Errorf("no panic by %q: %w: %s", how, err, out)
 }
 
-// crashFromChild runs in that process. All happens in one thread, on the CPU that gets NMIs from outside.
+// crashFromChild runs in that process. All happens in one thread, on one CPU. CPU 0 gets the NMIs from outside.
 func crashFromChild(args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("want HOW, got %q", args)
+	if len(args) != 2 {
+		return fmt.Errorf("want HOW CPU, got %q", args)
+	}
+	cpu, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
 	}
 	runtime.LockOSThread()
-	var first unix.CPUSet
-	first.Set(0)
-	if err := unix.SchedSetaffinity(0, &first); err != nil {
+	var one unix.CPUSet
+	one.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
 		return err
 	}
 	if err := os.WriteFile("/proc/self/task/"+strconv.Itoa(unix.Gettid())+"/comm", []byte(crasher), 0); err != nil {

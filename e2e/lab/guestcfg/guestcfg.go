@@ -26,7 +26,7 @@ const (
 	Spins       = "crashmod: spins" // line of the module that crashes: its CPU will not do anything else
 )
 
-// Hostname is the nodename of every guest.
+// Hostname is the nodename of every guest whose Config has none.
 const Hostname = "lab-guest"
 
 // BalloonMiB is how much memory the host takes when a busy guest asks.
@@ -73,4 +73,8 @@ type Config struct {
 	// Crash is how to crash: "sysrq", "init-exit", CrashByOrder, or with the module crashmod loaded one of its kinds or another
 	// that the guest program knows.
 	Crash string
+	// CrashCPU is the CPU on which the process runs that crashes the kernel by these kinds.
+	CrashCPU int
+	// Nodename is the nodename. Empty means Hostname.
+	Nodename string
 }
