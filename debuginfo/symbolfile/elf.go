@@ -42,6 +42,7 @@ var (
 const (
 	maxSections = 65279   // SHN_LORESERVE - 1; above that the number lies elsewhere
 	maxNotes    = 1 << 20 // bytes of a section of notes
+	maxNames    = 8 << 20 // bytes of the names of all sections
 )
 
 // readELF reads the headers of a 64-bit little-endian ELF file that may be hostile: it takes up to 20 MiB of memory. The error matches
@@ -63,8 +64,14 @@ func readELF(r io.ReaderAt, size int64) (f *elf.File, err error) {
 	if n == 0 || n > maxSections {
 		return nil, fmt.Errorf("the ELF header counts %d sections: want 1 to %d", n, maxSections)
 	}
-	if end := uint64(size); at > end || uint64(n)*64 > end-at { //nolint:gosec // the length of a file
-		return nil, fmt.Errorf("the section headers end at %d of %d bytes: %w", at+uint64(n)*64, size, ErrCut)
+	if size := binary.LittleEndian.Uint16(h[58:]); size != sectionHeaderLen {
+		return nil, fmt.Errorf("its section headers have %d bytes each, not %d", size, sectionHeaderLen)
+	}
+	if end := uint64(size); at > end || uint64(n)*sectionHeaderLen > end-at { //nolint:gosec // the length of a file
+		return nil, fmt.Errorf("the section headers end at %d of %d bytes: %w", at+uint64(n)*sectionHeaderLen, size, ErrCut)
+	}
+	if err := checkSectionNames(r, size, int64(at), int(n), int(binary.LittleEndian.Uint16(h[62:]))); err != nil { //nolint:gosec // below size
+		return nil, err
 	}
 	if f, err = elf.NewFile(r); err != nil {
 		return nil, err
@@ -75,6 +82,41 @@ func readELF(r io.ReaderAt, size int64) (f *elf.File, err error) {
 		}
 	}
 	return f, nil
+}
+
+// sectionHeaderLen is the size of an Elf64_Shdr: u32 sh_name, sh_type; u64 sh_flags, sh_addr, sh_offset, sh_size; and more.
+const sectionHeaderLen = 64
+
+// checkSectionNames looks at the n section headers at an offset, the one at index of which has their names. debug/elf inflates these, and makes a
+// copy of each name.
+func checkSectionNames(r io.ReaderAt, size, at int64, n, index int) error {
+	headers := make([]byte, n*sectionHeaderLen)
+	if _, err := r.ReadAt(headers, at); err != nil {
+		return fmt.Errorf("its section headers: %w", err)
+	}
+	if index >= n {
+		return fmt.Errorf("section %d of %d has the names of sections", index, n)
+	}
+	h := headers[index*sectionHeaderLen:]
+	flags, offset, length := binary.LittleEndian.Uint64(h[8:]), binary.LittleEndian.Uint64(h[24:]), binary.LittleEndian.Uint64(h[32:])
+	switch end := uint64(size); { //nolint:gosec // the length of a file
+	case flags&uint64(elf.SHF_COMPRESSED) != 0 || length > maxNames:
+		return fmt.Errorf("the names of its sections are compressed or have more than %d bytes", maxNames)
+	case offset > end || length > end-offset:
+		return fmt.Errorf("the names of its sections end behind the file's %d bytes: %w", size, ErrCut)
+	}
+	names := make([]byte, length)
+	if _, err := r.ReadAt(names, int64(offset)); err != nil && length > 0 { //nolint:gosec // below size
+		return fmt.Errorf("the names of its sections: %w", err)
+	}
+	total := 0
+	for ; len(headers) > 0; headers = headers[sectionHeaderLen:] {
+		name := names[min(uint64(binary.LittleEndian.Uint32(headers)), length):]
+		if total += max(bytes.IndexByte(name, 0), 0); total > maxNames {
+			return fmt.Errorf("the names of its sections have more than %d bytes", maxNames)
+		}
+	}
+	return nil
 }
 
 // ntGNUBuildID is NT_GNU_BUILD_ID (include/uapi/linux/elf.h does not have it; elf.h of glibc does).

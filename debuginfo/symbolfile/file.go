@@ -18,8 +18,9 @@ type File struct {
 	data   []byte // the whole file, mapped
 	elf    *elf.File
 	place  place
-	units  []unit // by address; nil until they are needed
-	whole  bool   // units has what the roots of all compile units say, not only .debug_aranges
+	units  []unit      // by address; nil until they are needed
+	all    bool        // units has what the roots of all compile units say, not only .debug_aranges
+	whole  *dwarf.Data // all units of a kernel image; nil until one of them refers to another
 	sec    map[string][]byte
 	known  map[uint64]answer
 	module *dwarf.Data // of a module, relocated; nil until it is needed

@@ -92,7 +92,17 @@ func (f *File) unitOf(pc uint64) (*dwarf.Data, *dwarf.Entry, error) {
 		return nil, nil, err
 	}
 	root, err := rootAt(d.Reader())
-	return d, root, err
+	if err != nil {
+		return nil, nil, err
+	}
+	abbrevs, err := f.section(".debug_abbrev")
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, elsewhere := scanAbbrevs(abbrevsOf(b, abbrevs)); elsewhere {
+		return f.inWhole(info, offset, root)
+	}
+	return d, root, nil
 }
 
 // rootAt reads the root of a compile unit.

@@ -2,6 +2,8 @@ package symbolfile
 
 import (
 	"bytes"
+	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -80,6 +82,64 @@ func TestImageLines(t *testing.T) {
 				t.Errorf("%s: %#x: got %v, %v", name, at, got, err)
 			}
 		}
+	}
+}
+
+// TestOtherUnit: the entries that name a function and what was inlined into it lie in other compile units, as LTO makes them.
+func TestOtherUnit(t *testing.T) {
+	t.Parallel()
+	f := open(t, "testdata/gcc-12.2-lto.exe")
+	if err := f.Place(addresses(map[string]uint64{"_stext": 0xffffffff81000020})); err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[uint64]string{
+		0xffffffff81000000: "outer lto1.c:6",
+		0xffffffff81000006: "far lto2.c:6 < outer lto1.c:7",
+		0xffffffff81000020: "_stext lto1.c:12",
+	} {
+		if got, err := f.Lines(at); err != nil || chain(got) != want {
+			t.Errorf("%#x: got %q, %v, want %q", at, chain(got), err, want)
+		}
+	}
+}
+
+// TestOverlappingAbbreviations refuses units each of which has a table of its own in the same bytes.
+func TestOverlappingAbbreviations(t *testing.T) {
+	t.Parallel()
+	abbrevs := bytes.Repeat([]byte{1, 0x11, 0, 0, 0}, 1000) // an abbreviation: code, tag, no children, no attributes
+	unit := func(at byte) []byte { return []byte{13, 0, 0, 0, 4, 0, at, 0, 0, 0, 8, 1, 1, 1, 1, 1, 1} }
+	apart := append(unit(0), unit(0)...)
+	if err := checkUnits(apart, abbrevs); err != nil {
+		t.Error(err)
+	}
+	if err := checkUnits(append(apart, unit(5)...), abbrevs); err == nil {
+		t.Error("no error")
+	}
+}
+
+// TestSectionNames refuses section names that debug/elf would inflate or copy without a limit.
+func TestSectionNames(t *testing.T) {
+	t.Parallel()
+	const sections, longest = 1000, 1 << 20
+	file := make([]byte, 64+sections*sectionHeaderLen+longest)
+	copy(file, "\x7fELF\x02\x01\x01")
+	le := binary.LittleEndian
+	le.PutUint64(file[40:], 64)
+	le.PutUint16(file[58:], sectionHeaderLen)
+	le.PutUint16(file[60:], sections)
+	names := len(file) - longest
+	le.PutUint32(file[64+4:], uint32(elf.SHT_STRTAB))
+	le.PutUint64(file[64+24:], uint64(names))
+	le.PutUint64(file[64+32:], longest)
+	copy(file[names:], bytes.Repeat([]byte("x"), longest-1))
+	_, err := readELF(bytes.NewReader(file), int64(len(file)))
+	if err == nil || !strings.Contains(err.Error(), "names of its sections") {
+		t.Errorf("a thousand names of 1 MiB: %v", err)
+	}
+	file[names+8] = 0
+	le.PutUint64(file[64+8:], uint64(elf.SHF_COMPRESSED))
+	if _, err := readELF(bytes.NewReader(file), int64(len(file))); err == nil || !strings.Contains(err.Error(), "compressed") {
+		t.Errorf("compressed names: %v", err)
 	}
 }
 

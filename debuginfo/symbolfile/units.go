@@ -21,13 +21,16 @@ const maxRanges = 1 << 22
 // find returns the offset of the unit that has an address, as the file counts addresses.
 func (f *File) find(pc uint64) (offset uint64, ok bool, err error) {
 	if f.units == nil {
+		if err := f.check(); err != nil {
+			return 0, false, err
+		}
 		aranges, err := f.section(".debug_aranges")
 		if err != nil {
 			return 0, false, err
 		}
 		f.setUnits(readARanges(aranges))
 	}
-	if offset, ok = f.lookup(pc); ok || f.whole {
+	if offset, ok = f.lookup(pc); ok || f.all {
 		return offset, ok, nil
 	}
 	// Not every compiler makes .debug_aranges (clang does not), and not for every unit.
@@ -36,9 +39,22 @@ func (f *File) find(pc uint64) (offset uint64, ok bool, err error) {
 		return 0, false, err
 	}
 	f.setUnits(append(f.units, units...))
-	f.whole = true
+	f.all = true
 	offset, ok = f.lookup(pc)
 	return offset, ok, nil
+}
+
+// check looks at what the units claim.
+func (f *File) check() error {
+	info, err := f.section(".debug_info")
+	if err != nil {
+		return err
+	}
+	abbrevs, err := f.section(".debug_abbrev")
+	if err != nil {
+		return err
+	}
+	return checkUnits(info, abbrevs)
 }
 
 func (f *File) setUnits(units []unit) {
@@ -128,16 +144,29 @@ func unitAt(info []byte, offset uint64) ([]byte, error) {
 	return b[:length:length], nil
 }
 
+// maxScanned bounds the tables of abbreviations that are read for the roots of all units, in bytes: about ten seconds. Those of kernels have
+// 5 MiB together.
+const maxScanned = 256 << 20
+
 // scanUnits lists the ranges that the roots of all units name.
 func (f *File) scanUnits() (units []unit, err error) {
 	info, err := f.section(".debug_info")
 	if err != nil {
 		return nil, err
 	}
+	abbrevs, err := f.section(".debug_abbrev")
+	if err != nil {
+		return nil, err
+	}
+	scanned := 0
 	for offset := uint64(0); offset < uint64(len(info)); {
 		b, err := unitAt(info, offset)
 		if err != nil {
 			return nil, err
+		}
+		length, _ := scanAbbrevs(abbrevsOf(b, abbrevs))
+		if scanned += length; scanned > maxScanned {
+			return nil, errors.New("its units share long tables of abbreviations")
 		}
 		d, err := f.dwarfOf(b)
 		if err != nil {
