@@ -14,16 +14,17 @@ import (
 
 // File is an open file with debugging information.
 type File struct {
-	name   string
-	data   []byte // the whole file, mapped
-	elf    *elf.File
-	place  place
-	units  []unit      // by address; nil until they are needed
-	all    bool        // units has what the roots of all compile units say, not only .debug_aranges
-	whole  *dwarf.Data // all units of a kernel image; nil until one of them refers to another
-	sec    map[string][]byte
-	known  map[uint64]answer
-	module *dwarf.Data // of a module, relocated; nil until it is needed
+	name     string
+	data     []byte // the whole file, mapped
+	elf      *elf.File
+	place    place
+	units    []unit      // by address; nil until they are needed
+	all      bool        // units has what the roots of all compile units say, not only .debug_aranges
+	whole    *dwarf.Data // all units of a kernel image; nil until one of them refers to another
+	sec      map[string][]byte
+	inflated uint64 // bytes of sec that are not mapped
+	known    map[uint64]answer
+	module   *dwarf.Data // of a module, relocated; nil until it is needed
 }
 
 // answer is what Lines returned for an address.
@@ -91,7 +92,7 @@ func (f *File) guard(read func() error) (err error) {
 
 // Limits of what is read into memory, in bytes.
 const (
-	maxInflated = 2 << 30 // of a compressed section. The whole .debug_info of a kernel with all drivers built in has 1 GiB
+	maxInflated = 3 << 30 // of all compressed sections together. The whole .debug_info of a kernel with all drivers built in has 1 GiB
 	maxModule   = 1 << 30 // of all sections of a module together
 )
 
@@ -106,13 +107,15 @@ func (f *File) section(name string) ([]byte, error) {
 	}
 	b := f.data[s.Offset:][:s.FileSize]
 	if s.Flags&elf.SHF_COMPRESSED != 0 {
-		if s.Size > maxInflated {
-			return nil, fmt.Errorf("section %s has %d bytes when inflated, more than %d", name, s.Size, maxInflated)
+		if s.Size > maxInflated-f.inflated {
+			return nil, fmt.Errorf("section %s has %d bytes when inflated: all may have %d", name, s.Size, maxInflated)
 		}
 		var err error
 		if b, err = s.Data(); err != nil {
+			f.sec[name] = nil // it is not inflated again for each address
 			return nil, fmt.Errorf("section %s: %w", name, err)
 		}
+		f.inflated += s.Size
 	}
 	f.sec[name] = b
 	return b, nil

@@ -42,6 +42,9 @@ func (f *File) unitOfModule(pc uint64) (*dwarf.Data, *dwarf.Entry, error) {
 func (f *File) relocated() (*dwarf.Data, error) {
 	total := uint64(0)
 	for _, s := range f.elf.Sections {
+		if strings.HasPrefix(s.Name, ".zdebug_") {
+			return nil, fmt.Errorf("section %.40q is compressed in the old way, which is not read: use objcopy --decompress-debug-sections", s.Name)
+		}
 		if strings.HasPrefix(s.Name, ".debug_") || s.Type == elf.SHT_RELA || //nolint:misspell // the name of the type
 			s.Type == elf.SHT_SYMTAB || s.Type == elf.SHT_STRTAB {
 			if total += s.Size; s.Size > maxModule || total > maxModule {
