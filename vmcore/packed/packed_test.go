@@ -120,9 +120,34 @@ func TestManyBlocks(t *testing.T) {
 	if stream[7] != 4 {
 		t.Fatalf("the check of the stream is %d", stream[7])
 	}
+	dict := bytes.IndexByte(block, 0x21) + 2
+	block[dict] = 0 // 4 KiB
 	n, err := io.Copy(io.Discard, packed.NewXZGuard(io.MultiReader(bytes.NewReader(stream[:12]), &endless{b: block}), 16<<20))
 	if !errors.Is(err, packed.ErrUnsupported) || !strings.Contains(err.Error(), "blocks") || n > 64<<20 {
 		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
+// TestManyDictionaries refuses an xz stream that makes the decoder zero a dictionary for each few bytes, and passes one whose blocks have
+// 1 MiB each.
+func TestManyDictionaries(t *testing.T) {
+	stream := pack(t, packed.XZ, []byte("x"))
+	size := (int(stream[12]) + 1) * 4
+	block := slices.Concat(stream[12:12+size], make([]byte, 4), make([]byte, 8))
+	n, err := io.Copy(io.Discard, packed.NewXZGuard(io.MultiReader(bytes.NewReader(stream[:12]), &endless{b: block}), 128<<20))
+	if !errors.Is(err, packed.ErrUnsupported) || !strings.Contains(err.Error(), "dictionaries") || n > 1<<20 {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	block = slices.Clone(block[:size])
+	block[bytes.IndexByte(block, 0x21)+2] = 28 // 64 MiB
+	for range 16 {
+		block = append(append(block, 1, 0xff, 0xff), make([]byte, 64<<10)...) // a chunk that is not compressed
+	}
+	block = append(block, 0)
+	block = append(block, make([]byte, (4-len(block)%4)%4+8)...)
+	whole := io.LimitReader(&endless{b: block}, 1000*int64(len(block)))
+	if n, err := io.Copy(io.Discard, packed.NewXZGuard(io.MultiReader(bytes.NewReader(stream[:12]), whole), 128<<20)); err != nil {
+		t.Errorf("1000 blocks of 1 MiB: %d bytes, %v", n, err)
 	}
 }
 

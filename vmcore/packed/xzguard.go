@@ -20,13 +20,22 @@ const (
 // make by themselves have a MiB (pixz; xz -T makes larger ones).
 const maxXZBlocks = 1 << 20
 
+// The decoder makes a dictionary for each block, and zeroing it takes time. So dictionaries together may have freeDicts bytes, and more for each byte
+// of contents. xz -9 --block-size=1MiB makes 64 for each.
+const (
+	freeDicts    = 4 << 30
+	dictsPerByte = 64
+)
+
 // xzGuard passes on an xz stream and checks the headers of its blocks, because the decoder allocates any dictionary that
 // they ask for. It steps through blocks by the headers of their chunks (LZMA2), and over the index to the next stream.
 type xzGuard struct {
 	r     io.Reader
 	max   int64 // bytes of a dictionary
 	err   error
-	check int // bytes of the checksum behind each block
+	check int   // bytes of the checksum behind each block
+	dicts int64 // bytes of the dictionaries of all blocks so far
+	out   int64 // bytes of contents so far
 	// Of the present stream: its blocks, and of its index the numbers that are to come (the first one says how many), and the present one.
 	blocks int
 	left   uint64
@@ -162,8 +171,12 @@ func (g *xzGuard) blockHeader(b []byte) error {
 	}
 	// Two bits of mantissa, then the exponent: 4 KiB, 6 KiB, 8 KiB and so on.
 	code := uint(rest[2])
-	if code > 40 || (2|int64(code&1))<<(code/2+11) > g.max {
+	dict := (2 | int64(code&1)) << (code/2 + 11)
+	if code > 40 || dict > g.max {
 		return &DictError{XZ, g.max}
+	}
+	if g.dicts += dict; (g.dicts-freeDicts)/dictsPerByte > g.out {
+		return fmt.Errorf("%w: its blocks have too few bytes for their dictionaries of %d KiB", ErrUnsupported, dict>>10)
 	}
 	g.expect(0, 1, (*xzGuard).chunk)
 	return nil
@@ -176,16 +189,19 @@ func (g *xzGuard) chunk(b []byte) error {
 		g.expect((4-g.at%4)%4+int64(g.check), 1, (*xzGuard).blockSize)
 	case c == 1 || c == 2: // not compressed
 		g.expect(0, 2, func(g *xzGuard, b []byte) error {
-			g.expect(int64(binary.BigEndian.Uint16(b))+1, 1, (*xzGuard).chunk)
+			n := int64(binary.BigEndian.Uint16(b)) + 1
+			g.out += n
+			g.expect(n, 1, (*xzGuard).chunk)
 			return nil
 		})
-	case c >= 0x80:
+	case c >= 0x80: // 5 bits of the control byte and 2 bytes are the size of the contents, 2 bytes that of the chunk
 		props := int64(0)
 		if c >= 0xc0 {
 			props = 1
 		}
-		g.expect(2, 2, func(g *xzGuard, b []byte) error {
-			g.expect(int64(binary.BigEndian.Uint16(b))+1+props, 1, (*xzGuard).chunk)
+		g.expect(0, 4, func(g *xzGuard, b []byte) error {
+			g.out += int64(c&0x1f)<<16 + int64(binary.BigEndian.Uint16(b)) + 1
+			g.expect(int64(binary.BigEndian.Uint16(b[2:]))+1+props, 1, (*xzGuard).chunk)
 			return nil
 		})
 	default:
