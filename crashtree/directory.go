@@ -168,6 +168,19 @@ func (d *directory) skipStrange() {
 	}
 }
 
+// skipApport names the reports that apport makes of kernel dumps: linux-image-6.8.0-31-generic-202611250800.crash. Those beside a dump are kept
+// with it.
+func (d *directory) skipApport() {
+	if len(d.images)+len(d.strange) > 0 {
+		return
+	}
+	for _, name := range d.others {
+		if strings.HasPrefix(name, "linux-image") && strings.HasSuffix(name, ".crash") {
+			d.skip(name, errApport)
+		}
+	}
+}
+
 // hidesDump reports whether a file that was left out may be the dump to which a log belongs.
 func (d *directory) hidesDump() bool {
 	return slices.ContainsFunc(d.skipped, func(s skipped) bool { return dumpcopy.IsDump(s.name) || !IsLeftOut(s.err) })

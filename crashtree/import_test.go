@@ -228,6 +228,7 @@ func TestStockTrees(t *testing.T) {
 			"202611250800/dump.202611250800":           {result + " complete"},
 			"192.0.2.7-2026-11-25-09:00:00":            {result + " log-only", "there is no vmcore"},
 			"web3-202611250801":                        {result + " log-only", "there is no vmcore"},
+			"linux-image-6.1.0.crash":                  {"left out", "apport"},
 		}
 	}
 	tr.im.Dry = true

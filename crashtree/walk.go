@@ -55,11 +55,13 @@ var (
 	errEmptyBeside = errors.New("it is empty, and there is another dump in the same directory")
 	errData        = errors.New("it is the data directory itself")
 	errStored      = errors.New("it is in the data directory already")
+	errApport      = errors.New("it is a report of apport, which is not read: the dump or its log is beside it in a directory with a date, " +
+		"or 'apport-unpack' takes it out")
 )
 
 // IsLeftOut reports whether a reason for Visitor.Skip is no failure.
 func IsLeftOut(why error) bool {
-	return slices.ContainsFunc([]error{errOtherSystem, errSuperseded, errEmptyBeside, errData, errStored, plainfile.ErrNotRegular},
+	return slices.ContainsFunc([]error{errOtherSystem, errSuperseded, errEmptyBeside, errData, errStored, errApport, plainfile.ErrNotRegular},
 		func(e error) bool { return errors.Is(why, e) })
 }
 
@@ -157,6 +159,7 @@ func (v *Visitor) visit(d *directory) error {
 			return err
 		}
 	}
+	d.skipApport()
 	for _, s := range d.skipped {
 		if err := v.Skip(filepath.Join(d.path, s.name), s.err); err != nil {
 			return err
