@@ -49,6 +49,10 @@ var recipesNotTyped = map[string]map[string]string{
 		"watch = [":                  "one key of a configuration, of directories that the machines do not have; watch_test.go watches an export",
 		"to = [\"nfs://":             "one key of a configuration; nfs_test.go sends to such a target",
 		"to = [\"tls://collector:":   "one key of a configuration; filetarget_test.go writes to such a file system",
+		"signature   3b5c":           "what a command prints; triagepanics_test.go has signatures of real dumps",
+		"corehaul bt ID  ":           "crash, drgn and vmlinux take 900 MB; symbols_test.go starts them",
+		"$ corehaul show 3b1f":       "what a command prints; groups.txtar has it",
+		"corehaul group note 9c0a ":  "the machines have no crash that is known; groups.txtar types these",
 		"mkdir -p /etc/default/grub": "QEMU starts the guest's kernel without GRUB, with crashkernel=256M",
 	},
 }
