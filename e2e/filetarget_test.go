@@ -50,13 +50,13 @@ func (d *fileDisk) mount(tb testing.TB, options ...string) (dir string, unmount 
 	tb.Helper()
 	dir = tb.TempDir()
 	captureCommand(tb, "mount", "-o", strings.Join(append(options, "loop"), ","), d.image, dir)
+	device := strings.TrimSpace(captureCommand(tb, "findmnt", "-nro", "SOURCE", dir))
 	mounted := true
 	unmount = func() {
 		if mounted {
 			captureCommand(tb, "umount", dir)
 			mounted = false
-			// The kernel detaches the loop device later, and until then mount refuses to make another one.
-			serveWait(tb, "the loop device to be free", func() bool { return captureCommand(tb, "losetup", "-j", d.image) == "" })
+			serveWait(tb, "the loop device to be free", func() bool { return d.detached(tb, device) })
 		}
 	}
 	tb.Cleanup(func() {
@@ -65,6 +65,18 @@ func (d *fileDisk) mount(tb testing.TB, options ...string) (dir string, unmount 
 		}
 	})
 	return dir, unmount
+}
+
+// detached reports whether the loop device of an unmounted file system is free, or has another image. The kernel detaches it later than the
+// file system: first it forgets the image, then it takes away the size (drivers/block/loop.c, __loop_clr_fd). Until then, mount
+// refuses to make another one, and whoever looks for the label finds it on this device.
+func (d *fileDisk) detached(tb testing.TB, device string) bool {
+	tb.Helper()
+	dir := filepath.Join("/sys/block", filepath.Base(device))
+	size, err := os.ReadFile(filepath.Join(dir, "size"))
+	image, _ := os.ReadFile(filepath.Join(dir, "loop/backing_file")) // there is none when it is free
+	other := strings.TrimSpace(string(image))
+	return captureCommand(tb, "losetup", "-j", d.image) == "" && (err != nil || strings.TrimSpace(string(size)) == "0" || other != "" && other != d.image)
 }
 
 // check has fsck look at the file system, which is not mounted.
