@@ -24,7 +24,7 @@ func symbolsRun(t *testing.T, stdin string, env []string, args ...string) (stdou
 	var out, errOut strings.Builder
 	cmd := exec.CommandContext(t.Context(), judgesBin+"corehaul", args...)
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = append(os.Environ(), env...), strings.NewReader(stdin), &out, &errOut
-	if err := cmd.Run(); err != nil && !errors.As(err, new(*exec.ExitError)) {
+	if err := lab.RunKeepingThread(cmd); err != nil && !errors.As(err, new(*exec.ExitError)) {
 		t.Fatal(err)
 	}
 	return out.String(), errOut.String(), cmd.ProcessState.ExitCode()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -83,10 +84,19 @@ func (j judge) run(ctx context.Context, stdin string, args ...string) (string, e
 	cmd.Stdin = strings.NewReader(stdin)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err != nil {
+	if err := RunKeepingThread(cmd); err != nil {
 		return out.String(), fmt.Errorf("lab: %s %s: %w: %s", j.program, strings.Join(args, " "), err, tail(out.String(), 10))
 	}
 	return out.String(), nil
+}
+
+// RunKeepingThread is cmd.Run on a thread that no other goroutine ends before the command ends. crash needs it: it asks the kernel for
+// SIGUSR2 when the thread that started it ends, and then exits with 1 and no word (crash 8.0.6, setup_environment in main.c, restart in
+// cmdline.c). Ganesha.Within ends threads.
+func RunKeepingThread(cmd *exec.Cmd) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return cmd.Run()
 }
 
 // Crash opens a dump in crash 8.0.6 and returns the output of commands, without the
