@@ -54,6 +54,7 @@ var panicsExpected = map[string]panicExpected{
 	"bpf":             {`ftrace_handler\+`, "null_read"},
 	"traced":          {`null_read_outer\+`, "null_read"},
 	"livepatch":       {`RIP: 0010:weigh_crate\+0x[0-9a-f]+/0x[0-9a-f]+ \[crashpatch\]$`, "weigh_crate_middle"},
+	"page-cache":      {`RIP: 0010:(force_page_cache_ra|page_cache_sync_ra)\+`, "filemap_read"},
 }
 
 // TestPanics checks that every panic of the lab is the one that was asked for.

@@ -42,6 +42,7 @@ var triageKinds = map[string][2]string{
 	"bpf":             {"null-dereference", "BUG: unable to handle kernel NULL pointer dereference in null_read"},
 	"traced":          {"null-dereference", "BUG: unable to handle kernel NULL pointer dereference in null_read"},
 	"livepatch":       {"null-dereference", "BUG: unable to handle kernel NULL pointer dereference in weigh_crate"},
+	"page-cache":      {"null-dereference", "BUG: unable to handle kernel NULL pointer dereference in force_page_cache_ra"},
 	// Titles of these name no function of the module, because its functions are called like helpers of the kernel.
 	"wild-pointer":   {"page-fault", ""},
 	"invalid-opcode": {"invalid-opcode", ""},
@@ -87,7 +88,7 @@ func TestTriagePanics(t *testing.T) {
 }
 
 // triageSignatures are the words of the signature of each panic of the lab, on all kernels. In [crashmod], "@" stands for the function of the kind
-// with its two callers.
+// with its two callers. "=" stands before a function of the kernel's own.
 var triageSignatures = map[string]string{
 	"sysrq": "sysrq", "init-exit": "init-killed", "oom": "oom", "nmi": "nmi",
 	"null-read": "fault < @null_read < crashmod_write", "null-write": "fault < @null_write < crashmod_write",
@@ -103,6 +104,7 @@ var triageSignatures = map[string]string{
 	// One function, several callers.
 	"hardirq": "fault < @null_read < hardirq_handler", "ipi": "fault < @null_read < ipi_handler", "softirq": "fault < @null_read < softirq_handler",
 	"workqueue": "fault < @null_read < workqueue_handler", "kthread": "fault < @null_read < kthread_main",
+	"page-cache": "fault < =force_page_cache_ra < =filemap_get_pages < =filemap_read",
 }
 
 // triageSigned wants the signature of a panic, from the log and from memory.
@@ -110,8 +112,12 @@ func triageSigned(t *testing.T, s lab.Scenario, r *triage.Report) {
 	t.Helper()
 	chain := regexp.MustCompile(`@(\w+)`).ReplaceAllString(triageSignatures[s.Crash], "$1 < ${1}_middle < ${1}_outer")
 	want := strings.Split(chain, " < ")
-	for i := range want[1:] {
-		want[1+i] += " [crashmod]"
+	for i, word := range want[1:] {
+		if own, is := strings.CutPrefix(word, "="); is {
+			want[1+i] = own
+		} else {
+			want[1+i] += " [crashmod]"
+		}
 	}
 	for what, got := range map[string]*signature.Signature{"log": r.Signatures.Log, "memory": r.Signatures.Memory} {
 		switch {

@@ -37,7 +37,7 @@ var allPanics = []string{
 	"sysrq", "init-exit", "null-read", "null-write", "null-call", "wild-pointer", "readonly-write", "nx-call", "divide-error",
 	"invalid-opcode", "bug", "warn", "refcount", "panic", "gp-fault", "list-corruption", "usercopy", "stack-overflow", "stack-smash", "fortify",
 	"soft-lockup", "rcu-stall", "hung-task", "oom", "nmi", "hardirq", "ipi", "softirq", "workqueue", "kthread",
-	"bpf", "traced", "livepatch",
+	"bpf", "traced", "livepatch", "page-cache",
 }
 
 // somePanics are those that the other kernels have too. Each takes 12 s of CPU time, and crash takes 10 s more.

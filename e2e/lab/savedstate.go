@@ -22,7 +22,7 @@ func (s state) path(file string) string { return filepath.Join(s.dir, file) }
 
 // statesVersion is part of the name of every saved state. Increase it when the module that crashes or the guest program learns a kind
 // of panic: captures of the others stay as they are.
-const statesVersion = 3
+const statesVersion = 4
 
 // Files of a state.
 const (

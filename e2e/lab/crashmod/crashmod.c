@@ -9,6 +9,8 @@
 #include <linux/atomic.h>
 #include <linux/bug.h>
 #include <linux/completion.h>
+#include <linux/err.h>
+#include <linux/fs.h>
 #include <linux/ftrace.h>
 #include <linux/irq_work.h>
 #include <linux/kprobes.h>
@@ -342,6 +344,22 @@ static DEEP long weigh_crate(long arg)
 }
 CHAIN(weigh_crate)
 
+/*
+ * Takes away the operations of a file's page cache, as a driver does that writes where it should not. Whoever reads the file
+ * crashes, in code of the kernel's own: the guest does so.
+ */
+static const struct address_space_operations *volatile no_operations;
+
+static DEEP long page_cache(long arg)
+{
+	struct file *file = filp_open("/page-cache/file", O_RDONLY, 0);
+
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	file->f_mapping->a_ops = no_operations;
+	return filp_close(file, NULL);
+}
+
 static const struct {
 	const char *name;
 	long (*run)(long arg);
@@ -374,6 +392,7 @@ static const struct {
 	{ "bpf", bpf },
 	{ "traced", traced_run },
 	{ "livepatch", weigh_crate_outer },
+	{ "page-cache", page_cache },
 };
 
 static ssize_t crashmod_write(struct file *file, const char __user *text, size_t len, loff_t *off)

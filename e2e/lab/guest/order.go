@@ -73,11 +73,12 @@ var ways = map[string]way{
 		"/proc/sys/kernel/hung_task_timeout_secs": "1",
 		"/proc/sys/kernel/hung_task_panic":        "1",
 	}},
-	"nmi":       {kind: "spin", settings: map[string]string{"/proc/sys/kernel/unknown_nmi_panic": "1"}},
-	"bpf":       {run: sendFiltered},
-	"traced":    {run: traceReturns},
-	"livepatch": {run: callPatched},
-	"oom":       {run: eatMemory, settings: map[string]string{"/proc/sys/vm/panic_on_oom": "1"}},
+	"nmi":        {kind: "spin", settings: map[string]string{"/proc/sys/kernel/unknown_nmi_panic": "1"}},
+	"bpf":        {run: sendFiltered},
+	"traced":     {run: traceReturns},
+	"livepatch":  {run: callPatched},
+	"page-cache": {run: readBroken},
+	"oom":        {run: eatMemory, settings: map[string]string{"/proc/sys/vm/panic_on_oom": "1"}},
 }
 
 // bringDownByChild starts the process that brings the kernel down. It returns only if that fails.
