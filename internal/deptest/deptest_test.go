@@ -122,6 +122,19 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/dumpdir":  "it knows disks, and no dump",
 		"net":                                   "it knows disks, and no line",
 	}},
+	{"sender/arm", map[string]string{
+		"github.com/corehaul/corehaul/protocol":    "it knows the running machine, and no dump",
+		"github.com/corehaul/corehaul/sender":      "the command brings the probe of a target",
+		"github.com/corehaul/corehaul/sender/pid1": "it is what runs in the capture kernel",
+	}},
+	{"sender/arm/kexec", map[string]string{
+		"github.com/corehaul/corehaul/sender/initrd": "it knows the kernel, and no image",
+		"net": "it knows the kernel, and no line",
+	}},
+	{"sender/arm/reservation", map[string]string{
+		"github.com/corehaul/corehaul/sender/config": "it knows the kernel, and no configuration",
+		"net": "it knows the kernel, and no line",
+	}},
 	{"sender/localfs", map[string]string{
 		"github.com/corehaul/corehaul/protocol": "it is a file system, and knows no wire",
 	}},

@@ -19,6 +19,7 @@ const cmdlinePrefix = "corehaul."
 //	corehaul.stall=D                         corehaul.watchdog=auto|off|D
 //	corehaul.network=dhcp|static|none        corehaul.interface=I   corehaul.mtu=N
 //	corehaul.address=ADDR/LEN[,...]          corehaul.gateway=A[,A] corehaul.dns=A[,A]
+//	corehaul.image=ID                        changes nothing: `corehaul-send arm` marks the image that it loads
 //
 // If a word occurs more than once, the last one counts. An invalid word changes nothing and gives one warning: nobody can
 // correct it after the crash, and a dump with the file's settings is better than none.
@@ -79,6 +80,8 @@ func (f *File) override(name, value string) error {
 		return checkWatchdog(value)
 	case "console":
 		f.Console = value
+		return nil
+	case "image": // only tells `corehaul-send status` which image is loaded
 		return nil
 	default:
 		return f.Network.override(name, value)

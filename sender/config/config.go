@@ -96,6 +96,8 @@ type File struct {
 	Progress Duration `toml:"progress"`
 	// Network configures the network.
 	Network Network `toml:"network"`
+	// Arm configures `corehaul-send arm`. In the capture kernel it has no meaning.
+	Arm Arm `toml:"arm"`
 }
 
 // Network configures the network of the capture kernel.
@@ -247,6 +249,9 @@ func (f *File) check() (string, error) {
 	}
 	if err := checkWatchdog(f.Watchdog); err != nil {
 		return "watchdog", err
+	}
+	if err := f.Arm.check(); err != nil {
+		return "arm.sysctl", err
 	}
 	return f.Network.check()
 }

@@ -35,6 +35,12 @@ address = ["192.0.2.7/24", "2001:db8::7/64"]
 gateway = ["192.0.2.1", "2001:db8::1"]
 dns = ["192.0.2.53"]
 mtu = 9000
+
+[arm]
+kernel = "/boot/vmlinuz-capture"
+remove = []
+add = ["nr_cpus=1"]
+sysctl = ["kernel.panic_on_oops=1"]
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -51,6 +57,7 @@ mtu = 9000
 			Gateway: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
 			DNS:     []netip.Addr{netip.MustParseAddr("192.0.2.53")},
 		},
+		Arm: Arm{Kernel: "/boot/vmlinuz-capture", Remove: []string{}, Add: []string{"nr_cpus=1"}, Sysctl: []string{"kernel.panic_on_oops=1"}},
 	}
 	if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); d != "" {
 		t.Errorf("-want +got\n%s", d)
@@ -85,6 +92,8 @@ func TestParseErrors(t *testing.T) {
 		{"static without address", "[network]\nmode = \"static\"\n", 0, "network.address", "needed"},
 		{"address without static", "[network]\naddress = [\"192.0.2.1/24\"]\n", 2, "network.address", "dhcp"},
 		{"address without length", "[network]\nmode = \"static\"\naddress = [\"192.0.2.1\"]\n", 3, "network.address", ""},
+		{"a sysctl of no kind", "[arm]\nsysctl = [\"net.ipv4.ip_forward=1\"]\n", 2, "arm.sysctl", "none of kernel.panic_on_oops"},
+		{"a sysctl without a value", "[arm]\nsysctl = [\"kernel.panic_on_oops\"]\n", 2, "arm.sysctl", "NAME=NUMBER"},
 		{"not TOML", "to = \n", 1, "", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -133,7 +142,7 @@ func TestOverride(t *testing.T) {
 	f.To = []string{"tls://old:1"}
 	warnings := f.Override("console=ttyS0 corehaul.to=tls://a:1,nfs://b:2/c?mountport=3&uid=4,file:///crash?fs=LABEL=a%2Cb corehaul.level=1 " +
 		"corehaul.deadline=90s corehaul.address=192.0.2.7/24 corehaul.gateway=192.0.2.1 \"corehaul.interface=my nic\" " +
-		"corehaul.stall=30s corehaul.watchdog=off corehaul.watchdog=1s corehaul.after=explode corehaul.nonsense=1 corehaul.level=77 corehaul.mtu=9000\n")
+		"corehaul.stall=30s corehaul.watchdog=off corehaul.watchdog=1s corehaul.after=explode corehaul.nonsense=1 corehaul.image=4f corehaul.level=77 corehaul.mtu=9000\n")
 	if len(warnings) != 4 {
 		t.Errorf("got %d warnings, want 4: %q", len(warnings), warnings)
 	}

@@ -55,15 +55,13 @@ func (t *Tree) builtinNetworkDrivers() []string {
 // CardModules lists the modules of the running machine's network cards and of the buses above them, the outermost first:
 // virtio_pci and virtio_net in a virtual machine. sys is where sysfs is mounted. Built-in drivers are not listed, nor are
 // those that cannot be read.
-func CardModules(sys string) []string {
+func CardModules(sys string) []string { return DeviceModules(sys, CardDevices(sys)...) }
+
+// CardDevices lists the devices of the network cards of the running machine, for Options.Devices. sys is where sysfs is mounted.
+func CardDevices(sys string) []string {
 	cards, _ := filepath.Glob(filepath.Join(sys, "class/net/*/device")) // the pattern is good
-	var names []string
-	for _, card := range cards {
-		for _, d := range driversOf(sys, card) {
-			if d.module != "" && !slices.Contains(names, d.module) {
-				names = append(names, d.module)
-			}
-		}
+	for i, card := range cards {
+		cards[i] = strings.TrimPrefix(card, sys+"/")
 	}
-	return names
+	return cards
 }

@@ -44,6 +44,27 @@ func driversOf(sys, device string) []sysDriver {
 	return list
 }
 
+// driversOfAll is driversOf for several devices, whose directories are relative to sys.
+func driversOfAll(sys string, devices []string) []sysDriver {
+	var list []sysDriver
+	for _, device := range devices {
+		list = append(list, driversOf(sys, filepath.Join(sys, device))...)
+	}
+	return list
+}
+
+// DeviceModules lists the modules that drive devices of the running system and the buses above them, the outermost first. sys
+// is where sysfs is mounted, and devices are directories below it, as in Options. Drivers without a module are left out.
+func DeviceModules(sys string, devices ...string) []string {
+	var names []string
+	for _, d := range driversOfAll(sys, devices) {
+		if d.module != "" && !slices.Contains(names, d.module) {
+			names = append(names, d.module)
+		}
+	}
+	return names
+}
+
 // diskDrivers lists the drivers of a block device of the running system and of the buses above it.
 func diskDrivers(sys, name string) []sysDriver {
 	device := filepath.Join(sys, "class/block", name)

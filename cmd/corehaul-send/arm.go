@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/internal/bytesize"
+	"github.com/corehaul/corehaul/sender/arm"
+	"github.com/corehaul/corehaul/sender/arm/reservation"
+)
+
+// defaultConfig is where arm looks for the configuration.
+const defaultConfig = "/etc/corehaul-send.toml"
+
+func newArm(stdio cli.Stdio) *cobra.Command {
+	o := arm.Options{Tool: tool(), CheckKeys: checkKeys}
+	var dry, write bool
+	cmd := &cobra.Command{
+		Use: "arm [flags]", Short: "Make this machine ready to dump: pack the image of a capture kernel and load it",
+		Long: `Checks the configuration and its keys, finds the drivers of this machine's network cards,
+disks and watchdog, packs them with this program into an image, and loads it with the kernel
+for the next crash. Nothing of it is written to a disk. Run it again after each change of
+configuration, keys or network cards, and at each boot (contrib/corehaul-arm.service).
+
+The running kernel must have reserved memory (crashkernel= on its command line). If it has
+not, this command says what to write where. With --write it writes that itself, where the
+distribution has a tool for it (update-grub, grubby), and asks for a reboot.
+
+The capture kernel is the running one, unless --kernel or the configuration names another.
+Its command line is that of the running kernel without the words that harm it, and with those
+that it needs. The configuration is that of 'corehaul-send initrd', and may have a table
+
+  [arm]
+  kernel = "FILE"                 the capture kernel
+  remove = ["quiet", "rd.*"]      names of words to remove; replaces the built-in list
+  add = ["nr_cpus=1", "irqpoll"]  words to add; replaces the built-in list
+  sysctl = ["kernel.panic_on_oops=1"]
+
+An image that another program has loaded (kdump-tools, kdumpctl) stays unless --replace is
+given. An interrupted arm leaves the old image or the new one.`,
+		Example: "  corehaul-send arm --config /etc/corehaul-send.toml\n  corehaul-send arm --dry-run",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			self, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("this program: %w", err)
+			}
+			o.Init = self
+			switch {
+			case write:
+				return writeReservation(cmd.Context(), stdio, o)
+			case dry:
+				return dryArm(stdio, o)
+			}
+			return armMachine(cmd.Context(), stdio, o)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.Config, "config", defaultConfig, "configuration `FILE` of the capture side")
+	flags.StringVar(&o.Kernel, "kernel", "", "`FILE` of the capture kernel (default: the running kernel's)")
+	flags.BoolVar(&o.Replace, "replace", false, "take the place of an image that another program has loaded")
+	flags.BoolVar(&dry, "dry-run", false, "check and pack, but load nothing")
+	flags.BoolVar(&write, "write", false, "write crashkernel= into the boot configuration, if nothing is reserved")
+	cmd.MarkFlagsMutuallyExclusive("dry-run", "write")
+	return cmd
+}
+
+func armMachine(ctx context.Context, stdio cli.Stdio, o arm.Options) error {
+	p, err := arm.Arm(ctx, o)
+	if p != nil {
+		err = errors.Join(err, printPlanOf(stdio, &p.Record))
+	}
+	if err != nil {
+		return err
+	}
+	s, err := arm.Look(ctx, "/", nil)
+	if err != nil {
+		return err
+	}
+	warnOf(stdio, s)
+	return nil
+}
+
+// dryArm says what would be loaded.
+func dryArm(stdio cli.Stdio, o arm.Options) error {
+	p, err := arm.Prepare(o)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return printPlanOf(stdio, &p.Record)
+}
+
+// writeReservation writes crashkernel= into the boot configuration, if the running kernel has reserved nothing.
+func writeReservation(ctx context.Context, stdio cli.Stdio, o arm.Options) error {
+	_, err := arm.Reserved("/")
+	missing, ok := errors.AsType[*arm.NotReservedError](err)
+	switch {
+	case err == nil:
+		_, err := fmt.Fprintln(stdio.Out, "memory is reserved already: nothing to write")
+		return err
+	case !ok:
+		return err
+	case !missing.Boot.CanWrite():
+		return err
+	}
+	if err := missing.Boot.Write(ctx, missing.Size); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdio.Out, "%s is in the configuration of %s: reboot, then arm\n", reservation.Word(missing.Size), missing.Boot.Loader)
+	return err
+}
+
+// printPlanOf says what an image has.
+func printPlanOf(stdio cli.Stdio, r *arm.Record) error {
+	t := cli.NewTable(stdio.Out)
+	t.Row("kernel", r.Kernel.Path, r.Kernel.Release)
+	for _, m := range r.Modules {
+		t.Row("module", m, "")
+	}
+	t.Row("image", bytesize.Format(r.Packed), "unpacked "+bytesize.Format(r.Unpacked))
+	t.Row("needs", "about "+bytesize.Format(r.Needs), "")
+	for _, to := range r.To {
+		t.Row("sends to", to, "")
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(stdio.Out, "command line: %s\n", cli.Printable(r.Cmdline))
+	return err
+}
+
+// warnOf prints the findings on standard error.
+func warnOf(stdio cli.Stdio, s *arm.Status) {
+	for _, f := range s.Findings {
+		kind := "note"
+		if f.Problem {
+			kind = "warning"
+		}
+		_, _ = fmt.Fprintf(stdio.Err, "%s: %s: %s\nhint: %s\n", name, kind, cli.Printable(f.What), cli.Printable(f.Do))
+	}
+}

@@ -1,0 +1,158 @@
+package arm
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/corehaul/corehaul/internal/bytesize"
+	"github.com/corehaul/corehaul/internal/plainfile"
+	"github.com/corehaul/corehaul/sender/arm/reservation"
+	"github.com/corehaul/corehaul/sender/config"
+	"github.com/corehaul/corehaul/sender/initrd"
+)
+
+// rearm is what most findings ask for.
+func rearm(r *Record) string { return "run 'corehaul-send arm --config " + r.Config.Path + "'" }
+
+// check looks for all that may keep the loaded image from a dump.
+func (s *Status) check(ctx context.Context, root string, now loaded, probe Probe) {
+	r := s.Loaded
+	if now.unsure {
+		s.problem(Interrupted, rearm(r), "an arm was interrupted: it is not known whether the old or the new image is loaded")
+	}
+	if s.Reserved < r.Needs {
+		size := reservation.Word(reservation.Recommend(0, r.Needs))
+		s.problem(SmallReserved, "boot with "+size+" ('corehaul-send arm --help' says how), or take modules out of the image",
+			"%s are reserved, and the capture kernel needs about %s", bytesize.Format(s.Reserved), bytesize.Format(r.Needs))
+	}
+	s.checkKernel()
+	c := s.checkConfig()
+	s.checkBoot(root)
+	if c == nil {
+		return
+	}
+	s.checkDrivers(root, c)
+	s.checkSysctls(root, c)
+	if probe == nil {
+		return
+	}
+	for _, to := range c.To {
+		if err := probe(ctx, c, to); err != nil {
+			s.problem(NotReachable, "see whether the receiver runs, and whether a firewall is in between; the capture kernel asks it in the same way",
+				"%s does not answer: %v", to, err)
+		}
+	}
+}
+
+// checkKernel compares the image with the running kernel.
+func (s *Status) checkKernel() {
+	k := s.Loaded.Kernel
+	if k.Release != "" && k.Release != s.Kernel && !k.Chosen {
+		s.problem(OtherKernel, rearm(s.Loaded)+", or name "+k.Path+" as kernel under [arm] there if you want this one",
+			"the capture kernel is %s (%s), and the running kernel is %s", k.Release, k.Path, s.Kernel)
+	}
+	data, err := plainfile.Read(k.Path, maxKernel)
+	if err == nil && digest(data) != k.SHA256 {
+		s.note(KernelChanged, rearm(s.Loaded), "%s has changed since it was loaded; the loaded one is as it was", k.Path)
+	}
+}
+
+// checkConfig compares the configuration and its keys with those in the image. It returns the configuration, nil if it cannot
+// be read.
+func (s *Status) checkConfig() *config.File {
+	r := s.Loaded
+	for _, key := range r.Keys {
+		data, err := plainfile.Read(key.Path, maxConfig)
+		switch {
+		case err != nil:
+			s.problem(KeyGone, "put the file back; without it, this machine cannot be armed again", "%v", err)
+		case digest(data) != key.SHA256:
+			s.problem(KeyChanged, rearm(r), "%s has changed since it was packed", key.Path)
+		}
+	}
+	text, err := plainfile.Read(r.Config.Path, maxConfig)
+	if err != nil {
+		s.problem(ConfigGone, "put the file back; without it, this machine cannot be armed again", "%v", err)
+		return nil
+	}
+	if digest(text) != r.Config.SHA256 {
+		s.problem(ConfigChanged, rearm(r), "%s has changed since it was packed", r.Config.Path)
+	}
+	c, err := config.Parse(r.Config.Path, text)
+	if err != nil {
+		s.problem(ConfigGone, "correct it; until then, this machine cannot be armed again", "%v", err)
+		return nil
+	}
+	absoluteKeys(r.Config.Path, c)
+	return c
+}
+
+// checkDrivers compares the drivers of this machine's devices with those in the image.
+func (s *Status) checkDrivers(root string, c *config.File) {
+	sys := filepath.Join(root, "sys")
+	for _, device := range Devices(sys, c) {
+		for _, module := range initrd.DeviceModules(sys, device) {
+			if name := initrd.CanonicalName(module); !slices.Contains(s.Loaded.Modules, name) {
+				s.problem(DriverMissing, "see whether 'modprobe -n "+name+"' finds it; then "+rearm(s.Loaded),
+					"the image has no driver %s, which drives %s", name, filepath.Dir(device))
+			}
+		}
+	}
+	if !slices.ContainsFunc(c.To, config.NeedsNetwork) || c.Network.Mode == "none" {
+		return
+	}
+	if len(initrd.CardDevices(sys)) == 0 {
+		s.note(NoCard, "name its driver under modules in "+s.Loaded.Config.Path+" if the capture kernel has a card", "this machine shows no network card")
+	}
+	if name := c.Network.Interface; name != "" && !hasInterface(sys, name) {
+		s.problem(NoInterface, "correct interface under [network] in "+s.Loaded.Config.Path+"; 'ip link' shows what there is",
+			"this machine has no interface %s", name)
+	}
+}
+
+// hasInterface reports whether an interface has a name or a MAC address.
+func hasInterface(sys, name string) bool {
+	mac, err := net.ParseMAC(name)
+	if err != nil {
+		return !strings.Contains(name, "/") && hasDevice(filepath.Join(sys, "class/net", name))
+	}
+	for _, card := range initrd.CardDevices(sys) {
+		address, _ := plainfile.Read(filepath.Join(sys, filepath.Dir(card), "address"), maxSmall) // one that has just gone has none
+		if strings.TrimSpace(string(address)) == mac.String() {
+			return true
+		}
+	}
+	return false
+}
+
+// checkSysctls compares the settings of the configuration with those of the kernel.
+func (s *Status) checkSysctls(root string, c *config.File) {
+	for _, setting := range c.Arm.Sysctl {
+		name, want, _ := strings.Cut(setting, "=")
+		if got, err := readSysctl(root, name); err != nil || got != want {
+			s.problem(SysctlDiffers, rearm(s.Loaded), "%s is %q, and the configuration wants %s", name, got, want)
+		}
+	}
+	if v, err := readSysctl(root, "kernel.panic_on_oops"); err == nil && v == "0" {
+		s.note(OopsNoPanic, `write sysctl = ["kernel.panic_on_oops=1"] under [arm] if a fault in the kernel shall give a dump`,
+			"kernel.panic_on_oops is 0: the machine goes on after most faults of the kernel, without a dump")
+	}
+}
+
+// checkBoot says what the next boot will do.
+func (s *Status) checkBoot(root string) {
+	if !hasSystemd(root) {
+		return
+	}
+	for _, l := range loaders {
+		if enabled(root, l.unit) {
+			s.problem(OtherAtBoot, "systemctl disable "+l.unit, "%s (%s) loads its own image at the next boot", l.unit, l.what)
+		}
+	}
+	if !enabled(root, armUnit) {
+		s.note(NotArmedAtBoot, "install contrib/"+armUnit+" and enable it", "nothing arms this machine at the next boot")
+	}
+}

@@ -1,0 +1,217 @@
+package arm
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/corehaul/corehaul/internal/plainfile"
+	"github.com/corehaul/corehaul/sender/arm/cmdline"
+	"github.com/corehaul/corehaul/sender/arm/kexec"
+	"github.com/corehaul/corehaul/sender/config"
+	"github.com/corehaul/corehaul/sender/disk"
+	"github.com/corehaul/corehaul/sender/initrd"
+)
+
+// Options say what to load.
+type Options struct {
+	// Root is the directory of the running system. Empty means /.
+	Root string
+	// Config is the path of the configuration file.
+	Config string
+	// Kernel is the file of the capture kernel. Empty means that of the configuration, or else the running one.
+	Kernel string
+	// Init is the static corehaul-send that becomes /init.
+	Init string
+	// Tool names this program and its version.
+	Tool string
+	// CheckKeys is that of initrd.Options.
+	CheckKeys func(*config.File) error
+	// Replace takes away an image that somebody else has loaded.
+	Replace bool
+}
+
+func (o Options) root() string {
+	if o.Root == "" {
+		return "/"
+	}
+	return o.Root
+}
+
+// A Plan is what Arm loads: a kernel and an image, packed in memory.
+type Plan struct {
+	Record Record
+	// Report says what the image has.
+	Report *initrd.Report
+	config *config.File
+
+	kernel, image *os.File
+}
+
+// Close frees the memory.
+func (p *Plan) Close() {
+	for _, f := range []*os.File{p.kernel, p.image} {
+		if f != nil {
+			_ = f.Close() // memory
+		}
+	}
+}
+
+// Prepare checks the configuration and its keys, finds the kernel and the drivers of this machine, and packs the image. It
+// changes nothing.
+func Prepare(o Options) (*Plan, error) {
+	p := &Plan{Record: Record{ID: rand.Text(), Time: time.Now().UTC().Truncate(time.Second), Tool: o.Tool}}
+	if err := p.prepare(o); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Plan) prepare(o Options) error {
+	if err := p.readConfig(o); err != nil {
+		return err
+	}
+	running, err := release(o.root())
+	if err != nil {
+		return err
+	}
+	line, err := runningLine(o.root())
+	if err != nil {
+		return err
+	}
+	named := o.Kernel
+	if named == "" {
+		named = p.config.Arm.Kernel
+	}
+	var image kexec.Image
+	if p.Record.Kernel, image, p.kernel, err = findKernel(o.root(), named, running, line); err != nil {
+		return err
+	}
+	p.Record.Kernel.Chosen = p.config.Arm.Kernel != "" && named == p.config.Arm.Kernel
+	if p.Record.Kernel.Release == "" && named == "" {
+		p.Record.Kernel.Release = running
+	}
+	if err := p.pack(o); err != nil {
+		return err
+	}
+	return p.setCmdline(o.root(), line, image)
+}
+
+// readConfig reads the configuration, and notes the files that go into the image.
+func (p *Plan) readConfig(o Options) error {
+	path, err := filepath.Abs(o.Config)
+	if err != nil {
+		return err
+	}
+	text, err := plainfile.Read(path, maxConfig)
+	if err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	if p.config, err = config.Parse(path, text); err != nil {
+		return err
+	}
+	p.Record.Config = File{Path: path, SHA256: digest(text)}
+	absoluteKeys(path, p.config)
+	for _, key := range []string{p.config.Identity, p.config.SSHKey, p.config.KnownHosts} {
+		if key == "" {
+			continue
+		}
+		data, err := plainfile.Read(key, maxConfig)
+		if err != nil {
+			return fmt.Errorf("%s names a file that cannot be read: %w", path, err)
+		}
+		p.Record.Keys = append(p.Record.Keys, File{Path: key, SHA256: digest(data)})
+	}
+	p.Record.To = p.config.To
+	return nil
+}
+
+// absoluteKeys makes the paths of a configuration's key files absolute: they are relative to the configuration.
+func absoluteKeys(path string, c *config.File) {
+	for _, f := range []*string{&c.Identity, &c.SSHKey, &c.KnownHosts} {
+		if *f != "" && !filepath.IsAbs(*f) {
+			*f = filepath.Join(filepath.Dir(path), *f)
+		}
+	}
+}
+
+// pack packs the image into memory.
+func (p *Plan) pack(o Options) error {
+	sys := filepath.Join(o.root(), "sys")
+	opts := initrd.Options{
+		Init: o.Init, Config: p.Record.Config.Path, CheckKeys: o.CheckKeys, Devices: Devices(sys, p.config),
+		System: disk.System{Sys: sys, Dev: filepath.Join(o.root(), "dev"), MountInfo: filepath.Join(o.root(), "proc/self/mountinfo")},
+	}
+	tree := filepath.Join(o.root(), "lib/modules", p.Record.Kernel.Release)
+	if _, err := os.Stat(tree); p.Record.Kernel.Release != "" && !errors.Is(err, fs.ErrNotExist) {
+		opts.KernelModules = tree
+	}
+	var err error
+	p.image, err = kexec.InMemory("image", func(w io.Writer) error {
+		p.Report, err = initrd.Pack(w, opts)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r := &p.Record
+	for _, m := range p.Report.Modules {
+		r.Modules = append(r.Modules, m.Name)
+	}
+	r.Modules = append(r.Modules, p.Report.Builtin...)
+	r.Packed, r.Unpacked = uint64(max(0, p.Report.Packed)), uint64(max(0, p.Report.Unpacked))
+	st, err := p.kernel.Stat()
+	if err != nil {
+		return err
+	}
+	r.Needs = r.need(uint64(max(0, st.Size())))
+	return nil
+}
+
+// elfcorehdr is the room that the kernel needs for the word that it adds: elfcorehdr=0x and 16 digits.
+const elfcorehdr = len(" elfcorehdr=0x0123456789abcdef")
+
+// setCmdline makes the command line of the capture kernel.
+func (p *Plan) setCmdline(root, running string, image kexec.Image) error {
+	remove, add := p.config.Arm.Remove, p.config.Arm.Add
+	if remove == nil {
+		remove = cmdline.Remove
+	}
+	if add == nil {
+		add = cmdline.Add
+	}
+	if mac := addressOf(root, p.config.Network.Interface); mac != "" {
+		add = append(add[:len(add):len(add)], "corehaul.interface="+mac)
+	}
+	add = append(add[:len(add):len(add)], p.Record.mark())
+	line := cmdline.Capture(running, remove, add)
+	if limit := image.CmdlineMax - elfcorehdr; image.CmdlineMax > 0 && len(line) > limit {
+		return fmt.Errorf("the command line of the capture kernel has %d bytes, and %s takes %d: remove words with remove under [arm] in %s: %s",
+			len(line), p.Record.Kernel.Path, limit, p.Record.Config.Path, line)
+	}
+	p.Record.Cmdline = line
+	return nil
+}
+
+// addressOf returns the MAC address of an interface that has a device, empty if there is none of this name. A capture kernel has
+// no udev, so that an interface may have another name there.
+func addressOf(root, name string) string {
+	dir := filepath.Join(root, "sys/class/net", name)
+	if name == "" || strings.Contains(name, "/") || !hasDevice(dir) {
+		return ""
+	}
+	text, _ := plainfile.Read(filepath.Join(dir, "address"), maxSmall) // an interface that has just gone has none
+	return strings.TrimSpace(string(text))
+}
+
+func hasDevice(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "device"))
+	return err == nil
+}
