@@ -172,7 +172,7 @@ func killPrices(t *testing.T, elf string, flags []string) (window, greeting uint
 	if err != nil {
 		t.Fatal(err)
 	}
-	dial := sender.DialTLS(corehaultls.ClientConfig(id))
+	dial := sender.DialTLS(corehaultls.ClientConfig(id), nil)
 	var heard *killEar
 	if _, err := sender.Send(t.Context(), src, sender.Options{
 		To: []string{s.target}, LogOnly: true,

@@ -54,7 +54,7 @@ func nfsBenchPieces(b *testing.B, data []byte, write func(piece []byte, off int)
 func nfsBenchOurs(b *testing.B, g *lab.Ganesha, export string, data []byte) time.Duration {
 	b.Helper()
 	conf := nfs3.Config{Host: "127.0.0.1", Port: lab.GaneshaNFS, MountPort: lab.GaneshaMount}
-	conf.Dial = func(ctx context.Context, _, addr string) (net.Conn, error) { return g.Dial(ctx, addr) }
+	conf.Dial = func(ctx context.Context, _ *net.Dialer, _, addr string) (net.Conn, error) { return g.Dial(ctx, addr) }
 	fsys, err := nfsfs.Mount(b.Context(), conf, export, "bench")
 	if err != nil {
 		b.Fatal(err)

@@ -109,7 +109,7 @@ func partialSend(t *testing.T, elf string, chunks func(*protocol.PlanSum) uint64
 	}
 	n := chunks(&plan.Sum)
 	meter := new(sender.Meter)
-	dial := sender.DialTLS(corehaultls.ClientConfig(id))
+	dial := sender.DialTLS(corehaultls.ClientConfig(id), nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {

@@ -216,7 +216,7 @@ func toxicsStart(t *testing.T, elf string, refuse float64) *toxicsDump {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dial := d.dialer(sender.DialTLS(corehaultls.ClientConfig(id)))
+	dial := d.dialer(sender.DialTLS(corehaultls.ClientConfig(id), nil))
 	var sendErr error
 	go func() {
 		defer close(d.done)

@@ -105,7 +105,8 @@ func (j *job) ended(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// pause waits until a time that has not come yet, until the deadline if it has not come yet, or until the end of ctx.
+// pause waits until a time that has not come yet, until the deadline if it has not come yet, until Options.Again, or until the
+// end of ctx.
 func (j *job) pause(ctx, stop context.Context, until time.Time) {
 	if !time.Now().Before(until) {
 		return
@@ -123,6 +124,9 @@ func (j *job) pause(ctx, stop context.Context, until time.Time) {
 		select {
 		case <-time.After(min(left, signEvery)):
 			j.meter.step() // waiting is not a hang
+		case <-j.opts.Again:
+			j.targets.wake(time.Now())
+			return
 		case <-deadline:
 			return
 		case <-ctx.Done():

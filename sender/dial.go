@@ -13,6 +13,17 @@ import (
 // A Dialer connects to a target such as tls://host:port. The end of ctx ends the attempt and its handshake.
 type Dialer func(ctx context.Context, target string) (net.Conn, error)
 
+// A Connector makes a connection of TCP with the options of d. nil stands for d.DialContext.
+type Connector func(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, error)
+
+// connect connects with c.
+func (c Connector) connect(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, error) {
+	if c == nil {
+		return d.DialContext(ctx, network, addr)
+	}
+	return c(ctx, d, network, addr)
+}
+
 // DialBy returns a Dialer that uses the dialer of the target's scheme.
 func DialBy(schemes map[string]Dialer) Dialer {
 	return func(ctx context.Context, target string) (net.Conn, error) {
@@ -27,8 +38,8 @@ func DialBy(schemes map[string]Dialer) Dialer {
 	}
 }
 
-// DialTLS returns a Dialer for tls:// targets. conf is cloned.
-func DialTLS(conf *tls.Config) Dialer {
+// DialTLS returns a Dialer for tls:// targets, which connects with c. conf is cloned.
+func DialTLS(conf *tls.Config, c Connector) Dialer {
 	return func(ctx context.Context, target string) (net.Conn, error) {
 		u, err := url.Parse(target)
 		if err != nil {
@@ -37,8 +48,7 @@ func DialTLS(conf *tls.Config) Dialer {
 		if u.Scheme != "tls" || u.Port() == "" {
 			return nil, fmt.Errorf("target %q: write tls://HOST:PORT: %w", target, errors.ErrUnsupported)
 		}
-		var d net.Dialer
-		nc, err := d.DialContext(ctx, "tcp", u.Host)
+		nc, err := c.connect(ctx, &net.Dialer{}, "tcp", u.Host)
 		if err != nil {
 			return nil, err
 		}

@@ -169,7 +169,7 @@ func TestDialName(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), dialTimeout)
 	defer cancel()
-	c, err := DialTLS(corehaultls.ClientConfig(id))(ctx, "tls://collector.test:"+strconv.Itoa(addr.Port))
+	c, err := DialTLS(corehaultls.ClientConfig(id), nil)(ctx, "tls://collector.test:"+strconv.Itoa(addr.Port))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestDialName(t *testing.T) {
 func TestDialErrors(t *testing.T) {
 	addr, _ := tlsPeer(t)
 	_, other := tlsPeer(t)
-	dial := DialTLS(corehaultls.ClientConfig(other))
+	dial := DialTLS(corehaultls.ClientConfig(other), nil)
 	_, err := dial(t.Context(), "tls://"+addr.String())
 	if _, ok := errors.AsType[*corehaultls.PinError](err); !ok || !permanent(err) {
 		t.Errorf("another key: got %v, want a PinError for good", err)

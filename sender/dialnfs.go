@@ -13,11 +13,15 @@ import (
 )
 
 // DialNFS returns a Dialer for targets of the form nfs3.Form. The connection leads to a depot in this process, which writes the
-// dump into the directory of the target. tool names this program in the manifest.
-func DialNFS(tool string) Dialer { return dialNFS(tool, nil) }
+// dump into the directory of the target. tool names this program in the manifest. The connections are made with c.
+func DialNFS(tool string, c Connector) Dialer {
+	return dialNFS(tool, func(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, error) {
+		return c.connect(ctx, d, network, addr)
+	})
+}
 
 // dialNFS is DialNFS with nfs3.Config.Dial.
-func dialNFS(tool string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) Dialer {
+func dialNFS(tool string, dial Connector) Dialer {
 	return func(ctx context.Context, target string) (net.Conn, error) {
 		u, err := url.Parse(target)
 		if err != nil {

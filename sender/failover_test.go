@@ -187,6 +187,23 @@ func TestKilledReceiver(t *testing.T) {
 	}
 }
 
+// TestAgain: a network that comes up ends the pause before the next try.
+func TestAgain(t *testing.T) {
+	const back = 5 * time.Minute // the pauses are long by then
+	story(t, func(n *fakeNet, o Options) {
+		t := n.t
+		for _, h := range n.hosts {
+			h.away = during(0, back, errRefused)
+		}
+		again := make(chan struct{}, 1)
+		o.Again = again
+		time.AfterFunc(back, func() { again <- struct{}{} })
+		if took := mustSend(t, n, o, "a"); took > back+time.Second {
+			t.Errorf("took %v; asked %v", took, n.asked)
+		}
+	})
+}
+
 // TestFullerReceiverWins: both are gone, and b is the first that is asked when the network
 // is back.
 func TestFullerReceiverWins(t *testing.T) {

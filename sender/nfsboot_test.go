@@ -61,7 +61,7 @@ func (b *bootingNFS) serve(t *testing.T) (*nfs3test.Server, Dialer) {
 			return b.mount
 		},
 	})
-	return s, dialNFS("test 1", func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return s, dialNFS("test 1", func(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, error) {
 		_, text, err := net.SplitHostPort(addr)
 		if err != nil {
 			return nil, err
@@ -79,7 +79,7 @@ func (b *bootingNFS) serve(t *testing.T) (*nfs3test.Server, Dialer) {
 			go func() { _, _ = far.Read(make([]byte, 1<<10)) }()
 			return near, nil
 		}
-		return s.Dial(ctx, network, addr)
+		return s.Dial(ctx, d, network, addr)
 	})
 }
 

@@ -49,6 +49,8 @@ type Options struct {
 	// Alive is called by one goroutine, at least every few seconds, while the sender is not hung: it reads the dump, sends
 	// chunks, hears the receiver that it waits for, or waits for its next try. It may be nil.
 	Alive func()
+	// Again receives a value when targets that could not be reached may be reached now, as when a network came up. It may be nil.
+	Again <-chan struct{}
 }
 
 // job is the state of one Send.

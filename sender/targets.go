@@ -153,6 +153,15 @@ func (ts targets) lastCall() {
 	}
 }
 
+// wake makes all targets due that could not be reached, the best first.
+func (ts targets) wake(now time.Time) {
+	for _, t := range ts {
+		if t.dark {
+			t.tried, t.next, t.pause = time.Time{}, now, firstBackoff
+		}
+	}
+}
+
 // gained notes that a session made pages durable. The backoff starts again, and the target is tried before others.
 func (t *target) gained(now time.Time) {
 	t.pause, t.loyal = firstBackoff, now.Add(loyalty)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/url"
 	"slices"
 	"time"
 
@@ -35,7 +36,9 @@ func stored(res *sender.Result, logOnly bool) bool {
 
 func captureDump(ctx context.Context, env pid1.Env) (*sender.Result, error) {
 	c := env.Config
-	dial, to, wrong := dialer(c.Keys(), c.To, sender.OpenOnDisk(env.Mount))
+	dial, to, wrong := dialer(c.Keys(), c.To, sender.OpenOnDisk(env.Mount), func(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, error) {
+		return env.Lines.Dial(ctx, d, network, addr)
+	})
 	for _, err := range wrong {
 		env.Console.Printf("warning: %v; left out", err)
 	}
@@ -60,10 +63,10 @@ func captureDump(ctx context.Context, env pid1.Env) (*sender.Result, error) {
 	}
 	meter := new(sender.Meter)
 	opts := sender.Options{
-		To: to, Dial: onNetwork(env.Network, dial), Final: func(target string) bool { return !config.NeedsNetwork(target) }, Level: pages.DumpLevel(c.Level),
+		To: to, Dial: onNetwork(env, dial), Final: func(target string) bool { return !config.NeedsNetwork(target) }, Level: pages.DumpLevel(c.Level),
 		Encoding: c.Encoding, LogOnly: c.Collect == "log", Patience: time.Duration(c.Patience), Stall: time.Duration(c.Stall), Stubborn: true,
 		Workers: defaultWorkers(), Tool: tool(), MachineID: sender.MachineID(), Meter: meter, Log: env.Console.Printf,
-		Alive: env.Alive,
+		Alive: env.Alive, Again: env.Again,
 	}
 	if d := time.Duration(c.Deadline); d > 0 {
 		opts.Deadline = env.Start.Add(d)
@@ -93,15 +96,21 @@ func awaitNetwork(ctx context.Context, env pid1.Env, to []string) error {
 	return nil
 }
 
-// onNetwork returns a Dialer that waits for the network before it connects to a target that needs it.
-func onNetwork(up func(context.Context) error, dial sender.Dialer) sender.Dialer {
+// onNetwork returns a Dialer that waits for the network before it connects to a target that needs it. If somebody answered who
+// is not the target, it lets another link be tried first: two networks may use the same addresses.
+func onNetwork(env pid1.Env, dial sender.Dialer) sender.Dialer {
 	return func(ctx context.Context, target string) (net.Conn, error) {
-		if config.NeedsNetwork(target) {
-			if err := up(ctx); err != nil {
-				return nil, fmt.Errorf("no network: %w", err)
-			}
+		if !config.NeedsNetwork(target) {
+			return dial(ctx, target)
 		}
-		return dial(ctx, target)
+		if err := env.Network(ctx); err != nil {
+			return nil, fmt.Errorf("no network: %w", err)
+		}
+		nc, err := dial(ctx, target)
+		if u, uerr := url.Parse(target); err != nil && uerr == nil {
+			env.Lines.Doubt(u.Hostname())
+		}
+		return nc, err
 	}
 }
 

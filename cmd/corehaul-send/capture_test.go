@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -53,15 +54,30 @@ func TestAwaitNetwork(t *testing.T) {
 	}
 }
 
-// TestOnNetwork: only targets that need the network wait for it.
+// lines remembers what was doubted.
+type lines struct{ doubted []string }
+
+func (l *lines) Dial(context.Context, *net.Dialer, string, string) (net.Conn, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (l *lines) Doubt(host string) { l.doubted = append(l.doubted, host) }
+
+// TestOnNetwork: only targets that need the network wait for it, and only theirs links are doubted.
 func TestOnNetwork(t *testing.T) {
 	down := errors.New("no carrier")
-	dialed := errors.New("dialed")
-	dial := onNetwork(func(context.Context) error { return down }, func(context.Context, string) (net.Conn, error) { return nil, dialed })
+	wrong := errors.New("the wrong server")
+	network, links := down, new(lines)
+	env := pid1.Env{Lines: links, Network: func(context.Context) error { return network }}
+	dial := onNetwork(env, func(context.Context, string) (net.Conn, error) { return nil, wrong })
 	if _, err := dial(t.Context(), someReceiver); !errors.Is(err, down) {
 		t.Errorf("%s: %v", someReceiver, err)
 	}
-	if _, err := dial(t.Context(), someDisk); !errors.Is(err, dialed) {
-		t.Errorf("%s: %v", someDisk, err)
+	if _, err := dial(t.Context(), someDisk); !errors.Is(err, wrong) || len(links.doubted) > 0 {
+		t.Errorf("%s: %v, doubted %q", someDisk, err, links.doubted)
+	}
+	network = nil
+	if _, err := dial(t.Context(), "ssh://u@[2001:db8::1]:22"); !errors.Is(err, wrong) || !slices.Equal(links.doubted, []string{"2001:db8::1"}) {
+		t.Errorf("%v, doubted %q", err, links.doubted)
 	}
 }

@@ -31,16 +31,23 @@ type connector struct {
 	check func(to string) error
 }
 
-// connectors returns the connectors of config.Schemes by their names. open opens local directories.
-func connectors(k config.Keys, open sender.OpenDir) map[string]connector {
-	client := sync.OnceValues(func() (*sshdial.Client, error) { return sshdial.New(k.SSHKey, k.KnownHosts) })
+// connectors returns the connectors of config.Schemes by their names. open opens local directories, and
+// over makes the connections; nil stands for those of the system.
+func connectors(k config.Keys, open sender.OpenDir, over sender.Connector) map[string]connector {
+	client := sync.OnceValues(func() (*sshdial.Client, error) {
+		c, err := sshdial.New(k.SSHKey, k.KnownHosts)
+		if err == nil {
+			c.Dial = over
+		}
+		return c, err
+	})
 	return map[string]connector{
 		"tls": {prepare: func() (sender.Dialer, error) {
 			id, err := loadIdentity(k.Identity)
 			if err != nil {
 				return nil, err
 			}
-			return sender.DialTLS(corehaultls.ClientConfig(id)), nil
+			return sender.DialTLS(corehaultls.ClientConfig(id), over), nil
 		}},
 		"ssh": {
 			prepare: func() (sender.Dialer, error) {
@@ -52,15 +59,15 @@ func connectors(k config.Keys, open sender.OpenDir) map[string]connector {
 			},
 			check: func(to string) error { return checkKnown(client, to) },
 		},
-		"nfs":  {prepare: func() (sender.Dialer, error) { return sender.DialNFS(tool()), nil }},
+		"nfs":  {prepare: func() (sender.Dialer, error) { return sender.DialNFS(tool(), over), nil }},
 		"file": {prepare: func() (sender.Dialer, error) { return sender.DialFile(tool(), open), nil }},
 	}
 }
 
-// dialer returns a Dialer for the targets that have valid keys, and the errors of the other targets. open opens local
-// directories.
-func dialer(k config.Keys, to []string, open sender.OpenDir) (dial sender.Dialer, good []string, wrong []error) {
-	dialers, failed, known := map[string]sender.Dialer{}, map[string]error{}, connectors(k, open)
+// dialer returns a Dialer for the targets that have valid keys, and the errors of the other targets. open and over are those of
+// connectors.
+func dialer(k config.Keys, to []string, open sender.OpenDir, over sender.Connector) (dial sender.Dialer, good []string, wrong []error) {
+	dialers, failed, known := map[string]sender.Dialer{}, map[string]error{}, connectors(k, open, over)
 	for _, t := range to {
 		scheme := config.SchemeName(t)
 		c := known[scheme]
@@ -109,6 +116,6 @@ func checkKeys(c *config.File) error {
 			return err
 		}
 	}
-	_, _, wrong := dialer(c.Keys(), c.To, sender.OpenMounted)
+	_, _, wrong := dialer(c.Keys(), c.To, sender.OpenMounted, nil)
 	return errors.Join(wrong...)
 }

@@ -9,7 +9,7 @@ import (
 
 // TestConnectors: there is a way to connect to the targets of each scheme, and of no other.
 func TestConnectors(t *testing.T) {
-	known := connectors(config.Keys{}, sender.OpenMounted)
+	known := connectors(config.Keys{}, sender.OpenMounted, nil)
 	for _, s := range config.Schemes {
 		if known[s.Name].prepare == nil {
 			t.Errorf("no connector for %s://", s.Name)

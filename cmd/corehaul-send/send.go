@@ -146,7 +146,7 @@ func (f *sendFlags) run(ctx context.Context, stdio cli.Stdio, path string) error
 	if err := f.check(); err != nil {
 		return err
 	}
-	dial, _, wrong := dialer(f.keys, f.to, sender.OpenMounted)
+	dial, _, wrong := dialer(f.keys, f.to, sender.OpenMounted, nil)
 	if len(wrong) > 0 {
 		return errors.Join(wrong...)
 	}

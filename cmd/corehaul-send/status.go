@@ -68,7 +68,7 @@ func stateCode(s arm.State) error {
 
 // probe connects to a target as the capture kernel would, and closes the connection.
 func probe(ctx context.Context, c *config.File, to string) error {
-	dial, good, wrong := dialer(c.Keys(), []string{to}, sender.OpenMounted)
+	dial, good, wrong := dialer(c.Keys(), []string{to}, sender.OpenMounted, nil)
 	if len(good) == 0 {
 		return wrong[0]
 	}

@@ -31,6 +31,8 @@ type SenderOptions struct {
 	Start func(link func(up bool) error)
 	// Devices are added to the machine, each a value of QEMU's -device.
 	Devices []string
+	// Backends are more arguments of QEMU, for the backends of Devices.
+	Backends []string
 	// Disks are the paths of raw images that both kernels have as virtio-blk disks, in this order from vda on.
 	Disks []string
 	// OnLine is called with each line of the console, in order, from one goroutine. It
@@ -117,7 +119,7 @@ func runSender(ctx context.Context, s Scenario, captureInitrd string, opts Sende
 	if err != nil {
 		return nil, err
 	}
-	m.onLine, m.devices, m.clock = opts.OnLine, opts.Devices, opts.Clock
+	m.onLine, m.devices, m.backends, m.clock = opts.OnLine, opts.Devices, opts.Backends, opts.Clock
 	for i, path := range opts.Disks {
 		m.disks = append(m.disks, disk{serial: "disk" + strconv.Itoa(i), path: path})
 	}

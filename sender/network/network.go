@@ -2,23 +2,23 @@
 // through netlink, IPv4 by DHCP (RFC 2131, with the classless routes of RFC 3442), IPv6 by
 // the kernel's own handling of router advertisements, and resolv.conf for the resolver.
 //
-// Links may appear late, and cables and DHCP servers may be slow. Therefore Up tries until
-// it has an address or its context ends. Without a configured interface it tries every
-// Ethernet link. The first one with an address wins.
+// Links may appear late, and cables and DHCP servers may be slow. An address says nothing
+// about what a link reaches. Therefore every suitable link stays a candidate for as long as
+// the Manager is open: it is raised when it appears, configured when it has a carrier, and
+// asked again after failures. Dial connects over the link that answers (see Dial).
 //
 // It needs CAP_NET_ADMIN and CAP_NET_RAW, and a kernel with CONFIG_PACKET. DHCPv6, VLANs,
 // bonds and wireless are not supported. A capture kernel that needs them configures the
 // network itself and sets mode = "none". The DHCP library checks what a DHCP server sends.
 // Its values become addresses, routes, resolvers, search domains and an MTU, nothing else.
-// Up must not be called concurrently.
+// Up is called once; the other methods are safe for concurrent use after that.
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -26,15 +26,20 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/corehaul/corehaul/sender/config"
 )
 
-// retryEvery is the pause between two tries, noteEvery the time before the same line is logged again.
 const (
+	// poll is the time between two looks at links, carriers and addresses of router advertisements.
+	poll = 250 * time.Millisecond
+	// retryEvery is the first pause after a failure, maxPause the longest.
 	retryEvery = time.Second
-	noteEvery  = 10 * time.Second
+	maxPause   = 30 * time.Second
+	// noteEvery is the time before the same line is logged again.
+	noteEvery = 10 * time.Second
+	// firstNote is how long Up waits before it says for what.
+	firstNote = 3 * time.Second
 )
 
 // ErrNoLink says that there is no suitable network interface.
@@ -47,51 +52,172 @@ type Manager struct {
 	ResolvConf string
 	// Log takes lines for people.
 	Log func(format string, args ...any)
+	// Again, unless nil, is called when a link got an address, so that a target that did not answer is tried again.
+	Again func()
 
-	mu     sync.Mutex
-	noted  map[string]time.Time
-	dns    []netip.Addr
-	search []string
-	wg     sync.WaitGroup
-	stop   context.CancelFunc
+	mu      sync.Mutex
+	noted   map[string]time.Time
+	links   map[int]*link
+	changed chan struct{} // closed and replaced with each change of a link
+	absent  error         // why there is no suitable link
+	search  []string
+	memory  memory
+	wg      sync.WaitGroup
+	stop    context.CancelFunc
 }
 
-// Up waits until the network has an address. If ctx ends before that, it returns the last error. Leases are renewed until
-// Close.
+// Up waits until a link has an address. If ctx ends before that, it returns what was tried. Links that get a carrier or an
+// address later are configured until Close, and leases are renewed.
 func (m *Manager) Up(ctx context.Context) error {
-	m.noted = map[string]time.Time{}
-	m.dns = m.Config.DNS
+	m.noted, m.links, m.changed = map[string]time.Time{}, map[int]*link{}, make(chan struct{})
+	m.memory = newMemory()
 	if err := m.writeResolvConf(); err != nil {
 		m.Log("network: %v", err)
 	}
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	m.stop = stop
 	if lo, err := netlink.LinkByName("lo"); err == nil {
 		_ = netlink.LinkSetUp(lo)
 	}
 	if m.Config.Mode == "none" {
 		return nil
 	}
-	for {
-		err := m.try(ctx, background)
-		if err == nil {
-			return nil
-		}
-		m.logUnlessRepeated("network: %v; trying again", err)
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("network: %w", err)
-		case <-time.After(retryEvery):
+	m.answerOnOwnLinks()
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	m.stop = stop
+	m.look(background)
+	m.wg.Go(func() { m.supervise(background) })
+	return m.await(ctx)
+}
+
+// answerOnOwnLinks makes each link answer ARP requests for its own addresses only. Otherwise, of two links in one subnet,
+// either may get the packets of the other, and Dial binds its connections to one.
+func (m *Manager) answerOnOwnLinks() {
+	for name, value := range map[string]string{"arp_ignore": "1", "arp_announce": "2"} {
+		if err := os.WriteFile("/proc/sys/net/ipv4/conf/all/"+name, []byte(value), 0); err != nil {
+			m.Log("network: %v", err)
 		}
 	}
 }
 
-// Close stops the renewal of leases. Addresses stay.
+// await waits until a link can be used, and says from time to time what it waits for.
+func (m *Manager) await(ctx context.Context) error {
+	note := time.After(firstNote)
+	for {
+		m.mu.Lock()
+		changed, ready, err := m.changed, m.ready(), m.absent
+		m.mu.Unlock()
+		if len(ready) > 0 {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-note:
+			note = time.After(noteEvery)
+			m.Log("network: waiting: %s", m.tried())
+			m.diagnose()
+		case <-ctx.Done():
+			if err == nil {
+				err = errors.New(m.tried())
+			}
+			m.diagnose()
+			return fmt.Errorf("network: %w", err)
+		}
+	}
+}
+
+// Close stops the work on links. Addresses stay.
 func (m *Manager) Close() {
 	if m.stop != nil {
 		m.stop()
 	}
 	m.wg.Wait()
+}
+
+// supervise looks for links until ctx ends.
+func (m *Manager) supervise(ctx context.Context) {
+	for sleep(ctx, poll) {
+		m.look(ctx)
+	}
+}
+
+// look gives each suitable link a worker, also those that appear later, and takes it from links that are gone.
+func (m *Manager) look(ctx context.Context) {
+	found, err := m.suitable()
+	m.mu.Lock()
+	if fmt.Sprint(m.absent) != fmt.Sprint(err) {
+		m.absent = err
+		m.wake()
+	}
+	m.mu.Unlock()
+	if err != nil {
+		m.logOnce("network: %v; waiting for one", err)
+	}
+	for _, l := range found {
+		m.adopt(ctx, l)
+	}
+	m.forget(found)
+}
+
+// adopt starts the worker of a new link.
+func (m *Manager) adopt(ctx context.Context, nl netlink.Link) {
+	a := nl.Attrs()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.links[a.Index] != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	l := &link{m: m, index: a.Index, name: a.Name, status: "not up yet", young: true, cancel: cancel}
+	m.links[a.Index] = l
+	m.wg.Go(func() { l.run(ctx) })
+	m.wake()
+}
+
+// forget ends the workers of links that are gone.
+func (m *Manager) forget(found []netlink.Link) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for index, l := range m.links {
+		if !slices.ContainsFunc(found, func(nl netlink.Link) bool { return nl.Attrs().Index == index }) {
+			l.cancel()
+			delete(m.links, index)
+			m.wake()
+		}
+	}
+}
+
+// wake tells those who wait that a link changed. m.mu must be locked.
+func (m *Manager) wake() {
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// all returns the links by their indexes. m.mu must be locked.
+func (m *Manager) all() []*link {
+	var list []*link
+	for _, l := range m.links {
+		list = append(list, l)
+	}
+	slices.SortFunc(list, func(a, b *link) int { return cmp.Compare(a.index, b.index) })
+	return list
+}
+
+// ready returns the links that have a carrier and an address. m.mu must be locked.
+func (m *Manager) ready() []*link {
+	return slices.DeleteFunc(m.all(), func(l *link) bool { return !l.carrier || l.addrs() == "" })
+}
+
+// tried says for each link what came of it.
+func (m *Manager) tried() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []string
+	for _, l := range m.all() {
+		list = append(list, l.name+": "+l.said())
+	}
+	if m.absent != nil {
+		list = append(list, m.absent.Error())
+	}
+	return strings.Join(list, "; ")
 }
 
 // logUnlessRepeated logs a line unless it logged the same line within noteEvery: some errors repeat with every attempt.
@@ -109,140 +235,14 @@ func (m *Manager) logUnlessRepeated(format string, args ...any) {
 	}
 }
 
-// try tries all links once.
-func (m *Manager) try(ctx, background context.Context) error {
-	links, err := m.links()
-	if err != nil {
-		return err
+// logOnce logs a line that it has not logged before.
+func (m *Manager) logOnce(format string, args ...any) {
+	line := fmt.Sprintf(format, args...)
+	m.mu.Lock()
+	_, known := m.noted[line]
+	m.noted[line] = time.Now()
+	m.mu.Unlock()
+	if !known {
+		m.Log("%s", line)
 	}
-	for _, l := range links {
-		if err := m.raise(l); err != nil {
-			return fmt.Errorf("%s: %w", l.Attrs().Name, err)
-		}
-	}
-	ready := slices.DeleteFunc(slices.Clone(links), func(l netlink.Link) bool { return !hasCarrier(l.Attrs().Name) })
-	if len(ready) == 0 {
-		return fmt.Errorf("%s: no carrier", names(links))
-	}
-	if m.Config.Mode == "static" {
-		return m.static(ready[0])
-	}
-	return m.dynamic(ctx, background, ready)
-}
-
-// links returns the suitable interfaces.
-func (m *Manager) links() ([]netlink.Link, error) {
-	all, err := netlink.LinkList()
-	if err != nil {
-		return nil, fmt.Errorf("list of interfaces: %w", err)
-	}
-	var found []netlink.Link
-	for _, l := range all {
-		a := l.Attrs()
-		switch want := m.Config.Interface; {
-		case a.Flags&net.FlagLoopback != 0:
-		case want == "" && a.EncapType == "ether" && (l.Type() == "device" || l.Type() == "veth"):
-			found = append(found, l)
-		case want != "" && (a.Name == want || strings.EqualFold(a.HardwareAddr.String(), want)):
-			found = append(found, l)
-		}
-	}
-	if len(found) > 0 {
-		return found, nil
-	}
-	if m.Config.Interface != "" {
-		return nil, fmt.Errorf("%w %s (there is %s)", ErrNoLink, m.Config.Interface, names(all))
-	}
-	return nil, fmt.Errorf("%w (is the driver's module in the initramfs?)", ErrNoLink)
-}
-
-func (m *Manager) raise(l netlink.Link) error {
-	if mtu := m.Config.MTU; mtu != 0 && l.Attrs().MTU != mtu {
-		if err := netlink.LinkSetMTU(l, mtu); err != nil {
-			return fmt.Errorf("mtu %d: %w", mtu, err)
-		}
-	}
-	if l.Attrs().Flags&net.FlagUp != 0 {
-		return nil
-	}
-	return netlink.LinkSetUp(l)
-}
-
-// hasCarrier asks the kernel again, because drivers report carrier only after the link is up. A driver that never reports
-// it (operstate unknown) counts as connected.
-func hasCarrier(name string) bool {
-	l, err := netlink.LinkByName(name)
-	if err != nil {
-		return false
-	}
-	return l.Attrs().RawFlags&unix.IFF_LOWER_UP != 0
-}
-
-// static gives the configured addresses and routes to one link.
-func (m *Manager) static(l netlink.Link) error {
-	for _, p := range m.Config.Address {
-		a := &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}}
-		if p.Addr().Is6() {
-			// Duplicate address detection would delay the address by seconds.
-			a.Flags = unix.IFA_F_NODAD
-		}
-		if err := netlink.AddrReplace(l, a); err != nil {
-			return fmt.Errorf("%s: address %s: %w", l.Attrs().Name, p, err)
-		}
-	}
-	for _, gw := range m.Config.Gateway {
-		if err := addRoute(l, netip.Prefix{}, gw); err != nil {
-			return err
-		}
-	}
-	m.Log("network: %s has %v", l.Attrs().Name, m.Config.Address)
-	return nil
-}
-
-// addRoute adds a route to dst over gw, a default route if dst is the zero Prefix. The router may be outside of the link's
-// networks, as at some cloud providers. The zero gw means the link itself.
-func addRoute(l netlink.Link, dst netip.Prefix, gw netip.Addr) error {
-	r := &netlink.Route{LinkIndex: l.Attrs().Index}
-	if dst.IsValid() {
-		r.Dst = &net.IPNet{IP: dst.Addr().AsSlice(), Mask: net.CIDRMask(dst.Bits(), dst.Addr().BitLen())}
-	} else {
-		zero := net.IPv4zero.To4()
-		if gw.Is6() {
-			zero = net.IPv6zero
-		}
-		r.Dst = &net.IPNet{IP: zero, Mask: make(net.IPMask, len(zero))}
-	}
-	if gw.IsValid() && !gw.IsUnspecified() {
-		r.Gw = gw.AsSlice()
-		r.Flags = int(netlink.FLAG_ONLINK)
-	} else {
-		r.Scope = netlink.SCOPE_LINK
-	}
-	if err := netlink.RouteReplace(r); err != nil {
-		return fmt.Errorf("%s: route over %s: %w", l.Attrs().Name, gw, err)
-	}
-	return nil
-}
-
-// writeResolvConf writes the first three resolvers, those of the configuration first. Resolver libraries read no more.
-func (m *Manager) writeResolvConf() error {
-	if m.ResolvConf == "" || len(m.dns) == 0 {
-		return nil
-	}
-	var b strings.Builder
-	if len(m.search) > 0 {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(m.search, " "))
-	}
-	for _, a := range m.dns[:min(3, len(m.dns))] {
-		fmt.Fprintf(&b, "nameserver %s\n", a)
-	}
-	return os.WriteFile(m.ResolvConf, []byte(b.String()), 0o644)
-}
-
-func names(links []netlink.Link) string {
-	var s []string
-	for _, l := range links {
-		s = append(s, l.Attrs().Name)
-	}
-	return strings.Join(s, ", ")
 }

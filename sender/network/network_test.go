@@ -86,29 +86,47 @@ func (l *logger) has(s string) bool {
 	return strings.Contains(strings.Join(l.lines, "\n"), s)
 }
 
+// lease is what a DHCP server of a test grants to everybody, /24.
+type lease struct{ self, client, router, dns string }
+
 // serveDHCP grants 192.0.2.7 to everybody, with all options that we use.
 func serveDHCP(t *testing.T, l netlink.Link) {
 	t.Helper()
-	self := net.IPv4(192, 0, 2, 1)
-	if err := netlink.AddrAdd(l, &netlink.Addr{IPNet: &net.IPNet{IP: self, Mask: net.CIDRMask(24, 32)}}); err != nil {
+	if err := netlink.AddrAdd(l, testAddr("192.0.2.1/24")); err != nil {
 		t.Fatal(err)
 	}
-	handle := func(conn net.PacketConn, peer net.Addr, m *dhcpv4.DHCPv4) {
+	lease{"192.0.2.1", "192.0.2.7", "192.0.2.254", ""}.serve(t, l.Attrs().Name, dhcpv4.WithDNS(net.IPv4(192, 0, 2, 1), net.IPv4(192, 0, 2, 2)),
+		dhcpv4.WithOption(dhcpv4.OptDomainName("example.org\nnameserver evil")), dhcpv4.WithGeneric(dhcpv4.OptionInterfaceMTU, []byte{0x05, 0x78}))
+}
+
+func testAddr(cidr string) *netlink.Addr {
+	return staticAddr(netip.MustParsePrefix(cidr))
+}
+
+// serve runs a DHCP server on a link of this thread's network namespace.
+func (l lease) serve(t *testing.T, link string, more ...dhcpv4.Modifier) {
+	t.Helper()
+	ip := func(s string) net.IP { return net.ParseIP(s).To4() }
+	handle := func(conn net.PacketConn, _ net.Addr, m *dhcpv4.DHCPv4) {
 		reply := dhcpv4.MessageTypeOffer
 		if m.MessageType() == dhcpv4.MessageTypeRequest {
 			reply = dhcpv4.MessageTypeAck
 		}
-		r, err := dhcpv4.NewReplyFromRequest(m, dhcpv4.WithMessageType(reply), dhcpv4.WithYourIP(net.IPv4(192, 0, 2, 7)),
-			dhcpv4.WithServerIP(self), dhcpv4.WithOption(dhcpv4.OptServerIdentifier(self)),
-			dhcpv4.WithNetmask(net.CIDRMask(24, 32)), dhcpv4.WithRouter(net.IPv4(192, 0, 2, 254)), dhcpv4.WithDNS(self, net.IPv4(192, 0, 2, 2)),
-			dhcpv4.WithOption(dhcpv4.OptDomainName("example.org\nnameserver evil")), dhcpv4.WithLeaseTime(600),
-			dhcpv4.WithGeneric(dhcpv4.OptionInterfaceMTU, []byte{0x05, 0x78}))
-		if err != nil {
-			return
+		mods := []dhcpv4.Modifier{
+			dhcpv4.WithMessageType(reply), dhcpv4.WithYourIP(ip(l.client)), dhcpv4.WithServerIP(ip(l.self)),
+			dhcpv4.WithOption(dhcpv4.OptServerIdentifier(ip(l.self))), dhcpv4.WithNetmask(net.CIDRMask(24, 32)), dhcpv4.WithLeaseTime(600),
 		}
-		_, _ = conn.WriteTo(r.ToBytes(), &net.UDPAddr{IP: net.IPv4bcast, Port: dhcpv4.ClientPort})
+		if l.router != "" {
+			mods = append(mods, dhcpv4.WithRouter(ip(l.router)))
+		}
+		if l.dns != "" {
+			mods = append(mods, dhcpv4.WithDNS(ip(l.dns)))
+		}
+		if r, err := dhcpv4.NewReplyFromRequest(m, append(mods, more...)...); err == nil {
+			_, _ = conn.WriteTo(r.ToBytes(), &net.UDPAddr{IP: net.IPv4bcast, Port: dhcpv4.ClientPort})
+		}
 	}
-	s, err := server4.NewServer(l.Attrs().Name, nil, handle)
+	s, err := server4.NewServer(link, nil, handle)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,11 +178,12 @@ func TestLeaseRenewal(t *testing.T) {
 	if err := netlink.LinkSetUp(client); err != nil {
 		t.Fatal(err)
 	}
-	lease, err := request(ctx, client)
+	l := &link{index: client.Attrs().Index, name: "cli4"}
+	lease, err := l.request(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	next, err := renewOnce(ctx, client, lease)
+	next, err := l.renewOnce(ctx, lease)
 	if err != nil || !next.CreationTime.After(lease.CreationTime) || !next.ACK.YourIPAddr.Equal(lease.ACK.YourIPAddr) {
 		t.Errorf("renewed %v (%v)", next, err)
 	}

@@ -98,7 +98,7 @@ func TestRouterAdvertisement(t *testing.T) {
 	if err := m.Up(ctx); err != nil {
 		t.Fatal(err, log.lines)
 	}
-	if a := globalIPv6(client); a == nil || !log.has("by router advertisement") {
+	if a := globalIPv6(client.Attrs().Index); len(a) == 0 || !log.has("by router advertisement") {
 		t.Errorf("address %v, log %q", a, log.lines)
 	}
 }
@@ -119,7 +119,7 @@ func TestDHCPAfterAdvertisement(t *testing.T) {
 		select {
 		case <-ctx.Done():
 			t.Fatalf("no IPv4 address; log %q", log.lines)
-		case <-time.After(slaacPoll):
+		case <-time.After(poll):
 		}
 	}
 	checkAddr(t, client, "192.0.2.7/24")

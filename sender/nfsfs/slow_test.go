@@ -53,8 +53,8 @@ func TestSlowLine(t *testing.T) { synctest.Test(t, testSlowLine) }
 func testSlowLine(t *testing.T) {
 	s := nfs3test.New(t, nfs3test.Behaviour{})
 	var lines []slowLine
-	conf := nfs3.Config{Port: 1, MountPort: 1, Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := s.Dial(ctx, network, addr)
+	conf := nfs3.Config{Port: 1, MountPort: 1, Dial: func(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, error) {
+		c, err := s.Dial(ctx, d, network, addr)
 		line := newSlowLine(c)
 		lines = append(lines, line)
 		return line, err

@@ -99,13 +99,18 @@ func awaitRandom(ctx context.Context, log func(string, ...any)) error {
 	}
 }
 
-func (linux) network(ctx context.Context, c config.Network, log func(string, ...any)) (func(), error) {
-	if err := awaitRandom(ctx, log); err != nil {
-		return nil, err
+func (linux) network(c config.Network, log func(string, ...any), again func()) lines {
+	return &manager{network.Manager{Config: c, ResolvConf: "/etc/resolv.conf", Log: log, Again: again}}
+}
+
+// manager is a network.Manager that waits for random numbers first.
+type manager struct{ network.Manager }
+
+func (m *manager) Up(ctx context.Context) error {
+	if err := awaitRandom(ctx, m.Log); err != nil {
+		return err
 	}
-	m := &network.Manager{Config: c, ResolvConf: "/etc/resolv.conf", Log: log}
-	err := m.Up(ctx)
-	return m.Close, err
+	return m.Manager.Up(ctx)
 }
 
 func (linux) disks(log func(string, ...any)) disks {

@@ -21,6 +21,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -49,6 +50,10 @@ type Env struct {
 	// Network waits until the network is up, or returns why it is not. It may be called more than once.
 	// Without a target that needs the network, it returns at once.
 	Network func(context.Context) error
+	// Lines connects over the links of the network; see network.Manager. It is to be used after Network has returned nil.
+	Lines Lines
+	// Again receives a value when a link got an address, so that targets that did not answer may answer now.
+	Again <-chan struct{}
 	// Mount waits for a file system of a disk, mounts it, and returns the directory; see disk.Mounts. It may be called more than
 	// once. All is unmounted when the job has returned.
 	Mount func(context.Context, disk.Spec) (dir string, err error)
@@ -73,12 +78,25 @@ type machine interface {
 	readFile(name string) ([]byte, error)
 	console(name string) (*os.File, error)
 	loadModule(path, params string) error
-	network(ctx context.Context, c config.Network, log func(string, ...any)) (stop func(), err error)
+	network(c config.Network, log func(string, ...any), again func()) lines
 	disks(log func(string, ...any)) disks
 	// watchdog opens the machine's watchdog, which starts it. It returns nil if there is none.
 	watchdog() (device, error)
 	end(how string)
 	pause(time.Duration)
+}
+
+// Lines are the links of the network; see network.Manager.
+type Lines interface {
+	Dial(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, error)
+	Doubt(host string)
+}
+
+// lines are Lines that PID 1 brings up.
+type lines interface {
+	Lines
+	Up(ctx context.Context) error
+	Close()
 }
 
 // disks are the file systems of disks; see disk.Mounts.
@@ -170,7 +188,7 @@ func (r *runner) work() Outcome {
 	defer cancel()
 	up := r.startNetwork(ctx)
 	mounts := r.sys.disks(r.console.Printf)
-	env := Env{Config: r.cfg, Console: r.console, Start: r.start, Alive: r.alive, Mount: mounts.Open, Network: func(ctx context.Context) error {
+	env := Env{Config: r.cfg, Console: r.console, Start: r.start, Alive: r.alive, Mount: mounts.Open, Lines: up.lines, Again: up.again, Network: func(ctx context.Context) error {
 		select {
 		case <-up.done:
 			return up.err
@@ -181,7 +199,9 @@ func (r *runner) work() Outcome {
 	out := r.bounded(ctx, env)
 	cancel()
 	<-up.done
-	up.stop()
+	if up.lines != nil {
+		up.lines.Close()
+	}
 	r.begin("unmounting")
 	if err := mounts.Close(); err != nil {
 		r.console.Printf("warning: %v", err)
@@ -271,21 +291,32 @@ func (r *runner) loadModules() {
 	r.console.Printf("%d kernel modules loaded", n)
 }
 
-// networkState is the network while it comes up. err and stop are set when done is closed.
+// networkState is the network while it comes up. err is set when done is closed. lines is nil if no target needs it.
 type networkState struct {
-	done chan struct{}
-	err  error
-	stop func()
+	lines lines
+	again chan struct{}
+	done  chan struct{}
+	err   error
 }
 
 // startNetwork brings the network up while the job opens the dump, if a target needs it. It gives up when patience or deadline
 // are over.
 func (r *runner) startNetwork(ctx context.Context) *networkState {
-	s := &networkState{done: make(chan struct{}), stop: func() {}}
+	s := &networkState{done: make(chan struct{}), again: make(chan struct{}, 1)}
 	if !slices.ContainsFunc(r.cfg.To, config.NeedsNetwork) {
 		close(s.done)
 		return s
 	}
+	s.lines = r.sys.network(r.cfg.Network, func(format string, args ...any) {
+		// The manager logs again and again while it waits.
+		r.alive()
+		r.console.Printf(format, args...)
+	}, func() {
+		select {
+		case s.again <- struct{}{}:
+		default: // it knows
+		}
+	})
 	go func() {
 		defer close(s.done)
 		limit := r.cfg.Patience
@@ -294,15 +325,7 @@ func (r *runner) startNetwork(ctx context.Context) *networkState {
 		}
 		ctx, cancel := context.WithDeadline(ctx, r.start.Add(time.Duration(limit)))
 		defer cancel()
-		stop, err := r.sys.network(ctx, r.cfg.Network, func(format string, args ...any) {
-			// The manager logs again and again while it waits.
-			r.alive()
-			r.console.Printf(format, args...)
-		})
-		s.err = err
-		if stop != nil {
-			s.stop = stop
-		}
+		s.err = s.lines.Up(ctx)
 	}()
 	return s
 }

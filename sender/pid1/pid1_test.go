@@ -81,14 +81,24 @@ func (f *fake) Close() error {
 	return nil
 }
 
-func (f *fake) network(ctx context.Context, _ config.Network, _ func(string, ...any)) (func(), error) {
+func (f *fake) network(config.Network, func(string, ...any), func()) lines { return &fakeLines{f: f} }
+
+// fakeLines are the fake's network.
+type fakeLines struct {
+	Lines
+	f *fake
+}
+
+func (l *fakeLines) Up(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-time.After(f.netWait):
-		return func() { f.stopped = true }, f.netErr
+		return ctx.Err()
+	case <-time.After(l.f.netWait):
+		return l.f.netErr
 	}
 }
+
+func (l *fakeLines) Close() { l.f.stopped = true }
 
 func (f *fake) end(how string) {
 	f.ended = append(f.ended, how)

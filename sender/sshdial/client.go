@@ -27,6 +27,9 @@ const clientVersion = "SSH-2.0-corehaul-send"
 
 // Client logs in to hosts.
 type Client struct {
+	// Dial, unless nil, connects in place of d.
+	Dial func(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, error)
+
 	keyFile string
 	signer  ssh.Signer
 	known   *knownHosts
@@ -89,7 +92,7 @@ func (c *Client) Connect(ctx context.Context, user, addr string) (*Session, erro
 	if err != nil {
 		return nil, err
 	}
-	nc, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	nc, err := c.dial(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -110,6 +113,14 @@ func (c *Client) Connect(ctx context.Context, user, addr string) (*Session, erro
 	go ssh.DiscardRequests(reqs)
 	go refuse(chans)
 	return &Session{conn: conn, line: l, user: user, addr: addr}, nil
+}
+
+func (c *Client) dial(ctx context.Context, addr string) (net.Conn, error) {
+	d := &net.Dialer{}
+	if c.Dial != nil {
+		return c.Dial(ctx, d, "tcp", addr)
+	}
+	return d.DialContext(ctx, "tcp", addr)
 }
 
 // ciphers returns those of the library, with ChaCha20 first on CPUs without AES instructions.

@@ -36,8 +36,8 @@ type Config struct {
 	PortmapPort uint16
 	// UID and GID are those of AUTH_UNIX.
 	UID, GID uint32
-	// Dial, unless nil, is used instead of TCP from a privileged port.
-	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Dial, unless nil, connects in place of d, which binds the connection to a privileged port.
+	Dial func(ctx context.Context, d *net.Dialer, network, addr string) (net.Conn, error)
 }
 
 // FH is a file handle (nfs_fh3).
@@ -138,10 +138,10 @@ const (
 // "insecure".
 func (conf *Config) dial(ctx context.Context, port uint16) (net.Conn, error) {
 	addr := net.JoinHostPort(conf.Host, strconv.Itoa(int(port)))
+	d := &net.Dialer{Control: bindPrivileged}
 	if conf.Dial != nil {
-		return conf.Dial(ctx, "tcp", addr)
+		return conf.Dial(ctx, d, "tcp", addr)
 	}
-	d := net.Dialer{Control: bindPrivileged}
 	return d.DialContext(ctx, "tcp", addr)
 }
 

@@ -317,7 +317,7 @@ func TestMount(t *testing.T) {
 		{dir: "/export", conf: Config{Port: port, PortmapPort: port}, mounted: "/export"},
 		{dir: "/exprot/a", conf: Config{Port: port, MountPort: port}, has: "exports neither /exprot/a nor a directory above it"},
 		{dir: "/export", conf: Config{Port: port, PortmapPort: 1}, has: "the server has no portmapper"},
-		{dir: "/export", conf: Config{Dial: func(context.Context, string, string) (net.Conn, error) {
+		{dir: "/export", conf: Config{Dial: func(context.Context, *net.Dialer, string, string) (net.Conn, error) {
 			return nil, &net.OpError{Op: "dial", Err: context.DeadlineExceeded}
 		}}, has: "a firewall may hide it"},
 	} {

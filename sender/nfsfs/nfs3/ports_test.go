@@ -51,7 +51,7 @@ func TestPortsIPv6(t *testing.T) {
 			}
 		}
 	}()
-	conf := Config{Host: "::1", Dial: func(context.Context, string, string) (net.Conn, error) { return ipv6Conn{near}, nil }}
+	conf := Config{Host: "::1", Dial: func(context.Context, *net.Dialer, string, string) (net.Conn, error) { return ipv6Conn{near}, nil }}
 	if err := conf.findPorts(t.Context()); err != nil || conf.Port != 2049 || conf.MountPort != 20048 {
 		t.Errorf("ports %d and %d, %v", conf.Port, conf.MountPort, err)
 	}

@@ -103,7 +103,7 @@ func New(tb testing.TB, b Behaviour) *Server {
 }
 
 // Dial connects to the server, for nfs3.Config. Any address will do.
-func (s *Server) Dial(context.Context, string, string) (net.Conn, error) {
+func (s *Server) Dial(context.Context, *net.Dialer, string, string) (net.Conn, error) {
 	near, far := net.Pipe()
 	s.begin(far)
 	return near, nil
