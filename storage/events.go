@@ -9,6 +9,7 @@ type Event int
 const (
 	LogStored Event = iota // the log is durable; pages may follow
 	Sealed                 // the dump is sealed, complete or not
+	Reported               // a report of the dump was stored
 )
 
 // maxHints bounds the hints that wait for one subscriber.

@@ -120,6 +120,18 @@ func (a *app) collect(ctx context.Context, store storage.Store, f storage.Filter
 	return groups.Collect(ctx, store, st, f, time.Now())
 }
 
+// noteRegressions keeps in the state which crashes came again, before their dumps are removed. No removal waits for a state that cannot be
+// written.
+func (a *app) noteRegressions(ctx context.Context, store storage.Store) {
+	dir, err := a.stateDir()
+	if err == nil {
+		err = groups.Note(ctx, store, dir)
+	}
+	if err != nil {
+		a.stdio.Warn("corehaul", "%v; a regression whose dump is removed will not be shown any more", err)
+	}
+}
+
 // stateDir is the directory of what people said of groups.
 func (a *app) stateDir() (string, error) {
 	dir, err := stores.Dir(a.data)

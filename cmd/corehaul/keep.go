@@ -14,6 +14,7 @@ import (
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/storage"
+	"github.com/corehaul/corehaul/storage/groups"
 	"github.com/corehaul/corehaul/storage/reports"
 	"github.com/corehaul/corehaul/storage/retention"
 	"github.com/corehaul/corehaul/storage/scrub"
@@ -67,10 +68,12 @@ func (k *keepFlags) load(file *serveFile) (err error) {
 	return err
 }
 
-// start runs reports, if r is not nil, scrub and retention in the background until stop is called.
-func (k *keepFlags) start(ctx context.Context, store storage.Store, r *reporter, log *slog.Logger) (stop func()) {
+// start runs reports, if r is not nil, what tells of new crashes, scrub and retention in the background until stop is called. state is DATA/state.
+func (k *keepFlags) start(ctx context.Context, store storage.Store, state string, r *reporter, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
+	news := &groups.News{Store: store, Dir: state, Log: log}
+	wg.Go(func() { news.Run(ctx) })
 	if r != nil {
 		wg.Go(func() { r.run(ctx) })
 	}

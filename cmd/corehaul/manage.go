@@ -19,7 +19,12 @@ func newRm(a *app) *cobra.Command {
 		Use: "rm ID...", GroupID: groupDumps, Args: cobra.MinimumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Remove dumps from the store",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			noted := false
 			return a.eachDump(cmd.Context(), args, "removed", func(s storage.Store, ref storage.Ref) error {
+				if !noted {
+					a.noteRegressions(cmd.Context(), s)
+					noted = true
+				}
 				return removeError(s.Remove(cmd.Context(), ref, storage.RemoveOptions{Force: force}))
 			})
 		},

@@ -198,6 +198,9 @@ func (a *app) prune(ctx context.Context, p retention.Policy, dry bool, clock ret
 	if err != nil {
 		return errors.Join(err, store.Close())
 	}
+	if !dry {
+		a.noteRegressions(ctx, store)
+	}
 	rep, err := retention.CarryOut(ctx, store, plan, dry)
 	return errors.Join(denied(err), store.Close(), a.printPrune(rep))
 }

@@ -246,7 +246,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	if err := a.ready(listeners, f.socket); err != nil {
 		return err
 	}
-	stop := f.keep.start(ctx, store, reporter, log)
+	stop := f.keep.start(ctx, store, filepath.Join(f.dir, stateDir), reporter, log)
 	err = runServer(ctx, append(listeners, control.handover.listener(server)), server.Run, files.Run, watcher.Run)
 	stop()
 	log.Info("stopped")

@@ -20,6 +20,7 @@ import (
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/receiver"
 	corehaultls "github.com/corehaul/corehaul/tls"
+	"github.com/corehaul/corehaul/uts"
 )
 
 // corehaul runs the program and returns what it prints.
@@ -244,6 +245,13 @@ func FuzzServeFile(f *testing.F) {
 // sendLog is a sender that has no more than a log.
 func sendLog(t *testing.T, addr, identity string) {
 	t.Helper()
+	raw, host := dialServer(t, addr, identity)
+	sendLogOver(t, raw, host)
+}
+
+// dialServer connects to a server as the host of an identity.
+func dialServer(t *testing.T, addr, identity string) (conn net.Conn, host string) {
+	t.Helper()
 	id, err := corehaultls.LoadIdentity(identity)
 	if err != nil {
 		t.Fatal(err)
@@ -253,22 +261,26 @@ func sendLog(t *testing.T, addr, identity string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sendLogOver(t, raw, id.Host)
+	return raw, id.Host
 }
 
 // sendLogOver sends the log of a host over a connection.
 func sendLogOver(t *testing.T, raw io.ReadWriteCloser, host string) {
 	t.Helper()
+	sendText(t, raw, protocol.DumpID(nil, []byte(host), nil), "", "kernel log\n")
+}
+
+// sendText sends a log of a kernel release as the dump id over a connection, and waits for the seal.
+func sendText(t *testing.T, raw io.ReadWriteCloser, id, release, text string) {
+	t.Helper()
 	conn := protocol.NewConn(raw, protocol.Sender)
 	defer func() { _ = conn.Close() }()
-	hello := &protocol.Hello{
-		DumpID: protocol.DumpID(nil, []byte(host), nil), Tool: "test", Machine: "x86_64", PageSize: 4096, MaxPFN: 1, NrCPUs: 1,
-	}
+	hello := &protocol.Hello{DumpID: id, Tool: "test", Machine: "x86_64", PageSize: 4096, MaxPFN: 1, NrCPUs: 1, Uts: uts.Name{Release: release}}
 	if err := conn.Write(hello); err != nil {
 		t.Fatal(err)
 	}
 	log := conn.NewLogWriter()
-	if _, err := io.WriteString(log, "kernel log\n"); err != nil {
+	if _, err := io.WriteString(log, text); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(log.Close(""), conn.Write(&protocol.Finish{Reason: protocol.ReasonLogOnly})); err != nil {

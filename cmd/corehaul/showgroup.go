@@ -166,8 +166,11 @@ func moreText(g *groups.Group) string {
 // regressionText says which dump came since, and why it counts.
 func regressionText(r *groups.Regression) string {
 	text := fmt.Sprintf("%s of %s, %s", r.Dump, cmp.Or(r.Kernel, "an unknown kernel"), cli.Time(r.Time))
-	if r.Dumps > 1 {
+	switch {
+	case r.Dumps > 1:
 		text += fmt.Sprintf(", the newest of %d", r.Dumps)
+	case r.Dumps == 0:
+		text += ", removed since"
 	}
 	if r.Unordered {
 		text += "; nothing says whether this kernel is older than the one in which the crash was resolved"

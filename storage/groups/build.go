@@ -211,6 +211,28 @@ func (b *Builder) order(r *Resolved, release string) Order {
 	return o
 }
 
+// noted compares the regressions of a group with those that the state has. One of the state counts even if its dump was removed, unless that
+// dump was split from the group.
+func (b *Builder) noted(g *Group, keys []*key) {
+	for _, k := range keys {
+		r := k.mark.Resolved
+		switch {
+		case r == nil:
+		case r.Again != nil && b.single[r.Again.Dump] == "":
+			g.noted = true
+			if a := r.Again; g.Regression == nil || g.Regression.Dumps == 0 && g.Regression.Time.Before(a.Time) {
+				g.Regression = &Regression{Dump: a.Dump, Kernel: a.Kernel, Time: a.Time, Unordered: a.Unordered}
+			}
+		case k.sum.again > 0:
+			if g.unsaid == nil {
+				g.unsaid = map[string]*Again{}
+			}
+			s := &k.sum.regression
+			g.unsaid[k.sig] = &Again{Dump: s.Ref, Kernel: s.Release, Time: s.At, Unordered: k.sum.unordered}
+		}
+	}
+}
+
 // compared is a release that was compared with those of a resolution.
 type compared struct {
 	with    *Resolved

@@ -55,12 +55,14 @@ type Group struct {
 	Tickets  []Text       `json:"tickets,omitempty"`
 	Muted    *Mute        `json:"muted,omitempty"`    // of a part of the signatures at least
 	Resolved []Resolution `json:"resolved,omitempty"` // of a part of the signatures at least
-	// Regression is the newest dump that came since, of a kernel that is not older.
+	// Regression is the newest dump that came since, of a kernel that is not older, or the one that was noted if all of them were removed.
 	Regression *Regression `json:"regression,omitempty"`
 	Changes    []Change    `json:"changes,omitempty"` // merges and splits by hand
 
 	keys   []string // all signatures, sorted
 	chosen bool
+	noted  bool              // a regression of one of the signatures is in the state
+	unsaid map[string]*Again // the regressions that are not, by signature
 }
 
 // Resolution says in which kernels a crash was said to be resolved.
@@ -74,7 +76,7 @@ type Regression struct {
 	Dump   storage.Ref `json:"dump"`
 	Kernel string      `json:"kernel"`
 	Time   time.Time   `json:"time"`
-	Dumps  int         `json:"dumps"` // how many there are
+	Dumps  int         `json:"dumps"` // how many there are; 0 if they were removed
 	// Unordered says that nothing tells whether the kernel is older than the one in which the crash was resolved.
 	Unordered bool `json:"unordered,omitempty"`
 }
@@ -146,6 +148,7 @@ func (b *Builder) group(keys []*key, changes map[string][]int) *Group {
 	if sum.again > 0 {
 		g.Regression = &Regression{Dump: sum.regression.Ref, Kernel: sum.regression.Release, Time: sum.regression.At, Dumps: sum.again, Unordered: sum.unordered}
 	}
+	b.noted(g, keys)
 	g.said(keys, b.now)
 	return g
 }

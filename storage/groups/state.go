@@ -61,7 +61,17 @@ type Resolved struct {
 	Kernels []string `json:"kernels"` // one of each distribution, at least one
 	// Seen has the dumps of this signature that were there and whose kernel is not known to be older. They are no regression.
 	Seen []storage.Ref `json:"seen,omitempty"`
+	// Again is a dump that came since, of a kernel that is not older. It is noted because the dump may be removed.
+	Again *Again `json:"again,omitempty"`
 	Made
+}
+
+// Again is the first regression that a program noticed.
+type Again struct {
+	Dump      storage.Ref `json:"dump"`
+	Kernel    string      `json:"kernel"`
+	Time      time.Time   `json:"time"` // of the crash
+	Unordered bool        `json:"unordered,omitempty"`
 }
 
 // Kinds of Change.

@@ -20,7 +20,7 @@ import (
 // Name and limits of the file.
 const (
 	FileName     = "groups.json"
-	stateVersion = 1
+	stateVersion = 2        // 1 has no Resolved.Again
 	maxState     = 64 << 20 // bytes
 )
 
@@ -89,6 +89,7 @@ func Update(dir string, change func(*State) error) error {
 	if err := change(st); err != nil {
 		return err
 	}
+	st.Version = stateVersion
 	text, err := json.MarshalIndent(st, "", " ")
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ func whole() *State {
 		Version: stateVersion,
 		Signatures: map[string]*Mark{sig("aa"): {
 			Note: &Text{"seen on all of rack 7", made}, Ticket: &Text{"https://bugs.example.org/1", made},
-			Muted: &Mute{Until: &until, Made: made}, Resolved: &Resolved{Kernels: []string{"6.1.0-10-amd64"}, Seen: []storage.Ref{ref}, Made: made},
+			Muted: &Mute{Until: &until, Made: made}, Resolved: &Resolved{Kernels: []string{"6.1.0-10-amd64"}, Seen: []storage.Ref{ref}, Again: &Again{Dump: ref, Kernel: "6.1.0-11-amd64", Time: begin}, Made: made},
 		}},
 		Changes: []Change{
 			{Kind: Merge, Signature: sig("aa"), Other: sig("bb"), Made: made},
@@ -62,13 +62,13 @@ func TestDamagedState(t *testing.T) {
 	for name, tc := range map[string]struct{ text, says string }{
 		"empty, as after a power cut": {"", "damaged"},
 		"torn":                        {string(good[:len(good)/2]), "damaged"},
-		"of a later version":          {`{"version": 2, "groups": []}`, "has version 2, and this program knows up to 1"},
+		"of a later version":          {`{"version": 3, "groups": []}`, "has version 3, and this program knows up to 2"},
 		"without version":             {`{}`, "no version"},
 		"with an unknown member":      {strings.Replace(string(good), `"note"`, `"owner"`, 1), "unknown field"},
 		"with an odd signature":       {strings.Replace(string(good), sig("aa"), "x", 1), `"x" is not a signature`},
 		"with an odd change":          {strings.Replace(string(good), `"merge"`, `"move"`, 1), `"move"`},
 		"with an odd kernel":          {strings.Replace(string(good), `"6.1.0-10-amd64"`, `"soon"`, 1), `"soon"`},
-		"with another dump":           {strings.Replace(string(good), `"dump":{"host":"h"`, `"dump":{"host":"i"`, 1), "dump i/d"},
+		"with another dump":           {strings.Replace(string(good), `"dump":{"host":"h","id":"d"},"by"`, `"dump":{"host":"i","id":"d"},"by"`, 1), "dump i/d"},
 	} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, FileName)

@@ -54,6 +54,9 @@ func (s *Store) SaveSide(ctx context.Context, ref storage.Ref, f dumpdir.SideFil
 		return err
 	}
 	s.indexSide(ctx, ref, f.SideName())
+	if _, report := f.(*dumpdir.StoredReport); report {
+		s.Give(storage.Reported, ref)
+	}
 	return nil
 }
 

@@ -51,6 +51,15 @@ func testReport(t *testing.T, open func() storage.Store) {
 		return open().SaveSide(t.Context(), ref, report(as, title), as)
 	}
 	wantTitles(t, s, "", "")
+	reported, cancel := s.Subscribe(storage.Reported)
+	defer cancel()
+	if err := s.SaveSide(t.Context(), ref, report(first, "told"), first); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-reported; got != ref {
+		t.Errorf("told of a report of %v", got)
+	}
+	wantTitles(t, s, "told", dumpdir.ReportOfDump)
 	for _, title := range []string{"KASAN: Use-After-Free in foo", "BUG: 100%_x"} {
 		if err := save(title, first); err != nil {
 			t.Fatal(err)
