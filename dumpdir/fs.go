@@ -60,3 +60,9 @@ type File interface {
 type Allocator interface {
 	Allocate(off, n int64) error
 }
+
+// SyncStarter is a File that can let its disk begin to write [off, off+n), so that the next Sync has less to wait for. StartSync
+// promises nothing. The Sync reports what fails.
+type SyncStarter interface {
+	StartSync(off, n int64)
+}

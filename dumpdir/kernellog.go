@@ -10,6 +10,12 @@ import (
 // StoreLog stores the kernel log. On return, vmcore-dmesg.txt is durable. A second call replaces the log. After an
 // error of r the writer stays usable.
 func (w *Writer) StoreLog(r io.Reader) error {
+	return w.StoreLogMeta(r, func(*Meta) {})
+}
+
+// StoreLogMeta is StoreLog and UpdateMeta with what the log says: it calls change when it has read all of r. The manifest is written
+// once for both.
+func (w *Writer) StoreLogMeta(r io.Reader, change func(*Meta)) error {
 	c := w.c
 	c.mu.Lock()
 	c.temps++
@@ -26,6 +32,7 @@ func (w *Writer) StoreLog(r io.Reader) error {
 	if err := c.publishLog(tmp, rec); err != nil {
 		return c.fail(err)
 	}
+	c.changeMeta(change)
 	return c.saveManifest()
 }
 

@@ -77,16 +77,20 @@ func (w *Writer) UpdateMeta(change func(*Meta)) error {
 		return err
 	}
 	defer c.commitMu.Unlock()
-	c.mu.Lock()
-	if c.seal != nil {
-		c.mu.Unlock()
+	if c.seal != nil { // commitMu is enough to read it
 		return ErrSealed
 	}
+	c.changeMeta(change)
+	return c.saveManifest()
+}
+
+// changeMeta changes the manifest in memory.
+func (c *core) changeMeta(change func(*Meta)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	meta := c.m.meta()
 	change(&meta)
 	c.m.setMeta(&meta)
-	c.mu.Unlock()
-	return c.saveManifest()
 }
 
 // MinID is the minimum length of an id.

@@ -61,6 +61,17 @@ func (f osFile) Forget() error {
 	return errors.Join(err, aerr)
 }
 
+// StartSync implements SyncStarter with sync_file_range(2), which leaves errors for fsync(2).
+func (f osFile) StartSync(off, n int64) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return // it is closed
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SyncFileRange(int(fd), off, n, unix.SYNC_FILE_RANGE_WRITE) // only a start
+	})
+}
+
 // OpenedFile returns what package plainfile opened as a File, and its error as the FS of a local disk returns it: a file
 // that is not regular counts as damage.
 func OpenedFile(f *os.File, err error) (File, error) {

@@ -29,11 +29,34 @@ func (w *Writer) PutChunk(c *Chunk) error {
 			return err
 		}
 	}
-	defer core.mu.Unlock()
-	if err := core.check(w); err != nil {
-		return err
+	start, err := core.putFor(w, c)
+	core.mu.Unlock()
+	start()
+	return err
+}
+
+// putFor is put for the handle w. mu is held. The caller calls start, without it.
+func (c *core) putFor(w *Writer, ch *Chunk) (start func(), err error) {
+	if err = c.check(w); err == nil {
+		err = c.put(ch)
 	}
-	return core.put(c)
+	return c.startSync(), err
+}
+
+// startEvery is how many bytes of page data are written before the disk is told to begin with them. Without that, all of them
+// would wait for the next fsync, and the disk would rest until then.
+const startEvery = 2 << 20
+
+// startSync returns a function that lets the disk begin with what was put since the last call, if that is enough. mu is held. The
+// function may have to wait for a busy disk.
+func (c *core) startSync() func() {
+	f, ok := c.vm.(SyncStarter)
+	if !ok || c.dataEnd-c.started < startEvery {
+		return func() {}
+	}
+	off, n := c.started, c.dataEnd-c.started
+	c.started = c.dataEnd
+	return func() { f.StartSync(off, n) }
 }
 
 func (c *core) put(ch *Chunk) error {

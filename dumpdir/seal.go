@@ -73,7 +73,7 @@ func (c *core) result() Result {
 func (c *core) sealNow(ctx context.Context, reason string, partial bool) error {
 	seal, err := c.beginSeal(reason, partial)
 	if err != nil {
-		return err
+		return errors.Join(err, c.commit())
 	}
 	if c.plan != nil {
 		if err := c.sealFront(ctx, seal); err != nil {
@@ -91,18 +91,15 @@ func (c *core) sealNow(ctx context.Context, reason string, partial bool) error {
 	return nil
 }
 
-// beginSeal decides the state of the dump. After its success no chunk is accepted.
+// beginSeal decides the state of the dump from the chunks that were put. After its success no chunk is accepted. commitMu is held,
+// so no commit is under way.
 func (c *core) beginSeal(reason string, partial bool) (*sealRecord, error) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.sealing = true
 	c.dropBuilder()
-	c.mu.Unlock()
-	if err := c.commit(); err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	p := c.progress()
+	p.Present += c.batch.count.pages
 	seal := &sealRecord{state: StateComplete, present: p.Present, size: p.Bytes}
 	switch {
 	case c.plan == nil:
@@ -132,11 +129,11 @@ func (c *core) sealFront(ctx context.Context, seal *sealRecord) error {
 	return c.readBack(ctx, seal)
 }
 
-// readBack makes vmcore durable and computes its SHA-256 from what it reads. If this machine has the file in its page cache, the
-// read gets the same bytes before the fsync as after it, so both go at a time.
+// readBack makes vmcore and the records of its last chunks durable, and computes the SHA-256 of vmcore from what it reads. If this
+// machine has the file in its page cache, the read gets the same bytes before the fsync as after it, so both go at a time.
 func (c *core) readBack(ctx context.Context, seal *sealRecord) error {
 	synced := make(chan error, 1)
-	go func() { synced <- c.vm.Sync() }()
+	go func() { synced <- c.syncAll() }()
 	if _, cached := c.vm.(Forgetter); !cached {
 		if err := <-synced; err != nil {
 			return err
@@ -146,6 +143,17 @@ func (c *core) readBack(ctx context.Context, seal *sealRecord) error {
 	_, sum, err := hashReader(c.vm, ctx.Err)
 	seal.sum = sum
 	return errors.Join(<-synced, err)
+}
+
+// syncAll commits the chunks that were put, or only syncs vmcore if all are committed. commitMu is held.
+func (c *core) syncAll() error {
+	c.mu.Lock()
+	put, vm := len(c.batch.seqs) > 0, c.vm
+	c.mu.Unlock()
+	if put {
+		return c.commit()
+	}
+	return vm.Sync()
 }
 
 // finishSeal brings names, manifest and sums in line with the seal record. It can be repeated from any point.

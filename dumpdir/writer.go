@@ -61,6 +61,7 @@ type core struct {
 	kw      *kdumpfile.Writer
 	descs   []kdumpfile.PageDesc // of the chunk that is put
 	dataEnd int64
+	started int64   // the disk was told to write page data up to here
 	batch   *batch  // put, but not committed
 	spare   *batch  // on its way to the journal, or empty; guarded by commitMu
 	have    *seqSet // committed

@@ -22,13 +22,13 @@ type pipeline struct {
 	committer *committer
 }
 
-// readChunks takes chunks until FINISH. It returns FINISH when all chunks are durable.
+// readChunks takes chunks until FINISH. It returns FINISH when all chunks are put, and durable unless the seal is to commit them.
 func (s *Session) readChunks(ctx context.Context) (*protocol.Finish, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	p := &pipeline{
 		s: s, ctx: ctx, cancel: cancel, memory: semaphore.NewWeighted(s.cfg.Window),
-		jobs: make(chan *protocol.Chunk), committer: newCommitter(s.cfg.CommitBytes, s.cfg.CommitInterval),
+		jobs: make(chan *protocol.Chunk), committer: newCommitter(s.cfg.CommitBytes, s.cfg.CommitInterval, !s.cfg.SealCommits),
 	}
 	var workers, committer sync.WaitGroup
 	for range s.cfg.Workers {

@@ -10,14 +10,15 @@ import (
 type committer struct {
 	bytes    int64
 	interval time.Duration
+	last     bool          // whether to commit what End finds uncommitted
 	pending  atomic.Int64  // bytes put since the last commit began
 	kick     chan struct{} // holds one signal when pending grew
 	ended    chan struct{}
 }
 
 // newCommitter returns a committer for these limits.
-func newCommitter(bytes int64, interval time.Duration) *committer {
-	return &committer{bytes: bytes, interval: interval, kick: make(chan struct{}, 1), ended: make(chan struct{})}
+func newCommitter(bytes int64, interval time.Duration, last bool) *committer {
+	return &committer{bytes: bytes, interval: interval, last: last, kick: make(chan struct{}, 1), ended: make(chan struct{})}
 }
 
 // Note says that a chunk of size bytes was put.
@@ -32,12 +33,12 @@ func (c *committer) Note(size int64) {
 // End says that no more chunks come.
 func (c *committer) End() { close(c.ended) }
 
-// Run calls commit whenever it is time, and once more after End if chunks are left. It returns then, or with the
+// Run calls commit whenever it is time, and with last once more after End if chunks are left. It returns then, or with the
 // first error of commit.
 func (c *committer) Run(commit func() error) error {
 	for more := true; more; {
 		more = c.gather()
-		if c.pending.Swap(0) == 0 {
+		if c.pending.Swap(0) == 0 || !more && !c.last {
 			continue
 		}
 		if err := commit(); err != nil {

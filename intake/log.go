@@ -6,6 +6,7 @@ import (
 	"io"
 	"unsafe"
 
+	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 )
@@ -32,16 +33,13 @@ func (s *Session) storeLog(log *logReader) error {
 		return err
 	}
 	log.stored, log.atLeast = true, uint64(max(0, s.W.Manifest().Bytes.Log))
-	err := s.W.StoreLog(log)
+	err := s.W.StoreLogMeta(log, func(m *dumpdir.Meta) { s.present(m, s.cfg.Title.Line()) })
 	if errors.Is(log.err, errKeepLog) {
 		s.policy.Log().Warn("kept the log of an earlier session", "bytes", log.atLeast, "new", log.bytes)
 		log.err = nil
 		return s.UpdateMeta("")
 	}
-	if err != nil {
-		return err
-	}
-	return s.UpdateMeta(s.cfg.Title.Line())
+	return err
 }
 
 func (s *Session) addNotes(p []byte) error {

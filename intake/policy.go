@@ -29,6 +29,9 @@ type Config struct {
 	// CommitBytes is about the most page data, and CommitInterval the longest time, between two commits.
 	CommitBytes    int64
 	CommitInterval time.Duration
+	// SealCommits says that the seal makes the last chunks durable, while it reads the dump back. SEALED is their ACK. A sender far
+	// away gets the ACK first: a connection that breaks during a long seal then costs it nothing.
+	SealCommits bool
 	// OtherPlans says that Policy.OtherPlan has a place for a plan that differs from W's.
 	OtherPlans bool
 	// WaitEvery is the interval of WAIT messages during a long operation.

@@ -305,12 +305,15 @@ func (s *Session) Meta(host string) dumpdir.Meta {
 
 // UpdateMeta writes the present sender and the panic line, if it is known, to the manifest.
 func (s *Session) UpdateMeta(line string) error {
-	return s.W.UpdateMeta(func(m *dumpdir.Meta) {
-		if line != "" {
-			m.PanicLine = line
-		}
-		m.Peer, m.Sender, m.Receiver = s.cfg.Peer, s.Hello.Tool, s.cfg.Tool
-	})
+	return s.W.UpdateMeta(func(m *dumpdir.Meta) { s.present(m, line) })
+}
+
+// present sets the present sender and the panic line, if it is known.
+func (s *Session) present(m *dumpdir.Meta, line string) {
+	if line != "" {
+		m.PanicLine = line
+	}
+	m.Peer, m.Sender, m.Receiver = s.cfg.Peer, s.Hello.Tool, s.cfg.Tool
 }
 
 // asFinish returns msg if it is FINISH, else an error.

@@ -16,18 +16,12 @@ const (
 	heapLimit  = 36 << 20
 	perWorker  = 3 << 20
 	maxWorkers = 4
-	// gcPercent starts the garbage collector earlier than by default: the sender allocates nearly all of its memory
-	// once.
-	gcPercent = 50
 )
 
 // tuneMemory limits the memory of the Go runtime, unless the environment sets limits.
 func tuneMemory(workers int) {
 	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
 		debug.SetMemoryLimit(heapLimit + int64(workers-1)*perWorker)
-	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
 	}
 }
 

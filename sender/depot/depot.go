@@ -83,6 +83,7 @@ func Serve(ctx context.Context, nc net.Conn, c Config) error {
 	d.Session = intake.NewSession(nc, intake.Config{
 		Tool: c.Tool, Peer: c.Peer, Transport: c.Transport, Title: new(printk.TitleScanner), Codec: kdumpfile.Snappy,
 		Window: pace.window, Workers: 1, CommitBytes: pace.commitBytes, CommitInterval: pace.interval, WaitEvery: waitEvery,
+		SealCommits: c.Local,
 	}, d)
 	err := d.Run(ctx)
 	_ = d.Shutdown(d.wireError(err)) // the sender may be gone
