@@ -80,12 +80,13 @@ type dialError struct{ err error }
 func (e *dialError) Error() string { return e.err.Error() }
 func (e *dialError) Unwrap() error { return e.err }
 
-// loginError is a refused login of SSH. The server may be starting still, without the directory that has the user's keys. But many
-// tries in a short time look like an attack.
-type loginError struct{ err error }
+// refusedError is a refusal that may pass: of a login of SSH, or of a mount of NFS. The server may be starting still, without the
+// directory that has the user's keys, or without its exports. But many tries in a short time look like an attack, and most refusals stay
+// until somebody repairs something.
+type refusedError struct{ err error }
 
-func (e *loginError) Error() string { return e.err.Error() }
-func (e *loginError) Unwrap() error { return e.err }
+func (e *refusedError) Error() string { return e.err.Error() }
+func (e *refusedError) Unwrap() error { return e.err }
 
 // handshakeError is a failure of TLS or SSH itself: a wrong pin or host key, or a refused identity.
 type handshakeError struct{ err error }

@@ -44,10 +44,14 @@ func dialNFS(tool string, dial Connector) Dialer {
 	}
 }
 
-// mountError returns a *handshakeError for what another try cannot change.
+// mountError returns a *handshakeError for what another try cannot change, and a *refusedError for an export that the server does not
+// have, or not for this client.
 func mountError(err error) error {
 	if refusal, ok := errors.AsType[nfs3.Refusal](err); ok && refusal.ForGood() {
 		return &handshakeError{err}
+	}
+	if mount, ok := errors.AsType[*nfs3.MountError](err); ok && mount.NoExport() {
+		return &refusedError{err}
 	}
 	return err
 }

@@ -46,7 +46,7 @@ func sshError(err error) error {
 	case !refused:
 		return err
 	case errors.Is(err, sshdial.ErrLogin):
-		return &loginError{err}
+		return &refusedError{err}
 	}
 	return &handshakeError{err}
 }

@@ -2,6 +2,8 @@ package sender
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -128,6 +130,46 @@ func TestNFSRefusesForGood(t *testing.T) {
 		start := time.Now()
 		if _, err := Send(t.Context(), src, o); err == nil || !strings.Contains(err.Error(), "not a directory") || time.Since(start) > time.Second {
 			t.Errorf("%v after %v", err, time.Since(start))
+		}
+	})
+}
+
+// TestNFSNoExport: one line says that the export is wrong, and what to do. The next target is tried at once. The first one is tried
+// again, but seldom.
+func TestNFSNoExport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, _ := fakeSourceOf(t, 50)
+		b := &bootingNFS{mount: nfs.MNT3ErrNoEnt, boot: time.Hour}
+		s, dial := b.serve(t)
+		o := nfsOptions(t, s)
+		start, second := time.Now(), time.Duration(-1)
+		o.To = []string{"nfs://h" + nfs3test.Export, "tls://second:1"}
+		o.Patience = 5 * time.Minute
+		o.Dial = func(ctx context.Context, target string) (net.Conn, error) {
+			if target == o.To[0] {
+				return dial(ctx, target)
+			}
+			if second < 0 {
+				second = time.Since(start)
+			}
+			return nil, &handshakeError{errors.New("it refuses, too")}
+		}
+		var tries []string
+		o.Log = func(format string, args ...any) {
+			if line := fmt.Sprintf(format, args...); strings.HasPrefix(line, o.To[0]+": mount refused") {
+				tries = append(tries, line)
+			}
+		}
+		_, err := Send(t.Context(), src, o)
+		const told = "the server exports neither " + nfs3test.Export + " nor a directory above it; 'showmount -e h' lists the exports"
+		if err == nil || !strings.Contains(err.Error(), told) || len(tries) == 0 || !strings.Contains(tries[0], told) {
+			t.Errorf("%v, and before that %q", err, tries)
+		}
+		if second < 0 || second > time.Second {
+			t.Errorf("the next target was tried after %v", second)
+		}
+		if took := time.Since(start); len(tries) < 4 || len(tries) > 12 || took < o.Patience {
+			t.Errorf("%d tries in %v:\n%s", len(tries), took, strings.Join(tries, "\n"))
 		}
 	})
 }

@@ -215,14 +215,14 @@ func passing(err error) bool {
 
 // final reports whether only a repair makes another try at the same receiver useful.
 func final(err error) bool {
-	_, early := errors.AsType[*loginError](err)
+	_, early := errors.AsType[*refusedError](err)
 	return permanent(err) && !early
 }
 
 // permanent reports whether another try at the same receiver is useless until somebody repairs something or, after a
-// *loginError, until the server has started.
+// *refusedError, until the server has started.
 func permanent(err error) bool {
-	if _, ok := errors.AsType[*loginError](err); ok {
+	if _, ok := errors.AsType[*refusedError](err); ok {
 		return true
 	}
 	if _, ok := errors.AsType[*handshakeError](err); ok {

@@ -30,26 +30,28 @@ type MountError struct {
 	Status Status
 }
 
-// Error says which directory cannot be mounted, and why.
+// Error says which directory cannot be mounted, why, and what to do.
 func (e *MountError) Error() string {
-	switch e.Status {
-	case nfs.MNT3ErrNoEnt:
-		return fmt.Sprintf("the server exports neither %s nor a directory above it (MNT3ERR_NOENT)", e.Dir)
-	case nfs.MNT3ErrAcces, nfs.MNT3ErrPerm:
-		return fmt.Sprintf("the server exports neither %s nor a directory above it to this client (MNT3ERR_ACCES)", e.Dir)
+	const show = "; 'showmount -e %s' lists the exports and to whom they are: %s"
+	switch {
+	case e.Status == nfs.MNT3ErrNoEnt:
+		return fmt.Sprintf("mount refused (MNT3ERR_NOENT): the server exports neither %s nor a directory above it"+show, e.Dir, e.Host, "correct the path, or export it")
+	case e.NoExport():
+		return fmt.Sprintf("mount refused (MNT3ERR_ACCES): the server exports neither %s nor a directory above it to this client"+show, e.Dir, e.Host,
+			"let the export allow this machine's address")
 	}
-	return fmt.Sprintf("the server does not let mount %s: %v", e.Dir, e.Status)
+	return fmt.Sprintf("mount refused: the server does not let mount %s: %v", e.Dir, e.Status)
 }
 
-// ForGood reports whether no later try gets another answer. An export that is missing may come when the server has started: its
+// NoExport reports whether the server has no such export, or not for this client. It may come when the server has started: its
 // table of exports is loaded, and file systems are mounted, while it answers already.
+func (e *MountError) NoExport() bool {
+	return e.Status == nfs.MNT3ErrNoEnt || e.Status == nfs.MNT3ErrAcces || e.Status == nfs.MNT3ErrPerm
+}
+
+// ForGood reports whether no later try gets another answer.
 func (e *MountError) ForGood() bool {
 	return e.Status == nfs.MNT3ErrNotDir || e.Status == nfs.MNT3ErrNameTooLong
-}
-
-// Hints says what to do next.
-func (e *MountError) Hints() []string {
-	return []string{fmt.Sprintf("'showmount -e %s' lists what the server exports, and to whom; it must allow this machine's address", e.Host)}
 }
 
 // PortError means that the portmapper cannot say where a service is. While a server starts, its portmapper is not there, and then
