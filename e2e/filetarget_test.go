@@ -90,7 +90,7 @@ func (d *fileDisk) check(tb testing.TB) {
 }
 
 // fileFullLine is what a sender says of a full disk.
-var fileFullLine = regexp.MustCompile(`(?m)^corehaul-send: file://\S+: peer: no-space: .*the disk is full: .*: no space left on device; `)
+var fileFullLine = regexp.MustCompile(`(?m)^corehaul-send: file://\S+: no-space: .*the disk is full: .*: no space left on device; `)
 
 // TestFileTarget sends to mounted disks of this machine: ext4 is full, then read-only, and xfs takes the dump. A sender that is
 // killed goes on. It takes 10 s of CPU time.

@@ -12,7 +12,7 @@ import (
 )
 
 // sftpFullLine is what a sender says of a full disk: which target, what there, and why.
-var sftpFullLine = regexp.MustCompile(`(?m)^corehaul-send: ssh://root@\S+: peer: no-space: .*the disk is full: (.*)$`)
+var sftpFullLine = regexp.MustCompile(`(?m)^corehaul-send: ssh://root@\S+: no-space: .*the disk is full: (.*)$`)
 
 // sftpFullSaid checks that a sender told of a full disk below dir.
 func sftpFullSaid(t *testing.T, said, dir string) {

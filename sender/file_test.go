@@ -112,8 +112,8 @@ func TestFileFull(t *testing.T) {
 			if n := sftpPages(t, sftpDump(t, small), plan); res.State != protocol.StatePartial || uint64(n) != res.Pages || n == 0 {
 				t.Errorf("%s, %d pages, want %d", res.State, n, res.Pages)
 			}
-			if !strings.Contains(res.String(), "the disk is full") {
-				t.Errorf("it does not say why: %s", res)
+			if said := res.String(); !strings.Contains(said, "the disk is full") || !strings.Contains(said, small) || strings.Contains(said, "peer") {
+				t.Errorf("it does not say why, or not of which disk: %s", res)
 			}
 		}
 	}

@@ -122,3 +122,24 @@ func (j *job) failure(deadline bool) *SendError {
 	}
 	return e
 }
+
+// A depotError is what a depot of this process reports. No peer says it: the text names the path, and the server or the disk is that
+// of the target.
+type depotError struct{ err *protocol.Error }
+
+// Error is that of the protocol, without the word that another side said it.
+func (e *depotError) Error() string {
+	own := *e.err
+	own.Remote = false
+	return own.Error()
+}
+
+func (e *depotError) Unwrap() error { return e.err }
+
+// ofDepot returns an error of a session with t as people are to read it.
+func (t *target) ofDepot(err error) error {
+	if e, ok := err.(*protocol.Error); ok && e.Remote && t.depot { //nolint:errorlint // one that is wrapped says who was asked
+		return &depotError{e}
+	}
+	return err
+}

@@ -90,7 +90,7 @@ func (j *job) session(ctx, stop context.Context, nc net.Conn, t *target) (out *o
 	}()
 	out, err = s.run(ctx)
 	s.notePages()
-	return out, s.cause(ctx, err)
+	return out, t.ofDepot(s.cause(ctx, err))
 }
 
 // notePages notes how many pages the target has now.
