@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -72,6 +74,7 @@ func TestSymbols(t *testing.T) {
 	symbolsLikeAddr2line(t, vmlinux, kaslr, traces[0].Frames)
 
 	server.Stop()
+	symbolsOfReport(t, symbolsEnv(proxy, cache), c.Dump, traces[0].Frames)
 	downloaded := filepath.Join(cache, "corehaul", "debuginfo", buildID+".debug")
 	env := append(symbolsEnv(proxy, cache), "PATH="+symbolsCrash(t)+":"+os.Getenv("PATH"))
 	out, stderr, code = symbolsRun(t, "sys\nquit\n", env, "crash", c.Dump, "--", "-s", "--no_scroll", "--no_crashrc")
@@ -88,6 +91,24 @@ func TestSymbols(t *testing.T) {
 	out, stderr, code = symbolsRun(t, "", []string{"DEBUGINFOD_URLS=", "XDG_CACHE_HOME=" + t.TempDir(), env[len(env)-1]}, "crash", c.Dump)
 	if code != 1 || !strings.Contains(stderr, "linux-image-"+k.Release+"-dbg") {
 		t.Errorf("without vmlinux: exit code %d\n%s%s", code, out, stderr)
+	}
+}
+
+// symbolsOfReport wants the lines that bt has in the report, if they are asked for.
+func symbolsOfReport(t *testing.T, env []string, dump string, want []triage.Frame) {
+	t.Helper()
+	for _, symbols := range []string{"off", "auto"} {
+		out, stderr, code := symbolsRun(t, "", env, "report", "--json", "--symbols", symbols, dump)
+		var r triage.Report
+		if err := json.Unmarshal([]byte(out), &r); err != nil || code != 0 || r.Crashed() == nil {
+			t.Fatalf("report --symbols %s: exit code %d, %v, %q", symbols, code, err, stderr)
+		}
+		if got := r.Crashed().Frames; symbols == "auto" && !reflect.DeepEqual(got, want) || symbols == "off" && strings.Contains(out, `"file"`) {
+			t.Errorf("--symbols %s: the report has\n%+v\nbt has\n%+v", symbols, got, want)
+		}
+	}
+	if out, _, _ := symbolsRun(t, "", append(env, "COREHAUL_SYMBOLS=auto"), "report", dump); !regexp.MustCompile(`(?m)^  vfs_write\+0x[0-9a-f]+\n    .*fs/read_write\.c: [0-9]+$`).MatchString(out) {
+		t.Errorf("no lines in\n%s", out)
 	}
 }
 

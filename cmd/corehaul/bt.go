@@ -39,7 +39,7 @@ the debuginfod servers of $DEBUGINFOD_URLS. Without it, bt works all the same.`,
 	cmd.Flags().IntVar(&which.CPU, "cpu", -1, "the task that was running on CPU `N`")
 	cmd.Flags().StringVar(&which.Task, "task", "", "the task with this `PID` or address of its task_struct")
 	cmd.MarkFlagsMutuallyExclusive("all", "cpu", "task")
-	symbols.add(cmd)
+	symbols.add(cmd, symbolsAuto)
 	return cmd
 }
 

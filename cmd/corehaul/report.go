@@ -20,6 +20,7 @@ import (
 )
 
 func newReport(a *app) *cobra.Command {
+	var symbols symbolFlags
 	cmd := &cobra.Command{
 		Use: "report ID|VMCORE|LOGFILE", GroupID: groupTriage, Args: cobra.ExactArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Say what crashed and where",
@@ -28,21 +29,23 @@ LOGFILE is the text of a kernel log: that of a serial console, netconsole, pstor
 several crashes in it, the first that led to a panic counts, or, without a panic, the last.
 If the log in the memory of VMCORE shows no crash, that of vmcore-dmesg.txt beside it counts.
 "-" reads it from standard input. "unread" lines say what could not be read, and why. Task
-and function are those that the log blames: the task that hangs, not the one that noticed it.`,
+and function are those that the log blames: the task that hangs, not the one that noticed it.
+With --symbols auto, the call trace of the memory has the lines of the source, as 'bt' has.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if args[0] == "-" {
-				return a.reportStdin()
+				return a.reportStdin(&symbols)
 			}
-			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.report(cmd.Context(), t) })
+			return a.withTarget(cmd.Context(), args[0], func(t *target) error { return a.report(cmd.Context(), t, &symbols) })
 		},
 	}
 	a.dataFlag(cmd)
 	a.jsonFlag(cmd)
+	symbols.add(cmd, symbolsOff)
 	return cmd
 }
 
-func (a *app) report(ctx context.Context, t *target) error {
-	r, err := a.reportOf(ctx, t)
+func (a *app) report(ctx context.Context, t *target, s *symbolFlags) error {
+	r, err := a.reportOf(ctx, t, s)
 	if r == nil {
 		return err
 	}
@@ -62,7 +65,8 @@ func (t *target) checkStoredLog(ctx context.Context) error {
 }
 
 // reportStdin reports on the log that comes on standard input.
-func (a *app) reportStdin() error {
+func (a *app) reportStdin(s *symbolFlags) error {
+	a.noLines(s)
 	r, err := triage.OfLog(a.stdio.In)
 	if err != nil {
 		return fmt.Errorf("standard input: %w", err)
@@ -70,56 +74,80 @@ func (a *app) reportStdin() error {
 	return a.printTriage(r)
 }
 
+// noLines warns that a log has no lines of the source, if they were asked for.
+func (a *app) noLines(s *symbolFlags) {
+	if s.symbols != symbolsOff {
+		a.stdio.Warn("corehaul", "--symbols: there is only a log, and lines of the source need the memory of a dump")
+	}
+}
+
 // reportOf makes the report of a target. With damage, there is a report beside the error.
-func (a *app) reportOf(ctx context.Context, t *target) (r *triage.Report, err error) {
+func (a *app) reportOf(ctx context.Context, t *target, s *symbolFlags) (r *triage.Report, err error) {
 	file, err := t.memory(ctx)
 	switch {
 	case !t.isDump() && errors.Is(err, vmcore.ErrUnknownFormat):
+		a.noLines(s)
 		return reportOfText(t.path, err)
 	case t.isDump() && err != nil:
+		a.noLines(s)
 		return reportOfStoredLog(ctx, t, err)
 	case err != nil:
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	r = reportWithLog(ctx, t, file)
+	of := func(log io.Reader) (r *triage.Report, err error) {
+		m := triage.Open(file)
+		err = a.withSymbols(ctx, s, m, func() error {
+			r = triage.OfDump(m, log)
+			return nil
+		})
+		return r, err
+	}
+	if r, err = reportWithLog(ctx, t, file, of); err != nil {
+		return nil, err
+	}
 	if places := a.tellDamage(file); places > 0 {
 		return r, cli.VerifyFailed(fmt.Errorf("%s: damaged in %d place(s); the report may be wrong", t.name(), places))
 	}
 	return r, nil
 }
 
-// reportWithLog makes the report of a dump from its memory and its stored log. Without the one, the other has the log too.
-func reportWithLog(ctx context.Context, t *target, file *memory) *triage.Report {
-	log, err := t.storedLog(ctx)
-	if log == nil {
-		r := triage.OfDump(triage.Open(file), nil)
-		if err != nil {
-			r.Unread = append(r.Unread, "the stored log: "+err.Error())
-		}
-		if r.Log == nil {
-			r = cmp.Or(reportWithLogBeside(file), r)
-		}
-		return r
+// reportWithLog makes the report of a dump from its memory and its stored log. Without the one, the other has the log too. of makes a report
+// with a log, which may be nil.
+func reportWithLog(ctx context.Context, t *target, file *memory, of func(log io.Reader) (*triage.Report, error)) (*triage.Report, error) {
+	log, unread := t.storedLog(ctx)
+	if log != nil {
+		defer func() { _ = log.Close() }() // only read
+		return of(log)
 	}
-	defer func() { _ = log.Close() }() // only read
-	return triage.OfDump(triage.Open(file), log)
+	r, err := of(nil)
+	if err != nil {
+		return nil, err
+	}
+	if unread != nil {
+		r.Unread = append(r.Unread, "the stored log: "+unread.Error())
+	}
+	if r.Log != nil {
+		return r, nil
+	}
+	beside, err := reportWithLogBeside(file, of)
+	return cmp.Or(beside, r), err
 }
 
 // reportWithLogBeside makes the report of a vmcore file whose memory has no log of a crash from the text beside the file, nil if that has
 // none either.
-func reportWithLogBeside(file *memory) *triage.Report {
+func reportWithLogBeside(file *memory, of func(log io.Reader) (*triage.Report, error)) (*triage.Report, error) {
 	log, err := openBeside(file.path)
 	if err != nil {
-		return nil
+		return nil, nil //nolint:nilerr // there is none
 	}
 	defer func() { _ = log.Close() }() // only read
-	r := triage.OfDump(triage.Open(file), log)
-	if r.Log == nil {
-		return nil
+	r, err := of(log)
+	if err != nil || r.Log == nil {
+		return nil, err
 	}
 	r.Unread = append(r.Unread, "the log in memory: it shows no crash or cannot be read; "+log.Name()+" was read instead")
-	return r
+	return r, nil
 }
 
 // reportOfText makes the report of the text of a log. noDump says why the file is no dump.
@@ -220,6 +248,7 @@ func (a *app) printStack(t *triage.Backtrace) error {
 				text = "? " + text
 			}
 			fmt.Fprintf(&b, "  %s\n", cli.Printable(text))
+			writeLines(&b, f)
 		}
 	}
 	if !t.Complete {

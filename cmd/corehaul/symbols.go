@@ -31,9 +31,9 @@ const (
 	defaultCacheSize = 8 << 30
 )
 
-// add adds the flags of commands that can do without debugging information.
-func (s *symbolFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&s.symbols, "symbols", symbolsAuto, "debugging information: auto (what is found), off, or the `PATH` of vmlinux")
+// add adds the flags of commands that can do without debugging information. otherwise is the default of --symbols.
+func (s *symbolFlags) add(cmd *cobra.Command, otherwise string) {
+	cmd.Flags().StringVar(&s.symbols, "symbols", otherwise, "debugging information: auto (what is found), off, or the `PATH` of vmlinux")
 	s.addPlaces(cmd)
 }
 
