@@ -43,6 +43,10 @@ The configuration (TOML) has these keys. Only to, and the keys for its targets, 
   mode = "dhcp" | "static" | "none"     interface = "eth0" or a MAC address
   address = ["192.0.2.7/24"]            gateway = ["192.0.2.1"]
   dns = ["192.0.2.53"]                  mtu = 1500
+  routes = ["10.0.0.0/8 via 192.0.2.2"] vlan = 7
+  fence_kdump = ["NODE:7410"]           tells a cluster's nodes that this machine dumps
+  [network.bond]
+  mode = "active-backup" | "802.3ad" | ...    ports = [names or MAC addresses]
 
 file:///PATH?fs=UUID=... is a directory of an ext4, XFS or Btrfs file system on a plain disk or
 partition, named by UUID=, LABEL= or /dev/NAME. PATH begins at the root of that file system. If
@@ -55,7 +59,8 @@ watchdog (auto: 3m) without progress.
 
 On the kernel command line, corehaul.KEY=VALUE overrides to, level, encoding, collect,
 deadline, patience, stall, watchdog, after, console, progress, network (the mode), interface,
-address, gateway, dns and mtu. Commas separate the items of a list.
+address, gateway, dns, mtu, vlan, bond (the mode), ports and fence_kdump. Commas
+separate the items of a list.
 
 The file contains the secret keys of the host. Its mode is 0600.`,
 		Example: "  corehaul-send initrd --kernel-modules /lib/modules/$(uname -r) --module virtio_net --config web-17.toml -o capture.img",

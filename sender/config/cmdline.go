@@ -19,6 +19,8 @@ const cmdlinePrefix = "corehaul."
 //	corehaul.stall=D                         corehaul.watchdog=auto|off|D
 //	corehaul.network=dhcp|static|none        corehaul.interface=I   corehaul.mtu=N
 //	corehaul.address=ADDR/LEN[,...]          corehaul.gateway=A[,A] corehaul.dns=A[,A]
+//	corehaul.fence_kdump=HOST:PORT[,...]
+//	corehaul.vlan=N                          corehaul.bond=MODE     corehaul.ports=I[,I...]
 //	corehaul.image=ID                        changes nothing: `corehaul-send arm` marks the image that it loads
 //
 // If a word occurs more than once, the last one counts. An invalid word changes nothing and gives one warning: nobody can
@@ -95,11 +97,11 @@ func (n *Network) override(name, value string) error {
 			return err
 		}
 		if value != "static" {
-			n.Address = nil
+			n.Address, n.Routes = nil, nil
 		}
 		return nil
 	case "interface":
-		n.Interface = value
+		n.Interface, n.Bond = value, Bond{}
 		return nil
 	case "mtu":
 		mtu, err := strconv.Atoi(value)
@@ -128,7 +130,7 @@ func (n *Network) override(name, value string) error {
 		}
 		return err
 	}
-	return fmt.Errorf("unknown setting %q", name)
+	return n.overrideLayers(name, value)
 }
 
 func oneOf(dst *string, value string, allowed ...string) error {

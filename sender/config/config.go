@@ -100,12 +100,12 @@ type File struct {
 	Arm Arm `toml:"arm"`
 }
 
-// Network configures the network of the capture kernel.
+// Network configures the network of the capture kernel; see layers.go for its parts.
 type Network struct {
 	// Mode is "dhcp" (IPv4 by DHCP or IPv6 by router advertisement, whichever comes first), "static", or "none" if
 	// something else has configured the network.
 	Mode string `toml:"mode"`
-	// Interface is the name or the MAC address of the interface. Empty means the first one that has a link.
+	// Interface is the name or the MAC address of the interface. Empty means all that have a link.
 	Interface string `toml:"interface"`
 	// Address lists the static addresses, with prefix lengths.
 	Address []netip.Prefix `toml:"address"`
@@ -115,6 +115,15 @@ type Network struct {
 	DNS []netip.Addr `toml:"dns"`
 	// MTU is set on the interface unless it is 0.
 	MTU int `toml:"mtu"`
+	// Routes lists static routes beside the default ones.
+	Routes []Route `toml:"routes"`
+	// VLAN is the id of a VLAN (IEEE 802.1Q) on the interface, which then gets the addresses; 1 to 4094, 0 for none.
+	VLAN int `toml:"vlan"`
+	// Bond, unless it has no ports, takes the place of Interface.
+	Bond Bond `toml:"bond"`
+	// FenceKdump lists the other nodes of a cluster, HOST:PORT, which are told every ten seconds that this machine dumps, so that
+	// they do not fence it.
+	FenceKdump []string `toml:"fence_kdump"`
 }
 
 // Duration is a time.Duration in Go's notation: "90s", "15m", "1h30m".
@@ -208,13 +217,16 @@ func decodeError(name string, err error) error {
 
 // lineOf finds the line that sets key, for error messages. It returns 0 if there is none.
 func lineOf(data []byte, key string) int {
-	last := key[strings.LastIndexByte(key, '.')+1:]
-	if last == "" {
-		return 0
-	}
+	table := ""
 	for i, line := range strings.Split(string(data), "\n") {
+		line = strings.TrimSpace(line)
+		if rest, ok := strings.CutPrefix(line, "["); ok {
+			name, _, _ := strings.Cut(rest, "]")
+			table = strings.TrimSpace(name) + "."
+			continue
+		}
 		name, _, ok := strings.Cut(line, "=")
-		if ok && strings.TrimSpace(name) == last {
+		if ok && table+strings.TrimSpace(name) == key {
 			return i + 1
 		}
 	}
@@ -286,6 +298,9 @@ func (f *File) WatchdogLimit() time.Duration {
 func (n *Network) check() (string, error) {
 	if n.MTU != 0 && (n.MTU < 576 || n.MTU > 65535) {
 		return "network.mtu", fmt.Errorf("%d is not between 576 and 65535", n.MTU)
+	}
+	if key, err := n.checkLayers(); err != nil {
+		return key, err
 	}
 	if n.Mode == "static" && len(n.Address) == 0 {
 		return "network.address", errors.New("needed when network.mode is static")

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,11 +31,17 @@ progress = "10s"
 
 [network]
 mode = "static"
-interface = "eth0"
 address = ["192.0.2.7/24", "2001:db8::7/64"]
 gateway = ["192.0.2.1", "2001:db8::1"]
 dns = ["192.0.2.53"]
 mtu = 9000
+vlan = 7
+fence_kdump = ["node1:7410", "[2001:db8::2]:7410"]
+routes = ["10.0.0.0/8 via 192.0.2.2"]
+
+[network.bond]
+mode = "802.3ad"
+ports = ["52:54:00:00:00:01", "eth1"]
 
 [arm]
 kernel = "/boot/vmlinuz-capture"
@@ -52,10 +59,12 @@ sysctl = ["kernel.panic_on_oops=1"]
 		After: "poweroff", Modules: []string{"virtio_net napi_tx=0"},
 		Console: "/dev/ttyS0", Progress: Duration(10 * time.Second),
 		Network: Network{
-			Mode: "static", Interface: "eth0", MTU: 9000,
-			Address: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24"), netip.MustParsePrefix("2001:db8::7/64")},
-			Gateway: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
-			DNS:     []netip.Addr{netip.MustParseAddr("192.0.2.53")},
+			Mode: "static", MTU: 9000, VLAN: 7, Bond: Bond{Mode: "802.3ad", Ports: []string{"52:54:00:00:00:01", "eth1"}},
+			FenceKdump: []string{"node1:7410", "[2001:db8::2]:7410"},
+			Routes:     []Route{{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParseAddr("192.0.2.2")}},
+			Address:    []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24"), netip.MustParsePrefix("2001:db8::7/64")},
+			Gateway:    []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
+			DNS:        []netip.Addr{netip.MustParseAddr("192.0.2.53")},
 		},
 		Arm: Arm{Kernel: "/boot/vmlinuz-capture", Remove: []string{}, Add: []string{"nr_cpus=1"}, Sysctl: []string{"kernel.panic_on_oops=1"}},
 	}
@@ -94,6 +103,14 @@ func TestParseErrors(t *testing.T) {
 		{"address without length", "[network]\nmode = \"static\"\naddress = [\"192.0.2.1\"]\n", 3, "network.address", ""},
 		{"a sysctl of no kind", "[arm]\nsysctl = [\"net.ipv4.ip_forward=1\"]\n", 2, "arm.sysctl", "none of kernel.panic_on_oops"},
 		{"a sysctl without a value", "[arm]\nsysctl = [\"kernel.panic_on_oops\"]\n", 2, "arm.sysctl", "NAME=NUMBER"},
+		{"vlan out of range", "[network]\nvlan = 4095\n", 2, "network.vlan", "between 1 and 4094"},
+		{"bond without ports", "[network.bond]\nmode = \"802.3ad\"\n", 0, "network.bond.ports", "needed"},
+		{"bond of no mode", "[network]\nmode = \"dhcp\"\n[network.bond]\nmode = \"team\"\nports = [\"eth0\"]\n", 4, "network.bond.mode", "none of active-backup"},
+		{"bond and interface", "[network]\ninterface = \"eth0\"\nbond = {mode = \"802.3ad\", ports = [\"eth0\"]}\n", 2, "network.interface", "network.bond.ports"},
+		{"route without static", "[network]\nroutes = [\"10.0.0.0/8 via 192.0.2.1\"]\n", 2, "network.routes", "dhcp"},
+		{"route of two families", "[network]\nroutes = [\"10.0.0.0/8 via fe80::1\"]\n", 2, "network.routes", "two address families"},
+		{"route without a router", "[network]\nroutes = [\"10.0.0.0/8\"]\n", 2, "network.routes", "write \"10.0.0.0/8 via"},
+		{"node without a port", "[network]\nfence_kdump = [\"node1\"]\n", 2, "network.fence_kdump", "7410"},
 		{"not TOML", "to = \n", 1, "", ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -158,6 +175,25 @@ func TestOverride(t *testing.T) {
 	}
 	if d := cmp.Diff(want, f, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); d != "" {
 		t.Errorf("-want +got\n%s", d)
+	}
+}
+
+// TestOverrideLayers: the interfaces of the command line take the place of those of the file.
+func TestOverrideLayers(t *testing.T) {
+	f := Default()
+	f.Network.Interface = "eth0"
+	if w := f.Override("corehaul.bond=active-backup corehaul.ports=eth1,eth2 corehaul.vlan=9 corehaul.vlan=5000"); len(w) != 1 || !strings.Contains(w[0], "5000") {
+		t.Errorf("warnings %q", w)
+	}
+	want := Network{Mode: "dhcp", VLAN: 9, Bond: Bond{Mode: "active-backup", Ports: []string{"eth1", "eth2"}}}
+	if d := cmp.Diff(want, f.Network, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+	if got := f.Network.Modules(); !slices.Equal(got, []string{"bonding max_bonds=0", "8021q"}) {
+		t.Errorf("modules %q", got)
+	}
+	if w := f.Override("corehaul.interface=eth3 corehaul.vlan=0"); len(w) > 0 || len(f.Network.Modules()) > 0 || f.Network.Interface != "eth3" {
+		t.Errorf("warnings %q, modules %q, interface %s", w, f.Network.Modules(), f.Network.Interface)
 	}
 }
 

@@ -113,7 +113,7 @@ func Pack(w io.Writer, o Options) (*Report, error) {
 	if p.report.Disks, err = findDisks(o.System, cfg.To); err != nil {
 		return nil, &config.Error{File: o.Config, Key: "to", Err: err}
 	}
-	if err := p.addModules(o, slices.Concat(cfg.Modules, o.Modules)); err != nil {
+	if err := p.addModules(o, slices.Concat(cfg.Network.Modules(), cfg.Modules, o.Modules)); err != nil {
 		return nil, err
 	}
 	for _, dir := range []string{"dev", "proc", "sys", "run", "tmp", "etc"} {

@@ -38,13 +38,15 @@ func (m *Manager) suitable() ([]netlink.Link, error) {
 	}
 	var found []netlink.Link
 	for _, l := range all {
-		a := l.Attrs()
-		switch want := m.Config.Interface; {
-		case a.Flags&net.FlagLoopback != 0:
-		case want == "" && a.EncapType == "ether" && (l.Type() == "device" || l.Type() == "veth"):
+		switch {
+		case !m.carries(l):
+		case m.Config.VLAN == 0:
 			found = append(found, l)
-		case want != "" && (a.Name == want || strings.EqualFold(a.HardwareAddr.String(), want)):
-			found = append(found, l)
+		default:
+			i := slices.IndexFunc(all, func(v netlink.Link) bool { return m.isVLANOf(v, l.Attrs().Index) })
+			if i >= 0 {
+				found = append(found, all[i])
+			}
 		}
 	}
 	if len(found) > 0 {
@@ -197,7 +199,7 @@ func (l *link) start(ctx context.Context) (end func()) {
 // raiseStubbornly raises the link. It returns false when ctx has ended.
 func (l *link) raiseStubbornly(ctx context.Context) bool {
 	for pause := retryEvery; ; pause = min(2*pause, maxPause) {
-		err := l.raise()
+		err := l.m.raiseIndex(l.index)
 		if err == nil {
 			return true
 		}
@@ -221,12 +223,16 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (l *link) raise() error {
-	nl, err := netlink.LinkByIndex(l.index)
+func (m *Manager) raiseIndex(index int) error {
+	nl, err := netlink.LinkByIndex(index)
 	if err != nil {
 		return err
 	}
-	if mtu := l.m.Config.MTU; mtu != 0 && nl.Attrs().MTU != mtu {
+	return m.raise(nl)
+}
+
+func (m *Manager) raise(nl netlink.Link) error {
+	if mtu := m.Config.MTU; mtu != 0 && nl.Attrs().MTU != mtu {
 		if err := netlink.LinkSetMTU(nl, mtu); err != nil {
 			return fmt.Errorf("mtu %d: %w", mtu, err)
 		}

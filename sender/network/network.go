@@ -1,15 +1,16 @@
 // Package network configures the network of a capture kernel: links, addresses and routes
 // through netlink, IPv4 by DHCP (RFC 2131, with the classless routes of RFC 3442), IPv6 by
-// the kernel's own handling of router advertisements, and resolv.conf for the resolver.
+// the kernel's own handling of router advertisements, a bond and VLANs of these links, and
+// resolv.conf for the resolver.
 //
 // Links may appear late, and cables and DHCP servers may be slow. An address says nothing
 // about what a link reaches. Therefore every suitable link stays a candidate for as long as
 // the Manager is open: it is raised when it appears, configured when it has a carrier, and
 // asked again after failures. Dial connects over the link that answers (see Dial).
 //
-// It needs CAP_NET_ADMIN and CAP_NET_RAW, and a kernel with CONFIG_PACKET. DHCPv6, VLANs,
-// bonds and wireless are not supported. A capture kernel that needs them configures the
-// network itself and sets mode = "none". The DHCP library checks what a DHCP server sends.
+// It needs CAP_NET_ADMIN and CAP_NET_RAW, and a kernel with CONFIG_PACKET. DHCPv6
+// and wireless are not supported. A capture kernel that needs them configures the network
+// itself and sets mode = "none". The DHCP library checks what a DHCP server sends.
 // Its values become addresses, routes, resolvers, search domains and an MTU, nothing else.
 // Up is called once; the other methods are safe for concurrent use after that.
 package network
@@ -77,12 +78,15 @@ func (m *Manager) Up(ctx context.Context) error {
 	if lo, err := netlink.LinkByName("lo"); err == nil {
 		_ = netlink.LinkSetUp(lo)
 	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	m.stop = stop
+	if len(m.Config.FenceKdump) > 0 {
+		m.wg.Go(func() { m.fence(background) })
+	}
 	if m.Config.Mode == "none" {
 		return nil
 	}
 	m.answerOnOwnLinks()
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	m.stop = stop
 	m.look(background)
 	m.wg.Go(func() { m.supervise(background) })
 	return m.await(ctx)
@@ -141,6 +145,9 @@ func (m *Manager) supervise(ctx context.Context) {
 
 // look gives each suitable link a worker, also those that appear later, and takes it from links that are gone.
 func (m *Manager) look(ctx context.Context) {
+	if err := m.assemble(); err != nil {
+		m.logOnce("network: %v; trying again", err)
+	}
 	found, err := m.suitable()
 	m.mu.Lock()
 	if fmt.Sprint(m.absent) != fmt.Sprint(err) {

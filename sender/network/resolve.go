@@ -26,6 +26,14 @@ const (
 // errNoServer means that neither the configuration nor the link's lease has a resolver.
 var errNoServer = errors.New("no DNS server")
 
+// resolve returns the addresses of a name or an address.
+func (l *link) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{a.Unmap()}, nil
+	}
+	return l.lookup(ctx, host)
+}
+
 // lookup resolves a name over one link, by the resolvers of the configuration and of the link's own lease. The resolvers of
 // another network may say that there is no such name.
 func (l *link) lookup(ctx context.Context, host string) ([]netip.Addr, error) {

@@ -110,6 +110,11 @@ func (l *link) addStatic() error {
 			return err
 		}
 	}
+	for _, r := range l.m.Config.Routes {
+		if err := addRoute(l.index, r.To, r.Via); err != nil {
+			return err
+		}
+	}
 	for _, p := range l.m.Config.Address {
 		l.gained(p, "by configuration")
 	}

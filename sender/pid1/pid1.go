@@ -299,11 +299,11 @@ type networkState struct {
 	err   error
 }
 
-// startNetwork brings the network up while the job opens the dump, if a target needs it. It gives up when patience or deadline
+// startNetwork brings the network up while the job opens the dump, if a target or a cluster needs it. It gives up when patience or deadline
 // are over.
 func (r *runner) startNetwork(ctx context.Context) *networkState {
 	s := &networkState{done: make(chan struct{}), again: make(chan struct{}, 1)}
-	if !slices.ContainsFunc(r.cfg.To, config.NeedsNetwork) {
+	if !slices.ContainsFunc(r.cfg.To, config.NeedsNetwork) && len(r.cfg.Network.FenceKdump) == 0 {
 		close(s.done)
 		return s
 	}

@@ -253,3 +253,12 @@ func TestDisks(t *testing.T) {
 		}
 	}
 }
+
+// TestFenceNeedsNetwork: a cluster hears of a dump that goes to a disk.
+func TestFenceNeedsNetwork(t *testing.T) {
+	f := newFake("to = [\"file:///crash?fs=LABEL=dumps\"]\n[network]\nfence_kdump = [\"192.0.2.2:7410\"]\n")
+	boot(t, f, func(context.Context, Env) Outcome { return Outcome{Line: "dump complete"} })
+	if !f.stopped {
+		t.Error("the network was not brought up")
+	}
+}
