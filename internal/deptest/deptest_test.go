@@ -122,6 +122,15 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/dumpdir":  "it knows disks, and no dump",
 		"net":                                   "it knows disks, and no line",
 	}},
+	{"sender/hostnet", map[string]string{
+		"github.com/corehaul/corehaul/protocol":       "it knows links, and no dump",
+		"github.com/corehaul/corehaul/sender/initrd":  "it names devices; who packs finds their drivers",
+		"github.com/corehaul/corehaul/sender/network": "it changes nothing",
+	}},
+	{"sender/network", map[string]string{
+		"github.com/corehaul/corehaul/protocol": "it knows links, and no dump",
+		"github.com/corehaul/corehaul/sender":   "points upward",
+	}},
 	{"sender/arm", map[string]string{
 		"github.com/corehaul/corehaul/protocol":    "it knows the running machine, and no dump",
 		"github.com/corehaul/corehaul/sender":      "the command brings the probe of a target",
