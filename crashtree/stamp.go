@@ -3,12 +3,13 @@ package crashtree
 import (
 	"net/netip"
 	"path/filepath"
-	"regexp"
+
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 )
 
 // stamped matches the names that kdump gives to a directory, with the host or its address: ADDRESS-2026-11-25-08:00:00 (Red Hat),
 // HOST-202611250800 (Debian), HOST-2026-11-25-08-00 (SUSE). Debian and SUSE leave the host out on a disk of their own.
-var stamped = regexp.MustCompile(`^(?:(.+)-)?(?:[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}:[0-9]{2}(?::[0-9]{2})?|[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}|[0-9]{12})$`)
+var stamped = lazyregexp.New(`^(?:(.+)-)?(?:[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}:[0-9]{2}(?::[0-9]{2})?|[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{2}-[0-9]{2}|[0-9]{12})$`)
 
 // ofDirectory returns the host in the name of a directory, and whether kdump made the name. The host is empty if there is none, or if it is
 // an address of every machine: Red Hat's kdump writes 127.0.0.1 on a disk of its own.

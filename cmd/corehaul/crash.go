@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/debuginfo"
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 	"github.com/corehaul/corehaul/triage"
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
 )
@@ -204,7 +204,7 @@ func (s *symbolFlags) findVMLinux(ctx context.Context, finder *debuginfo.Finder,
 }
 
 // plainRelease is what a release looks like that can be part of a command line.
-var plainRelease = regexp.MustCompile(`^[0-9][0-9A-Za-z.+~_-]{0,80}$`)
+var plainRelease = lazyregexp.New(`^[0-9][0-9A-Za-z.+~_-]{0,80}$`)
 
 // packagesOf says which packages have the vmlinux of a kernel.
 func packagesOf(release string) string {
@@ -215,7 +215,7 @@ func packagesOf(release string) string {
 }
 
 // plainWord is a word that a shell takes as it is.
-var plainWord = regexp.MustCompile(`^[0-9A-Za-z_@%+=:,./-]+$`)
+var plainWord = lazyregexp.New(`^[0-9A-Za-z_@%+=:,./-]+$`)
 
 // shellLine writes a command line that a shell reads as argv.
 func shellLine(argv []string) string {

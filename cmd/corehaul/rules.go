@@ -3,10 +3,10 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 	"time"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 	"github.com/corehaul/corehaul/receiver/admission"
 )
 
@@ -63,7 +63,7 @@ func (f *ruleFile) rule(name string, old *oldKeys) (admission.Rule, error) {
 	return rule, rule.Check()
 }
 
-var ruleHeader = regexp.MustCompile(`^\s*\[\[\s*["']?rule["']?\s*\]\]`)
+var ruleHeader = lazyregexp.New(`^\s*\[\[\s*["']?rule["']?\s*\]\]`)
 
 // ruleLines returns the lines where rules begin. The TOML library knows lines of values only.
 func ruleLines(text []byte) (lines []int) {

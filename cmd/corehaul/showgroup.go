@@ -6,18 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/groups"
 )
 
 // groupName is what can be a signature or the beginning of one.
-var groupName = regexp.MustCompile(`^[0-9a-f]{4,16}$`)
+var groupName = lazyregexp.New(`^[0-9a-f]{4,16}$`)
 
 // showNamed shows the dump, the file or the group of an argument.
 func (a *app) showNamed(ctx context.Context, arg string) error {

@@ -1,6 +1,10 @@
 package headline
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/corehaul/corehaul/internal/lazyregexp"
+)
 
 // Event says what a line of the log does to the report that a Finder reads.
 type Event int
@@ -118,7 +122,7 @@ func (f *Finder) leads() bool {
 		return false
 	}
 	message := strings.TrimPrefix(f.panicLine.Text, PanicPrefix)
-	if afterDie().MatchString(message) {
+	if afterDie.MatchString(message) {
 		return f.last.rank > Complaint
 	}
 	return IsVague(message)
@@ -133,7 +137,7 @@ func apart(earlier, later, limit uint64) bool {
 // afterDie are messages that follow a report of die(), so that a warning before them is not their cause. An oops of init ends
 // it with SIGKILL or SIGSEGV (make_task_dead() in kernel/exit.c). Init may get a signal from a program too, and then there
 // is no oops.
-var afterDie = pattern(`^(?:Fatal exception|Oops|BUG!|Aiee, killing interrupt handler!|Attempted to kill the idle task!|` +
+var afterDie = lazyregexp.New(`^(?:Fatal exception|Oops|BUG!|Aiee, killing interrupt handler!|Attempted to kill the idle task!|` +
 	`Attempted to kill init! exitcode=0x0000000[9b])`)
 
 // Panicked returns the text of the panic message, "" without one.

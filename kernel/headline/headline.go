@@ -8,7 +8,11 @@
 // Functions are safe for concurrent use. A Finder belongs to one goroutine.
 package headline
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/corehaul/corehaul/internal/lazyregexp"
+)
 
 // Rank says how well a line names a crash.
 type Rank int
@@ -108,28 +112,28 @@ var vaguePanics = []string{
 
 // warning matches the first line of WARN() and of lockdep's reports. What else begins with "WARNING: " is a message of a
 // driver or a program.
-var warning = pattern(`^WARNING: (?:CPU: \d|at \S|(?:\[.*\] )?\S+:\d+ at |kernel stack (?:regs|frame pointer) |` +
+var warning = lazyregexp.New(`^WARNING: (?:CPU: \d|at \S|(?:\[.*\] )?\S+:\d+ at |kernel stack (?:regs|frame pointer) |` +
 	`possible |inconsistent lock state|suspicious RCU usage|bad unlock balance|held lock freed|lock held when returning |` +
 	`.{1,40} still has locks held!|[Nn]ested lock was not taken|\w+-safe -> \w+-unsafe )`)
 
 // oopsLine matches "Oops: 0000 [#1] SMP", "Oops[#1]:", "Oops - load access fault [#1]", "Oops [#1]", and the forms of
 // kernels without the counter.
-var oopsLine = pattern(`^Oops(?:: [0-9a-f]{4}\b|(?:: | -|)[^!?]{0,100} ?\[#\d{1,4}\]|: .{1,60}, sig: \d)`)
+var oopsLine = lazyregexp.New(`^Oops(?:: [0-9a-f]{4}\b|(?:: | -|)[^!?]{0,100} ?\[#\d{1,4}\]|: .{1,60}, sig: \d)`)
 
 // dieLine matches the line that die() prints on other machines: "divide error: 0000 [#1] SMP" and "illegal operation: 0001
 // ilc:1 [#1]" with a code of 4 digits or more, "Kernel bug detected[#1]:", "swapper(0): Kernel bad trap [#1]", "Illegal
 // instruction, sig: 4 [#1]", "Kernel BUG [#1]".
-var dieLine = pattern(`^(?:[A-Za-z][^:]*: [0-9a-f]{4,16}(?: ilc:\d)? \[#\d{1,4}\](?: [A-Z]|$)|[A-Za-z][^:]*[a-z]\[#\d{1,4}\]:|` +
+var dieLine = lazyregexp.New(`^(?:[A-Za-z][^:]*: [0-9a-f]{4,16}(?: ilc:\d)? \[#\d{1,4}\](?: [A-Z]|$)|[A-Za-z][^:]*[a-z]\[#\d{1,4}\]:|` +
 	`\S{1,16}\(\d+\): .* \[#\d{1,4}\]|[A-Za-z].*, sig: \d+ \[#\d|[Kk]ernel [^:]* \[#\d{1,4}\]$)`)
 
 // longest is how many bytes of a line are matched: with paths of files, headlines are shorter.
 const longest = 512
 
 // slub matches the first line of a report of the allocator (mm/slub.c, slab_bug).
-var slub = pattern(`^BUG [\w.:-]+ \(.*\): `)
+var slub = lazyregexp.New(`^BUG [\w.:-]+ \(.*\): `)
 
 // otherCPU matches the prefix of loongarch and mips.
-var otherCPU = pattern(`^CPU \d+ Unable to handle kernel `)
+var otherCPU = lazyregexp.New(`^CPU \d+ Unable to handle kernel `)
 
 // RankOf returns the rank of the kernel's text in a line.
 func RankOf(text string) Rank {
@@ -142,18 +146,18 @@ func RankOf(text string) Rank {
 		}
 	}
 	switch {
-	case strings.HasPrefix(text, "WARNING: ") && warning().MatchString(text[:min(len(text), longest)]):
+	case strings.HasPrefix(text, "WARNING: ") && warning.MatchString(text[:min(len(text), longest)]):
 		return Complaint
-	case strings.HasPrefix(text, "Oops") && oopsLine().MatchString(text):
+	case strings.HasPrefix(text, "Oops") && oopsLine.MatchString(text):
 		return Trap
-	case strings.HasPrefix(text, "CPU ") && otherCPU().MatchString(text):
+	case strings.HasPrefix(text, "CPU ") && otherCPU.MatchString(text):
 		return Fault
 	case strings.HasPrefix(text, "watchdog: CPU") && strings.Contains(text, "LOCKUP"), // powerpc, and 6.13 and later
 		strings.HasPrefix(text, "Watchdog CPU:") && strings.HasSuffix(text, "Hard LOCKUP"): // powerpc until 4.17
 		return Complaint
-	case strings.HasPrefix(text, "BUG ") && slub().MatchString(text):
+	case strings.HasPrefix(text, "BUG ") && slub.MatchString(text):
 		return Fault
-	case len(text) <= longest && strings.Contains(text, "[#") && dieLine().MatchString(text):
+	case len(text) <= longest && strings.Contains(text, "[#") && dieLine.MatchString(text):
 		return Trap
 	}
 	return NoHeadline

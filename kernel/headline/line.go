@@ -3,6 +3,8 @@ package headline
 import (
 	"strconv"
 	"strings"
+
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 )
 
 // Line is a line of a log.
@@ -22,10 +24,10 @@ type Line struct {
 func Parse(line string) Line {
 	line = strings.Trim(line, "\r\n\x00")
 	if strings.IndexByte(line, '\x1b') >= 0 {
-		line = colour().ReplaceAllString(line, "")
+		line = colour.ReplaceAllString(line, "")
 	}
 	if strings.HasPrefix(line, ">") {
-		line = line[len(quoted().FindString(line)):]
+		line = line[len(quoted.FindString(line)):]
 	}
 	if strings.Contains(line, "&lt;") || strings.Contains(line, "&gt;") {
 		line = entities.Replace(line)
@@ -38,10 +40,10 @@ func Parse(line string) Line {
 }
 
 // colour is a sequence of dmesg --color.
-var colour = pattern("\x1b\\[[0-9;]*m")
+var colour = lazyregexp.New("\x1b\\[[0-9;]*m")
 
 // quoted is what mail puts before the lines that it quotes.
-var quoted = pattern(`^(?:> ?)+`)
+var quoted = lazyregexp.New(`^(?:> ?)+`)
 
 // entities are what web pages write for characters of HTML.
 var entities = strings.NewReplacer("&lt;", "<", "&gt;", ">", "&amp;", "&")
@@ -60,12 +62,12 @@ func (l *Line) level() {
 	if !strings.Contains(l.Text[:min(len(l.Text), 16)], ":") && !strings.Contains(l.Text[:min(len(l.Text), 4)], ",") {
 		return // most lines: do without the patterns
 	}
-	if m := decoded().FindStringSubmatch(l.Text); m != nil {
+	if m := decoded.FindStringSubmatch(l.Text); m != nil {
 		l.Program = m[1] != "kern"
 		l.Text = l.Text[len(m[0]):]
 		return
 	}
-	if m := extended().FindStringSubmatch(l.Text); m != nil {
+	if m := extended.FindStringSubmatch(l.Text); m != nil {
 		l.Program = len(m[1]) > 1
 		usec, _ := strconv.ParseUint(m[2], 10, 64) // 0 if it is too long
 		l.Sec, l.Caller = usec/1e6, m[3]
@@ -74,8 +76,8 @@ func (l *Line) level() {
 }
 
 var (
-	decoded  = pattern(`^(kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|local\d|res\d) *:(?:emerg|alert|crit|err|warn|notice|info|debug) *: `)
-	extended = pattern(`^(\d{1,3}),\d+,(\d+),[-c+](?:,caller=([TC]\d+))?(?:,[a-z]+=[^;]*)*;`)
+	decoded  = lazyregexp.New(`^(kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|local\d|res\d) *:(?:emerg|alert|crit|err|warn|notice|info|debug) *: `)
+	extended = lazyregexp.New(`^(\d{1,3}),\d+,(\d+),[-c+](?:,caller=([TC]\d+))?(?:,[a-z]+=[^;]*)*;`)
 )
 
 // daemon cuts off what log daemons put before the lines of the kernel: "Nov 30 01:02:03 host kernel: " (RFC 3164,
@@ -88,7 +90,7 @@ func (l *Line) daemon() {
 	if strings.HasPrefix(l.Text, "[") || strings.HasPrefix(l.Text, " ") {
 		return // most lines: do without the pattern
 	}
-	m := daemon().FindStringSubmatch(l.Text)
+	m := daemon.FindStringSubmatch(l.Text)
 	if m == nil || m[1] == "" && !strings.HasSuffix(m[0], "kernel: ") {
 		return
 	}
@@ -98,12 +100,12 @@ func (l *Line) daemon() {
 
 // The host is missing in files of some daemons and with journalctl --no-hostname. The name of the month is that of the
 // reader's language. logd of OpenWrt puts the day of the week before it, and facility and level behind it.
-var daemon = pattern(`^(?:(?:[A-Z][a-z]{2} )?\pL{2,10}\.? [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})? (?:\d{4} )?|` +
+var daemon = lazyregexp.New(`^(?:(?:[A-Z][a-z]{2} )?\pL{2,10}\.? [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})? (?:\d{4} )?|` +
 	`(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d) ))(?:(?:[\w.:-]{1,255} )?(?:kern\.[a-z]{3,6} )?kernel: )?`)
 
 // clock takes the time of the day, and the day before it, as seconds. Only differences count, within one month.
 func (l *Line) clock(stamp string) {
-	m := dayTime().FindStringSubmatch(stamp)
+	m := dayTime.FindStringSubmatch(stamp)
 	if m == nil || l.Sec != 0 {
 		return
 	}
@@ -113,7 +115,7 @@ func (l *Line) clock(stamp string) {
 	}
 }
 
-var dayTime = pattern(`([ \d]\d)[ T](\d\d):(\d\d):(\d\d)`)
+var dayTime = lazyregexp.New(`([ \d]\d)[ T](\d\d):(\d\d):(\d\d)`)
 
 // stamps cuts off time stamp and caller id: "[    1.234567] ", "[    1.234567][   T12] ", "[    1.234567] [   T12] ",
 // "[Mon Nov 30 01:02:03 2026] " (dmesg -T), "[Nov30 01:02] ", "[  +0.000012] " (dmesg -e), "[<    0.000012>] " (dmesg -d).
@@ -121,7 +123,7 @@ func (l *Line) stamps() {
 	rest := strings.TrimPrefix(l.Text, " ")
 	if !strings.HasPrefix(rest, "[") {
 		rest = afterPrompt(rest)
-		rest = rest[len(halfStamp().FindString(rest)):]
+		rest = rest[len(halfStamp.FindString(rest)):]
 	}
 	after, stamped := l.bracket(rest, l.stamp)
 	if stamped {
@@ -164,7 +166,7 @@ func (l *Line) bracket(s string, take func(string) bool) (after string, ok bool)
 // dot.
 func (l *Line) stamp(s string) bool {
 	if strings.HasSuffix(s, ">") {
-		m := sinceLast().FindStringIndex(s)
+		m := sinceLast.FindStringIndex(s)
 		if m == nil {
 			return false
 		}
@@ -179,7 +181,7 @@ func (l *Line) stamp(s string) bool {
 			l.Sec, _ = strconv.ParseUint(strings.TrimSpace(whole), 10, 64) // 0 if it is not a number
 		}
 		return true
-	case humanStamp().MatchString(s):
+	case humanStamp.MatchString(s):
 		l.clock(s)
 		return true
 	}
@@ -196,9 +198,9 @@ func (l *Line) caller(s string) bool {
 	return true
 }
 
-var humanStamp = pattern(`^(?:\pL{2,10}\.? \pL{2,10}\.? [ \d]\d \d\d:\d\d:\d\d \d{4}|[A-Z][a-z]{2}[ \d]\d \d\d:\d\d| *\+\d+\.\d{6})$`)
+var humanStamp = lazyregexp.New(`^(?:\pL{2,10}\.? \pL{2,10}\.? [ \d]\d \d\d:\d\d:\d\d \d{4}|[A-Z][a-z]{2}[ \d]\d \d\d:\d\d| *\+\d+\.\d{6})$`)
 
-var sinceLast = pattern(` ?<[ +]*\d+\.\d{6}>$`)
+var sinceLast = lazyregexp.New(` ?<[ +]*\d+\.\d{6}>$`)
 
 // afterPrompt cuts off an unfinished line of a console before a line of the kernel: "debian login: [   12.345678] BUG: ",
 // the count of lost messages of kernels before 4.5, one word, such as the name of the host, or words that the kernel
@@ -207,22 +209,22 @@ func afterPrompt(s string) string {
 	if i := strings.IndexByte(s, '['); i < len("# ") || i > maxPrompt {
 		return s
 	}
-	if m := prompt().FindStringSubmatch(s); m != nil {
+	if m := prompt.FindStringSubmatch(s); m != nil {
 		return s[len(m[1]):]
 	}
-	if m := interrupted().FindStringSubmatch(s); m != nil && !daemon().MatchString(s) {
+	if m := interrupted.FindStringSubmatch(s); m != nil && !daemon.MatchString(s) {
 		return s[len(m[1]):]
 	}
 	return s
 }
 
 // interrupted is the start of a line that has no space before the stamp of the kernel.
-var interrupted = pattern(`^([^\[\]]{1,98}[^\s\[\]:])\[ *\d+\.\d{6}\]`)
+var interrupted = lazyregexp.New(`^([^\[\]]{1,98}[^\s\[\]:])\[ *\d+\.\d{6}\]`)
 
 // halfStamp is a stamp whose first bracket a console lost.
-var halfStamp = pattern(`^ *\d{1,10}\.\d{6}\] `)
+var halfStamp = lazyregexp.New(`^ *\d{1,10}\.\d{6}\] `)
 
 // maxPrompt is the length of the longest prompt in bytes.
 const maxPrompt = 100
 
-var prompt = pattern(`^(.{0,80}?(?:login: |[Pp]assword: |[#$] )| *(?:\pL{2,10}\.? [ \d]\d \d\d:\d\d:\d\d )?[\w.-]{1,64} +|\*\* \d+ printk messages dropped \*\* )\[ *\d+\.\d{6}\]`)
+var prompt = lazyregexp.New(`^(.{0,80}?(?:login: |[Pp]assword: |[#$] )| *(?:\pL{2,10}\.? [ \d]\d \d\d:\d\d:\d\d )?[\w.-]{1,64} +|\*\* \d+ printk messages dropped \*\* )\[ *\d+\.\d{6}\]`)

@@ -1,44 +1,45 @@
 package oops
 
 import (
-	"regexp"
 	"strings"
+
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 )
 
 // aboutLines are lines with facts of the report. Only the first of each kind counts.
 var aboutLines = []struct {
-	re   *regexp.Regexp
+	re   *lazyregexp.Regexp
 	take func(p *parser, m []string)
 }{
-	{regexp.MustCompile(`^Workqueue: (\S+(?: (\w+))?.*)$`), func(p *parser, m []string) {
+	{lazyregexp.New(`^Workqueue: (\S+(?: (\w+))?.*)$`), func(p *parser, m []string) {
 		set(&p.r.Workqueue, strings.TrimSpace(m[1]))
 		set(&p.last, m[2])
 	}},
 	// arch/x86/mm/fault.c, show_fault_oops
-	{regexp.MustCompile(`^#PF: (?:supervisor|user) (read access|write access|instruction fetch) in `), func(p *parser, m []string) {
+	{lazyregexp.New(`^#PF: (?:supervisor|user) (read access|write access|instruction fetch) in `), func(p *parser, m []string) {
 		set(&p.r.Access, map[string]string{"read access": "read", "write access": "write"}[m[1]])
 		set(&p.r.Access, "execute")
 	}},
-	{regexp.MustCompile(`^#PF: error_code\(0x([0-9a-f]{1,16})\)`), func(p *parser, m []string) { set(&p.r.ErrorCode, m[1]) }},
+	{lazyregexp.New(`^#PF: error_code\(0x([0-9a-f]{1,16})\)`), func(p *parser, m []string) { set(&p.r.ErrorCode, m[1]) }},
 	// arch/*/mm/fault.c; the oldest line of x86 is "BUG: unable to handle kernel paging request at ffff888000000000"
-	{regexp.MustCompile(`(?:address|address:|address at|was hit at|(?:dereference|access) on (?:read|write) at|(?:request|dereference) at) (?:0x)?([0-9a-f]{4,16})\b`), func(p *parser, m []string) {
+	{lazyregexp.New(`(?:address|address:|address at|was hit at|(?:dereference|access) on (?:read|write) at|(?:request|dereference) at) (?:0x)?([0-9a-f]{4,16})\b`), func(p *parser, m []string) {
 		set(&p.r.FaultAddress, m[1])
 	}},
 	// die() on every machine: "Oops: 0002 [#1]", "Internal error: Oops: 0000000096000046 [#1]"; not the "sig: 11" of powerpc
-	{regexp.MustCompile(`^(?:.*[^g])?: (?:0x)?([0-9a-f]{1,16})(?: ilc:\d)? \[#\d+\]`), func(p *parser, m []string) { set(&p.r.ErrorCode, m[1]) }},
-	{regexp.MustCompile(`^\s*ESR = 0x([0-9a-f]{1,16})`), func(p *parser, m []string) { set(&p.r.ErrorCode, m[1]) }}, // arch/arm64/mm/fault.c
+	{lazyregexp.New(`^(?:.*[^g])?: (?:0x)?([0-9a-f]{1,16})(?: ilc:\d)? \[#\d+\]`), func(p *parser, m []string) { set(&p.r.ErrorCode, m[1]) }},
+	{lazyregexp.New(`^\s*ESR = 0x([0-9a-f]{1,16})`), func(p *parser, m []string) { set(&p.r.ErrorCode, m[1]) }}, // arch/arm64/mm/fault.c
 	// mm/kasan/report.c, print_error_description
-	{regexp.MustCompile(`^(Read|Write) (?:of size|at addr) .* by task (.{1,20})/(\d{1,9})$`), func(p *parser, m []string) {
+	{lazyregexp.New(`^(Read|Write) (?:of size|at addr) .* by task (.{1,20})/(\d{1,9})$`), func(p *parser, m []string) {
 		p.setAccess(m[1])
 		if p.section.pid == nil {
 			p.section.comm, p.section.pid = m[2], number(m[3])
 		}
 	}},
-	{regexp.MustCompile(`^(Read|Write) (?:of size|at addr) `), func(p *parser, m []string) { p.setAccess(m[1]) }},
+	{lazyregexp.New(`^(Read|Write) (?:of size|at addr) `), func(p *parser, m []string) { p.setAccess(m[1]) }},
 	// kernel/workqueue.c, process_one_work
-	{regexp.MustCompile(`^\s+(?:last function: |preempt=.* workfn=)([\w.]+)`), func(p *parser, m []string) { set(&p.last, m[1]) }},
+	{lazyregexp.New(`^\s+(?:last function: |preempt=.* workfn=)([\w.]+)`), func(p *parser, m []string) { set(&p.last, m[1]) }},
 	// print_lock() in kernel/locking/lockdep.c
-	{regexp.MustCompile(`, at: (.*)$`), func(p *parser, m []string) {
+	{lazyregexp.New(`, at: (.*)$`), func(p *parser, m []string) {
 		if l := location(m[1]); l != nil && len(p.held) < maxFrames {
 			p.held = append(p.held, *l)
 		}
@@ -93,7 +94,7 @@ func (p *parser) moduleNames(text string) bool {
 	return true
 }
 
-var moreModules = regexp.MustCompile(`^(?:[a-z0-9_]+(?:\([A-Z+-]+\))?(?: |$))+(?:\[last unloaded: .*\])?$`)
+var moreModules = lazyregexp.New(`^(?:[a-z0-9_]+(?:\([A-Z+-]+\))?(?: |$))+(?:\[last unloaded: .*\])?$`)
 
 // addModule takes "nf_tables", "evil(POE)", "new(+)".
 func (p *parser) addModule(word, state string) {

@@ -1,9 +1,10 @@
 package oops
 
 import (
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 )
 
 // culprit is the place that a title names.
@@ -35,7 +36,7 @@ func fault(p *parser, s shape, head string) *culprit {
 }
 
 // only blames a helper, as the log names no other place.
-func only(l *Location, skip *regexp.Regexp) *culprit {
+func only(l *Location, skip *lazyregexp.Regexp) *culprit {
 	if l == nil || skip != nil && skip.MatchString(l.Function) {
 		return nil
 	}
@@ -195,7 +196,7 @@ func (p *parser) callers() []Location {
 }
 
 // callTrace is the line before a call trace; each machine has its own.
-var callTrace = regexp.MustCompile(`^(?:Call [Tt]race|Backtrace|Trace)\b`)
+var callTrace = lazyregexp.New(`^(?:Call [Tt]race|Backtrace|Trace)\b`)
 
 // placesOf are the proved frames of one trace, which becomes the blamed one.
 func (p *parser) placesOf(trace int) []Location {
@@ -232,7 +233,7 @@ func (t *Trace) interrupted() []Location {
 }
 
 // timerEntry is the entry of an interrupt: x86, arm64.
-var timerEntry = regexp.MustCompile(`apic_timer_interrupt|^el1h_64_irq$|^el1_irq$|^__irq_svc$`)
+var timerEntry = lazyregexp.New(`apic_timer_interrupt|^el1h_64_irq$|^el1_irq$|^__irq_svc$`)
 
 // inHeadline returns the place that a headline names: "in foo+0x1/0x2", "at file:1 foo+0x1/0x2", "in: foo+0x1/0x2".
 func inHeadline(head string) *Location {
@@ -246,7 +247,7 @@ func inHeadline(head string) *Location {
 }
 
 // wanted leaves out helpers and the functions that match skip.
-func wanted(places []Location, skip *regexp.Regexp) []Location {
+func wanted(places []Location, skip *lazyregexp.Regexp) []Location {
 	var list []Location
 	for _, l := range places {
 		if name := baseName(l.Function); name != "" && !isHelper(name) && (skip == nil || !skip.MatchString(name)) {
@@ -257,7 +258,7 @@ func wanted(places []Location, skip *regexp.Regexp) []Location {
 }
 
 // top returns the first wanted place.
-func top(places []Location, skip *regexp.Regexp) *culprit {
+func top(places []Location, skip *lazyregexp.Regexp) *culprit {
 	list := wanted(places, skip)
 	if len(list) == 0 {
 		return nil
@@ -270,7 +271,7 @@ func newCulprit(l Location) *culprit {
 }
 
 // entry returns the last wanted place above a function that dispatches work.
-func entry(places []Location, skip *regexp.Regexp) *culprit {
+func entry(places []Location, skip *lazyregexp.Regexp) *culprit {
 	list := wanted(places, skip)
 	for i, l := range list {
 		name := plainName(baseName(l.Function))

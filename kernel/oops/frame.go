@@ -1,9 +1,10 @@
 package oops
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 )
 
 // Symbols are printed as name+0xOFFSET/0xSIZE [module] (kernel/kallsyms.c, __sprint_symbol); with a build id of 40 digits
@@ -14,7 +15,7 @@ const symbolPattern = `\.?([A-Za-z_$][\w.$:<>@-]{0,254})\+0x([0-9a-f]{1,16})/0x(
 const decodedPattern = `([A-Za-z_][\w.]{0,254}) \([\w./+-]{1,255}\.[chS]:\d+`
 
 var (
-	symbol = regexp.MustCompile(symbolPattern)
+	symbol = lazyregexp.New(symbolPattern)
 	// frameLine matches what one of these functions prints, from the oldest to the newest kernels:
 	//
 	//	 [<ffffffff81234567>] ? foo+0x12/0x34 [mod]    x86 until 4.9, arm64 until 4.14, mips, riscv, s390
@@ -23,18 +24,18 @@ var (
 	//	 foo+0x12/0x34 (P)    arm64 (arch/arm64/kernel/stacktrace.c)
 	//
 	// A symbolizer may have added the file and its line.
-	frameLine = regexp.MustCompile(`^\s*\(?(?:\[<?(?:0x)?([0-9a-f]{6,16})>?\]\)?\s*){0,2}(\? )?\s*` + symbolPattern +
+	frameLine = lazyregexp.New(`^\s*\(?(?:\[<?(?:0x)?([0-9a-f]{6,16})>?\]\)?\s*){0,2}(\? )?\s*` + symbolPattern +
 		`(?:\s+[\w./-]+:\d+)?\s*(?:\(([A-Z]{1,6}|unreliable)\))?(?:\s+[\w./-]+:\d+)?\s*$`)
 	// decodedLine is a frame that scripts/decode_stacktrace.sh wrote again, without its offset: "foo (fs/foo.c:12 fs/foo.c:34) mod".
-	decodedLine = regexp.MustCompile(`^\s*(\? )?` + decodedPattern + `[^()]*(?:\([^()]*\)[^()]*)*\)\s*([\w-]{1,64})?\s*(?:\(([A-Z]{1,6})\))?$`)
-	decodedFunc = regexp.MustCompile(decodedPattern)
+	decodedLine = lazyregexp.New(`^\s*(\? )?` + decodedPattern + `[^()]*(?:\([^()]*\)[^()]*)*\)\s*([\w-]{1,64})?\s*(?:\(([A-Z]{1,6})\))?$`)
+	decodedFunc = lazyregexp.New(decodedPattern)
 	// addressLine is a frame in code without symbols.
-	addressLine = regexp.MustCompile(`^\s*(?:\[<(?:0x)?[0-9a-f]{6,16}>\]\s*)?(\? )?0x([0-9a-f]{1,16})(?:/0x[0-9a-f]+)?\s*(?:\(([A-Z]{1,6})\))?$`)
+	addressLine = lazyregexp.New(`^\s*(?:\[<(?:0x)?[0-9a-f]{6,16}>\]\s*)?(\? )?0x([0-9a-f]{1,16})(?:/0x[0-9a-f]+)?\s*(?:\(([A-Z]{1,6})\))?$`)
 	// armLine is a frame of 32-bit arm (arch/arm/kernel/traps.c, dump_backtrace_entry): the function that was called, and
 	// the caller: " foo from bar+0x12/0x34", "[<c0123456>] (foo) from [<c0123abc>] (bar+0x12/0x34)".
-	armLine = regexp.MustCompile(`^\s*(?:\[<([0-9a-f]{8})>\] )?\(?([A-Za-z_][\w.]{0,254})(?:\+0x[0-9a-f]+/0x[0-9a-f]+)?(?: \[([\w-]{1,64})\])?\)? from (?:\[<([0-9a-f]{8})>\] )?\(?` + symbolPattern)
+	armLine = lazyregexp.New(`^\s*(?:\[<([0-9a-f]{8})>\] )?\(?([A-Za-z_][\w.]{0,254})(?:\+0x[0-9a-f]+/0x[0-9a-f]+)?(?: \[([\w-]{1,64})\])?\)? from (?:\[<([0-9a-f]{8})>\] )?\(?` + symbolPattern)
 	// contextLine marks a stack (arch/x86/kernel/dumpstack.c): " <IRQ>", "</TASK>", " <EOI>" of 4.x.
-	contextLine = regexp.MustCompile(`^\s*<(/?)([#A-Z0-9_-]{2,16})>\s*`)
+	contextLine = lazyregexp.New(`^\s*<(/?)([#A-Z0-9_-]{2,16})>\s*`)
 )
 
 // location reads a symbol at the start of s, or an address.
@@ -67,8 +68,8 @@ func location(s string) *Location {
 }
 
 var (
-	bracketed   = regexp.MustCompile(`^\[<?(?:0x)?([0-9a-f]{1,16})>?\]\s*`)
-	bareAddress = regexp.MustCompile(`^\(?(?:0x([0-9a-f]{1,16})|([0-9a-f]{8,16}))(?:$|[ )])`)
+	bracketed   = lazyregexp.New(`^\[<?(?:0x)?([0-9a-f]{1,16})>?\]\s*`)
+	bareAddress = lazyregexp.New(`^\(?(?:0x([0-9a-f]{1,16})|([0-9a-f]{8,16}))(?:$|[ )])`)
 )
 
 // newLocation takes the submatches of symbolPattern.

@@ -1,14 +1,15 @@
 package oops
 
 import (
-	"regexp"
 	"strings"
+
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 )
 
 // helpers are functions that are not blamed: they report, or so many callers share them that a fault in them is the caller's.
 // A name is a helper if it contains one of these words. ^ and $ are the ends of the name. Reports of syzbot skip the same
 // functions, with few exceptions (see the package's documentation); its titles are well known, so this list follows them.
-var helpers = regexp.MustCompile(strings.Join([]string{
+var helpers = lazyregexp.New(strings.Join([]string{
 	// who reports: panic, WARN and BUG, traps, lockdep, sanitizers and their hooks
 	`panic|invalid_op$|report_bug|fixup_bug|do_error|do_trap|_trap$|__warn|warn_(?:slowpath|alloc|bogus)|print_(?:report|tainted|unlock|usage_bug)`,
 	`(?:show|dump|walk)_stack|^(?:__)?show_regs$|^show_trace_log_lvl$|^sched_show_task$|^show_state_filter$|dump_backtrace|^unwind_backtrace$|print_address_description|get_taint$|assertfail|__fortify_report|imbalance_bug`,
@@ -62,8 +63,8 @@ func CommonWait(function string) string {
 }
 
 var (
-	synchronizes = regexp.MustCompile(`synchronize_(?:rcu|srcu|net|sched)`)
-	waits        = regexp.MustCompile(`sched|_lock|_slowlock|down|rwsem|completion|kthread|wait|synchronize|context_switch|__switch_to|cancel_delayed_work|rcu_barrier`)
+	synchronizes = lazyregexp.New(`synchronize_(?:rcu|srcu|net|sched)`)
+	waits        = lazyregexp.New(`sched|_lock|_slowlock|down|rwsem|completion|kthread|wait|synchronize|context_switch|__switch_to|cancel_delayed_work|rcu_barrier`)
 )
 
 // Dispatches reports whether a function calls what others asked for: a system call, an interrupt, a work, a thread. Nothing at or
@@ -76,7 +77,7 @@ func Dispatches(function string) bool {
 // entries are functions that dispatch, besides those of dispatches: what the processor enters, and the layers of interrupts and threads
 // right above. Sources: arch/x86/entry, arch/arm64/kernel/entry.S and entry-common.c, kernel/irq, kernel/softirq.c, kernel/time,
 // kernel/sched/idle.c, init/main.c.
-var entries = regexp.MustCompile(strings.Join([]string{
+var entries = lazyregexp.New(strings.Join([]string{
 	`^(?:asm_|idtentry_|entry_|sysvec_|fred_)|^(?:common_interrupt|do_IRQ|ret_from_intr|apic_timer_interrupt|end_repeat_nmi|nmi|paranoid_entry|error_entry|page_fault)$|^smp_\w+_interrupt$`,
 	`^el[01]t?h?_|^(?:ret_to_user|ret_fast_syscall|vectors|call_on_irq_stack|do_interrupt_handler|handle_arch_irq|gic_handle_irq|gic_\w+_handle_irq|handle_domain_irq)$|^__irq_svc$`,
 	`^_*handle_irq_event|^handle_(?:edge|level|fasteoi|percpu|simple)\w*_irq$|^generic_handle_(?:arch_|domain_)?irq|^__?common_interrupt$|^irq_thread`,
@@ -87,7 +88,7 @@ var entries = regexp.MustCompile(strings.Join([]string{
 
 // dispatches are functions that call what a system call, an interrupt, a work or a file asks for. What is looping lies above
 // them.
-var dispatches = regexp.MustCompile(strings.Join([]string{
+var dispatches = lazyregexp.New(strings.Join([]string{
 	// entries of the kernel
 	`do_(?:fast_)?syscall_|sysenter_dispatch|tracesys_phase2|el0_svc_handler|invoke_syscall|ret_fast_syscall|ret_from_fork`,
 	`do_softirq|call_timer_fn|_run_timers|run_timer_softirq|hrtimer_run|run_ksoftirqd|tasklet_(?:hi_)?action|smp_call_function`,

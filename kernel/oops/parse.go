@@ -1,10 +1,10 @@
 package oops
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 	"github.com/corehaul/corehaul/kernel/headline"
 )
 
@@ -76,11 +76,11 @@ func (d *draft) report(panicked *draft) *Report {
 }
 
 // overflowed is a headline whose report has no trace of its own (arch/arm64/kernel/traps.c, panic_bad_stack).
-var overflowed = regexp.MustCompile(`^Insufficient stack space to handle exception`)
+var overflowed = lazyregexp.New(`^Insufficient stack space to handle exception`)
 
 // warned is a headline whose report has no trace of its own, if panic_on_warn is set and the kernel is an older one
 // (kernel/panic.c until 4.16 or later, as the machine goes; kernel/sched/core.c, __schedule_bug).
-var warned = regexp.MustCompile(`^WARNING: |^BUG: scheduling while atomic`)
+var warned = lazyregexp.New(`^WARNING: |^BUG: scheduling while atomic`)
 
 // complete adds what the lines behind the panic message say, if the report's own lines do not: the kernel's name, and the
 // trace of the CPU that panicked.
@@ -150,11 +150,11 @@ func belongs(head, text string) bool {
 }
 
 // stalled is a headline of kernel/rcu/tree_stall.h.
-var stalled = regexp.MustCompile(`^(?:rcu: )?INFO: rcu\w* (?:self-)?detected `)
+var stalled = lazyregexp.New(`^(?:rcu: )?INFO: rcu\w* (?:self-)?detected `)
 
 // otherStacks are messages with a call trace that are no reports of a crash: lib/fault-inject.c, mm/oom_kill.c,
 // mm/page_alloc.c, mm/vmalloc.c.
-var otherStacks = regexp.MustCompile(`^FAULT_INJECTION: forcing a failure|^\S.{0,20} invoked oom-killer: |^\S.{0,20}: (?:page|vmalloc).{0,20} allocation failure|: vmalloc (?:size|error)`)
+var otherStacks = lazyregexp.New(`^FAULT_INJECTION: forcing a failure|^\S.{0,20} invoked oom-killer: |^\S.{0,20}: (?:page|vmalloc).{0,20} allocation failure|: vmalloc (?:size|error)`)
 
 // firstWords returns the words before the function of a headline.
 func firstWords(head string) string {
@@ -217,7 +217,7 @@ func (p *parser) close() { p.trace, p.context, p.leave = nil, "", false }
 
 // lastLine is a line of x86 that __die() prints behind the trace: CR2, and RIP until 4.19 (arch/x86/kernel/dumpstack.c,
 // arch/x86/mm/fault.c).
-var lastLine = regexp.MustCompile(`^(?:CR2: [0-9a-f]{8,16}$|RIP +\[<|RIP: [A-Za-z_]|EIP: \[<)`)
+var lastLine = lazyregexp.New(`^(?:CR2: [0-9a-f]{8,16}$|RIP +\[<|RIP: [A-Za-z_]|EIP: \[<)`)
 
 // frames adds frames to the open trace, or opens one.
 func (p *parser) frames(frames []Frame) {
@@ -311,8 +311,8 @@ func (p *parser) registerLine(text string) bool {
 }
 
 var (
-	code      = regexp.MustCompile(`^(?:Krnl )?Code\s*: (.*)$`)
-	interrupt = regexp.MustCompile(`^--- interrupt: [0-9a-f]+ at (.*)$`) // powerpc; user space has no symbols
+	code      = lazyregexp.New(`^(?:Krnl )?Code\s*: (.*)$`)
+	interrupt = lazyregexp.New(`^--- interrupt: [0-9a-f]+ at (.*)$`) // powerpc; user space has no symbols
 )
 
 // exception returns the exception frame that is being read.

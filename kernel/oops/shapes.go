@@ -1,19 +1,20 @@
 package oops
 
 import (
-	"regexp"
 	"strings"
+
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 )
 
 // shape says what a headline of one form means.
 type shape struct {
-	headline *regexp.Regexp
+	headline *lazyregexp.Regexp
 	kind     Kind
 	// title is the title without its function. $1 is a submatch of headline. %a is how KASAN names the access. A title
 	// that ends in "/name" gets the function before the slash.
 	title string
 	blame blame
-	skip  *regexp.Regexp // functions that are not blamed, besides the helpers
+	skip  *lazyregexp.Regexp // functions that are not blamed, besides the helpers
 }
 
 // shapes are matched against plain headlines (see plainHeadline); the first that matches counts. The titles are those of
@@ -166,10 +167,10 @@ var shapes = []shape{
 	{re(`^Oops: [0-9a-f]{4} \[#`), PageFault, "Oops", fault, nil}, // x86
 }
 
-func re(s string) *regexp.Regexp { return regexp.MustCompile(s) }
+func re(s string) *lazyregexp.Regexp { return lazyregexp.New(s) }
 
 // panicked matches a panic message.
-func panicked(s string) *regexp.Regexp {
+func panicked(s string) *lazyregexp.Regexp {
 	return re(`^Kernel panic - not syncing: ` + s)
 }
 
@@ -204,4 +205,4 @@ func plainHeadline(text string) string {
 }
 
 // x86Trap is a trap as die() prints it since 6.10.
-var x86Trap = regexp.MustCompile(`^Oops: ((?:general protection fault|stack segment|divide[ _]error|invalid opcode|int3|alignment check|double fault|control protection fault|kernel stack overflow|stack guard page|Oops).*)`)
+var x86Trap = lazyregexp.New(`^Oops: ((?:general protection fault|stack segment|divide[ _]error|invalid opcode|int3|alignment check|double fault|control protection fault|kernel stack overflow|stack guard page|Oops).*)`)

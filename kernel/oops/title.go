@@ -1,10 +1,10 @@
 package oops
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
 
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 	"github.com/corehaul/corehaul/kernel/headline"
 )
 
@@ -61,7 +61,7 @@ func (p *parser) detail(s shape, m []string) string {
 }
 
 // sanitizer matches what a sanitizer names the bug: "BUG: KASAN: slab-use-after-free in ...".
-var sanitizer = regexp.MustCompile(`(?:KASAN|KMSAN|KCSAN|KFENCE|UBSAN): ([^:]+?)(?: in | at | on address |: |$)`)
+var sanitizer = lazyregexp.New(`(?:KASAN|KMSAN|KCSAN|KFENCE|UBSAN): ([^:]+?)(?: in | at | on address |: |$)`)
 
 // expand fills a title.
 func (p *parser) expand(s shape, m []string, head string) string {
@@ -86,9 +86,9 @@ func dieText(head string) string {
 	return head[len(dieTask.FindString(head)):]
 }
 
-var dieTask = regexp.MustCompile(`^\S{1,16}\(\d+\): `)
+var dieTask = lazyregexp.New(`^\S{1,16}\(\d+\): `)
 
-var dieNumbers = regexp.MustCompile(`(?:: (?:0x)?[0-9a-f]+(?: ilc:\d)?|, sig: \d+)?:? ?\[#\d+\].*$|, sig: \d+$`)
+var dieNumbers = lazyregexp.New(`(?:: (?:0x)?[0-9a-f]+(?: ilc:\d)?|, sig: \d+)?:? ?\[#\d+\].*$|, sig: \d+$`)
 
 // withFunction adds the function to a title. A title "WARNING/usb_submit_urb" has its function in the middle.
 func withFunction(title, function string) string {
@@ -141,26 +141,26 @@ func (d *draft) before() []string {
 
 // checkers are messages before BUG(). Sources: lib/string_helpers.c, arch/x86/kernel/traps.c.
 var checkers = []struct {
-	re   *regexp.Regexp
+	re   *lazyregexp.Regexp
 	kind Kind
 }{
-	{regexp.MustCompile(`^(?:traps: )?Missing ENDBR: `), CFI},
-	{regexp.MustCompile(`^CFI failure at `), CFI},
-	{regexp.MustCompile(`^detected buffer overflow in |^(?:memcpy|memset|str\w+): detected buffer overflow`), Fortify},
+	{lazyregexp.New(`^(?:traps: )?Missing ENDBR: `), CFI},
+	{lazyregexp.New(`^CFI failure at `), CFI},
+	{lazyregexp.New(`^detected buffer overflow in |^(?:memcpy|memset|str\w+): detected buffer overflow`), Fortify},
 }
 
 // volatile are the parts of a title that differ between two equal crashes. They become the words that syzbot uses.
 var volatile = []struct {
-	re   *regexp.Regexp
+	re   *lazyregexp.Regexp
 	with string
 }{
-	{regexp.MustCompile(`([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+`), "$1"},
-	{regexp.MustCompile(`([^a-zA-Z0-9])(?:0x)?[0-9a-f]{6,}\b`), "${1}ADDR"},
-	{regexp.MustCompile(`\b0x[0-9a-f]+\b`), "ADDR"},
-	{regexp.MustCompile(`(\.[a-zA-Z]\w*)(?::\d+)+`), "$1:LINE"},
-	{regexp.MustCompile(`\bCPU#\d+`), "CPU"},
-	{regexp.MustCompile(`\b\d+\b`), "NUM"},
-	{regexp.MustCompile(`\s+`), " "},
+	{lazyregexp.New(`([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+`), "$1"},
+	{lazyregexp.New(`([^a-zA-Z0-9])(?:0x)?[0-9a-f]{6,}\b`), "${1}ADDR"},
+	{lazyregexp.New(`\b0x[0-9a-f]+\b`), "ADDR"},
+	{lazyregexp.New(`(\.[a-zA-Z]\w*)(?::\d+)+`), "$1:LINE"},
+	{lazyregexp.New(`\bCPU#\d+`), "CPU"},
+	{lazyregexp.New(`\b\d+\b`), "NUM"},
+	{lazyregexp.New(`\s+`), " "},
 }
 
 // sanitize replaces what differs between two equal crashes, and cuts a title.

@@ -1,9 +1,10 @@
 package oops
 
 import (
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 )
 
 // who reads the lines that name the machine, a CPU or a task.
@@ -98,22 +99,22 @@ func (p *parser) introduce() {
 var (
 	// cpuLine is dump_stack_print_info() in lib/dump_stack.c. UID came with 6.12.
 	// The release begins with a letter or digit and has a small letter or a digit behind it, other than letters of taints.
-	cpuLine = regexp.MustCompile(`^CPU: (\d{1,5}) (?:UID: \d+ )?PID: (\d{1,9}) Comm: (.{0,20}?) (?:Kdump: loaded )?(Not tainted|Tainted: [A-Za-z -]+?) +([0-9A-Za-z]\S*[0-9a-z]\S*) ?(.*)$`)
+	cpuLine = lazyregexp.New(`^CPU: (\d{1,5}) (?:UID: \d+ )?PID: (\d{1,9}) Comm: (.{0,20}?) (?:Kdump: loaded )?(Not tainted|Tainted: [A-Za-z -]+?) +([0-9A-Za-z]\S*[0-9a-z]\S*) ?(.*)$`)
 	// oldCPULine is the same before 3.9 (196779b9b4ce).
-	oldCPULine = regexp.MustCompile(`^Pid: (\d{1,9}), comm: (.{0,20}?) (Not tainted|Tainted: [A-Za-z -]+?) +(\d+\.\S+) ?(.*)$`)
+	oldCPULine = lazyregexp.New(`^Pid: (\d{1,9}), comm: (.{0,20}?) (Not tainted|Tainted: [A-Za-z -]+?) +(\d+\.\S+) ?(.*)$`)
 	// taskLine is sched_show_task() in kernel/sched/core.c since 5.11.
-	taskLine = regexp.MustCompile(`^task:(.{1,20}?) +state:.* pid: *(\d{1,9}) `)
+	taskLine = lazyregexp.New(`^task:(.{1,20}?) +state:.* pid: *(\d{1,9}) `)
 	// taintLine is the second line of a hung task (kernel/hung_task.c).
-	taintLine = regexp.MustCompile(`^ {6}(Not tainted|Tainted: [A-Za-z -]+?) +(\d+\.\S+) ?(.*)$`)
+	taintLine = lazyregexp.New(`^ {6}(Not tainted|Tainted: [A-Za-z -]+?) +(\d+\.\S+) ?(.*)$`)
 	// processLine is that of old kernels and of arm, mips, sparc.
-	processLine = regexp.MustCompile(`^Process (.{1,20}?) \(pid: (\d{1,9}),`)
+	processLine = lazyregexp.New(`^Process (.{1,20}?) \(pid: (\d{1,9}),`)
 	// powerTask is that of 32-bit powerpc until 4.8 (arch/powerpc/kernel/process.c, show_regs).
-	powerTask = regexp.MustCompile(`^TASK = [0-9a-f]{8,16}\[(\d{1,9})\] '(.{1,16}?)' `)
+	powerTask = lazyregexp.New(`^TASK = [0-9a-f]{8,16}\[(\d{1,9})\] '(.{1,16}?)' `)
 	// lockTask is the task of lockdep's reports (kernel/locking/lockdep.c).
-	lockTask = regexp.MustCompile(`^(\S.{0,15})/(\d{1,9}) (?:is trying to (?:acquire|release)|is freeing memory |just changed the state of |\[HC\d)`)
+	lockTask = lazyregexp.New(`^(\S.{0,15})/(\d{1,9}) (?:is trying to (?:acquire|release)|is freeing memory |just changed the state of |\[HC\d)`)
 	// hardwareLine is dump_stack_print_info() in lib/dump_stack.c.
-	hardwareLine = regexp.MustCompile(`^Hardware name: (.*)$`)
-	nmiLine      = regexp.MustCompile(`^NMI backtrace for cpu (\d{1,5})$`) // lib/nmi_backtrace.c
+	hardwareLine = lazyregexp.New(`^Hardware name: (.*)$`)
+	nmiLine      = lazyregexp.New(`^NMI backtrace for cpu (\d{1,5})$`) // lib/nmi_backtrace.c
 )
 
 // number returns a number that fits an int.
@@ -146,7 +147,7 @@ func (p *parser) banner(text string) {
 }
 
 // banner has the release, who compiled the kernel and how, and the version.
-var banner = regexp.MustCompile(`^Linux version (\S+)(?: .*\) (#\d.*)| .*)?$`)
+var banner = lazyregexp.New(`^Linux version (\S+)(?: .*\) (#\d.*)| .*)?$`)
 
 // headline takes CPU and task from the headline.
 func (p *parser) headline() {
@@ -169,12 +170,12 @@ func (p *parser) headline() {
 
 // whoHeadlines are headlines with a CPU or task: kernel/watchdog.c, kernel/hung_task.c, kernel/panic.c,
 // kernel/sched/core.c, kernel/locking/spinlock_debug.c, mm/page_alloc.c.
-var whoHeadlines = []*regexp.Regexp{
-	regexp.MustCompile(`BUG: soft lockup - CPU#(?P<cpu>\d+) stuck for .* \[(?P<comm>.*):(?P<pid>\d+)\]`),
-	regexp.MustCompile(`(?i)hard LOCKUP on cpu (?P<cpu>\d+)`),
-	regexp.MustCompile(`^INFO: task (?P<comm>.*):(?P<pid>\d+) (?:blocked|can't die|is blocked) `),
-	regexp.MustCompile(`^WARNING: CPU: (?P<cpu>\d+) PID: (?P<pid>\d+) at `),
-	regexp.MustCompile(`^WARNING: .*, CPU#(?P<cpu>\d+): (?P<comm>.*)/(?P<pid>\d+)$`),
-	regexp.MustCompile(`^BUG: (?:scheduling while atomic|using .* code): (?P<comm>.*)/(?P<pid>\d+)(?:/0x[0-9a-f]+)?$`),
-	regexp.MustCompile(`^BUG: (?:spinlock|rwlock) .* on CPU#(?P<cpu>\d+), (?P<comm>.*)/(?P<pid>\d+)`),
+var whoHeadlines = []*lazyregexp.Regexp{
+	lazyregexp.New(`BUG: soft lockup - CPU#(?P<cpu>\d+) stuck for .* \[(?P<comm>.*):(?P<pid>\d+)\]`),
+	lazyregexp.New(`(?i)hard LOCKUP on cpu (?P<cpu>\d+)`),
+	lazyregexp.New(`^INFO: task (?P<comm>.*):(?P<pid>\d+) (?:blocked|can't die|is blocked) `),
+	lazyregexp.New(`^WARNING: CPU: (?P<cpu>\d+) PID: (?P<pid>\d+) at `),
+	lazyregexp.New(`^WARNING: .*, CPU#(?P<cpu>\d+): (?P<comm>.*)/(?P<pid>\d+)$`),
+	lazyregexp.New(`^BUG: (?:scheduling while atomic|using .* code): (?P<comm>.*)/(?P<pid>\d+)(?:/0x[0-9a-f]+)?$`),
+	lazyregexp.New(`^BUG: (?:spinlock|rwlock) .* on CPU#(?P<cpu>\d+), (?P<comm>.*)/(?P<pid>\d+)`),
 }

@@ -2,10 +2,10 @@ package signature
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 	"github.com/corehaul/corehaul/kernel/oops"
 )
 
@@ -99,10 +99,10 @@ func plain(stack []Place) (list []Place) {
 
 var (
 	// programTag is the hash of a BPF program in its name (kernel/bpf/core.c, bpf_get_prog_name). The program may have been built again.
-	programTag = regexp.MustCompile(`^bpf_prog_[0-9a-f]{16}_?`)
+	programTag = lazyregexp.New(`^bpf_prog_[0-9a-f]{16}_?`)
 	// checks are functions that check for their callers: mm/usercopy.c, net/core/skbuff.c, lib/debugobjects.c, fs/proc/generic.c,
 	// drivers/usb/core/message.c.
-	checks = regexp.MustCompile(`^(?:usercopy_|__check_)|^skb_(?:put|push|pull|over|under)|^_*debug_(?:print|check|object)|^proc_(?:register|create|mkdir)|^usb_(?:start_wait_urb|bulk_msg|interrupt_msg)$`)
+	checks = lazyregexp.New(`^(?:usercopy_|__check_)|^skb_(?:put|push|pull|over|under)|^_*debug_(?:print|check|object)|^proc_(?:register|create|mkdir)|^usb_(?:start_wait_urb|bulk_msg|interrupt_msg)$`)
 )
 
 // word cuts a name.

@@ -1,10 +1,10 @@
 package signature
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 	"github.com/corehaul/corehaul/kernel/oops"
 )
 
@@ -97,7 +97,7 @@ var (
 // reporter is code that finds a crash and calls panic() or die().
 type reporter struct {
 	class class
-	re    *regexp.Regexp
+	re    *lazyregexp.Regexp
 }
 
 // reporters are told by the function that calls panic() or die(), in all kernels from 5.4 to 7.3; what is inlined leaves its caller.
@@ -132,6 +132,6 @@ var reporters = []reporter{
 }
 
 // names matches any of the names as a whole.
-func names(list ...string) *regexp.Regexp {
-	return regexp.MustCompile(`^(?:` + strings.Join(list, "|") + `)$`)
+func names(list ...string) *lazyregexp.Regexp {
+	return lazyregexp.New(`^(?:` + strings.Join(list, "|") + `)$`)
 }

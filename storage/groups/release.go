@@ -2,10 +2,11 @@ package groups
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 )
 
 // Order is how the release of one kernel stands to that of another.
@@ -68,12 +69,12 @@ const maxRelease = 128
 
 // Patterns of the parts of a release.
 var (
-	releaseForm   = regexp.MustCompile(`^[0-9][A-Za-z0-9.+_~-]*$`)
-	baseForm      = regexp.MustCompile(`^[0-9]+(\.[0-9]+)+`)
-	candidateForm = regexp.MustCompile(`^rc[0-9]+$`)
-	commitForm    = regexp.MustCompile(`^g[0-9a-f]{7,}$|^[0-9]+git[0-9a-f]*$`) // of git describe; of Fedora's snapshots
-	debianForm    = regexp.MustCompile(`-(amd64|arm64|arm64-16k|armmp|armmp-lpae|686|686-pae|powerpc64le|s390x|riscv64|loong64)$`)
-	debForm       = regexp.MustCompile(`^(deb[0-9]+|bpo[0-9]*)$`)
+	releaseForm   = lazyregexp.New(`^[0-9][A-Za-z0-9.+_~-]*$`)
+	baseForm      = lazyregexp.New(`^[0-9]+(\.[0-9]+)+`)
+	candidateForm = lazyregexp.New(`^rc[0-9]+$`)
+	commitForm    = lazyregexp.New(`^g[0-9a-f]{7,}$|^[0-9]+git[0-9a-f]*$`) // of git describe; of Fedora's snapshots
+	debianForm    = lazyregexp.New(`-(amd64|arm64|arm64-16k|armmp|armmp-lpae|686|686-pae|powerpc64le|s390x|riscv64|loong64)$`)
+	debForm       = lazyregexp.New(`^(deb[0-9]+|bpo[0-9]*)$`)
 )
 
 // parseRelease returns the parts of a release, nil if it has no form of one.
@@ -111,7 +112,7 @@ func parseRelease(s string) *release {
 	return r.ifOK(ok)
 }
 
-var debPrefix = regexp.MustCompile(`^(deb[0-9]+|bpo[0-9]*)`)
+var debPrefix = lazyregexp.New(`^(deb[0-9]+|bpo[0-9]*)`)
 
 func (r *release) ifOK(ok bool) *release {
 	if !ok {
@@ -164,7 +165,7 @@ func appendVendor(words []string, word string) []string {
 	return append(words, word)
 }
 
-var redHat = regexp.MustCompile(`^el[0-9]+(_[0-9]+)?$`)
+var redHat = lazyregexp.New(`^el[0-9]+(_[0-9]+)?$`)
 
 func isRedHat(words []string) bool { return slices.ContainsFunc(words, redHat.MatchString) }
 

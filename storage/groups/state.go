@@ -3,11 +3,11 @@ package groups
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 	"github.com/corehaul/corehaul/storage"
 )
 
@@ -91,7 +91,7 @@ type Change struct {
 	Made
 }
 
-var signatureForm = regexp.MustCompile(`^[0-9a-f]{16}$`)
+var signatureForm = lazyregexp.New(`^[0-9a-f]{16}$`)
 
 // check returns what is wrong with a state that was read.
 func (st *State) check() error {

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"regexp"
 	"strings"
 	"time"
 
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 	"github.com/corehaul/corehaul/storage"
 )
 
@@ -15,7 +15,7 @@ import (
 const Interval = 10 * time.Minute
 
 // amounts matches the numbers in a Plan's texts, which change from run to run.
-var amounts = regexp.MustCompile(`[0-9.]+ ([KMGTPE]i)?B|[0-9]+`)
+var amounts = lazyregexp.New(`[0-9.]+ ([KMGTPE]i)?B|[0-9]+`)
 
 // Runner applies a policy to a store.
 type Runner struct {

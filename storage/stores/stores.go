@@ -9,10 +9,10 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/corehaul/corehaul/internal/lazyregexp"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/local"
 )
@@ -45,7 +45,7 @@ func Dir(where string) (string, error) {
 	return localDir(u)
 }
 
-var scheme = regexp.MustCompile(`^(?i:([a-z][a-z0-9+.-]*)://|file:)`)
+var scheme = lazyregexp.New(`^(?i:([a-z][a-z0-9+.-]*)://|file:)`)
 
 // parse returns the URL of a store, whose scheme has an opener.
 func parse(where string) (*url.URL, error) {
