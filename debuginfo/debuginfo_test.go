@@ -352,6 +352,7 @@ func TestLying(t *testing.T) {
 		want string
 	}{
 		"another build":  {fileWith(other, 9<<10), "build id " + other.String() + ", not " + someID.String()},
+		"compressed":     {append([]byte("\x28\xb5\x2f\xfd"), fileWith(someID, 9<<10)...), "a compressed one: unpack it with 'zstd -d'"},
 		"no ELF":         {[]byte(strings.Repeat("<html>", 100)), "no 64-bit little-endian ELF file"},
 		"nothing":        {nil, "it ends early"},
 		"half":           {fileWith(someID, 9<<10)[:5<<10], "it ends early"},

@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 // "cut FILE LENGTH", "rmfile FILE", "link FILE NAME", which makes a symbolic link, "hasmagic FILE TEXT", "storereport ID FILE", which
 // stores the report in a JSON file as that of a dump, and "adddump DIGIT HOST RELEASE", which makes a dump of a log whose id is that digit. $COREHAUL_DATA holds three dumps of made-up machines: a
 // complete one of web1, a partial one of web2 and one of db1 that has only its log;
-// core.kdump is a file of its own.
+// core.kdump is a file of its own. $OWNPATH is a $PATH that has no program but corehaul.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"), RequireUniqueNames: true,
@@ -53,6 +53,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			data := filepath.Join(env.WorkDir, "data")
 			env.Setenv("COREHAUL_DATA", data)
+			own, _, _ := strings.Cut(env.Getenv("PATH"), string(os.PathListSeparator))
+			env.Setenv("OWNPATH", own)
 			return errors.Join(makeStore(t.Context(), data), makeFile(filepath.Join(env.WorkDir, "core.kdump")))
 		},
 	})

@@ -58,7 +58,7 @@ func readELF(r io.ReaderAt, size int64) (f *elf.File, err error) {
 		return nil, fmt.Errorf("no ELF file: %w", ErrCut)
 	}
 	if !bytes.Equal(h[:6], []byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB)}) {
-		return nil, errors.New("no 64-bit little-endian ELF file")
+		return nil, notELF(h[:])
 	}
 	at, n := binary.LittleEndian.Uint64(h[40:]), binary.LittleEndian.Uint16(h[60:])
 	if n == 0 || n > maxSections {
@@ -82,6 +82,21 @@ func readELF(r io.ReaderAt, size int64) (f *elf.File, err error) {
 		}
 	}
 	return f, nil
+}
+
+// packers are programs whose files people take for vmlinux, by how these begin (RFC 1952; RFC 8878; the format of .xz, 2.1.1.1; bzip2's compress.c).
+var packers = []struct{ magic, unpack string }{
+	{"\x1f\x8b", "gzip -d"}, {"\x28\xb5\x2f\xfd", "zstd -d"}, {"\xfd7zXZ\x00", "xz -d"}, {"BZh", "bzip2 -d"},
+}
+
+// notELF says what the beginning of a file that is no ELF file of 64 bits looks like.
+func notELF(head []byte) error {
+	for _, p := range packers {
+		if bytes.HasPrefix(head, []byte(p.magic)) {
+			return fmt.Errorf("no ELF file but a compressed one: unpack it with '%s'", p.unpack)
+		}
+	}
+	return errors.New("no 64-bit little-endian ELF file")
 }
 
 // sectionHeaderLen is the size of an Elf64_Shdr: u32 sh_name, sh_type; u64 sh_flags, sh_addr, sh_offset, sh_size; and more.
