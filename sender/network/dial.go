@@ -133,12 +133,10 @@ func (r *race) run(ctx context.Context) (net.Conn, error) {
 		changed, ready, young := r.m.changed, r.m.ready(), r.m.young()
 		r.m.mu.Unlock()
 		r.lookUp(ctx, ready)
-		switch {
-		case due || r.running == 0:
+		// If there is nothing to begin when the time has come, a link that gets ready later begins at once.
+		if (due || r.running == 0) && r.begin(ctx, ready) {
 			due = false
-			if r.begin(ctx, ready) {
-				next.Reset(headStart)
-			}
+			next.Reset(headStart)
 		}
 		if r.running == 0 && r.lookups == 0 && !young {
 			return nil, r.failed()

@@ -49,13 +49,21 @@ func TestDialOverTheLinkThatAnswers(t *testing.T) {
 	m := &Manager{Config: config.Network{Mode: "dhcp"}, Again: func() { again.Add(1) }}
 	log, ctx := start(t, m)
 
-	// Nothing answers before the right link is up. The wrong one drops the packets.
+	// The wrong link drops the packets. When there is a third SYN, after three seconds, no other link is left to try.
+	syns := wrong.syns(t, "wra")
 	var from string
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		from = via(ctx, t, m, targetPort)
 	}()
+	for range 3 {
+		select {
+		case <-syns:
+		case <-ctx.Done():
+			t.Fatalf("no third SYN over the wrong link; log %q", log.lines)
+		}
+	}
 	right.grant(t, "rib", lease{self: "10.2.0.1", client: "10.2.0.7", router: "10.2.0.1"})
 	right.up(t, "rib")
 	<-done

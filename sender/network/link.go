@@ -148,7 +148,8 @@ func (l *link) run(ctx context.Context) {
 	for up, had := false, false; ; {
 		now, err := hasCarrier(l.index)
 		switch {
-		case err != nil: // the interface is going
+		case err != nil:
+			now = up // the interface is going, and its worker ends soon
 		case now && !up:
 			if had {
 				l.m.Log("network: %s has a carrier again", l.name)

@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/sys/unix"
 )
 
 // place is a network namespace at the other end of cables.
@@ -188,6 +190,43 @@ func answer(question []byte, collector net.IP) []byte {
 func (p *place) grant(t *testing.T, link string, l lease) {
 	t.Helper()
 	p.in(t, func() { l.serve(t, link) })
+}
+
+// syns receives a value for each first packet of a TCP connection that comes to an interface of the place.
+func (p *place) syns(t *testing.T, link string) <-chan struct{} {
+	t.Helper()
+	l, err := p.handle.LinkByName(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd := -1
+	p.in(t, func() {
+		const ip = unix.ETH_P_IP>>8 | unix.ETH_P_IP&0xff<<8 // in network byte order
+		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, ip); err == nil {
+			err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: ip, Ifindex: l.Attrs().Index})
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "packets")
+	seen, done := make(chan struct{}, 100), make(chan struct{})
+	go func() {
+		defer close(done)
+		b := make([]byte, 1500)
+		for {
+			n, err := f.Read(b)
+			if err != nil {
+				return
+			}
+			// IPv4 without options, protocol TCP; the flags of TCP are SYN alone.
+			if n >= 40 && b[0] == 0x45 && b[9] == unix.IPPROTO_TCP && b[33]&0x12 == 0x02 && len(seen) < cap(seen) {
+				seen <- struct{}{}
+			}
+		}
+	}()
+	t.Cleanup(func() { _ = f.Close(); <-done })
+	return seen
 }
 
 // testTime is enough for every wait on a loaded machine.
