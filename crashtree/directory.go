@@ -10,10 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/corehaul/corehaul/dumpcopy"
-	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/elfcore"
 	"github.com/corehaul/corehaul/vmcore/flattened"
@@ -23,7 +20,7 @@ import (
 
 // directory is what one directory has.
 type directory struct {
-	path    string
+	place
 	maxDict int64    // see Visitor
 	images  []string // files that are dumps by their first bytes
 	strange []string // files with the name of a dump that are none by their first bytes
@@ -52,7 +49,7 @@ func (d *directory) add(name string) {
 		d.logs = append(d.logs, name)
 		return
 	}
-	is, err := look(filepath.Join(d.path, name), d.maxDict)
+	is, err := d.look(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // removed meanwhile
 	case err != nil:
@@ -81,8 +78,8 @@ type looks struct {
 }
 
 // look looks at the first bytes of a file.
-func look(path string, maxDict int64) (is looks, err error) {
-	f, err := plainfile.OpenFile(path, unix.O_RDONLY|unix.O_NOFOLLOW)
+func (d *directory) look(name string) (is looks, err error) {
+	f, err := d.open(name)
 	if err != nil {
 		return is, err
 	}
@@ -100,7 +97,7 @@ func look(path string, maxDict int64) (is looks, err error) {
 		is.image, err = beginsLikeDump(f, is.size)
 		return is, err
 	}
-	head, err := packedHead(f, is.size, form, maxDict)
+	head, err := packedHead(f, is.size, form, d.maxDict)
 	if err == nil {
 		is.image, err = beginsLikeDump(bytes.NewReader(head), int64(len(head)))
 	}
@@ -148,7 +145,7 @@ func (d *directory) dumps() []Found {
 	}
 	var list []Found
 	for _, g := range groups {
-		f := Found{Dir: d.path, Images: g, Log: d.logOf(g, len(groups) == 1)}
+		f := Found{Dir: d.path, root: d.root, Images: g, Log: d.logOf(g, len(groups) == 1)}
 		if len(groups) == 1 {
 			f.Others = d.besides(f.Log)
 		}
@@ -197,7 +194,7 @@ func (d *directory) withFile(name string) (Found, error) {
 	if d.grouped == nil {
 		d.grouped = d.groups(d.images)
 	}
-	f := Found{Dir: d.path, Images: []string{name}, Alone: true}
+	f := Found{Dir: d.path, root: d.root, Images: []string{name}, Alone: true}
 	for _, g := range d.grouped {
 		log := d.logOf(g, len(d.grouped) == 1)
 		if log == name || slices.Contains(g, name) {

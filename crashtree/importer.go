@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
-	"path/filepath"
 	"time"
 
 	"github.com/corehaul/corehaul/dumpcopy"
@@ -61,6 +60,7 @@ type Outcome struct {
 	Bytes     uint64        `json:"bytes"`              // of the stored vmcore and log; in a dry run, of the files
 	NotKept   []string      `json:"not_kept,omitempty"` // files beside the dump that are not kept, and why
 	Compared  string        `json:"compared,omitempty"` // name of the file with checksums that was compared with the dump's files
+	Matched   []string      `json:"matched,omitempty"`  // which checksums are those of the dump's files
 	Warnings  []string      `json:"warnings,omitempty"`
 	Error     string        `json:"error,omitempty"`
 	Err       error         `json:"-"` // Error, with hints
@@ -183,7 +183,7 @@ func (p *pending) logID() (string, error) {
 	log := p.o.log
 	if log == nil {
 		var err error
-		if log, err = open(filepath.Join(p.o.Dir, kexecLog)); err != nil {
+		if log, err = open(p.o.place(), kexecLog); err != nil {
 			return "", err
 		}
 		defer func() { _ = log.Close() }() // only read

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/corehaul/corehaul/dumpcopy"
-	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/vmcore"
 	"github.com/corehaul/corehaul/vmcore/dumpfile"
 	"github.com/corehaul/corehaul/vmcore/flattened"
@@ -35,8 +33,8 @@ type file struct {
 }
 
 // open opens a file of a dump. The error matches errWritten if somebody may be writing it.
-func open(path string) (*file, error) {
-	f, err := plainfile.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW)
+func open(in place, name string) (*file, error) {
+	f, err := in.open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: it was renamed or removed meanwhile: %w", errWritten, err)
 	}
@@ -111,13 +109,13 @@ func (im *Importer) open(ctx context.Context, f Found) (o *opened, err error) {
 		}
 	}()
 	if f.Log != "" {
-		if o.log, err = open(filepath.Join(f.Dir, f.Log)); err != nil {
+		if o.log, err = open(f.place(), f.Log); err != nil {
 			return o, err
 		}
 	}
 	promised := f.unfinished()
 	for _, name := range f.Images {
-		image, err := open(filepath.Join(f.Dir, name))
+		image, err := open(f.place(), name)
 		if err != nil {
 			return o, err
 		}
@@ -229,8 +227,8 @@ const readme = "README.txt"
 // unfinished returns why kdump did not finish the files of the directory, as far as SUSE's says so. It writes the file first with a warning, and
 // again when all is done (dracut/kdump-save).
 func (f *Found) unfinished() string {
-	text, err := plainfile.Read(filepath.Join(f.Dir, readme), 64<<10)
-	if err != nil || !strings.Contains(string(text), "crash dump is likely incomplete") || strings.Contains(string(text), "saved successfully") {
+	text, err := f.place().head(readme, 64<<10)
+	if err != nil || !strings.Contains(text, "crash dump is likely incomplete") || strings.Contains(text, "saved successfully") {
 		return ""
 	}
 	return readme + " says that kdump did not finish it"
@@ -297,7 +295,7 @@ func (d *directory) groups(images []string) (groups [][]string) {
 // piece reads the headers of an image if it is a piece of a --split set. The result is only good to be compared. makedumpfile does not
 // flatten pieces.
 func (d *directory) piece(name string) *kdumpfile.Reader {
-	f, err := plainfile.OpenFile(filepath.Join(d.path, name), os.O_RDONLY|unix.O_NOFOLLOW)
+	f, err := d.open(name)
 	if err != nil {
 		return nil // whoever reads it says why it cannot be read
 	}

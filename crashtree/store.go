@@ -185,7 +185,7 @@ func (p *pending) keepOthers(ctx context.Context, c *dumpcopy.Copy) error {
 }
 
 func (p *pending) keep(ctx context.Context, c *dumpcopy.Copy, name string) error {
-	f, err := open(filepath.Join(p.o.Dir, name))
+	f, err := open(p.o.place(), name)
 	if errors.Is(err, errWritten) {
 		return err
 	}

@@ -1,6 +1,7 @@
 package crashtree_test
 
 import (
+	"crypto/md5"
 	"crypto/sha256"
 	"fmt"
 	"strings"
@@ -43,5 +44,32 @@ func TestSums(t *testing.T) {
 	tr.put("set/SHA256SUMS", fmt.Appendf(nil, "%x  p1\n%x  p2\n", sha256.Sum256(p[0]), sha256.Sum256(good)))
 	if o := tr.run(tr.root)["set/p1"]; o.Result != crashtree.Imported || o.State != "partial" || !strings.Contains(o.Reason, "of p2 is not") {
 		t.Errorf("%+v", o)
+	}
+}
+
+// TestMD5 compares files with what md5sum wrote beside them. A SHA-256 counts more.
+func TestMD5(t *testing.T) {
+	tr := newTree(t)
+	dump := func(seed uint64) []byte {
+		return (&vmcoretest.Kdump{Utsname: [6]string{"Linux", "web1", "6.1", "#1", "x86_64"}, NrCPUs: 1, Pages: vmcoretest.Pages(seed, 256, 4096)}).Bytes()
+	}
+	line := func(b []byte) []byte { return fmt.Appendf(nil, "%x *vmcore\n", md5.Sum(b)) }
+	tr.put("good/vmcore", dump(1))
+	tr.put("good/vmcore.md5", line(dump(1)))
+	tr.put("bad/vmcore", dump(2))
+	tr.put("bad/MD5SUMS", line(dump(1)))
+	tr.put("both/vmcore", dump(3))
+	tr.put("both/md5sum.txt", line(dump(1)))
+	tr.put("both/SHA256SUMS", fmt.Appendf(nil, "%x  vmcore\n", sha256.Sum256(dump(3))))
+	got := tr.want(map[string][2]string{
+		"good/vmcore": {"imported complete"}, "bad/vmcore": {"imported partial", "the MD5 of vmcore is not the one in MD5SUMS"},
+		"both/vmcore": {"imported complete"},
+	})
+	for name, says := range map[string]string{
+		"good/vmcore": "[the MD5 of vmcore is the one in vmcore.md5]", "bad/vmcore": "[]", "both/vmcore": "[the SHA-256 of vmcore is the one in SHA256SUMS]",
+	} {
+		if o := got[name]; fmt.Sprint(o.Matched) != says {
+			t.Errorf("%s: %v, want %s", name, o.Matched, says)
+		}
 	}
 }

@@ -24,7 +24,11 @@ type Found struct {
 	Others []string // names of other files to keep beside the dump
 	// Alone means that the caller named the file, and not its directory.
 	Alone bool
+
+	root *os.Root // Dir, open until the Visitor returns; see place
 }
+
+func (f *Found) place() place { return place{f.Dir, f.root} }
 
 // Path names the dump for people: its first file, or its directory.
 func (f *Found) Path() string {
@@ -66,9 +70,10 @@ func IsLeftOut(why error) bool {
 }
 
 // Walk looks for dumps at each path: a file, or a directory with all that is below it on the same file system. Links are followed only
-// if they are one of paths. Directories come in the order of their names.
+// if they are one of paths, also when one takes the place of a directory meanwhile. Directories come in the order of their names.
 func Walk(ctx context.Context, paths []string, v Visitor) error {
 	n := named{Visitor: v}
+	defer n.leave()
 	for _, path := range paths {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -78,9 +83,9 @@ func Walk(ctx context.Context, paths []string, v Visitor) error {
 		case err != nil:
 			err = v.Skip(path, err)
 		case st.IsDir():
-			w := walker{ctx: ctx, Visitor: v, dev: deviceOf(st)}
+			w := walker{ctx: ctx, Visitor: v}
 			w.data, _ = os.Stat(v.Data) // without one, nothing is like it
-			err = w.dir(path)
+			err = w.tree(path)
 		default:
 			err = n.file(path)
 		}
@@ -105,6 +110,14 @@ type named struct {
 	own  string     // the last dump directory
 }
 
+// leave closes the directory of the last file.
+func (n *named) leave() {
+	if n.last != nil && n.last.root != nil {
+		_ = n.last.root.Close() // only read
+	}
+	n.last = nil
+}
+
 func (n *named) file(path string) error {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -115,7 +128,12 @@ func (n *named) file(path string) error {
 			return nil
 		}
 		n.own = dir
-		return n.visitOwn(dir)
+		from, err := os.OpenRoot(dir)
+		if err != nil {
+			return n.Skip(dir, err)
+		}
+		defer func() { _ = from.Close() }() // only read
+		return n.visitOwn(from, dir)
 	}
 	found, err := n.find(filepath.Dir(real), filepath.Base(real))
 	if err != nil {
@@ -125,14 +143,21 @@ func (n *named) file(path string) error {
 }
 
 func (n *named) find(dir, name string) (Found, error) {
-	if n.last == nil || n.last.path != dir {
-		d, err := n.readDir(dir, 0)
-		switch {
-		case errors.Is(err, fs.ErrPermission): // the file itself may be readable
-			d = &directory{path: dir, maxDict: n.MaxDict}
-			d.add(name)
-		case err != nil:
-			return Found{}, err
+	if n.last != nil && n.last.path == dir {
+		return n.last.withFile(name)
+	}
+	n.leave()
+	root, err := os.OpenRoot(dir)
+	switch {
+	case errors.Is(err, fs.ErrPermission): // the file itself may be readable
+		n.last = &directory{place: place{path: dir}, maxDict: n.MaxDict}
+		n.last.add(name)
+	case err != nil:
+		return Found{}, err
+	default:
+		d, err := n.readDir(place{dir, root}, 0)
+		if err != nil {
+			return Found{}, errors.Join(err, root.Close())
 		}
 		n.last = d
 	}
@@ -140,15 +165,10 @@ func (n *named) find(dir, name string) (Found, error) {
 }
 
 // visitOwn tells of a dump directory.
-func (v *Visitor) visitOwn(dir string) error {
+func (v *Visitor) visitOwn(from *os.Root, dir string) error {
 	if isIn(dir, v.Data) {
 		return v.Skip(dir, errStored)
 	}
-	from, err := os.OpenRoot(dir)
-	if err != nil {
-		return v.Skip(dir, err)
-	}
-	defer func() { _ = from.Close() }() // only read
 	return v.Own(from, dir)
 }
 
@@ -168,9 +188,10 @@ func (v *Visitor) visit(d *directory) error {
 	return nil
 }
 
-// Look looks for dumps in one directory, and not below it. It looks into no directory with more than most names.
-func Look(path string, most int, v Visitor) error {
-	d, err := v.readDir(path, most)
+// Look looks for dumps in one open directory, which people know as path, and not below it. It looks into no directory with more than most
+// names.
+func Look(root *os.Root, path string, most int, v Visitor) error {
+	d, err := v.readDir(place{path, root}, most)
 	if err != nil {
 		return v.Skip(path, err)
 	}
@@ -185,50 +206,100 @@ type walker struct {
 	data fs.FileInfo // of Data; nil if there is none
 }
 
-// dir visits a directory and those below it. Its depth is bounded by the longest path that the kernel opens.
-func (w *walker) dir(path string) error {
+// maxDepth bounds how deep a tree is walked. Each level takes a file descriptor.
+const maxDepth = 200
+
+// tree visits the directory at a path and those below it.
+func (w *walker) tree(path string) error {
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return w.Skip(path, err)
+	}
+	defer func() { _ = root.Close() }() // only read
+	st, err := root.Stat(".")
+	if err != nil {
+		return w.Skip(path, err)
+	}
+	w.dev = deviceOf(st)
+	return w.dir(place{path, root}, 0)
+}
+
+// dir visits a directory and those below it.
+func (w *walker) dir(at place, depth int) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
-	if _, _, own := dumpdir.AtPath(path); own {
-		return w.visitOwn(path)
+	if dumpdir.IsDumpDir(at.root) {
+		return w.visitOwn(at.root, at.path)
 	}
-	d, err := w.readDir(path, 0)
+	d, err := w.readDir(at, 0)
 	if err != nil {
-		return w.Skip(path, err)
+		return w.Skip(at.path, err)
 	}
 	if err := w.visit(d); err != nil {
 		return err
 	}
-	for _, name := range d.dirs {
-		sub := filepath.Join(path, name)
-		st, err := os.Lstat(sub)
-		switch {
-		case errors.Is(err, fs.ErrNotExist) || err == nil && !st.IsDir():
-			continue // removed or replaced meanwhile
-		case err == nil && deviceOf(st) != w.dev:
-			err = w.Skip(sub, errOtherSystem)
-		case err == nil && w.data != nil && os.SameFile(st, w.data):
-			err = w.Skip(sub, errData)
-		case err == nil:
-			err = w.dir(sub)
-		default:
-			err = w.Skip(sub, err)
-		}
-		if err != nil {
+	for _, name := range DropAside(d.dirs, slices.Contains(d.others, indexName)) {
+		if err := w.below(at, name, depth+1); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// below visits a directory in another one. What is no directory was replaced meanwhile.
+func (w *walker) below(at place, name string, depth int) error {
+	path := filepath.Join(at.path, name)
+	st, err := at.root.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && !st.IsDir():
+		return nil
+	case err != nil:
+		return w.Skip(path, &fs.PathError{Op: "lstat", Path: path, Err: underlying(err)})
+	case deviceOf(st) != w.dev:
+		return w.Skip(path, errOtherSystem)
+	case w.data != nil && os.SameFile(st, w.data):
+		return w.Skip(path, errData)
+	case depth > maxDepth:
+		return w.Skip(path, fmt.Errorf("it lies more than %d directories deep; name it to import it", maxDepth))
+	}
+	root, err := at.root.OpenRoot(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return w.Skip(path, &fs.PathError{Op: "open", Path: path, Err: underlying(err)})
+	}
+	defer func() { _ = root.Close() }() // only read
+	// A Root follows a link that was put there meanwhile and leads to a place below it.
+	if opened, err := root.Stat("."); err != nil || !os.SameFile(st, opened) {
+		return w.Skip(path, fmt.Errorf("it was replaced while it was opened: %w", errors.Join(errWritten, err)))
+	}
+	return w.dir(place{path, root}, depth)
+}
+
+// indexName is the index of a data directory (storage/index).
+const indexName = "index.db"
+
+// asides are directories of a data directory (storage/local) with dumps that were removed, replaced, or are not there yet.
+var asides = []string{"trash", "replaced", "damaged", "incoming"}
+
+// DropAside returns the directories in a directory that may have dumps. Those in a data directory, which has an index, that have what is
+// no dump of it are left out.
+func DropAside(dirs []string, hasIndex bool) []string {
+	if !hasIndex || !slices.Contains(dirs, dumpdir.DumpsName) {
+		return dirs
+	}
+	return slices.DeleteFunc(slices.Clone(dirs), func(name string) bool { return slices.Contains(asides, name) })
+}
+
 // readDir reads a directory and looks into its files. It refuses one with more than most names, unless most is 0.
-func (v *Visitor) readDir(path string, most int) (*directory, error) {
-	entries, err := readNames(path, most)
+func (v *Visitor) readDir(at place, most int) (*directory, error) {
+	entries, err := at.entries(most)
 	if err != nil {
 		return nil, err
 	}
-	d := &directory{path: path, maxDict: v.MaxDict}
+	d := &directory{place: at, maxDict: v.MaxDict}
 	for _, e := range entries {
 		mode := e.Type()
 		switch {
@@ -243,18 +314,14 @@ func (v *Visitor) readDir(path string, most int) (*directory, error) {
 	return d, nil
 }
 
-// readNames returns the sorted entries of a directory.
-func readNames(path string, most int) ([]fs.DirEntry, error) {
-	if most == 0 {
-		return os.ReadDir(path)
+// readNames returns the sorted entries of an open directory.
+func readNames(d *os.File, path string, most int) ([]fs.DirEntry, error) {
+	n := -1
+	if most > 0 {
+		n = most + 1
 	}
-	d, err := plainfile.OpenDir(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = d.Close() }() // only read
-	entries, err := d.ReadDir(most + 1)
-	if len(entries) > most {
+	entries, err := d.ReadDir(n)
+	if most > 0 && len(entries) > most {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("it has more than %d names", most)}
 	}
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })

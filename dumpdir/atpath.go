@@ -36,19 +36,32 @@ func AtPath(name string) (dir, file string, ok bool) {
 	return dir, file, slices.Contains(ownNames, file) && isDumpDir(dir)
 }
 
-// isDumpDir reports whether a directory belongs to a dump, also if its journal or manifest is damaged or missing. A
-// vmcore with a log beside it, as kdump leaves them, is no dump directory.
+// isDumpDir is IsDumpDir of a path. It follows links.
 func isDumpDir(dir string) bool {
-	head, ok := headOf(filepath.Join(dir, JournalName), len(journalMagic))
+	return looksLikeDump(func(name string, n int) (string, bool) { return headOf(filepath.Join(dir, name), n) })
+}
+
+// IsDumpDir reports whether an open directory belongs to a dump, also if its journal or manifest is damaged or missing. A
+// vmcore with a log beside it, as kdump leaves them, is no dump directory. It opens no links.
+func IsDumpDir(dir *os.Root) bool {
+	return looksLikeDump(func(name string, n int) (string, bool) {
+		f, err := plainfile.OpenFileIn(dir, name, os.O_RDONLY)
+		return headOfFile(f, err, n)
+	})
+}
+
+// looksLikeDump is IsDumpDir for a directory of which headOf returns the first bytes of a file.
+func looksLikeDump(headOf func(name string, n int) (head string, ok bool)) bool {
+	head, ok := headOf(JournalName, len(journalMagic))
 	if ok && head == journalMagic {
 		return true
 	}
-	if head, ok = headOf(filepath.Join(dir, ManifestName), maxManifestLen+1); ok {
+	if head, ok = headOf(ManifestName, maxManifestLen+1); ok {
 		if _, err := ParseManifest(strings.NewReader(head)); !isDamage(err) {
 			return true
 		}
 	}
-	head, _ = headOf(filepath.Join(dir, SumsName), maxSumsLen)
+	head, _ = headOf(SumsName, maxSumsLen)
 	sums := ParseSums(head)
 	_, journal := sums.Of(JournalName)
 	_, manifest := sums.Of(ManifestName)
@@ -62,10 +75,19 @@ func headOf(name string, n int) (head string, ok bool) {
 		return "", false
 	}
 	f, err := plainfile.Open(name)
+	return headOfFile(f, err, n)
+}
+
+// headOfFile is headOf of a file that was opened, or could not be. It closes the file.
+func headOfFile(f *os.File, err error, n int) (head string, ok bool) {
 	if err != nil {
 		return "", false
 	}
 	defer func() { _ = f.Close() }() // only read
+	info, err := f.Stat()
+	if err != nil {
+		return "", false
+	}
 	b := make([]byte, min(int64(n), info.Size()))
 	k, _ := f.ReadAt(b, 0)
 	return string(b[:k]), true

@@ -17,14 +17,20 @@ type Sums struct {
 }
 
 // ParseSums reads a SHA256SUMS file.
-func ParseSums(text string) *Sums {
+func ParseSums(text string) *Sums { return parseSums(text, "SHA256", sumDigits) }
+
+// ParseMD5Sums reads the same from md5sum, with 32 digits.
+func ParseMD5Sums(text string) *Sums { return parseSums(text, "MD5", md5Digits) }
+
+// parseSums reads the sums of a program whose tag is before the name in one of its formats.
+func parseSums(text, tag string, digits int) *Sums {
 	s := &Sums{sums: make(map[string]string)}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
 		if line == "" || line[0] == '#' {
 			continue
 		}
-		sum, name, ok := parseSumLine(line)
+		sum, name, ok := parseSumLine(line, tag, digits)
 		if have, twice := s.sums[name]; !ok || twice && have != sum {
 			s.Malformed++
 			continue
@@ -34,29 +40,33 @@ func ParseSums(text string) *Sums {
 	return s
 }
 
-// Of returns the SHA-256 of a name, in 64 lower-case hexadecimal digits.
+// Of returns the sum of a name, in lower-case hexadecimal digits.
 func (s *Sums) Of(name string) (sum string, ok bool) {
 	sum, ok = s.sums[name]
 	return sum, ok
 }
 
-const sumDigits = 64
+// Digits of a sum.
+const (
+	sumDigits = 64
+	md5Digits = 32
+)
 
-func parseSumLine(line string) (sum, name string, ok bool) {
+func parseSumLine(line, tag string, digits int) (sum, name string, ok bool) {
 	line, escaped := strings.CutPrefix(line, `\`)
-	if tagged, is := strings.CutPrefix(line, "SHA256 ("); is {
+	if tagged, is := strings.CutPrefix(line, tag+" ("); is {
 		at := strings.LastIndex(tagged, ") = ")
 		if at < 0 {
 			return "", "", false
 		}
 		name, sum = tagged[:at], tagged[at+len(") = "):]
 	} else {
-		if len(line) < sumDigits+3 || line[sumDigits] != ' ' || line[sumDigits+1] != ' ' && line[sumDigits+1] != '*' {
+		if len(line) < digits+3 || line[digits] != ' ' || line[digits+1] != ' ' && line[digits+1] != '*' {
 			return "", "", false
 		}
-		sum, name = line[:sumDigits], line[sumDigits+2:]
+		sum, name = line[:digits], line[digits+2:]
 	}
-	if b, err := hex.DecodeString(sum); err != nil || len(b) != sumDigits/2 {
+	if b, err := hex.DecodeString(sum); err != nil || len(b) != digits/2 {
 		return "", "", false
 	}
 	if escaped {

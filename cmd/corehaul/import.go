@@ -305,6 +305,9 @@ func importText(o *crashtree.Outcome, title string) string {
 	if o.Reason != "" {
 		text += "; " + cli.Printable(o.Reason)
 	}
+	for _, sum := range o.Matched {
+		text += "; " + cli.Printable(sum)
+	}
 	if title != "" {
 		text += "; " + cli.Printable(title)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -39,12 +40,12 @@ func isRemote(path string) (bool, error) {
 
 // takeFiles imports what kdump left in one directory. The error matches errEmpty if that is nothing, and errLater if something is still
 // being written.
-func (r *root) takeFiles(ctx context.Context, f *found, t *track) (took bool, err error) {
+func (r *root) takeFiles(ctx context.Context, top *os.Root, f *found, t *track) (took bool, err error) {
 	if r.remote && r.quietFor(t) < remoteQuiet {
 		return false, errLater
 	}
 	dir := r.abs(f.rel)
-	// crashtree goes by paths. A link in the place of a directory could lead it to what the watched directory does not have.
+	// A link is not a place of its own. One that is put there from here on leads to what the watched directory has.
 	switch at, err := filepath.EvalSymlinks(dir); {
 	case err != nil:
 		return false, err
@@ -52,8 +53,13 @@ func (r *root) takeFiles(ctx context.Context, f *found, t *track) (took bool, er
 		return false, fmt.Errorf("it is reached through a link, and lies in %s", at)
 	}
 	r.busy("look into "+dir, longPatience)
+	from, err := top.OpenRoot(f.rel)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = from.Close() }() // only read
 	im := importing{root: r}
-	err = crashtree.Look(dir, r.names, crashtree.Visitor{
+	err = crashtree.Look(from, dir, r.names, crashtree.Visitor{
 		Dump:    func(d crashtree.Found) error { return im.dump(ctx, d) },
 		MaxDict: maxDict,
 		Skip: func(path string, why error) error {

@@ -12,7 +12,7 @@ import (
 // takeOwn takes a dump directory. The error matches errEmpty if it is none.
 func (r *root) takeOwn(ctx context.Context, top *os.Root, f *found, t *track) (took bool, err error) {
 	if _, _, own := dumpdir.AtPath(r.abs(f.rel)); !own {
-		return r.takeFiles(ctx, f, t)
+		return r.takeFiles(ctx, top, f, t)
 	}
 	from, err := top.OpenRoot(f.rel)
 	if err != nil {

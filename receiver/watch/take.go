@@ -101,7 +101,7 @@ func (r *root) take(ctx context.Context, top *os.Root, f *found, t *track) (took
 	if f.Own {
 		took, err = r.takeOwn(ctx, top, f, t)
 	} else {
-		took, err = r.takeFiles(ctx, f, t)
+		took, err = r.takeFiles(ctx, top, f, t)
 	}
 	switch {
 	case ctx.Err() != nil:

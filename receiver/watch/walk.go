@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/corehaul/corehaul/crashtree"
 	"github.com/corehaul/corehaul/depotcopy"
 	"github.com/corehaul/corehaul/dumpdir"
 )
@@ -182,15 +183,10 @@ func (w *walk) list(at *os.Root, rel string) (*listing, error) {
 	return l, nil
 }
 
-// notDumps are directories of another receiver's data directory (storage/local) with dumps that were removed, replaced, or are not there yet.
-var notDumps = []string{"trash", "replaced", "damaged", "incoming"}
-
-// leaveOut drops them.
+// leaveOut drops what another receiver's data directory has beside its dumps.
 func (l *listing) leaveOut() {
 	isIndex := func(st fs.FileInfo) bool { return st.Name() == "index.db" }
-	if slices.Contains(l.dirs, dumpdir.DumpsName) && slices.ContainsFunc(l.files, isIndex) {
-		l.dirs = slices.DeleteFunc(l.dirs, func(name string) bool { return slices.Contains(notDumps, name) })
-	}
+	l.dirs = crashtree.DropAside(l.dirs, slices.ContainsFunc(l.files, isIndex))
 }
 
 // isAside reports whether a directory is one that file systems and servers make for themselves: .snapshot would show old dumps again.
