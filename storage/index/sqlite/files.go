@@ -23,6 +23,18 @@ func checkFiles(path string) error {
 	return nil
 }
 
+// hide makes the database a file of mode 0600, and what SQLite had beside it: titles and notes tell what was in the memory of machines.
+// SQLite gives the files that it makes beside a database the mode of the database. What cannot be changed, because it is another user's or
+// the disk is read-only, stays; SQLite says whether it can be used.
+func hide(path string) {
+	if f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+		_ = f.Close() // it is empty, as a new database
+	}
+	for _, suffix := range append([]string{""}, besides...) {
+		_ = os.Chmod(path+suffix, 0o600)
+	}
+}
+
 // PutAside moves whatever is at path to aside, or to a longer name if aside is taken, and removes SQLite's files beside it.
 // A missing file is no error.
 func PutAside(path, aside string) error {

@@ -48,6 +48,7 @@ func Open(ctx context.Context, path string) (*Index, error) {
 	if err := checkFiles(path); err != nil {
 		return nil, err
 	}
+	hide(path)
 	q := url.Values{"_txlock": {"immediate"}}
 	for _, p := range []string{
 		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "journal_mode(WAL)", "synchronous(NORMAL)",

@@ -44,3 +44,28 @@ func TestUnusable(t *testing.T) {
 		t.Errorf("a directory: %v", err)
 	}
 }
+
+// TestMode: an index is for its owner only, a new one and one that an earlier version made.
+func TestMode(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "index.db")
+	for range 2 {
+		ix, err := sqlite.Open(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries, err := os.ReadDir(dir)
+		if err != nil || len(entries) < 2 {
+			t.Fatalf("%v, %v, want the index and what SQLite has beside it", entries, err)
+		}
+		for _, e := range entries {
+			st, err := e.Info()
+			if err != nil || st.Mode().Perm() != 0o600 {
+				t.Errorf("%s: %v, %v", e.Name(), st.Mode(), err)
+			}
+		}
+		if err := errors.Join(ix.Close(), os.Chmod(path, 0o644)); err != nil { // as earlier versions made it
+			t.Fatal(err)
+		}
+	}
+}
