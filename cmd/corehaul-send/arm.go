@@ -73,7 +73,7 @@ given. An interrupted arm leaves the old image or the new one.`,
 func armMachine(ctx context.Context, stdio cli.Stdio, o arm.Options) error {
 	p, err := arm.Arm(ctx, o)
 	if p != nil {
-		err = errors.Join(err, printPlanOf(stdio, &p.Record))
+		err = errors.Join(err, printPlanOf(stdio, p))
 	}
 	if err != nil {
 		return err
@@ -93,7 +93,10 @@ func dryArm(stdio cli.Stdio, o arm.Options) error {
 		return err
 	}
 	defer p.Close()
-	return printPlanOf(stdio, &p.Record)
+	for _, m := range p.Report.Missing {
+		stdio.Warn(name, "this machine needs the module %s, which %s does not have", m, p.Record.Kernel.Release)
+	}
+	return printPlanOf(stdio, p)
 }
 
 // writeReservation writes crashkernel= into the boot configuration, if the running kernel has reserved nothing.
@@ -116,8 +119,15 @@ func writeReservation(ctx context.Context, stdio cli.Stdio, o arm.Options) error
 	return err
 }
 
-// printPlanOf says what an image has.
-func printPlanOf(stdio cli.Stdio, r *arm.Record) error {
+// printPlanOf says what an image has, and what it may lack.
+func printPlanOf(stdio cli.Stdio, p *arm.Plan) error {
+	r := &p.Record
+	for _, m := range p.Report.NoFirmware {
+		stdio.Warn(name, "%s may need firmware that /lib/firmware does not have: some cards do not work without it", m)
+	}
+	if err := warnOfDisks(stdio, p.Report, "the image"); err != nil {
+		return err
+	}
 	t := cli.NewTable(stdio.Out)
 	t.Row("kernel", r.Kernel.Path, r.Kernel.Release)
 	for _, m := range r.Modules {

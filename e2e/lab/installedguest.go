@@ -44,6 +44,7 @@ type InstalledOptions struct {
 // An Installed is a running guest: Debian bookworm with systemd, on a disk of its own, and with 256 MiB reserved for a
 // capture kernel. Run may be called from one goroutine at a time.
 type Installed struct {
+	m     *machine
 	shell net.Conn
 	lines *bufio.Reader
 	work  string
@@ -88,7 +89,7 @@ func StartInstalled(ctx context.Context, opts InstalledOptions) (*Installed, err
 // startInstalled starts QEMU. The guest's work directory goes with it.
 func startInstalled(ctx context.Context, m *machine) *Installed {
 	ctx, stop := context.WithCancel(ctx)
-	g := &Installed{work: m.dir, stop: stop, done: make(chan struct{})}
+	g := &Installed{m: m, work: m.dir, stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(g.done)
 		g.err = m.run(ctx)
@@ -175,6 +176,21 @@ func (g *Installed) Run(script string) (output string, code int, err error) {
 	}
 	code, err = strconv.Atoi(status)
 	return output, code, err
+}
+
+// Reboot runs a script from which the machine goes down, and returns when it has booted again. Its capture kernel, too, may be
+// what reboots it. InstalledDir is empty then.
+func (g *Installed) Reboot(script string) error {
+	if err := g.m.qmp("set-action", map[string]any{"reboot": "reset"}); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(g.shell, script+"\n"); err != nil {
+		return err
+	}
+	if _, _, err := g.until(shellReady); err != nil {
+		return err
+	}
+	return g.m.qmp("set-action", map[string]any{"reboot": "shutdown"}) // as -no-reboot
 }
 
 // Wait waits until the machine has ended by itself, for example by a reboot.
