@@ -140,7 +140,7 @@ func testFileRoomLater(t *testing.T) {
 	}
 }
 
-// failingDisk is a directory on a disk with one bad fsync of page data.
+// failingDisk is a directory on a disk whose first fsync of page data fails.
 type failingDisk struct {
 	*localfs.FS
 	syncs *atomic.Int32
@@ -160,7 +160,7 @@ func (d failingDisk) Create(name string) (dumpdir.File, error) {
 }
 
 func (f failingFile) Sync() error {
-	if f.disk.syncs.Add(1) == 2 {
+	if f.disk.syncs.Add(1) == 1 {
 		return &fs.PathError{Op: "sync", Path: "vmcore-incomplete", Err: syscall.EIO}
 	}
 	return f.File.Sync()
