@@ -105,11 +105,11 @@ func (j *job) ended(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// pause waits until a time that has not come yet, until the deadline if it has not come yet, until Options.Again, or until the
-// end of ctx.
-func (j *job) pause(ctx, stop context.Context, until time.Time) {
+// pause waits until a time that has not come yet, and reports whether it has come. It ends earlier with the deadline if that has
+// not come yet, with Options.Again, and with ctx: then another target may be the next one.
+func (j *job) pause(ctx, stop context.Context, until time.Time) bool {
 	if !time.Now().Before(until) {
-		return
+		return true
 	}
 	j.meter.setState("waiting to reconnect")
 	deadline := stop.Done()
@@ -119,18 +119,18 @@ func (j *job) pause(ctx, stop context.Context, until time.Time) {
 	for {
 		left := time.Until(until)
 		if left <= 0 {
-			return
+			return true
 		}
 		select {
 		case <-time.After(min(left, signEvery)):
 			j.meter.step() // waiting is not a hang
 		case <-j.opts.Again:
 			j.targets.wake(time.Now())
-			return
+			return false
 		case <-deadline:
-			return
+			return false
 		case <-ctx.Done():
-			return
+			return false
 		}
 	}
 }

@@ -156,9 +156,7 @@ func (j *job) send(ctx context.Context) (*Result, error) {
 		if t == nil {
 			break
 		}
-		j.pause(ctx, stop, t.next)
-		// The patience may have ended in the pause, which was for this try.
-		if ctx.Err() == nil && !time.Now().Before(t.next) {
+		if j.pause(ctx, stop, t.next) && ctx.Err() == nil {
 			if res, err := j.attemptAt(ctx, stop, t); res != nil || err != nil {
 				return res, err
 			}
