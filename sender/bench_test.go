@@ -19,8 +19,8 @@ func BenchmarkChunk(b *testing.B) {
 			b.SetBytes(protocol.ChunkBytes)
 			b.ReportAllocs()
 			for b.Loop() {
-				raw := s.fill(img, testPage)
-				if err := e.encode(&s.chunk, &s.encoded, raw, enc); err != nil {
+				raw := s.fill(img, e.raw, testPage)
+				if err := e.encode(&s.chunk, &s.encoded, len(raw), enc); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -44,12 +44,14 @@ func ladderOf(name string) ([]protocol.Encoding, error) {
 // encoding. It is not safe for concurrent use.
 type encoder struct {
 	pageSize int
-	zstd     *zstd.Encoder // made when first needed: it takes 1 to 2 MiB
-	lz4      *lz4.Compressor
+	// raw has room for the contents of a chunk. Only the encoder needs them, so that slots have no room of their own for them.
+	raw  []byte
+	zstd *zstd.Encoder // made when first needed: it takes 1 to 2 MiB
+	lz4  *lz4.Compressor
 }
 
 func newEncoder(pageSize int) *encoder {
-	return &encoder{pageSize: pageSize}
+	return &encoder{pageSize: pageSize, raw: make([]byte, protocol.ChunkBytes)}
 }
 
 // payload holds the encoded pages of a chunk.
@@ -70,20 +72,23 @@ func (b *payload) buffer(n int) []byte {
 	return b.out[:0]
 }
 
-// encode sets payload, sizes and encoding of ch for the data pages in raw. If a block would not be smaller than raw, the
-// payload is raw. The payload lies in raw or in buf.
-func (e *encoder) encode(ch *protocol.Chunk, buf *payload, raw []byte, with protocol.Encoding) error {
+// encode sets payload, sizes and encoding of ch for the data pages, which are the first n bytes of e.raw. If a block would not be
+// smaller, the payload is the pages as they are. The payload lies in buf.
+func (e *encoder) encode(ch *protocol.Chunk, buf *payload, n int, with protocol.Encoding) error {
+	raw := e.raw[:n]
 	ch.Encoding, ch.Sizes, ch.Payload = protocol.EncodingNone, nil, raw
-	if len(raw) == 0 {
+	if n == 0 {
 		return nil
 	}
 	if with.Pages() {
 		return e.encodePages(ch, buf, raw, with)
 	}
 	block, err := e.block(buf, raw, with)
-	if err == nil && len(block) > 0 && len(block) < len(raw) {
+	if err == nil && len(block) > 0 && len(block) < n {
 		ch.Encoding, ch.Payload = with, block
+		return nil
 	}
+	e.raw, buf.out = buf.buffer(protocol.ChunkBytes)[:protocol.ChunkBytes], e.raw
 	return err
 }
 

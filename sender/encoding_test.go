@@ -24,8 +24,8 @@ func TestNoAllocations(t *testing.T) {
 		s, e := newSlot(testPage), newEncoder(testPage)
 		s.wanted = append(s.wanted, mem.Extent{Start: 100, Count: 100}, mem.Extent{Start: 300, Count: 156})
 		work := func() {
-			raw := s.fill(quiet, testPage)
-			if err := e.encode(&s.chunk, &s.encoded, raw, enc); err != nil {
+			raw := s.fill(quiet, e.raw, testPage)
+			if err := e.encode(&s.chunk, &s.encoded, len(raw), enc); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -141,9 +141,9 @@ func (r *run) encode(ctx context.Context, e *encoder) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		raw := s.fill(r.src.image, e.pageSize)
+		raw := s.fill(r.src.image, e.raw, e.pageSize)
 		s.data = uint64(len(raw))
-		if err := e.encode(&s.chunk, &s.encoded, raw, r.adaptive.encoding()); err != nil {
+		if err := e.encode(&s.chunk, &s.encoded, len(raw), r.adaptive.encoding()); err != nil {
 			return &localError{err}
 		}
 		r.done <- s

@@ -15,8 +15,7 @@ import (
 type slot struct {
 	tier    uint8
 	wanted  []mem.Extent // pages of the chunk by the plan
-	raw     []byte       // their contents without zero pages
-	data    uint64       // length of the contents in bytes
+	data    uint64       // length of their contents without zero pages, in bytes
 	encoded payload
 	chunk   protocol.Chunk
 	lost    []LostPage // pages that could not be read
@@ -35,27 +34,27 @@ func (l LostPage) String() string { return fmt.Sprintf("pfn %d: %v", uint64(l.PF
 func newSlot(pageSize uint32) *slot {
 	n := protocol.ChunkPages(pageSize)
 	return &slot{
-		wanted: make([]mem.Extent, 0, n), raw: make([]byte, protocol.ChunkBytes),
+		wanted:  make([]mem.Extent, 0, n),
 		encoded: payload{out: make([]byte, 0, encodedRoom(protocol.ChunkBytes, int(pageSize))), sizes: make([]uint32, 0, n)},
 		chunk:   protocol.Chunk{Extents: make([]chunk.Extent, 0, n)},
 	}
 }
 
-// fill reads the wanted pages, sets s.chunk except for the encoded payload, and returns the contents of the data pages.
-// Pages that cannot be read go to s.lost.
-func (s *slot) fill(image vmcore.Image, pageSize int) []byte {
+// fill reads the wanted pages into buf, which has room for a chunk, sets s.chunk except for the encoded payload, and returns the
+// contents of the data pages, which are the begin of buf. Pages that cannot be read go to s.lost.
+func (s *slot) fill(image vmcore.Image, buf []byte, pageSize int) []byte {
 	s.chunk.Extents, s.lost = s.chunk.Extents[:0], s.lost[:0]
 	data := 0
 	for _, e := range s.wanted {
-		// This always fits in s.raw, because zero pages are not kept there.
-		run := s.raw[data : data+int(e.Count)*pageSize]
+		// This always fits, because zero pages are not kept there.
+		run := buf[data : data+int(e.Count)*pageSize]
 		if readRun(image, run, e.Start) == nil {
-			data += s.sort(e.Start, run, data, pageSize)
+			data += s.sort(e.Start, run, buf[data:], pageSize)
 			continue
 		}
-		data += s.onePerPage(image, e, data, pageSize)
+		data += s.onePerPage(image, e, buf[data:], pageSize)
 	}
-	raw := s.raw[:data]
+	raw := buf[:data]
 	s.chunk.RawSum = xxh3.Hash(raw)
 	return raw
 }
@@ -75,9 +74,9 @@ func readRun(image vmcore.Image, p []byte, pfn mem.PFN) error {
 	return nil
 }
 
-// sort adds the pages of run to the chunk's extents by kind and moves data pages to s.raw[data:]. run may lie in s.raw.
-// It returns the length of the data pages in bytes.
-func (s *slot) sort(pfn mem.PFN, run []byte, data, pageSize int) int {
+// sort adds the pages of run to the chunk's extents by kind and moves data pages to the begin of to, in which run may lie. It
+// returns the length of the data pages in bytes.
+func (s *slot) sort(pfn mem.PFN, run, to []byte, pageSize int) int {
 	n := 0
 	for ; len(run) > 0; run, pfn = run[pageSize:], pfn+1 {
 		page := run[:pageSize]
@@ -86,7 +85,7 @@ func (s *slot) sort(pfn mem.PFN, run []byte, data, pageSize int) int {
 			continue
 		}
 		s.add(pfn, chunk.Data)
-		if dst := s.raw[data+n : data+n+pageSize]; &dst[0] != &page[0] {
+		if dst := to[n : n+pageSize]; &dst[0] != &page[0] {
 			copy(dst, page)
 		}
 		n += pageSize
@@ -94,16 +93,16 @@ func (s *slot) sort(pfn mem.PFN, run []byte, data, pageSize int) int {
 	return n
 }
 
-// onePerPage reads the pages of e one by one, because one of them cannot be read.
-func (s *slot) onePerPage(image vmcore.Image, e mem.Extent, data, pageSize int) int {
+// onePerPage reads the pages of e one by one to the begin of to, because one of them cannot be read.
+func (s *slot) onePerPage(image vmcore.Image, e mem.Extent, to []byte, pageSize int) int {
 	n := 0
 	for pfn := e.Start; pfn < e.End(); pfn++ {
-		page := s.raw[data+n : data+n+pageSize]
+		page := to[n : n+pageSize]
 		if err := image.ReadPage(page, pfn); err != nil {
 			s.lost = append(s.lost, LostPage{PFN: pfn, Err: err})
 			continue
 		}
-		n += s.sort(pfn, page, data+n, pageSize)
+		n += s.sort(pfn, page, to[n:], pageSize)
 	}
 	return n
 }
