@@ -112,5 +112,5 @@ func nameOf(g *groups.Group) string {
 	if g.Title == "" {
 		return fmt.Sprintf("%s (%d dumps)", g.ID, g.Dumps)
 	}
-	return fmt.Sprintf("%s (%s, %d dumps)", g.ID, cli.Clip(g.Title, 72), g.Dumps)
+	return fmt.Sprintf("%s (%s, %d dumps)", g.ID, cli.Clip(g.Title, titleWidth), g.Dumps)
 }

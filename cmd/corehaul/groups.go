@@ -143,7 +143,7 @@ func (a *app) printGroups(list []*groups.Group) error {
 	for _, g := range list {
 		example := storage.Ref{Host: g.Example.Host, ID: g.Example.ID[:min(shownID, len(g.Example.ID))]}
 		t.Row(g.ID, string(g.Status), strconv.Itoa(g.Dumps), cli.Time(g.First), cli.Time(g.Last),
-			some(g.Hosts, 2), lastOf(g.Kernels), example.String(), cli.Clip(cmp.Or(g.Title, "-"), 72))
+			some(g.Hosts, 2), lastOf(g.Kernels), example.String(), cli.Clip(cmp.Or(g.Title, "-"), titleWidth))
 	}
 	return t.Flush()
 }

@@ -21,6 +21,9 @@ import (
 // shownID is how many characters of an id a table shows.
 const shownID = 12
 
+// titleWidth is how many characters of a title or panic line are shown: no title is longer, and it ends with the name of the function.
+const titleWidth = 120
+
 // listing is the document of "ls --json".
 type listing struct {
 	Dumps []listedDump `json:"dumps"`
@@ -155,7 +158,7 @@ func (a *app) printTable(entries []storage.Entry) error {
 	for _, e := range entries {
 		m := &e.Manifest
 		t.Row(e.ID[:min(shownID, len(e.ID))], e.Host, cli.Time(e.When()), m.Release, string(e.State()),
-			pages(m), bytesize.Format(uint64(max(m.Bytes.VMCore, 0))), took(m.StartTime, m.EndTime), pinMark(&e), cli.Clip(cmp.Or(e.Headline(), "-"), 72))
+			pages(m), bytesize.Format(uint64(max(m.Bytes.VMCore, 0))), took(m.StartTime, m.EndTime), pinMark(&e), cli.Clip(cmp.Or(e.Headline(), "-"), titleWidth))
 	}
 	return t.Flush()
 }

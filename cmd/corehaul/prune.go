@@ -216,7 +216,7 @@ func (a *app) printPrune(rep *retention.Report) error {
 	var freed uint64
 	for _, d := range rep.Removed {
 		freed += d.Bytes
-		if _, err := fmt.Fprintf(a.stdio.Out, "%s %s (%s, %s): %s\n", verb, d.Ref, bytesize.Format(d.Bytes), cli.Printable(cli.Clip(d.Panic, 72)), d.Why); err != nil {
+		if _, err := fmt.Fprintf(a.stdio.Out, "%s %s (%s, %s): %s\n", verb, d.Ref, bytesize.Format(d.Bytes), cli.Printable(cli.Clip(d.Panic, titleWidth)), d.Why); err != nil {
 			return err
 		}
 	}
