@@ -41,6 +41,8 @@ const (
 
 var captureMemory = regexp.MustCompile(`(?m)^corehaul-send: peak memory (\d+(?:\.\d+)?) MiB\r?$`)
 
+var captureLeastFree = regexp.MustCompile(`(?m)^corehaul-send: least free memory (\d+\.\d+) MiB of (\d+\.\d+) MiB\r?$`)
+
 // TestCapture lets machines panic whose capture kernels have nothing but the
 // initramfs of `corehaul-send initrd`, and looks at what the receiver has then.
 func TestCapture(t *testing.T) {
@@ -127,7 +129,7 @@ func captureSaid(run *lab.Run) string {
 }
 
 // captureCheckConsole checks what the sender said: that it got its address from
-// DHCP, how much memory it took, and that its last line tells of a complete dump.
+// DHCP, how much memory it took and was left, and that its last line tells of a complete dump.
 func captureCheckConsole(t *testing.T, said string) {
 	t.Helper()
 	if !strings.Contains(said, "from DHCP server") {
@@ -143,6 +145,9 @@ func captureCheckConsole(t *testing.T, said string) {
 	}
 	if peak, err := strconv.ParseFloat(m[1], 64); err != nil || peak > captureMaxMemoryMiB {
 		t.Errorf("peak memory is %s MiB (%v), want at most %d", m[1], err, captureMaxMemoryMiB)
+	}
+	if !captureLeastFree.MatchString(said) {
+		t.Error("no line tells the least free memory")
 	}
 }
 

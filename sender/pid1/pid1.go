@@ -124,16 +124,21 @@ type runner struct {
 	cfg     *config.File
 	dog     atomic.Pointer[watchdog]
 	step    atomic.Pointer[string] // the current step, for messages
+	memory  freeMemory
 	// dogFailed is set once the console has said that the watchdog cannot be used.
 	dogFailed bool
 }
 
-func (r *runner) alive() { r.dog.Load().alive() }
+func (r *runner) alive() {
+	r.dog.Load().alive()
+	r.memory.look(r.sys.readFile, false)
+}
 
 // begin notes the current step, for the case that it hangs.
 func (r *runner) begin(step string) {
 	r.step.Store(&step)
-	r.alive()
+	r.dog.Load().alive()
+	r.memory.look(r.sys.readFile, true)
 }
 
 func (r *runner) doing() string {
@@ -146,6 +151,9 @@ func (r *runner) doing() string {
 func (r *runner) run() {
 	r.cfg = config.Default()
 	out := r.guarded(r.work)
+	if seen := r.memory.String(); seen != "" {
+		r.console.Printf("%s", seen)
+	}
 	dog := r.dog.Load()
 	// The watchdog must not reset a machine that is to stay down.
 	dog.release(!out.Failed || r.cfg.After != "reboot")
