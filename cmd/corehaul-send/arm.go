@@ -12,20 +12,24 @@ import (
 	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/sender/arm"
 	"github.com/corehaul/corehaul/sender/arm/reservation"
+	"github.com/corehaul/corehaul/sender/hostnet"
 )
 
 // defaultConfig is where arm looks for the configuration.
 const defaultConfig = "/etc/corehaul-send.toml"
 
 func newArm(stdio cli.Stdio) *cobra.Command {
-	o := arm.Options{Tool: tool(), CheckKeys: checkKeys}
+	o := arm.Options{Tool: tool(), CheckKeys: checkKeys, Ways: ways}
 	var dry, write bool
 	cmd := &cobra.Command{
 		Use: "arm [flags]", Short: "Make this machine ready to dump: pack the image of a capture kernel and load it",
 		Long: `Checks the configuration and its keys, finds the drivers of this machine's network cards,
 disks and watchdog, packs them with this program into an image, and loads it with the kernel
 for the next crash. Nothing of it is written to a disk. Run it again after each change of
-configuration, keys or network cards, and at each boot (contrib/corehaul-arm.service).
+configuration, keys or network, and at each boot (contrib/corehaul-arm.service).
+
+If the configuration has no [network], static addresses, routes, a VLAN or a bond on the way
+to the targets are copied from the running system.
 
 The running kernel must have reserved memory (crashkernel= on its command line). If it has
 not, this command says what to write where. With --write it writes that itself, where the
@@ -55,7 +59,7 @@ given. An interrupted arm leaves the old image or the new one.`,
 			case write:
 				return writeReservation(cmd.Context(), stdio, o)
 			case dry:
-				return dryArm(stdio, o)
+				return dryArm(cmd.Context(), stdio, o)
 			}
 			return armMachine(cmd.Context(), stdio, o)
 		},
@@ -70,6 +74,11 @@ given. An interrupted arm leaves the old image or the new one.`,
 	return cmd
 }
 
+// ways finds the way of this machine to a host.
+func ways(ctx context.Context, host string) (*hostnet.Path, error) {
+	return hostnet.PathToHost(ctx, "/sys", host)
+}
+
 func armMachine(ctx context.Context, stdio cli.Stdio, o arm.Options) error {
 	p, err := arm.Arm(ctx, o)
 	if p != nil {
@@ -78,17 +87,17 @@ func armMachine(ctx context.Context, stdio cli.Stdio, o arm.Options) error {
 	if err != nil {
 		return err
 	}
-	s, err := arm.Look(ctx, "/", nil)
+	s, err := arm.Look(ctx, "/", ways, nil)
 	if err != nil {
 		return err
 	}
-	warnOf(stdio, s)
+	warnOf(stdio, s.Findings)
 	return nil
 }
 
 // dryArm says what would be loaded.
-func dryArm(stdio cli.Stdio, o arm.Options) error {
-	p, err := arm.Prepare(o)
+func dryArm(ctx context.Context, stdio cli.Stdio, o arm.Options) error {
+	p, err := arm.Prepare(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -96,6 +105,7 @@ func dryArm(stdio cli.Stdio, o arm.Options) error {
 	for _, m := range p.Report.Missing {
 		stdio.Warn(name, "this machine needs the module %s, which %s does not have", m, p.Record.Kernel.Release)
 	}
+	warnOf(stdio, p.Findings())
 	return printPlanOf(stdio, p)
 }
 
@@ -146,8 +156,8 @@ func printPlanOf(stdio cli.Stdio, p *arm.Plan) error {
 }
 
 // warnOf prints the findings on standard error.
-func warnOf(stdio cli.Stdio, s *arm.Status) {
-	for _, f := range s.Findings {
+func warnOf(stdio cli.Stdio, findings []arm.Finding) {
+	for _, f := range findings {
 		kind := "note"
 		if f.Problem {
 			kind = "warning"

@@ -59,7 +59,7 @@ watchdog (auto: 3m) without progress.
 
 On the kernel command line, corehaul.KEY=VALUE overrides to, level, encoding, collect,
 deadline, patience, stall, watchdog, after, console, progress, network (the mode), interface,
-address, gateway, dns, mtu, vlan, bond (the mode), ports and fence_kdump. Commas
+address, gateway, routes, dns, mtu, vlan, bond (the mode), ports and fence_kdump. Commas
 separate the items of a list.
 
 The file contains the secret keys of the host. Its mode is 0600.`,

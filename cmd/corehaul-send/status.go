@@ -36,7 +36,7 @@ needed (bytes), loaded (what was packed, or null), sysctls, findings (code, prob
 			if !offline {
 				ask = probe
 			}
-			s, err := arm.Look(cmd.Context(), "/", ask)
+			s, err := arm.Look(cmd.Context(), "/", ways, ask)
 			if err != nil {
 				return cli.WithHint(err, "this command needs root's rights")
 			}

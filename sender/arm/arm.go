@@ -83,7 +83,7 @@ func Arm(ctx context.Context, o Options) (*Plan, error) {
 	if now.any && now.record == nil && !now.unsure && !o.Replace {
 		return nil, &OtherError{Who: otherLoader(o.root())}
 	}
-	p, err := Prepare(o)
+	p, err := Prepare(ctx, o)
 	if err != nil {
 		return nil, err
 	}

@@ -78,7 +78,7 @@ var program = "\x7fELF\x02\x01\x01" + strings.Repeat("\x00", 9) + "\x02\x00\x3e\
 // prepare packs the image of a machine, and notes it as loaded.
 func prepare(t *testing.T, root string) *Plan {
 	t.Helper()
-	p, err := Prepare(Options{Root: root, Config: filepath.Join(root, "etc/send.toml"), Init: filepath.Join(root, "init"), Tool: "test"})
+	p, err := Prepare(t.Context(), Options{Root: root, Config: filepath.Join(root, "etc/send.toml"), Init: filepath.Join(root, "init"), Tool: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func TestPrepareErrors(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			root := machine(t, map[string]string{tc.file: tc.text})
-			p, err := Prepare(Options{Root: root, Config: filepath.Join(root, "etc/send.toml"), Init: filepath.Join(root, "init")})
+			p, err := Prepare(t.Context(), Options{Root: root, Config: filepath.Join(root, "etc/send.toml"), Init: filepath.Join(root, "init")})
 			if p != nil || err == nil || !strings.Contains(err.Error(), tc.has) {
 				t.Errorf("got %v, want %q", err, tc.has)
 			}
@@ -148,7 +148,7 @@ func TestNoKernel(t *testing.T) {
 	if err := os.Remove(filepath.Join(root, "boot/vmlinuz-"+running)); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Prepare(Options{Root: root, Config: filepath.Join(root, "etc/send.toml"), Init: filepath.Join(root, "init")})
+	_, err := Prepare(t.Context(), Options{Root: root, Config: filepath.Join(root, "etc/send.toml"), Init: filepath.Join(root, "init")})
 	e, ok := errors.AsType[*KernelError](err)
 	if !ok || len(e.Tried) < 5 || len(e.Hints()) == 0 {
 		t.Errorf("got %v", err)
@@ -214,7 +214,7 @@ func TestSetSysctls(t *testing.T) {
 
 func look(t *testing.T, root string, probe Probe) *Status {
 	t.Helper()
-	s, err := Look(t.Context(), root, probe)
+	s, err := Look(t.Context(), root, nil, probe)
 	if err != nil {
 		t.Fatal(err)
 	}

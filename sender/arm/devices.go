@@ -10,12 +10,17 @@ import (
 	"github.com/corehaul/corehaul/sender/initrd"
 )
 
-// Devices lists the devices of the running machine, as initrd.Options.Devices, whose drivers the capture kernel needs: the
+// devices lists the devices of the running machine, as initrd.Options.Devices, whose drivers the capture kernel needs: the
 // network cards, if a target needs the network, and the watchdog. sys is where sysfs is mounted.
-func Devices(sys string, c *config.File) []string {
+func devices(sys string, c *config.File, w way) []string {
 	var list []string
 	if slices.ContainsFunc(c.To, config.NeedsNetwork) {
 		list = cardsInUse(sys)
+	}
+	for _, card := range w.devices {
+		if !slices.Contains(list, card) {
+			list = append(list, card)
+		}
 	}
 	if c.Watchdog == config.WatchdogOff {
 		return list

@@ -18,7 +18,7 @@ import (
 func rearm(r *Record) string { return "run 'corehaul-send arm --config " + r.Config.Path + "'" }
 
 // check looks for all that may keep the loaded image from a dump.
-func (s *Status) check(ctx context.Context, root string, now loaded, probe Probe) {
+func (s *Status) check(ctx context.Context, root string, now loaded, ways Ways, probe Probe) {
 	r := s.Loaded
 	if now.unsure {
 		s.problem(Interrupted, rearm(r), "an arm was interrupted: it is not known whether the old or the new image is loaded")
@@ -34,7 +34,7 @@ func (s *Status) check(ctx context.Context, root string, now loaded, probe Probe
 	if c == nil {
 		return
 	}
-	s.checkDrivers(root, c)
+	s.checkDrivers(root, c, s.checkWay(ctx, root, c, ways))
 	s.checkSysctls(root, c)
 	if probe == nil {
 		return
@@ -90,10 +90,32 @@ func (s *Status) checkConfig() *config.File {
 	return c
 }
 
+// checkWay compares the way of this machine to the targets with the one that was copied.
+func (s *Status) checkWay(ctx context.Context, root string, c *config.File, ways Ways) way {
+	w := wayOf(ctx, root, c, ways)
+	s.Findings = append(s.Findings, w.findings(s.Loaded)...)
+	// What was copied for another configuration says nothing, and neither does a search that failed.
+	if ways == nil || w.unknown() || s.has(ConfigChanged) {
+		return w
+	}
+	if now := w.words(); !slices.Equal(now, s.Loaded.Network) {
+		s.problem(NetworkChanged, rearm(s.Loaded), "the way to the targets has changed: the image has %s, and this machine has %s", shown(s.Loaded.Network), shown(now))
+	}
+	return w
+}
+
+// shown writes words that were copied from the network.
+func shown(words []string) string {
+	if len(words) == 0 {
+		return "DHCP on all interfaces"
+	}
+	return strings.Join(words, " ")
+}
+
 // checkDrivers compares the drivers of this machine's devices with those in the image.
-func (s *Status) checkDrivers(root string, c *config.File) {
+func (s *Status) checkDrivers(root string, c *config.File, w way) {
 	sys := filepath.Join(root, "sys")
-	for _, device := range Devices(sys, c) {
+	for _, device := range devices(sys, c, w) {
 		for _, module := range initrd.DeviceModules(sys, device) {
 			if name := initrd.CanonicalName(module); !slices.Contains(s.Loaded.Modules, name) {
 				s.problem(DriverMissing, "see whether 'modprobe -n "+name+"' finds it; then "+rearm(s.Loaded),

@@ -1,6 +1,7 @@
 package arm
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +35,8 @@ type Options struct {
 	Tool string
 	// CheckKeys is that of initrd.Options.
 	CheckKeys func(*config.File) error
+	// Ways is asked for the network if the configuration says nothing about it. Nil means DHCP on all interfaces.
+	Ways Ways
 	// Replace takes away an image that somebody else has loaded.
 	Replace bool
 }
@@ -50,6 +54,7 @@ type Plan struct {
 	// Report says what the image has.
 	Report *initrd.Report
 	config *config.File
+	way    way
 
 	kernel, image *os.File
 }
@@ -63,21 +68,26 @@ func (p *Plan) Close() {
 	}
 }
 
-// Prepare checks the configuration and its keys, finds the kernel and the drivers of this machine, and packs the image. It
-// changes nothing.
-func Prepare(o Options) (*Plan, error) {
+// Findings says what Look will find about the network that was copied.
+func (p *Plan) Findings() []Finding { return p.way.findings(&p.Record) }
+
+// Prepare checks the configuration and its keys, finds the kernel, the drivers of this machine and its way to the targets, and packs the
+// image. It changes nothing. If no target has a way, the capture kernel asks all interfaces by DHCP. Plan.Findings says so.
+func Prepare(ctx context.Context, o Options) (*Plan, error) {
 	p := &Plan{Record: Record{ID: rand.Text(), Time: time.Now().UTC().Truncate(time.Second), Tool: o.Tool}}
-	if err := p.prepare(o); err != nil {
+	if err := p.prepare(ctx, o); err != nil {
 		p.Close()
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *Plan) prepare(o Options) error {
+func (p *Plan) prepare(ctx context.Context, o Options) error {
 	if err := p.readConfig(o); err != nil {
 		return err
 	}
+	p.way = wayOf(ctx, o.root(), p.config, o.Ways)
+	p.Record.Network = p.way.words()
 	running, err := release(o.root())
 	if err != nil {
 		return err
@@ -146,7 +156,7 @@ func absoluteKeys(path string, c *config.File) {
 func (p *Plan) pack(o Options) error {
 	sys := filepath.Join(o.root(), "sys")
 	opts := initrd.Options{
-		Init: o.Init, Config: p.Record.Config.Path, CheckKeys: o.CheckKeys, Devices: Devices(sys, p.config),
+		Init: o.Init, Config: p.Record.Config.Path, CheckKeys: o.CheckKeys, Devices: devices(sys, p.config, p.way), Modules: p.way.network.Modules(),
 		System: disk.System{Sys: sys, Dev: filepath.Join(o.root(), "dev"), MountInfo: filepath.Join(o.root(), "proc/self/mountinfo")},
 	}
 	tree := filepath.Join(o.root(), "lib/modules", p.Record.Kernel.Release)
@@ -190,7 +200,8 @@ func (p *Plan) setCmdline(root, running string, image kexec.Image) error {
 	if mac := addressOf(root, p.config.Network.Interface); mac != "" {
 		add = append(add[:len(add):len(add)], "corehaul.interface="+mac)
 	}
-	add = append(add[:len(add):len(add)], p.Record.mark())
+	// The last word of a name counts, which is that of the configuration.
+	add = slices.Concat(p.Record.Network, add, []string{p.Record.mark()})
 	line := cmdline.Capture(running, remove, add)
 	if limit := image.CmdlineMax - elfcorehdr; image.CmdlineMax > 0 && len(line) > limit {
 		return fmt.Errorf("the command line of the capture kernel has %d bytes, and %s takes %d: remove words with remove under [arm] in %s: %s",

@@ -56,6 +56,8 @@ type Record struct {
 	To      []string `json:"to"`
 	Kernel  Kernel   `json:"kernel"`
 	Cmdline string   `json:"cmdline"`
+	// Network are the words of Cmdline that were copied from the network of the running system.
+	Network []string `json:"network"`
 	// Modules are those in the image and those that its kernel has built in, as far as they were wanted.
 	Modules []string `json:"modules"`
 	// Packed is the size of the image, and Unpacked that of its files, in bytes. Needs is an estimate of all that the

@@ -3,6 +3,7 @@ package arm
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/corehaul/corehaul/internal/plainfile"
@@ -54,6 +55,9 @@ const (
 	DriverMissing  Code = "driver-missing"
 	NoCard         Code = "no-network-card"
 	NoInterface    Code = "no-such-interface"
+	NetworkUnknown Code = "network-unknown"
+	NetworkPartly  Code = "network-partly-copied"
+	NetworkChanged Code = "network-changed"
 	NotReachable   Code = "target-not-reachable"
 	SysctlDiffers  Code = "sysctl-differs"
 	OopsNoPanic    Code = "oops-does-not-panic"
@@ -85,9 +89,9 @@ type Sysctl struct {
 // A Probe returns why a target does not answer, with the keys of a configuration.
 type Probe func(ctx context.Context, c *config.File, to string) error
 
-// Look says whether a crash of the running system, whose root is / but for tests, would give a dump. probe asks targets; nil asks none. The error is for a machine that
-// cannot be looked at, such as without root's rights.
-func Look(ctx context.Context, root string, probe Probe) (*Status, error) {
+// Look says whether a crash of the running system, whose root is / but for tests, would give a dump. ways is that of Options. probe asks
+// targets; nil asks none. The error is for a machine that cannot be looked at, such as without root's rights.
+func Look(ctx context.Context, root string, ways Ways, probe Probe) (*Status, error) {
 	if root == "" {
 		root = "/"
 	}
@@ -112,7 +116,7 @@ func Look(ctx context.Context, root string, probe Probe) (*Status, error) {
 		return s, nil
 	}
 	s.State, s.Needed = Ready, now.record.Needs
-	s.check(ctx, root, now, probe)
+	s.check(ctx, root, now, ways, probe)
 	for _, f := range s.Findings {
 		if f.Problem {
 			s.State = Doubtful
@@ -128,6 +132,11 @@ func (s *Status) problem(code Code, do, format string, args ...any) {
 
 func (s *Status) note(code Code, do, format string, args ...any) {
 	s.Findings = append(s.Findings, Finding{Code: code, What: fmt.Sprintf(format, args...), Do: do})
+}
+
+// has reports whether there is a finding of a code.
+func (s *Status) has(code Code) bool {
+	return slices.ContainsFunc(s.Findings, func(f Finding) bool { return f.Code == code })
 }
 
 // notLoaded says why no image of ours is loaded.

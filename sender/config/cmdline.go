@@ -19,7 +19,7 @@ const cmdlinePrefix = "corehaul."
 //	corehaul.stall=D                         corehaul.watchdog=auto|off|D
 //	corehaul.network=dhcp|static|none        corehaul.interface=I   corehaul.mtu=N
 //	corehaul.address=ADDR/LEN[,...]          corehaul.gateway=A[,A] corehaul.dns=A[,A]
-//	corehaul.fence_kdump=HOST:PORT[,...]
+//	corehaul.fence_kdump=HOST:PORT[,...]     corehaul.routes="PREFIX via ADDR[,...]"
 //	corehaul.vlan=N                          corehaul.bond=MODE     corehaul.ports=I[,I...]
 //	corehaul.image=ID                        changes nothing: `corehaul-send arm` marks the image that it loads
 //
@@ -115,6 +115,12 @@ func (n *Network) override(name, value string) error {
 		if err == nil {
 			// An address on the command line implies static.
 			n.Mode, n.Address = "static", list
+		}
+		return err
+	case "routes":
+		list, err := parseList(value, func(s string) (r Route, err error) { err = r.UnmarshalText([]byte(s)); return r, err })
+		if err == nil {
+			n.Routes = list
 		}
 		return err
 	case "gateway":

@@ -124,6 +124,8 @@ type Network struct {
 	// FenceKdump lists the other nodes of a cluster, HOST:PORT, which are told every ten seconds that this machine dumps, so that
 	// they do not fence it.
 	FenceKdump []string `toml:"fence_kdump"`
+	// Unset means that the file says nothing about the way to the targets. `corehaul-send arm` then copies that of the running system.
+	Unset bool `toml:"-"`
 }
 
 // Duration is a time.Duration in Go's notation: "90s", "15m", "1h30m".
@@ -187,11 +189,13 @@ func Default() *File {
 // Parse reads and checks the text of a configuration file with a name. Errors are of type *Error.
 func Parse(name string, data []byte) (*File, error) {
 	f := Default()
+	f.Network.Mode = ""
 	dec := toml.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(f); err != nil {
 		return nil, decodeError(name, err)
 	}
+	f.Network.setDefaults()
 	if key, err := f.check(); err != nil {
 		return nil, &Error{File: name, Line: lineOf(data, key), Key: key, Err: err}
 	}

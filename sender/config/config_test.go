@@ -197,6 +197,49 @@ func TestOverrideLayers(t *testing.T) {
 	}
 }
 
+// TestWords: words make the network again that they were made of.
+func TestWords(t *testing.T) {
+	addrs := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
+	for name, n := range map[string]Network{
+		"DHCP":                 {Mode: "dhcp"},
+		"none":                 {Mode: "none"},
+		"DHCP on a card":       {Mode: "dhcp", Interface: "52:54:00:00:00:01"},
+		"DHCP on a VLAN, bond": {Mode: "dhcp", VLAN: 7, Bond: Bond{Mode: "802.3ad", Ports: []string{"52:54:00:00:00:01", "52:54:00:00:00:02"}}},
+		"static, all there is": {
+			Mode: "static", VLAN: 4094, MTU: 9000, Bond: Bond{Mode: "active-backup", Ports: []string{"52:54:00:00:00:01"}},
+			Address: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24"), netip.MustParsePrefix("2001:db8::7/64")}, Gateway: addrs, DNS: addrs,
+			Routes: []Route{{netip.MustParsePrefix("10.0.0.0/8"), addrs[0]}, {netip.MustParsePrefix("203.0.113.9/32"), addrs[0]}},
+		},
+	} {
+		f := Default()
+		words := strings.Join(n.Words(), " ")
+		if w := f.Override("root=/dev/sda " + words + " quiet"); len(w) > 0 {
+			t.Errorf("%s: %s: %q", name, words, w)
+		}
+		if d := cmp.Diff(n, f.Network, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); d != "" {
+			t.Errorf("%s: %s: -want +got\n%s", name, words, d)
+		}
+	}
+}
+
+// TestUnset: whatever a file says about the way to the targets counts, and nothing is copied then.
+func TestUnset(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": true, "[network]\n": true, "[network]\nfence_kdump = [\"node1:7410\"]\n": true,
+		"[network]\nmode = \"dhcp\"\n": false, "[network]\ninterface = \"ens3\"\n": false, "[network]\nvlan = 7\n": false,
+		"[network]\ndns = [\"192.0.2.53\"]\n": false, "[network]\nmtu = 9000\n": false,
+	} {
+		f, err := Parse("send.toml", []byte(text))
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+			continue
+		}
+		if f.Network.Unset != want || f.Network.Mode != "dhcp" {
+			t.Errorf("%q: got %+v", text, f.Network)
+		}
+	}
+}
+
 func TestOverrideContradiction(t *testing.T) {
 	f := Default()
 	if w := f.Override("corehaul.network=static"); len(w) != 1 || !strings.Contains(w[0], "network.address") {

@@ -116,6 +116,53 @@ func (n *Network) overrideLayers(name, value string) error {
 	return fmt.Errorf("unknown setting %q", name)
 }
 
+// setDefaults completes what a file says.
+func (n *Network) setDefaults() {
+	n.Unset = n.Mode == "" && len(n.Words()) == 0
+	if n.Mode == "" {
+		n.Mode = "dhcp"
+	}
+}
+
+// Words returns the words of a kernel command line that make the network of an empty configuration n, without those for FenceKdump. There
+// are none for DHCP on all interfaces.
+func (n *Network) Words() []string {
+	var list []string
+	add := func(name, value string) {
+		if value != "" {
+			list = append(list, cmdlinePrefix+name+"="+value)
+		}
+	}
+	if n.Mode != "dhcp" {
+		add("network", n.Mode)
+	}
+	add("interface", n.Interface)
+	add("bond", n.Bond.Mode)
+	add("ports", strings.Join(n.Bond.Ports, ","))
+	if n.VLAN != 0 {
+		add("vlan", strconv.Itoa(n.VLAN))
+	}
+	if n.MTU != 0 {
+		add("mtu", strconv.Itoa(n.MTU))
+	}
+	add("address", joined(n.Address))
+	add("gateway", joined(n.Gateway))
+	if len(n.Routes) > 0 {
+		add("routes", `"`+joined(n.Routes)+`"`) // it has blanks
+	}
+	add("dns", joined(n.DNS))
+	return list
+}
+
+// joined writes a list as parseList reads it.
+func joined[T fmt.Stringer](list []T) string {
+	words := make([]string, len(list))
+	for i, v := range list {
+		words[i] = v.String()
+	}
+	return strings.Join(words, ",")
+}
+
 // Modules lists the kernel modules that the network needs beside the drivers of its cards, as the configuration's modules are
 // written. Without max_bonds=0, bonding makes a bond by itself.
 func (n *Network) Modules() []string {

@@ -1,6 +1,8 @@
 package hostnet
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -54,6 +56,23 @@ func PathTo(sys string, target netip.Addr) (*Path, error) {
 	return p, p.addSource(l, addrOf(routes[0].Src))
 }
 
+// PathToHost asks for the way to a host, a name or an address. Of several addresses of a name, it takes the first that has a way.
+func PathToHost(ctx context.Context, sys, host string) (*Path, error) {
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, a := range addrs {
+		p, err := PathTo(sys, a.Unmap())
+		if err == nil {
+			return p, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
 // addSource looks for the source address and the default route on the interface of the path.
 func (p *Path) addSource(l *netlink.LinkAttrs, src netip.Addr) error {
 	nl := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: l.Index}}
@@ -101,18 +120,26 @@ func addrOf(ip net.IP) netip.Addr {
 	return a.Unmap()
 }
 
-// Network returns the configuration of a capture kernel that reaches all targets of the paths. Cards have MAC addresses in it,
-// because capture kernels give other names. dns are the resolvers, for targets that have names.
-func Network(paths []*Path, dns []netip.Addr) (config.Network, error) {
+// isLease reports whether a path has a lease on a card without a VLAN or a bond. A capture kernel asks for such leases on all cards.
+func (p *Path) isLease() bool { return p.Dynamic && p.VLAN == 0 && len(p.Bond.Ports) == 0 }
+
+// Fits reports whether a capture kernel can have the ways p and q at once. It has a VLAN, a bond or static addresses on one interface
+// only.
+func (p *Path) Fits(q *Path) bool {
+	return p.isLease() && q.isLease() || p.Interface == q.Interface && p.Dynamic == q.Dynamic
+}
+
+// Network returns the configuration of a capture kernel that reaches the targets of all paths, of which the first Fits the others. Cards
+// have MAC addresses in it, because capture kernels give other names. dns are the resolvers, for targets that have names; a lease
+// brings its own.
+func Network(paths []*Path, dns []netip.Addr) config.Network {
 	n := config.Network{Mode: "dhcp"}
 	if len(paths) == 0 {
-		return n, nil
+		return n
 	}
 	first := paths[0]
-	for _, p := range paths[1:] {
-		if p.Interface != first.Interface {
-			return anyOf(paths)
-		}
+	if first.isLease() {
+		return n
 	}
 	n.VLAN, n.Bond = first.VLAN, first.Bond
 	if len(first.Bond.Ports) == 0 {
@@ -121,33 +148,18 @@ func Network(paths []*Path, dns []netip.Addr) (config.Network, error) {
 	if first.MTU != ethernetMTU {
 		n.MTU = first.MTU
 	}
-	for _, p := range paths {
-		if p.Dynamic {
-			return n, nil
-		}
+	if first.Dynamic {
+		return n
 	}
 	n.Mode, n.DNS = "static", dns
 	for _, p := range paths {
 		p.addTo(&n)
 	}
-	return n, nil
+	return n
 }
 
 // ethernetMTU is the usual size of packets, in bytes.
 const ethernetMTU = 1500
-
-// anyOf returns a configuration for targets that are behind several interfaces: the capture kernel asks on all for addresses.
-func anyOf(paths []*Path) (config.Network, error) {
-	for _, p := range paths {
-		switch {
-		case p.VLAN != 0 || len(p.Bond.Ports) > 0:
-			return config.Network{}, &LayerError{Interface: p.Interface, Why: "targets are behind other interfaces too, and a capture kernel makes one VLAN or bond only"}
-		case !p.Dynamic:
-			return config.Network{}, &LayerError{Interface: p.Interface, Why: "targets are behind other interfaces too, and a capture kernel has static addresses on one interface only"}
-		}
-	}
-	return config.Network{Mode: "dhcp"}, nil
-}
 
 // addTo adds the static address and routes of a path.
 func (p *Path) addTo(n *config.Network) {

@@ -125,6 +125,12 @@ func TestPathTo(t *testing.T) {
 			t.Errorf("%s: -want +got\n%s", to, d)
 		}
 	}
+	if p, err := PathToHost(t.Context(), sys, "203.0.113.9"); err != nil || p.Interface != "ens3" {
+		t.Errorf("an address as a host: got %+v, %v", p, err)
+	}
+	if _, err := PathToHost(t.Context(), sys, "no host"); err == nil || !strings.Contains(err.Error(), "no host") {
+		t.Errorf("no host: %v", err)
+	}
 	if _, err := PathTo(sys, v4.Addr()); err == nil || !strings.Contains(err.Error(), "this machine") {
 		t.Errorf("to this machine: %v", err)
 	}
@@ -133,7 +139,7 @@ func TestPathTo(t *testing.T) {
 func TestNetwork(t *testing.T) {
 	addr, dns := netip.MustParseAddr, []netip.Addr{netip.MustParseAddr("192.0.2.53")}
 	card := func(mac string) Layers { return Layers{Cards: []Card{{Name: "x", MAC: mac}}} }
-	static := &Path{Interface: "ens3", Target: addr("203.0.113.9"), Source: netip.MustParsePrefix("192.0.2.7/24"), Default: addr("192.0.2.1"), Gateway: addr("192.0.2.2"), MTU: 1500, Layers: card("m3")}
+	static := &Path{Interface: "ens3", Target: addr("203.0.113.9"), Source: netip.MustParsePrefix("192.0.2.7/24"), Default: addr("192.0.2.1"), Gateway: addr("192.0.2.2"), MTU: 9000, Layers: card("m3")}
 	second := *static
 	second.Target, second.Gateway = addr("192.0.2.9"), netip.Addr{}
 	leased := &Path{Interface: "ens4", Target: addr("198.51.100.1"), Dynamic: true, MTU: 9000, Layers: card("m4")}
@@ -141,28 +147,39 @@ func TestNetwork(t *testing.T) {
 	for name, tc := range map[string]struct {
 		paths []*Path
 		want  config.Network
-		err   string
 	}{
-		"none":   {want: config.Network{Mode: "dhcp"}},
-		"leased": {paths: []*Path{leased}, want: config.Network{Mode: "dhcp", Interface: "m4", MTU: 9000}},
+		"none":                {want: config.Network{Mode: "dhcp"}},
+		"leased":              {paths: []*Path{leased}, want: config.Network{Mode: "dhcp"}},
+		"leases of two cards": {paths: []*Path{leased, {Interface: "ens5", Dynamic: true, MTU: 1500, Layers: card("m5")}}, want: config.Network{Mode: "dhcp"}},
 		"static": {paths: []*Path{static, &second}, want: config.Network{
-			Mode: "static", Interface: "m3", Address: []netip.Prefix{static.Source}, Gateway: []netip.Addr{static.Default}, DNS: dns,
+			Mode: "static", Interface: "m3", MTU: 9000, Address: []netip.Prefix{static.Source}, Gateway: []netip.Addr{static.Default}, DNS: dns,
 			Routes: []config.Route{{To: netip.MustParsePrefix("203.0.113.9/32"), Via: static.Gateway}},
 		}},
-		"VLAN on a bond":                {paths: []*Path{bonded}, want: config.Network{Mode: "dhcp", VLAN: 7, Bond: bonded.Bond}},
-		"two cards":                     {paths: []*Path{leased, {Interface: "ens5", Dynamic: true, MTU: 1500, Layers: card("m5")}}, want: config.Network{Mode: "dhcp"}},
-		"two cards, one of them static": {paths: []*Path{leased, static}, err: "ens3: targets are behind other interfaces too"},
-		"a card and a bond":             {paths: []*Path{leased, bonded}, err: "bond0.7: targets are behind other interfaces too"},
+		"lease of a VLAN on a bond": {paths: []*Path{bonded}, want: config.Network{Mode: "dhcp", VLAN: 7, Bond: bonded.Bond}},
 	} {
-		got, err := Network(tc.paths, dns)
-		if tc.err != "" {
-			if err == nil || !strings.Contains(err.Error(), tc.err) {
-				t.Errorf("%s: got %v, want %q", name, err, tc.err)
-			}
-			continue
+		if d := cmp.Diff(tc.want, Network(tc.paths, dns), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); d != "" {
+			t.Errorf("%s: -want +got\n%s", name, d)
 		}
-		if d := cmp.Diff(tc.want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); d != "" || err != nil {
-			t.Errorf("%s: %v; -want +got\n%s", name, err, d)
+	}
+	staticBeside := *leased
+	staticBeside.Dynamic = false
+	for _, tc := range []struct {
+		name string
+		p, q *Path
+		want bool
+	}{
+		{"two addresses of one interface", static, &second, true},
+		{"leases of two cards", leased, &Path{Interface: "ens5", Dynamic: true, Layers: card("m5")}, true},
+		{"a lease and a static address", leased, static, false},
+		{"a lease and a static address of one interface", leased, &staticBeside, false},
+		{"a card and a bond", leased, bonded, false},
+		{"a bond and itself", bonded, bonded, true},
+	} {
+		if got := tc.p.Fits(tc.q); got != tc.want {
+			t.Errorf("%s: got %t", tc.name, got)
+		}
+		if got := tc.q.Fits(tc.p); got != tc.want {
+			t.Errorf("%s, the other way round: got %t", tc.name, got)
 		}
 	}
 }
