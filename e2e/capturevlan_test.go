@@ -1,119 +1,69 @@
 package e2e
 
 import (
-	"context"
-	"encoding/base64"
-	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/corehaul/corehaul/e2e/lab"
 )
 
-// The VLAN and the addresses in it. The bond has two ports, which a hub joins with the collector.
-const (
-	vlanServe = `
+// The other end of the VLAN routes to the address of the target.
+const vlanServe = `
 modprobe 8021q
 nic=$(ip -o link | sed -n 's/^[0-9]*: \(e[^:]*\):.*52:54:00:00:00:01.*/\1/p')
 ip link add link "$nic" name vlan7 type vlan id 7
 ip addr add 198.51.100.1/24 dev vlan7
 ip link set vlan7 up
+ip addr add 203.0.113.1/32 dev lo
 install -m 0755 bin/corehaul /usr/bin/
 corehaul ca init --dir ca
-corehaul ca issue victim --dir ca --out victim.pem
+corehaul ca issue web-17 --dir ca --out web-17.pem
 mkfifo /run/ready
-setsid corehaul serve --data /var/lib/corehaul --ca ca --tls 198.51.100.1:7420 > /run/ready 2> /run/server.log &
-read -r line < /run/ready || { cat /run/server.log; exit 1; }
-base64 victim.pem`
-	vlanConfig = `to = ["tls://198.51.100.1:7420"]
-identity = %q
-patience = "5m"
-[network]
-mode = "static"
-address = ["198.51.100.17/24"]
-vlan = 7
-[network.bond]
-mode = "active-backup"
-ports = ["52:54:00:00:07:01", "52:54:00:00:07:02"]
-`
+setsid corehaul serve --data /var/lib/corehaul --ca ca --tls 203.0.113.1:7420 > /run/ready 2> /run/server.log &
+read -r line < /run/ready || { cat /run/server.log; exit 1; }`
+
+// The machine that panics has static addresses on a VLAN of a bond, and a configuration that says nothing of it.
+const (
+	vlanNetwork = `
+cd /etc/systemd/network
+printf '[NetDev]\nName=bond0\nKind=bond\n[Bond]\nMode=active-backup\nMIIMonitorSec=100ms\n' > 01-bond.netdev
+printf '[NetDev]\nName=vlan7\nKind=vlan\n[VLAN]\nId=7\n' > 02-vlan.netdev
+printf '[Match]\nPermanentMACAddress=52:54:00:00:00:02 52:54:00:00:07:02\n[Network]\nBond=bond0\n' > 03-ports.network
+printf '[Match]\nName=bond0\n[Network]\nVLAN=vlan7\nLinkLocalAddressing=no\n' > 04-bond.network
+printf '[Match]\nName=vlan7\n[Network]\nAddress=198.51.100.17/24\n[Route]\nDestination=203.0.113.0/24\nGateway=198.51.100.1\n' > 05-vlan.network
+modprobe bonding max_bonds=0
+until [ $(ls -d /sys/class/net/e* | wc -l) = 2 ]; do sleep 0.2; done
+systemctl restart systemd-networkd
+/lib/systemd/systemd-networkd-wait-online -i vlan7:routable --timeout=0
+until [ $(ls -d /sys/class/net/bond0/lower_* | wc -l) = 2 ]; do sleep 0.2; done`
+	vlanArm = statusOf + `
+install -m 0755 bin/corehaul-send /usr/bin/
+install -m 0600 web-17.pem /etc/corehaul-send.pem
+printf 'to = ["tls://203.0.113.1:7420"]\nidentity = "corehaul-send.pem"\npatience = "5m"\n' > /etc/corehaul-send.toml
+corehaul-send arm
+status_of`
 )
 
-// TestCaptureVLAN: the target is reached over a VLAN on a bond only. The other end is a second machine.
+// TestCaptureVLAN: arm copies the network of a machine that reaches its target over a VLAN on a bond only, by a static route. The other
+// end is a second machine.
 func TestCaptureVLAN(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	if err := os.CopyFS(filepath.Join(dir, "checkout/bin"), os.DirFS("../bin")); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
-	defer cancel()
-	network := filepath.Join(dir, "net")
-	collector, err := lab.StartInstalled(ctx, lab.InstalledOptions{Name: "collector", Network: network, Dir: filepath.Join(dir, "checkout")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(collector.Stop)
-	run := func(script string) string {
-		out, code, err := collector.Run(script)
-		if err != nil || code != 0 {
-			t.Fatalf("exit code %d, %v\n%s", code, err, out)
-		}
-		return out
-	}
-	// The collector says other things before the identity.
-	said := strings.Split(strings.TrimSpace(run(vlanServe)), "\n")
-	var identity []byte
-	for i := range said {
-		if identity, err = base64.StdEncoding.DecodeString(strings.Join(said[i:], "")); err == nil && strings.Contains(string(identity), "PRIVATE KEY") {
-			break
-		}
-	}
-	file := filepath.Join(dir, "victim.pem")
-	if err := os.WriteFile(file, identity, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	crashed, err := lab.RunSender(ctx, lab.Scenario{Kernel: "6.1"}, vlanImage(t, fmt.Sprintf(vlanConfig, file)), lab.SenderOptions{
-		Backends: []string{
-			"-netdev", "stream,id=cable,addr.type=unix,addr.path=" + network + ",server=off", "-netdev", "hubport,id=trunk,hubid=7,netdev=cable",
-			"-netdev", "hubport,id=p1,hubid=7", "-netdev", "hubport,id=p2,hubid=7",
-		},
-		Devices: []string{
-			"virtio-net-pci,romfile=,netdev=p1,mac=52:54:00:00:07:01", "virtio-net-pci,romfile=,netdev=p2,mac=52:54:00:00:07:02",
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	console := captureSaid(crashed)
-	t.Logf("%s of QEMU; the capture kernel said\n%s", crashed.Duration.Round(time.Second), console)
+	h := newRecipeHosts(t, "52:54:00:00:07:02")
+	h.run(t, "collector", vlanServe)
+	h.carry(t)
+	h.run(t, "web-17", vlanNetwork)
+	h.checkWrong(t, "web-17", wrongCase{"static addresses on a VLAN of a bond", vlanArm, "0", nil})
+	h.panic(t, recipe{at: "TestCaptureVLAN", text: "echo c > /proc/sysrq-trigger"})
+	said := captureSaid(&lab.Run{Console: h.said()})
 	for _, want := range []string{"bond0.7 has 198.51.100.17/24", "corehaul-send: dump complete: "} {
-		if !strings.Contains(console, want) {
-			t.Errorf("the console lacks %q", want)
+		if !strings.Contains(said, want) {
+			t.Errorf("the capture kernel did not say %q", want)
 		}
 	}
-	out := run("corehaul verify --all --data /var/lib/corehaul\ncorehaul ls --data /var/lib/corehaul")
-	for _, want := range []string{captureHost, "complete"} {
+	out := h.run(t, "collector", "corehaul verify --all --data /var/lib/corehaul\ncorehaul ls --data /var/lib/corehaul")
+	for _, want := range []string{"web-17", "complete"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the collector has no word of %q:\n%s", want, out)
 		}
 	}
-}
-
-// vlanImage packs the capture image. Nobody asks for bonding and 8021q but the configuration.
-func vlanImage(t *testing.T, config string) string {
-	t.Helper()
-	k, err := lab.GetKernel(t.Context(), "6.1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	file, image := filepath.Join(dir, "send.toml"), filepath.Join(dir, "capture.img")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	captureCommand(t, captureSender, "initrd", "--kernel-modules", k.ModulesDir, "--module", "virtio_net", "--config", file, "-o", image)
-	return image
 }

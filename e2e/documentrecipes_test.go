@@ -127,13 +127,13 @@ func TestRecipes(t *testing.T) {
 	t.Parallel()
 	t.Run("README", func(t *testing.T) {
 		t.Parallel()
-		h := newRecipeHosts(t)
+		h := newRecipeHosts(t, "")
 		h.typeAll(t, readRecipes(t, "README.md"))
 		h.checkDump(t)
 	})
 	t.Run("operating", func(t *testing.T) {
 		t.Parallel()
-		h := newRecipeHosts(t)
+		h := newRecipeHosts(t, "")
 		h.leaveDump(t)
 		h.typeAll(t, readRecipes(t, "docs/operating.md"))
 		h.typeAll(t, readRecipes(t, "docs/machine.md"))
@@ -156,8 +156,9 @@ type recipeHosts struct {
 	console strings.Builder // of web-17
 }
 
-// newRecipeHosts boots them. Each has the programs and contrib, as a checkout after make build has.
-func newRecipeHosts(t *testing.T) *recipeHosts {
+// newRecipeHosts boots them. Each has the programs and contrib, as a checkout after make build has. web-17 has a second network card
+// with this MAC address, unless it is empty.
+func newRecipeHosts(t *testing.T, secondCard string) *recipeHosts {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"bin", "contrib"} {
@@ -169,8 +170,12 @@ func newRecipeHosts(t *testing.T) *recipeHosts {
 	t.Cleanup(cancel)
 	h := &recipeHosts{guests: map[string]*lab.Installed{}}
 	for _, name := range []string{"collector", "web-17"} {
+		card := ""
+		if name == "web-17" {
+			card = secondCard
+		}
 		g, err := lab.StartInstalled(ctx, lab.InstalledOptions{
-			Name: name, Network: filepath.Join(dir, "net"), Dir: filepath.Join(dir, "checkout"),
+			Name: name, Network: filepath.Join(dir, "net"), Dir: filepath.Join(dir, "checkout"), SecondCard: card,
 			OnLine: func(line string) { h.note(name, line) },
 		})
 		if err != nil {

@@ -37,6 +37,9 @@ type InstalledOptions struct {
 	Network string
 	// Dir has the files of the guest's InstalledDir. Changes by the guest are lost when it ends.
 	Dir string
+	// SecondCard is the MAC address of a second network card in the same network. QEMU plugs it in when the guest has booted. Empty
+	// means that there is none.
+	SecondCard string
 	// OnLine is called with each line of the console, in order, from one goroutine.
 	OnLine func(line string)
 }
@@ -72,10 +75,16 @@ func StartInstalled(ctx context.Context, opts InstalledOptions) (*Installed, err
 	m := installedMachine(k, opts, work, state.path(stateInitrd), root, disk{serial: "dir", path: dirDisk})
 	// Without somebody at the other end of its shell, the guest would see an end of file.
 	m.backends = append(m.shellBackend("on"), "-incoming", "exec:cat "+state.path(opts.Name+".migration"))
+	if opts.SecondCard != "" {
+		m.onHub()
+	}
 	g := startInstalled(ctx, m)
 	err = g.connect(ctx, m.shellPath())
 	if err == nil {
 		_, _, err = g.Run(fmt.Sprintf("date -s @%d", time.Now().Unix()))
+	}
+	if err == nil && opts.SecondCard != "" {
+		err = m.qmp("device_add", map[string]any{"driver": "virtio-net-pci", "romfile": "", "netdev": secondNetID, "mac": opts.SecondCard, "id": secondNetID})
 	}
 	if err == nil {
 		_, err = fmt.Fprintf(g.shell, "mount -t ext4 /dev/vdb %[1]s; cd %[1]s\n", InstalledDir)
@@ -84,6 +93,17 @@ func StartInstalled(ctx context.Context, opts InstalledOptions) (*Installed, err
 		return nil, g.failed(err, opts.Name)
 	}
 	return g, nil
+}
+
+// secondNetID is QEMU's name for the place of a second card at the hub.
+const secondNetID = "n1"
+
+// onHub puts a hub between the machine's network and its card, with a place for a second one. What a card is connected to is no part of
+// a saved state.
+func (m *machine) onHub() {
+	cable := m.netdev
+	m.netdev = "hubport,hubid=1"
+	m.backends = append(m.backends, "-netdev", cable+",id=cable", "-netdev", "hubport,hubid=1,id=trunk,netdev=cable", "-netdev", "hubport,hubid=1,id="+secondNetID)
 }
 
 // startInstalled starts QEMU. The guest's work directory goes with it.
