@@ -26,6 +26,7 @@ const recipeTimeout = 45 * time.Minute
 //	sh collector server    likewise; its last command is a server, which goes on
 //	sh web-17              typed on the machine that may crash
 //	sh web-17 panics       likewise; that machine does not come back from it
+//	sh netboot             typed where the image of a machine without a disk is made; netboot_test.go does
 //	toml                   part of the receiver's configuration
 //	text                   not typed, for a reason that recipesNotTyped has
 type recipe struct {
@@ -99,7 +100,7 @@ func TestRecipesAreAllTypedOrExplained(t *testing.T) {
 		}
 		for _, r := range readRecipes(t, file) {
 			switch strings.Join(r.words, " ") {
-			case "sh collector", "sh collector server", "sh web-17", "sh web-17 panics", "toml":
+			case "sh collector", "sh collector server", "sh web-17", "sh web-17 panics", "sh netboot", "toml":
 			case "text":
 				known := false
 				for start := range reasons {

@@ -37,6 +37,7 @@ type machine struct {
 	backends []string          // more arguments, for the backends of devices
 	mac      string            // of the network card; empty means QEMU's default
 	netdev   string            // value of -netdev; empty means user networking
+	netboot  bool              // the network has kernel and initrd, which the firmware of the card fetches
 	clock    string            // value of -rtc base=; empty means now
 	onLine   func(line string) // called for each console line, without its end
 	asideErr error             // error of a goroutine beside QEMU
@@ -123,10 +124,13 @@ func (m *machine) command() (name string, args []string) {
 		"-accel", "tcg,thread=multi", "-smp", "2", "-m", mem,
 		// Memory that the guest does not touch takes none of the host's.
 		"-object", "memory-backend-ram,id=m0,reserve=off,size=" + mem,
-		"-kernel", m.kernel.Image, "-initrd", m.initrd, "-append", m.cmdline(),
 		"-serial", "stdio", "-qmp", "unix:" + m.qmpPath() + ",server=on,wait=off",
-		"-netdev", choose(m.netdev == "", "user", m.netdev) + ",id=" + netID, "-device", "virtio-net-pci,romfile=,netdev=" + netID + choose(m.mac == "", "", ",mac="+m.mac),
+		"-netdev", choose(m.netdev == "", "user", m.netdev) + ",id=" + netID,
+		"-device", "virtio-net-pci,netdev=" + netID + choose(m.netboot, "", ",romfile=") + choose(m.mac == "", "", ",mac="+m.mac),
 		"-device", "virtio-balloon-pci",
+	}
+	if !m.netboot {
+		args = append(args, "-kernel", m.kernel.Image, "-initrd", m.initrd, "-append", m.cmdline())
 	}
 	for _, d := range m.disks {
 		args = append(args,
