@@ -1,6 +1,7 @@
 package reservation
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ func FindBoot(root string) Boot {
 		}
 	case boot.has("etc/kernel/cmdline"):
 		boot.Loader = "kernel-install (systemd-boot)"
-		boot.steps = []string{"add %s to the line in /etc/kernel/cmdline", "kernel-install add-all"}
+		boot.steps = append([]string{"add %s to the line in /etc/kernel/cmdline"}, boot.installSteps()...)
 	case boot.tool("grub2-mkconfig") != "" && boot.has("etc/default/grub"):
 		boot.Loader = "GRUB (grub2-mkconfig)"
 		boot.steps = []string{"add %s to GRUB_CMDLINE_LINUX_DEFAULT in /etc/default/grub", "grub2-mkconfig -o /boot/grub2/grub.cfg"}
@@ -61,6 +62,23 @@ func FindBoot(root string) Boot {
 		boot.steps = []string{"add %s to the kernel's command line, where it is configured: on the boot server (PXE, iPXE), in the hypervisor, or in the boot loader"}
 	}
 	return boot
+}
+
+// maxTool bounds the program kernel-install, in bytes.
+const maxTool = 4 << 20
+
+// installSteps are the commands that make the entries of all kernels again. kernel-install has add-all since systemd 255.
+func (b Boot) installSteps() []string {
+	program, _ := plainfile.Read(b.tool("kernel-install"), maxTool) // one that cannot be read is taken for an old one
+	if bytes.Contains(program, []byte("add-all")) {
+		return []string{"kernel-install add-all"}
+	}
+	release, _ := plainfile.Read(filepath.Join(b.root, "proc/sys/kernel/osrelease"), maxSmall) // only chooses between two places
+	image := "/boot/vmlinuz-$(uname -r)"
+	if b.has(filepath.Join("usr/lib/modules", strings.TrimSpace(string(release)), "vmlinuz")) {
+		image = "/usr/lib/modules/$(uname -r)/vmlinuz"
+	}
+	return []string{"kernel-install add $(uname -r) " + image, "the same for the other kernels that may be booted"}
 }
 
 // tool returns the path of a program of the system, empty if it has none.

@@ -23,6 +23,21 @@ func TestBoot(t *testing.T) {
 		{"Red Hat", "GRUB (grubby)", map[string]string{"usr/sbin/grubby": record, "etc/default/grub": ""}, "grubby --update-kernel=ALL --args=crashkernel=300M", "grubby --update-kernel=ALL --args=crashkernel=300M"},
 		{"SUSE", "GRUB (grub2-mkconfig)", map[string]string{"usr/sbin/grub2-mkconfig": record, "etc/default/grub": ""}, "grub2-mkconfig -o", ""},
 		{"systemd-boot", "kernel-install (systemd-boot)", map[string]string{"etc/kernel/cmdline": "rw"}, "add crashkernel=300M to the line in /etc/kernel/cmdline", ""},
+		{
+			"systemd-boot with add-all", "kernel-install (systemd-boot)",
+			map[string]string{"etc/kernel/cmdline": "rw", "usr/bin/kernel-install": "\x7fELF\x00add\x00add-all\x00remove\x00"},
+			"\nkernel-install add-all\n", "",
+		},
+		{
+			"systemd-boot without add-all", "kernel-install (systemd-boot)",
+			map[string]string{"etc/kernel/cmdline": "rw", "usr/bin/kernel-install": "#!/bin/sh\n"},
+			"\nkernel-install add $(uname -r) /boot/vmlinuz-$(uname -r)\n", "",
+		},
+		{
+			"systemd-boot, kernels beside their modules", "kernel-install (systemd-boot)",
+			map[string]string{"etc/kernel/cmdline": "rw", "proc/sys/kernel/osrelease": "6.1.0-1\n", "usr/lib/modules/6.1.0-1/vmlinuz": ""},
+			"\nkernel-install add $(uname -r) /usr/lib/modules/$(uname -r)/vmlinuz\n", "",
+		},
 		{"pxelinux", "the network (PXE)", map[string]string{"proc/cmdline": "BOOTIF=01-52", "usr/sbin/grubby": record}, "APPEND of pxelinux", ""},
 		{"nothing known", "an unknown boot loader", nil, "add crashkernel=300M to the kernel's command line", ""},
 	} {
