@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,7 +31,8 @@ what is wrong, where, and what to do.
 Exit code: 0 ready (there may be notes), 3 armed but something is wrong, 1 not armed.
 
 With --json it prints one document: state (ready, doubtful, not-armed), kernel, reserved and
-needed (bytes), loaded (what was packed, or null), sysctls, findings (code, problem, what, do).`,
+needed (bytes), loaded (what was packed, or null), sysctls, findings (code, problem, what, do,
+rearm: whether arming again is all it takes).`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var ask arm.Probe
@@ -38,7 +41,7 @@ needed (bytes), loaded (what was packed, or null), sysctls, findings (code, prob
 			}
 			s, err := arm.Look(cmd.Context(), "/", ways, ask)
 			if err != nil {
-				return cli.WithHint(err, "this command needs root's rights")
+				return needsRoot(err)
 			}
 			show := showStatus
 			if asJSON {
@@ -53,6 +56,14 @@ needed (bytes), loaded (what was packed, or null), sysctls, findings (code, prob
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
 	cmd.Flags().BoolVar(&offline, "offline", false, "do not ask the targets")
 	return cmd
+}
+
+// needsRoot adds a hint to the error of a command that changes or reads what only root may.
+func needsRoot(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return cli.WithHint(err, "this command needs root's rights")
+	}
+	return err
 }
 
 // stateCode returns the error with the exit code of a state, nil if it is ready.

@@ -141,17 +141,18 @@ func sysctlPath(root, name string) string {
 var ErrNotArmed = errors.New("not armed: no capture kernel is loaded")
 
 // Disarm unloads the image and removes the records. It unloads what somebody else has loaded only if replace is set. It fails
-// with ErrNotArmed if nothing is loaded, after it has removed what an Arm may have left.
+// with ErrNotArmed if nothing is loaded, after it has removed what an Arm may have left, and with reservation.ErrNoKexec on a kernel that
+// can load nothing.
 func Disarm(root string, replace bool) error {
+	state, err := reservation.Read(root)
+	if err != nil {
+		return err
+	}
 	unlock, err := kexec.Lock(root)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	state, err := reservation.Read(root)
-	if err != nil {
-		return err
-	}
 	now, err := findLoaded(root, state.Areas)
 	if err != nil {
 		return err

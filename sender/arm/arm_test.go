@@ -232,6 +232,60 @@ func codes(s *Status) []Code {
 	return list
 }
 
+// staleCases are the cases of TestLook in which another Arm would load another image.
+var staleCases = []string{
+	"configuration changed", "configuration broken", "key changed", "driver missing", "another program", "interface gone", "sysctl", "an arm killed before it loaded",
+}
+
+// TestLookDisk: the file system of a target is gone, or its directory.
+func TestLookDisk(t *testing.T) {
+	superblock, err := os.ReadFile("../disk/testdata/mkfs.ext4-1.47.0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const ext4At = 1024 // bytes from the start, fs/ext4/super.c
+	root := machine(t, map[string]string{
+		"etc/send.toml":         "to = [\"file:///crash?fs=UUID=01234567-89ab-cdef-0123-456789abcdef\"]\n",
+		"sys/devices/vda1/size": "2048\n", "sys/devices/vda1/dev": "252:1\n", "sys/class/block/vda1": "-> ../../devices/vda1",
+		"dev/vda1": strings.Repeat("\x00", ext4At) + string(superblock) + strings.Repeat("\x00", 1<<20-ext4At-len(superblock)),
+		"lib/modules/" + running + "/modules.builtin": "kernel/fs/ext4/ext4.ko\n",
+	})
+	prepare(t, root)
+	if got := codes(look(t, root, nil)); len(got) > 0 {
+		t.Errorf("with the disk: %q", got)
+	}
+	put(t, root, "dev/vda1", strings.Repeat("\x00", 1<<20)) // another mkfs, say
+	if got := codes(look(t, root, nil)); !slices.Equal(got, []Code{DiskMissing}) {
+		t.Errorf("without the file system: %q", got)
+	}
+	put(t, root, "dev/vda1", "")
+	if err := os.Remove(filepath.Join(root, "sys/class/block/vda1")); err != nil {
+		t.Fatal(err)
+	}
+	if got := codes(look(t, root, nil)); !slices.Equal(got, []Code{DiskMissing}) {
+		t.Errorf("without the disk: %q", got)
+	}
+}
+
+// A kernel without kexec says so, whatever the command.
+func TestNoKexec(t *testing.T) {
+	root := t.TempDir()
+	put(t, root, "proc/sys/kernel/osrelease", running)
+	_, armed := Arm(t.Context(), Options{Root: root})
+	_, looked := Look(t.Context(), root, nil, nil)
+	for name, err := range map[string]error{"arm": armed, "disarm": Disarm(root, false), "status": looked} {
+		if !errors.Is(err, reservation.ErrNoKexec) {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if e, ok := errors.AsType[interface {
+			error
+			Hints() []string
+		}](err); !ok || len(e.Hints()) == 0 {
+			t.Errorf("%s: no hint with %v", name, err)
+		}
+	}
+}
+
 // Each thing that went wrong since is found, alone.
 func TestLook(t *testing.T) {
 	unreachable := func(context.Context, *config.File, string) error { return errors.New("no route to host") }
@@ -254,6 +308,8 @@ func TestLook(t *testing.T) {
 		{"another kernel runs", map[string]string{"proc/sys/kernel/osrelease": "6.1.0-58-cloud-amd64"}, nil, nil, Doubtful, []Code{OtherKernel}},
 		{"kernel replaced", map[string]string{"boot/vmlinuz-" + running: "newer"}, nil, nil, Ready, nil},
 		{"driver missing", nil, func(r *Record) { r.Modules = []string{"virtio_pci"} }, nil, Doubtful, []Code{DriverMissing}},
+		{"driver lacking", nil, func(r *Record) { r.Modules, r.Lacking = []string{"virtio_pci"}, []string{"virtio_net"} }, nil, Doubtful, []Code{DriverMissing}},
+		{"another program", map[string]string{"init": program + "newer"}, nil, nil, Ready, nil},
 		{"interface gone", map[string]string{"etc/send.toml": "to = [\"tls://h:1\"]\nidentity = \"id.pem\"\n[network]\ninterface = \"52:54:00:00:00:03\"\n"}, nil, nil, Doubtful, []Code{ConfigChanged, NoInterface}},
 		{"kdump enabled", map[string]string{"run/systemd/system/x": "", "etc/systemd/system/multi-user.target.wants/kdump.service": ""}, nil, nil, Doubtful, []Code{OtherAtBoot}},
 		{"sysctl", map[string]string{"etc/send.toml": "to = [\"tls://h:1\"]\nidentity = \"id.pem\"\n[arm]\nsysctl=[\"kernel.panic_on_oops=1\"]\n"}, nil, nil, Doubtful, []Code{ConfigChanged, SysctlDiffers}},
@@ -274,6 +330,9 @@ func TestLook(t *testing.T) {
 			s := look(t, root, tc.probe)
 			if d := cmp.Diff(tc.want, codes(s)); d != "" || s.State != tc.state {
 				t.Errorf("state %s, want %s; problems -want +got\n%s\n%+v", s.State, tc.state, d, s.Findings)
+			}
+			if want := slices.Contains(staleCases, tc.name); s.Stale() != want {
+				t.Errorf("stale is %t, want %t: %+v", s.Stale(), want, s.Findings)
 			}
 			for _, f := range s.Findings {
 				if f.What == "" || f.Do == "" {

@@ -21,7 +21,7 @@ func rearm(r *Record) string { return "run 'corehaul-send arm --config " + r.Con
 func (s *Status) check(ctx context.Context, root string, now loaded, ways Ways, probe Probe) {
 	r := s.Loaded
 	if now.unsure {
-		s.problem(Interrupted, rearm(r), "an arm was interrupted: it is not known whether the old or the new image is loaded")
+		s.stale(Interrupted, "an arm was interrupted: it is not known whether the old or the new image is loaded")
 	}
 	if s.Reserved < r.Needs {
 		size := reservation.Word(reservation.Recommend(0, r.Needs))
@@ -29,12 +29,14 @@ func (s *Status) check(ctx context.Context, root string, now loaded, ways Ways, 
 			"%s are reserved, and the capture kernel needs about %s", bytesize.Format(s.Reserved), bytesize.Format(r.Needs))
 	}
 	s.checkKernel()
+	s.checkProgram()
 	c := s.checkConfig()
 	s.checkBoot(root)
 	if c == nil {
 		return
 	}
 	s.checkDrivers(root, c, s.checkWay(ctx, root, c, ways))
+	s.checkDisks(root, c)
 	s.checkSysctls(root, c)
 	if probe == nil {
 		return
@@ -60,6 +62,34 @@ func (s *Status) checkKernel() {
 	}
 }
 
+// checkProgram compares the program in the image with its file. An old one still dumps.
+func (s *Status) checkProgram() {
+	p := s.Loaded.Program
+	data, err := plainfile.Read(p.Path, maxProgram)
+	if err == nil && digest(data) != p.SHA256 {
+		s.note(ProgramChanged, rearm(s.Loaded), "%s has changed since it was packed; the image has the old one", p.Path)
+		s.Findings[len(s.Findings)-1].Rearm = true
+	}
+}
+
+// checkDisks looks for the file systems of the targets.
+func (s *Status) checkDisks(root string, c *config.File) {
+	sys := system(root)
+	for _, to := range c.To {
+		t, err := config.LocalTarget(to)
+		if err != nil {
+			continue // it needs the network
+		}
+		d, err := sys.Find(t.FS)
+		if err == nil {
+			err = sys.CheckDir(d, t.Dir)
+		}
+		if err != nil {
+			s.problem(DiskMissing, "correct to in "+s.Loaded.Config.Path+" ('lsblk -f' shows what there is), or bring the disk back; then "+rearm(s.Loaded), "%s: %v", to, err)
+		}
+	}
+}
+
 // checkConfig compares the configuration and its keys with those in the image. It returns the configuration, nil if it cannot
 // be read.
 func (s *Status) checkConfig() *config.File {
@@ -70,7 +100,7 @@ func (s *Status) checkConfig() *config.File {
 		case err != nil:
 			s.problem(KeyGone, "put the file back; without it, this machine cannot be armed again", "%v", err)
 		case digest(data) != key.SHA256:
-			s.problem(KeyChanged, rearm(r), "%s has changed since it was packed", key.Path)
+			s.stale(KeyChanged, "%s has changed since it was packed", key.Path)
 		}
 	}
 	text, err := plainfile.Read(r.Config.Path, maxConfig)
@@ -79,7 +109,7 @@ func (s *Status) checkConfig() *config.File {
 		return nil
 	}
 	if digest(text) != r.Config.SHA256 {
-		s.problem(ConfigChanged, rearm(r), "%s has changed since it was packed", r.Config.Path)
+		s.stale(ConfigChanged, "%s has changed since it was packed", r.Config.Path)
 	}
 	c, err := config.Parse(r.Config.Path, text)
 	if err != nil {
@@ -99,7 +129,7 @@ func (s *Status) checkWay(ctx context.Context, root string, c *config.File, ways
 		return w
 	}
 	if now := w.words(); !slices.Equal(now, s.Loaded.Network) {
-		s.problem(NetworkChanged, rearm(s.Loaded), "the way to the targets has changed: the image has %s, and this machine has %s", shown(s.Loaded.Network), shown(now))
+		s.stale(NetworkChanged, "the way to the targets has changed: the image has %s, and this machine has %s", shown(s.Loaded.Network), shown(now))
 	}
 	return w
 }
@@ -117,9 +147,14 @@ func (s *Status) checkDrivers(root string, c *config.File, w way) {
 	sys := filepath.Join(root, "sys")
 	for _, device := range devices(sys, c, w) {
 		for _, module := range initrd.DeviceModules(sys, device) {
-			if name := initrd.CanonicalName(module); !slices.Contains(s.Loaded.Modules, name) {
-				s.problem(DriverMissing, "see whether 'modprobe -n "+name+"' finds it; then "+rearm(s.Loaded),
-					"the image has no driver %s, which drives %s", name, filepath.Dir(device))
+			name := initrd.CanonicalName(module)
+			switch {
+			case slices.Contains(s.Loaded.Modules, name):
+			case slices.Contains(s.Loaded.Lacking, name):
+				s.problem(DriverMissing, "see whether 'modprobe -n -S "+s.Loaded.Kernel.Release+" "+name+"' finds it; then "+rearm(s.Loaded),
+					"the image has no driver %s, which drives %s: the capture kernel's modules do not have it", name, filepath.Dir(device))
+			default:
+				s.stale(DriverMissing, "the image has no driver %s, which drives %s", name, filepath.Dir(device))
 			}
 		}
 	}

@@ -19,7 +19,9 @@ import (
 const (
 	maxKernel = 512 << 20
 	maxConfig = 1 << 20
-	maxSmall  = 64 << 10
+	// maxProgram is five times this program.
+	maxProgram = 64 << 20
+	maxSmall   = 64 << 10
 )
 
 // release returns the release of the running kernel.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/corehaul/corehaul/sender/config"
@@ -104,6 +105,13 @@ func (w *way) take(root string, paths []*hostnet.Path, named string) {
 
 func (w *way) lose(to string, code Code, why error) {
 	w.lost = append(w.lost, lostTarget{to, code, why})
+}
+
+// keep takes the network and the devices of a record.
+func (w *way) keep(r *Record) {
+	f := config.Default()
+	f.Override(strings.Join(r.Network, " ")) // it reads what Words has written
+	w.network, w.devices = f.Network, r.Devices
 }
 
 // words returns the words for the command line of the capture kernel.

@@ -129,6 +129,30 @@ func TestPrepareBond(t *testing.T) {
 	}
 }
 
+// TestKeepNetwork: while no target is reached, the last copy of the same configuration counts, with the drivers of the cards.
+func TestKeepNetwork(t *testing.T) {
+	root := machine(t, map[string]string{
+		"etc/send.toml": "to = [\"nfs://203.0.113.9/e\"]\n",
+		// A second card is up, and the first one is about to lose its carrier.
+		"sys/devices/pci0000:00/0000:00:03.0/net/ens3/operstate": "up\n",
+		"sys/devices/pci0000:00/0000:00:03.0/net/ens3/device":    "-> ../..",
+		"sys/class/net/ens3": "-> ../../devices/pci0000:00/0000:00:03.0/net/ens3",
+	})
+	first := armedBy(t, root, waysOf(map[string]*hostnet.Path{"203.0.113.9": static})).Record
+	put(t, root, "sys/class/net/ens2/operstate", "down\n")
+	p := armedBy(t, root, waysOf(nil))
+	if d := cmp.Diff(first.Network, p.Record.Network); d != "" || len(first.Network) == 0 || !slices.Contains(p.Record.Modules, "virtio_net") {
+		t.Errorf("-want +got\n%s\nmodules %q", d, p.Record.Modules)
+	}
+	if f := p.Findings(); len(f) != 1 || f[0].Code != NetworkUnknown {
+		t.Errorf("findings %+v", f)
+	}
+	put(t, root, "etc/send.toml", "to = [\"nfs://203.0.113.10/e\"]\n")
+	if r := armedBy(t, root, waysOf(nil)).Record; len(r.Network) > 0 {
+		t.Errorf("another configuration has the network of the first: %q", r.Network)
+	}
+}
+
 // TestLookNetwork: what has changed on the way to the targets since it was copied.
 func TestLookNetwork(t *testing.T) {
 	moved := *static

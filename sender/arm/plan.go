@@ -72,7 +72,8 @@ func (p *Plan) Close() {
 func (p *Plan) Findings() []Finding { return p.way.findings(&p.Record) }
 
 // Prepare checks the configuration and its keys, finds the kernel, the drivers of this machine and its way to the targets, and packs the
-// image. It changes nothing. If no target has a way, the capture kernel asks all interfaces by DHCP. Plan.Findings says so.
+// image. It changes nothing. If no target has a way, the last one that was copied for this configuration counts, or else DHCP on all interfaces.
+// Plan.Findings says so.
 func Prepare(ctx context.Context, o Options) (*Plan, error) {
 	p := &Plan{Record: Record{ID: rand.Text(), Time: time.Now().UTC().Truncate(time.Second), Tool: o.Tool}}
 	if err := p.prepare(ctx, o); err != nil {
@@ -86,8 +87,12 @@ func (p *Plan) prepare(ctx context.Context, o Options) error {
 	if err := p.readConfig(o); err != nil {
 		return err
 	}
-	p.way = wayOf(ctx, o.root(), p.config, o.Ways)
-	p.Record.Network = p.way.words()
+	program, err := plainfile.Read(o.Init, maxProgram)
+	if err != nil {
+		return fmt.Errorf("this program: %w", err)
+	}
+	p.Record.Program = File{Path: o.Init, SHA256: digest(program)}
+	p.findWay(ctx, o)
 	running, err := release(o.root())
 	if err != nil {
 		return err
@@ -112,6 +117,17 @@ func (p *Plan) prepare(ctx context.Context, o Options) error {
 		return err
 	}
 	return p.setCmdline(o.root(), line, image)
+}
+
+// findWay copies the network of the running system. While that reaches no target, because a cable is out, say, the last copy counts.
+func (p *Plan) findWay(ctx context.Context, o Options) {
+	p.way = wayOf(ctx, o.root(), p.config, o.Ways)
+	last, err := readRecord(o.root(), armedFile)
+	if p.way.unknown() && len(p.way.words()) == 0 && err == nil && last != nil && last.Config == p.Record.Config {
+		p.way.keep(last)
+	}
+	p.Record.Network = p.way.words()
+	p.Record.Devices = devices(filepath.Join(o.root(), "sys"), p.config, p.way)
 }
 
 // readConfig reads the configuration, and notes the files that go into the image.
@@ -154,10 +170,9 @@ func absoluteKeys(path string, c *config.File) {
 
 // pack packs the image into memory.
 func (p *Plan) pack(o Options) error {
-	sys := filepath.Join(o.root(), "sys")
 	opts := initrd.Options{
-		Init: o.Init, Config: p.Record.Config.Path, CheckKeys: o.CheckKeys, Devices: devices(sys, p.config, p.way), Modules: p.way.network.Modules(),
-		System: disk.System{Sys: sys, Dev: filepath.Join(o.root(), "dev"), MountInfo: filepath.Join(o.root(), "proc/self/mountinfo")},
+		Init: o.Init, Config: p.Record.Config.Path, CheckKeys: o.CheckKeys, Devices: p.Record.Devices, Modules: p.way.network.Modules(),
+		System: system(o.root()),
 	}
 	tree := filepath.Join(o.root(), "lib/modules", p.Record.Kernel.Release)
 	if _, err := os.Stat(tree); p.Record.Kernel.Release != "" && !errors.Is(err, fs.ErrNotExist) {
@@ -172,6 +187,9 @@ func (p *Plan) pack(o Options) error {
 		return err
 	}
 	r := &p.Record
+	for _, name := range p.Report.Missing {
+		r.Lacking = append(r.Lacking, initrd.CanonicalName(name))
+	}
 	for _, m := range p.Report.Modules {
 		r.Modules = append(r.Modules, m.Name)
 	}
@@ -183,6 +201,11 @@ func (p *Plan) pack(o Options) error {
 	}
 	r.Needs = r.need(uint64(max(0, st.Size())))
 	return nil
+}
+
+// system is where the running system shows its disks.
+func system(root string) disk.System {
+	return disk.System{Sys: filepath.Join(root, "sys"), Dev: filepath.Join(root, "dev"), MountInfo: filepath.Join(root, "proc/self/mountinfo")}
 }
 
 // elfcorehdr is the room that the kernel needs for the word that it adds: elfcorehdr=0x and 16 digits.

@@ -48,9 +48,10 @@ type Record struct {
 	// ID is in the command line of the capture kernel.
 	ID   string    `json:"id"`
 	Time time.Time `json:"time"`
-	// Tool is the program that packed it, with its version.
-	Tool   string `json:"tool"`
-	Config File   `json:"config"`
+	// Tool is the program that packed it, with its version. Program is the file that is /init in the image.
+	Tool    string `json:"tool"`
+	Program File   `json:"program"`
+	Config  File   `json:"config"`
 	// Keys are the files that the configuration names.
 	Keys    []File   `json:"keys"`
 	To      []string `json:"to"`
@@ -58,8 +59,12 @@ type Record struct {
 	Cmdline string   `json:"cmdline"`
 	// Network are the words of Cmdline that were copied from the network of the running system.
 	Network []string `json:"network"`
+	// Devices are the devices, below /sys, whose drivers were packed.
+	Devices []string `json:"devices"`
 	// Modules are those in the image and those that its kernel has built in, as far as they were wanted.
 	Modules []string `json:"modules"`
+	// Lacking are modules that this machine needs and the capture kernel does not have.
+	Lacking []string `json:"lacking"`
 	// Packed is the size of the image, and Unpacked that of its files, in bytes. Needs is an estimate of all that the
 	// capture kernel needs.
 	Packed   uint64 `json:"packed"`

@@ -34,6 +34,8 @@ type Finding struct {
 	What string `json:"what"`
 	// Do says what to do.
 	Do string `json:"do"`
+	// Rearm means that the image is not what an Arm would pack now, and that an Arm is all it takes.
+	Rearm bool `json:"rearm"`
 }
 
 // Code is a kind of finding.
@@ -47,12 +49,14 @@ const (
 	OthersImage    Code = "image-of-another-program"
 	Interrupted    Code = "arm-interrupted"
 	OtherKernel    Code = "image-of-another-kernel"
+	ProgramChanged Code = "program-changed"
 	KernelChanged  Code = "kernel-changed"
 	ConfigGone     Code = "configuration-unreadable"
 	ConfigChanged  Code = "configuration-changed"
 	KeyGone        Code = "key-unreadable"
 	KeyChanged     Code = "key-changed"
 	DriverMissing  Code = "driver-missing"
+	DiskMissing    Code = "file-system-missing"
 	NoCard         Code = "no-network-card"
 	NoInterface    Code = "no-such-interface"
 	NetworkUnknown Code = "network-unknown"
@@ -125,13 +129,24 @@ func Look(ctx context.Context, root string, ways Ways, probe Probe) (*Status, er
 	return s, nil
 }
 
-// problem and note add a finding.
+// Stale reports whether an Arm would load another image than the one that is loaded, and nothing else is needed for it.
+func (s *Status) Stale() bool {
+	return slices.ContainsFunc(s.Findings, func(f Finding) bool { return f.Rearm })
+}
+
+// problem, note and stale add a finding.
 func (s *Status) problem(code Code, do, format string, args ...any) {
 	s.Findings = append(s.Findings, Finding{Code: code, Problem: true, What: fmt.Sprintf(format, args...), Do: do})
 }
 
 func (s *Status) note(code Code, do, format string, args ...any) {
 	s.Findings = append(s.Findings, Finding{Code: code, What: fmt.Sprintf(format, args...), Do: do})
+}
+
+// stale adds a problem that another Arm mends.
+func (s *Status) stale(code Code, format string, args ...any) {
+	s.problem(code, rearm(s.Loaded), format, args...)
+	s.Findings[len(s.Findings)-1].Rearm = true
 }
 
 // has reports whether there is a finding of a code.

@@ -40,7 +40,18 @@ type State struct {
 type Area struct{ Start, End uint64 }
 
 // ErrNoKexec means that the running kernel cannot load a capture kernel at all.
-var ErrNoKexec = errors.New("this kernel has no kexec for crashes (CONFIG_CRASH_DUMP and CONFIG_KEXEC or CONFIG_KEXEC_FILE)")
+var ErrNoKexec error = noKexecError{}
+
+type noKexecError struct{}
+
+func (noKexecError) Error() string {
+	return "this kernel has no kexec for crashes (CONFIG_CRASH_DUMP and CONFIG_KEXEC or CONFIG_KEXEC_FILE)"
+}
+
+// Hints says what to do.
+func (noKexecError) Hints() []string {
+	return []string{"boot a kernel that has it, as those of the distributions do; a container has the kernel of its host, so run this there"}
+}
 
 // Read reads the state of the kernel that runs below root, which is / but for tests. The error is ErrNoKexec, or that of a
 // file.
