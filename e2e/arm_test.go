@@ -24,7 +24,14 @@ type wrongCase struct {
 // wrongCases go wrong on a machine that is armed, one after the other. In the end it is armed again.
 var wrongCases = []wrongCase{
 	{
-		"nothing", `udevadm test --action=online /sys/devices/system/memory/memory0 2>&1 | grep 'try-reload-or-restart corehaul-arm'
+		// What arms again would mend what goes wrong from here on.
+		"nothing", `systemctl is-active corehaul-rearm.path corehaul-rearm.timer
+sum=$(sha256sum /run/corehaul-send/armed.json)
+systemctl start corehaul-rearm
+test "$sum" = "$(sha256sum /run/corehaul-send/armed.json)"
+systemctl disable --now corehaul-rearm.path corehaul-rearm.timer
+systemctl stop corehaul-rearm
+udevadm test --action=online /sys/devices/system/memory/memory0 2>&1 | grep 'try-reload-or-restart corehaul-arm'
 udevadm test --action=add /sys/devices/system/cpu/cpu1 2>&1 | grep 'try-reload-or-restart corehaul-arm'
 status_of`, "0", nil,
 	},
@@ -34,6 +41,16 @@ cp corehaul-send.toml /run
 echo 'level = 1' >> corehaul-send.toml
 status_of
 cp /run/corehaul-send.toml .`, "3", []arm.Code{arm.ConfigChanged},
+	},
+	{
+		"the program is newer", `cp /usr/bin/corehaul-send /run/newer
+echo >> /run/newer
+mv /run/newer /usr/bin/corehaul-send
+status_of --offline > /run/status
+grep program-changed /run/status
+corehaul-send arm --if-changed
+corehaul-send arm --if-changed | grep 'nothing to do'
+status_of --offline`, "0", nil,
 	},
 	{
 		"identity gone", `mv /etc/corehaul-send.pem /run

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/corehaul/corehaul/e2e/lab"
+	"github.com/corehaul/corehaul/sender/arm"
 )
 
 // The other end of the VLAN routes to the address of the target.
@@ -36,16 +37,29 @@ until [ $(ls -d /sys/class/net/e* | wc -l) = 2 ]; do sleep 0.2; done
 systemctl restart systemd-networkd
 /lib/systemd/systemd-networkd-wait-online -i vlan7:routable --timeout=0
 until [ $(ls -d /sys/class/net/bond0/lower_* | wc -l) = 2 ]; do sleep 0.2; done`
-	vlanArm = statusOf + `
+	vlanArm = `
 install -m 0755 bin/corehaul-send /usr/bin/
 install -m 0600 web-17.pem /etc/corehaul-send.pem
+install -m 0644 contrib/corehaul-arm.service contrib/corehaul-rearm.* /etc/systemd/system/
 printf 'to = ["tls://203.0.113.1:7420"]\nidentity = "corehaul-send.pem"\npatience = "5m"\n' > /etc/corehaul-send.toml
-corehaul-send arm
+systemctl daemon-reload
+systemctl enable corehaul-rearm.path
+systemctl enable --now corehaul-arm
 status_of`
+	// Nothing arms again here: there is time to see what status says.
+	vlanChange = `
+move() { sed -i "s/$1/$2/" /etc/systemd/network/05-vlan.network; ip addr flush dev vlan7; systemctl restart systemd-networkd
+until ip route get 203.0.113.1 | grep "src $2 "; do sleep 0.2; done; }
+systemctl stop corehaul-rearm.path corehaul-rearm.service
+move 198.51.100.17 198.51.100.18
+status_of --offline
+systemctl start corehaul-rearm.path
+move 198.51.100.18 198.51.100.19
+until grep 198.51.100.19 /run/corehaul-send/armed.json; do sleep 0.2; done`
 )
 
-// TestCaptureVLAN: arm copies the network of a machine that reaches its target over a VLAN on a bond only, by a static route. The other
-// end is a second machine.
+// TestCaptureVLAN: arm copies the network of a machine that reaches its target over a VLAN on a bond only, by a static route,
+// and again when its address changes. The other end is a second machine.
 func TestCaptureVLAN(t *testing.T) {
 	t.Parallel()
 	h := newRecipeHosts(t, "52:54:00:00:07:02")
@@ -53,9 +67,10 @@ func TestCaptureVLAN(t *testing.T) {
 	h.carry(t)
 	h.run(t, "web-17", vlanNetwork)
 	h.checkWrong(t, "web-17", wrongCase{"static addresses on a VLAN of a bond", vlanArm, "0", nil})
+	h.checkWrong(t, "web-17", wrongCase{"another address", vlanChange, "3", []arm.Code{arm.NetworkChanged}})
 	h.panic(t, recipe{at: "TestCaptureVLAN", text: "echo c > /proc/sysrq-trigger"})
 	said := captureSaid(&lab.Run{Console: h.said()})
-	for _, want := range []string{"bond0.7 has 198.51.100.17/24", "corehaul-send: dump complete: "} {
+	for _, want := range []string{"bond0.7 has 198.51.100.19/24", "corehaul-send: dump complete: "} {
 		if !strings.Contains(said, want) {
 			t.Errorf("the capture kernel did not say %q", want)
 		}

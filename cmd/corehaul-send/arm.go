@@ -20,13 +20,14 @@ const defaultConfig = "/etc/corehaul-send.toml"
 
 func newArm(stdio cli.Stdio) *cobra.Command {
 	o := arm.Options{Tool: tool(), CheckKeys: checkKeys, Ways: ways}
-	var dry, write bool
+	var dry, write, changed bool
 	cmd := &cobra.Command{
 		Use: "arm [flags]", Short: "Make this machine ready to dump: pack the image of a capture kernel and load it",
 		Long: `Checks the configuration and its keys, finds the drivers of this machine's network cards,
 disks and watchdog, packs them with this program into an image, and loads it with the kernel
 for the next crash. Nothing of it is written to a disk. Run it again after each change of
-configuration, keys or network, and at each boot (contrib/corehaul-arm.service).
+configuration, keys or network, and at each boot (contrib/corehaul-arm.service). With
+--if-changed it packs and loads only if the image is out of date (contrib/corehaul-rearm.timer).
 
 If the configuration has no [network], static addresses, routes, a VLAN or a bond on the way
 to the targets are copied from the running system.
@@ -60,6 +61,8 @@ given. An interrupted arm leaves the old image or the new one.`,
 				return writeReservation(cmd.Context(), stdio, o)
 			case dry:
 				return dryArm(cmd.Context(), stdio, o)
+			case changed:
+				return armChanged(cmd.Context(), stdio, o)
 			}
 			return armMachine(cmd.Context(), stdio, o)
 		},
@@ -70,7 +73,8 @@ given. An interrupted arm leaves the old image or the new one.`,
 	flags.BoolVar(&o.Replace, "replace", false, "take the place of an image that another program has loaded")
 	flags.BoolVar(&dry, "dry-run", false, "check and pack, but load nothing")
 	flags.BoolVar(&write, "write", false, "write crashkernel= into the boot configuration, if nothing is reserved")
-	cmd.MarkFlagsMutuallyExclusive("dry-run", "write")
+	flags.BoolVar(&changed, "if-changed", false, "do nothing unless this machine is armed, and the image is not what would be packed now")
+	cmd.MarkFlagsMutuallyExclusive("dry-run", "write", "if-changed")
 	return cmd
 }
 
@@ -79,13 +83,26 @@ func ways(ctx context.Context, host string) (*hostnet.Path, error) {
 	return hostnet.PathToHost(ctx, "/sys", host)
 }
 
+// armChanged arms again if that gives another image. A machine that somebody has disarmed stays so.
+func armChanged(ctx context.Context, stdio cli.Stdio, o arm.Options) error {
+	s, err := arm.Look(ctx, "/", ways, nil)
+	if err != nil {
+		return needsRoot(err)
+	}
+	if s.State == arm.NotArmed || !s.Stale() {
+		_, err := fmt.Fprintln(stdio.Out, "nothing to do: 'corehaul-send status' says more")
+		return err
+	}
+	return armMachine(ctx, stdio, o)
+}
+
 func armMachine(ctx context.Context, stdio cli.Stdio, o arm.Options) error {
 	p, err := arm.Arm(ctx, o)
 	if p != nil {
 		err = errors.Join(err, printPlanOf(stdio, p))
 	}
 	if err != nil {
-		return err
+		return needsRoot(err)
 	}
 	s, err := arm.Look(ctx, "/", ways, nil)
 	if err != nil {
