@@ -129,12 +129,19 @@ func captureSaid(run *lab.Run) string {
 }
 
 // captureCheckConsole checks what the sender said: that it got its address from
-// DHCP, how much memory it took and was left, and that its last line tells of a complete dump.
+// DHCP, and what captureCheckEnd checks.
 func captureCheckConsole(t *testing.T, said string) {
 	t.Helper()
 	if !strings.Contains(said, "from DHCP server") {
 		t.Error("no address came from the DHCP server")
 	}
+	captureCheckEnd(t, said)
+}
+
+// captureCheckEnd checks what the sender said of its work: how much memory it took and was left, and that its last line tells of a
+// complete dump.
+func captureCheckEnd(t *testing.T, said string) {
+	t.Helper()
 	lines := strings.Split(strings.TrimSpace(said), "\n")
 	if last := lines[len(lines)-1]; !strings.HasPrefix(last, "corehaul-send: dump complete: ") {
 		t.Errorf("the last line is %q, want that of a complete dump", last)
