@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/corehaul/corehaul/internal/race"
 	"github.com/corehaul/corehaul/kernel/oops"
 	"github.com/corehaul/corehaul/triage"
 )
@@ -68,6 +69,9 @@ func TestDecodeRefuses(t *testing.T) {
 
 // The largest structures in the fewest bytes take a bounded amount of the parent's memory.
 func TestDecodeMemory(t *testing.T) {
+	if race.Enabled {
+		t.Skip("one goroutine: the race detector has nothing to find")
+	}
 	element := func(list string) string {
 		n := (maxParts - 100) / 2
 		return "{\"missing\":[]}\n" + `{"report":{"report_version":2,` + list + strings.Repeat("{},", n-1) + "{}]}}"
