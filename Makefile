@@ -2,6 +2,8 @@
 # Both install what they need from Debian's packages and the Go module proxy.
 
 export CGO_ENABLED = 0
+# The cache of builds then serves a clone at any path: without it, each package of ours has its path in what is compiled.
+export GOFLAGS := $(filter-out -trimpath,$(shell go env GOFLAGS)) -trimpath
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/corehaul/corehaul/cmd/internal/cli.version=$(VERSION)
 LINT    := go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
