@@ -101,7 +101,7 @@ test -z "$(systemctl --failed --no-legend)"`, "0", nil,
 var smallCases = []wrongCase{
 	{
 		"reservation too small", `printf 'to = ["nfs://192.0.2.9/e"]\n' > /etc/corehaul-send.toml
-echo $((120 << 20)) > /sys/kernel/kexec_crash_size
+echo $((80 << 20)) > /sys/kernel/kexec_crash_size
 corehaul-send arm
 status_of --offline
 corehaul-send disarm`, "3", []arm.Code{arm.SmallReserved},

@@ -44,7 +44,7 @@ var captureMemory = regexp.MustCompile(`(?m)^corehaul-send: peak memory (\d+(?:\
 var captureLeastFree = regexp.MustCompile(`(?m)^corehaul-send: least free memory (\d+\.\d+) MiB of (\d+\.\d+) MiB\r?$`)
 
 // TestCapture lets machines panic whose capture kernels have nothing but the
-// initramfs of `corehaul-send initrd`, and looks at what the receiver has then.
+// initramfs of `corehaul-send initrd` and exactly the memory that the estimate says, and looks at what the receiver has then.
 func TestCapture(t *testing.T) {
 	t.Parallel()
 	for _, memMiB := range []int{1 << 10, 8 << 10} {
@@ -54,12 +54,14 @@ func TestCapture(t *testing.T) {
 			initrd := store.captureImage(t, store.address(t), "6.1", "")
 			ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
 			defer cancel()
-			run, err := lab.RunSender(ctx, lab.Scenario{Kernel: "6.1", MemMiB: memMiB}, initrd, lab.SenderOptions{})
+			scenario := lab.Scenario{Kernel: "6.1", MemMiB: memMiB}
+			scenario.CrashkernelMiB = captureEstimate(t, scenario, initrd)
+			run, err := lab.RunSender(ctx, scenario, initrd, lab.SenderOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			said := captureSaid(run)
-			t.Logf("%s of QEMU; the capture kernel said\n%s", run.Duration.Round(time.Second), said)
+			t.Logf("%s of QEMU, crashkernel=%dM; the capture kernel said\n%s", run.Duration.Round(time.Second), scenario.CrashkernelMiB, said)
 			captureCheckConsole(t, said)
 			store.checkCaptured(t)
 		})
@@ -91,29 +93,29 @@ func capturePort(tb testing.TB, address string) string {
 
 // captureImage packs the initramfs of a guest, with this kernel and these modules beside those of
 // its network, that sends to an address of this host. settings are lines of its configuration.
-func (s *judgesStore) captureImage(t *testing.T, address, kernel, settings string, modules ...string) string {
-	t.Helper()
-	return capturePack(t, kernel, fmt.Sprintf("to = [\"tls://%s:%s\"]\nidentity = %q\npatience = \"5m\"\n%s",
-		lab.HostFromGuest, capturePort(t, address), s.issue(t, captureHost), settings), modules...)
+func (s *judgesStore) captureImage(tb testing.TB, address, kernel, settings string, modules ...string) string {
+	tb.Helper()
+	return capturePack(tb, kernel, fmt.Sprintf("to = [\"tls://%s:%s\"]\nidentity = %q\npatience = \"5m\"\n%s",
+		lab.HostFromGuest, capturePort(tb, address), s.issue(tb, captureHost), settings), modules...)
 }
 
 // capturePack packs the initramfs of a guest with a configuration, to which the network's is added.
-func capturePack(t *testing.T, kernel, settings string, modules ...string) string {
-	t.Helper()
-	k, err := lab.GetKernel(t.Context(), kernel)
+func capturePack(tb testing.TB, kernel, settings string, modules ...string) string {
+	tb.Helper()
+	k, err := lab.GetKernel(tb.Context(), kernel)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir := tb.TempDir()
 	config, initrd := filepath.Join(dir, "send.toml"), filepath.Join(dir, "capture.img")
 	if err := os.WriteFile(config, []byte(settings+"[network]\nmode = \"dhcp\"\n"), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	args := []string{"initrd", "--kernel-modules", k.ModulesDir, "--config", config, "-o", initrd}
 	for _, m := range append([]string{"virtio_net"}, modules...) {
 		args = append(args, "--module", m)
 	}
-	captureCommand(t, captureSender, args...)
+	captureCommand(tb, captureSender, args...)
 	return initrd
 }
 

@@ -136,6 +136,9 @@ var forbidden = []struct {
 		"github.com/corehaul/corehaul/sender":      "the command brings the probe of a target",
 		"github.com/corehaul/corehaul/sender/pid1": "it is what runs in the capture kernel",
 	}},
+	{"sender/arm/estimate", map[string]string{
+		"github.com/corehaul/corehaul": "it is arithmetic, and knows no machine",
+	}},
 	{"sender/arm/kexec", map[string]string{
 		"github.com/corehaul/corehaul/sender/initrd": "it knows the kernel, and no image",
 		"net": "it knows the kernel, and no line",

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/corehaul/corehaul/sender/arm/cmdline"
+	"github.com/corehaul/corehaul/sender/arm/estimate"
 	"github.com/corehaul/corehaul/sender/arm/kexec/kexectest"
 	"github.com/corehaul/corehaul/sender/arm/reservation"
 	"github.com/corehaul/corehaul/sender/config"
@@ -104,6 +105,9 @@ func TestPrepare(t *testing.T) {
 	}
 	if len(r.Keys) != 1 || r.Keys[0] != (File{filepath.Join(root, "etc/id.pem"), digest([]byte("a key"))}) {
 		t.Errorf("keys %+v", r.Keys)
+	}
+	if size := estimate.Of(estimate.Input{Kernel: 4 * uint64(len("no header")), Packed: r.Packed, Unpacked: r.Unpacked, Memory: 1 << 30}).Size; r.Needs != size {
+		t.Errorf("needs %d, want %d: %+v", r.Needs, size, r.Parts)
 	}
 	got, err := readRecord(root, armedFile)
 	if d := cmp.Diff(&r, got); err != nil || d != "" {

@@ -116,6 +116,9 @@ func (p *Plan) prepare(ctx context.Context, o Options) error {
 	if err := p.pack(o); err != nil {
 		return err
 	}
+	if err := p.setNeeds(o.root(), image); err != nil {
+		return err
+	}
 	return p.setCmdline(o.root(), line, image)
 }
 
@@ -195,11 +198,6 @@ func (p *Plan) pack(o Options) error {
 	}
 	r.Modules = append(r.Modules, p.Report.Builtin...)
 	r.Packed, r.Unpacked = uint64(max(0, p.Report.Packed)), uint64(max(0, p.Report.Unpacked))
-	st, err := p.kernel.Stat()
-	if err != nil {
-		return err
-	}
-	r.Needs = r.need(uint64(max(0, st.Size())))
 	return nil
 }
 

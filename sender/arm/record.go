@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/internal/plainfile"
+	"github.com/corehaul/corehaul/sender/arm/estimate"
 	"github.com/corehaul/corehaul/sender/arm/kexec"
 	"github.com/corehaul/corehaul/sender/arm/reservation"
 )
@@ -66,25 +67,13 @@ type Record struct {
 	// Lacking are modules that this machine needs and the capture kernel does not have.
 	Lacking []string `json:"lacking"`
 	// Packed is the size of the image, and Unpacked that of its files, in bytes. Needs is an estimate of all that the
-	// capture kernel needs.
-	Packed   uint64 `json:"packed"`
-	Unpacked uint64 `json:"unpacked"`
-	Needs    uint64 `json:"needs"`
+	// capture kernel needs, and Parts are what it is made of.
+	Packed   uint64          `json:"packed"`
+	Unpacked uint64          `json:"unpacked"`
+	Needs    uint64          `json:"needs"`
+	Parts    []estimate.Part `json:"parts"`
 	// Mark is the physical address of the id in the reserved memory, 0 if the kernel does not show that memory.
 	Mark uint64 `json:"mark"`
-}
-
-// working is what a capture kernel needs besides its code and the unpacked image: page tables, drivers and their buffers, the
-// sender with its window. On Debian's kernels with one network card, 192 MiB have been enough for all of it, image included.
-const working = 96 << 20
-
-// need estimates the memory that the capture kernel needs. The packed image is freed when it is unpacked, but not before.
-func (r *Record) need(kernelFile uint64) uint64 {
-	kernel := r.Kernel.Memory
-	if kernel == 0 {
-		kernel = 4 * kernelFile // a kernel unpacks to about that
-	}
-	return kernel + r.Packed + r.Unpacked + working
 }
 
 // mark is the text that the capture kernel's command line has of this record.

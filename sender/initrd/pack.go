@@ -81,7 +81,9 @@ type Report struct {
 	// both in bytes.
 	Files            int
 	Unpacked, Packed int64
-	To               []string
+	// Loaded is the memory that the modules take when they are loaded, in bytes, beside their files.
+	Loaded int64
+	To     []string
 }
 
 // maxPacked bounds a file that is packed unchanged.
@@ -256,6 +258,7 @@ func (p *packer) addModules(o Options, wanted []string) error {
 			return &ModuleError{Module: m.Name, Err: err}
 		}
 		registers[m.Name] = registersInterface(f)
+		p.report.Loaded += loadedSize(f)
 		if err := p.addFirmware(t, m.Name, firmwareOf(f)); err != nil {
 			return err
 		}

@@ -11,6 +11,8 @@ type Image struct {
 	Release string
 	// Memory is what the kernel needs to start, in bytes: to unpack itself, and for its code and data.
 	Memory uint64
+	// Unpacks says that the kernel unpacks itself, so that a part of Memory is free again once it runs.
+	Unpacks bool
 	// CmdlineMax is the longest command line that it takes, in bytes without the zero at its end.
 	CmdlineMax int
 }
@@ -60,6 +62,7 @@ func readBzImage(file []byte) Image {
 	if binary.LittleEndian.Uint16(file[bzProtocolAt:]) >= bzProtocol210 {
 		i.CmdlineMax = int(binary.LittleEndian.Uint32(file[bzCmdlineSizeAt:]) & 0xffff)
 		i.Memory = uint64(binary.LittleEndian.Uint32(file[bzInitSizeAt:]))
+		i.Unpacks = i.Memory > 0
 	}
 	return i
 }

@@ -37,12 +37,12 @@ func TestReadImage(t *testing.T) {
 		file []byte
 		want Image
 	}{
-		{"bzImage", bzImage("6.1.0-57-cloud-amd64", 0x20f, 2047, 0x3378000), Image{"6.1.0-57-cloud-amd64", 0x3378000, 2047}},
+		{"bzImage", bzImage("6.1.0-57-cloud-amd64", 0x20f, 2047, 0x3378000), Image{"6.1.0-57-cloud-amd64", 0x3378000, true, 2047}},
 		{"bzImage before init_size", bzImage("2.6.28", 0x209, 255, 1), Image{Release: "2.6.28"}},
-		{"bzImage with a version outside", bzImage("x", 0x20f, 2047, 1)[:0x280], Image{Memory: 1, CmdlineMax: 2047}},
+		{"bzImage with a version outside", bzImage("x", 0x20f, 2047, 1)[:0x280], Image{Memory: 1, Unpacks: true, CmdlineMax: 2047}},
 		{
 			"arm64", armImage("%s version %s\x00Linux version %s\x00Linux version 6.12.41+deb13-arm64 (gcc)\n", 0x2000000),
-			Image{"6.12.41+deb13-arm64", 0x2000000, armCmdlineMax},
+			Image{"6.12.41+deb13-arm64", 0x2000000, false, armCmdlineMax},
 		},
 		{"arm64 without a banner", armImage("Linux version ", 7), Image{Memory: 7, CmdlineMax: armCmdlineMax}},
 		{"ELF", []byte("\x7fELF"), Image{}},
