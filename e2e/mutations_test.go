@@ -60,7 +60,7 @@ func mutEvery(cases []*mutCase, step int) []*mutCase {
 
 // What a program may take for a file of 100 KiB, whatever it says of itself.
 const (
-	mutTimeLimit   = time.Minute
+	mutTimeLimit   = 5 * time.Minute
 	mutMemoryLimit = 600 << 20
 )
 
