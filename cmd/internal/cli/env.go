@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -117,10 +118,9 @@ func EnvTable(root *cobra.Command) []EnvVar {
 		})
 	})
 	table := make([]EnvVar, 0, len(byName))
-	for _, v := range byName {
-		table = append(table, *v)
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		table = append(table, *byName[name])
 	}
-	slices.SortFunc(table, func(a, b EnvVar) int { return strings.Compare(a.Name, b.Name) })
 	return table
 }
 
