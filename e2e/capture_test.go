@@ -51,7 +51,7 @@ func TestCapture(t *testing.T) {
 		t.Run(fmt.Sprintf("%dMiB", memMiB), func(t *testing.T) {
 			t.Parallel()
 			store := judgesServe(t)
-			initrd := store.captureImage(t, store.address(t), "6.1", "")
+			initrd := store.captureImage(t, store.address(t), "6.1", sitePrograms(t))
 			ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
 			defer cancel()
 			scenario := lab.Scenario{Kernel: "6.1", MemMiB: memMiB}
@@ -63,6 +63,7 @@ func TestCapture(t *testing.T) {
 			said := captureSaid(run)
 			t.Logf("%s of QEMU, crashkernel=%dM; the capture kernel said\n%s", run.Duration.Round(time.Second), scenario.CrashkernelMiB, said)
 			captureCheckConsole(t, said)
+			checkPrograms(t, said)
 			store.checkCaptured(t)
 		})
 	}

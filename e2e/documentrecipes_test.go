@@ -55,6 +55,7 @@ var recipesNotTyped = map[string]map[string]string{
 		"$ corehaul show 3b1f":      "what a command prints; groups.txtar has it",
 		"corehaul group note 9c0a ": "the machines have no crash that is known; groups.txtar types these",
 		"[network]\nvlan = 7":       "a part of a configuration; capturevlan_test.go has one like it",
+		"[programs]":                "a part of a configuration; capture_test.go has one like it",
 		"network: eth1 has 10.99":   "what a capture kernel prints; capturelinks_test.go has it",
 	},
 	"docs/machine.md": {

@@ -26,7 +26,7 @@ func capture(ctx context.Context, env pid1.Env) pid1.Outcome {
 	if err != nil {
 		return pid1.Outcome{Line: fmt.Sprintf("dump failed: %v", err), Failed: true}
 	}
-	return pid1.Outcome{Line: res.String(), Failed: !stored(res, env.Config.Collect == "log")}
+	return pid1.Outcome{Line: res.String(), Failed: !stored(res, env.Config.Collect == "log"), State: string(res.State), Target: res.Target}
 }
 
 // stored reports whether the receiver stored at least a part of what was wanted.

@@ -47,6 +47,10 @@ The configuration (TOML) has these keys. Only to, and the keys for its targets, 
   fence_kdump = ["NODE:7410"]           tells a cluster's nodes that this machine dumps
   [network.bond]
   mode = "active-backup" | "802.3ad" | ...    ports = [names or MAC addresses]
+  [programs]
+  pre = ["/usr/local/bin/NAME"]         run before the network comes up
+  post = ["/usr/local/bin/NAME"]        run after the dump
+  limit = "1m"                          then each is killed; no failure costs the dump
 
 file:///PATH?fs=UUID=... is a directory of an ext4, XFS or Btrfs file system on a plain disk or
 partition, named by UUID=, LABEL= or /dev/NAME. PATH begins at the root of that file system. If

@@ -44,6 +44,8 @@ const (
 	DefaultProgress = Duration(5 * time.Second)
 	DefaultConsole  = "/dev/console"
 	DefaultStall    = Duration(2 * time.Minute)
+
+	DefaultProgramLimit = Duration(time.Minute)
 )
 
 // Values of "watchdog" that are not durations, and the limit for auto.
@@ -96,6 +98,8 @@ type File struct {
 	Progress Duration `toml:"progress"`
 	// Network configures the network.
 	Network Network `toml:"network"`
+	// Programs are programs of the site.
+	Programs Programs `toml:"programs"`
 	// Arm configures `corehaul-send arm`. In the capture kernel it has no meaning.
 	Arm Arm `toml:"arm"`
 }
@@ -181,7 +185,7 @@ func Default() *File {
 	return &File{
 		Level: DefaultLevel, Encoding: "auto", Collect: "all", After: "reboot",
 		Patience: DefaultPatience, Progress: DefaultProgress, Console: DefaultConsole,
-		Stall: DefaultStall, Watchdog: WatchdogAuto,
+		Stall: DefaultStall, Watchdog: WatchdogAuto, Programs: Programs{Limit: DefaultProgramLimit},
 		Network: Network{Mode: "dhcp"},
 	}
 }
@@ -268,6 +272,9 @@ func (f *File) check() (string, error) {
 	}
 	if err := f.Arm.check(); err != nil {
 		return "arm.sysctl", err
+	}
+	if key, err := f.Programs.check(); err != nil {
+		return key, err
 	}
 	return f.Network.check()
 }

@@ -43,6 +43,11 @@ routes = ["10.0.0.0/8 via 192.0.2.2"]
 mode = "802.3ad"
 ports = ["52:54:00:00:00:01", "eth1"]
 
+[programs]
+pre = ["/usr/local/bin/prepare"]
+post = ["/bin/a", "/bin/b"]
+limit = "5s"
+
 [arm]
 kernel = "/boot/vmlinuz-capture"
 remove = []
@@ -66,7 +71,8 @@ sysctl = ["kernel.panic_on_oops=1"]
 			Gateway:    []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
 			DNS:        []netip.Addr{netip.MustParseAddr("192.0.2.53")},
 		},
-		Arm: Arm{Kernel: "/boot/vmlinuz-capture", Remove: []string{}, Add: []string{"nr_cpus=1"}, Sysctl: []string{"kernel.panic_on_oops=1"}},
+		Programs: Programs{Pre: []string{"/usr/local/bin/prepare"}, Post: []string{"/bin/a", "/bin/b"}, Limit: Duration(5 * time.Second)},
+		Arm:      Arm{Kernel: "/boot/vmlinuz-capture", Remove: []string{}, Add: []string{"nr_cpus=1"}, Sysctl: []string{"kernel.panic_on_oops=1"}},
 	}
 	if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); d != "" {
 		t.Errorf("-want +got\n%s", d)
@@ -270,4 +276,21 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("level %d", file.Level)
 		}
 	})
+}
+
+func TestPrograms(t *testing.T) {
+	f, err := Parse("send.toml", []byte("[programs]\npre = [\"/usr/bin/a b\"]\nlimit = \"5s\"\n"))
+	if err != nil || len(f.Programs.Pre) != 1 || f.Programs.Limit != Duration(5*time.Second) {
+		t.Errorf("got %+v, %v", f, err)
+	}
+	for text, has := range map[string]string{
+		"pre = [\"notify\"]":   "send.toml:2: programs.pre: \"notify\" is no absolute path",
+		"post = [\"/a/../b\"]": "send.toml:2: programs.post: \"/a/../b\" is no absolute path",
+		"limit = \"0s\"":       "send.toml:2: programs.limit: 0 s is too short",
+		"pre = [" + strings.Repeat("\"/a\",", maxPrograms+1) + "]": "17 programs, and 16 is the limit",
+	} {
+		if f, err := Parse("send.toml", []byte("[programs]\n"+text+"\n")); err == nil || !strings.Contains(err.Error(), has) {
+			t.Errorf("%s: got %+v, %v, want %q", text, f, err, has)
+		}
+	}
 }

@@ -117,6 +117,9 @@ func Pack(w io.Writer, o Options) (*Report, error) {
 	if p.report.Disks, err = findDisks(o.System, cfg.To); err != nil {
 		return nil, &config.Error{File: o.Config, Key: "to", Err: err}
 	}
+	if err := p.addPrograms(slices.Concat(cfg.Programs.Pre, cfg.Programs.Post)); err != nil {
+		return nil, &config.Error{File: o.Config, Key: "programs", Err: err}
+	}
 	if err := p.addModules(o, slices.Concat(cfg.Network.Modules(), cfg.Modules, o.Modules)); err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@
 package pid1
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,6 +71,8 @@ type Outcome struct {
 	Line string
 	// Failed means that the dump, or the log if only that was wanted, was not stored.
 	Failed bool
+	// State is complete, partial or log-only, and Target where the dump is. Both are empty if nothing is stored.
+	State, Target string
 }
 
 // machine is what PID 1 needs of the system. Tests have another implementation.
@@ -78,6 +81,8 @@ type machine interface {
 	readFile(name string) ([]byte, error)
 	console(name string) (*os.File, error)
 	loadModule(path, params string) error
+	// runProgram runs a program to its end or its limit. log gets the lines that it writes.
+	runProgram(p program, log func(string, ...any)) error
 	network(c config.Network, log func(string, ...any), again func()) lines
 	disks(log func(string, ...any)) disks
 	// watchdog opens the machine's watchdog, which starts it. It returns nil if there is none.
@@ -190,6 +195,7 @@ func (r *runner) work() Outcome {
 		return failed(err)
 	}
 	r.loadModules()
+	r.runPrograms("pre", r.cfg.Programs.Pre)
 
 	r.begin("sending the dump")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -205,6 +211,7 @@ func (r *runner) work() Outcome {
 		}
 	}}
 	out := r.bounded(ctx, env)
+	r.runPrograms("post", r.cfg.Programs.Post, "COREHAUL_STATE="+cmp.Or(out.State, "failed"), "COREHAUL_TARGET="+out.Target, "COREHAUL_RESULT="+out.Line)
 	cancel()
 	<-up.done
 	if up.lines != nil {

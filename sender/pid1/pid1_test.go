@@ -32,6 +32,8 @@ type fake struct {
 	dogModule   string // that brings it; empty: it is there from the start
 	hang        string // a module whose loading takes an hour
 	rebootTakes time.Duration
+
+	programs []program // that ran
 }
 
 func (f *fake) watchdog() (device, error) {
@@ -69,6 +71,16 @@ func (f *fake) loadModule(path, params string) error {
 	}
 	f.loaded = append(f.loaded, path+"|"+params)
 	return nil
+}
+
+// runProgram kills the program /bin/hang after its limit.
+func (f *fake) runProgram(p program, _ func(string, ...any)) error {
+	f.programs = append(f.programs, p)
+	if p.name != "/bin/hang" {
+		return nil
+	}
+	time.Sleep(p.limit)
+	return errors.New("killed")
 }
 
 func (f *fake) disks(func(string, ...any)) disks { return f }
