@@ -96,8 +96,14 @@ func capturePort(tb testing.TB, address string) string {
 // its network, that sends to an address of this host. settings are lines of its configuration.
 func (s *judgesStore) captureImage(tb testing.TB, address, kernel, settings string, modules ...string) string {
 	tb.Helper()
-	return capturePack(tb, kernel, fmt.Sprintf("to = [\"tls://%s:%s\"]\nidentity = %q\npatience = \"5m\"\n%s",
-		lab.HostFromGuest, capturePort(tb, address), s.issue(tb, captureHost), settings), modules...)
+	return capturePack(tb, kernel, s.captureTarget(tb, address)+settings, modules...)
+}
+
+// captureTarget has the lines of a configuration that name an address of this host.
+func (s *judgesStore) captureTarget(tb testing.TB, address string) string {
+	tb.Helper()
+	return fmt.Sprintf("to = [\"tls://%s:%s\"]\nidentity = %q\npatience = \"5m\"\n",
+		lab.HostFromGuest, capturePort(tb, address), s.issue(tb, captureHost))
 }
 
 // capturePack packs the initramfs of a guest with a configuration, to which the network's is added.
@@ -107,12 +113,18 @@ func capturePack(tb testing.TB, kernel, settings string, modules ...string) stri
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return capturePackTree(tb, k.ModulesDir, settings, modules...)
+}
+
+// capturePackTree is capturePack for a tree of modules, .../lib/modules/RELEASE.
+func capturePackTree(tb testing.TB, tree, settings string, modules ...string) string {
+	tb.Helper()
 	dir := tb.TempDir()
 	config, initrd := filepath.Join(dir, "send.toml"), filepath.Join(dir, "capture.img")
 	if err := os.WriteFile(config, []byte(settings+"[network]\nmode = \"dhcp\"\n"), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	args := []string{"initrd", "--kernel-modules", k.ModulesDir, "--config", config, "-o", initrd}
+	args := []string{"initrd", "--kernel-modules", tree, "--config", config, "-o", initrd}
 	for _, m := range append([]string{"virtio_net"}, modules...) {
 		args = append(args, "--module", m)
 	}

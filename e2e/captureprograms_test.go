@@ -41,7 +41,7 @@ func sitePrograms(t *testing.T) string {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	return fmt.Sprintf("[programs]\npre = [%q]\npost = [%q]\nlimit = \"8s\"\n", program, program)
+	return fmt.Sprintf("[programs]\npre = [%q]\npost = [%q]\nlimit = \"20s\"\n", program, program)
 }
 
 // checkPrograms checks that the programs ran in their places, and cost no dump.
@@ -49,7 +49,7 @@ func checkPrograms(t *testing.T, said string) {
 	t.Helper()
 	rest := said
 	for _, want := range []string{
-		"this is pre\n", "warning: pre program ", ": exit status 3", "dump of lab-guest", "this is post complete tls://", "warning: post program ", ": killed after 8s", "dump complete: ",
+		"this is pre\n", "warning: pre program ", ": exit status 3", "dump of lab-guest", "this is post complete tls://", "warning: post program ", ": killed after 20s", "dump complete: ",
 	} {
 		_, after, ok := strings.Cut(strings.ReplaceAll(rest, "\r", ""), want)
 		if !ok {

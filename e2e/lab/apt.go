@@ -22,13 +22,18 @@ type apt struct {
 // newApt makes or opens the lists of a suite, for example "trixie", for a Debian
 // architecture. Lists are fetched once, and never again for the same cache.
 func newApt(ctx context.Context, suite, arch string) (*apt, error) {
-	dir, err := cached(ctx, "apt", suite+"-"+arch, func(dir string) error {
+	return newAptOf(ctx, suite, "main", suite+"-"+arch, arch)
+}
+
+// newAptOf is newApt for a component of the suite, under a name in the cache.
+func newAptOf(ctx context.Context, suite, component, name, arch string) (*apt, error) {
+	dir, err := cached(ctx, "apt", name, func(dir string) error {
 		for _, sub := range []string{"lists/partial", "cache/archives/partial"} {
 			if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 				return err
 			}
 		}
-		if err := writeSources(ctx, dir, suite); err != nil {
+		if err := writeSources(ctx, dir, suite, component); err != nil {
 			return err
 		}
 		_, err := (&apt{dir, arch}).run(ctx, "", "apt-get", "-q", "update")
@@ -40,21 +45,21 @@ func newApt(ctx context.Context, suite, arch string) (*apt, error) {
 	return &apt{dir, arch}, nil
 }
 
-// writeSources writes a sources.list of the suite and its security updates, on
+// writeSources writes a sources.list of a component of the suite and its security updates, on
 // the mirrors that the machine itself uses.
-func writeSources(ctx context.Context, dir, suite string) error {
+func writeSources(ctx context.Context, dir, suite, component string) error {
 	main, err := mirror(ctx, "Debian")
 	if err != nil {
 		return err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "deb [signed-by=%s] %s %s main\n", keyring, main, suite)
+	fmt.Fprintf(&b, "deb [signed-by=%s] %s %s %s\n", keyring, main, suite, component)
 	if !strings.HasSuffix(suite, "-backports") { // backports have no security updates
 		security, err := mirror(ctx, "Debian-Security")
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(&b, "deb [signed-by=%s] %s %s-security main\n", keyring, security, suite)
+		fmt.Fprintf(&b, "deb [signed-by=%s] %s %s-security %s\n", keyring, security, suite, component)
 	}
 	return os.WriteFile(filepath.Join(dir, "sources.list"), []byte(b.String()), 0o644)
 }

@@ -35,6 +35,7 @@ type machine struct {
 	disks    []disk
 	devices  []string          // values of -device
 	backends []string          // more arguments, for the backends of devices
+	card     string            // model of the network card; empty means virtio-net-pci
 	mac      string            // of the network card; empty means QEMU's default
 	netdev   string            // value of -netdev; empty means user networking
 	netboot  bool              // the network has kernel and initrd, which the firmware of the card fetches
@@ -126,7 +127,7 @@ func (m *machine) command() (name string, args []string) {
 		"-object", "memory-backend-ram,id=m0,reserve=off,size=" + mem,
 		"-serial", "stdio", "-qmp", "unix:" + m.qmpPath() + ",server=on,wait=off",
 		"-netdev", choose(m.netdev == "", "user", m.netdev) + ",id=" + netID,
-		"-device", "virtio-net-pci,netdev=" + netID + choose(m.netboot, "", ",romfile=") + choose(m.mac == "", "", ",mac="+m.mac),
+		"-device", choose(m.card == "", "virtio-net-pci", m.card) + ",netdev=" + netID + choose(m.netboot, "", ",romfile=") + choose(m.mac == "", "", ",mac="+m.mac),
 		"-device", "virtio-balloon-pci",
 	}
 	if !m.netboot {

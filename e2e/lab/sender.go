@@ -29,6 +29,8 @@ type SenderOptions struct {
 	// Start is called once, before QEMU is started. link connects and disconnects the machine's
 	// network cable while QEMU runs.
 	Start func(link func(up bool) error)
+	// Card is the model of the network card, as QEMU names it. Empty means virtio-net-pci.
+	Card string
 	// Devices are added to the machine, each a value of QEMU's -device.
 	Devices []string
 	// Backends are more arguments of QEMU, for the backends of Devices.
@@ -119,6 +121,7 @@ func runSender(ctx context.Context, s Scenario, captureInitrd string, opts Sende
 	if err != nil {
 		return nil, err
 	}
+	m.card = opts.Card
 	m.onLine, m.devices, m.backends, m.clock = opts.OnLine, opts.Devices, opts.Backends, opts.Clock
 	for i, path := range opts.Disks {
 		m.disks = append(m.disks, disk{serial: "disk" + strconv.Itoa(i), path: path})
