@@ -52,16 +52,9 @@ func TestCapture(t *testing.T) {
 			t.Parallel()
 			store := judgesServe(t)
 			initrd := store.captureImage(t, store.address(t), "6.1", sitePrograms(t))
-			ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
-			defer cancel()
 			scenario := lab.Scenario{Kernel: "6.1", MemMiB: memMiB}
 			scenario.CrashkernelMiB = captureEstimate(t, scenario, initrd)
-			run, err := lab.RunSender(ctx, scenario, initrd, lab.SenderOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			said := captureSaid(run)
-			t.Logf("%s of QEMU, crashkernel=%dM; the capture kernel said\n%s", run.Duration.Round(time.Second), scenario.CrashkernelMiB, said)
+			said := captureRun(t, scenario, initrd, lab.SenderOptions{})
 			captureCheckConsole(t, said)
 			checkPrograms(t, said)
 			store.checkCaptured(t)
@@ -130,6 +123,20 @@ func capturePackTree(tb testing.TB, tree, settings string, modules ...string) st
 	}
 	captureCommand(tb, captureSender, args...)
 	return initrd
+}
+
+// captureRun lets a machine panic whose capture kernel has an initramfs, and returns what the sender said.
+func captureRun(t *testing.T, s lab.Scenario, initrd string, opts lab.SenderOptions) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
+	defer cancel()
+	run, err := lab.RunSender(ctx, s, initrd, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := captureSaid(run)
+	t.Logf("%s of QEMU; the capture kernel said\n%s", run.Duration.Round(time.Second), said)
+	return said
 }
 
 // captureSaid is what the sender wrote on the console, without the kernel's lines.

@@ -1,10 +1,8 @@
 package e2e
 
 import (
-	"context"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/corehaul/corehaul/e2e/lab"
 )
@@ -15,14 +13,7 @@ func TestCaptureFirmware(t *testing.T) {
 	const kernel = "6.1-generic"
 	s := judgesServe(t)
 	initrd := capturePackTree(t, e100Tree(t, kernel), s.captureTarget(t, s.address(t)), "e100")
-	ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
-	defer cancel()
-	run, err := lab.RunSender(ctx, lab.Scenario{Kernel: kernel, MemMiB: 512}, initrd, lab.SenderOptions{Card: "i82551"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	said := captureSaid(run)
-	t.Logf("%s of QEMU; the capture kernel said\n%s", run.Duration.Round(time.Second), said)
+	said := captureRun(t, lab.Scenario{Kernel: kernel, MemMiB: 512}, initrd, lab.SenderOptions{Card: "i82551"})
 	captureCheckConsole(t, said)
 	s.checkCaptured(t)
 }

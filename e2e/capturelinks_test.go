@@ -1,10 +1,8 @@
 package e2e
 
 import (
-	"context"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/corehaul/corehaul/e2e/lab"
 )
@@ -30,9 +28,7 @@ func TestCaptureLinks(t *testing.T) {
 	initrd := s.captureImage(t, s.address(t), "6.1-generic", "", "e100")
 	r := &linksRun{t: t}
 	plugged := false
-	ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
-	defer cancel()
-	run, err := lab.RunSender(ctx, lab.Scenario{Kernel: "6.1-generic", CrashkernelMiB: 256}, initrd, lab.SenderOptions{
+	said := captureRun(t, lab.Scenario{Kernel: "6.1-generic", CrashkernelMiB: 256}, initrd, lab.SenderOptions{
 		Backends: []string{"-netdev", "user,id=wrong,restrict=on,net=10.99.0.0/24", "-netdev", "user,id=firmware,restrict=on"},
 		Devices: []string{
 			"virtio-net-pci,romfile=,netdev=wrong", "i82551,romfile=,netdev=firmware", "rtl8139,romfile=",
@@ -48,11 +44,6 @@ func TestCaptureLinks(t *testing.T) {
 			}
 		},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	said := captureSaid(run)
-	t.Logf("%s of QEMU; the capture kernel said\n%s", run.Duration.Round(time.Second), said)
 	captureCheckConsole(t, said)
 	s.checkCaptured(t)
 	for _, want := range []string{

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,14 +18,7 @@ func TestCaptureLargePages(t *testing.T) {
 	scenario := lab.Scenario{Kernel: "backports-arm64-16k", CPU: "max", MemMiB: memMiB}
 	store := judgesServe(t)
 	initrd := store.captureImageARM64(t, scenario.Kernel)
-	ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
-	defer cancel()
-	run, err := lab.RunSender(ctx, scenario, initrd, lab.SenderOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	said := captureSaid(run)
-	t.Logf("%s of QEMU; the capture kernel said\n%s", run.Duration, said)
+	said := captureRun(t, scenario, initrd, lab.SenderOptions{})
 	captureCheckConsole(t, said)
 	store.checkCaptured(t)
 	d := store.one(t)

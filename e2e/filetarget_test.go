@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -156,14 +155,7 @@ func fileCapture(t *testing.T, kernel, initrd string, disks ...*fileDisk) string
 	for _, d := range disks {
 		opts.Disks = append(opts.Disks, d.image)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
-	defer cancel()
-	run, err := lab.RunSender(ctx, lab.Scenario{Kernel: kernel, MemMiB: 1 << 10}, initrd, opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	said := captureSaid(run)
-	t.Logf("%s of QEMU; the capture kernel said\n%s", run.Duration.Round(time.Second), said)
+	said := captureRun(t, lab.Scenario{Kernel: kernel, MemMiB: 1 << 10}, initrd, opts)
 	if !strings.Contains(said, "corehaul-send: dump complete: ") {
 		t.Error("the dump is not complete")
 	}

@@ -1,14 +1,12 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/corehaul/corehaul/e2e/lab"
 )
@@ -115,14 +113,7 @@ func TestSFTPCapture(t *testing.T) {
 	}
 	initrd := capturePack(t, "6.1", fmt.Sprintf("to = [\"ssh://root@%s\"]\nssh_key = %q\nknown_hosts = %q\npatience = \"5m\"\n",
 		address, s.UserKeys["ecdsa"], sshTargetFile(t, strings.ReplaceAll(string(known), "127.0.0.1", lab.HostFromGuest))))
-	ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
-	defer cancel()
-	run, err := lab.RunSender(ctx, lab.Scenario{Kernel: "6.1", MemMiB: 8 << 10}, initrd, lab.SenderOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	said := captureSaid(run)
-	t.Logf("%s of QEMU; the capture kernel said\n%s", run.Duration.Round(time.Second), said)
+	said := captureRun(t, lab.Scenario{Kernel: "6.1", MemMiB: 8 << 10}, initrd, lab.SenderOptions{})
 	captureCheckConsole(t, said)
 	store := filepath.Join(dir, "corehaul")
 	list := sftpList(t, store)

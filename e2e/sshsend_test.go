@@ -1,14 +1,12 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/corehaul/corehaul/e2e/lab"
 )
@@ -102,14 +100,7 @@ func TestSSHCapture(t *testing.T) {
 	address := lab.HostFromGuest + ":" + capturePort(t, s.sshAddress())
 	initrd := capturePack(t, "6.1", fmt.Sprintf("to = [\"ssh://dumps@%s\"]\nssh_key = %q\nknown_hosts = %q\npatience = \"5m\"\n",
 		address, key, s.sshKnown(t, address)))
-	ctx, cancel := context.WithTimeout(t.Context(), captureTimeout)
-	defer cancel()
-	run, err := lab.RunSender(ctx, lab.Scenario{Kernel: "6.1", MemMiB: 1 << 10}, initrd, lab.SenderOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	said := captureSaid(run)
-	t.Logf("%s of QEMU; the capture kernel said\n%s", run.Duration.Round(time.Second), said)
+	said := captureRun(t, lab.Scenario{Kernel: "6.1", MemMiB: 1 << 10}, initrd, lab.SenderOptions{})
 	captureCheckConsole(t, said)
 	s.checkCaptured(t)
 }

@@ -79,15 +79,7 @@ var program = "\x7fELF\x02\x01\x01" + strings.Repeat("\x00", 9) + "\x02\x00\x3e\
 // prepare packs the image of a machine, and notes it as loaded.
 func prepare(t *testing.T, root string) *Plan {
 	t.Helper()
-	p, err := Prepare(t.Context(), Options{Root: root, Config: filepath.Join(root, "etc/send.toml"), Init: filepath.Join(root, "init"), Tool: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(p.Close)
-	if err := p.Record.write(root, armedFile); err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return armedBy(t, root, nil)
 }
 
 func TestPrepare(t *testing.T) {
