@@ -31,8 +31,8 @@ func machine(t *testing.T, files map[string]string) string {
 		"sys/kernel/kexec_crash_size": "268435456\n", "sys/kernel/kexec_crash_loaded": "1\n", "proc/iomem": iomem,
 		"proc/cmdline":              "BOOT_IMAGE=/boot/vmlinuz-" + running + " root=UUID=1 ro console=ttyS0 crashkernel=256M quiet\n",
 		"proc/sys/kernel/osrelease": running + "\n", "proc/sys/kernel/panic_on_oops": "0\n", "proc/self/mountinfo": "",
-		"boot/vmlinuz-" + running: "no header", "init": program, "etc/id.pem": "a key",
-		"etc/send.toml": "to = [\"tls://h:1\"]\nidentity = \"id.pem\"\n",
+		"boot/vmlinuz-" + running: "no header", "init": program, "etc/id.pem": "a key", "bin/tell": program,
+		"etc/send.toml": "to = [\"tls://h:1\"]\nidentity = \"id.pem\"\n[programs]\npost = [\"" + root + "/bin/tell\"]\n",
 		// A virtio card and its bus.
 		"sys/devices/pci0000:00/0000:00:02.0/driver":                     "-> ../../../bus/pci/drivers/virtio-pci",
 		"sys/devices/pci0000:00/0000:00:02.0/virtio1/driver":             "-> ../../../../bus/virtio/drivers/virtio_net",
@@ -230,7 +230,7 @@ func codes(s *Status) []Code {
 
 // staleCases are the cases of TestLook in which another Arm would load another image.
 var staleCases = []string{
-	"configuration changed", "configuration broken", "key changed", "driver missing", "another program", "interface gone", "sysctl", "an arm killed before it loaded",
+	"configuration changed", "configuration broken", "key changed", "program of the site changed", "driver missing", "another program", "interface gone", "sysctl", "an arm killed before it loaded",
 }
 
 // TestLookDisk: the file system of a target is gone, or its directory.
@@ -298,6 +298,7 @@ func TestLook(t *testing.T) {
 		{"configuration changed", map[string]string{"etc/send.toml": "to = [\"tls://h:2\"]\nidentity = \"id.pem\"\n"}, nil, nil, Doubtful, []Code{ConfigChanged}},
 		{"configuration broken", map[string]string{"etc/send.toml": "to = 1"}, nil, nil, Doubtful, []Code{ConfigChanged, ConfigGone}},
 		{"key changed", map[string]string{"etc/id.pem": "another key"}, nil, nil, Doubtful, []Code{KeyChanged}},
+		{"program of the site changed", map[string]string{"bin/tell": program + "newer"}, nil, nil, Doubtful, []Code{SiteChanged}},
 		{"reservation shrunk", map[string]string{"sys/kernel/kexec_crash_size": "1048576"}, nil, nil, Doubtful, []Code{SmallReserved}},
 		{"no reservation", map[string]string{"sys/kernel/kexec_crash_size": "0", "sys/kernel/kexec_crash_loaded": "0"}, nil, nil, NotArmed, []Code{NoReservation}},
 		{"unloaded", map[string]string{"sys/kernel/kexec_crash_loaded": "0"}, nil, nil, NotArmed, []Code{Unloaded}},
@@ -340,7 +341,7 @@ func TestLook(t *testing.T) {
 }
 
 func TestLookFilesGone(t *testing.T) {
-	for name, want := range map[string]Code{"etc/send.toml": ConfigGone, "etc/id.pem": KeyGone} {
+	for name, want := range map[string]Code{"etc/send.toml": ConfigGone, "etc/id.pem": KeyGone, "bin/tell": SiteGone} {
 		root := machine(t, nil)
 		prepare(t, root)
 		if err := os.Remove(filepath.Join(root, name)); err != nil {

@@ -90,19 +90,25 @@ func (s *Status) checkDisks(root string, c *config.File) {
 	}
 }
 
-// checkConfig compares the configuration and its keys with those in the image. It returns the configuration, nil if it cannot
+// checkFiles compares files with those in the image.
+func (s *Status) checkFiles(files []File, limit int64, gone, changed Code) {
+	for _, f := range files {
+		data, err := plainfile.Read(f.Path, limit)
+		switch {
+		case err != nil:
+			s.problem(gone, "put the file back; without it, this machine cannot be armed again", "%v", err)
+		case digest(data) != f.SHA256:
+			s.stale(changed, "%s has changed since it was packed", f.Path)
+		}
+	}
+}
+
+// checkConfig compares the configuration, and the files that it names, with those in the image. It returns the configuration, nil if it cannot
 // be read.
 func (s *Status) checkConfig() *config.File {
 	r := s.Loaded
-	for _, key := range r.Keys {
-		data, err := plainfile.Read(key.Path, maxConfig)
-		switch {
-		case err != nil:
-			s.problem(KeyGone, "put the file back; without it, this machine cannot be armed again", "%v", err)
-		case digest(data) != key.SHA256:
-			s.stale(KeyChanged, "%s has changed since it was packed", key.Path)
-		}
-	}
+	s.checkFiles(r.Keys, maxConfig, KeyGone, KeyChanged)
+	s.checkFiles(r.Programs, maxSiteProgram, SiteGone, SiteChanged)
 	text, err := plainfile.Read(r.Config.Path, maxConfig)
 	if err != nil {
 		s.problem(ConfigGone, "put the file back; without it, this machine cannot be armed again", "%v", err)

@@ -21,7 +21,9 @@ const (
 	maxConfig = 1 << 20
 	// maxProgram is five times this program.
 	maxProgram = 64 << 20
-	maxSmall   = 64 << 10
+	// maxSiteProgram is that of package initrd.
+	maxSiteProgram = 1 << 30
+	maxSmall       = 64 << 10
 )
 
 // release returns the release of the running kernel.

@@ -3,6 +3,7 @@ package arm
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -197,6 +198,12 @@ func (p *Plan) pack(o Options) error {
 		r.Modules = append(r.Modules, m.Name)
 	}
 	r.Modules = append(r.Modules, p.Report.Builtin...)
+	for _, program := range p.Report.Programs {
+		f := File{Path: program.Path, SHA256: hex.EncodeToString(program.SHA256[:])}
+		if !slices.Contains(r.Programs, f) {
+			r.Programs = append(r.Programs, f)
+		}
+	}
 	r.Packed, r.Unpacked = uint64(max(0, p.Report.Packed)), uint64(max(0, p.Report.Unpacked))
 	return nil
 }

@@ -54,10 +54,12 @@ type Record struct {
 	Program File   `json:"program"`
 	Config  File   `json:"config"`
 	// Keys are the files that the configuration names.
-	Keys    []File   `json:"keys"`
-	To      []string `json:"to"`
-	Kernel  Kernel   `json:"kernel"`
-	Cmdline string   `json:"cmdline"`
+	Keys []File `json:"keys"`
+	// Programs are the programs of the configuration and their interpreters.
+	Programs []File   `json:"programs"`
+	To       []string `json:"to"`
+	Kernel   Kernel   `json:"kernel"`
+	Cmdline  string   `json:"cmdline"`
 	// Network are the words of Cmdline that were copied from the network of the running system.
 	Network []string `json:"network"`
 	// Devices are the devices, below /sys, whose drivers were packed.

@@ -55,6 +55,8 @@ const (
 	ConfigChanged  Code = "configuration-changed"
 	KeyGone        Code = "key-unreadable"
 	KeyChanged     Code = "key-changed"
+	SiteGone       Code = "site-program-unreadable"
+	SiteChanged    Code = "site-program-changed"
 	DriverMissing  Code = "driver-missing"
 	DiskMissing    Code = "file-system-missing"
 	NoCard         Code = "no-network-card"

@@ -78,6 +78,8 @@ type Report struct {
 	// Firmware is the size of the packed firmware in bytes. NoFirmware lists modules whose firmware was not found.
 	Firmware   int64
 	NoFirmware []string
+	// Programs are the packed files of [programs] and their interpreters. A file may be there more than once.
+	Programs []Program
 	// Files counts the entries. Unpacked is their size in the capture kernel's memory, Packed the size of the archive,
 	// both in bytes.
 	Files            int

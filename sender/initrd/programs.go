@@ -2,6 +2,7 @@ package initrd
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path"
@@ -10,11 +11,26 @@ import (
 	"github.com/corehaul/corehaul/sender/config"
 )
 
+// A Program is a file that was packed to be run.
+type Program struct {
+	Path   string // on the machine that packs
+	SHA256 [sha256.Size]byte
+}
+
+// readProgram reads a file that is to be packed, and notes it in the report.
+func (p *packer) readProgram(file string) ([]byte, error) {
+	data, err := plainfile.Read(file, maxPacked)
+	if err == nil {
+		p.report.Programs = append(p.report.Programs, Program{file, sha256.Sum256(data)})
+	}
+	return data, err
+}
+
 // addPrograms packs programs of the site, and the interpreters of those that are scripts.
 func (p *packer) addPrograms(files []string) error {
 	packed := map[string]bool{}
 	for _, file := range files {
-		data, err := plainfile.Read(file, maxPacked)
+		data, err := p.readProgram(file)
 		if err != nil {
 			return err
 		}
@@ -40,7 +56,7 @@ func (p *packer) addInterpreter(line []byte, packed map[string]bool) error {
 		return errors.New("is a script that names no interpreter: begin it with #!/bin/busybox sh")
 	}
 	name := path.Clean(string(words[0]))
-	data, err := plainfile.Read(name, maxPacked)
+	data, err := p.readProgram(name)
 	if err != nil {
 		return fmt.Errorf("is a script, and its interpreter cannot be read: %w", err)
 	}
