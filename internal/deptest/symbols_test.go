@@ -18,6 +18,12 @@ var serving = []string{
 	"github.com/pkg/sftp.(*RequestServer).Serve",
 }
 
+// large are symbols that bring much code into a program, and what to use in their place.
+var large = map[string]string{
+	"debug/elf.NewFile":       "internal/elf64",
+	"debug/elf.(*File).DWARF": "nothing: the sender reads no debugging information",
+}
+
 // client are symbols of the client side. They must be there, so the test notices when names change.
 var client = []string{
 	"golang.org/x/crypto/ssh.NewClientConn",
@@ -32,6 +38,11 @@ func TestSenderServesNothing(t *testing.T) {
 	for _, s := range serving {
 		if names[s] {
 			t.Errorf("corehaul-send has %s: the capture kernel needs no server", s)
+		}
+	}
+	for s, other := range large {
+		if names[s] {
+			t.Errorf("corehaul-send has %s, which is large: use %s", s, other)
 		}
 	}
 	for _, s := range client {

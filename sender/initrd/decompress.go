@@ -14,6 +14,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 
+	"github.com/corehaul/corehaul/internal/elf64"
 	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
@@ -78,13 +79,12 @@ func unpackedPath(p string) string {
 // machineOf returns the machine of an ELF file and whether it asks for a dynamic
 // linker.
 func machineOf(data []byte) (m elf.Machine, dynamic bool, err error) {
-	f, err := elf.NewFile(bytes.NewReader(data))
+	f, err := elf64.Read(bytes.NewReader(data))
 	if err != nil {
 		return 0, false, err
 	}
-	defer func() { _ = f.Close() }()
 	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP {
+		if elf.ProgType(p.Type) == elf.PT_INTERP {
 			dynamic = true
 		}
 	}

@@ -2,13 +2,14 @@ package initrd
 
 import (
 	"bytes"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"path/filepath"
 	"strings"
+
+	"github.com/corehaul/corehaul/internal/elf64"
 )
 
 // maxFirmware bounds the firmware of one archive, because it takes memory of the capture kernel. The firmware of a network
@@ -17,12 +18,12 @@ const maxFirmware = 64 << 20
 
 // firmwareOf lists the files below /lib/firmware that a module may ask the kernel to load. MODULE_FIRMWARE puts them into
 // the section .modinfo, as firmware=PATH and a zero byte.
-func firmwareOf(f *elf.File) []string {
+func firmwareOf(f *elf64.File) []string {
 	section := f.Section(".modinfo")
 	if section == nil {
 		return nil
 	}
-	info, err := section.Data()
+	info, err := f.Data(section)
 	if err != nil {
 		return nil // the kernel refuses such a module with its own error
 	}

@@ -1,22 +1,21 @@
 package initrd
 
 import (
-	"debug/elf"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/corehaul/corehaul/internal/elf64"
 )
 
 // registersInterface reports whether a module makes network interfaces, that is, imports a kernel function that registers
 // one. This does not depend on the path of the module.
-func registersInterface(f *elf.File) bool {
-	symbols, err := f.Symbols()
+func registersInterface(f *elf64.File) bool {
+	symbols, err := f.Imports()
 	if err != nil {
 		return false // without a symbol table it imports nothing
 	}
-	return slices.ContainsFunc(symbols, func(s elf.Symbol) bool {
-		return s.Section == elf.SHN_UNDEF && (s.Name == "register_netdev" || s.Name == "register_netdevice")
-	})
+	return slices.Contains(symbols, "register_netdev") || slices.Contains(symbols, "register_netdevice")
 }
 
 // networkDrivers lists the modules that drive network hardware: alone or with their dependencies, they make interfaces

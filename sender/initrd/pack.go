@@ -31,6 +31,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/u-root/u-root/pkg/cpio"
 
+	"github.com/corehaul/corehaul/internal/elf64"
 	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/sender/config"
 	"github.com/corehaul/corehaul/sender/disk"
@@ -280,8 +281,8 @@ func (p *packer) addModules(o Options, wanted []string) error {
 }
 
 // checkModule refuses a module of another machine than init.
-func (p *packer) checkModule(data []byte) (*elf.File, error) {
-	f, err := elf.NewFile(bytes.NewReader(data))
+func (p *packer) checkModule(data []byte) (*elf64.File, error) {
+	f, err := elf64.Read(bytes.NewReader(data))
 	if err != nil {
 		return nil, err
 	}

@@ -5,9 +5,11 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"path/filepath"
 
+	"github.com/corehaul/corehaul/internal/elf64"
 	"github.com/corehaul/corehaul/internal/plainfile"
 )
 
@@ -29,21 +31,25 @@ func Find(root string, start, end uint64, text []byte) (at uint64, ok bool, err 
 		return 0, false, errors.Join(ErrNoMemory, err)
 	}
 	defer func() { _ = f.Close() }() // only read
-	core, err := elf.NewFile(f)
+	core, err := elf64.Read(f)
 	if err != nil {
 		return 0, false, fmt.Errorf("/proc/kcore: %w", err)
 	}
 	for _, p := range core.Progs {
-		if p.Type != elf.PT_LOAD || start < p.Paddr || end < start || end-p.Paddr > p.Filesz {
+		if elf.ProgType(p.Type) != elf.PT_LOAD || start < p.Paddr || end < start || end-p.Paddr > p.Filesz {
 			continue
 		}
-		return find(p, start-p.Paddr, end-p.Paddr, p.Paddr, text)
+		if p.Off > math.MaxInt64 || p.Filesz > math.MaxInt64 {
+			return 0, false, ErrNoMemory
+		}
+		segment := io.NewSectionReader(f, int64(p.Off), int64(p.Filesz))
+		return find(segment, start-p.Paddr, end-p.Paddr, p.Paddr, text)
 	}
 	return 0, false, ErrNoMemory
 }
 
 // find searches a segment from the end, because kexec_file_load(2) puts what it loads there.
-func find(p *elf.Prog, from, to, base uint64, text []byte) (at uint64, ok bool, err error) {
+func find(segment io.ReaderAt, from, to, base uint64, text []byte) (at uint64, ok bool, err error) {
 	buf := make([]byte, searchStep)
 	for to-from >= uint64(len(text)) {
 		part := buf[:min(uint64(len(buf)), to-from)]
@@ -51,7 +57,7 @@ func find(p *elf.Prog, from, to, base uint64, text []byte) (at uint64, ok bool, 
 		if off > math.MaxInt64 {
 			return 0, false, ErrNoMemory
 		}
-		if _, err := p.ReadAt(part, int64(off)); err != nil {
+		if _, err := segment.ReadAt(part, int64(off)); err != nil {
 			return 0, false, errors.Join(ErrNoMemory, err)
 		}
 		if i := bytes.Index(part, text); i >= 0 {
