@@ -37,7 +37,8 @@ The configuration (TOML) has these keys. Only to, and the keys for its targets, 
   known_hosts = "FILE"          for ssh://, the servers' keys as ssh-keyscan writes them
   level = 31                    encoding = "auto"        collect = "all" | "log"
   deadline = "30m"              patience = "15m"         stall = "2m"
-  watchdog = "auto" | "off" | "3m"                       after = "reboot" | "poweroff" | "halt"
+  watchdog = "auto" | "off" | "3m"
+  after = "reboot" | "poweroff" | "halt" | "shell"       shell = "/bin/busybox"
   modules = ["NAME PARAMS"]     console = "/dev/ttyS1"   progress = "5s"
   [network]
   mode = "dhcp" | "static" | "none"     interface = "eth0" or a MAC address

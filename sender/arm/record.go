@@ -55,7 +55,7 @@ type Record struct {
 	Config  File   `json:"config"`
 	// Keys are the files that the configuration names.
 	Keys []File `json:"keys"`
-	// Programs are the programs of the configuration and their interpreters.
+	// Programs are the programs of the configuration, their interpreters, and the shell.
 	Programs []File   `json:"programs"`
 	To       []string `json:"to"`
 	Kernel   Kernel   `json:"kernel"`

@@ -15,8 +15,8 @@ const cmdlinePrefix = "corehaul."
 //
 //	corehaul.to=TARGET[,TARGET...]           corehaul.level=N       corehaul.encoding=E
 //	corehaul.collect=all|log                 corehaul.deadline=D    corehaul.patience=D
-//	corehaul.after=reboot|poweroff|halt      corehaul.progress=D    corehaul.console=DEVICE
-//	corehaul.stall=D                         corehaul.watchdog=auto|off|D
+//	corehaul.after=reboot|poweroff|halt|shell                       corehaul.console=DEVICE
+//	corehaul.stall=D                         corehaul.progress=D    corehaul.watchdog=auto|off|D
 //	corehaul.network=dhcp|static|none        corehaul.interface=I   corehaul.mtu=N
 //	corehaul.address=ADDR/LEN[,...]          corehaul.gateway=A[,A] corehaul.dns=A[,A]
 //	corehaul.fence_kdump=HOST:PORT[,...]     corehaul.routes="PREFIX via ADDR[,...]"
@@ -68,7 +68,7 @@ func (f *File) override(name, value string) error {
 	case "collect":
 		return oneOf(&f.Collect, value, "all", "log")
 	case "after":
-		return oneOf(&f.After, value, "reboot", "poweroff", "halt")
+		return oneOf(&f.After, value, Afters...)
 	case "deadline":
 		return f.Deadline.UnmarshalText([]byte(value))
 	case "patience":

@@ -35,6 +35,8 @@ const (
 	KnownHostsPath = "/etc/corehaul/known_hosts"
 	// ModulesPath lists the kernel modules to load, in order: a line has the absolute path, and parameters after a blank.
 	ModulesPath = "/etc/corehaul/modules"
+	// ShellPath is the shell for After.
+	ShellPath = "/shell"
 )
 
 // Defaults of the keys.
@@ -87,8 +89,12 @@ type File struct {
 	// Watchdog is the use of /dev/watchdog: "auto" uses it if there is one, "off" does not. A duration of at least a minute
 	// is how long there may be no progress before it resets the machine.
 	Watchdog string `toml:"watchdog"`
-	// After is what the machine does after the dump, or after its failure: reboot, poweroff or halt.
+	// After is what the machine does after the dump, or after its failure: one of Afters. With shell it starts a shell on the
+	// kernel's console, and reboots when that has ended.
 	After string `toml:"after"`
+	// Shell is the path of the static program that is packed as that shell. Empty means the busybox of the machine that packs the
+	// image, if After asks for a shell, or else none.
+	Shell string `toml:"shell"`
 	// Modules are the kernel modules to pack and load, each a name or a name and its parameters ("virtio_net napi_tx=0"),
 	// before those on the command line of `corehaul-send initrd`.
 	Modules []string `toml:"modules"`
@@ -246,6 +252,9 @@ var Encodings = []string{"auto", "snappy", "zstd", "lz4", "none"}
 
 // check returns the first key with an invalid value, and why it is invalid.
 func (f *File) check() (string, error) {
+// Afters are the values of "after".
+var Afters = []string{"reboot", "poweroff", "halt", "shell"}
+
 	if f.Level > 31 {
 		return "level", fmt.Errorf("dump level %d is not between 0 and 31", f.Level)
 	}
@@ -255,7 +264,7 @@ func (f *File) check() (string, error) {
 	}{
 		{"encoding", f.Encoding, Encodings},
 		{"collect", f.Collect, []string{"all", "log"}},
-		{"after", f.After, []string{"reboot", "poweroff", "halt"}},
+		{"after", f.After, Afters},
 		{"network.mode", f.Network.Mode, []string{"dhcp", "static", "none"}},
 	} {
 		if !slices.Contains(c.allowed, c.value) {
@@ -272,6 +281,9 @@ func (f *File) check() (string, error) {
 	}
 	if err := f.Arm.check(); err != nil {
 		return "arm.sysctl", err
+	if f.Shell != "" && !isCleanPath(f.Shell) {
+		return "shell", fmt.Errorf("%q is no absolute path: write \"/bin/busybox\", say", f.Shell)
+	}
 	}
 	if key, err := f.Programs.check(); err != nil {
 		return key, err

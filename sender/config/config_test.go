@@ -29,6 +29,7 @@ modules = ["virtio_net napi_tx=0"]
 console = "/dev/ttyS0"
 progress = "10s"
 
+shell = "/bin/busybox"
 [network]
 mode = "static"
 address = ["192.0.2.7/24", "2001:db8::7/64"]
@@ -61,7 +62,7 @@ sysctl = ["kernel.panic_on_oops=1"]
 		To:       []string{"tls://collect.example:7443", "tls://[2001:db8::1]:7443"},
 		Identity: "web1.pem", Level: 1, Encoding: "zstd", Collect: "log",
 		Deadline: Duration(30 * time.Minute), Patience: Duration(90 * time.Minute), Stall: Duration(5 * time.Minute), Watchdog: "90s",
-		After: "poweroff", Modules: []string{"virtio_net napi_tx=0"},
+		After: "poweroff", Shell: "/bin/busybox", Modules: []string{"virtio_net napi_tx=0"},
 		Console: "/dev/ttyS0", Progress: Duration(10 * time.Second),
 		Network: Network{
 			Mode: "static", MTU: 9000, VLAN: 7, Bond: Bond{Mode: "802.3ad", Ports: []string{"52:54:00:00:00:01", "eth1"}},

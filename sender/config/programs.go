@@ -29,7 +29,7 @@ func (p *Programs) check() (string, error) {
 			return list.key, fmt.Errorf("%d programs, and %d is the limit", len(list.files), maxPrograms)
 		}
 		for _, file := range list.files {
-			if !path.IsAbs(file) || path.Clean(file) != file {
+			if !isCleanPath(file) {
 				return list.key, fmt.Errorf("%q is no absolute path: write [\"/usr/local/bin/NAME\"], without arguments", file)
 			}
 		}
@@ -39,6 +39,8 @@ func (p *Programs) check() (string, error) {
 	}
 	return "", nil
 }
+
+func isCleanPath(file string) bool { return path.IsAbs(file) && path.Clean(file) == file }
 
 // ProgramPath is the path of a program inside the capture initramfs. It is not that of the machine, so that no program takes the
 // place of another file of the image.

@@ -79,7 +79,7 @@ type Report struct {
 	// Firmware is the size of the packed firmware in bytes. NoFirmware lists modules whose firmware was not found.
 	Firmware   int64
 	NoFirmware []string
-	// Programs are the packed files of [programs] and their interpreters. A file may be there more than once.
+	// Programs are the packed files of [programs], their interpreters, and the shell. A file may be there more than once.
 	Programs []Program
 	// Files counts the entries. Unpacked is their size in the capture kernel's memory, Packed the size of the archive,
 	// both in bytes.
@@ -122,6 +122,9 @@ func Pack(w io.Writer, o Options) (*Report, error) {
 	}
 	if err := p.addPrograms(slices.Concat(cfg.Programs.Pre, cfg.Programs.Post)); err != nil {
 		return nil, &config.Error{File: o.Config, Key: "programs", Err: err}
+	}
+	if err := p.addShell(cfg); err != nil {
+		return nil, &config.Error{File: o.Config, Key: "shell", Err: err}
 	}
 	if err := p.addModules(o, slices.Concat(cfg.Network.Modules(), cfg.Modules, o.Modules)); err != nil {
 		return nil, err

@@ -119,7 +119,7 @@ func (linux) disks(log func(string, ...any)) disks {
 
 func (linux) pause(d time.Duration) { time.Sleep(d) }
 
-// end reboots, powers off or halts the machine. If the kernel refuses, end reboots by the magic SysRq key.
+// end powers off or halts the machine, or else reboots it. If the kernel refuses, end reboots by the magic SysRq key.
 func (linux) end(how string) {
 	unix.Sync()
 	cmd := unix.LINUX_REBOOT_CMD_RESTART

@@ -3,7 +3,8 @@
 // up, runs the job that sends the dump, unmounts the disks that the job used, reports its
 // result on the console, and reboots.
 //
-// The machine always reboots (or powers off, or halts, as configured). After an error or
+// The machine always reboots (or powers off, or halts, as configured; or it starts a
+// shell on the console, and reboots when people leave that). After an error or
 // a panic of this program, a line on the console says why. After a hang, the watchdog
 // resets the machine, if there is one (see watchdog). If the process dies, the kernel's
 // panic timeout reboots; it is set first. The last line of a failed dump stays on the
@@ -75,6 +76,11 @@ type Outcome struct {
 	State, Target string
 }
 
+// env tells a program of the site, or a shell, about the result.
+func (o *Outcome) env() []string {
+	return []string{"COREHAUL_STATE=" + cmp.Or(o.State, "failed"), "COREHAUL_TARGET=" + o.Target, "COREHAUL_RESULT=" + o.Line}
+}
+
 // machine is what PID 1 needs of the system. Tests have another implementation.
 type machine interface {
 	mount() []error
@@ -83,6 +89,8 @@ type machine interface {
 	loadModule(path, params string) error
 	// runProgram runs a program to its end or its limit. log gets the lines that it writes.
 	runProgram(p program, log func(string, ...any)) error
+	// shell runs the shell of the image on a terminal to its end.
+	shell(terminal string, env []string) error
 	network(c config.Network, log func(string, ...any), again func()) lines
 	disks(log func(string, ...any)) disks
 	// watchdog opens the machine's watchdog, which starts it. It returns nil if there is none.
@@ -110,7 +118,7 @@ type disks interface {
 	Close() error
 }
 
-// Main runs job as PID 1 and then reboots, powers off or halts the machine. It does not return.
+// Main runs job as PID 1 and then reboots, powers off or halts the machine, or lets people look at it first. It does not return.
 func Main(job Job) {
 	start := time.Now()
 	r := &runner{sys: linux{}, job: job, start: start, console: NewConsole(os.Stdout)}
@@ -163,10 +171,13 @@ func (r *runner) run() {
 	// The watchdog must not reset a machine that is to stay down.
 	dog.release(!out.Failed || r.cfg.After != "reboot")
 	after := map[string]string{"reboot": "rebooting", "poweroff": "powering off", "halt": "halting"}[r.cfg.After]
-	if out.Failed {
+	switch {
+	case r.cfg.After == "shell":
+		r.runShell(out)
+	case out.Failed:
 		r.console.Printf("%s; %s in %.0f s", out.Line, after, failurePause.Seconds())
 		r.sys.pause(failurePause)
-	} else {
+	default:
 		r.console.Printf("%s; %s", out.Line, after)
 	}
 	dog.end()
@@ -211,7 +222,7 @@ func (r *runner) work() Outcome {
 		}
 	}}
 	out := r.bounded(ctx, env)
-	r.runPrograms("post", r.cfg.Programs.Post, "COREHAUL_STATE="+cmp.Or(out.State, "failed"), "COREHAUL_TARGET="+out.Target, "COREHAUL_RESULT="+out.Line)
+	r.runPrograms("post", r.cfg.Programs.Post, out.env()...)
 	cancel()
 	<-up.done
 	if up.lines != nil {

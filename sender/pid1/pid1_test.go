@@ -34,6 +34,10 @@ type fake struct {
 	rebootTakes time.Duration
 
 	programs []program // that ran
+
+	terminal string   // of the shell that ran
+	shellEnv []string // of that
+	shellErr error
 }
 
 func (f *fake) watchdog() (device, error) {
@@ -81,6 +85,15 @@ func (f *fake) runProgram(p program, _ func(string, ...any)) error {
 	}
 	time.Sleep(p.limit)
 	return errors.New("killed")
+}
+
+// shell is one that people leave after a day.
+func (f *fake) shell(terminal string, env []string) error {
+	f.terminal, f.shellEnv = terminal, env
+	if f.shellErr == nil {
+		time.Sleep(24 * time.Hour)
+	}
+	return f.shellErr
 }
 
 func (f *fake) disks(func(string, ...any)) disks { return f }
