@@ -45,6 +45,7 @@ The configuration (TOML) has these keys. Only to, and the keys for its targets, 
   address = ["192.0.2.7/24"]            gateway = ["192.0.2.1"]
   dns = ["192.0.2.53"]                  mtu = 1500
   routes = ["10.0.0.0/8 via 192.0.2.2"] vlan = 7
+  hosts = ["192.0.2.9 NAME"]            as in /etc/hosts, before dns
   fence_kdump = ["NODE:7410"]           tells a cluster's nodes that this machine dumps
   [network.bond]
   mode = "active-backup" | "802.3ad" | ...    ports = [names or MAC addresses]

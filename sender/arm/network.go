@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -26,6 +27,8 @@ type way struct {
 	network config.Network
 	// devices are the cards, as initrd.Options.Devices.
 	devices []string
+	// found means that some target has a way.
+	found bool
 	// lost are the targets that a capture kernel with this network may not reach.
 	lost []lostTarget
 }
@@ -41,7 +44,8 @@ type lostTarget struct {
 // of one interface only, unless it gets all of them by DHCP. So the first target that has a way decides, and those behind other
 // interfaces are lost. If ways is nil or no target has a way, the result is DHCP on all interfaces, which needs no words.
 func wayOf(ctx context.Context, root string, c *config.File, ways Ways) way {
-	w := way{network: config.Network{Mode: "dhcp"}}
+	hosts := hostsOf(root, c)
+	w := way{network: config.Network{Mode: "dhcp", Hosts: hosts}}
 	if !c.Network.Unset || ways == nil {
 		return w
 	}
@@ -54,6 +58,9 @@ func wayOf(ctx context.Context, root string, c *config.File, ways Ways) way {
 			continue
 		}
 		host := hostOf(to)
+		if list := c.Network.AddrsOf(host); len(list) > 0 {
+			host = list[0].String()
+		}
 		p, err := ways(ctx, host)
 		switch {
 		case err != nil:
@@ -64,12 +71,38 @@ func wayOf(ctx context.Context, root string, c *config.File, ways Ways) way {
 			continue
 		}
 		paths = append(paths, p)
-		if _, err := netip.ParseAddr(host); err != nil {
+		if _, err := netip.ParseAddr(host); err != nil && len(w.network.AddrsOf(host)) == 0 {
 			named = to
 		}
 	}
 	w.take(root, paths, named)
+	w.network.Hosts = hosts
 	return w
+}
+
+// hostsOf lists the names of targets and cluster nodes that /etc/hosts has, and before them those of the configuration, whose list it
+// takes the place of. It is empty if /etc/hosts has none.
+func hostsOf(root string, c *config.File) []config.Host {
+	var names []string
+	add := func(host string) {
+		if _, err := netip.ParseAddr(host); err != nil && len(c.Network.AddrsOf(host)) == 0 && !slices.Contains(names, host) {
+			names = append(names, host)
+		}
+	}
+	for _, to := range c.To {
+		if config.NeedsNetwork(to) {
+			add(hostOf(to))
+		}
+	}
+	for _, node := range c.Network.FenceKdump {
+		host, _, _ := net.SplitHostPort(node) // config.Parse has found it good
+		add(host)
+	}
+	found := hostnet.Hosts(root, names)
+	if len(found) == 0 {
+		return nil
+	}
+	return slices.Concat(c.Network.Hosts, found)
 }
 
 // hostOf returns the host of a target, which config.CheckTarget has found good.
@@ -90,7 +123,7 @@ func (w *way) take(root string, paths []*hostnet.Path, named string) {
 	if named != "" {
 		dns = hostnet.Resolvers(root)
 	}
-	w.network = hostnet.Network(paths, dns)
+	w.network, w.found = hostnet.Network(paths, dns), len(paths) > 0
 	if w.network.Mode == "static" && named != "" && len(dns) == 0 {
 		w.lose(named, NetworkUnknown, errNoResolver)
 	}
@@ -111,6 +144,7 @@ func (w *way) lose(to string, code Code, why error) {
 func (w *way) keep(r *Record) {
 	f := config.Default()
 	f.Override(strings.Join(r.Network, " ")) // it reads what Words has written
+	f.Network.Hosts = w.network.Hosts
 	w.network, w.devices = f.Network, r.Devices
 }
 

@@ -52,7 +52,8 @@ func waysOf(paths map[string]*hostnet.Path) Ways {
 // TestWayOf: what the capture kernel gets of the network of the running system, and which targets it may not reach.
 func TestWayOf(t *testing.T) {
 	const staticWords = "corehaul.network=static corehaul.interface=52:54:00:00:00:02 corehaul.address=192.0.2.7/24 corehaul.gateway=192.0.2.1"
-	ways := waysOf(map[string]*hostnet.Path{"h": static, "192.0.2.9": static, "lease": leased, "vlan": bonded, "2001:db8::9": bonded})
+	const hosts = `corehaul.hosts="192.0.2.9 known,2001:db8::9 known"`
+	ways := waysOf(map[string]*hostnet.Path{"h": static, "192.0.2.1": static, "known": static, "192.0.2.9": static, "lease": leased, "vlan": bonded, "2001:db8::9": bonded})
 	for _, tc := range []struct {
 		name, to, network, resolv string
 		words                     string
@@ -69,6 +70,14 @@ func TestWayOf(t *testing.T) {
 		{"no way", `"tls://192.0.2.77:1"`, "", "", "", []Code{NetworkUnknown}},
 		{"no way to the first", `"tls://192.0.2.77:1", "tls://192.0.2.9:1"`, "", "", staticWords, []Code{NetworkUnknown}},
 		{"another interface to the second", `"tls://192.0.2.9:1", "tls://lease:1", "tls://vlan:1"`, "", "", staticWords, []Code{NetworkPartly, NetworkPartly}},
+		{"a name of /etc/hosts", `"tls://known:1"`, "", "nameserver 127.0.0.1\n", staticWords + " " + hosts, nil},
+		{"a name of /etc/hosts, and no way", `"tls://known.x:1"`, "", "", `corehaul.hosts="192.0.2.9 known.x"`, []Code{NetworkUnknown}},
+		{"a node of a cluster", `"file:///crash?fs=LABEL=x"`, "[network]\nfence_kdump = [\"known:7410\"]\n", "", hosts, nil},
+		{
+			"the configuration says the way, and another name", `"tls://known:1"`, "[network]\nmode = \"dhcp\"\nhosts = [\"192.0.2.1 own\"]\n", "",
+			`corehaul.hosts="192.0.2.1 own,192.0.2.9 known,2001:db8::9 known"`, nil,
+		},
+		{"the configuration says what the name means", `"tls://known:1"`, "[network]\nhosts = [\"192.0.2.1 known\"]\n", "nameserver 127.0.0.1\n", staticWords, nil},
 		{"a disk", `"file:///crash?fs=LABEL=x"`, "", "", "", nil},
 		{"the configuration says it", `"tls://192.0.2.9:1"`, "[network]\nmode = \"dhcp\"\n", "", "", nil},
 	} {
@@ -79,6 +88,7 @@ func TestWayOf(t *testing.T) {
 			}
 			root := t.TempDir()
 			put(t, root, "etc/resolv.conf", tc.resolv)
+			put(t, root, "etc/hosts", "127.0.1.1 known\n192.0.2.9 own.example.net known known.x # known\n\n2001:db8::9\tKNOWN\nfe80::1%eth0 known\n")
 			w := wayOf(t.Context(), root, c, ways)
 			var lost []Code
 			for _, l := range w.lost {

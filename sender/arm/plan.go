@@ -127,7 +127,7 @@ func (p *Plan) prepare(ctx context.Context, o Options) error {
 func (p *Plan) findWay(ctx context.Context, o Options) {
 	p.way = wayOf(ctx, o.root(), p.config, o.Ways)
 	last, err := readRecord(o.root(), armedFile)
-	if p.way.unknown() && len(p.way.words()) == 0 && err == nil && last != nil && last.Config == p.Record.Config {
+	if p.way.unknown() && !p.way.found && err == nil && last != nil && last.Config == p.Record.Config {
 		p.way.keep(last)
 	}
 	p.Record.Network = p.way.words()

@@ -20,6 +20,7 @@ const cmdlinePrefix = "corehaul."
 //	corehaul.network=dhcp|static|none        corehaul.interface=I   corehaul.mtu=N
 //	corehaul.address=ADDR/LEN[,...]          corehaul.gateway=A[,A] corehaul.dns=A[,A]
 //	corehaul.fence_kdump=HOST:PORT[,...]     corehaul.routes="PREFIX via ADDR[,...]"
+//	corehaul.hosts="ADDR NAME[,ADDR NAME...]"
 //	corehaul.vlan=N                          corehaul.bond=MODE     corehaul.ports=I[,I...]
 //	corehaul.image=ID                        changes nothing: `corehaul-send arm` marks the image that it loads
 //
@@ -127,6 +128,12 @@ func (n *Network) override(name, value string) error {
 		list, err := parseList(value, netip.ParseAddr)
 		if err == nil {
 			n.Gateway = list
+		}
+		return err
+	case "hosts":
+		list, err := parseList(value, func(s string) (h Host, err error) { err = h.UnmarshalText([]byte(s)); return h, err })
+		if err == nil {
+			n.Hosts = list
 		}
 		return err
 	case "dns":

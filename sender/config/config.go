@@ -123,6 +123,8 @@ type Network struct {
 	Gateway []netip.Addr `toml:"gateway"`
 	// DNS lists the resolvers, in front of those that DHCP names.
 	DNS []netip.Addr `toml:"dns"`
+	// Hosts lists names that are not asked of resolvers, as in /etc/hosts.
+	Hosts []Host `toml:"hosts"`
 	// MTU is set on the interface unless it is 0.
 	MTU int `toml:"mtu"`
 	// Routes lists static routes beside the default ones.
@@ -250,11 +252,11 @@ func lineOf(data []byte, key string) int {
 // Encodings are the values of "encoding".
 var Encodings = []string{"auto", "snappy", "zstd", "lz4", "none"}
 
-// check returns the first key with an invalid value, and why it is invalid.
-func (f *File) check() (string, error) {
 // Afters are the values of "after".
 var Afters = []string{"reboot", "poweroff", "halt", "shell"}
 
+// check returns the first key with an invalid value, and why it is invalid.
+func (f *File) check() (string, error) {
 	if f.Level > 31 {
 		return "level", fmt.Errorf("dump level %d is not between 0 and 31", f.Level)
 	}
@@ -279,11 +281,11 @@ var Afters = []string{"reboot", "poweroff", "halt", "shell"}
 	if err := checkWatchdog(f.Watchdog); err != nil {
 		return "watchdog", err
 	}
-	if err := f.Arm.check(); err != nil {
-		return "arm.sysctl", err
 	if f.Shell != "" && !isCleanPath(f.Shell) {
 		return "shell", fmt.Errorf("%q is no absolute path: write \"/bin/busybox\", say", f.Shell)
 	}
+	if err := f.Arm.check(); err != nil {
+		return "arm.sysctl", err
 	}
 	if key, err := f.Programs.check(); err != nil {
 		return key, err

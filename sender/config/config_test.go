@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -28,8 +29,8 @@ after = "poweroff"
 modules = ["virtio_net napi_tx=0"]
 console = "/dev/ttyS0"
 progress = "10s"
-
 shell = "/bin/busybox"
+
 [network]
 mode = "static"
 address = ["192.0.2.7/24", "2001:db8::7/64"]
@@ -216,6 +217,7 @@ func TestWords(t *testing.T) {
 			Mode: "static", VLAN: 4094, MTU: 9000, Bond: Bond{Mode: "active-backup", Ports: []string{"52:54:00:00:00:01"}},
 			Address: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24"), netip.MustParsePrefix("2001:db8::7/64")}, Gateway: addrs, DNS: addrs,
 			Routes: []Route{{netip.MustParsePrefix("10.0.0.0/8"), addrs[0]}, {netip.MustParsePrefix("203.0.113.9/32"), addrs[0]}},
+			Hosts:  []Host{{addrs[0], "collector"}, {addrs[1], "collector.example.net"}},
 		},
 	} {
 		f := Default()
@@ -232,7 +234,7 @@ func TestWords(t *testing.T) {
 // TestUnset: whatever a file says about the way to the targets counts, and nothing is copied then.
 func TestUnset(t *testing.T) {
 	for text, want := range map[string]bool{
-		"": true, "[network]\n": true, "[network]\nfence_kdump = [\"node1:7410\"]\n": true,
+		"": true, "[network]\n": true, "[network]\nhosts = [\"192.0.2.9 collector\"]\n": true, "[network]\nfence_kdump = [\"node1:7410\"]\n": true,
 		"[network]\nmode = \"dhcp\"\n": false, "[network]\ninterface = \"ens3\"\n": false, "[network]\nvlan = 7\n": false,
 		"[network]\ndns = [\"192.0.2.53\"]\n": false, "[network]\nmtu = 9000\n": false,
 	} {
@@ -243,6 +245,22 @@ func TestUnset(t *testing.T) {
 		}
 		if f.Network.Unset != want || f.Network.Mode != "dhcp" {
 			t.Errorf("%q: got %+v", text, f.Network)
+		}
+	}
+}
+
+// TestHosts: a name may have several addresses, and letters of both cases.
+func TestHosts(t *testing.T) {
+	f, err := Parse("send.toml", []byte("[network]\nhosts = [\"192.0.2.9 Collector.\", \"2001:db8::9\\tcollector\", \"192.0.2.8 other\"]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Network.AddrsOf("collector"); !slices.Equal(got, []netip.Addr{netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("2001:db8::9")}) {
+		t.Errorf("got %v", got)
+	}
+	for _, text := range []string{"192.0.2.9", "collector 192.0.2.9", "192.0.2.9 a b", "192.0.2.9 a,b"} {
+		if _, err := Parse("send.toml", fmt.Appendf(nil, "[network]\nhosts = [%q]\n", text)); err == nil || !strings.Contains(err.Error(), "send.toml:2") {
+			t.Errorf("%s: got %v", text, err)
 		}
 	}
 }

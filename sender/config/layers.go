@@ -118,7 +118,9 @@ func (n *Network) overrideLayers(name, value string) error {
 
 // setDefaults completes what a file says.
 func (n *Network) setDefaults() {
-	n.Unset = n.Mode == "" && len(n.Words()) == 0
+	way := *n
+	way.Hosts = nil // they say what a name means, not how to get there
+	n.Unset = n.Mode == "" && len(way.Words()) == 0
 	if n.Mode == "" {
 		n.Mode = "dhcp"
 	}
@@ -151,6 +153,9 @@ func (n *Network) Words() []string {
 		add("routes", `"`+joined(n.Routes)+`"`) // it has blanks
 	}
 	add("dns", joined(n.DNS))
+	if len(n.Hosts) > 0 {
+		add("hosts", `"`+joined(n.Hosts)+`"`)
+	}
 	return list
 }
 

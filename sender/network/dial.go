@@ -123,9 +123,7 @@ type race struct {
 
 // run returns the first connection. Attempts may still run when it returns.
 func (r *race) run(ctx context.Context) (net.Conn, error) {
-	if a, err := netip.ParseAddr(r.host); err == nil {
-		r.addrs = []netip.Addr{a.Unmap()}
-	}
+	r.addrs = r.m.known(r.host)
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for due := false; ; {
@@ -161,9 +159,9 @@ func (m *Manager) young() bool {
 	return slices.ContainsFunc(m.all(), func(l *link) bool { return l.young && l.carrier })
 }
 
-// lookUp looks the name up over links that have not been asked.
+// lookUp looks the name up over links that have not been asked, unless it is known.
 func (r *race) lookUp(ctx context.Context, ready []*link) {
-	if _, err := netip.ParseAddr(r.host); err == nil {
+	if len(r.m.known(r.host)) > 0 {
 		return
 	}
 	for _, l := range ready {

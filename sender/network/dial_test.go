@@ -139,7 +139,7 @@ func TestDialPrefersTheRoute(t *testing.T) {
 	}
 }
 
-// TestDialNames: the resolver of one lease does not know the name that the other one's knows.
+// TestDialNames: the resolver of one lease does not know the name that the other one's knows, and none knows the configured one.
 func TestDialNames(t *testing.T) {
 	wrong, right := elsewhere(t), elsewhere(t)
 	wrong.cable(t, "wrg", "clg", "10.6.0.1/24")
@@ -151,12 +151,14 @@ func TestDialNames(t *testing.T) {
 	right.listen(t, "10.7.0.1:7443")
 	wrong.up(t, "wrg")
 	right.up(t, "rih")
-	m := &Manager{Config: config.Network{Mode: "dhcp"}}
+	m := &Manager{Config: config.Network{Mode: "dhcp", Hosts: []config.Host{{Addr: netip.MustParseAddr("10.7.0.1"), Name: "configured.test"}}}}
 	log, ctx := start(t, m)
 	log.await(ctx, t, "10.6.0.7/24 from")
 	log.await(ctx, t, "10.7.0.7/24 from")
-	if from := via(ctx, t, m, "collector.test:7443"); from != "10.7.0.7" {
-		t.Errorf("connected from %s", from)
+	for _, name := range []string{"collector.test", "configured.test"} {
+		if from := via(ctx, t, m, name+":7443"); from != "10.7.0.7" {
+			t.Errorf("connected to %s from %s", name, from)
+		}
 	}
 	_, err := m.Dial(ctx, &net.Dialer{}, "tcp", "other.test:7443")
 	for _, want := range []string{"clg: lookup other.test", "clh: lookup other.test"} {

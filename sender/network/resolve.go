@@ -28,10 +28,18 @@ var errNoServer = errors.New("no DNS server")
 
 // resolve returns the addresses of a name or an address.
 func (l *link) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{a.Unmap()}, nil
+	if list := l.m.known(host); len(list) > 0 {
+		return list, nil
 	}
 	return l.lookup(ctx, host)
+}
+
+// known returns the addresses of a host for which no resolver is asked: it is an address, or a name of the configuration.
+func (m *Manager) known(host string) []netip.Addr {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{a.Unmap()}
+	}
+	return m.Config.AddrsOf(host)
 }
 
 // lookup resolves a name over one link, by the resolvers of the configuration and of the link's own lease. The resolvers of
