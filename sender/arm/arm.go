@@ -165,7 +165,8 @@ func Disarm(root string, replace bool) error {
 			return err
 		}
 	}
-	if err := forget(root, armedFile, armingFile); err != nil {
+	// An Arm that was killed may have left an unfinished record.
+	if err := os.RemoveAll(filepath.Join(root, Dir)); err != nil {
 		return err
 	}
 	if !now.any {

@@ -189,7 +189,7 @@ func TestOthersImage(t *testing.T) {
 }
 
 func TestDisarmNothing(t *testing.T) {
-	root := machine(t, map[string]string{"sys/kernel/kexec_crash_loaded": "0\n", "run/corehaul-send/arming.json": "{}"})
+	root := machine(t, map[string]string{"sys/kernel/kexec_crash_loaded": "0\n", "run/corehaul-send/arming.json": "{}", "run/corehaul-send/.corehaul-X.tmp": ""})
 	if err := Disarm(root, false); !errors.Is(err, ErrNotArmed) {
 		t.Errorf("got %v", err)
 	}
