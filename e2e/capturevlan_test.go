@@ -17,8 +17,8 @@ ip addr add 198.51.100.1/24 dev vlan7
 ip link set vlan7 up
 ip addr add 203.0.113.1/32 dev lo
 install -m 0755 bin/corehaul /usr/bin/
-corehaul ca init --dir ca
-corehaul ca issue web-17 --dir ca --out web-17.pem
+corehaul ca init --ca ca
+corehaul ca issue web-17 --ca ca --output web-17.pem
 mkfifo /run/ready
 setsid corehaul serve --data /var/lib/corehaul --ca ca --tls 203.0.113.1:7420 > /run/ready 2> /run/server.log &
 read -r line < /run/ready || { cat /run/server.log; exit 1; }`

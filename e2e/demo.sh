@@ -23,9 +23,9 @@ kernel_line=$(go -C e2e run ./cmd/lab kernels 6.1)
 read -r _ _ modules <<<"$kernel_line"
 
 say "starting the receiver"
-[ -d "$dir/ca" ] || corehaul ca init --dir "$dir/ca"
+[ -d "$dir/ca" ] || corehaul ca init --ca "$dir/ca"
 rm -f "$dir/demo-host.pem"
-corehaul ca issue demo-host --dir "$dir/ca" --out "$dir/demo-host.pem"
+corehaul ca issue demo-host --ca "$dir/ca" --output "$dir/demo-host.pem"
 corehaul serve --data "$data" --tls 127.0.0.1:0 --ca "$dir/ca" >"$dir/serve.out" 2>"$dir/serve.log" &
 server=$!
 trap 'kill $server 2>/dev/null || true; wait $server 2>/dev/null || true' EXIT

@@ -47,7 +47,7 @@ func judgesNew(tb testing.TB, flags ...string) *judgesStore {
 	tb.Helper()
 	dir := tb.TempDir()
 	s := &judgesStore{data: filepath.Join(dir, "data"), ca: filepath.Join(dir, "ca")}
-	judgesRun(tb, 0, "corehaul", "ca", "init", "--dir", s.ca)
+	judgesRun(tb, 0, "corehaul", "ca", "init", "--ca", s.ca)
 	s.identity = s.issue(tb, "web-17")
 	s.flags = append([]string{"--reserve", "0"}, flags...)
 	if slices.Contains(flags, "--authorized-keys") {
@@ -72,7 +72,7 @@ func (s *judgesStore) hostKey(tb testing.TB) {
 func (s *judgesStore) issue(tb testing.TB, host string) string {
 	tb.Helper()
 	path := filepath.Join(filepath.Dir(s.ca), host+".pem")
-	judgesRun(tb, 0, "corehaul", "ca", "issue", host, "--dir", s.ca, "--out", path)
+	judgesRun(tb, 0, "corehaul", "ca", "issue", host, "--ca", s.ca, "--output", path)
 	return path
 }
 

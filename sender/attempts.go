@@ -49,6 +49,9 @@ func (j *job) attemptAt(ctx, stop context.Context, t *target) (*Result, error) {
 	}
 	err = corehaultls.Explain(err)
 	t.fail(err, time.Now())
+	if end := j.meter.lastProgress().Add(j.opts.Patience); retryAfter(err) == 0 && t.next.After(end) {
+		t.next = end // the last try, or, if the patience is over, none
+	}
 	switch {
 	case ctx.Err() != nil:
 		return nil, nil // send says why it ended
@@ -58,6 +61,8 @@ func (j *job) attemptAt(ctx, stop context.Context, t *target) (*Result, error) {
 	case final(err) && !j.opts.Stubborn, j.hopeless(t, err), j.late && t.pages == 0, j.opts.Patience == 0:
 		t.over = true
 		j.log("%s: %v; not tried again", t.addr, err)
+	case !t.next.After(time.Now()):
+		j.log("%s: %v", t.addr, err) // the patience is over
 	default:
 		j.log("%s: %v; next try in %.1f s", t.addr, err, time.Until(t.next).Seconds())
 	}

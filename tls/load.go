@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	hintDir      = "create the directory with 'corehaul ca init --dir DIR', or restore it from a backup"
-	hintIdentity = "get a new file for this host with 'corehaul ca issue HOST --dir DIR --out FILE'"
+	hintDir      = "create the directory with 'corehaul ca init', or restore it from a backup"
+	hintIdentity = "get a new file for this host with 'corehaul ca issue HOST -o FILE'"
 )
 
 // pair is a certificate and its key.

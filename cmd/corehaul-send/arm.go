@@ -87,7 +87,7 @@ func ways(ctx context.Context, host string) (*hostnet.Path, error) {
 func armChanged(ctx context.Context, stdio cli.Stdio, o arm.Options) error {
 	s, err := arm.Look(ctx, "/", ways, nil)
 	if err != nil {
-		return needsRoot(err)
+		return err
 	}
 	if s.State == arm.NotArmed || !s.Stale() {
 		_, err := fmt.Fprintln(stdio.Out, "nothing to do: 'corehaul-send status' says more")
@@ -102,7 +102,7 @@ func armMachine(ctx context.Context, stdio cli.Stdio, o arm.Options) error {
 		err = errors.Join(err, printPlanOf(stdio, p))
 	}
 	if err != nil {
-		return needsRoot(err)
+		return err
 	}
 	s, err := arm.Look(ctx, "/", ways, nil)
 	if err != nil {

@@ -20,7 +20,7 @@ An image that another program has loaded stays unless --replace is given.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if err := arm.Disarm("/", replace); err != nil {
-				return needsRoot(err)
+				return err
 			}
 			_, err := fmt.Fprintln(stdio.Out, "disarmed")
 			return err

@@ -113,9 +113,12 @@ func checkKnown(client func() (*sshdial.Client, error), target string) error {
 func checkKeys(c *config.File) error {
 	if c.Identity != "" {
 		if _, err := loadIdentity(c.Identity); err != nil {
-			return err
+			return cli.Usage(err)
 		}
 	}
 	_, _, wrong := dialer(c.Keys(), c.To, sender.OpenMounted, nil)
-	return errors.Join(wrong...)
+	if len(wrong) == 0 {
+		return nil
+	}
+	return cli.Usage(errors.Join(wrong...))
 }

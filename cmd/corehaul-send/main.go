@@ -4,12 +4,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/sender/config"
 	"github.com/corehaul/corehaul/sender/pid1"
 )
 
@@ -26,7 +28,11 @@ func main() {
 
 // run is the whole program; tests call it.
 func run(ctx context.Context, stdio cli.Stdio, args []string) error {
-	return cli.Execute(ctx, stdio, newRoot(stdio), args)
+	err := cli.Execute(ctx, stdio, newRoot(stdio), args)
+	if _, ok := errors.AsType[*config.Error](err); ok {
+		return cli.Usage(err)
+	}
+	return needsRoot(err)
 }
 
 func newRoot(stdio cli.Stdio) *cobra.Command {

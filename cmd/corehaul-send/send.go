@@ -87,11 +87,11 @@ func (f *sendFlags) add(flags *pflag.FlagSet) {
 	addLevel(flags, &f.level)
 	flags.StringVar(&f.encoding, "encoding", "auto", "auto, snappy, zstd, lz4 or none; auto adapts to the speed of network and CPUs")
 	flags.BoolVar(&f.logOnly, "log-only", false, "send the kernel log and no pages")
-	flags.DurationVar(&f.deadline, "deadline", 0, "after this time, stop, and the receiver seals what it has; 0 means never")
-	flags.DurationVar(&f.patience, "patience", time.Minute, "stop after this time without progress")
-	flags.DurationVar(&f.stall, "stall", time.Duration(config.DefaultStall), "leave a receiver after this time without progress; 0 means never")
+	cli.DurationVar(flags, &f.deadline, "deadline", 0, "after this time, stop, and the receiver seals what it has; 0 means never")
+	cli.DurationVar(flags, &f.patience, "patience", time.Minute, "stop after this time without progress")
+	cli.DurationVar(flags, &f.stall, "stall", time.Duration(config.DefaultStall), "leave a receiver after this time without progress; 0 means never")
 	flags.IntVar(&f.workers, "workers", defaultWorkers(), "number of workers that read and compress pages")
-	flags.DurationVar(&f.progress, "progress", 10*time.Second, "time between two lines of progress; 0 prints none; a terminal shows a live line")
+	cli.DurationVar(flags, &f.progress, "progress", 10*time.Second, "time between two lines of progress; 0 prints none; a terminal shows a live line")
 }
 
 func addLevel(flags *pflag.FlagSet, level *uint8) {
@@ -113,8 +113,6 @@ func (f *sendFlags) check() error {
 		return cli.WithHint(cli.Usagef("no target: --to is missing"), "name it with --to tls://HOST:PORT, --to ssh://USER@HOST, --to nfs://HOST/EXPORT or --to file:///PATH")
 	case !slices.Contains(sender.EncodingNames, f.encoding):
 		return cli.Usagef("--encoding %q is none of %s", f.encoding, strings.Join(config.Encodings, ", "))
-	case f.deadline < 0 || f.patience < 0 || f.stall < 0 || f.progress < 0:
-		return cli.Usagef("no duration may be negative")
 	case f.workers < 1 || f.workers > 256:
 		return cli.Usagef("--workers %d is not between 1 and 256", f.workers)
 	}
@@ -148,7 +146,7 @@ func (f *sendFlags) run(ctx context.Context, stdio cli.Stdio, path string) error
 	}
 	dial, _, wrong := dialer(f.keys, f.to, sender.OpenMounted, nil)
 	if len(wrong) > 0 {
-		return errors.Join(wrong...)
+		return cli.Usage(errors.Join(wrong...))
 	}
 	tuneMemory(f.workers)
 	src, err := openSource(stdio, path)

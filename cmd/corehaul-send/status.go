@@ -41,7 +41,7 @@ rearm: whether arming again is all it takes).`,
 			}
 			s, err := arm.Look(cmd.Context(), "/", ways, ask)
 			if err != nil {
-				return needsRoot(err)
+				return err
 			}
 			show := showStatus
 			if asJSON {
@@ -60,8 +60,8 @@ rearm: whether arming again is all it takes).`,
 
 // needsRoot adds a hint to the error of a command that changes or reads what only root may.
 func needsRoot(err error) error {
-	if errors.Is(err, fs.ErrPermission) {
-		return cli.WithHint(err, "this command needs root's rights")
+	if errors.Is(err, fs.ErrPermission) && len(cli.Hints(err)) == 0 {
+		return cli.WithHint(err, "run it as root: put sudo before it")
 	}
 	return err
 }

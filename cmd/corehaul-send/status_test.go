@@ -12,7 +12,7 @@ import (
 
 // TestNeedsRoot: root's rights are named where they are the cause only.
 func TestNeedsRoot(t *testing.T) {
-	const root = "this command needs root's rights"
+	const root = "run it as root: put sudo before it"
 	for _, tc := range []struct {
 		err  error
 		want bool

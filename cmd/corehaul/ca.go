@@ -46,6 +46,9 @@ pin of the receiver's key, all in one file. Whoever has the file is that host.`,
 			if err := hostname.Check(host); err != nil {
 				return cli.Usage(err)
 			}
+			if out == "" {
+				return cli.WithHint(cli.Usagef("no file to write: --output is missing"), fmt.Sprintf("-o %s.pem", host))
+			}
 			identity, err := corehaultls.IssueHost(dir, host)
 			if err != nil {
 				return err
@@ -58,19 +61,16 @@ pin of the receiver's key, all in one file. Whoever has the file is that host.`,
 		},
 	}
 	caDirFlag(cmd, &dir)
-	cmd.Flags().StringVarP(&out, "out", "o", "", "file to write; it must not exist")
-	must(cmd.MarkFlagRequired("out"))
+	cmd.Flags().StringVarP(&out, "output", "o", "", "`FILE` to write; it must not exist")
+	cli.OldFlag(cmd.Flags(), "out", "output")
 	return cmd
 }
 
-func caDirFlag(cmd *cobra.Command, dir *string) {
-	cmd.Flags().StringVar(dir, "dir", "", "directory of the CA")
-	must(cmd.MarkFlagRequired("dir"))
-}
+// defaultCA is the directory of the CA of a receiver with one configuration.
+const defaultCA = "/etc/corehaul/ca"
 
-// must panics for errors that only a bug in this program can cause.
-func must(err error) {
-	if err != nil {
-		panic(err)
-	}
+// caDirFlag adds the flag for the directory of the CA, under its name in "serve" and its older name.
+func caDirFlag(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "ca", defaultCA, "directory of the CA and the receiver's key")
+	cli.OldFlag(cmd.Flags(), "dir", "ca")
 }

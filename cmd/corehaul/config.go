@@ -11,7 +11,9 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/pflag"
 
+	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/internal/plainfile"
+	"github.com/corehaul/corehaul/internal/plaintoml"
 	"github.com/corehaul/corehaul/receiver/admission"
 )
 
@@ -79,17 +81,26 @@ func parseServeFile(path string, text []byte) (*serveFile, error) {
 		return nil, fmt.Errorf("configuration %s, line %d: unknown key %q", path, row, key)
 	case errors.As(err, &bad):
 		row, col := bad.Position()
-		return nil, fmt.Errorf("configuration %s, line %d, column %d: %w", path, row, col, err)
+		return nil, fmt.Errorf("configuration %s, line %d, column %d: %s%s", path, row, col, keyText(bad), plaintoml.Text(bad))
 	case err != nil:
 		return nil, fmt.Errorf("configuration %s: %w", path, err)
 	}
 	if file.rules, file.old, err = checkRules(path, text, file.Rules); err != nil {
 		return nil, err
 	}
+	file.old = append(file.old, decimalUnits(text)...)
 	if err := file.Retention.renamed(&file.old); err != nil {
 		return nil, fmt.Errorf("configuration %s: retention: %w", path, err)
 	}
 	return &file, nil
+}
+
+// keyText begins the text about a value of a known key.
+func keyText(bad *toml.DecodeError) string {
+	if len(bad.Key()) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("key %q: ", strings.Join(bad.Key(), "."))
 }
 
 // apply sets the flags that the file has and that neither the command line nor the environment set. It skips keys for which the command
@@ -131,7 +142,7 @@ func (c *serveFile) apply(path string, flags *pflag.FlagSet) error {
 			continue
 		}
 		if err := flags.Set(name, value); err != nil {
-			return fmt.Errorf("configuration %s: key %q: %w", path, strings.ReplaceAll(name, "-", "_"), err)
+			return fmt.Errorf("configuration %s: key %q: %w", path, strings.ReplaceAll(name, "-", "_"), cli.BadValue(err))
 		}
 	}
 	return nil

@@ -189,7 +189,7 @@ func noServer(path string, err error) error {
 		return cli.WithHint(fmt.Errorf("no server is running: no process listens on %s", path),
 			"start it with 'corehaul serve', or name its data directory with --data DIR or its socket with --socket PATH")
 	case errors.Is(err, fs.ErrPermission):
-		return cli.WithHint(err, "only the server's user and root may use the socket")
+		return fmt.Errorf("the socket of the server: %w", &fs.PathError{Op: "connect to", Path: path, Err: fs.ErrPermission})
 	}
 	return err
 }

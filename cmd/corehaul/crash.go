@@ -129,7 +129,7 @@ func (a *app) localVMCore(ctx context.Context, t *target) (string, error) {
 	}
 	switch {
 	case !ok:
-		return "", cli.WithHint(fmt.Errorf("dump %s has no pages, only the log", t.name()), "'corehaul log' prints it")
+		return "", noPages(t.name(), d.Manifest())
 	case state == dumpdir.StateArriving:
 		return "", cli.WithHint(fmt.Errorf("dump %s is still arriving: its vmcore cannot be opened yet", t.name()), "'corehaul ls' shows when it is complete")
 	case state == dumpdir.StatePartial:

@@ -73,7 +73,7 @@ func (a *app) changeGroup(ctx context.Context, name string, change func(*groupWo
 		return err
 	})
 	if err = errors.Join(err, store.Close()); err != nil {
-		return denied(unreadable(err))
+		return unreadable(err)
 	}
 	_, err = fmt.Fprintln(a.stdio.Out, cli.Printable(done))
 	return err

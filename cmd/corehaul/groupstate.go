@@ -94,7 +94,7 @@ func parseUntil(s string, now time.Time) (*time.Time, error) {
 	if s == "" {
 		return nil, nil
 	}
-	var d ageValue
+	var d cli.DurationValue
 	if d.Set(s) == nil {
 		t := now.Add(time.Duration(d)).UTC().Truncate(time.Second)
 		return &t, nil

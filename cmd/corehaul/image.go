@@ -35,14 +35,23 @@ func (t *target) memory(ctx context.Context) (*memory, error) {
 		return nil, damaged(fmt.Errorf("%s: %w", t.name(), err))
 	}
 	img, err := d.OpenImage(ctx)
-	if errors.Is(err, fs.ErrNotExist) && d.Manifest().Plan == nil {
-		err = cli.WithHint(fmt.Errorf("dump %s has no pages, only the log", t.name()), "'corehaul log' prints it")
+	if _, has := d.VMCorePath(); !has && errors.Is(err, fs.ErrNotExist) {
+		err = noPages(t.name(), d.Manifest())
 	}
 	if err != nil {
 		return nil, errors.Join(damaged(err), d.Close())
 	}
 	path, _ := d.VMCorePath()
 	return &memory{Image: img, name: t.name(), path: path, dump: d, stored: img}, nil
+}
+
+// noPages is the error for a dump without a vmcore: it never had one, or somebody removed it.
+func noPages(name string, m *dumpdir.Manifest) error {
+	if m.State == dumpdir.StateLogOnly || m.State == dumpdir.StateArriving && m.Pages.Present == 0 {
+		return cli.WithHint(fmt.Errorf("dump %s has no pages, only the log", name), "'corehaul log' prints it")
+	}
+	return cli.WithHint(cli.VerifyFailed(fmt.Errorf("dump %s has lost its %s: the file is gone", name, dumpdir.VMCoreName)),
+		"restore the file from a backup; 'corehaul log' prints the log, which is stored beside it")
 }
 
 // Close closes the memory and its dump.

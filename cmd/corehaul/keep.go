@@ -26,12 +26,12 @@ type keepFlags struct {
 	reportJobs     int
 	reportRenewals int
 	scrubRate      cli.BytesValue
-	scrubEvery     ageValue
+	scrubEvery     cli.DurationValue
 	policy         retention.Policy
 }
 
 func (k *keepFlags) add(flags *pflag.FlagSet) {
-	k.scrubRate, k.scrubEvery = scrub.DefaultRate, ageValue(scrub.DefaultEvery)
+	k.scrubRate, k.scrubEvery = scrub.DefaultRate, cli.DurationValue(scrub.DefaultEvery)
 	flags.IntVar(&k.reportJobs, "report-jobs", 1, "how many dumps are read at the same time to report what crashed; 0 makes no reports")
 	flags.IntVar(&k.reportRenewals, "report-renewals", reports.DefaultRenewals, "how many reports of older versions of this program are made again in an hour; 0 keeps them")
 	flags.Var(&k.scrubRate, "scrub-rate", "bytes per second at which stored dumps are verified again; 0 turns it off")

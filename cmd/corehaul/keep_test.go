@@ -16,7 +16,7 @@ import (
 func TestServeLooksAfterItsDumps(t *testing.T) {
 	dir := t.TempDir()
 	ca, data, config := filepath.Join(dir, "ca"), filepath.Join(dir, "data"), filepath.Join(dir, "serve.toml")
-	corehaul(t, "ca", "init", "--dir", ca)
+	corehaul(t, "ca", "init", "--ca", ca)
 	if err := makeStore(t.Context(), data); err != nil {
 		t.Fatal(err)
 	}

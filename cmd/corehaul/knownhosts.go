@@ -64,7 +64,7 @@ func (a *app) knownHosts(names []string) error {
 		return cli.WithHint(err, "'corehaul serve --ssh' creates the host keys at its first start; name its data directory with --data DIR")
 	}
 	if err != nil {
-		return denied(err)
+		return err
 	}
 	for _, key := range keys {
 		if _, err := fmt.Fprintln(a.stdio.Out, knownhosts.Line(names, key.PublicKey())); err != nil {

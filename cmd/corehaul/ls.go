@@ -158,7 +158,7 @@ func (a *app) printTable(entries []storage.Entry) error {
 	for _, e := range entries {
 		m := &e.Manifest
 		t.Row(e.ID[:min(shownID, len(e.ID))], e.Host, cli.Time(e.When()), m.Release, string(e.State()),
-			pages(m), bytesize.Format(uint64(max(m.Bytes.VMCore, 0))), took(m.StartTime, m.EndTime), pinMark(&e), cli.Clip(cmp.Or(e.Headline(), "-"), titleWidth))
+			pages(m), bytesize.Format(uint64(max(m.Bytes.VMCore, 0))), took(m), pinMark(&e), cli.Clip(cmp.Or(e.Headline(), "-"), titleWidth))
 	}
 	return t.Flush()
 }

@@ -13,5 +13,5 @@ func main() { os.Exit(cli.Main("corehaul", run)) }
 
 // run is the whole program; tests call it.
 func run(ctx context.Context, stdio cli.Stdio, args []string) error {
-	return cli.Execute(ctx, stdio, newRoot(stdio), args)
+	return denied(cli.Execute(ctx, stdio, newRoot(stdio), args))
 }

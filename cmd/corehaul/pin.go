@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,7 +64,7 @@ func (a *app) eachDump(ctx context.Context, names []string, done string, do func
 		if err = ctx.Err(); err != nil {
 			break
 		}
-		if err = denied(do(store, ref)); err != nil {
+		if err = do(store, ref); err != nil {
 			break
 		}
 		if _, err = fmt.Fprintln(a.stdio.Out, done, ref); err != nil {
@@ -73,12 +72,4 @@ func (a *app) eachDump(ctx context.Context, names []string, done string, do func
 		}
 	}
 	return errors.Join(err, store.Close())
-}
-
-// denied adds a hint if the error says that the caller may not write the store.
-func denied(err error) error {
-	if !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	return cli.WithHint(err, "run it as the user that 'corehaul serve' runs as")
 }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,12 +19,12 @@ import (
 // retentionFile is the limits of retention: the flags of "prune", and the table [retention] of serve's configuration
 // file with the same names.
 type retentionFile struct {
-	MaxAge      ageValue       `toml:"max_age"`
-	MaxPerHost  int            `toml:"max_per_host"`
-	MaxPerCrash *int           `toml:"max_per_crash"`
-	MaxPerPanic *int           `toml:"max_per_panic"` // older name of MaxPerCrash
-	MaxTotal    cli.BytesValue `toml:"max_total"`
-	KeepFree    cli.BytesValue `toml:"keep_free"`
+	MaxAge      cli.DurationValue `toml:"max_age"`
+	MaxPerHost  int               `toml:"max_per_host"`
+	MaxPerCrash *int              `toml:"max_per_crash"`
+	MaxPerPanic *int              `toml:"max_per_panic"` // older name of MaxPerCrash
+	MaxTotal    cli.BytesValue    `toml:"max_total"`
+	KeepFree    cli.BytesValue    `toml:"keep_free"`
 }
 
 // policy checks r and converts it.
@@ -59,38 +57,6 @@ func (r *retentionFile) renamed(old *oldKeys) error {
 	return nil
 }
 
-// ageValue is a duration that may be given in days: 90d, 36h.
-type ageValue time.Duration
-
-func (a *ageValue) String() string {
-	const day = 24 * time.Hour
-	if d := time.Duration(*a); d != 0 && d%day == 0 {
-		return fmt.Sprintf("%dd", d/day)
-	}
-	return time.Duration(*a).String()
-}
-
-// Set implements pflag.Value.
-func (a *ageValue) Set(s string) error {
-	d, err := time.ParseDuration(s)
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		var n uint64
-		n, err = strconv.ParseUint(days, 10, 16)
-		d = time.Duration(n) * 24 * time.Hour
-	}
-	if err != nil || d < 0 {
-		return fmt.Errorf("%q is not a duration; examples are 90d and 36h", s)
-	}
-	*a = ageValue(d)
-	return nil
-}
-
-// UnmarshalText lets a configuration file hold "90d".
-func (a *ageValue) UnmarshalText(text []byte) error { return a.Set(string(text)) }
-
-// Type implements pflag.Value.
-func (a *ageValue) Type() string { return "age" }
-
 func newPrune(a *app) *cobra.Command {
 	var r retentionFile
 	var perCrash, perPanic int
@@ -122,7 +88,7 @@ does the same in the background, with the table [retention] of its configuration
 	a.jsonFlag(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&config, "config", "", "take limits and data directory from this configuration of 'serve'")
-	flags.Var(&r.MaxAge, "max-age", "how long a dump is kept, for example 90d or 36h")
+	flags.Var(&r.MaxAge, "max-age", "how long a dump is kept, such as 90d")
 	flags.IntVar(&r.MaxPerHost, "max-per-host", 0, "most dumps that are kept of a host")
 	flags.IntVar(&perCrash, "max-per-crash", 0, "most dumps that are kept of a crash")
 	flags.IntVar(&perPanic, "max-per-panic", 0, "older name of --max-per-crash")
@@ -202,7 +168,7 @@ func (a *app) prune(ctx context.Context, p retention.Policy, dry bool, clock ret
 		a.noteRegressions(ctx, store)
 	}
 	rep, err := retention.CarryOut(ctx, store, plan, dry)
-	return errors.Join(denied(err), store.Close(), a.printPrune(rep))
+	return errors.Join(err, store.Close(), a.printPrune(rep))
 }
 
 func (a *app) printPrune(rep *retention.Report) error {

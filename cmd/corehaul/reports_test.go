@@ -68,7 +68,7 @@ func TestServeEndsInTheMiddleOfReports(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			ca, data, program := filepath.Join(dir, "ca"), filepath.Join(dir, "data"), filepath.Join(dir, "corehaul")
-			corehaul(t, "ca", "init", "--dir", ca)
+			corehaul(t, "ca", "init", "--ca", ca)
 			self, err := os.ReadFile("/proc/self/exe")
 			if err := errors.Join(err, makeStore(t.Context(), data), os.WriteFile(program, self, 0o700), os.WriteFile(filepath.Join(dir, holdName), nil, 0o600)); err != nil {
 				t.Fatal(err)

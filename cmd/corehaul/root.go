@@ -47,6 +47,7 @@ func newRoot(stdio cli.Stdio) *cobra.Command {
 		newLs(a), newShow(a), newLog(a), newVerify(a), newExport(a), newPin(a), newUnpin(a), newRm(a), newPrune(a), newReindex(a), newImport(a),
 		newGroups(a), newGroup(a), newReport(a), newBt(a), newPs(a), newMods(a), newSys(a), newCrash(a), newDrgn(a),
 		newServe(a), newReceive(a), newStatus(a), newCA(a), newKnownHosts(a), newVersion(a), newTriageChild())
+	cli.WarnOfSpelling(root)
 	return root
 }
 
@@ -69,7 +70,10 @@ func (a *app) jsonFlag(cmd *cobra.Command) {
 func (a *app) open(ctx context.Context, opts storage.OpenOptions) (storage.Store, error) {
 	store, err := stores.Open(ctx, a.data, opts)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, cli.WithHint(fmt.Errorf("no dumps: %w", err), "--data DIR or $COREHAUL_DATA says where the dumps are")
+		if at, ok := errors.AsType[*fs.PathError](err); ok {
+			err = at
+		}
+		return nil, cli.WithHint(fmt.Errorf("no dumps are stored in %s: %w", a.data, err), "--data DIR or $COREHAUL_DATA says where the dumps are")
 	}
 	return store, err
 }

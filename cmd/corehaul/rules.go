@@ -15,13 +15,13 @@ const maxRules = 256
 
 // ruleFile is one [[rule]] of the configuration file.
 type ruleFile struct {
-	Host          string           `toml:"host"`
-	FreeBelow     *cli.BytesValue  `toml:"free_below"`
-	NoRoom        bool             `toml:"no_room"`
-	SameCrash     *int             `toml:"same_crash"`
-	SameCrashFrom *admission.Scope `toml:"same_crash_from"`
-	Within        ageValue         `toml:"within"`
-	Then          admission.Action `toml:"then"`
+	Host          string            `toml:"host"`
+	FreeBelow     *cli.BytesValue   `toml:"free_below"`
+	NoRoom        bool              `toml:"no_room"`
+	SameCrash     *int              `toml:"same_crash"`
+	SameCrashFrom *admission.Scope  `toml:"same_crash_from"`
+	Within        cli.DurationValue `toml:"within"`
+	Then          admission.Action  `toml:"then"`
 
 	// Older names of SameCrash and SameCrashFrom.
 	SamePanic     *int             `toml:"same_panic"`

@@ -35,6 +35,9 @@ func TestMain(m *testing.M) {
 		hold()
 		os.Exit(cage.Child(os.Args[2:]))
 	}
+	if file := os.Getenv("TEST_SERVE_FILE"); file != "" {
+		defaultServeFile = file
+	}
 	testscript.Main(m, map[string]func(){"corehaul": func() { os.Exit(cli.Main("corehaul", run)) }})
 }
 
@@ -55,6 +58,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("COREHAUL_DATA", data)
 			own, _, _ := strings.Cut(env.Getenv("PATH"), string(os.PathListSeparator))
 			env.Setenv("OWNPATH", own)
+			env.Setenv("TEST_SERVE_FILE", filepath.Join(env.WorkDir, "etc", "serve.toml"))
 			return errors.Join(makeStore(t.Context(), data), makeFile(filepath.Join(env.WorkDir, "core.kdump")))
 		},
 	})

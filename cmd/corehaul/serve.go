@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"math"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -83,10 +87,10 @@ server does.`,
 	}
 	a.dataFlag(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.config, "config", "", "configuration file (TOML)")
+	flags.StringVar(&f.config, "config", "", "configuration file (TOML); without it and without an address to listen on: "+defaultServeFile+", if that exists")
 	flags.StringVar(&f.socket, "socket", "", "socket for \"corehaul status\" (default "+socketName+" in the data directory)")
 	flags.StringSliceVar(&f.tls, "tls", nil, "address to listen on, HOST:PORT; may be repeated; port 0 means any free port")
-	flags.StringVar(&f.ca, "ca", "", "directory of the CA and the receiver's key, see 'ca init'")
+	flags.StringVar(&f.ca, "ca", defaultCA, "directory of the CA and the receiver's key, see 'ca init'")
 	flags.StringSliceVar(&f.ssh, "ssh", nil, "address to listen on for SSH, as for --tls")
 	flags.StringVar(&f.authorizedKeys, "authorized-keys", "", "file of the accepted SSH keys, each with the name of its host")
 	flags.BoolVar(&f.localOnly, "local-only", false, "listen only on the local socket; OpenSSH's server hands over connections (see 'receive')")
@@ -98,11 +102,11 @@ server does.`,
 	flags.IntVar(&f.maxHostDumps, "max-host-dumps", defaultHostDumps, "most dumps that may be stored for one host; 0 means no limit")
 	flags.IntVar(&f.maxConnections, "max-connections", receiver.DefaultMaxConnections, "most connections that may be open")
 	flags.Var(&f.reserve, "reserve", "free disk space that dumps must leave")
-	flags.DurationVar(&f.resumeGrace, "resume-grace", receiver.DefaultResumeGrace, "how long an unfinished dump waits for its sender to come back")
-	flags.DurationVar(&f.idleTimeout, "idle-timeout", receiver.DefaultIdleTimeout, "silence after which a sender counts as gone")
-	flags.DurationVar(&f.stallTimeout, "stall-timeout", receiver.DefaultStallTimeout, "how long an accepted sender may send nothing before it loses its place")
-	flags.DurationVar(&f.stockIdle, "stock-idle-timeout", sshd.DefaultClientIdle, "silence after which a stock kdump client over SSH is disconnected")
-	flags.DurationVar(&f.commitInterval, "commit-interval", receiver.DefaultCommitInterval, "longest time between two fsyncs of a session")
+	cli.DurationVar(flags, &f.resumeGrace, "resume-grace", receiver.DefaultResumeGrace, "how long an unfinished dump waits for its sender to come back")
+	cli.DurationVar(flags, &f.idleTimeout, "idle-timeout", receiver.DefaultIdleTimeout, "silence after which a sender counts as gone")
+	cli.DurationVar(flags, &f.stallTimeout, "stall-timeout", receiver.DefaultStallTimeout, "how long an accepted sender may send nothing before it loses its place")
+	cli.DurationVar(flags, &f.stockIdle, "stock-idle-timeout", sshd.DefaultClientIdle, "silence after which a stock kdump client over SSH is disconnected")
+	cli.DurationVar(flags, &f.commitInterval, "commit-interval", receiver.DefaultCommitInterval, "longest time between two fsyncs of a session")
 	flags.Var(&f.commitBytes, "commit-bytes", "page data after which a session fsyncs")
 	flags.StringVar(&f.compressor, "compressor", receiver.DefaultCodec.String(), "compressor of pages that arrive in blocks: snappy, zstd")
 	f.keep.add(flags)
@@ -111,8 +115,24 @@ server does.`,
 	return cmd
 }
 
+// defaultServeFile is the configuration of a "serve" that is told nothing else. Tests have another one, because a machine that runs
+// them may have this one.
+var defaultServeFile = "/etc/corehaul/serve.toml"
+
+// findConfig names the default configuration if nothing else says where to listen. A server that a person starts beside the
+// service with addresses of its own takes nothing from the configuration of the service.
+func (f *serveFlags) findConfig(path string) {
+	if f.config != "" || len(f.tls)+len(f.ssh)+len(f.watch) > 0 || f.localOnly {
+		return
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		f.config = path
+	}
+}
+
 // load adds the configuration file and checks the result.
 func (f *serveFlags) load(cmd *cobra.Command) error {
+	f.findConfig(defaultServeFile)
 	var file *serveFile
 	if f.config != "" {
 		var err error
@@ -139,8 +159,6 @@ func (f *serveFlags) check() error {
 			"use --watch DIR if all dumps come through the file system")
 	case len(f.tls)+len(f.ssh) > 0 && f.localOnly:
 		return errors.New("--local-only cannot be used with an address to listen on (--tls, --ssh)")
-	case f.ca == "" && len(f.tls) > 0:
-		return errors.New("--tls needs --ca DIR, the directory of the CA")
 	case (f.authorizedKeys == "") != (len(f.ssh) == 0):
 		return errors.New("--ssh HOST:PORT and --authorized-keys FILE must be given together")
 	case f.maxHostDumps < 0:
@@ -149,6 +167,17 @@ func (f *serveFlags) check() error {
 		return errors.New("--stock-idle-timeout must be above zero, for example 1h")
 	case f.logFormat != "text" && f.logFormat != "json":
 		return fmt.Errorf("unknown log format %q", f.logFormat)
+	}
+	return errors.Join(checkAddresses("tls", f.tls), checkAddresses("ssh", f.ssh))
+}
+
+// checkAddresses returns an error for an address that is none.
+func checkAddresses(flag string, addrs []string) error {
+	for _, addr := range addrs {
+		_, port, err := net.SplitHostPort(addr)
+		if n, name := strconv.Atoi(port); err != nil || name == nil && n > math.MaxUint16 {
+			return fmt.Errorf("--%s %q is not HOST:PORT, such as [::]:7420 for all addresses of this machine", flag, addr)
+		}
 	}
 	return nil
 }
@@ -199,7 +228,7 @@ func (a *app) serve(ctx context.Context, f *serveFlags) (err error) {
 	}
 	trusted, err := f.trusted(log)
 	if err != nil {
-		return err
+		return cli.Usage(err)
 	}
 	store, err := stores.Open(ctx, a.data, storage.OpenOptions{})
 	if err != nil {

@@ -37,7 +37,7 @@ func corehaul(t *testing.T, args ...string) string {
 func TestServe(t *testing.T) {
 	dir := t.TempDir()
 	ca, data, notify := filepath.Join(dir, "ca"), filepath.Join(dir, "data"), filepath.Join(dir, "notify")
-	corehaul(t, "ca", "init", "--dir", ca)
+	corehaul(t, "ca", "init", "--ca", ca)
 	systemd, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func TestServe(t *testing.T) {
 	}
 	for i, host := range []string{"v4", "v6"} {
 		identity := filepath.Join(dir, host)
-		corehaul(t, "ca", "issue", host, "--dir", ca, "--out", identity)
+		corehaul(t, "ca", "issue", host, "--ca", ca, "--output", identity)
 		sendLog(t, strings.TrimPrefix(addrs[i+1], "tls://"), identity)
 	}
 	checkStatus(t, ca, data)

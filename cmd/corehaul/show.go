@@ -64,9 +64,9 @@ func (a *app) show(ctx context.Context, t *target) error {
 		{"nodename", m.Nodename},
 		{"build id", m.BuildID},
 		{"crash time", optionalTime(m.CrashTime)},
-		{"began", cli.Time(m.StartTime)},
+		{"began", optionalTime(began(m))},
 		{"ended", optionalTime(m.EndTime)},
-		{"took", took(m.StartTime, m.EndTime)},
+		{"took", took(m)},
 		{"pages", pages(m)},
 		{"zero pages", strconv.FormatUint(m.Pages.Zero, 10)},
 		{"vmcore", bytesize.Format(uint64(max(m.Bytes.VMCore, 0)))},
@@ -174,12 +174,22 @@ func optionalTime(t *time.Time) string {
 	return cli.Time(*t)
 }
 
-// took is how long a dump took to arrive. It is empty while the dump arrives.
-func took(from time.Time, to *time.Time) string {
-	if to == nil {
+// began returns when a dump began to arrive. It is nil if only the manifest said so and that is lost: a manifest that is made
+// from the journal has the time of the crash there.
+func began(m *dumpdir.Manifest) *time.Time {
+	if m.StartTime.IsZero() || m.CrashTime != nil && m.CrashTime.Equal(m.StartTime) {
+		return nil
+	}
+	return &m.StartTime
+}
+
+// took is how long a dump took to arrive. It is empty while the dump arrives, and if nothing says when it began.
+func took(m *dumpdir.Manifest) string {
+	from := began(m)
+	if from == nil || m.EndTime == nil {
 		return ""
 	}
-	d := to.Sub(from)
+	d := m.EndTime.Sub(*from)
 	if d < time.Second { // the manifest has the end in whole seconds
 		return "<1s"
 	}

@@ -18,7 +18,7 @@ import (
 func TestHangupDoesNotEndServe(t *testing.T) {
 	dir := t.TempDir()
 	ca, data := filepath.Join(dir, "ca"), filepath.Join(dir, "data")
-	corehaul(t, "ca", "init", "--dir", ca)
+	corehaul(t, "ca", "init", "--ca", ca)
 	ctx, stop := context.WithCancel(t.Context())
 	out, stdout := io.Pipe()
 	log, stderr := io.Pipe()
@@ -49,7 +49,7 @@ func TestHangupDoesNotEndServe(t *testing.T) {
 		t.Error("nothing was said")
 	}
 	identity := filepath.Join(dir, "web1")
-	corehaul(t, "ca", "issue", "web1", "--dir", ca, "--out", identity)
+	corehaul(t, "ca", "issue", "web1", "--ca", ca, "--output", identity)
 	sendLog(t, strings.TrimPrefix(strings.Fields(line)[1], "tls://"), identity)
 	stop()
 	if err := <-ended; err != nil {

@@ -277,7 +277,7 @@ func buildSender(t *testing.T) string {
 // send sends the source of a host once more.
 func (s *serving) send(t *testing.T, program, host, level string) {
 	t.Helper()
-	corehaul(t, "ca", "issue", host, "--dir", "ca", "--out", host+".pem")
+	corehaul(t, "ca", "issue", host, "--ca", "ca", "--output", host+".pem")
 	cmd := exec.CommandContext(t.Context(), program, "send", "--to", "tls://"+s.tls, "--identity", host+".pem", "--level", level, "sources/"+host)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -300,7 +300,7 @@ func TestStoredIsResumed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			storedData(t)
-			corehaul(t, "ca", "init", "--dir", "ca")
+			corehaul(t, "ca", "init", "--ca", "ca")
 			s := serveStored(t, "1h")
 			s.send(t, program, dump.host, dump.level)
 			s.stop()
@@ -317,7 +317,7 @@ func TestStoredIsResumed(t *testing.T) {
 // TestStoredStreamIsSentAgain has a stock client come back whose stream an earlier version was receiving.
 func TestStoredStreamIsSentAgain(t *testing.T) {
 	storedData(t)
-	corehaul(t, "ca", "init", "--dir", "ca")
+	corehaul(t, "ca", "init", "--ca", "ca")
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -384,7 +384,7 @@ func waitFor(t *testing.T, host string, state dumpdir.State) {
 // TestStoredIsSealed lets the time run out of all that an earlier version left arriving.
 func TestStoredIsSealed(t *testing.T) {
 	storedData(t)
-	corehaul(t, "ca", "init", "--dir", "ca")
+	corehaul(t, "ca", "init", "--ca", "ca")
 	s := serveStored(t, "1ms")
 	for _, host := range []string{"web-3", "web-5", "web-7"} {
 		waitFor(t, host, dumpdir.StatePartial)

@@ -37,7 +37,8 @@ func format(n uint64, decimals int) string {
 	return fmt.Sprintf("%.*f %s", decimals, v, units[u])
 }
 
-// Parse reads a number of bytes: "4096", "64K", "1.5GiB", "2 TB". Every unit is binary: K, KB and KiB are 1024.
+// Parse reads a number of bytes: "4096", "64K", "1.5GiB". Every unit is binary: K and KiB are 1024. So is KB, an older spelling: see
+// Binary.
 func Parse(s string) (uint64, error) {
 	text := strings.TrimSpace(s)
 	end := strings.IndexFunc(text, func(r rune) bool { return r != '.' && (r < '0' || r > '9') })
@@ -45,8 +46,11 @@ func Parse(s string) (uint64, error) {
 		end = len(text)
 	}
 	shift, ok := unitShift(strings.TrimSpace(text[end:]))
-	if !ok {
-		return 0, fmt.Errorf("size %q: unit is none of K, M, G, T, P", s)
+	switch {
+	case end == 0:
+		return 0, fmt.Errorf("%q is not a number of bytes, such as 512MiB or 1.5GiB", s)
+	case !ok:
+		return 0, fmt.Errorf("size %q: the unit is none of KiB, MiB, GiB, TiB, PiB", s)
 	}
 	if n, err := strconv.ParseUint(text[:end], 10, 64); err == nil {
 		if n > math.MaxUint64>>shift {
@@ -62,6 +66,18 @@ func Parse(s string) (uint64, error) {
 		return 0, fmt.Errorf("size %q is too large", s)
 	}
 	return uint64(f), nil
+}
+
+// Binary returns a size whose unit is written as a decimal one, KB or MB, as Parse reads it: with KiB or MiB. It reports whether the
+// unit is written so.
+func Binary(s string) (binary string, is bool) {
+	text := strings.TrimSpace(s)
+	number := strings.TrimRight(text, "kmgtpKMGTPbB")
+	unit := strings.ToUpper(text[len(number):])
+	if len(unit) != 2 || unit[1] != 'B' || unit[0] == 'B' {
+		return s, false
+	}
+	return strings.TrimSpace(number) + unit[:1] + "iB", true
 }
 
 func unitShift(unit string) (uint, bool) {

@@ -48,3 +48,16 @@ func TestForms(t *testing.T) {
 		}
 	}
 }
+
+func TestBinary(t *testing.T) {
+	for in, want := range map[string]string{"30MB": "30MiB", " 1.5 gb ": "1.5GiB", "30M": "", "30MiB": "", "30B": "", "30": "", "": "", "MB": "MiB", "BB": ""} {
+		got, is := bytesize.Binary(in)
+		if is != (want != "") || is && got != want {
+			t.Errorf("%q: got %q, %v, want %q", in, got, is, want)
+		}
+		n, err := bytesize.Parse(in)
+		if m, werr := bytesize.Parse(got); n != m || (err == nil) != (werr == nil) {
+			t.Errorf("%q is %d, %q is %d", in, n, got, m)
+		}
+	}
+}

@@ -258,6 +258,7 @@ func TestWalkWithoutHWPoison(t *testing.T) {
 	mm.Set(7, kerneltest.Page{Type: kerneltest.Types61.Offline})
 	delete(m.Numbers, "PG_hwpoison")
 	r := ram(0, 1024)
+	wantWarnings(t, "no pages can be poisoned", classifier(t, m.Config(), r))
 	for level := pages.DumpLevel(0); level <= pages.MaxLevel; level++ {
 		got := find(t, walk(t, classifier(t, m.Config(), r), level, r), 7)
 		if want := level > 1; got.Class != pages.Offline || got.Excluded != want {
@@ -399,7 +400,7 @@ func TestWalkMissingKeys(t *testing.T) {
 	quiet := map[string]bool{ // keys that nothing is lost without
 		"mem_section": true, "MAX_PHYSMEM_BITS": true, "phys_base": true, "pgtable_l5_enabled": true,
 		"compound_dtor": true, "OSRELEASE": true, "_stext": true, "PAGE_UNACCEPTED_MAPCOUNT_VALUE": true,
-		"PAGESIZE": true,
+		"PAGESIZE": true, "PG_hwpoison": true,
 	}
 	for name, types := range map[string]kerneltest.Types{"6.1": kerneltest.Types61, "6.12": kerneltest.Types612} {
 		m := kerneltest.NewX86(4)

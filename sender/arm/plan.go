@@ -142,7 +142,7 @@ func (p *Plan) readConfig(o Options) error {
 	}
 	text, err := plainfile.Read(path, maxConfig)
 	if err != nil {
-		return fmt.Errorf("configuration: %w", err)
+		return config.Unreadable(path, err)
 	}
 	if p.config, err = config.Parse(path, text); err != nil {
 		return err
@@ -155,7 +155,7 @@ func (p *Plan) readConfig(o Options) error {
 		}
 		data, err := plainfile.Read(key, maxConfig)
 		if err != nil {
-			return fmt.Errorf("%s names a file that cannot be read: %w", path, err)
+			return &config.Error{File: path, Err: fmt.Errorf("it names a file that cannot be read: %w", err)}
 		}
 		p.Record.Keys = append(p.Record.Keys, File{Path: key, SHA256: digest(data)})
 	}

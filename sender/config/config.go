@@ -14,6 +14,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -21,6 +22,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/corehaul/corehaul/internal/plaintoml"
+	"github.com/corehaul/corehaul/internal/timespan"
 	"github.com/corehaul/corehaul/sender/localfs"
 )
 
@@ -140,20 +143,14 @@ type Network struct {
 	Unset bool `toml:"-"`
 }
 
-// Duration is a time.Duration in Go's notation: "90s", "15m", "1h30m".
+// Duration is a time.Duration that is written as package timespan says: "90s", "15m", "1h30m", "1d".
 type Duration time.Duration
 
 // UnmarshalText reads a duration that is not negative.
 func (d *Duration) UnmarshalText(b []byte) error {
-	v, err := time.ParseDuration(string(b))
-	if err != nil {
-		return fmt.Errorf("%q is no duration (write 90s, 15m or 1h30m)", b)
-	}
-	if v < 0 {
-		return fmt.Errorf("duration %s is negative", v)
-	}
+	v, err := timespan.Parse(string(b))
 	*d = Duration(v)
-	return nil
+	return err
 }
 
 // MarshalText writes d as UnmarshalText reads it.
@@ -183,6 +180,14 @@ func (e *Error) Error() string {
 	}
 	fmt.Fprintf(&b, ": %v", e.Err)
 	return b.String()
+}
+
+// Unreadable says that a configuration file cannot be read. The file stands in the error once.
+func Unreadable(file string, err error) error {
+	if at, ok := errors.AsType[*fs.PathError](err); ok && at.Path == file {
+		err = at.Err
+	}
+	return &Error{File: file, Err: fmt.Errorf("the configuration cannot be read: %w", err)}
 }
 
 // Unwrap returns the mistake without its place.
@@ -225,8 +230,7 @@ func decodeError(name string, err error) error {
 	var decode *toml.DecodeError
 	if errors.As(err, &decode) {
 		line, _ := decode.Position()
-		text := strings.TrimPrefix(decode.Error(), "toml: ")
-		return &Error{File: name, Line: line, Key: strings.Join(decode.Key(), "."), Err: errors.New(text)}
+		return &Error{File: name, Line: line, Key: strings.Join(decode.Key(), "."), Err: errors.New(plaintoml.Text(decode))}
 	}
 	return &Error{File: name, Err: err}
 }

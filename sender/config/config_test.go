@@ -91,7 +91,7 @@ func TestParseErrors(t *testing.T) {
 		{"unknown key in a table", "[network]\nmode = \"dhcp\"\nmut = 9000\n", 3, "network.mut", "unknown key"},
 		{"wrong type", "level = \"high\"\n", 1, "level", ""},
 		{"level out of range", "\nlevel = 32\n", 2, "level", "between 0 and 31"},
-		{"bad duration", "deadline = \"soon\"\n", 1, "deadline", "no duration"},
+		{"bad duration", "deadline = \"soon\"\n", 1, "deadline", "is not a duration"},
 		{"negative duration", "deadline = \"-1s\"\n", 1, "deadline", "negative"},
 		{"watchdog too short", "watchdog = \"59s\"\n", 1, "watchdog", "less than 1m"},
 		{"watchdog of no kind", "watchdog = \"on\"\n", 1, "watchdog", "neither auto nor off"},

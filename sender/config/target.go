@@ -47,7 +47,7 @@ type Key struct {
 var (
 	identityKey = Key{
 		Name: "identity", Flag: "identity", What: "identity", MadeBy: "made by corehaul ca issue",
-		Hint: "'corehaul ca issue HOST --dir DIR --out FILE' on the receiver creates one",
+		Hint: "'corehaul ca issue HOST -o FILE' on the receiver creates one",
 		File: func(k Keys) string { return k.Identity },
 	}
 	sshKey = Key{
@@ -104,8 +104,8 @@ func targetForms() string {
 // CheckTarget returns what is wrong with a target.
 func CheckTarget(to string) error {
 	u, err := url.Parse(to)
-	if err != nil {
-		return fmt.Errorf("target %q: %w", to, err)
+	if err != nil { // its text is about grammar, and may have a password in it
+		return fmt.Errorf("target %q: write %s", withoutUser(to), targetForms())
 	}
 	if n, err := strconv.ParseUint(u.Port(), 10, 16); u.Port() != "" && (err != nil || n == 0) {
 		return fmt.Errorf("target %q: port %s is not between 1 and 65535", to, u.Port())
@@ -115,6 +115,14 @@ func CheckTarget(to string) error {
 		return fmt.Errorf("target %q: write %s", to, targetForms())
 	}
 	return s.check(to, u)
+}
+
+// withoutUser leaves out of a target that is no URL what may be a user and a password.
+func withoutUser(to string) string {
+	if at := strings.LastIndexByte(to, '@'); at >= 0 {
+		return "..." + to[at:]
+	}
+	return to
 }
 
 // checkNoQuery refuses what may follow a path.

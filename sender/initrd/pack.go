@@ -180,7 +180,7 @@ func (p *packer) addInit(file string) error {
 func (p *packer) addConfig(o Options) (*config.File, error) {
 	text, err := plainfile.Read(o.Config, maxPacked)
 	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
+		return nil, config.Unreadable(o.Config, err)
 	}
 	cfg, err := config.Parse(o.Config, text)
 	if err != nil {

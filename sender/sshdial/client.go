@@ -8,12 +8,14 @@ import (
 	"io/fs"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/cpu"
 
+	"github.com/corehaul/corehaul/hostname"
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
@@ -156,7 +158,16 @@ func (c *Client) explain(ctx context.Context, user, addr string, err error) erro
 	if strings.Contains(err.Error(), "unable to authenticate") { // it has no type
 		public := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(c.signer.PublicKey())))
 		return refused(ErrLogin, fmt.Sprintf("%s does not let %s in with the key %s", addr, quote(user), c.keyFile), "",
-			"authorize it on the server: "+public)
+			fmt.Sprintf("authorize it on the server (host= is for a corehaul receiver; leave it out for OpenSSH): host=%q %s", thisHost(), public))
 	}
 	return refused(err, fmt.Sprintf("ssh handshake with %s", addr), err.Error(), "")
+}
+
+// thisHost is the name of this machine if it can be that of a host. A capture kernel has none.
+func thisHost() string {
+	name, err := os.Hostname()
+	if err != nil || hostname.Check(name) != nil {
+		return "NAME"
+	}
+	return name
 }

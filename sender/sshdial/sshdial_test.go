@@ -126,7 +126,7 @@ func TestRefusals(t *testing.T) {
 		"unknown user": {func() {
 			s.Know(t, s.Addr, s.Keys()[0])
 			sshdialtest.WriteKey(t, s.KeyFile, "ecdsa")
-		}, "does not let \"dumps\" in with the key " + s.KeyFile, "ecdsa-sha2-nistp256 AAAA", false},
+		}, "does not let \"dumps\" in with the key " + s.KeyFile, `for OpenSSH): host="` + thisHost() + `" ecdsa-sha2-nistp256 AAAA`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tc.change()

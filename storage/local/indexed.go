@@ -126,7 +126,7 @@ func (s *Store) makeIndex(ctx context.Context, replace bool, old *indexHandle) (
 	_, err = os.Lstat(s.indexPath())
 	gone := errors.Is(err, os.ErrNotExist) // its other files would spoil a new index
 	if (gone || replace && s.unchanged(old)) && !s.opts.ReadOnly {
-		s.opts.Log.Info("the index is missing or damaged; making a new one from the dumps", "path", s.indexPath())
+		s.tellNewIndex(gone)
 		if err := s.dropIndex(); err != nil {
 			return nil, err
 		}
@@ -140,6 +140,18 @@ func (s *Store) makeIndex(ctx context.Context, replace bool, old *indexHandle) (
 		return s.openFilled(ctx)
 	}
 	return h, err
+}
+
+// tellNewIndex says why there is a new index. The first one of an empty store is nobody's matter.
+func (s *Store) tellNewIndex(gone bool) {
+	hosts, err := s.fs.ReadDir(s.dumps())
+	switch {
+	case gone && err == nil && len(hosts) == 0:
+	case gone:
+		s.opts.Log.Info("there is no index; making one from the dumps", "path", s.indexPath())
+	default:
+		s.opts.Log.Info("the index is damaged; making a new one from the dumps", "path", s.indexPath())
+	}
 }
 
 func (s *Store) openFilled(ctx context.Context) (*indexHandle, error) {

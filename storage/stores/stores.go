@@ -54,7 +54,7 @@ func parse(where string) (*url.URL, error) {
 	}
 	u, err := url.Parse(where)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%q is neither a path nor a URL such as file:///var/lib/corehaul", where)
 	}
 	if openers[u.Scheme] == nil {
 		known := strings.Join(slices.Sorted(maps.Keys(openers)), ", ")

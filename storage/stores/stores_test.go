@@ -49,7 +49,7 @@ func TestNoStore(t *testing.T) {
 		"file://elsewhere/dumps": "names no local directory",
 		"file:///dumps?x=1":      "names no local directory",
 		"file:///dumps#x":        "names no local directory",
-		"file:///dumps%zz":       "invalid URL escape",
+		"file:///dumps%zz":       "is neither a path nor a URL such as file:///",
 	} {
 		if s, err := stores.Open(t.Context(), where, storage.OpenOptions{}); s != nil || err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", where, err)

@@ -86,7 +86,7 @@ func Execute(ctx context.Context, stdio Stdio, root *cobra.Command, args []strin
 		if errors.As(err, &exit) {
 			return err
 		}
-		return WithHint(Usage(err), fmt.Sprintf("'%s --help' shows how to use it", cmd.CommandPath()))
+		return WithHint(Usage(plain(err)), fmt.Sprintf("'%s --help' shows how to use it", cmd.CommandPath()))
 	}
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return &ExitError{Code: ExitInterrupted, Err: errors.New("interrupted")}
@@ -100,9 +100,19 @@ func Execute(ctx context.Context, stdio Stdio, root *cobra.Command, args []strin
 func prepare(root *cobra.Command, ran *bool) {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = false
+	root.Args = cobra.ArbitraryArgs // runner names the unknown command
 	root.InitDefaultHelpCmd()
+	addCompletion(root)
 	root.AddCommand(environmentTopic(root))
 	walk(root, func(cmd *cobra.Command) { prepareCommand(cmd, ran) })
+}
+
+// addCompletion adds the command of cobra that writes the scripts for shells, as a group of commands like others.
+func addCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	if cmd, _, err := root.Find([]string{"completion"}); err == nil && cmd != root {
+		cmd.Args = nil
+	}
 }
 
 func prepareCommand(cmd *cobra.Command, ran *bool) {
@@ -112,6 +122,14 @@ func prepareCommand(cmd *cobra.Command, ran *bool) {
 	describeFlags(cmd)
 	cmd.SetUsageFunc(usage)
 	body := runner(cmd)
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return WithHint(argumentError(cmd, args, err), fmt.Sprintf("'%s --help' shows how to use it", cmd.CommandPath()))
+			}
+			return nil
+		}
+	}
 	cmd.Run = nil
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := applyEnvironment(cmd); err != nil {
@@ -125,6 +143,8 @@ func prepareCommand(cmd *cobra.Command, ran *bool) {
 // runner returns what cmd does. A group of commands returns a usage error.
 func runner(cmd *cobra.Command) func(*cobra.Command, []string) error {
 	switch {
+	case cmd.Name() == "help":
+		return helpFor
 	case cmd.RunE != nil:
 		return cmd.RunE
 	case cmd.Run != nil:
@@ -132,11 +152,10 @@ func runner(cmd *cobra.Command) func(*cobra.Command, []string) error {
 		return func(cmd *cobra.Command, args []string) error { run(cmd, args); return nil }
 	}
 	return func(cmd *cobra.Command, args []string) error {
-		hint := fmt.Sprintf("'%s --help' lists the commands", cmd.CommandPath())
 		if len(args) > 0 {
-			return WithHint(Usage(fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())), hint)
+			return unknownCommand(cmd, args[0])
 		}
-		return WithHint(Usage(errors.New("no command given")), hint)
+		return WithHint(Usage(errors.New("no command given")), fmt.Sprintf("'%s --help' lists the commands", cmd.CommandPath()))
 	}
 }
 

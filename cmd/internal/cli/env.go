@@ -29,7 +29,7 @@ type LookupFunc func(name string) (string, bool)
 var (
 	// envFlags take their value from the environment in every command that has them. --dry-run is among them because
 	// it can only prevent a removal.
-	envFlags = []string{"data", "socket", "json", "format", "compress", "dry-run", "symbols", "debug-dir", "debug-cache-size"}
+	envFlags = []string{"data", "ca", "socket", "json", "format", "compress", "dry-run", "symbols", "debug-dir", "debug-cache-size"}
 	// envServices are the commands that the environment configures, each with its flags that the environment may not
 	// set.
 	envServices = map[string][]string{
@@ -62,7 +62,7 @@ func fromEnvironment(cmd *cobra.Command, lookup LookupFunc) (ignored []string, e
 			}
 		default:
 			if bad := cmd.Flags().Set(f.Name, value); bad != nil {
-				err = Usagef("environment variable %s: %w", EnvName(f.Name), bad)
+				err = Usagef("environment variable %s: %w", EnvName(f.Name), BadValue(bad))
 			}
 		}
 	})

@@ -13,21 +13,21 @@ type ExitCode int
 const (
 	ExitOK          ExitCode = 0   // complete
 	ExitFailure     ExitCode = 1   // any failure without a code of its own
-	ExitUsage       ExitCode = 2   // the command line or the configuration is wrong
-	ExitPartial     ExitCode = 3   // stored, but partial
+	ExitUsage       ExitCode = 2   // the command line, the configuration or a file that it names is wrong
+	ExitPartial     ExitCode = 3   // stored, but partial; of a state: not all is well
 	ExitDeclined    ExitCode = 4   // the receiver declined the dump; the log is stored
 	ExitVerify      ExitCode = 5   // verification failed
 	ExitInterrupted ExitCode = 130 // ended by SIGINT or SIGTERM
 )
 
-// exitHelp is the text that ends the help of every command.
+// exitHelp is the text that ends the help of every command: the one list of both programs. docs/operating.md has it too.
 const exitHelp = `Exit codes:
   0    complete
-    1    failure without a code of its own
-  2    usage: wrong command line or configuration
-  3    stored, but partial
+  1    failure without a code of its own
+  2    usage: the command line, the configuration or a file that it names is wrong
+  3    stored, but partial; 'corehaul-send status': armed, but something is wrong
   4    declined by the receiver; the log is stored
-  5    verification failed
+  5    verification failed: a dump is damaged
   130  interrupted`
 
 // ExitError is an error with an exit code. If Err is nil, the program prints nothing more.

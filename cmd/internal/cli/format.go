@@ -10,8 +10,11 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/spf13/pflag"
+
 	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/internal/printable"
+	"github.com/corehaul/corehaul/internal/timespan"
 )
 
 // BytesValue is a flag that holds a number of bytes.
@@ -37,7 +40,31 @@ func (b *BytesValue) UnmarshalText(text []byte) error { return b.Set(string(text
 // Type implements pflag.Value.
 func (b *BytesValue) Type() string { return "bytes" }
 
-// Duration formats d for people: "850ms", "12.3s", "4m05s", "2h03m".
+// DurationValue is a flag, or a key of a configuration, that holds a duration that is not negative: package timespan has its form.
+type DurationValue time.Duration
+
+func (d *DurationValue) String() string { return timespan.Format(time.Duration(*d)) }
+
+// Set implements pflag.Value.
+func (d *DurationValue) Set(s string) error {
+	v, err := timespan.Parse(s)
+	*d = DurationValue(v)
+	return err
+}
+
+// UnmarshalText lets a configuration file hold "90d".
+func (d *DurationValue) UnmarshalText(text []byte) error { return d.Set(string(text)) }
+
+// Type implements pflag.Value.
+func (d *DurationValue) Type() string { return "duration" }
+
+// DurationVar adds a flag that holds a duration.
+func DurationVar(flags *pflag.FlagSet, d *time.Duration, name string, value time.Duration, usage string) {
+	*d = value
+	flags.Var((*DurationValue)(d), name, usage)
+}
+
+// Duration formats a measured d for people: "850ms", "12.3s", "4m05s", "2h03m", "3d04h".
 func Duration(d time.Duration) string {
 	switch {
 	case d < 0:
@@ -48,6 +75,8 @@ func Duration(d time.Duration) string {
 		return fmt.Sprintf("%.1fs", d.Truncate(100*time.Millisecond).Seconds())
 	case d < time.Hour:
 		return fmt.Sprintf("%dm%02ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d >= 2*timespan.Day:
+		return fmt.Sprintf("%dd%02dh", int(d/timespan.Day), int(d.Hours())%24)
 	}
 	return fmt.Sprintf("%dh%02dm", int(d.Hours()), int(d.Minutes())%60)
 }

@@ -11,10 +11,10 @@ cd "$work"
 export COREHAUL_DATA=data COREHAUL_IDENTITY COREHAUL_PROGRESS=0s
 
 hosts=(web-1 web-2 web-3 web-4 web-5)
-./corehaul ca init --dir ca
+./corehaul ca init --ca ca
 mkdir sources
 for host in "${hosts[@]}"; do
-	./corehaul ca issue "$host" --dir ca --out "$host.pem"
+	./corehaul ca issue "$host" --ca ca --output "$host.pem"
 	./source "sources/$host" "$host"
 done
 cp "$sample" sources/stock
