@@ -151,7 +151,7 @@ func TestHostDumpsAreLimited(t *testing.T) {
 	}
 	r.eventually("room for another dump", func() bool { return r.peer("web1", newDump(t, 2)).turnedAway() == nil })
 	for _, e := range []string{"web1", "web2"} {
-		if list, err := r.store.List(t.Context(), storage.Filter{Host: e, State: dumpdir.StateArriving}); err != nil || len(list) > 2 {
+		if list, err := r.store.List(t.Context(), storage.Filter{Host: storage.Patterns{e}, State: []dumpdir.State{dumpdir.StateArriving}}); err != nil || len(list) > 2 {
 			t.Errorf("%s has %d dumps, %v", e, len(list), err)
 		}
 	}

@@ -84,7 +84,7 @@ func (s *Server) scheduleUnsealed(ctx context.Context) error {
 // unsealed returns the dumps that are arriving or have a challenger, and whether this Server has to seal them.
 func (s *Server) unsealed(ctx context.Context) (map[storage.Ref]bool, error) {
 	list := map[storage.Ref]bool{}
-	arriving, err := s.cfg.Store.List(ctx, storage.Filter{State: dumpdir.StateArriving})
+	arriving, err := s.cfg.Store.List(ctx, storage.Filter{State: []dumpdir.State{dumpdir.StateArriving}})
 	if err != nil {
 		return nil, fmt.Errorf("receiver: list arriving dumps: %w", err)
 	}

@@ -81,7 +81,7 @@ func TestExpiryLeavesASealedDumpThatLostItsSeal(t *testing.T) {
 	r.stop()
 	r.start(func(c *Config) { c.ResumeGrace = time.Nanosecond })
 	r.eventually("the other dump is sealed", func() bool {
-		sealed, err := r.store.List(t.Context(), storage.Filter{State: dumpdir.StatePartial})
+		sealed, err := r.store.List(t.Context(), storage.Filter{State: []dumpdir.State{dumpdir.StatePartial}})
 		return err == nil && len(sealed) == 1
 	})
 	left, err := r.server.unsealed(t.Context())

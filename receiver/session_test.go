@@ -24,7 +24,7 @@ import (
 // stored returns the one dump of a host, and checks that it verifies.
 func (r *rig) stored(host string) *dumpdir.Manifest {
 	r.t.Helper()
-	entries, err := r.store.List(r.t.Context(), storage.Filter{Host: host})
+	entries, err := r.store.List(r.t.Context(), storage.Filter{Host: storage.Patterns{host}})
 	if err != nil || len(entries) != 1 {
 		r.t.Fatalf("%d dumps of %s: %v", len(entries), host, err)
 	}
@@ -47,7 +47,7 @@ func (r *rig) stored(host string) *dumpdir.Manifest {
 // these chunks are there and no others, though an arriving dump lists all of its plan.
 func (r *rig) samePages(host string, d *testDump, chunks ...uint64) {
 	r.t.Helper()
-	entries, err := r.store.List(r.t.Context(), storage.Filter{Host: host})
+	entries, err := r.store.List(r.t.Context(), storage.Filter{Host: storage.Patterns{host}})
 	if err != nil || len(entries) != 1 {
 		r.t.Fatalf("%d dumps of %s: %v", len(entries), host, err)
 	}

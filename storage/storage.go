@@ -68,14 +68,14 @@ func (r Ref) String() string { return r.Host + "/" + r.ID }
 
 // Filter chooses dumps. Zero fields choose all.
 type Filter struct {
-	Host         string
-	State        dumpdir.State
-	Since, Until time.Time // of When; Since included, Until excluded
-	Release      string    // part of the kernel release
-	Panic        string    // part of the title or of the panic line, letter case ignored
-	Pinned       bool      // only pinned ones
-	Only         []Ref     // only these; nil means all
-	Limit        int       // at most that many, the newest; 0 means all
+	Host         Patterns        // of the whole name
+	State        []dumpdir.State // one of these; nil means any
+	Since, Until time.Time       // of When; Since included, Until excluded
+	Release      string          // part of the kernel release
+	Panic        Patterns        // of a part of the title or of the panic line
+	Pinned       bool            // only pinned ones
+	Only         []Ref           // only these; nil means all
+	Limit        int             // at most that many, the newest; 0 means all
 }
 
 // Space is how much room a store has, in bytes. A store without a bound says Total 0.

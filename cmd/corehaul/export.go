@@ -31,8 +31,8 @@ func newExport(a *app) *cobra.Command {
 		Short: "Write a dump in another format or with another compressor",
 		Long: `Write a dump as an ELF core, or as a kdump-compressed or flattened file. Without
 --compress, the pages of a kdump-compressed dump keep their compressor. Every build of
-crash can read zlib. The output has a temporary name until it is complete. ELF and
-flattened can be written to a pipe (-o -). Exit code 3: the dump is partial, or some
+crash can read zlib. The output has a temporary name until it is complete. Without -o it
+goes to standard output, which may be a pipe or a file, as flattened; ELF can go there too. Exit code 3: the dump is partial, or some
 pages could not be read; 5: some pages of a stored dump differ from what its sender
 sent. The command names such pages. They are missing in the output.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -44,17 +44,25 @@ sent. The command names such pages. They are missing in the output.`,
 	}
 	a.dataFlag(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.format, "format", export.FormatKdump, "format of the output: elf, kdump, flattened")
+	flags.StringVar(&f.format, "format", "", "format of the output: elf, kdump, flattened (default: kdump; flattened on standard output)")
 	flags.StringVar(&f.compress, "compress", "", "compressor of kdump and flattened: zlib, snappy, zstd, none (default: keep the dump's)")
 	flags.StringVarP(&f.output, "output", "o", "-", "file to write; - for standard output")
+	cli.CompleteWords(cmd, "format", export.FormatELF, export.FormatKdump, export.FormatFlattened)
+	cli.CompleteWords(cmd, "compress", "zlib", "snappy", "zstd", "none")
 	return cmd
 }
 
 func (f *exportFlags) check(stdout io.Writer) error {
+	if f.format == "" {
+		f.format = export.FormatKdump
+		if f.output == "-" {
+			f.format = export.FormatFlattened
+		}
+	}
 	switch f.format {
 	case export.FormatELF, export.FormatKdump, export.FormatFlattened:
 	default:
-		return cli.Usagef("unknown format %q", f.format)
+		return cli.Usagef("--format %q is none of elf, kdump, flattened", f.format)
 	}
 	if f.compress != "" {
 		if f.format == export.FormatELF {

@@ -60,7 +60,7 @@ func (w *groupWork) split(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	e, findErr := w.store.Find(ctx, name)
+	e, findErr := storage.FindNamed(ctx, w.store, name)
 	switch {
 	case findErr == nil && sig != "":
 		return "", cli.WithHint(fmt.Errorf("%q names the dump %s and the signature %s", name, e.Ref, sig), "write HOST/ID for the dump, or more digits")

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,10 +28,9 @@ type groupListing struct {
 
 // groupsFlags are the flags of "groups".
 type groupsFlags struct {
-	filter       storage.Filter
-	since, until string
-	states       []string
-	skip         int
+	filter filterFlags
+	states []string
+	skip   int
 }
 
 func newGroups(a *app) *cobra.Command {
@@ -58,29 +56,26 @@ and 'regressed' when a dump of that kernel or a later one came since. See 'coreh
 	a.dataFlag(cmd)
 	a.jsonFlag(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.filter.Host, "host", "", "only groups with a dump of this host")
-	flags.StringSliceVar(&f.states, "state", nil, "only groups in these states: new, muted, resolved, regressed")
-	flags.StringVar(&f.since, "since", "", "only groups with a crash since a date, a time (RFC 3339) or an age (36h, 7d)")
-	flags.StringVar(&f.until, "until", "", "only groups with a crash before; same forms as --since")
-	flags.StringVar(&f.filter.Release, "release", "", "only groups with a kernel whose release contains this")
-	flags.StringVar(&f.filter.Panic, "panic", "", "only groups with a title or panic line that contains this")
+	flags.StringArrayVar(&f.filter.hosts, "host", nil, "only groups with a dump of these `HOSTS`: web-17, or web-*,db1")
+	flags.StringArrayVar(&f.states, "state", nil, "only groups in these `STATES`: "+strings.Join(names(groups.Statuses), ", "))
+	f.filter.addTimes(flags, "only groups with a crash")
+	flags.StringVar(&f.filter.Release, "release", "", "only groups with a kernel whose release contains this `TEXT`")
+	flags.StringArrayVar(&f.filter.panics, "panic", nil, "only groups with a title or panic line that contains this `TEXT`")
 	flags.IntVarP(&f.filter.Limit, "limit", "n", 100, "show at most this many; 0 shows all")
 	flags.IntVar(&f.skip, "skip", 0, "leave out this many at the beginning")
+	a.completeFlags(cmd)
 	return cmd
 }
 
 // complete adds the filters that are given as text.
 func (f *groupsFlags) complete(now time.Time) (statuses []groups.Status, err error) {
-	for _, s := range f.states {
-		if !slices.Contains(groups.Statuses, groups.Status(s)) {
-			return nil, fmt.Errorf("%q is not a state of a group", s)
-		}
-		statuses = append(statuses, groups.Status(s))
+	if statuses, err = chosen(f.states, groups.Statuses, "state of a group"); err != nil {
+		return nil, err
 	}
 	if f.filter.Limit < 0 || f.skip < 0 {
 		return nil, errors.New("--limit and --skip must not be negative")
 	}
-	return statuses, completeFilter(&f.filter, "", f.since, f.until, now)
+	return statuses, f.filter.complete(now)
 }
 
 func (a *app) groups(ctx context.Context, f *groupsFlags, statuses []groups.Status) error {
@@ -88,7 +83,7 @@ func (a *app) groups(ctx context.Context, f *groupsFlags, statuses []groups.Stat
 	if err != nil {
 		return err
 	}
-	gs, err := a.collect(ctx, store, f.filter)
+	gs, err := a.collect(ctx, store, f.filter.Filter)
 	if err = errors.Join(err, store.Close()); err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ group later is not muted, and ends the state.`,
 		},
 	}
 	a.dataFlag(cmd)
-	cmd.Flags().StringVar(&until, "until", "", "when that ends: a date, a time (RFC 3339) or a time from now (36h, 7d); empty: never")
+	cmd.Flags().StringVar(&until, "until", "", "`TIME` when that ends: see 'corehaul help forms'; 36h and 7d are from now; empty: never")
 	return cmd
 }
 

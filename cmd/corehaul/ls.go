@@ -36,68 +36,35 @@ type listedDump struct {
 }
 
 func newLs(a *app) *cobra.Command {
-	var f storage.Filter
-	var state, since, until, group string
+	var f filterFlags
+	var group string
 	cmd := &cobra.Command{
-		Use: "ls", Aliases: []string{"list"}, GroupID: groupDumps, Args: cobra.NoArgs,
+		Use: "ls [HOST...]", Aliases: []string{"list"}, GroupID: groupDumps, ValidArgsFunction: cli.Complete(a.completeHost),
 		Short: "List the dumps, newest first",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := completeFilter(&f, state, since, until, time.Now()); err != nil {
+		Long: `List the dumps, newest first, with HOST only those of these hosts. Hosts, states, and parts of
+titles and panic lines may be patterns, in which * stands for any characters and ? for one.
+Letter case does not matter. Commas separate several of them: any of them will do.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.hosts = append(f.hosts, args...)
+			if err := f.complete(time.Now()); err != nil {
 				return cli.Usage(err)
 			}
-			return a.ls(cmd.Context(), f, group)
+			return a.ls(cmd.Context(), f.Filter, group)
 		},
 	}
 	a.dataFlag(cmd)
 	a.jsonFlag(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.Host, "host", "", "only dumps of this host")
-	flags.StringVar(&state, "state", "", "only dumps in this state: arriving, complete, partial, log-only, damaged")
-	flags.StringVar(&since, "since", "", "only crashes since a date, a time (RFC 3339) or an age (36h, 7d)")
-	flags.StringVar(&until, "until", "", "only crashes before; same forms as --since")
-	flags.StringVar(&f.Release, "release", "", "only kernels whose release contains this")
-	flags.StringVar(&f.Panic, "panic", "", "only crashes whose title or panic line contains this")
+	flags.StringArrayVar(&f.hosts, "host", nil, "only dumps of these `HOSTS`: web-17, or web-*,db1")
+	flags.StringArrayVar(&f.states, "state", nil, "only dumps in these `STATES`: "+strings.Join(stateNames(), ", "))
+	f.addTimes(flags, "only crashes")
+	flags.StringVar(&f.Release, "release", "", "only kernels whose release contains this `TEXT`")
+	flags.StringArrayVar(&f.panics, "panic", nil, "only crashes whose title or panic line contains this `TEXT`")
 	flags.StringVar(&group, "group", "", "only dumps of this group: see 'corehaul groups'")
 	flags.BoolVar(&f.Pinned, "pinned", false, "only pinned dumps")
 	flags.IntVarP(&f.Limit, "limit", "n", 0, "show at most this many, the newest; 0 shows all")
+	a.completeFlags(cmd)
 	return cmd
-}
-
-// completeFilter adds the filters that are given as text.
-func completeFilter(f *storage.Filter, state, since, until string, now time.Time) error {
-	f.State = dumpdir.State(state)
-	switch f.State {
-	case "", dumpdir.StateArriving, dumpdir.StateComplete, dumpdir.StatePartial, dumpdir.StateLogOnly, dumpdir.StateDamaged:
-	default:
-		return fmt.Errorf("%q is not a state of a dump", state)
-	}
-	var err error
-	if f.Since, err = parseTime(since, now); err != nil {
-		return err
-	}
-	f.Until, err = parseTime(until, now)
-	return err
-}
-
-// parseTime reads a date, a time or an age. Empty is the zero time.
-func parseTime(s string, now time.Time) (time.Time, error) {
-	if s == "" {
-		return time.Time{}, nil
-	}
-	for _, layout := range []string{time.DateOnly, time.RFC3339, "2006-01-02 15:04:05Z07:00"} {
-		if t, err := time.Parse(layout, s); err == nil {
-			return t, nil
-		}
-	}
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
-			return now.AddDate(0, 0, -int(n)), nil
-		}
-	}
-	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
-		return now.Add(-d), nil
-	}
-	return time.Time{}, fmt.Errorf("%q is not a date, a time or an age", s)
 }
 
 func (a *app) ls(ctx context.Context, f storage.Filter, group string) (err error) {
@@ -123,6 +90,9 @@ func (a *app) ls(ctx context.Context, f storage.Filter, group string) (err error
 	}
 	if a.json {
 		return cli.JSON(a.stdio.Out, listing{withGroups(entries, gs)})
+	}
+	if len(entries) == 0 {
+		a.say("no dump is listed: none is stored, or none is as the arguments and flags say")
 	}
 	return a.printTable(entries)
 }

@@ -18,9 +18,11 @@ func newRm(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rm ID...", GroupID: groupDumps, Args: cobra.MinimumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Remove dumps from the store",
+		Long: `Remove dumps from the store. A name that later stands for another dump, that of a host or
+"latest", removes nothing: the error says which dump it names now.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			noted := false
-			return a.eachDump(cmd.Context(), args, "removed", func(s storage.Store, ref storage.Ref) error {
+			return a.eachDump(cmd.Context(), args, "removed", true, func(s storage.Store, ref storage.Ref) error {
 				if !noted {
 					a.noteRegressions(cmd.Context(), s)
 					noted = true

@@ -22,7 +22,7 @@ func newPin(a *app) *cobra.Command {
 pinned, too. The pin is a file in the directory of the dump and moves with it. A second
 pin replaces the time and reason of the first.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.eachDump(cmd.Context(), args, "pinned", func(s storage.Store, ref storage.Ref) error {
+			return a.eachDump(cmd.Context(), args, "pinned", false, func(s storage.Store, ref storage.Ref) error {
 				return s.SaveSide(cmd.Context(), ref, dumpdir.NewPin(time.Now(), reason), nil)
 			})
 		},
@@ -37,7 +37,7 @@ func newUnpin(a *app) *cobra.Command {
 		Use: "unpin ID...", GroupID: groupDumps, Args: cobra.MinimumNArgs(1), ValidArgsFunction: cli.Complete(a.completeDump),
 		Short: "Remove the pins of dumps",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.eachDump(cmd.Context(), args, "unpinned", func(s storage.Store, ref storage.Ref) error {
+			return a.eachDump(cmd.Context(), args, "unpinned", false, func(s storage.Store, ref storage.Ref) error {
 				return s.RemoveSide(cmd.Context(), ref, dumpdir.PinName)
 			})
 		},
@@ -46,15 +46,24 @@ func newUnpin(a *app) *cobra.Command {
 	return cmd
 }
 
-// eachDump applies do to dumps of the store and prints done for each. It resolves all names before it does anything.
-func (a *app) eachDump(ctx context.Context, names []string, done string, do func(storage.Store, storage.Ref) error) error {
+// movesError refuses a name for which tomorrow another dump may stand.
+func movesError(name string, e *storage.Entry) error {
+	return cli.WithHint(fmt.Errorf("%q names the newest dump, now %s, and later another one", name, e.Ref), fmt.Sprintf("name the dump itself: %s", e.Ref))
+}
+
+// eachDump applies do to dumps of the store and prints done for each. It resolves all names before it does anything. With lasting, it takes
+// no name that later stands for another dump.
+func (a *app) eachDump(ctx context.Context, names []string, done string, lasting bool, do func(storage.Store, storage.Ref) error) error {
 	store, err := a.open(ctx, storage.OpenOptions{ReadOnly: true})
 	if err != nil {
 		return err
 	}
 	var refs []storage.Ref
 	for _, name := range names {
-		e, findErr := store.Find(ctx, name)
+		e, findErr := storage.FindNamed(ctx, store, name)
+		if findErr == nil && lasting && storage.Moves(name, &e) {
+			findErr = movesError(name, &e)
+		}
 		if findErr != nil {
 			return errors.Join(noSuchDump(findErr), store.Close())
 		}

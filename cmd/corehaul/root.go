@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -31,9 +32,10 @@ type app struct {
 const rootLong = `corehaul receives the memory dumps of crashed Linux machines, stores them as
 standard vmcore files, and lists, verifies and exports them.
 
-Commands accept as a dump: its id, a unique beginning of the id, HOST/ID, the path of
+Commands accept as a dump (ID): its id, a unique beginning of the id, HOST/ID, the name of
+its directory, a HOST for its newest dump, "latest" for the newest dump of all, the path of
 a dump directory or of a file in it, or the path of a vmcore (ELF, kdump-compressed or
-flattened).`
+flattened). 'corehaul help forms' lists how sizes, durations and times are written.`
 
 // newRoot returns the command tree.
 func newRoot(stdio cli.Stdio) *cobra.Command {
@@ -46,7 +48,7 @@ func newRoot(stdio cli.Stdio) *cobra.Command {
 	root.AddCommand(
 		newLs(a), newShow(a), newLog(a), newVerify(a), newExport(a), newPin(a), newUnpin(a), newRm(a), newPrune(a), newReindex(a), newImport(a),
 		newGroups(a), newGroup(a), newReport(a), newBt(a), newPs(a), newMods(a), newSys(a), newCrash(a), newDrgn(a),
-		newServe(a), newReceive(a), newStatus(a), newCA(a), newKnownHosts(a), newVersion(a), newTriageChild())
+		newServe(a), newReceive(a), newStatus(a), newCA(a), newKnownHosts(a), newVersion(a), newTriageChild(), formsTopic())
 	cli.WarnOfSpelling(root)
 	return root
 }
@@ -153,7 +155,7 @@ func (a *app) findDump(ctx context.Context, name string) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	entry, err := store.Find(ctx, name)
+	entry, err := storage.FindNamed(ctx, store, name)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
@@ -191,11 +193,18 @@ func (a *app) completeDump(cmd *cobra.Command, args []string, prefix string) ([]
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveDefault
 	}
-	var ids []string
+	var ids, hosts, seen []string
 	for _, e := range entries {
+		about := cli.Printable(e.Host + " " + e.Headline())
 		if strings.HasPrefix(e.ID, prefix) {
-			ids = append(ids, e.ID+"\t"+cli.Printable(e.Host+" "+e.Headline()))
+			ids = append(ids, e.ID+"\t"+about)
+		}
+		if host := e.Host + "\tnewest dump: " + about; strings.HasPrefix(e.Host, prefix) && !slices.Contains(seen, e.Host) {
+			hosts, seen = append(hosts, host), append(seen, e.Host)
 		}
 	}
-	return ids, cobra.ShellCompDirectiveDefault
+	if strings.HasPrefix(storage.Latest, prefix) && len(entries) > 0 {
+		hosts = append(hosts, storage.Latest+"\tnewest dump of all")
+	}
+	return append(ids, hosts...), cobra.ShellCompDirectiveDefault
 }

@@ -159,7 +159,7 @@ func TestSUSE(t *testing.T) {
 	settle(t, s)
 	send(t, tr, "/dmesg", logText)
 	settle(t, s)
-	list, err := s.cfg.Store.List(t.Context(), storage.Filter{State: dumpdir.StateLogOnly})
+	list, err := s.cfg.Store.List(t.Context(), storage.Filter{State: []dumpdir.State{dumpdir.StateLogOnly}})
 	if err != nil || len(list) != 1 || !strings.Contains(list[0].Manifest.PanicLine, "sysrq") {
 		t.Errorf("%+v, %v", list, err)
 	}

@@ -144,7 +144,7 @@ func TestEndlessImport(t *testing.T) {
 	_, flat := sample(t, "makedumpfile-1.7.6-x86_64-lzo.flat")
 	redhat(t, treeOf(t, s, "n2"), flat)
 	until(t, "another host's dump is complete", func() bool {
-		list, err := s.cfg.Store.List(t.Context(), storage.Filter{Host: "n2"})
+		list, err := s.cfg.Store.List(t.Context(), storage.Filter{Host: storage.Patterns{"n2"}})
 		return err == nil && len(list) == 1 && list[0].Manifest.State == dumpdir.StateComplete
 	})
 	if e := onlyOf(t, s, "endless"); e.Manifest.State != dumpdir.StateArriving {

@@ -112,7 +112,7 @@ func only(t *testing.T, s *Service) storage.Entry {
 // onlyOf returns the only dump of a host.
 func onlyOf(t *testing.T, s *Service, host string) storage.Entry {
 	t.Helper()
-	list, err := s.cfg.Store.List(t.Context(), storage.Filter{Host: host})
+	list, err := s.cfg.Store.List(t.Context(), storage.Filter{Host: storage.Patterns{host}})
 	if err != nil || len(list) != 1 {
 		t.Fatalf("%d dumps of %q, %v", len(list), host, err)
 	}
@@ -311,7 +311,7 @@ func TestSettled(t *testing.T) {
 	wantStaged(t, s, "n1")
 	redhat(t, tr, b)
 	drain(t, s)
-	if list, err := s.cfg.Store.List(t.Context(), storage.Filter{State: dumpdir.StateComplete}); err != nil || len(list) != 2 {
+	if list, err := s.cfg.Store.List(t.Context(), storage.Filter{State: []dumpdir.State{dumpdir.StateComplete}}); err != nil || len(list) != 2 {
 		t.Errorf("%d dumps, %v", len(list), err)
 	}
 }

@@ -55,13 +55,8 @@ func each(ctx context.Context, src Source, f func(*storage.Sighting)) error {
 
 // matches reports whether a filter of lists chooses a dump. It ignores f.State, f.Pinned and f.Limit.
 func matches(s *storage.Sighting, f *storage.Filter) bool {
-	return (f.Host == "" || s.Host == f.Host) && (f.Since.IsZero() || !s.At.Before(f.Since)) && (f.Until.IsZero() || s.At.Before(f.Until)) &&
-		strings.Contains(s.Release, f.Release) && (contains(s.Title, f.Panic) || contains(s.PanicLine, f.Panic))
-}
-
-// contains ignores letter case.
-func contains(s, part string) bool {
-	return strings.Contains(strings.ToLower(s), strings.ToLower(part))
+	return f.Host.Match(s.Host) && (f.Since.IsZero() || !s.At.Before(f.Since)) && (f.Until.IsZero() || s.At.Before(f.Until)) &&
+		strings.Contains(s.Release, f.Release) && f.Panic.MatchPart(s.Title, s.PanicLine)
 }
 
 // Chosen returns the groups that the filter of Collect chose and that have one of these statuses, any if there are none.

@@ -147,12 +147,12 @@ func TestChosen(t *testing.T) {
 		want   string
 	}{
 		{storage.Filter{}, nil, "bb aa"},
-		{storage.Filter{Host: "h2"}, nil, "aa"},
-		{storage.Filter{Host: "h2", Release: "6.1"}, nil, ""},
+		{storage.Filter{Host: storage.Patterns{"h2"}}, nil, "aa"},
+		{storage.Filter{Host: storage.Patterns{"h2"}, Release: "6.1"}, nil, ""},
 		{storage.Filter{Since: begin.Add(2 * time.Hour)}, nil, "bb"},
 		{storage.Filter{Until: begin.Add(time.Hour)}, nil, "aa"},
-		{storage.Filter{Panic: "kernel panic"}, nil, "aa"},
-		{storage.Filter{Panic: "TITLE OF C"}, nil, "bb"},
+		{storage.Filter{Panic: storage.Patterns{"kernel panic"}}, nil, "aa"},
+		{storage.Filter{Panic: storage.Patterns{"TITLE OF C"}}, nil, "bb"},
 		{storage.Filter{}, []Status{StatusMuted}, ""},
 		{storage.Filter{}, []Status{StatusMuted, StatusNew}, "bb aa"},
 	} {

@@ -188,10 +188,10 @@ func TestPromotionKilledIsListed(t *testing.T) {
 		s.SetFS(&killFS{FS: dumpdir.OS{}, left: n})
 		done = s.Challengers().Promote(t.Context(), ref) == nil
 		s = open(t, dir, storage.OpenOptions{})
-		if got, err := s.List(t.Context(), storage.Filter{State: dumpdir.StateArriving}); err != nil || len(got) != 0 {
+		if got, err := s.List(t.Context(), storage.Filter{State: []dumpdir.State{dumpdir.StateArriving}}); err != nil || len(got) != 0 {
 			t.Errorf("killed before step %d: %d dumps are arriving, %v", n, len(got), err)
 		}
-		got, err := s.List(t.Context(), storage.Filter{State: dumpdir.StateComplete})
+		got, err := s.List(t.Context(), storage.Filter{State: []dumpdir.State{dumpdir.StateComplete}})
 		if err != nil || len(got) != 1 {
 			t.Fatalf("killed before step %d: %d dumps are complete, %v", n, len(got), err)
 		}

@@ -106,7 +106,7 @@ func wantDamaged(t *testing.T, s *local.Store, ref storage.Ref) {
 		t.Errorf("listed as %+v", e)
 	}
 	for state, n := range map[dumpdir.State]int{dumpdir.StateDamaged: 1, dumpdir.StateComplete: 0, dumpdir.StateArriving: 0} {
-		if got, err := s.List(t.Context(), storage.Filter{State: state}); err != nil || len(got) != n {
+		if got, err := s.List(t.Context(), storage.Filter{State: []dumpdir.State{state}}); err != nil || len(got) != n {
 			t.Errorf("%d dumps are %s, want %d: %v", len(got), state, n, err)
 		}
 	}

@@ -136,7 +136,7 @@ func TestUnusableIndexIsPutAside(t *testing.T) {
 				}
 				again := open(t, dir, storage.OpenOptions{})
 				receive(t, again, 3)
-				if got, err := again.List(t.Context(), storage.Filter{Host: ref.Host, Limit: 9}); err != nil || len(got) != 3 {
+				if got, err := again.List(t.Context(), storage.Filter{Host: storage.Patterns{ref.Host}, Limit: 9}); err != nil || len(got) != 3 {
 					t.Errorf("%d listed, %v", len(got), err)
 				}
 				if _, err := os.Lstat(precious); err == nil {

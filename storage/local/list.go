@@ -22,10 +22,10 @@ const maxIgnored = 100
 
 // List implements storage.Store.
 func (s *Store) List(ctx context.Context, f storage.Filter) ([]storage.Entry, error) {
-	limit, state := f.Limit, f.State
+	limit, states := f.Limit, f.State
 	f.Limit = 0 // dumps in the index may be gone
-	if state == dumpdir.StateDamaged {
-		f.State = "" // only the side file knows most damage
+	if slices.Contains(states, dumpdir.StateDamaged) {
+		f.State = nil // only the side file knows most damage
 	}
 	var entries []storage.Entry
 	err := s.withIndex(ctx, func(ix *indexHandle) (err error) {
@@ -50,7 +50,7 @@ func (s *Store) List(ctx context.Context, f storage.Filter) ([]storage.Entry, er
 		if err := ctx.Err(); err != nil {
 			return nil, err // each one is read from the disk
 		}
-		if s.completeEntry(ctx, &e) && (state == "" || e.State() == state) && (!f.Pinned || e.Pin != nil) && saysWhat(&e, f.Panic) {
+		if s.completeEntry(ctx, &e) && (states == nil || slices.Contains(states, e.State())) && (!f.Pinned || e.Pin != nil) && saysWhat(&e, f.Panic) {
 			out = append(out, e)
 		}
 	}
@@ -194,8 +194,8 @@ func filterEntries(entries []storage.Entry, f storage.Filter) []storage.Entry {
 	}
 	return slices.DeleteFunc(entries, func(e storage.Entry) bool {
 		at := e.When()
-		return f.Host != "" && e.Host != f.Host ||
-			f.State != "" && e.Manifest.State != f.State ||
+		return !f.Host.Match(e.Host) ||
+			f.State != nil && !slices.Contains(f.State, e.Manifest.State) ||
 			!f.Since.IsZero() && at.Before(f.Since) ||
 			!f.Until.IsZero() && !at.Before(f.Until) ||
 			!strings.Contains(e.Manifest.Release, f.Release) || !saysWhat(&e, f.Panic) ||
@@ -203,10 +203,9 @@ func filterEntries(entries []storage.Entry, f storage.Filter) []storage.Entry {
 	})
 }
 
-// saysWhat reports whether the title or the panic line of e has a text in it, letter case ignored.
-func saysWhat(e *storage.Entry, text string) bool {
-	text = strings.ToLower(text)
-	return strings.Contains(strings.ToLower(e.Title), text) || strings.Contains(strings.ToLower(e.Manifest.PanicLine), text)
+// saysWhat reports whether a pattern matches a part of the title or of the panic line of e.
+func saysWhat(e *storage.Entry, what storage.Patterns) bool {
+	return what.MatchPart(e.Title, e.Manifest.PanicLine)
 }
 
 // Find implements storage.Store.

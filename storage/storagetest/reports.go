@@ -35,7 +35,7 @@ func wantTitles(t *testing.T, s storage.Store, title, of string) {
 // wantSearch looks for dumps by a text of their title or panic line.
 func wantSearch(t *testing.T, s storage.Store, text string, want ...string) {
 	t.Helper()
-	if diff := cmp.Diff(append([]string{}, want...), refs(list(t, s, storage.Filter{Panic: text}))); diff != "" {
+	if diff := cmp.Diff(append([]string{}, want...), refs(list(t, s, storage.Filter{Panic: storage.Patterns{text}}))); diff != "" {
 		t.Errorf("search for %q (-want +got):\n%s", text, diff)
 	}
 }

@@ -174,8 +174,8 @@ func testVerification(t *testing.T, open func() storage.Store) {
 		if _, err := s.Reindex(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		got := list(t, s, storage.Filter{State: tc.state})
-		if len(got) != 1 || got[0].Verification == nil || len(list(t, s, storage.Filter{State: tc.find})) != 0 {
+		got := list(t, s, storage.Filter{State: []dumpdir.State{tc.state}})
+		if len(got) != 1 || got[0].Verification == nil || len(list(t, s, storage.Filter{State: []dumpdir.State{tc.find}})) != 0 {
 			t.Fatalf("listed as %+v", got)
 		}
 		if diff := cmp.Diff(tc.rep.Findings, got[0].Verification.Findings); diff != "" || got[0].Verification.Damaged != tc.rep.Damaged {

@@ -155,12 +155,51 @@ func testFind(t *testing.T, open func() storage.Store) {
 			t.Errorf("find %.20q: %v", name, err)
 		}
 	}
+	testFindNamed(t, s)
 	_, err := s.Find(t.Context(), "abc")
 	amb, ok := errors.AsType[*storage.AmbiguousError](err)
 	if !ok || len(amb.Candidates) != 3 || amb.Candidates[0].Host != "node1" {
 		t.Errorf("find abc: %v", err)
 	}
 }
+
+// testFindNamed finds the dumps of testFind as people name them. That of node1 is the newest.
+func testFindNamed(t *testing.T, s storage.Store) {
+	t.Helper()
+	Receive(t, s, machine("node1", id("0bc1"), day.Add(time.Hour)), false)
+	Receive(t, s, machine("77", id("5"), day), false)
+	dir := day.Format(dumpdir.TimeLayout) + "-"
+	for _, tc := range []struct {
+		name, want string
+		moves      bool
+	}{
+		{"latest", "node1/" + id("0bc1"), true},
+		{"Latest", "node1/" + id("0bc1"), true},
+		{"node1", "node1/" + id("0bc1"), true},
+		{"NODE1", "node1/" + id("0bc1"), true},
+		{"node1/latest", "node1/" + id("0bc1"), true},
+		{"node1/abc1", "node1/" + id("abc1"), false},
+		{"abc1", "node1/" + id("abc1"), false},
+		{dir + id("abc1")[:8], "node1/" + id("abc1"), false},
+		{"node1/" + dir + id("abc1")[:8], "node1/" + id("abc1"), false},
+		{id("77"), "node2/" + id("77"), false},
+	} {
+		e, err := storage.FindNamed(t.Context(), s, tc.name)
+		if err != nil || e.String() != tc.want || storage.Moves(tc.name, &e) != tc.moves {
+			t.Errorf("%q: got %v (%v), %v, want %s", tc.name, e.Ref, storage.Moves(tc.name, &e), err, tc.want)
+		}
+	}
+	for _, name := range []string{"", "/", "*", "node*", "node3", "node3/latest", "node3/" + dir + id("abc1")[:8], "19990101T000000Z-" + id("abc1")[:8], dir, "latest/7"} {
+		if e, err := storage.FindNamed(t.Context(), s, name); !errors.Is(err, storage.ErrNotFound) {
+			t.Errorf("%q: got %v, %v", name, e.Ref, err)
+		}
+	}
+	if _, ok := errors.AsType[*storage.AmbiguousError](second(storage.FindNamed(t.Context(), s, "77"))); !ok {
+		t.Error("a host that is the beginning of an id of another host is not ambiguous")
+	}
+}
+
+func second[A, B any](_ A, b B) B { return b }
 
 func testFilters(t *testing.T, open func() storage.Store) {
 	t.Helper()
@@ -181,16 +220,21 @@ func testFilters(t *testing.T, open func() storage.Store) {
 	}{
 		{"all", storage.Filter{}, want},
 		{"limit", storage.Filter{Limit: 2}, want[:2]},
-		{"host", storage.Filter{Host: "node0"}, []string{want[0], want[2], want[4]}},
-		{"state", storage.Filter{State: dumpdir.StatePartial}, []string{want[1]}},
+		{"host", storage.Filter{Host: storage.Patterns{"node0"}}, []string{want[0], want[2], want[4]}},
+		{"state", storage.Filter{State: []dumpdir.State{dumpdir.StatePartial}}, []string{want[1]}},
 		{"since", storage.Filter{Since: day.Add(3 * time.Hour)}, want[:2]},
 		{"until", storage.Filter{Until: day.Add(time.Hour)}, want[4:]},
 		{"release", storage.Filter{Release: "6.2"}, []string{want[2]}},
-		{"panic, other case", storage.Filter{Panic: "kernel PANIC"}, []string{want[1], want[3]}},
-		{"panic, wildcard", storage.Filter{Panic: "00%_"}, []string{want[1], want[3]}},
-		{"panic, wildcard for all", storage.Filter{Panic: "%"}, []string{want[1], want[3]}},
-		{"both", storage.Filter{Host: "node1", Panic: "panic", Limit: 1}, []string{want[1]}},
-		{"none", storage.Filter{Host: "node"}, []string{}},
+		{"panic, other case", storage.Filter{Panic: storage.Patterns{"kernel PANIC"}}, []string{want[1], want[3]}},
+		{"panic, wildcard", storage.Filter{Panic: storage.Patterns{"00%_"}}, []string{want[1], want[3]}},
+		{"panic, wildcard for all", storage.Filter{Panic: storage.Patterns{"%"}}, []string{want[1], want[3]}},
+		{"hosts", storage.Filter{Host: storage.Patterns{"NODE0", "node?"}}, want},
+		{"host, pattern", storage.Filter{Host: storage.Patterns{"*0"}}, []string{want[0], want[2], want[4]}},
+		{"states", storage.Filter{State: []dumpdir.State{dumpdir.StatePartial, dumpdir.StateComplete}}, want},
+		{"panic, pattern", storage.Filter{Panic: storage.Patterns{"kernel*odd"}}, []string{want[1], want[3]}},
+		{"panic, bracket", storage.Filter{Panic: storage.Patterns{"[1]"}}, []string{}},
+		{"both", storage.Filter{Host: storage.Patterns{"node1"}, Panic: storage.Patterns{"panic"}, Limit: 1}, []string{want[1]}},
+		{"none", storage.Filter{Host: storage.Patterns{"node"}}, []string{}},
 	} {
 		if diff := cmp.Diff(tc.want, refs(list(t, s, tc.f))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tc.name, diff)
@@ -358,7 +402,7 @@ func testSubscribe(t *testing.T, open func() storage.Store) {
 	if ref := <-sealed; ref != want {
 		t.Errorf("seal of %v", ref)
 	}
-	if got := list(t, s, storage.Filter{State: dumpdir.StatePartial}); len(got) != 1 {
+	if got := list(t, s, storage.Filter{State: []dumpdir.State{dumpdir.StatePartial}}); len(got) != 1 {
 		t.Errorf("listed as %v", refs(got))
 	}
 	cancel()
@@ -401,7 +445,7 @@ func testSessions(t *testing.T, open func() storage.Store) {
 		})
 	}
 	wg.Wait()
-	if got := list(t, s, storage.Filter{State: dumpdir.StateComplete}); len(got) != 12 {
+	if got := list(t, s, storage.Filter{State: []dumpdir.State{dumpdir.StateComplete}}); len(got) != 12 {
 		t.Errorf("%d dumps: %v", len(got), refs(got))
 	}
 }

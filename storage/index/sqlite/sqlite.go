@@ -218,11 +218,16 @@ func (ix *Index) List(ctx context.Context, f storage.Filter) ([]storage.Entry, e
 func conditions(f storage.Filter) (where string, args []any) {
 	var conds []string
 	add := func(cond string, arg ...any) { conds, args = append(conds, cond), append(args, arg...) }
-	if f.Host != "" {
-		add("host = ?", f.Host)
+	oneOf := func(cond string, texts []string) { // one of them holds, for one of the texts
+		list, _ := json.Marshal(texts) // of strings
+		add("EXISTS (SELECT 1 FROM json_each(?) WHERE "+cond+")", string(list))
 	}
-	if f.State != "" {
-		add("state = ?", string(f.State))
+	if !f.Host.MatchAll() {
+		oneOf("lower(host) GLOB lower(json_each.value)", f.Host.Globs(false))
+	}
+	if len(f.State) > 0 {
+		list, _ := json.Marshal(f.State) // of strings
+		add("state IN (SELECT value FROM json_each(?))", string(list))
 	}
 	if !f.Since.IsZero() {
 		add("at_ms >= ?", f.Since.UnixMilli())
@@ -233,8 +238,8 @@ func conditions(f storage.Filter) (where string, args []any) {
 	if f.Release != "" {
 		add("instr(release, ?) > 0", f.Release)
 	}
-	if f.Panic != "" {
-		add("(instr(lower(title), lower(?)) > 0 OR instr(lower(panic_line), lower(?)) > 0)", f.Panic, f.Panic)
+	if !f.Panic.MatchAll() {
+		oneOf("lower(title) GLOB lower(json_each.value) OR lower(panic_line) GLOB lower(json_each.value)", f.Panic.Globs(true))
 	}
 	if f.Only != nil {
 		pairs, _ := json.Marshal(f.Only) // of strings
