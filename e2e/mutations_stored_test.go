@@ -231,9 +231,10 @@ func TestMutationsDumpDirectory(t *testing.T) {
 	base := mutRead(t, [][]byte{sample}, nil)[0]
 	var made [][]byte
 	var of []*mutCase
-	dir := t.TempDir()
+	dir, by := t.TempDir(), newMutPrograms(t)
 	for n := range mutations {
 		c := mutDirectory(t, n, from, filepath.Join(dir, fmt.Sprint(n)))
+		c.by = by
 		c.mutTruth = base
 		c.whole = mutSums(t, filepath.Dir(c.path))
 		c.judged = c.whole // else pages may be lost

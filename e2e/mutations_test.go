@@ -3,20 +3,16 @@ package e2e
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ulikunitz/xz"
-	"golang.org/x/sys/unix"
 
 	"github.com/corehaul/corehaul/e2e/lab"
 	"github.com/corehaul/corehaul/vmcore/vmcoretest"
@@ -58,12 +54,6 @@ func mutEvery(cases []*mutCase, step int) []*mutCase {
 	return some
 }
 
-// What a program may take for a file of 100 KiB, whatever it says of itself.
-const (
-	mutTimeLimit   = 5 * time.Minute
-	mutMemoryLimit = 600 << 20
-)
-
 // mutFormat is a format, what files of it are changed, and how.
 type mutFormat struct {
 	name    string
@@ -88,6 +78,7 @@ type mutCase struct {
 	path string
 	b    []byte
 	base map[uint64]string // pages of the file before the change
+	by   *mutPrograms      // read it
 	mutTruth
 }
 
@@ -143,6 +134,7 @@ func (f *mutFormat) cases(t *testing.T) []*mutCase {
 		files = append(files, mutSample(t, name))
 	}
 	bases := mutRead(t, files, nil)
+	by := newMutPrograms(t)
 	var cases []*mutCase
 	var changed [][]byte
 	for n := range mutations {
@@ -154,7 +146,7 @@ func (f *mutFormat) cases(t *testing.T) []*mutCase {
 		if !bases[i].whole && f.name != "split" {
 			t.Fatalf("%s is not whole", f.samples[i])
 		}
-		c := &mutCase{name: what, path: filepath.Join(dir, fmt.Sprint(n)), b: b, base: bases[i].there}
+		c := &mutCase{name: what, path: filepath.Join(dir, fmt.Sprint(n)), b: b, base: bases[i].there, by: by}
 		if err := os.WriteFile(c.path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -271,20 +263,7 @@ func mutTruthOf(f *mutFile, seen *lab.PagesOf) mutTruth {
 // documented code, and a failure is one line.
 func (c *mutCase) run(t *testing.T, name string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), mutTimeLimit)
-	defer cancel()
-	var out, errOut bytes.Buffer
-	cmd := exec.CommandContext(ctx, judgesBin+name, args...)
-	cmd.Stdout, cmd.Stderr = &out, &errOut
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	// It may have ended by now, but not been waited for.
-	err := unix.Prlimit(cmd.Process.Pid, unix.RLIMIT_DATA, &unix.Rlimit{Cur: mutMemoryLimit, Max: mutMemoryLimit}, nil)
-	if _ = cmd.Wait(); err != nil || cmd.ProcessState == nil { // its exit code is looked at below
-		t.Fatal(err)
-	}
-	code, stderr = cmd.ProcessState.ExitCode(), errOut.String()
+	code, stdout, stderr = c.by.run(t, name, args)
 	said := strings.SplitAfter(stderr, "\n")
 	said = slices.DeleteFunc(said, func(l string) bool {
 		return l == "" || strings.HasPrefix(l, "hint: ") || strings.Contains(l, ": warning: ")
@@ -294,10 +273,10 @@ func (c *mutCase) run(t *testing.T, name string, args ...string) (code int, stdo
 		t.Errorf("%s\n%s %v: exit code %d\n%s", c.name, name, args, code, stderr)
 	case code == 1 && name == "corehaul" && len(said) != 1:
 		t.Errorf("%s\n%s %v: a failure of %d lines:\n%s", c.name, name, args, len(said), stderr)
-	case strings.Contains(out.String()+stderr, "internal error"):
-		t.Errorf("%s\n%s %v: a panic was caught:\n%s%s", c.name, name, args, out.String(), stderr)
+	case strings.Contains(stdout+stderr, "internal error"):
+		t.Errorf("%s\n%s %v: a panic was caught:\n%s%s", c.name, name, args, stdout, stderr)
 	}
-	return code, out.String(), stderr
+	return code, stdout, stderr
 }
 
 // claim checks a state that something reports of the file.

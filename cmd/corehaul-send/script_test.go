@@ -20,13 +20,17 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/cmd/internal/clitest"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/sender/sshdial/sshdialtest"
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){name: func() { os.Exit(cli.Main(name, run)) }})
+	testscript.Main(m, map[string]func(){
+		name:               func() { os.Exit(cli.Main(name, run)) },
+		name + "-commands": clitest.Commands(name, run), // for tests of the lab
+	})
 }
 
 // TestScripts runs the scripts of testdata/script. Besides testscript's own commands they

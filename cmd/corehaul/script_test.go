@@ -21,6 +21,7 @@ import (
 
 	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/cmd/internal/clitest"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/storage"
@@ -38,7 +39,10 @@ func TestMain(m *testing.M) {
 	if file := os.Getenv("TEST_SERVE_FILE"); file != "" {
 		defaultServeFile = file
 	}
-	testscript.Main(m, map[string]func(){"corehaul": func() { os.Exit(cli.Main("corehaul", run)) }})
+	testscript.Main(m, map[string]func(){
+		"corehaul":          func() { os.Exit(cli.Main("corehaul", run)) },
+		"corehaul-commands": clitest.Commands("corehaul", run), // for tests of the lab
+	})
 }
 
 // TestScripts runs the scripts of testdata/script. Besides testscript's own commands

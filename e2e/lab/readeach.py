@@ -5,8 +5,8 @@ cannot be read at all, or "page_size" and "pages": the first 16 digits of the SH
 of each page by its frame number, or null for a page that is promised and cannot be
 read; and "cut", whether there are more. Promised are the pages of the page map of a kdump-compressed file, and the
 frames that the PT_LOADs of an ELF core have bytes of. Files are read in processes of
-their own, which may crash, grow or hang without harm; after a file or a page that cannot
-be read another one goes on.
+their own, which may crash, grow or hang without harm; after a file that cannot be read,
+or has a page that cannot, another one goes on.
 """
 import hashlib
 import itertools
@@ -61,38 +61,73 @@ def promised(ctx, path, page_size):
         yield pfn
 
 
-def child(paths, done, out):
-    """Tell what is known of each file, then of each page that is not done: first that it is tried, then its digest."""
-    def say(*words):
-        os.write(out, (json.dumps(words) + "\n").encode())
+def failures(pages):
+    return sum(digest is None for digest in pages.values())
 
+
+def say(out, *words):
+    os.write(out, (json.dumps(words) + "\n").encode())
+
+
+def frames_of(path, out):
+    """The open file, its page size and its first page frames, or None if it is refused."""
+    try:
+        ctx = kdumpfile.kdumpfile(path)
+        if ctx.attr["file.format"] not in ("elf", "diskdump"):
+            say(out, "refused", "another format: " + ctx.attr["file.format"])
+            return None
+        page_size = ctx.attr["arch.page_size"]
+        frames = list(itertools.islice(promised(ctx, path, page_size), FRAMES + 1))
+    except Exception as err:
+        say(out, "refused", f"{type(err).__name__}: {err}")
+        return None
+    say(out, "page_size", page_size)
+    say(out, "cut", len(frames) > FRAMES)
+    return ctx, page_size, frames[:FRAMES]
+
+
+def read_pages(path, pages, alone, out):
+    """Tell what is known of a file, then of each page that is not in pages: first that it is tried, then its digest.
+
+    Return whether to read another file. After a page that cannot be read the file is opened again: 0.5.1 loses a place of its
+    cache then, or worse. So another process does that if this one has read other files before.
+    """
+    opened = frames_of(path, out)
+    if opened is None:
+        return False
+    ctx, page_size, frames = opened
+    pages = dict(pages)
+    whole = True
+    for pfn in frames:
+        if pfn in pages:
+            continue
+        say(out, "page", pfn, None)
+        pages[pfn] = None
+        try:
+            page = ctx.read(kdumpfile.KDUMP_MACHPHYSADDR, pfn * page_size, page_size)
+        except Exception:
+            if not alone:
+                return False
+            if failures(pages) == FAILURES:
+                say(out, "cut", True)
+                break
+            ctx, whole = kdumpfile.kdumpfile(path), False
+            continue
+        pages[pfn] = hashlib.sha256(page).hexdigest()[:16]
+        say(out, "page", pfn, pages[pfn])
+    say(out, "end")
+    return whole
+
+
+def child(paths, pages, out):
+    """Read files one after the other; of the first one, pages are known."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for path in paths:
+    for i, path in enumerate(paths):
         resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + SECONDS, resource.RLIM_INFINITY))
-        say("file")
-        try:
-            ctx = kdumpfile.kdumpfile(path)
-            if ctx.attr["file.format"] not in ("elf", "diskdump"):
-                say("refused", "another format: " + ctx.attr["file.format"])
-                return
-            page_size = ctx.attr["arch.page_size"]
-            frames = list(itertools.islice(promised(ctx, path, page_size), FRAMES + 1))
-            say("page_size", page_size)
-            say("cut", len(frames) > FRAMES)
-            todo = [pfn for pfn in frames[:FRAMES] if pfn not in done]
-        except Exception as err:
-            say("refused", f"{type(err).__name__}: {err}")
+        say(out, "file")
+        if not read_pages(path, {} if i else pages, i == 0, out):
             return
-        for pfn in todo:
-            say("page", pfn, None)
-            try:
-                page = ctx.read(kdumpfile.KDUMP_MACHPHYSADDR, pfn * page_size, page_size)
-            except Exception:
-                return  # 0.5.1 cannot be trusted from here on: it loses a place of its cache, or worse
-            say("page", pfn, hashlib.sha256(page).hexdigest()[:16])
-        say("end")
-        done = {}
 
 
 def blank():
@@ -135,17 +170,15 @@ def turn(paths, answer):
 
 def main():
     paths = [line.rstrip("\n") for line in sys.stdin]
-    answer, turns = blank(), 0
+    answer = blank()
     while paths:
         answers, more = turn(paths[:FILES], answer)
-        turns = turns + 1 if len(answers) == 1 else 1
-        if more and turns == FAILURES:
+        if more and failures(answers[-1]["pages"]) >= FAILURES:
             answers[-1]["cut"], more = True, False
         answer = answers.pop() if more else blank()
         for a in answers:
             print(json.dumps(a), flush=True)
         paths = paths[len(answers):]
-        turns = turns if more else 0
 
 
 main()
