@@ -36,10 +36,10 @@ func TestFleet(t *testing.T) {
 	l := newLine(t, s.address(t))
 	slow := l.slow(t, fleetRate)
 	dir := t.TempDir()
-	senders := s.crashFleet(t, l.target(), whole, dir, 0, fleetActive)
+	senders := s.crashFleet(t, l.target(), slices.Repeat([]string{whole}, fleetActive), dir, 0)
 	fleetSay(t, senders, " to send, the receiver has ")
-	others := s.crashFleet(t, s.target, whole, dir, fleetActive, fleetWhole)
-	others = append(others, s.crashFleet(t, s.target, few, dir, fleetWhole, fleetSize)...)
+	rest := slices.Concat(slices.Repeat([]string{whole}, fleetWhole-fleetActive), slices.Repeat([]string{few}, fleetSize-fleetWhole))
+	others := s.crashFleet(t, s.target, rest, dir, fleetActive)
 	fleetSay(t, others, "waiting, place")
 	l.cure(t, slow)
 	senders = append(senders, others...)
@@ -65,11 +65,12 @@ func TestFleet(t *testing.T) {
 	}
 }
 
-// crashFleet has the machines from the first to before the last send their dumps, copies of one, all at once.
-func (s *judgesStore) crashFleet(tb testing.TB, target, dump, dir string, first, last int) (senders []*serveSender) {
+// crashFleet has machines, numbered from the first on, send copies of these dumps, all at once.
+func (s *judgesStore) crashFleet(tb testing.TB, target string, dumps []string, dir string, first int) (senders []*serveSender) {
 	tb.Helper()
 	var args [][]string
-	for i := first; i < last; i++ {
+	for n, dump := range dumps {
+		i := first + n
 		own := filepath.Join(dir, fmt.Sprint(i))
 		fulldiskCopy(tb, dump, own, i)
 		args = append(args, []string{

@@ -24,10 +24,14 @@ import (
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 	corehaultls "github.com/corehaul/corehaul/tls"
+	"github.com/corehaul/corehaul/vmcore/vmcoretest"
 )
 
 const (
-	neighbours          = 64
+	neighbours = 64
+	// neighboursWhole is how many of them send the dump of a machine, twice what the receiver takes at a time. The others send a
+	// few pages.
+	neighboursWhole     = 16
 	neighboursMemMiB    = 256 // memory of the receiver: --memory and the limit of its peak RSS
 	neighboursHostMiB   = 64  // limit of one host
 	neighboursHostDumps = 100
@@ -57,7 +61,7 @@ func attack(tb testing.TB, s *sshServeStore, host string) (a *attacker, stop fun
 	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	a.ended = ctx
 	a.repeat("hello for ever", 16, a.helloForEver)
-	a.repeat("silence", 4*300, a.silence)
+	a.repeat("silence", 4*300, a.silence) // the receiver has places for 384 of these
 	a.repeat("logs", 4, a.bigLog)
 	a.repeat("a plan at the end of memory", 2, a.highPlan)
 	a.repeat("a length, then its hole", 2, func() { a.hole(a.next.Add(1)) })
@@ -76,7 +80,7 @@ func (a *attacker) repeat(name string, n int, once func()) {
 				count.Add(1)
 				select { // the attack, the receiver and 64 senders share two cores
 				case <-a.ended.Done():
-				case <-time.After(100 * time.Millisecond):
+				case <-time.After(time.Second):
 				}
 			}
 		})
@@ -301,8 +305,9 @@ func neighboursRun(tb testing.TB, attacked bool) (slowest time.Duration) {
 		defer stop()
 		serveWait(tb, "each way of attack", a.triedAll)
 	}
-	dir := tb.TempDir()
-	senders := s.crashFleet(tb, s.target, small, dir, 0, neighbours)
+	dir, few := tb.TempDir(), stockFile(tb, "few", string(vmcoretest.Sample(tb, mutMade+"-zlib.kdump")))
+	dumps := slices.Concat(slices.Repeat([]string{small}, neighboursWhole), slices.Repeat([]string{few}, neighbours-neighboursWhole))
+	senders := s.crashFleet(tb, s.target, dumps, dir, 0)
 	for i, p := range senders {
 		if code, _ := p.wait(tb); code != 0 {
 			tb.Fatalf("sender %d: exit code %d\n%s", i, code, p.said())

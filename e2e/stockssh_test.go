@@ -247,11 +247,11 @@ func TestStockChecks(t *testing.T) {
 }
 
 // stockFile writes a file with a name.
-func stockFile(t *testing.T, name, text string) string {
-	t.Helper()
-	p := filepath.Join(t.TempDir(), name)
+func stockFile(tb testing.TB, name, text string) string {
+	tb.Helper()
+	p := filepath.Join(tb.TempDir(), name)
 	if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return p
 }
