@@ -21,6 +21,9 @@ ASKING = $(shell go list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}'
 RACE_FLAGS = -race -gcflags=modernc.org/sqlite/lib=-race=false -timeout=30m
 PLAIN  = $(filter-out $(filter-out $(ASKING),$(RACED)),$(shell go list ./...))
 
+# Tests live in little memory: with garbage collected less often, those of dumpdir take a seventh less CPU time.
+GC = GOGC=400
+
 # More tests of the lab than CPUs at a time, because many of them wait.
 E2E = -count=1 -timeout=75m -parallel=4 ./...
 
@@ -39,7 +42,7 @@ build: ## both programs, static, into bin/
 check: unit lint ## what to run all the time: unit tests, fuzz seeds, vet, lint
 
 unit:
-	go test ./...
+	$(GC) go test ./...
 
 lint:
 	$(LINT) run --allow-parallel-runners ./...
@@ -50,7 +53,7 @@ fmt: ## rewrites what the linter says of formatting
 	cd e2e && $(LINT) fmt ./...
 
 race: deps ## the race detector needs a C compiler, the product does not
-	CGO_ENABLED=1 go test $(RACE_FLAGS) $(RACE)
+	$(GC) CGO_ENABLED=1 go test $(RACE_FLAGS) $(RACE)
 
 deps: ## the programs that tests and demo drive: QEMU, kexec, crash's libraries...
 	e2e/install.sh
@@ -64,10 +67,10 @@ test: deps build bin/timed ## everything; ends with what took longest
 	$(MAKE) --no-print-directory --jobs=3 test-lab test-fast test-captures; code=$$?; bin/timed -report $(TIMES); exit $$code
 
 test-fast: bin/timed
-	$(TIMED) unit go test -json $(PLAIN)
+	$(GC) $(TIMED) unit go test -json $(PLAIN)
 	$(TIMED) lint $(LINT) run --allow-parallel-runners ./...
 	cd e2e && $(TIMED) "lint e2e" $(LINT) run --allow-parallel-runners ./...
-	CGO_ENABLED=1 $(TIMED) race go test -json $(RACE_FLAGS) $(RACE)
+	$(GC) CGO_ENABLED=1 $(TIMED) race go test -json $(RACE_FLAGS) $(RACE)
 
 test-lab: bin/timed
 	$(TIMED) e2e go -C e2e test -json $(E2E)

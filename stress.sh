@@ -21,6 +21,6 @@ done
 # Each round is a process of its own: a test that needs a fresh one is not to be told apart from one that flakes.
 for round in $(seq "$count"); do
   echo "== round $round of $count"
-  # As RACE_FLAGS of the Makefile, which says why.
-  CGO_ENABLED=1 go test -race -gcflags=modernc.org/sqlite/lib=-race=false -count=1 -timeout=60m "$@"
+  # As RACE_FLAGS and GC of the Makefile, which says why.
+  GOGC=400 CGO_ENABLED=1 go test -race -gcflags=modernc.org/sqlite/lib=-race=false -count=1 -timeout=60m "$@"
 done
