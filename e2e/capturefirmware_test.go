@@ -2,18 +2,25 @@ package e2e
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/corehaul/corehaul/e2e/lab"
 )
 
-// TestCaptureFirmware: the only card of the machine works with firmware only, which the image has.
+// TestCaptureFirmware: the only card of the machine works with firmware only, which the image has. After the dump, somebody uses its
+// shell on the console, until the machine reboots.
 func TestCaptureFirmware(t *testing.T) {
 	t.Parallel()
 	const kernel = "6.1-generic"
 	s := judgesServe(t)
-	initrd := capturePackTree(t, e100Tree(t, kernel), s.captureTarget(t, s.address(t)), "e100")
-	said := captureRun(t, lab.Scenario{Kernel: kernel, MemMiB: 512}, initrd, lab.SenderOptions{Card: "i82551"})
+	initrd := capturePackTree(t, e100Tree(t, kernel), s.captureTarget(t, s.address(t))+captureShell(t), "e100")
+	user := newConsoleUser(t)
+	said := captureRun(t, lab.Scenario{Kernel: kernel, MemMiB: 512}, initrd, lab.SenderOptions{Card: "i82551", Input: user.input, OnLine: user.reads})
+	said, end, _ := strings.Cut(said, "corehaul-send: rebooting")
+	if strings.TrimSpace(end) != "" || user.next < len(user.types) {
+		t.Errorf("of the shell, somebody saw %d answers of %d; it ended with %q", user.next, len(user.types), end)
+	}
 	captureCheckConsole(t, said)
 	s.checkCaptured(t)
 }

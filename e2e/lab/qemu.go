@@ -40,6 +40,7 @@ type machine struct {
 	netdev   string            // value of -netdev; empty means user networking
 	netboot  bool              // the network has kernel and initrd, which the firmware of the card fetches
 	clock    string            // value of -rtc base=; empty means now
+	input    *os.File          // what is typed on the console; nil means nothing
 	onLine   func(line string) // called for each console line, without its end
 	asideErr error             // error of a goroutine beside QEMU
 }
@@ -60,6 +61,9 @@ func (m *machine) run(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
+	if m.input != nil {
+		cmd.Stdin = m.input
+	}
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return err

@@ -37,6 +37,8 @@ type SenderOptions struct {
 	Backends []string
 	// Disks are the paths of raw images that both kernels have as virtio-blk disks, in this order from vda on.
 	Disks []string
+	// Input is what somebody types on the console. It may be nil.
+	Input *os.File
 	// OnLine is called with each line of the console, in order, from one goroutine. It
 	// may cancel the context to kill the machine. OnLine and OnEvent hear of each try of RunSender.
 	OnLine func(line string)
@@ -121,7 +123,7 @@ func runSender(ctx context.Context, s Scenario, captureInitrd string, opts Sende
 	if err != nil {
 		return nil, err
 	}
-	m.card = opts.Card
+	m.card, m.input = opts.Card, opts.Input
 	m.onLine, m.devices, m.backends, m.clock = opts.OnLine, opts.Devices, opts.Backends, opts.Clock
 	for i, path := range opts.Disks {
 		m.disks = append(m.disks, disk{serial: "disk" + strconv.Itoa(i), path: path})

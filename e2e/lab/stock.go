@@ -85,6 +85,12 @@ func StockInitrd(ctx context.Context, k *Kernel, path, script string, files map[
 	return f.Close()
 }
 
+// Busybox returns the path of a busybox that is linked statically.
+func Busybox(ctx context.Context) (string, error) {
+	programs, err := stockFiles(ctx)
+	return programs["/usr/bin/busybox"], err
+}
+
 // stockFiles fetches the programs and returns them and their libraries, by their path in the guest.
 func stockFiles(ctx context.Context) (map[string]string, error) {
 	dir, err := cached(ctx, "stock", "trixie-amd64", func(dir string) error {
