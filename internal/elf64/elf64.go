@@ -39,7 +39,7 @@ const maxData = 256 << 20
 func Read(r io.ReaderAt) (*File, error) {
 	var h elf.Header64
 	if err := readAt(r, 0, &h); err != nil {
-		return nil, errors.Join(ErrFormat, err)
+		return nil, fmt.Errorf("%w: header: %w", ErrFormat, err)
 	}
 	if string(h.Ident[:elf.EI_CLASS]) != elf.ELFMAG || h.Ident[elf.EI_CLASS] != byte(elf.ELFCLASS64) || h.Ident[elf.EI_DATA] != byte(elf.ELFDATA2LSB) {
 		return nil, ErrFormat
