@@ -21,6 +21,22 @@ type wrongCase struct {
 	want []arm.Code
 }
 
+// otherKdump gives a machine that is armed the kdump of another distribution, which takes its place.
+var otherKdump = wrongCase{
+	"kdump of another distribution", `cat > /etc/systemd/system/kdump.service <<'END'
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'kexec -p /boot/vmlinuz-$(uname -r) --append=other'
+ExecStop=/sbin/kexec -p -u
+[Install]
+WantedBy=multi-user.target
+END
+corehaul-send disarm
+systemctl enable --now kdump
+status_of`, "1", []arm.Code{arm.OthersImage},
+}
+
 // wrongCases go wrong on a machine that is armed, one after the other. In the end it is armed again.
 var wrongCases = []wrongCase{
 	{
@@ -54,6 +70,7 @@ status_of --offline`, "0", nil,
 	},
 	{
 		"identity gone", `mv /etc/corehaul-send.pem /run
+kernel-install add $(uname -r) /boot/vmlinuz-$(uname -r) 2>&1 | grep "corehaul: with kernel $(uname -r), this machine will not be ready to dump"
 status_of --offline
 mv /run/corehaul-send.pem /etc`, "3", []arm.Code{arm.KeyGone},
 	},

@@ -26,6 +26,7 @@ const recipeTimeout = 45 * time.Minute
 //	sh collector server    likewise; its last command is a server, which goes on
 //	sh web-17              typed on the machine that may crash
 //	sh web-17 panics       likewise; that machine does not come back from it
+//	sh redhat              typed on web-17 when it has the kdump of another distribution
 //	sh netboot             typed where the image of a machine without a disk is made; netboot_test.go does
 //	toml                   part of the receiver's configuration
 //	text                   not typed, for a reason that recipesNotTyped has
@@ -102,7 +103,7 @@ func TestRecipesAreAllTypedOrExplained(t *testing.T) {
 		}
 		for _, r := range readRecipes(t, file) {
 			switch strings.Join(r.words, " ") {
-			case "sh collector", "sh collector server", "sh web-17", "sh web-17 panics", "sh netboot", "toml":
+			case "sh collector", "sh collector server", "sh web-17", "sh web-17 panics", "sh redhat", "sh netboot", "toml":
 			case "text":
 				known := false
 				for start := range reasons {
@@ -221,13 +222,11 @@ func (h *recipeHosts) typeAll(t *testing.T, recipes []recipe) {
 		switch strings.Join(r.words, " ") {
 		case "sh collector", "sh web-17":
 			h.carry(t)
-			r.text = h.fill(t, r)
-			start := time.Now()
-			out, code, err := h.guests[r.words[1]].Run(r.text)
-			if err != nil || code != 0 {
-				t.Fatalf("%s, typed on %s: exit code %d, %v\n%s%s", r.at, r.words[1], code, err, out, h.why(r.words[1]))
-			}
-			t.Logf("%s, on %s, %s\n%s", r.at, r.words[1], time.Since(start).Round(time.Second), recipeStart(out))
+			h.typeOn(t, r.words[1], r)
+		case "sh redhat":
+			h.checkWrong(t, "web-17", otherKdump)
+			h.typeOn(t, "web-17", r)
+			h.checkWrong(t, "web-17", wrongCase{"that kdump is disabled", "systemctl restart corehaul-arm\nstatus_of", "0", nil})
 		case "sh collector server":
 			h.serve(t, r)
 		case "sh web-17 panics":
@@ -236,6 +235,17 @@ func (h *recipeHosts) typeAll(t *testing.T, recipes []recipe) {
 			h.configure(t, r)
 		}
 	}
+}
+
+// typeOn types a block on a host.
+func (h *recipeHosts) typeOn(t *testing.T, host string, r recipe) {
+	t.Helper()
+	start := time.Now()
+	out, code, err := h.guests[host].Run(h.fill(t, r))
+	if err != nil || code != 0 {
+		t.Fatalf("%s, typed on %s: exit code %d, %v\n%s%s", r.at, host, code, err, out, h.why(host))
+	}
+	t.Logf("%s, on %s, %s\n%s", r.at, host, time.Since(start).Round(time.Second), recipeStart(out))
 }
 
 // recipeStart cuts what a block printed: one prints a kernel's log.
