@@ -146,7 +146,7 @@ func (h *recipeHosts) checkMachine(t *testing.T) {
 }
 
 // checkWrong runs a script on a host and compares what status finds.
-func (h *recipeHosts) checkWrong(t *testing.T, on string, tc wrongCase) {
+func (h *recipeHosts) checkWrong(t *testing.T, on string, tc wrongCase) arm.Status {
 	t.Helper()
 	out := h.run(t, on, statusOf+tc.script)
 	t.Logf("%s: %s", tc.name, out)
@@ -160,6 +160,7 @@ func (h *recipeHosts) checkWrong(t *testing.T, on string, tc wrongCase) {
 	if code != tc.code || !slices.Equal(got, tc.want) {
 		t.Errorf("%s: exit code %s with %q, want %s with %q", tc.name, code, got, tc.code, tc.want)
 	}
+	return s
 }
 
 // statusIn takes the document of status_of out of what a script printed.
@@ -172,18 +173,6 @@ func statusIn(t *testing.T, out string) (s arm.Status, code string) {
 	}
 	code, _, _ = strings.Cut(rest, "\n")
 	return s, code
-}
-
-// checkKilled kills an arm that is about to load its image, or loads it. The old image is loaded then or the new one, and status
-// knows which. Both are ready here.
-func (h *recipeHosts) checkKilled(t *testing.T) {
-	t.Helper()
-	h.checkWrong(t, "web-17", wrongCase{"arm is killed", `corehaul-send arm & arm=$!
-until [ -e /run/corehaul-send/arming.json ]; do kill -0 $arm || break; sleep 0.1; done
-kill -9 $arm
-wait $arm || true
-grep 1 /sys/kernel/kexec_crash_loaded
-status_of --offline`, "0", nil})
 }
 
 // crashAndReboot lets the machine panic and boot again: it is armed then.
