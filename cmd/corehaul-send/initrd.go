@@ -12,6 +12,7 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/internal/bytesize"
+	"github.com/corehaul/corehaul/internal/plainfile"
 	"github.com/corehaul/corehaul/sender/config"
 	"github.com/corehaul/corehaul/sender/initrd"
 )
@@ -81,7 +82,11 @@ The file contains the secret keys of the host. Its mode is 0600.`,
 	flags.StringVar(&o.Config, "config", "", "configuration `FILE` of the capture side")
 	flags.StringVarP(&output, "output", "o", "", "`FILE` to write")
 	flags.StringVar(&o.Compression, "compress", "gzip", "gzip, zstd or none; the capture kernel must support it")
+	cli.CompleteWords(cmd, "compress", initrd.Compressions...)
 	flags.StringVar(&o.Init, "init", "", "static corehaul-send for /init, for another architecture (default: this program)")
+	cli.CompleteFlag(cmd, "module", func(_ *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+		return modulesIn(o.KernelModules, prefix), cobra.ShellCompDirectiveNoFileComp
+	})
 	return cmd
 }
 
@@ -196,3 +201,29 @@ func printInitrd(stdio cli.Stdio, rep *initrd.Report, output string) error {
 }
 
 func count(n int64) uint64 { return uint64(max(n, 0)) }
+
+// modulesIn lists the kernel modules of a directory whose names begin with prefix; without a directory those of the running kernel.
+func modulesIn(dir, prefix string) (names []string) {
+	if dir == "" {
+		release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+		if err != nil {
+			return nil
+		}
+		dir = filepath.Join("/lib/modules", strings.TrimSpace(string(release)))
+	}
+	text, err := plainfile.Read(filepath.Join(dir, "modules.dep"), maxModulesDep)
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(text)) {
+		file, _, _ := strings.Cut(line, ":")
+		name, _, _ := strings.Cut(filepath.Base(file), ".ko")
+		if strings.HasPrefix(name, prefix) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// maxModulesDep is more than any distribution's modules.dep has: those of Debian have 1 MB.
+const maxModulesDep = 16 << 20

@@ -49,13 +49,19 @@ interrupted, the same command continues with what is missing.`,
 }
 
 func newVersion(stdio cli.Stdio) *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if asJSON {
+				return cli.JSON(stdio.Out, map[string]string{"version": cli.Version()})
+			}
 			_, err := stdio.Out.Write([]byte(tool() + "\n"))
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
+	return cmd
 }
 
 // tool names this program and its version.

@@ -35,6 +35,21 @@ type sendFlags struct {
 	stall    time.Duration
 	workers  int
 	progress time.Duration
+	json     bool
+}
+
+// sentDoc is what "send --json" prints. It may get new fields; no field changes or goes.
+type sentDoc struct {
+	protocol.Sealed // state, id, path, pages, missing, bytes, sha256
+
+	Target      string   `json:"target"`
+	Known       bool     `json:"known"` // it was stored before
+	Declined    bool     `json:"declined"`
+	DeclinedWhy string   `json:"declined_why,omitempty"`
+	Lost        uint64   `json:"lost"` // pages that could not be read
+	LostNotes   []string `json:"lost_notes,omitempty"`
+	BytesSent   uint64   `json:"bytes_sent"`
+	ElapsedMsec int64    `json:"elapsed_msec"`
 }
 
 func newSend(stdio cli.Stdio) *cobra.Command {
@@ -76,6 +91,7 @@ names it and leaves it out; the dump is then partial (exit code 3).`,
 		},
 	}
 	f.add(cmd.Flags())
+	cli.CompleteWords(cmd, "encoding", config.Encodings...)
 	return cmd
 }
 
@@ -86,6 +102,7 @@ func (f *sendFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.keys.KnownHosts, "known-hosts", "", "for ssh://, `FILE` with the servers' keys, as ssh-keyscan writes it")
 	addLevel(flags, &f.level)
 	flags.StringVar(&f.encoding, "encoding", "auto", "auto, snappy, zstd, lz4 or none; auto adapts to the speed of network and CPUs")
+	flags.BoolVar(&f.json, "json", false, "print the result as one JSON document")
 	flags.BoolVar(&f.logOnly, "log-only", false, "send the kernel log and no pages")
 	cli.DurationVar(flags, &f.deadline, "deadline", 0, "after this time, stop, and the receiver seals what it has; 0 means never")
 	cli.DurationVar(flags, &f.patience, "patience", time.Minute, "stop after this time without progress")
@@ -171,7 +188,7 @@ func (f *sendFlags) run(ctx context.Context, stdio cli.Stdio, path string) error
 	res, err := sender.Send(ctx, src, opts)
 	rep.stop()
 	rep.Printf("peak memory %s", bytesize.Format(peakRSS()))
-	return conclude(stdio, res, err, f.logOnly)
+	return f.conclude(stdio, res, err)
 }
 
 // openSource opens a dump and prints its warnings.
@@ -194,7 +211,7 @@ func openSource(stdio cli.Stdio, path string) (*sender.Source, error) {
 }
 
 // conclude prints the result and returns the error for the exit code.
-func conclude(stdio cli.Stdio, res *sender.Result, err error, logOnly bool) error {
+func (f *sendFlags) conclude(stdio cli.Stdio, res *sender.Result, err error) error {
 	if err != nil {
 		if se, ok := errors.AsType[*sender.SendError](err); ok && se.Declined() {
 			return cli.Declined(err)
@@ -204,16 +221,27 @@ func conclude(stdio cli.Stdio, res *sender.Result, err error, logOnly bool) erro
 	for _, l := range res.LostNotes {
 		stdio.Warn(name, "%s", l)
 	}
-	if _, err := fmt.Fprintln(stdio.Out, cli.Printable(res.String())); err != nil {
+	if err := f.printResult(stdio, res); err != nil {
 		return err
 	}
 	switch {
 	case res.State == protocol.StateComplete:
 		return nil
-	case res.State == protocol.StateLogOnly && logOnly:
+	case res.State == protocol.StateLogOnly && f.logOnly:
 		return nil
 	case res.State == protocol.StateLogOnly && res.Declined:
 		return cli.Declined(nil)
 	}
 	return cli.Partial(nil)
+}
+
+func (f *sendFlags) printResult(stdio cli.Stdio, res *sender.Result) error {
+	if f.json {
+		return cli.JSON(stdio.Out, sentDoc{
+			Sealed: res.Sealed, Target: res.Target, Known: res.Known, Declined: res.Declined, DeclinedWhy: res.DeclinedWhy,
+			Lost: res.Lost, LostNotes: res.LostNotes, BytesSent: res.BytesSent, ElapsedMsec: res.Elapsed.Milliseconds(),
+		})
+	}
+	_, err := fmt.Fprintln(stdio.Out, cli.Printable(res.String()))
+	return err
 }

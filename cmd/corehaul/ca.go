@@ -27,11 +27,15 @@ func newCAInit(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if a.json {
+				return cli.JSON(a.stdio.Out, map[string]string{"ca": dir, "pin": pin.String()})
+			}
 			_, err = fmt.Fprintf(a.stdio.Out, "CA and receiver key in %s, pin %s\n", dir, pin)
 			return err
 		},
 	}
 	caDirFlag(cmd, &dir)
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -56,11 +60,15 @@ pin of the receiver's key, all in one file. Whoever has the file is that host.`,
 			if err := corehaultls.WriteIdentity(out, identity); err != nil {
 				return err
 			}
+			if a.json {
+				return cli.JSON(a.stdio.Out, map[string]string{"host": host, "identity": out})
+			}
 			_, err = fmt.Fprintf(a.stdio.Out, "identity of %s in %s\n", host, out)
 			return err
 		},
 	}
 	caDirFlag(cmd, &dir)
+	a.jsonFlag(cmd)
 	cmd.Flags().StringVarP(&out, "output", "o", "", "`FILE` to write; it must not exist")
 	cli.OldFlag(cmd.Flags(), "out", "output")
 	return cmd

@@ -59,7 +59,7 @@ func (a *app) changeGroup(ctx context.Context, name string, change func(*groupWo
 	if err != nil {
 		return err
 	}
-	var done string
+	var done, group string
 	err = groups.Update(dir, func(st *groups.State) error {
 		gs, err := groups.Collect(ctx, store, st, storage.Filter{}, time.Now())
 		if err != nil {
@@ -69,11 +69,15 @@ func (a *app) changeGroup(ctx context.Context, name string, change func(*groupWo
 		if err != nil {
 			return noSuchGroup(err)
 		}
+		group = g.ID
 		done, err = change(&groupWork{store: store, state: st, all: gs, group: g, by: groups.Made{By: who(), Time: time.Now().UTC().Truncate(time.Second)}})
 		return err
 	})
 	if err = errors.Join(err, store.Close()); err != nil {
 		return unreadable(err)
+	}
+	if a.json {
+		return cli.JSON(a.stdio.Out, map[string]string{"group": group, "done": done})
 	}
 	_, err = fmt.Fprintln(a.stdio.Out, cli.Printable(done))
 	return err

@@ -35,6 +35,7 @@ one of the two counts for its own dumps only until it is said of the merged grou
 		},
 	}
 	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -51,6 +52,7 @@ of its own. A signature takes all of its dumps along, also those that come later
 		},
 	}
 	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -116,6 +118,7 @@ func newGroupUndo(a *app) *cobra.Command {
 		},
 	}
 	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
 	return cmd
 }
 

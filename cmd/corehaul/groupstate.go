@@ -46,6 +46,7 @@ func (a *app) textCommand(name, arg, short, long string, set func(*groups.Mark, 
 		},
 	}
 	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
 	cmd.Flags().BoolVar(&clearIt, "clear", false, "remove the "+name)
 	return cmd
 }
@@ -85,6 +86,7 @@ group later is not muted, and ends the state.`,
 		},
 	}
 	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
 	cmd.Flags().StringVar(&until, "until", "", "`TIME` when that ends: see 'corehaul help forms'; 36h and 7d are from now; empty: never")
 	return cmd
 }
@@ -141,6 +143,7 @@ func (a *app) endCommand(name, done, short, not string, is func(*groups.Group) b
 		},
 	}
 	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -171,5 +174,6 @@ So name one KERNEL of each distribution that has the fix.`,
 		},
 	}
 	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
 	return cmd
 }

@@ -28,6 +28,7 @@ the command as the user of the service or as root.`,
 		RunE: func(_ *cobra.Command, args []string) error { return a.knownHosts(args) },
 	}
 	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
 	return cmd
 }
 
@@ -66,10 +67,13 @@ func (a *app) knownHosts(names []string) error {
 	if err != nil {
 		return err
 	}
-	for _, key := range keys {
-		if _, err := fmt.Fprintln(a.stdio.Out, knownhosts.Line(names, key.PublicKey())); err != nil {
-			return err
-		}
+	lines := make([]string, len(keys))
+	for i, key := range keys {
+		lines[i] = knownhosts.Line(names, key.PublicKey())
 	}
-	return nil
+	if a.json {
+		return cli.JSON(a.stdio.Out, map[string][]string{"lines": lines})
+	}
+	_, err = fmt.Fprintln(a.stdio.Out, strings.Join(lines, "\n"))
+	return err
 }

@@ -32,6 +32,7 @@ func newRm(a *app) *cobra.Command {
 		},
 	}
 	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "also remove dumps that are still arriving; pinned dumps are never removed")
 	return cmd
 }

@@ -28,6 +28,7 @@ pin replaces the time and reason of the first.`,
 		},
 	}
 	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
 	cmd.Flags().StringVar(&reason, "reason", "", "why the dumps are kept; shown with the pin")
 	return cmd
 }
@@ -43,7 +44,22 @@ func newUnpin(a *app) *cobra.Command {
 		},
 	}
 	a.dataFlag(cmd)
+	a.jsonFlag(cmd)
 	return cmd
+}
+
+// doneLine is a line of the commands with --json that change dumps.
+type doneLine struct {
+	Result string `json:"result"` // pinned, unpinned, removed
+	storage.Ref
+}
+
+func (a *app) tellDone(done string, ref storage.Ref) error {
+	if a.json {
+		return cli.JSONLine(a.stdio.Out, doneLine{done, ref})
+	}
+	_, err := fmt.Fprintln(a.stdio.Out, done, ref)
+	return err
 }
 
 // movesError refuses a name for which tomorrow another dump may stand.
@@ -76,7 +92,7 @@ func (a *app) eachDump(ctx context.Context, names []string, done string, lasting
 		if err = do(store, ref); err != nil {
 			break
 		}
-		if _, err = fmt.Fprintln(a.stdio.Out, done, ref); err != nil {
+		if err = a.tellDone(done, ref); err != nil {
 			break
 		}
 	}

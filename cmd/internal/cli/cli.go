@@ -53,6 +53,10 @@ func Report(w io.Writer, name string, err error) ExitCode {
 	if err == nil {
 		return code
 	}
+	if _, ok := errors.AsType[*jsonError](err); ok {
+		reportJSON(w, err)
+		return code
+	}
 	var exit *ExitError
 	if !errors.As(err, &exit) || exit.Err != nil {
 		_, _ = fmt.Fprintf(w, "%s: %s\n", name, oneLine(err.Error()))
@@ -72,8 +76,16 @@ func (s Stdio) Warn(name, format string, args ...any) {
 func oneLine(s string) string { return Printable(strings.TrimRight(s, "\n")) }
 
 // Execute prepares root (see prepare) and runs it with args. An error of cobra, before the command's own code runs,
-// is a usage error.
+// is a usage error. Report prints the error as JSON if the command line asks for JSON.
 func Execute(ctx context.Context, stdio Stdio, root *cobra.Command, args []string) error {
+	cmd, err := execute(ctx, stdio, root, args)
+	if err != nil && asksJSON(cmd, args) {
+		return &jsonError{err}
+	}
+	return err
+}
+
+func execute(ctx context.Context, stdio Stdio, root *cobra.Command, args []string) (*cobra.Command, error) {
 	ran := false
 	prepare(root, &ran)
 	root.SetIn(stdio.In)
@@ -84,14 +96,14 @@ func Execute(ctx context.Context, stdio Stdio, root *cobra.Command, args []strin
 	if err != nil && !ran {
 		var exit *ExitError
 		if errors.As(err, &exit) {
-			return err
+			return cmd, err
 		}
-		return WithHint(Usage(plain(err)), fmt.Sprintf("'%s --help' shows how to use it", cmd.CommandPath()))
+		return cmd, WithHint(Usage(plain(err)), fmt.Sprintf("'%s --help' shows how to use it", cmd.CommandPath()))
 	}
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return &ExitError{Code: ExitInterrupted, Err: errors.New("interrupted")}
+		return cmd, &ExitError{Code: ExitInterrupted, Err: errors.New("interrupted")}
 	}
-	return err
+	return cmd, err
 }
 
 // prepare gives the commands below root their common behaviour: Report and not cobra prints errors, flags take values
