@@ -16,6 +16,7 @@ packages='
 	python3-drgn python3-libkdumpfile debuginfod
 	openssh-client openssh-server lftp curl
 	nfs-ganesha nfs-ganesha-vfs rpcbind nfs-common
+	lintian rpmlint rpm mandoc
 	ca-certificates debian-archive-keyring
 '
 

@@ -75,37 +75,6 @@ func (s Stdio) Warn(name, format string, args ...any) {
 // oneLine makes one line of a text that may contain a peer's words, without characters that control a terminal.
 func oneLine(s string) string { return Printable(strings.TrimRight(s, "\n")) }
 
-// Execute prepares root (see prepare) and runs it with args. An error of cobra, before the command's own code runs,
-// is a usage error. Report prints the error as JSON if the command line asks for JSON.
-func Execute(ctx context.Context, stdio Stdio, root *cobra.Command, args []string) error {
-	cmd, err := execute(ctx, stdio, root, args)
-	if err != nil && asksJSON(cmd, args) {
-		return &jsonError{err}
-	}
-	return err
-}
-
-func execute(ctx context.Context, stdio Stdio, root *cobra.Command, args []string) (*cobra.Command, error) {
-	ran := false
-	prepare(root, &ran)
-	root.SetIn(stdio.In)
-	root.SetOut(stdio.Out)
-	root.SetErr(stdio.Err)
-	root.SetArgs(args)
-	cmd, err := root.ExecuteContextC(ctx)
-	if err != nil && !ran {
-		var exit *ExitError
-		if errors.As(err, &exit) {
-			return cmd, err
-		}
-		return cmd, WithHint(Usage(plain(err)), fmt.Sprintf("'%s --help' shows how to use it", cmd.CommandPath()))
-	}
-	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return cmd, &ExitError{Code: ExitInterrupted, Err: errors.New("interrupted")}
-	}
-	return cmd, err
-}
-
 // prepare gives the commands below root their common behaviour: Report and not cobra prints errors, flags take values
 // from the environment (see env.go), help ends with the exit codes, and a group of commands asks for one of them.
 // *ran is set when a command's own code begins.
