@@ -6,7 +6,8 @@ export CGO_ENABLED = 0
 export GOFLAGS := $(filter-out -trimpath,$(shell go env GOFLAGS)) -trimpath
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X github.com/corehaul/corehaul/cmd/internal/cli.version=$(VERSION)
-LINT    := go tool -modfile=$(CURDIR)/tools/go.mod golangci-lint
+# 'go tool' is asked for the program's path only: when a signal kills a tool, such as for want of memory, it exits with 0 itself.
+LINT    = "$$(go tool -modfile=$(CURDIR)/tools/go.mod -n golangci-lint)"
 
 # The product and the lab (e2e) are two modules; commands of go and the linter see one at a time.
 
@@ -31,13 +32,17 @@ E2E = -count=1 -timeout=75m -parallel=4 ./...
 TIMES = $(CURDIR)/bin/times.jsonl
 TIMED = $(CURDIR)/bin/timed -to $(TIMES)
 
-.PHONY: all build check unit lint fmt race stress test test-fast test-lab test-captures times e2e mutations demo bench fuzz deps clean
+.PHONY: all build packages check unit lint fmt race stress test test-fast test-lab test-captures times e2e mutations demo bench fuzz deps clean
 
 all: build
 
 build: ## both programs, static, into bin/
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/corehaul ./cmd/corehaul
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/corehaul-send ./cmd/corehaul-send
+
+packages: ## .deb and .rpm of both programs, into bin/packages
+	rm -rf bin/packages
+	packaging/build.sh bin/packages
 
 check: unit lint ## what to run all the time: unit tests, fuzz seeds, vet, lint
 
@@ -62,7 +67,7 @@ stress: deps ## the unit tests STRESS_COUNT times under the race detector, besid
 	./stress.sh $(or $(STRESS_COUNT),20)
 
 # The lab waits for lines, guests and time limits a good part of its time: the unit tests run beside it.
-test: deps build bin/timed ## everything; ends with what took longest
+test: deps build packages bin/timed ## everything; ends with what took longest
 	rm -f $(TIMES)
 	$(MAKE) --no-print-directory --jobs=3 test-lab test-fast test-captures; code=$$?; bin/timed -report $(TIMES); exit $$code
 
@@ -86,7 +91,7 @@ times: bin/timed ## puts what the last `make test` took into docs/testing.md
 bin/timed: $(wildcard e2e/cmd/timed/*.go)
 	go -C e2e build -o $(CURDIR)/bin/timed ./cmd/timed
 
-e2e: deps build
+e2e: deps build packages
 	go -C e2e test $(E2E)
 
 mutations: deps build ## every command on every changed dump, and more damaged memory; make e2e runs a part of it
