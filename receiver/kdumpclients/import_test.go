@@ -106,10 +106,10 @@ func redhat(t *testing.T, tr Tree, b []byte) {
 // only returns the only dump of the store.
 func only(t *testing.T, s *Service) storage.Entry {
 	t.Helper()
-	return onlyOf(t, s, "")
+	return onlyOf(t, s, "*")
 }
 
-// onlyOf returns the only dump of a host.
+// onlyOf returns the only dump of a host, or of those that a pattern chooses.
 func onlyOf(t *testing.T, s *Service, host string) storage.Entry {
 	t.Helper()
 	list, err := s.cfg.Store.List(t.Context(), storage.Filter{Host: storage.Patterns{host}})
