@@ -141,15 +141,18 @@ func TestOpenSSHRefusals(t *testing.T) {
 	locked := filepath.Join(t.TempDir(), "locked")
 	captureCommand(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", locked)
 	elf := failoverELF(t)
-	for name, tc := range map[string]struct{ key, known, says, hint string }{
-		"foreign key":     {other.UserKeys["rsa"], known, `does not let "root" in with the key`, "ssh-rsa AAAA"},
-		"another host":    {s.UserKeys["rsa"], sshTargetFile(t, strings.ReplaceAll(foreign, otherPort, port)), "which is not the one in", "find out who answers"},
-		"unknown host":    {s.UserKeys["rsa"], sshTargetFile(t, foreign), "has no key of [127.0.0.1]:" + port, "ssh-keyscan -p " + port + " 127.0.0.1"},
-		"key is locked":   {locked, known, "has a passphrase", "ssh-keygen -p"},
-		"key is a public": {s.UserKeys["rsa"] + ".pub", known, "public key", "without .pub"},
+	for name, tc := range map[string]struct {
+		key, known, says, hint string
+		code                   int // 2 for a file that is no use, whoever answers
+	}{
+		"foreign key":     {other.UserKeys["rsa"], known, `does not let "root" in with the key`, "ssh-rsa AAAA", 1},
+		"another host":    {s.UserKeys["rsa"], sshTargetFile(t, strings.ReplaceAll(foreign, otherPort, port)), "which is not the one in", "find out who answers", 1},
+		"unknown host":    {s.UserKeys["rsa"], sshTargetFile(t, foreign), "has no key of [127.0.0.1]:" + port, "ssh-keyscan -p " + port + " 127.0.0.1", 2},
+		"key is locked":   {locked, known, "has a passphrase", "ssh-keygen -p", 2},
+		"key is a public": {s.UserKeys["rsa"] + ".pub", known, "public key", "without .pub", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, said := judgesRun(t, 1, "corehaul-send", "send", "--to", "ssh://root@"+s.Addr, "--ssh-key", tc.key, "--known-hosts", tc.known, "--patience", "1s", elf)
+			_, said := judgesRun(t, tc.code, "corehaul-send", "send", "--to", "ssh://root@"+s.Addr, "--ssh-key", tc.key, "--known-hosts", tc.known, "--patience", "1s", elf)
 			if !strings.Contains(said, tc.says) || !strings.Contains(said, tc.hint) {
 				t.Errorf("it says %q, want %q and %q", said, tc.says, tc.hint)
 			}
