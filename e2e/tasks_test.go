@@ -166,6 +166,9 @@ var tasksLetters = map[string]string{
 	"RU": "R", "IN": "S", "UN": "D", "ID": "I", "ST": "T", "TR": "t", "PA": "P", "ZO": "Z", "DE": "X", "NE": "R", "WA": "R",
 }
 
+// tasksInitMore is how much the address space of the guest's init may grow behind its record, in bytes; 256 KiB were seen.
+const tasksInitMore = 16 << 20
+
 // tasksSameAsRecord compares processes that were there when the record was made and were not running then or at the panic.
 func tasksSameAsRecord(t *testing.T, d *lab.Dump, list []tasks.Task, record string) {
 	t.Helper()
@@ -185,11 +188,15 @@ func tasksSameAsRecord(t *testing.T, d *lab.Dump, list []tasks.Task, record stri
 			t.Errorf("task %d: got %s, want %s %s", pid, got, m[2], m[4])
 		}
 		space, _ := strconv.ParseUint(m[5], 10, 64)
-		if task.MemoryError != nil || task.VSZ != space || (space > 0) != (task.RSS > 0) || task.RSS > task.VSZ {
+		more := uint64(0)
+		if pid == 1 { // it makes the record and goes on: its runtime may map more memory before the panic
+			more = tasksInitMore
+		}
+		if task.MemoryError != nil || task.VSZ < space || task.VSZ > space+more || (space > 0) != (task.RSS > 0) || task.RSS > task.VSZ {
 			t.Errorf("task %d: %d bytes, %d in memory, %v, want %d", pid, task.VSZ, task.RSS, task.MemoryError, space)
 		}
-		if m[3] != tasksLetters[task.State.String()] || task.State == 0 {
-			continue // it did something in the meantime
+		if m[3] != tasksLetters[task.State.String()] || task.State == 0 || task.Active {
+			continue // it did something in the meantime, or ran at the panic
 		}
 		same++
 		tasksSavedPlausible(t, d, task)
@@ -197,8 +204,10 @@ func tasksSameAsRecord(t *testing.T, d *lab.Dump, list []tasks.Task, record stri
 	if same < 20 {
 		t.Errorf("only %d tasks of the record were as they had been", same)
 	}
-	active := slices.IndexFunc(list, func(task tasks.Task) bool { return task.Active && !task.Idle })
-	if active < 0 || list[active].Comm != "init" || list[active].State.String() != "RU" {
+	// Another thread of it may be about to sleep on the other CPU.
+	if !slices.ContainsFunc(list, func(task tasks.Task) bool {
+		return task.Active && !task.Idle && task.Comm == "init" && task.State.String() == "RU"
+	}) {
 		t.Errorf("the guest's init brought the panic about, and does not run: %+v", list)
 	}
 }
