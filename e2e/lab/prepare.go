@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"strings"
 
 	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
 )
@@ -27,6 +26,7 @@ func writeCaptureInitrd(ctx context.Context, k *Kernel, work string) (string, er
 // A bootPlan has the facts of a boot that are not in a scenario.
 type bootPlan struct {
 	captureInitrd string            // path
+	ordered       bool              // captureInitrd and captureAppend come later, in an order
 	captureAppend string            // added to the command line of the capture kernel
 	records       bool              // see guestcfg.Config
 	time          int64             // see guestcfg.Config
@@ -45,7 +45,10 @@ func prepare(ctx context.Context, s Scenario, k *Kernel, work string, plan bootP
 	if err != nil {
 		return nil, err
 	}
-	files := map[string]string{guestcfg.KernelPath: k.Image, guestcfg.InitrdPath: plan.captureInitrd}
+	files := map[string]string{guestcfg.KernelPath: k.Image}
+	if !plan.ordered {
+		files[guestcfg.InitrdPath] = plan.captureInitrd
+	}
 	maps.Copy(files, plan.files)
 	if s.Kexec == guestcfg.KexecLoad {
 		kexec, err := kexecFiles(ctx, k.Arch)
@@ -56,7 +59,8 @@ func prepare(ctx context.Context, s Scenario, k *Kernel, work string, plan bootP
 	}
 	cfg := guestcfg.Config{
 		Kexec:         s.Kexec,
-		CaptureAppend: strings.TrimSpace(s.captureAppend() + " " + plan.captureAppend),
+		Ordered:       plan.ordered,
+		CaptureAppend: plan.append(s),
 		FixKallsyms:   s.arm64(),
 		Busy:          s.Busy,
 		Records:       plan.records,

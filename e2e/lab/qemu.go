@@ -126,6 +126,8 @@ func (m *machine) command() (name string, args []string) {
 	mem := fmt.Sprintf("%dM", s.MemMiB)
 	args = []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		// A state does not say that the machine was stopped when it was saved.
+		"-global", "migration.store-global-state=off",
 		"-accel", "tcg,thread=multi", "-smp", "2", "-m", mem,
 		// Memory that the guest does not touch takes none of the host's.
 		"-object", "memory-backend-ram,id=m0,reserve=off,size=" + mem,
@@ -151,11 +153,16 @@ func (m *machine) command() (name string, args []string) {
 	}
 	if s.arm64() {
 		cpu := choose(s.CPU == "max", "max,pauth-impdef=on", s.CPU)
-		return "qemu-system-aarch64", append(args, "-machine", "virt,gic-version=2,memory-backend=m0", "-cpu", cpu)
+		return s.qemu(), append(args, "-machine", "virt,gic-version=2,memory-backend=m0", "-cpu", cpu)
 	}
 	// The ACPI tables of pc have no century, so Linux takes its two digits of a year for 1970 to 2069.
 	kind := choose(m.clock == "", "pc", "q35")
-	return "qemu-system-x86_64", append(args, "-machine", kind+",memory-backend=m0", "-cpu", s.CPU)
+	return s.qemu(), append(args, "-machine", kind+",memory-backend=m0", "-cpu", s.CPU)
+}
+
+// qemu returns the name of the emulator.
+func (s Scenario) qemu() string {
+	return choose(s.arm64(), "qemu-system-aarch64", "qemu-system-x86_64")
 }
 
 // consoleDevice returns the kernel's name of the serial port.

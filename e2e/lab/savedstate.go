@@ -69,6 +69,14 @@ func saveState(ctx context.Context, s Scenario, k *Kernel, dir string) error {
 	if err := m.addPanicDisks(); err != nil {
 		return err
 	}
+	if err := m.saveAtOrder(ctx, dir); err != nil {
+		return err
+	}
+	return keepRecords(m.diskPath(guestcfg.DiskRecords), dir)
+}
+
+// saveAtOrder boots a machine, and saves its state and its initramfs in dir when it waits for its order.
+func (m *machine) saveAtOrder(ctx context.Context, dir string) error {
 	saved := false
 	m.onLine = func(line string) {
 		if word, ok := guestWord(line); ok && word == guestcfg.AwaitsOrder && !saved {
@@ -82,17 +90,20 @@ func saveState(ctx context.Context, s Scenario, k *Kernel, dir string) error {
 	if !saved {
 		return guestError(errors.New("the system kernel did not get ready to panic"), m.consolePath())
 	}
-	if err := keepRecords(m.diskPath(guestcfg.DiskRecords), dir); err != nil {
-		return err
-	}
 	return os.Rename(m.initrd, filepath.Join(dir, stateInitrd))
 }
 
 // machine returns a machine that continues in the state, with empty disks.
 func (s state) machine(scenario Scenario, k *Kernel, work string) (*machine, error) {
+	m := s.resumed(scenario, k, work)
+	return m, m.addPanicDisks()
+}
+
+// resumed returns a machine that continues in the state, to which the disks and devices of the state have to be added.
+func (s state) resumed(scenario Scenario, k *Kernel, work string) *machine {
 	m := &machine{scenario: scenario, kernel: k, dir: work, initrd: s.path(stateInitrd)}
 	m.backends = []string{"-incoming", "exec:cat " + s.path(stateMigration)}
-	return m, m.addPanicDisks()
+	return m
 }
 
 // addPanicDisks adds the disks of a capture, and the one with the order.
@@ -101,9 +112,14 @@ func (m *machine) addPanicDisks() error {
 	if err := m.addCaptureDisks(in("vmcore.elf"), in("records")); err != nil {
 		return err
 	}
-	order := disk{serial: guestcfg.DiskOrder, path: in("order")}
+	return m.addOrderDisk(guestcfg.OrderLen)
+}
+
+// addOrderDisk adds the disk with the order, which is empty at first.
+func (m *machine) addOrderDisk(size int64) error {
+	order := disk{serial: guestcfg.DiskOrder, path: filepath.Join(m.dir, "order")}
 	m.disks = append(m.disks, order)
-	return makeSparse(order.path, guestcfg.OrderLen)
+	return makeSparse(order.path, size)
 }
 
 func (m *machine) diskPath(serial string) string {
@@ -115,9 +131,12 @@ func (m *machine) diskPath(serial string) string {
 	return ""
 }
 
-// save writes the machine's state to a file and ends QEMU. QEMU stops the machine by itself. If save did, the machine would
-// be stopped when another QEMU has read the state.
+// save stops the machine, writes its state to a file and ends QEMU. QEMU would stop it at the end only, but misses then some of the
+// pages that the machine writes meanwhile (seen with QEMU 7.2: Linux 6.12 died of a broken stack in each start from a state).
 func (m *machine) save(ctx context.Context, path string) error {
+	if err := m.qmp("stop", map[string]any{}); err != nil {
+		return err
+	}
 	// QEMU limits the speed of a migration by default, since it expects a network.
 	if err := m.qmp("migrate-set-parameters", map[string]any{"max-bandwidth": int64(16) << 30}); err != nil {
 		return err

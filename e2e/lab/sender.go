@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -89,18 +88,20 @@ func RunSender(ctx context.Context, s Scenario, captureInitrd string, opts Sende
 			opts.Start(func(up bool) error { return current.Load().link(up) })
 		}
 	}
+	ready := opts.startsReady(s.withDefaults())
 	for range captureTries - 1 {
-		r, err := runSender(ctx, s, captureInitrd, opts, begin)
+		r, err := runSender(ctx, s, captureInitrd, opts, ready, begin)
 		if err != nil || !r.machineDied() {
 			return r, err
 		}
+		ready = false // perhaps the state is what kills it
 		fmt.Fprintf(os.Stderr, "lab: the machine died after %v, before its init spoke; its console ends:\n%s\n", r.Duration, tail(r.Console, 30))
 	}
-	return runSender(ctx, s, captureInitrd, opts, begin)
+	return runSender(ctx, s, captureInitrd, opts, ready, begin)
 }
 
-// runSender is one try of RunSender. It calls begin before it starts QEMU.
-func runSender(ctx context.Context, s Scenario, captureInitrd string, opts SenderOptions, begin func(*machine)) (*Run, error) {
+// runSender is one try of RunSender, which begins in a saved state if ready is true. It calls begin before it starts QEMU.
+func runSender(ctx context.Context, s Scenario, captureInitrd string, opts SenderOptions, ready bool, begin func(*machine)) (*Run, error) {
 	s = s.withDefaults()
 	k, err := GetKernel(ctx, s.Kernel)
 	if err != nil {
@@ -115,18 +116,9 @@ func runSender(ctx context.Context, s Scenario, captureInitrd string, opts Sende
 	if err != nil {
 		return nil, err
 	}
-	plan := bootPlan{captureInitrd: captureInitrd, captureAppend: opts.CaptureAppend}
-	if opts.Clock != "" {
-		plan.time = time.Now().Unix()
-	}
-	m, err := prepare(ctx, s, k, work, plan)
+	m, err := opts.machine(ctx, s, k, work, captureInitrd, ready)
 	if err != nil {
 		return nil, err
-	}
-	m.card, m.input = opts.Card, opts.Input
-	m.onLine, m.devices, m.backends, m.clock = opts.OnLine, opts.Devices, opts.Backends, opts.Clock
-	for i, path := range opts.Disks {
-		m.disks = append(m.disks, disk{serial: "disk" + strconv.Itoa(i), path: path})
 	}
 	begin(m)
 	start := time.Now()
@@ -140,4 +132,31 @@ func runSender(ctx context.Context, s Scenario, captureInitrd string, opts Sende
 		return nil, fmt.Errorf("lab: %w", err)
 	}
 	return &Run{Console: string(console), Duration: time.Since(start)}, runErr
+}
+
+// machine returns the machine of a scenario, with the options: in its saved state if ready is true, else before its boot.
+func (o *SenderOptions) machine(ctx context.Context, s Scenario, k *Kernel, work, captureInitrd string, ready bool) (*machine, error) {
+	plan := bootPlan{captureInitrd: captureInitrd, captureAppend: o.CaptureAppend}
+	if o.Clock != "" {
+		plan.time = time.Now().Unix()
+	}
+	var m *machine
+	if ready {
+		state, err := readyState(ctx, s, k, o)
+		if err != nil {
+			return nil, err
+		}
+		if m, err = state.ready(s, k, work, plan, o.Disks); err != nil {
+			return nil, err
+		}
+	} else {
+		var err error
+		if m, err = prepare(ctx, s, k, work, plan); err != nil {
+			return nil, err
+		}
+		m.addDisks(o.Disks)
+	}
+	m.card, m.clock, m.input, m.onLine, m.devices = o.Card, o.Clock, o.Input, o.OnLine, o.Devices
+	m.backends = append(m.backends, o.Backends...)
+	return m, nil
 }

@@ -14,6 +14,11 @@ import (
 
 // crash arms kexec and brings the kernel down; it returns only on failure.
 func crash(cfg *guestcfg.Config) error {
+	if cfg.Ordered {
+		if err := awaitImage(cfg); err != nil {
+			return err
+		}
+	}
 	if cfg.Time > 0 {
 		if err := unix.Settimeofday(&unix.Timeval{Sec: cfg.Time}); err != nil {
 			return fmt.Errorf("set the time: %w", err)
@@ -36,7 +41,7 @@ func crash(cfg *guestcfg.Config) error {
 	how := cfg.Crash
 	if how == guestcfg.CrashByOrder {
 		var err error
-		if how, err = awaitOrder(); err != nil {
+		if how, err = awaitWay(); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,33 +16,71 @@ import (
 	"github.com/corehaul/corehaul/e2e/lab/guestcfg"
 )
 
-// awaitOrder waits until the host has written the way to crash to its disk. The host may stop the machine meanwhile, and go on
-// with it many times.
-func awaitOrder() (string, error) {
+// awaitOrder waits until the host has written an order to its disk, and returns it and the disk. The host may stop the machine
+// meanwhile, and go on with it many times.
+func awaitOrder() ([]byte, *os.File, error) {
 	dev, err := diskBySerial(guestcfg.DiskOrder)
 	if err != nil {
-		return "", err
+		return nil, nil, err
 	}
 	f, err := os.OpenFile(dev, os.O_RDONLY|unix.O_DIRECT, 0)
 	if err != nil {
-		return "", err
+		return nil, nil, err
 	}
-	defer func() { _ = f.Close() }()
 	block, err := alignedBuffer(guestcfg.OrderLen)
-	if err != nil {
-		return "", err
-	}
-	for try := 0; block[0] == 0; try++ {
+	for try := 0; err == nil && block[0] == 0; try++ {
 		// The console of 7.3 sometimes keeps a line until the next one (seen in an otherwise idle guest).
 		if try%50 == 0 {
 			say(guestcfg.AwaitsOrder)
 		}
 		time.Sleep(20 * time.Millisecond)
-		if _, err := f.ReadAt(block, 0); err != nil {
-			return "", err
+		_, err = f.ReadAt(block, 0)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, nil, err
+	}
+	return bytes.TrimRight(block, "\x00"), f, nil
+}
+
+// awaitWay waits for an order that says how to crash.
+func awaitWay() (string, error) {
+	order, disk, err := awaitOrder()
+	if err != nil {
+		return "", err
+	}
+	return string(order), disk.Close()
+}
+
+// awaitImage waits for an order with the initramfs of the capture kernel, and puts what it says into cfg.
+func awaitImage(cfg *guestcfg.Config) error {
+	b, disk, err := awaitOrder()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = disk.Close() }()
+	var order guestcfg.Order
+	if err := json.Unmarshal(b, &order); err != nil {
+		return fmt.Errorf("order: %w", err)
+	}
+	cfg.CaptureAppend, cfg.Time = order.CaptureAppend, order.Time
+	initrd, err := os.Create(guestcfg.InitrdPath)
+	if err != nil {
+		return err
+	}
+	buf, err := alignedBuffer(copyBlock)
+	if err != nil {
+		return err
+	}
+	for off := int64(0); off < order.InitrdLen; off += copyBlock {
+		if _, err := disk.ReadAt(buf, guestcfg.OrderLen+off); err != nil {
+			return fmt.Errorf("order: %w", err)
+		}
+		if _, err := initrd.Write(buf[:min(copyBlock, order.InitrdLen-off)]); err != nil {
+			return err
 		}
 	}
-	return string(bytes.TrimRight(block, "\x00")), nil
+	return initrd.Close()
 }
 
 // crasher is the first argument, and the name, of the process that crashes the kernel.

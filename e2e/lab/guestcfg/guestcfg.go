@@ -40,8 +40,12 @@ const (
 	DiskOrder   = "order"
 )
 
-// OrderLen is the size of DiskOrder. It holds a way to crash, then zeros.
+// OrderLen is the size of the order at the start of DiskOrder, with zeros up to its end. To a guest with CrashByOrder it is a way
+// to crash. To one with Config.Ordered it is an Order as JSON, and the initramfs of the capture kernel follows.
 const OrderLen = 4096
+
+// OrderSlack is what DiskOrder has at least after the initramfs, so that the guest reads whole blocks.
+const OrderSlack = 1 << 20
 
 // CrashByOrder is a Config.Crash: the guest waits for an order on DiskOrder.
 const CrashByOrder = "order"
@@ -52,6 +56,13 @@ const (
 	KexecFileLoad = "s" // kexec_file_load(2)
 )
 
+// An Order is what a guest waits for before it loads a capture kernel.
+type Order struct {
+	CaptureAppend string // see Config
+	Time          int64  // see Config
+	InitrdLen     int64  // bytes of the initramfs of the capture kernel
+}
+
 // Config is one boot of the system kernel (all fields) or of the capture kernel (Modules
 // only).
 type Config struct {
@@ -59,6 +70,8 @@ type Config struct {
 	Modules []string
 	// Kexec is KexecLoad or KexecFileLoad.
 	Kexec string
+	// Ordered means that the capture kernel's initramfs and command line come with an Order on DiskOrder.
+	Ordered bool
 	// CaptureAppend is the command line of the capture kernel.
 	CaptureAppend string
 	// FixKallsyms adds _text to /proc/kallsyms for kexec(8). arm64 kernels do not
