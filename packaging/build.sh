@@ -34,9 +34,13 @@ for name in corehaul corehaul-send; do
   CGO_ENABLED=0 go -C "$top" build -trimpath -ldflags "$flags" -o "$WORK/$name" "./cmd/$name"
   mkdir "$WORK/$name-man" "$WORK/$name-doc"
   host_go -C "$top" run -tags manpages -ldflags "$flags" "./cmd/$name" "$WORK/$name-man"
-  host_go -C "$top" build -trimpath -ldflags "$flags" -o "$WORK/here" "./cmd/$name"
+  here=$name
+  if [ "$(go env GOARCH)" != "$(go env GOHOSTARCH)" ]; then
+    here=here-$name
+    CGO_ENABLED=0 host_go -C "$top" build -trimpath -ldflags "$flags" -o "$WORK/$here" "./cmd/$name"
+  fi
   for shell in bash zsh fish; do
-    (cd "$WORK" && bash -c "exec -a $name ./here completion $shell" >"$name.$shell")
+    (cd "$WORK" && bash -c "exec -a $name ./$here completion $shell" >"$name.$shell")
   done
   cp copyright "$WORK/$name-doc/"
 done
