@@ -15,12 +15,12 @@ func hashFile(fsys FS, name string, stop func() error) (size int64, sum [32]byte
 	if err != nil {
 		return 0, sum, err
 	}
-	size, sum, err = hashReader(f, stop)
+	size, sum, err = hashReader(f, stop, nil)
 	return size, sum, errors.Join(err, f.Close())
 }
 
-// hashReader is hashFile of an open file. SHA-256 takes one CPU longer than the disk takes to read, so nothing may wait for both.
-func hashReader(f File, stop func() error) (size int64, sum [32]byte, err error) {
+// hashReader is hashFile of an open file. It calls tell, if that is not nil, as it gets on. SHA-256 takes one CPU longer than the disk takes to read, so nothing may wait for both.
+func hashReader(f File, stop func() error, tell func(done, total int64)) (size int64, sum [32]byte, err error) {
 	if size, err = f.Size(); err != nil {
 		return 0, sum, err
 	}
@@ -31,6 +31,9 @@ func hashReader(f File, stop func() error) (size int64, sum [32]byte, err error)
 			if err := stop(); err != nil {
 				return 0, sum, err
 			}
+		}
+		if tell != nil {
+			tell(off, size)
 		}
 		if n := hashHole(h, f, off, size); n > 0 {
 			off += n

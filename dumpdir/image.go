@@ -84,7 +84,7 @@ func (im *Image) openFile(ctx context.Context, d *Dump, vm File) error {
 	if err != nil {
 		return err
 	}
-	whole, err := d.Intact(ctx)
+	whole, err := d.Intact(ctx, nil)
 	if err != nil {
 		return err
 	}

@@ -275,7 +275,8 @@ func ReadID(fsys FS, dir string) (id string, err error) {
 }
 
 // Intact reads vmcore and reports whether it has the SHA-256 of its seal. It is false for an unsealed dump.
-func (d *Dump) Intact(ctx context.Context) (bool, error) {
+// It calls tell, if that is not nil, with the number of bytes that it has read and reads.
+func (d *Dump) Intact(ctx context.Context, tell func(done, total int64)) (bool, error) {
 	want, err := d.sealSum()
 	if err != nil || want == "" {
 		return false, err
@@ -284,7 +285,12 @@ func (d *Dump) Intact(ctx context.Context) (bool, error) {
 	if !ok {
 		return false, nil
 	}
-	_, sum, err := hashFile(d.fs, name, ctx.Err)
+	f, err := d.fs.Open(name)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", name, err)
+	}
+	_, sum, err := hashReader(f, ctx.Err, tell)
+	_ = f.Close() // only read
 	if isMediumError(err) {
 		return false, nil
 	}

@@ -140,7 +140,7 @@ func (c *core) readBack(ctx context.Context, seal *sealRecord) error {
 		}
 		synced <- nil
 	}
-	_, sum, err := hashReader(c.vm, ctx.Err)
+	_, sum, err := hashReader(c.vm, ctx.Err, nil)
 	seal.sum = sum
 	return errors.Join(<-synced, err)
 }

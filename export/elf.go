@@ -15,6 +15,7 @@ func ELF(ctx context.Context, w io.Writer, src Source) (lost uint64, err error) 
 	buffered := bufio.NewWriterSize(w, 1<<20)
 	opt := elfOptions(src)
 	opt.Incomplete = !src.Has.Complete() || src.Left > 0
+	src.meter.begin(StepPages, src.pageBytes())
 	stats, err := elfcore.Write(ctx, buffered, src, opt)
 	if err == nil {
 		err = buffered.Flush()

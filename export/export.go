@@ -23,6 +23,8 @@ type Options struct {
 	Format   string
 	Compress string // compressor of the pages; empty: keep the source's
 	Intact   bool   // a checksum has proved every byte of the file
+	// Progress, if set, is told how many bytes of a step are done. Only one goroutine calls it at a time.
+	Progress func(step string, done, total int64)
 }
 
 // Source is memory to be written.
@@ -31,12 +33,14 @@ type Source struct {
 	Path string          // the file to copy if a copy is enough; may be empty
 	Has  *vmcore.Account // which of its pages the file holds
 	Left uint64          // number of unreadable pages that Image leaves out
+
+	meter *meter
 }
 
 // NewSource prepares img for an export. It reads all pages before if the format needs to know the unreadable ones
 // (ELF lays its pages out first), or if the file at path would be copied. An empty path is never copied.
 func NewSource(ctx context.Context, img vmcore.Image, path string, o Options) (Source, error) {
-	src := Source{Image: img, Path: path}
+	src := Source{Image: img, Path: path, meter: newMeter(o.Progress)}
 	var err error
 	if src.Has, err = vmcore.AccountOf(ctx, img); err != nil {
 		return src, err
@@ -44,10 +48,12 @@ func NewSource(ctx context.Context, img vmcore.Image, path string, o Options) (S
 	if o.Intact || o.Format != FormatELF && !src.AsItIs(o.Compress) {
 		return src, nil
 	}
-	rest, err := vmcore.OnlyReadable(ctx, img)
+	src.meter.begin(StepCheck, src.pageBytes())
+	rest, err := vmcore.OnlyReadable(ctx, src)
 	if err != nil {
 		return src, err
 	}
+	rest.Image = img // which counts no page twice
 	switch {
 	case o.Format == FormatELF:
 		src.Image, src.Left = rest, rest.LostPages()

@@ -13,13 +13,18 @@ import (
 // flattenBytes is the payload of a flattened record, the same as in makedumpfile.
 const flattenBytes = 64 << 10
 
-// Flatten writes the file at path to w as a flattened stream.
-func Flatten(ctx context.Context, w io.Writer, path string) error {
+// Flatten writes the file at path, which is that of src or made from it, to w as a flattened stream.
+func Flatten(ctx context.Context, w io.Writer, src Source, path string) error {
 	in, err := plainfile.Open(path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = in.Close() }() // only read
+	st, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	src.meter.begin(StepCopy, st.Size())
 	buffered := bufio.NewWriterSize(w, 1<<20)
 	out, err := flattened.NewWriter(buffered)
 	if err != nil {
@@ -35,6 +40,7 @@ func Flatten(ctx context.Context, w io.Writer, path string) error {
 			return werr
 		}
 		off += int64(n)
+		src.meter.add(n)
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			break
 		}

@@ -25,7 +25,7 @@ func Kdump(ctx context.Context, out *os.File, src Source, compress string) (lost
 		if err != nil {
 			return 0, err
 		}
-		return 0, errors.Join(copySparse(ctx, out, in), in.Close())
+		return 0, errors.Join(copySparse(ctx, out, in, src.meter), in.Close())
 	}
 	codec := kdumpfile.Snappy
 	if compress != "" {
@@ -38,11 +38,12 @@ func Kdump(ctx context.Context, out *os.File, src Source, compress string) (lost
 }
 
 // copySparse copies in to the empty file out. What is zero becomes a hole.
-func copySparse(ctx context.Context, out, in *os.File) error {
+func copySparse(ctx context.Context, out, in *os.File, m *meter) error {
 	st, err := in.Stat()
 	if err != nil {
 		return err
 	}
+	m.begin(StepCopy, st.Size())
 	buf := make([]byte, 64<<10)
 	for off := int64(0); ctx.Err() == nil; {
 		at, ok := plainfile.NextData(in, off)
@@ -58,6 +59,7 @@ func copySparse(ctx context.Context, out, in *os.File) error {
 				return err
 			}
 		}
+		m.add(int(at-off) + n)
 		off = at + int64(n)
 	}
 	return ctx.Err()
@@ -108,6 +110,7 @@ func (r *recoder) run(ctx context.Context, header *kdumpfile.Header) (lost uint6
 		return 0, err
 	}
 	r.pos = r.w.Layout().FirstPage()
+	r.src.meter.begin(StepPages, r.src.pageBytes())
 	batches, err := r.batches()
 	if err != nil {
 		return 0, err

@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/cmd/internal/clitest"
+	"github.com/corehaul/corehaul/internal/outputtest"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/sender/sshdial/sshdialtest"
 	corehaultls "github.com/corehaul/corehaul/tls"
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"), RequireUniqueNames: true,
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "usr1": usr1},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "usr1": usr1, "screens": clitest.Screens(t)},
 		Setup: func(env *testscript.Env) error {
 			return setup(t, env)
 		},
@@ -71,7 +71,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 // usr1 runs a program, hangs up its terminal and sends it SIGUSR1 until the answer is on its standard error, then
 // interrupts it, and wants exit code 130.
 func usr1(ts *testscript.TestScript, _ bool, args []string) {
-	var out lockedBuffer
+	var out outputtest.Buffer
 	cmd := exec.CommandContext(context.Background(), args[1], args[2:]...)
 	cmd.Dir, cmd.Stderr = ts.MkAbs("."), &out
 	cmd.Env = append(os.Environ(), "HOME="+ts.MkAbs("."))
@@ -93,23 +93,6 @@ func usr1(ts *testscript.TestScript, _ bool, args []string) {
 	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != int(cli.ExitInterrupted) {
 		ts.Fatalf("interrupted: %v, want exit code 130; %s", err, out.Bytes())
 	}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) Bytes() []byte {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return bytes.Clone(l.b.Bytes())
 }
 
 func setup(t *testing.T, env *testscript.Env) error {

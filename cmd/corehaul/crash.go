@@ -178,7 +178,7 @@ func (a *app) debuggerFiles(ctx context.Context, vmcore string, g debugger, f *d
 }
 
 // findVMLinux finds the vmlinux of a dump, or opens the one that the user names.
-func (s *symbolFlags) findVMLinux(ctx context.Context, finder *debuginfo.Finder, want debuginfo.Want) (*debuginfo.File, error) {
+func (s *symbolFlags) findVMLinux(ctx context.Context, finder *finder, want debuginfo.Want) (*debuginfo.File, error) {
 	if s.symbols != symbolsAuto {
 		file, err := debuginfo.Open(s.symbols, want.BuildID)
 		if err != nil {

@@ -87,11 +87,9 @@ func (a *app) export(ctx context.Context, t *target, f exportFlags) (err error) 
 		return err
 	}
 	defer func() { _ = m.Close() }() // only read
-	src, err := m.forExport(ctx, f)
-	if err != nil {
-		return err
-	}
-	lost, err := a.writeExport(ctx, src, f)
+	tell, done := a.steps()
+	lost, src, err := a.exportMemory(ctx, m, f, tell)
+	done()
 	places := a.tellDamage(m)
 	if err != nil {
 		return damaged(err)
@@ -102,16 +100,28 @@ func (a *app) export(ctx context.Context, t *target, f exportFlags) (err error) 
 	return exportState(t.name(), src, lost)
 }
 
+// stepFunc is told how many bytes of a step of some work are done.
+type stepFunc func(step string, done, total int64)
+
+// exportMemory exports the memory of a dump, and returns how many of its pages could not be read.
+func (a *app) exportMemory(ctx context.Context, m *memory, f exportFlags, tell stepFunc) (lost uint64, src export.Source, err error) {
+	if src, err = m.forExport(ctx, f, tell); err != nil {
+		return 0, src, err
+	}
+	lost, err = a.writeExport(ctx, src, f)
+	return lost, src, err
+}
+
 // forExport prepares the memory for an export.
-func (m *memory) forExport(ctx context.Context, f exportFlags) (export.Source, error) {
+func (m *memory) forExport(ctx context.Context, f exportFlags, tell stepFunc) (export.Source, error) {
 	path, err := m.path, error(nil)
 	if m.stored != nil {
-		if path, err = m.pathToCopy(ctx, f); err != nil {
+		if path, err = m.pathToCopy(ctx, f, tell); err != nil {
 			return export.Source{}, err
 		}
 	}
 	src, err := export.NewSource(ctx, m.Image, path, export.Options{
-		Format: f.format, Compress: f.compress, Intact: m.stored != nil && path != "",
+		Format: f.format, Compress: f.compress, Intact: m.stored != nil && path != "", Progress: tell,
 	})
 	if err != nil {
 		err = fmt.Errorf("%s: %w", m.path, err)
@@ -120,11 +130,11 @@ func (m *memory) forExport(ctx context.Context, f exportFlags) (export.Source, e
 }
 
 // pathToCopy returns the file of a stored dump if the file has the SHA-256 of its seal, so that it may be copied.
-func (m *memory) pathToCopy(ctx context.Context, f exportFlags) (string, error) {
+func (m *memory) pathToCopy(ctx context.Context, f exportFlags, tell stepFunc) (string, error) {
 	if f.compress != "" || m.Info().Incomplete {
 		return "", nil
 	}
-	whole, err := m.dump.Intact(ctx)
+	whole, err := m.dump.Intact(ctx, func(done, total int64) { tell(export.StepCheck, done, total) })
 	if err != nil || !whole {
 		return "", err
 	}
@@ -178,7 +188,7 @@ func (a *app) exportFlattened(ctx context.Context, src export.Source, f exportFl
 		}
 		path = tmp.Path()
 	}
-	return lost, a.stream(f.output, func(w io.Writer) error { return export.Flatten(ctx, w, path) })
+	return lost, a.stream(f.output, func(w io.Writer) error { return export.Flatten(ctx, w, src, path) })
 }
 
 // tempName returns the path for a temporary file of the output's size: beside the output, if that is a file.

@@ -134,10 +134,11 @@ func (a *app) stateDir() (string, error) {
 }
 
 func (a *app) printGroups(list []*groups.Group) error {
-	t := cli.NewTable(a.stdio.Out, "GROUP", "STATE", "DUMPS", "FIRST", "LAST", "HOSTS", "KERNELS", "EXAMPLE", "TITLE")
+	t := cli.NewTable(a.stdio.Out, "GROUP", "STATE", "DUMPS", "FIRST", "LAST", "HOSTS", "KERNELS", "EXAMPLE", "TITLE").
+		Spare("FIRST", "EXAMPLE", "KERNELS", "HOSTS", "LAST")
 	for _, g := range list {
 		example := storage.Ref{Host: g.Example.Host, ID: g.Example.ID[:min(shownID, len(g.Example.ID))]}
-		t.Row(g.ID, string(g.Status), strconv.Itoa(g.Dumps), cli.Time(g.First), cli.Time(g.Last),
+		t.Row(g.ID, string(g.Status), strconv.Itoa(g.Dumps), cli.TableTime(a.stdio.Out, g.First), cli.TableTime(a.stdio.Out, g.Last),
 			some(g.Hosts, 2), lastOf(g.Kernels), example.String(), cli.Clip(cmp.Or(g.Title, "-"), titleWidth))
 	}
 	return t.Flush()

@@ -200,12 +200,8 @@ type importLine struct {
 
 // dump imports one dump at a path.
 func (r *importRun) dump(ctx context.Context, path string, one func() (crashtree.Outcome, error)) error {
-	done := func() {}
-	if cli.IsTerminal(r.stdio.Err) {
-		var update func(done, total int64)
-		update, done = r.progress("import " + cli.Printable(cli.Clip(path, 60)))
-		r.im.Progress = func(_ string, done, total uint64) { update(int64(done), int64(total)) }
-	}
+	tell, done := r.progress("import " + path)
+	r.im.Progress = func(_ string, done, total uint64) { tell(int64(done), int64(total)) }
 	out, err := one()
 	done()
 	if err != nil {

@@ -124,10 +124,11 @@ func withGroups(entries []storage.Entry, gs *groups.Groups) []listedDump {
 }
 
 func (a *app) printTable(entries []storage.Entry) error {
-	t := cli.NewTable(a.stdio.Out, "ID", "HOST", "TIME", "KERNEL", "STATE", "PAGES", "BYTES", "TOOK", "PIN", "TITLE")
+	t := cli.NewTable(a.stdio.Out, "ID", "HOST", "TIME", "KERNEL", "STATE", "PAGES", "BYTES", "TOOK", "PIN", "TITLE").
+		Spare("TOOK", "PAGES", "PIN", "BYTES", "KERNEL", "STATE")
 	for _, e := range entries {
 		m := &e.Manifest
-		t.Row(e.ID[:min(shownID, len(e.ID))], e.Host, cli.Time(e.When()), m.Release, string(e.State()),
+		t.Row(e.ID[:min(shownID, len(e.ID))], e.Host, cli.TableTime(a.stdio.Out, e.When()), m.Release, string(e.State()),
 			pages(m), bytesize.Format(uint64(max(m.Bytes.VMCore, 0))), took(m), pinMark(&e), cli.Clip(cmp.Or(e.Headline(), "-"), titleWidth))
 	}
 	return t.Flush()

@@ -56,6 +56,7 @@ func TestScripts(t *testing.T) {
 		Dir: filepath.Join("testdata", "script"), RequireUniqueNames: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "flip": flip, "hasmagic": hasMagic, "cut": cut, "rmfile": rmFile, "link": link, "storereport": storeReport, "adddump": addDump,
+			"screens": clitest.Screens(t),
 		},
 		Setup: func(env *testscript.Env) error {
 			data := filepath.Join(env.WorkDir, "data")

@@ -143,7 +143,8 @@ func (a *app) printSessions(st *receiver.Status) error {
 	}
 	list := slices.Clone(st.Sessions)
 	slices.SortStableFunc(list, func(a, b receiver.SessionStatus) int { return a.Place - b.Place })
-	t := cli.NewTable(a.stdio.Out, "HOST", "ID", "PEER", "VIA", "STATE", "PAGES", "RATE", "FOR", "REASON")
+	t := cli.NewTable(a.stdio.Out, "HOST", "ID", "PEER", "VIA", "STATE", "PAGES", "RATE", "FOR", "REASON").
+		Spare("PEER", "VIA", "FOR", "RATE", "ID", "REASON")
 	for i := range list {
 		s := &list[i]
 		state := s.State

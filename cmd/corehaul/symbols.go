@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
 	"github.com/corehaul/corehaul/debuginfo"
 	"github.com/corehaul/corehaul/debuginfo/symbolfile"
-	"github.com/corehaul/corehaul/internal/bytesize"
 	"github.com/corehaul/corehaul/triage"
 )
 
@@ -44,8 +42,22 @@ func (s *symbolFlags) addPlaces(cmd *cobra.Command) {
 	cmd.Flags().Var(&s.cacheSize, "debug-cache-size", "largest size of downloads from debuginfod servers that are kept")
 }
 
+// finder finds debugging information. It shows the progress of downloads.
+type finder struct {
+	*debuginfo.Finder
+
+	endBar func()
+}
+
+// Find is that of debuginfo.Finder.
+func (f *finder) Find(ctx context.Context, want debuginfo.Want) (*debuginfo.File, error) {
+	defer f.endBar() // also of a download that broke off
+	return f.Finder.Find(ctx, want)
+}
+
 // finder returns what finds the debugging information. It warns of variables that it does not obey.
-func (s *symbolFlags) finder(a *app) (*debuginfo.Finder, error) {
+func (s *symbolFlags) finder(a *app) (*finder, error) {
+	tell, endBar := a.progress("download")
 	f := &debuginfo.Finder{
 		Dirs:       append(append([]string{}, s.dirs...), debuginfo.SystemDir),
 		OtherCache: debuginfo.OtherCacheDir(os.Getenv),
@@ -60,7 +72,7 @@ func (s *symbolFlags) finder(a *app) (*debuginfo.Finder, error) {
 	}
 	if servers != nil {
 		servers.UserAgent = "corehaul/" + cli.Version()
-		servers.Progress = a.downloadProgress()
+		servers.Progress = tell
 		f.Servers = servers
 	}
 	dir, err := debuginfo.CacheDir()
@@ -69,39 +81,12 @@ func (s *symbolFlags) finder(a *app) (*debuginfo.Finder, error) {
 	} else {
 		f.Cache = &debuginfo.Cache{Dir: dir, Limit: int64(min(s.cacheSize, 1<<62))}
 	}
-	return f, nil
+	return &finder{f, endBar}, nil
 }
 
 // note prints a line that is no warning to standard error.
 func (a *app) note(line string) {
 	_, _ = fmt.Fprintf(a.stdio.Err, "corehaul: %s\n", cli.Printable(line)) // nobody is told of what cannot be told
-}
-
-// progressEvery is the time between two updates of the progress line.
-const progressEvery = 500 * time.Millisecond
-
-// downloadProgress returns what shows the progress of a download on a terminal, nil if there is none.
-func (a *app) downloadProgress() func(got, size int64) {
-	if !cli.IsTerminal(a.stdio.Err) {
-		return nil
-	}
-	var last time.Time
-	return func(got, size int64) {
-		done := got == size
-		if now := time.Now(); !done && now.Sub(last) < progressEvery {
-			return
-		} else {
-			last = now
-		}
-		text := bytesize.Format(uint64(got))
-		if size > 0 {
-			text += fmt.Sprintf(" of %s (%d %%)", bytesize.Format(uint64(size)), 100*got/size)
-		}
-		_, _ = fmt.Fprintf(a.stdio.Err, "\r%s\x1b[K", text) // only progress
-		if done {
-			_, _ = fmt.Fprint(a.stdio.Err, "\r\x1b[K")
-		}
-	}
 }
 
 // withSymbols runs f on memory whose backtraces have lines of the source, as far as there is debugging information.
@@ -129,7 +114,7 @@ func (a *app) withSymbols(ctx context.Context, s *symbolFlags, m *triage.Memory,
 type opened struct {
 	ctx    context.Context // of the one command that it serves
 	a      *app
-	finder *debuginfo.Finder
+	finder *finder
 	image  *symbolfile.File // that the user named
 	files  []*symbolfile.File
 	held   []*debuginfo.File // open, so that they stay in the cache

@@ -9,14 +9,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/cmd/internal/clitest"
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/internal/printable"
 	"github.com/corehaul/corehaul/mem"
@@ -29,39 +27,6 @@ import (
 // steering has characters of every kind that must not reach a terminal: C0, C1 as characters and as bytes, bidirectional marks,
 // invisible ones, line separators.
 const steering = "\x1b[2J\u009b2J\u0085\u202e\u2066\u061c\u200b\U000e0041\ufeff\u2028\u2029\xad\x9b2J\x90\xff"
-
-// terminal opens a pseudo-terminal and returns what programs write to. text returns what was written, once it is closed.
-func terminal(t *testing.T) (tty *os.File, text func() string) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fd := int(master.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetUint32(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var buf bytes.Buffer
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, _ = io.Copy(&buf, master) // it ends with an error when the last writer has gone
-	}()
-	return tty, func() string {
-		_ = tty.Close()
-		<-done
-		_ = master.Close()
-		return buf.String()
-	}
-}
 
 // hostileStore has a dump whose texts, and whose log, try to steer terminals, and one whose damage does.
 func hostileStore(t *testing.T, data string) {
@@ -150,13 +115,13 @@ func TestNothingSteersATerminal(t *testing.T) {
 		{"--" + steering},
 		{"__complete", "show", "--data", data, ""},
 	} {
-		tty, text := terminal(t)
-		code := cli.Report(tty, "corehaul", run(t.Context(), cli.Stdio{Out: tty, Err: tty}, args))
-		got := text()
+		s := clitest.Terminal(t, 80)
+		code := cli.Report(s.TTY, "corehaul", run(t.Context(), cli.Stdio{Out: s.TTY, Err: s.TTY}, args))
+		got := s.End()
 		if got == "" && args[0] != "export" {
 			t.Errorf("%q says nothing, exit code %d", args, code)
 		}
-		left := strings.ReplaceAll(got, "\r\x1b[K", "") // takes our own line of progress away
+		left := strings.ReplaceAll(got, "\x1b[1A\x1b[J", "") // with which a bar of progress goes
 		for _, r := range left {
 			if r == utf8.RuneError || !printable.Rune(r) && !strings.ContainsRune("\r\n\t", r) {
 				t.Errorf("%q writes %U to the terminal:\n%q", args, r, got)
@@ -164,11 +129,11 @@ func TestNothingSteersATerminal(t *testing.T) {
 			}
 		}
 	}
-	tty, text := terminal(t)
-	if err := run(t.Context(), cli.Stdio{Out: tty, Err: tty}, []string{"log", file}); err != nil {
+	s := clitest.Terminal(t, 80)
+	if err := run(t.Context(), cli.Stdio{Out: s.TTY, Err: s.TTY}, []string{"log", file}); err != nil {
 		t.Error(err)
 	}
-	if got := text(); !strings.Contains(got, `log \x1b[2J\xc2\x9b2J\xc2\x85\xe2\x80\xae`) || !strings.HasSuffix(got, `end \xe2\x80`) {
+	if got := s.End(); !strings.Contains(got, `log \x1b[2J\xc2\x9b2J\xc2\x85\xe2\x80\xae`) || !strings.HasSuffix(got, `end \xe2\x80`) {
 		t.Errorf("the log comes as %q", got)
 	}
 	var out bytes.Buffer

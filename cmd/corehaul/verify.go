@@ -50,12 +50,8 @@ verified, or there was none to verify.`,
 }
 
 func (a *app) verify(ctx context.Context, t *target) error {
-	opts := dumpdir.VerifyOptions{}
-	done := func() {}
-	if cli.IsTerminal(a.stdio.Err) {
-		opts.Progress, done = a.progress("verify")
-	}
-	report, err := a.verifyTarget(ctx, t, opts)
+	tell, done := a.progress("verify")
+	report, err := a.verifyTarget(ctx, t, dumpdir.VerifyOptions{Progress: tell})
 	done()
 	if err != nil {
 		return err
@@ -128,20 +124,3 @@ func (a *app) printReport(t *target, r *dumpdir.Report) error {
 
 // findingLine formats a damaged place for a terminal.
 func findingLine(f dumpdir.Finding) string { return cli.Printable(f.String()) }
-
-// progress updates one line of a terminal. done removes it.
-func (a *app) progress(what string) (update func(done, total int64), done func()) {
-	last := int64(-1)
-	update = func(done, total int64) {
-		if total <= 0 || done*100/total == last {
-			return
-		}
-		last = done * 100 / total
-		_, _ = fmt.Fprintf(a.stdio.Err, "\r%s: %d%% ", what, last)
-	}
-	return update, func() {
-		if last >= 0 {
-			_, _ = fmt.Fprint(a.stdio.Err, "\r\x1b[K")
-		}
-	}
-}

@@ -54,7 +54,9 @@ func (a *app) verifyOne(ctx context.Context, store storage.Store, e *storage.Ent
 	if e.Manifest.State == dumpdir.StateArriving {
 		return scrub.OutcomeOf(e.Ref, nil, storage.ErrArriving)
 	}
-	rep, err := a.check(ctx, store, e, dumpdir.VerifyOptions{})
+	tell, done := a.progress("verify " + e.String())
+	rep, err := a.check(ctx, store, e, dumpdir.VerifyOptions{Progress: tell})
+	done()
 	return scrub.OutcomeOf(e.Ref, rep, err)
 }
 

@@ -82,6 +82,7 @@ func prepare(root *cobra.Command, ran *bool) {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.Args = cobra.ArbitraryArgs // runner names the unknown command
+	root.SetHelpFunc(help)
 	root.InitDefaultHelpCmd()
 	addCompletion(root)
 	root.AddCommand(environmentTopic(root))

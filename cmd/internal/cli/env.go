@@ -133,9 +133,9 @@ func environmentTopic(root *cobra.Command) *cobra.Command {
 	topic := &cobra.Command{Use: "environment", Short: "The environment variables, and what they may set"}
 	topic.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
 		out := cmd.OutOrStdout()
-		_, _ = fmt.Fprintln(out, envHelp)
+		_, _ = fmt.Fprintln(out, fitText(envHelp, Width(out)))
 		_, _ = fmt.Fprintln(out)
-		t := NewTable(out, "VARIABLE", "FLAG", "COMMANDS")
+		t := NewTable(out, "VARIABLE", "FLAG", "COMMANDS").Fold()
 		for _, v := range EnvTable(root) {
 			t.Row(v.Name, v.Flag, strings.Join(v.Commands, ", "))
 		}

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 
@@ -89,16 +88,19 @@ func Time(t time.Time) string {
 	return t.UTC().Format("2006-01-02 15:04:05Z")
 }
 
+// shortColumns is the width of terminals that are too narrow for whole times in tables.
+const shortColumns = 70
+
+// TableTime formats t as Time, for a column of a table on w. On a narrow terminal, it leaves out the year and the seconds.
+func TableTime(w io.Writer, t time.Time) string {
+	if columns := Width(w); t.IsZero() || columns == 0 || columns >= shortColumns {
+		return Time(t)
+	}
+	return t.UTC().Format("01-02 15:04Z")
+}
+
 // Printable escapes the characters of s that could control a terminal or break a line: see package printable.
 func Printable(s string) string { return printable.Escape(s) }
-
-// Clip shortens s to at most width characters. A shortened text ends with "…".
-func Clip(s string, width int) string {
-	if width <= 0 || utf8.RuneCountInString(s) <= width {
-		return s
-	}
-	return string([]rune(s)[:width-1]) + "…"
-}
 
 // JSON writes v to w as one indented document. It writes characters that could control a terminal as \uNNNN, so the
 // document keeps its meaning.

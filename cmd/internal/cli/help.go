@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,6 +18,16 @@ func usage(cmd *cobra.Command) error {
 	}
 	_, err := fmt.Fprintf(cmd.OutOrStderr(), "\n%s\n", exitHelp)
 	return err
+}
+
+// help prints what a command does and its usage, in lines that fit the terminal.
+func help(cmd *cobra.Command, _ []string) {
+	text := strings.TrimRight(cmp.Or(cmd.Long, cmd.Short), " \n") + "\n"
+	if cmd.Runnable() || cmd.HasSubCommands() {
+		text += "\n" + cmd.UsageString()
+	}
+	out := cmd.OutOrStdout()
+	_, _ = io.WriteString(out, fitText(text, Width(out))) // as cobra, which has no error for it
 }
 
 // describeFlags adds to the help of each local flag its environment variable. Flags of a parent have theirs already.

@@ -3,41 +3,147 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
-	"text/tabwriter"
 )
 
-// Table writes rows in aligned columns. It escapes its cells, so they may hold text of a crashed machine.
+const (
+	columnGap = "  "
+	// lastColumn is the least width of a last column that is cut: it holds titles and reasons, of which less says nothing.
+	lastColumn = 24
+)
+
+// Table writes rows in aligned columns. It escapes its cells, so they may hold text of a crashed machine. On a terminal, no row is wider
+// than that: columns of Spare are left out, which a line at the end says, and cells that are cut end with "…". A pipe or a file gets all.
 type Table struct {
-	w   *tabwriter.Writer
-	err error
+	w      io.Writer
+	header bool
+	fold   bool // the last column goes on in further lines, and is not cut
+	spare  []string
+	rows   [][]string
 }
 
-// NewTable begins a table on w; without a header it has none.
+// NewTable begins a table on w. Without a header it has none, and long texts of its last column go on in further lines.
 func NewTable(w io.Writer, header ...string) *Table {
-	t := &Table{w: tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
-	if len(header) > 0 {
+	t := &Table{w: w, header: len(header) > 0, fold: len(header) == 0}
+	if t.header {
 		t.Row(header...)
 	}
 	return t
 }
 
-// Row adds a line. Flush returns the first error of the writer.
+// Spare names columns that a narrow terminal does without, the first one first.
+func (t *Table) Spare(names ...string) *Table {
+	t.spare = names
+	return t
+}
+
+// Fold makes long texts of the last column go on in further lines.
+func (t *Table) Fold() *Table {
+	t.fold = true
+	return t
+}
+
+// Row adds a line.
 func (t *Table) Row(cells ...string) {
-	if t.err != nil {
-		return
-	}
-	line := make([]string, len(cells))
+	row := make([]string, len(cells))
 	for i, c := range cells {
-		line[i] = Printable(c)
+		row[i] = Printable(c)
 	}
-	_, t.err = fmt.Fprintln(t.w, strings.Join(line, "\t"))
+	t.rows = append(t.rows, row)
 }
 
 // Flush writes the table.
 func (t *Table) Flush() error {
-	if t.err != nil {
-		return t.err
+	var b strings.Builder
+	columns := Width(t.w)
+	widths, left := t.layout(columns)
+	for _, row := range t.rows {
+		t.line(&b, row, widths, columns)
 	}
-	return t.w.Flush()
+	if len(left) > 0 {
+		note := fmt.Sprintf("… no room for %s; '| cat' at the end of the command shows all", strings.Join(left, ", "))
+		b.WriteString(fold(note, 2, columns) + "\n")
+	}
+	_, err := io.WriteString(t.w, b.String())
+	return err
+}
+
+// layout returns the width of each column, -1 for those that are left out, and the names of these.
+func (t *Table) layout(columns int) (widths []int, left []string) {
+	for _, row := range t.rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], textWidth(cell))
+		}
+	}
+	if columns <= 0 || t.fold || len(widths) == 0 {
+		return widths, nil
+	}
+	last := len(widths) - 1
+	least := min(widths[last], lastColumn)
+	for _, name := range t.spare {
+		if tableWidth(widths)-widths[last]+least <= columns {
+			break
+		}
+		widths[slices.Index(t.rows[0], name)] = -1
+		left = append(left, name)
+	}
+	if over := tableWidth(widths) - columns; over > 0 {
+		widths[last] = max(least, widths[last]-over)
+	}
+	narrow(widths, columns)
+	return widths, left
+}
+
+// tableWidth is the width of a row.
+func tableWidth(widths []int) int {
+	total := -len(columnGap)
+	for _, w := range widths {
+		if w >= 0 {
+			total += w + len(columnGap)
+		}
+	}
+	return total
+}
+
+// narrow takes from the widest columns until a row fits.
+func narrow(widths []int, columns int) {
+	for i := range widths {
+		widths[i] = min(widths[i], columns)
+	}
+	for tableWidth(widths) > columns {
+		widest := 0
+		for i, w := range widths {
+			if w > widths[widest] {
+				widest = i
+			}
+		}
+		if widths[widest] <= 1 {
+			return
+		}
+		widths[widest]--
+	}
+}
+
+// line formats a row.
+func (t *Table) line(b *strings.Builder, row []string, widths []int, columns int) {
+	line, pad := "", ""
+	hang := 0
+	for i, cell := range row {
+		if widths[i] < 0 {
+			continue
+		}
+		hang = len(pad) + textWidth(line)
+		cell = clipTo(cell, widths[i])
+		line += pad + cell
+		pad = strings.Repeat(" ", widths[i]-textWidth(cell)) + columnGap
+	}
+	line = strings.TrimRight(line, " ")
+	if t.fold && columns > 0 {
+		line = fold(line, hang, columns)
+	}
+	b.WriteString(line + "\n")
 }

@@ -1,7 +1,6 @@
 package clitest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,9 +8,9 @@ import (
 	"io"
 	"os"
 	"strings"
-	"sync"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/internal/outputtest"
 )
 
 // An Answer is what a command printed, and its exit code.
@@ -41,29 +40,11 @@ func answerAll(in io.Reader, out io.Writer, name string, run cli.RunFunc) error 
 		} else if err != nil {
 			return fmt.Errorf("standard input is no JSON array of arguments: %w", err)
 		}
-		var stdout, stderr output
+		var stdout, stderr outputtest.Buffer
 		err := run(context.Background(), cli.Stdio{In: strings.NewReader(""), Out: &stdout, Err: &stderr}, args)
-		a := Answer{Code: cli.Report(&stderr, name, err), Stdout: stdout.bytes(), Stderr: stderr.bytes()}
+		a := Answer{Code: cli.Report(&stderr, name, err), Stdout: stdout.Bytes(), Stderr: stderr.Bytes()}
 		if err := to.Encode(a); err != nil {
 			return err
 		}
 	}
-}
-
-// output is where a command writes, from any of its goroutines, as it may to a file.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) bytes() []byte {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return bytes.Clone(o.b.Bytes())
 }
