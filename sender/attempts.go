@@ -102,12 +102,19 @@ func (j *job) wantsMore(res *Result) bool {
 	return res.State == protocol.StateLogOnly && !j.opts.LogOnly && (res.Declined || res.Known)
 }
 
-// ended returns the error for the end of ctx: that of the deadline, or that of ctx.
+// ended returns the error for the end of ctx: that of the deadline, or one that says what is stored and where.
 func (j *job) ended(ctx context.Context) error {
 	if errors.Is(context.Cause(ctx), ErrDeadline) {
 		return j.failure(true)
 	}
-	return ctx.Err()
+	e := &InterruptedError{Err: ctx.Err()}
+	planned := j.meter.Progress().Planned
+	for _, t := range j.targets {
+		if t.logStored || t.pages > 0 {
+			e.Stored = append(e.Stored, TargetError{Target: t.addr, LogStored: true, Pages: t.pages, Planned: planned})
+		}
+	}
+	return e
 }
 
 // pause waits until a time that has not come yet, and reports whether it has come. It ends earlier with the deadline if that has

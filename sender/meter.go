@@ -25,6 +25,8 @@ type Meter struct {
 	planned  uint64 // pages that the receiver wants
 	had      uint64 // pages that the receiver had when the session began
 	acked    uint64 // pages made durable since
+	pageSize uint32
+	looks    [2]look // two looks at acked, the older one first: what the rate is made of
 	tier     string
 	wire     uint64 // bytes written in earlier sessions
 	conn     *protocol.Conn
@@ -36,6 +38,15 @@ type Meter struct {
 	told     int            // calls of onLost
 	onLost   func(LostPage)
 }
+
+// look is the number of acknowledged pages at one time.
+type look struct {
+	at    time.Time
+	pages uint64
+}
+
+// rateSpan is the least time over which a rate is averaged.
+const rateSpan = 5 * time.Second
 
 // lostPage is a page that could not be read, and the number of its chunk.
 type lostPage struct {
@@ -53,6 +64,10 @@ type Progress struct {
 	Tier string
 	// Pages is how many of the Planned pages are durable on the receiver.
 	Pages, Planned uint64
+	// Rate is how many bytes of pages become durable in a second, before encoding; 0 if that is not known yet.
+	Rate float64
+	// Left is the time that the missing pages take at that rate; 0 if that is not known.
+	Left time.Duration
 	// Lost counts the pages that could not be read.
 	Lost uint64
 	// BytesSent counts the bytes on the wire without the overhead of TLS. RawBytes counts the page data before encoding.
@@ -63,15 +78,9 @@ type Progress struct {
 
 // String formats p in one line.
 func (p Progress) String() string {
-	s := p.State
-	if p.Place > 0 {
-		s += fmt.Sprintf(", place %d", p.Place)
-		if p.Of > 0 {
-			s += fmt.Sprintf(" of %d", p.Of)
-		}
-	}
+	s := p.stateAndPlace()
 	if p.Planned > 0 {
-		s += fmt.Sprintf(": %d of %d pages (%d%%)", p.Pages, p.Planned, p.Pages*100/p.Planned)
+		s += fmt.Sprintf(": %d of %d pages (%d%%)%s", p.Pages, p.Planned, p.Pages*100/p.Planned, p.pace())
 		if p.Tier != "" {
 			s += ", " + p.Tier
 		}
@@ -79,6 +88,35 @@ func (p Progress) String() string {
 	s += fmt.Sprintf(", %s sent in %.1f s", bytesize.Format(p.BytesSent), p.Elapsed.Seconds())
 	if p.Lost > 0 {
 		s += fmt.Sprintf(", %d pages unreadable", p.Lost)
+	}
+	return s
+}
+
+// Short formats in a few words how far the sender is, for narrow terminals.
+func (p Progress) Short() string {
+	if p.Planned == 0 {
+		return p.stateAndPlace()
+	}
+	return fmt.Sprintf("%s %d%%%s", p.stateAndPlace(), p.Pages*100/p.Planned, p.pace())
+}
+
+func (p Progress) stateAndPlace() string {
+	switch {
+	case p.Place == 0:
+		return p.State
+	case p.Of == 0:
+		return fmt.Sprintf("%s, place %d", p.State, p.Place)
+	}
+	return fmt.Sprintf("%s, place %d of %d", p.State, p.Place, p.Of)
+}
+
+// pace says how fast the dump is sent, and how long that still takes.
+func (p Progress) pace() (s string) {
+	if p.Rate > 0 {
+		s = fmt.Sprintf(", %s/s", bytesize.Format(uint64(p.Rate)))
+	}
+	if p.Left > 0 {
+		s += fmt.Sprintf(", %s left", p.Left)
 	}
 	return s
 }
@@ -91,10 +129,38 @@ func (m *Meter) Progress() Progress {
 		State: m.state, Place: m.place, Of: m.of, Tier: m.tier, Planned: m.planned, Pages: m.had + m.acked,
 		Lost: m.lostPages(), BytesSent: m.wireBytes(), RawBytes: m.raw,
 	}
+	now := time.Now()
 	if !m.started.IsZero() {
-		p.Elapsed = time.Since(m.started)
+		p.Elapsed = now.Sub(m.started)
+	}
+	perSecond := m.rate(now)
+	p.Rate = perSecond * float64(m.pageSize)
+	if left := float64(p.Planned-min(p.Pages, p.Planned)) / perSecond; perSecond > 0 && left < maxLeft.Seconds() {
+		p.Left = time.Duration(left) * time.Second
 	}
 	return p
+}
+
+// maxLeft is the longest time that is told: a longer one only says that nothing moves.
+const maxLeft = 100 * 24 * time.Hour
+
+// rate returns the recent rate in pages a second; mu is held.
+func (m *Meter) rate(now time.Time) float64 {
+	first := m.looks[0]
+	if seconds := now.Sub(first.at).Seconds(); !first.at.IsZero() && seconds > 0 {
+		return float64(m.acked-first.pages) / seconds
+	}
+	return 0
+}
+
+// note keeps a look at acked for the rate; mu is held.
+func (m *Meter) note(now time.Time) {
+	switch l := (look{now, m.acked}); {
+	case m.looks[1].at.IsZero():
+		m.looks = [2]look{l, l}
+	case now.Sub(m.looks[1].at) >= rateSpan:
+		m.looks = [2]look{m.looks[1], l}
+	}
 }
 
 func (m *Meter) wireBytes() uint64 {
@@ -165,12 +231,14 @@ func (m *Meter) sessionOver() {
 	m.conn = nil
 }
 
-// plan notes how many pages the receiver wants, and how many of them it has.
-func (m *Meter) plan(planned, had uint64) {
+// plan notes how many pages of which size the receiver wants, and how many of them it has.
+func (m *Meter) plan(planned, had uint64, pageSize uint32) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.planned, m.had, m.acked = planned, had, 0
+	m.planned, m.had, m.acked, m.pageSize = planned, had, 0, pageSize
 	m.progress = time.Now()
+	m.looks = [2]look{}
+	m.note(m.progress)
 }
 
 // sent notes a chunk of a tier with raw bytes of page data before encoding.
@@ -189,6 +257,7 @@ func (m *Meter) durable(f flight) {
 	m.acked += f.pages
 	m.steps++
 	m.progress = time.Now()
+	m.note(m.progress)
 }
 
 // stored returns how many pages of the plan the receiver has, and how many of them it acknowledged in this session.

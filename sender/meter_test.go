@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/corehaul/corehaul/mem"
 )
@@ -37,4 +39,33 @@ func TestLostPagesAreNamedInTheOrderOfThePlan(t *testing.T) {
 			t.Errorf("line %d: got %q, want %q", i, line, want)
 		}
 	}
+}
+
+// TestRateAndTimeLeft sends at one rate, then at half of it: within two spans the new one is told.
+func TestRateAndTimeLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var meter Meter
+		meter.begin(nil)
+		meter.plan(100_000, 10_000, 4096)
+		if p := meter.Progress(); p.Rate != 0 || p.Left != 0 {
+			t.Errorf("before the first chunk: %+v", p)
+		}
+		send := func(pages uint64, seconds int) Progress {
+			for range seconds {
+				time.Sleep(time.Second)
+				meter.durable(flight{pages: pages})
+			}
+			return meter.Progress()
+		}
+		if p := send(1000, 20); p.Rate != 1000*4096 || p.Left != 70*time.Second {
+			t.Errorf("at 1000 pages a second: %+v", p)
+		}
+		if p := send(500, 20); p.Rate != 500*4096 || p.Left != 120*time.Second {
+			t.Errorf("at 500 pages a second: %+v", p)
+		}
+		time.Sleep(time.Hour)
+		if p := meter.Progress(); p.Rate > 5*4096 {
+			t.Errorf("after an hour without an answer: %+v", p)
+		}
+	})
 }

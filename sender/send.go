@@ -81,8 +81,8 @@ type job struct {
 }
 
 // Send sends the dump to the first target that takes it. It reconnects and resumes for as long as the options allow. A
-// lost target that has pages is tried alone for a while, then in turn with the others. The error is a *SendError, that
-// of ctx, or one about the options or the plan.
+// lost target that has pages is tried alone for a while, then in turn with the others. The error is a *SendError, an
+// *InterruptedError if ctx ends, or one about the options or the plan.
 func Send(ctx context.Context, src *Source, opts Options) (*Result, error) {
 	ladder, err := ladderOf(opts.Encoding)
 	if err != nil {

@@ -22,6 +22,34 @@ type SendError struct {
 	Deadline bool
 }
 
+// An InterruptedError says that somebody ended a Send before the dump was sealed. It matches the error of the context.
+type InterruptedError struct {
+	// Stored has the targets that have a part of the dump. Their Err is nil.
+	Stored []TargetError
+	// Err is that of the context.
+	Err error
+}
+
+// Error says what is stored, and where.
+func (e *InterruptedError) Error() string {
+	list := []string{"interrupted"}
+	for i := range e.Stored {
+		t := &e.Stored[i]
+		has := "the log"
+		if t.Pages > 0 && t.Planned > 0 {
+			has += fmt.Sprintf(" and %d of %d pages (%d%%)", t.Pages, t.Planned, t.Pages*100/t.Planned)
+		}
+		list = append(list, fmt.Sprintf("%s has %s, safely stored", t.Target, has))
+	}
+	if len(e.Stored) == 0 {
+		list = append(list, "nothing of the dump is stored")
+	}
+	return strings.Join(list, "; ")
+}
+
+// Unwrap returns the error of the context.
+func (e *InterruptedError) Unwrap() error { return e.Err }
+
 // A TargetError says why one target failed, and what it has of the dump.
 type TargetError struct {
 	Target string

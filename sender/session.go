@@ -253,7 +253,7 @@ func (s *session) sendChunks(ctx context.Context, plan *Plan, ok *protocol.PlanO
 		s.log("receiver: %s", ok.Note)
 	}
 	planned, had := plan.pagesIn(tiers, nil), plan.pagesIn(tiers, &ok.Have)
-	s.meter.plan(planned, had)
+	s.meter.plan(planned, had, plan.Params.PageSize)
 	s.sending = true
 	s.meter.setState("sending")
 	s.log("%d pages (%s) to send, the receiver has %d of them", planned, bytesize.Format(planned*uint64(plan.Params.PageSize)), had)

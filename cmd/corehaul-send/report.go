@@ -55,8 +55,21 @@ func (r *reporter) show() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.clear()
-	_, _ = fmt.Fprint(r.stdio.Err, cli.Printable(r.meter.Progress().String()))
+	_, _ = fmt.Fprint(r.stdio.Err, liveLine(r.meter.Progress(), cli.Width(r.stdio.Err)))
 	r.shown = true
+}
+
+// liveLine formats p for a terminal of so many columns, 0 if that is not known. The last column stays empty: some terminals break a full line.
+func liveLine(p sender.Progress, columns int) string {
+	line := cli.Printable(p.String())
+	if columns == 0 {
+		return line
+	}
+	room := max(columns-1, 1)
+	if cli.Clip(line, room) != line {
+		line = cli.Clip(cli.Printable(p.Short()), room)
+	}
+	return line
 }
 
 func (r *reporter) start() {

@@ -69,7 +69,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // usr1 runs a program, hangs up its terminal and sends it SIGUSR1 until the answer is on its standard error, then
-// interrupts it, and wants exit code 130.
+// interrupts it, and wants exit code 130 and a word of what is stored.
 func usr1(ts *testscript.TestScript, _ bool, args []string) {
 	var out outputtest.Buffer
 	cmd := exec.CommandContext(context.Background(), args[1], args[2:]...)
@@ -92,6 +92,9 @@ func usr1(ts *testscript.TestScript, _ bool, args []string) {
 	var exit *exec.ExitError
 	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != int(cli.ExitInterrupted) {
 		ts.Fatalf("interrupted: %v, want exit code 130; %s", err, out.Bytes())
+	}
+	if !bytes.Contains(out.Bytes(), []byte(" has the log, safely stored\nhint: the same command continues the dump")) {
+		ts.Fatalf("interrupted: %s", out.Bytes())
 	}
 }
 

@@ -78,8 +78,8 @@ With several receivers, the first one that takes the dump gets it. The program s
 that fails or refuses, and tries it again later while the patience lasts. It returns to a
 receiver that already has a part of the dump before it tries the others, which have nothing.
 
-SIGUSR1 prints the progress, SIGHUP does nothing. SIGINT ends the program. The receiver keeps
-what it has, and the same command continues the dump. If a page cannot be read, the program
+SIGUSR1 prints the progress, SIGHUP does nothing. SIGINT and SIGTERM end the program, which says
+what is stored. The receiver keeps that, and the same command continues the dump. If a page cannot be read, the program
 names it and leaves it out; the dump is then partial (exit code 3).`,
 		Example: "  corehaul-send send --to tls://collector:7420 --identity web-17.pem\n" +
 			"  corehaul-send send --to ssh://dumps@collector:7422 --ssh-key web-17.key --known-hosts known_hosts\n" +
@@ -213,6 +213,9 @@ func openSource(stdio cli.Stdio, path string) (*sender.Source, error) {
 // conclude prints the result and returns the error for the exit code.
 func (f *sendFlags) conclude(stdio cli.Stdio, res *sender.Result, err error) error {
 	if err != nil {
+		if in, ok := errors.AsType[*sender.InterruptedError](err); ok {
+			return interrupted(in)
+		}
 		if se, ok := errors.AsType[*sender.SendError](err); ok && se.Declined() {
 			return cli.Declined(err)
 		}
@@ -233,6 +236,15 @@ func (f *sendFlags) conclude(stdio cli.Stdio, res *sender.Result, err error) err
 		return cli.Declined(nil)
 	}
 	return cli.Partial(nil)
+}
+
+// interrupted says what is stored, and how the dump goes on.
+func interrupted(in *sender.InterruptedError) error {
+	err := &cli.ExitError{Code: cli.ExitInterrupted, Err: errors.New(in.Error())}
+	if len(in.Stored) == 0 {
+		return cli.WithHint(err, "the same command begins again")
+	}
+	return cli.WithHint(err, "the same command continues the dump, and sends only what is missing; a receiver waits for it as long as its resume_grace says, then it seals what it has")
 }
 
 func (f *sendFlags) printResult(stdio cli.Stdio, res *sender.Result) error {
