@@ -350,8 +350,8 @@ func TestExpiryOrder(t *testing.T) {
 	e := newExpiry()
 	now := time.Unix(1000, 0)
 	a, b := storage.Ref{Host: "a"}, storage.Ref{Host: "b"}
-	e.set(a, now.Add(time.Second))
-	e.set(b, now.Add(3*time.Second))
+	e.set(a, absence{until: now.Add(time.Second)})
+	e.set(b, absence{until: now.Add(3 * time.Second)})
 	if due, wait, ok := e.next(now); len(due) != 0 || !ok || wait != time.Second {
 		t.Errorf("got %v, %v, %v; want none due for a second", due, wait, ok)
 	}

@@ -15,10 +15,14 @@ import (
 // letGo releases all that the session holds. It is called after the dump was closed.
 func (ss *session) letGo() {
 	ss.settle()
+	var had dumpdir.Progress
+	if ss.W != nil {
+		had = ss.W.Progress()
+	}
 	if ss.claim != nil {
 		ss.srv.release(ss.ref, ss.claim, func() {
 			if ss.Outcome == nil || ss.contested {
-				ss.srv.expiry.set(ss.ref, time.Now().Add(ss.cfg.ResumeGrace))
+				ss.srv.expiry.set(ss.ref, absent(ss.cfg.ResumeGrace, had))
 			}
 		})
 	}

@@ -1,9 +1,11 @@
 package receiver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,21 +16,33 @@ import (
 // retrySeal is the time before a failed seal is tried again.
 const retrySeal = time.Minute
 
-// expiry has the unsealed dumps that nobody writes, and the time until which each waits for its sender.
+// expiry has the unsealed dumps that nobody writes, and how long each waits for its sender.
 type expiry struct {
 	mu   sync.Mutex
-	due  map[storage.Ref]time.Time
+	due  map[storage.Ref]absence
 	wake chan struct{} // has a signal when due has changed
 }
 
-func newExpiry() *expiry {
-	return &expiry{due: map[storage.Ref]time.Time{}, wake: make(chan struct{}, 1)}
+// absence is the wait of a dump for its sender.
+type absence struct {
+	since, until time.Time
+	had          dumpdir.Progress // what was stored when it began
 }
 
-// set makes ref wait until t.
-func (e *expiry) set(ref storage.Ref, t time.Time) {
+func newExpiry() *expiry {
+	return &expiry{due: map[storage.Ref]absence{}, wake: make(chan struct{}, 1)}
+}
+
+// absent is the absence of a sender that begins now, and whose dump has so much.
+func absent(grace time.Duration, had dumpdir.Progress) absence {
+	now := time.Now()
+	return absence{since: now, until: now.Add(grace), had: had}
+}
+
+// set makes ref wait.
+func (e *expiry) set(ref storage.Ref, a absence) {
 	e.mu.Lock()
-	e.due[ref] = t
+	e.due[ref] = a
 	e.mu.Unlock()
 	select {
 	case e.wake <- struct{}{}:
@@ -47,8 +61,8 @@ func (e *expiry) cancel(ref storage.Ref) {
 func (e *expiry) next(now time.Time) (due []storage.Ref, wait time.Duration, ok bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for ref, t := range e.due {
-		left := t.Sub(now)
+	for ref, w := range e.due {
+		left := w.until.Sub(now)
 		if left <= 0 {
 			due = append(due, ref)
 			delete(e.due, ref)
@@ -61,6 +75,20 @@ func (e *expiry) next(now time.Time) (due []storage.Ref, wait time.Duration, ok 
 	return due, wait, ok
 }
 
+// gone returns the dumps that wait for their senders, the one that is due first first.
+func (e *expiry) gone() []GoneStatus {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	list := make([]GoneStatus, 0, len(e.due))
+	for ref, w := range e.due {
+		list = append(list, GoneStatus{Host: ref.Host, ID: ref.ID, Since: w.since, Until: w.until, Pages: w.had.Present, Planned: w.had.Planned})
+	}
+	slices.SortFunc(list, func(a, b GoneStatus) int {
+		return cmp.Or(a.Until.Compare(b.Until), cmp.Compare(a.Host, b.Host), cmp.Compare(a.ID, b.ID))
+	})
+	return list
+}
+
 // scheduleUnsealed finds the dumps that an earlier process left arriving, or with a challenger. They wait for their senders
 // as long as any other dump.
 func (s *Server) scheduleUnsealed(ctx context.Context) error {
@@ -70,33 +98,42 @@ func (s *Server) scheduleUnsealed(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for ref, ours := range list {
-		if !ours || s.claims[ref] != nil {
+	for ref, found := range list {
+		if !found.ours || s.claims[ref] != nil {
 			continue // another part of the process has it, or its sender is already back
 		}
 		s.cfg.Log.Info("found an unfinished dump; its sender may come back",
 			"host", ref.Host, "dump", ref.ID, "grace", s.cfg.ResumeGrace)
-		s.expiry.set(ref, time.Now().Add(s.cfg.ResumeGrace))
+		s.expiry.set(ref, absent(s.cfg.ResumeGrace, found.had))
 	}
 	return nil
 }
 
-// unsealed returns the dumps that are arriving or have a challenger, and whether this Server has to seal them.
-func (s *Server) unsealed(ctx context.Context) (map[storage.Ref]bool, error) {
-	list := map[storage.Ref]bool{}
+// unsealed is a dump that is arriving or has a challenger.
+type unsealed struct {
+	ours bool             // this Server has to seal it
+	had  dumpdir.Progress // pages that it has; zero for a challenger
+}
+
+// unsealed returns the dumps that are arriving or have a challenger.
+func (s *Server) unsealed(ctx context.Context) (map[storage.Ref]unsealed, error) {
+	list := map[storage.Ref]unsealed{}
 	arriving, err := s.cfg.Store.List(ctx, storage.Filter{State: []dumpdir.State{dumpdir.StateArriving}})
 	if err != nil {
 		return nil, fmt.Errorf("receiver: list arriving dumps: %w", err)
 	}
 	for _, e := range arriving {
-		list[e.Ref] = s.cfg.Foreign == nil || !s.cfg.Foreign(e.Ref)
+		list[e.Ref] = unsealed{
+			ours: s.cfg.Foreign == nil || !s.cfg.Foreign(e.Ref),
+			had:  dumpdir.Progress{Planned: e.Manifest.Pages.Planned, Present: e.Manifest.Pages.Present},
+		}
 	}
 	contested, err := s.cfg.Store.Challengers().List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("receiver: list challengers: %w", err)
 	}
 	for _, ref := range contested {
-		list[ref] = true
+		list[ref] = unsealed{ours: true}
 	}
 	return list, nil
 }
@@ -162,7 +199,7 @@ func (s *Server) sealExpired(parent context.Context, ref storage.Ref) {
 		log.Error("cannot seal a damaged dump; it is left unchanged", "error", err)
 	default:
 		log.Error("cannot seal a dump whose sender broke off; will try again", "after", retrySeal, "error", err)
-		s.expiry.set(ref, time.Now().Add(retrySeal))
+		s.expiry.set(ref, absent(retrySeal, dumpdir.Progress{}))
 	}
 }
 

@@ -19,7 +19,9 @@ type Status struct {
 	// Sessions has the sessions of all senders that have sent HELLO, the oldest first.
 	Sessions []SessionStatus `json:"sessions"`
 	// Queue has the ids of waiting dumps, in order.
-	Queue  []string     `json:"queue"`
+	Queue []string `json:"queue"`
+	// Gone has the dumps whose senders are gone, the one that is sealed first first.
+	Gone   []GoneStatus `json:"gone"`
 	Space  SpaceStatus  `json:"space"`
 	Memory MemoryStatus `json:"memory"`
 	Limits LimitStatus  `json:"limits"`
@@ -38,12 +40,23 @@ type SessionStatus struct {
 	Place     int       `json:"place,omitempty"`  // in the queue, from 1
 	Reason    string    `json:"reason,omitempty"` // why it waits
 	PanicLine string    `json:"panic_line,omitempty"`
-	Pages     uint64    `json:"pages"`         // durable ones
-	Planned   uint64    `json:"planned"`       // pages of the plan; 0 when not known
-	Bytes     uint64    `json:"bytes"`         // of vmcore
-	PageSize  uint32    `json:"page_size"`     // bytes
-	PageRate  float64   `json:"pages_per_sec"` // over the last seconds
-	Needs     uint64    `json:"needs"`         // bytes that it still needs
+	Pages     uint64    `json:"pages"`               // durable ones
+	Planned   uint64    `json:"planned"`             // pages of the plan; 0 when not known
+	Bytes     uint64    `json:"bytes"`               // of vmcore
+	PageSize  uint32    `json:"page_size"`           // bytes
+	PageRate  float64   `json:"pages_per_sec"`       // over the last seconds
+	LeftMsec  int64     `json:"left_msec,omitempty"` // time until all pages are there, at PageRate; 0 when not known
+	Needs     uint64    `json:"needs"`               // bytes that it still needs
+}
+
+// GoneStatus is a dump that is not sealed, and waits for its sender to come back.
+type GoneStatus struct {
+	Host    string    `json:"host"`
+	ID      string    `json:"id"`
+	Since   time.Time `json:"since"`   // when the wait began: the connection broke, or the server started
+	Until   time.Time `json:"until"`   // when the dump is sealed with what it has
+	Pages   uint64    `json:"pages"`   // durable ones
+	Planned uint64    `json:"planned"` // pages of the plan; 0 when not known
 }
 
 // SpaceStatus is the room of the store. Total is 0 for a store without a limit.
@@ -144,7 +157,7 @@ func (ss *session) count(cause error) {
 // Status returns the server's present state.
 func (s *Server) Status(ctx context.Context) Status {
 	st := Status{
-		Tool: s.cfg.Tool, Started: s.start, Now: time.Now(), Sessions: []SessionStatus{}, Queue: []string{},
+		Tool: s.cfg.Tool, Started: s.start, Now: time.Now(), Sessions: []SessionStatus{}, Queue: []string{}, Gone: s.expiry.gone(),
 		Space: s.spaceStatus(ctx), Memory: s.memoryStatus(), Limits: s.limitStatus(),
 	}
 	live := s.snapshot(&st)
@@ -224,6 +237,21 @@ func (ss *session) status(now time.Time) SessionStatus {
 			st.PageSize = uint32(m.Plan.PageSize)
 		}
 		st.PageRate = v.rate(look{now, p.Present})
+		st.LeftMsec = leftMsec(st.PageRate, st.Planned, st.Pages)
 	}
 	return st
+}
+
+// maxLeftMsec is the longest time that is told, 100 days: a longer one only says that nothing moves.
+const maxLeftMsec = 100 * 24 * 3600 * 1000
+
+// leftMsec is the time that the missing pages take at a rate in pages a second; 0 when that is not known.
+func leftMsec(rate float64, planned, pages uint64) int64 {
+	if rate <= 0 || planned <= pages {
+		return 0
+	}
+	if left := float64(planned-pages) / rate * 1000; left < maxLeftMsec {
+		return int64(left)
+	}
+	return 0
 }

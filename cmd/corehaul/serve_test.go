@@ -204,7 +204,7 @@ func TestStaleSocket(t *testing.T) {
 func TestStatusTable(t *testing.T) {
 	now := time.Unix(1700000000, 0)
 	var out bytes.Buffer
-	err := (&app{stdio: cli.Stdio{Out: &out}}).printSessions(&receiver.Status{
+	err := printSessions(&out, &receiver.Status{
 		Now: now, Queue: []string{"web2/b"},
 		Sessions: []receiver.SessionStatus{
 			{Host: "web2", ID: "bbbb", State: "waiting for room", Since: now.Add(-time.Minute), Place: 1, Reason: "no room: \x1b[2J"},
@@ -215,7 +215,7 @@ func TestStatusTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(out.String(), "\n")
-	if !strings.Contains(lines[2], "web1") || !strings.Contains(lines[2], "50/200 (25%)") || !strings.Contains(lines[2], "1.0 MiB/s") {
+	if !strings.Contains(lines[2], "web1") || !strings.Contains(lines[2], "25%   50/200") || !strings.Contains(lines[2], "1.0 MiB/s") {
 		t.Errorf("first line %q", lines[2])
 	}
 	if !strings.Contains(lines[3], "waiting for room, place 1 of 1") || strings.Contains(lines[3], "\x1b") {

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,17 +20,28 @@ import (
 )
 
 func newStatus(a *app) *cobra.Command {
-	var socket string
+	var w statusWatch
 	cmd := &cobra.Command{
 		Use: "status", GroupID: groupServer, Args: cobra.NoArgs,
 		Short: "Show what the running server does: sessions, queue, room",
 		Long: `Ask the running server of the data directory, over its local socket. Print its
-sessions, which of them wait and why, the free disk space, and counts since the start.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context(), socket) },
+sessions with the time that each still takes, which of them wait and why, the dumps whose
+senders are gone and until when they are waited for (then they are sealed with what they
+have), the free disk space, and counts since the start. With --watch, do so again at each
+interval until Ctrl-C; a pipe gets one block after another, with --json one line each.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := w.check(cmd.Flags()); err != nil {
+				return err
+			}
+			return a.status(cmd.Context(), &w)
+		},
 	}
 	a.dataFlag(cmd)
 	a.jsonFlag(cmd)
-	cmd.Flags().StringVar(&socket, "socket", "", "socket of the server (default "+socketName+" in the data directory)")
+	cmd.Flags().StringVar(&w.socket, "socket", "", "socket of the server (default "+socketName+" in the data directory)")
+	cmd.Flags().BoolVarP(&w.on, "watch", "w", false, "print again at each interval, until Ctrl-C")
+	w.every = cli.DurationValue(2 * time.Second)
+	cmd.Flags().Var(&w.every, "interval", "time between two prints of --watch, at least 100ms")
 	return cmd
 }
 
@@ -49,8 +62,8 @@ func statusOf(ctx context.Context, server *receiver.Server, r *reporter, w *watc
 	return st
 }
 
-func (a *app) status(ctx context.Context, socket string) error {
-	path, err := a.socketPath(socket)
+func (a *app) status(ctx context.Context, w *statusWatch) error {
+	path, err := a.socketPath(w.socket)
 	if err != nil {
 		return err
 	}
@@ -58,22 +71,29 @@ func (a *app) status(ctx context.Context, socket string) error {
 	if err != nil {
 		return err
 	}
+	if w.on {
+		return a.watchStatus(ctx, path, w, st)
+	}
 	if a.json {
 		return cli.JSON(a.stdio.Out, st)
 	}
-	if err := a.printServer(st); err != nil {
+	return printStatus(a.stdio.Out, st)
+}
+
+// printStatus prints what a server does.
+func printStatus(out io.Writer, st *serverStatus) error {
+	if err := printServer(out, st); err != nil {
 		return err
 	}
-	if len(st.Sessions) == 0 {
-		_, err := fmt.Fprintln(a.stdio.Out, "\nno sessions")
+	if err := printSessions(out, &st.Status); err != nil {
 		return err
 	}
-	return a.printSessions(&st.Status)
+	return printGone(out, &st.Status)
 }
 
 // printServer prints the facts of the whole server.
-func (a *app) printServer(st *serverStatus) error {
-	t := cli.NewTable(a.stdio.Out)
+func printServer(out io.Writer, st *serverStatus) error {
+	t := cli.NewTable(out)
 	l, m, s := &st.Limits, &st.Memory, &st.Totals
 	t.Row("server", fmt.Sprintf("%s, up %s", st.Tool, cli.Duration(st.Now.Sub(st.Started))))
 	t.Row("sending", fmt.Sprintf("%d of %d%s", l.ActiveUsed, l.Active, limit(", each host at most ", l.HostSessions > 0, strconv.Itoa(l.HostSessions))))
@@ -137,30 +157,67 @@ func refusals(byCode map[string]uint64) string {
 }
 
 // printSessions prints the active sessions, oldest first, then the queue in order.
-func (a *app) printSessions(st *receiver.Status) error {
-	if _, err := fmt.Fprintln(a.stdio.Out); err != nil {
+func printSessions(out io.Writer, st *receiver.Status) error {
+	if len(st.Sessions) == 0 {
+		_, err := fmt.Fprintln(out, "\nno sessions")
+		return err
+	}
+	if _, err := fmt.Fprintln(out); err != nil {
 		return err
 	}
 	list := slices.Clone(st.Sessions)
 	slices.SortStableFunc(list, func(a, b receiver.SessionStatus) int { return a.Place - b.Place })
-	t := cli.NewTable(a.stdio.Out, "HOST", "ID", "PEER", "VIA", "STATE", "PAGES", "RATE", "FOR", "REASON").
-		Spare("PEER", "VIA", "FOR", "RATE", "ID", "REASON")
+	t := cli.NewTable(out, "HOST", "ID", "PEER", "VIA", "STATE", "DONE", "PAGES", "RATE", "LEFT", "FOR", "REASON").
+		Spare("PEER", "VIA", "PAGES", "FOR", "ID", "RATE", "REASON")
 	for i := range list {
 		s := &list[i]
 		state := s.State
 		if s.Place > 0 {
 			state = fmt.Sprintf("%s, place %d of %d", state, s.Place, len(st.Queue))
 		}
-		t.Row(s.Host, s.ID[:min(shownID, len(s.ID))], s.Peer, s.Transport, state, pagesOf(s),
-			bytesize.Format(uint64(s.PageRate*float64(s.PageSize)))+"/s", cli.Duration(st.Now.Sub(s.Since)), cli.Clip(s.Reason, 160))
+		t.Row(s.Host, s.ID[:min(shownID, len(s.ID))], s.Peer, s.Transport, state, percent(s.Pages, s.Planned), pageCount(s.Pages, s.Planned),
+			bytesize.Format(uint64(s.PageRate*float64(s.PageSize)))+"/s", left(s), cli.Duration(st.Now.Sub(s.Since)), cli.Clip(s.Reason, 160))
 	}
 	return t.Flush()
 }
 
-// pagesOf formats the present and planned pages of a session's dump.
-func pagesOf(s *receiver.SessionStatus) string {
-	if s.Planned == 0 {
-		return strconv.FormatUint(s.Pages, 10)
+// left is how long the dump of a session still takes.
+func left(s *receiver.SessionStatus) string {
+	if s.LeftMsec == 0 {
+		return "-"
 	}
-	return fmt.Sprintf("%d/%d (%d%%)", s.Pages, s.Planned, min(100, s.Pages*100/s.Planned))
+	return cli.Duration((time.Duration(s.LeftMsec) * time.Millisecond).Round(time.Second))
+}
+
+// printGone prints the dumps whose senders are gone.
+func printGone(out io.Writer, st *receiver.Status) error {
+	if len(st.Gone) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintln(out, "\nwaiting for senders that are gone:"); err != nil {
+		return err
+	}
+	t := cli.NewTable(out, "HOST", "ID", "DONE", "PAGES", "GONE FOR", "SEALED IN", "AT").Spare("AT", "PAGES", "ID")
+	for i := range st.Gone {
+		g := &st.Gone[i]
+		t.Row(g.Host, g.ID[:min(shownID, len(g.ID))], percent(g.Pages, g.Planned), pageCount(g.Pages, g.Planned), cli.Duration(st.Now.Sub(g.Since).Truncate(time.Second)),
+			cli.Duration(max(0, g.Until.Sub(st.Now)).Truncate(time.Second)), cli.Time(g.Until))
+	}
+	return t.Flush()
+}
+
+// percent formats how much of the planned pages is there.
+func percent(pages, planned uint64) string {
+	if planned == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d%%", min(100, pages*100/planned))
+}
+
+// pageCount formats how many of the planned pages are there, if it is known how many were planned.
+func pageCount(pages, planned uint64) string {
+	if planned == 0 {
+		return strconv.FormatUint(pages, 10)
+	}
+	return fmt.Sprintf("%d/%d", pages, planned)
 }

@@ -75,9 +75,9 @@ func prefix(s string, columns int) int {
 // narrowHang is how many blanks lines begin with that go on where a second column begins too far to the right.
 const narrowHang = 10
 
-// fold breaks a line between words into lines of at most so many columns. A longer word stays whole, so that people can copy a path or a
+// Fold breaks a line between words into lines of at most so many columns. A longer word stays whole, so that people can copy a path or a
 // checksum. All lines but the first begin with hang blanks, with fewer if that leaves less than half of a line. Fewer than 1 columns are no limit.
-func fold(line string, hang, columns int) string {
+func Fold(line string, hang, columns int) string {
 	if columns < 1 {
 		return line
 	}
@@ -121,7 +121,7 @@ func fitText(text string, columns int) string {
 			continue
 		}
 		line := strings.Join(part, " ")
-		b.WriteString(fold(line, secondColumn(line), columns))
+		b.WriteString(Fold(line, secondColumn(line), columns))
 	}
 	return b.String()
 }

@@ -63,7 +63,7 @@ func (t *Table) Flush() error {
 	}
 	if len(left) > 0 {
 		note := fmt.Sprintf("… no room for %s; '| cat' at the end of the command shows all", strings.Join(left, ", "))
-		b.WriteString(fold(note, 2, columns) + "\n")
+		b.WriteString(Fold(note, 2, columns) + "\n")
 	}
 	_, err := io.WriteString(t.w, b.String())
 	return err
@@ -82,20 +82,30 @@ func (t *Table) layout(columns int) (widths []int, left []string) {
 	if columns <= 0 || t.fold || len(widths) == 0 {
 		return widths, nil
 	}
-	last := len(widths) - 1
-	least := min(widths[last], lastColumn)
+	last, least := lastOf(widths)
 	for _, name := range t.spare {
 		if tableWidth(widths)-widths[last]+least <= columns {
 			break
 		}
 		widths[slices.Index(t.rows[0], name)] = -1
 		left = append(left, name)
+		last, least = lastOf(widths)
 	}
 	if over := tableWidth(widths) - columns; over > 0 {
 		widths[last] = max(least, widths[last]-over)
 	}
 	narrow(widths, columns)
 	return widths, left
+}
+
+// lastOf returns the last column that is not left out, and its least width.
+func lastOf(widths []int) (last, least int) {
+	for i, w := range widths {
+		if w >= 0 {
+			last = i
+		}
+	}
+	return last, min(widths[last], lastColumn)
 }
 
 // tableWidth is the width of a row.
@@ -143,7 +153,7 @@ func (t *Table) line(b *strings.Builder, row []string, widths []int, columns int
 	}
 	line = strings.TrimRight(line, " ")
 	if t.fold && columns > 0 {
-		line = fold(line, hang, columns)
+		line = Fold(line, hang, columns)
 	}
 	b.WriteString(line + "\n")
 }
