@@ -115,7 +115,7 @@ type File struct {
 
 // Network configures the network of the capture kernel; see layers.go for its parts.
 type Network struct {
-	// Mode is "dhcp" (IPv4 by DHCP or IPv6 by router advertisement, whichever comes first), "static", or "none" if
+	// Mode is "dhcp" (IPv4 by DHCP, IPv6 by router advertisement or DHCPv6, whichever comes first), "static", or "none" if
 	// something else has configured the network.
 	Mode string `toml:"mode"`
 	// Interface is the name or the MAC address of the interface. Empty means all that have a link.

@@ -25,9 +25,15 @@ type link struct {
 	young bool
 	// status says what the link lacks, in words for people.
 	status string
+	// status6 begins with a semicolon and says why DHCPv6 has given nothing, if it was asked.
+	status6 string
 	// from names for each address what gave it.
 	from map[netip.Prefix]string
-	dns  []netip.Addr
+	// dns has the resolvers of each source.
+	dns [resolverSources][]netip.Addr
+	// lease6 is the address of a DHCPv6 server, and lease6From names that.
+	lease6     netip.Prefix
+	lease6From string
 }
 
 // suitable returns the interfaces that may lead to a target.
@@ -80,8 +86,10 @@ func (l *link) addrs() string {
 func (l *link) said() string {
 	addrs := l.addrs()
 	switch {
-	case !l.carrier && addrs == "" || addrs == "":
+	case !l.carrier && addrs == "":
 		return l.status
+	case addrs == "":
+		return l.status + l.status6
 	case !l.carrier:
 		return "no carrier any more (" + addrs + ")"
 	}

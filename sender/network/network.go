@@ -1,16 +1,17 @@
 // Package network configures the network of a capture kernel: links, addresses and routes
 // through netlink, IPv4 by DHCP (RFC 2131, with the classless routes of RFC 3442), IPv6 by
-// the kernel's own handling of router advertisements, a bond and VLANs of these links, and
-// resolv.conf for the resolver.
+// the kernel's own handling of router advertisements, with their name servers (RFC 8106), and
+// by DHCPv6 (RFC 8415) where these say so, a bond and VLANs of these links, and resolv.conf
+// for the resolver.
 //
 // Links may appear late, and cables and DHCP servers may be slow. An address says nothing
 // about what a link reaches. Therefore every suitable link stays a candidate for as long as
 // the Manager is open: it is raised when it appears, configured when it has a carrier, and
 // asked again after failures. Dial connects over the link that answers (see Dial).
 //
-// It needs CAP_NET_ADMIN and CAP_NET_RAW, and a kernel with CONFIG_PACKET. DHCPv6
-// and wireless are not supported. A capture kernel that needs them configures the network
-// itself and sets mode = "none". The DHCP library checks what a DHCP server sends.
+// It needs CAP_NET_ADMIN and CAP_NET_RAW, and a kernel with CONFIG_PACKET. Wireless is
+// not supported. A capture kernel that needs it configures the network itself and sets
+// mode = "none". The DHCP library, and this package for DHCPv6, check what a server sends.
 // Its values become addresses, routes, resolvers, search domains and an MTU, nothing else.
 // Up is called once; the other methods are safe for concurrent use after that.
 package network
@@ -87,6 +88,11 @@ func (m *Manager) Up(ctx context.Context) error {
 		return nil
 	}
 	m.answerOnOwnLinks()
+	if m.Config.Mode == "dhcp" {
+		if err := m.hearAdvertisements(background); err != nil {
+			m.Log("network: no name servers of router advertisements: %v", err)
+		}
+	}
 	m.look(background)
 	m.wg.Go(func() { m.supervise(background) })
 	return m.await(ctx)

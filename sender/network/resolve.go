@@ -48,7 +48,7 @@ func (l *link) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTime)
 	defer cancel()
 	l.m.mu.Lock()
-	servers := slices.Concat(l.m.Config.DNS, l.dns)
+	servers := slices.Concat(l.m.Config.DNS, slices.Concat(l.dns[:]...))
 	l.m.mu.Unlock()
 	if len(servers) == 0 {
 		return nil, fmt.Errorf("%s: %w", host, errNoServer)
@@ -78,14 +78,35 @@ func (l *link) learnDNS(ack *dhcpv4.DHCPv4) {
 			servers = append(servers, a)
 		}
 	}
-	l.m.learn(l, servers, names)
+	l.learn(ofDHCP, servers, names)
 }
 
-// learn notes the resolvers of a link, and adds search domains.
-func (m *Manager) learn(l *link, servers []netip.Addr, names []string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	l.dns = servers
+// What names a link's resolvers.
+const (
+	ofDHCP = iota
+	ofDHCPv6
+	ofRouter
+	resolverSources
+)
+
+// learn notes the resolvers that one source names for the link, and adds search domains.
+func (l *link) learn(source int, servers []netip.Addr, names []string) {
+	for i, a := range servers {
+		if a.Is6() && a.IsLinkLocalUnicast() {
+			servers[i] = a.WithZone(l.name)
+		}
+	}
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	if slices.Equal(l.dns[source], servers) && len(names) == 0 {
+		return // routers repeat themselves
+	}
+	l.dns[source] = servers
+	l.m.learnSearch(names)
+}
+
+// learnSearch adds search domains. m.mu must be locked.
+func (m *Manager) learnSearch(names []string) {
 	for _, name := range names {
 		if plainDomain(name) && !slices.Contains(m.search, name) && len(m.search) < maxSearch {
 			m.search = append(m.search, name)
@@ -108,7 +129,7 @@ func plainDomain(s string) bool {
 func (m *Manager) writeResolvConf() error {
 	servers := slices.Clone(m.Config.DNS)
 	for _, l := range m.all() {
-		for _, a := range l.dns {
+		for _, a := range slices.Concat(l.dns[:]...) {
 			if !slices.Contains(servers, a) {
 				servers = append(servers, a)
 			}

@@ -12,13 +12,13 @@ import (
 // slaacPause is the time between two looks once the first attempt at an address has ended.
 const slaacPause = 2 * time.Second
 
-// watchSLAAC follows the IPv6 addresses that the kernel makes of router advertisements.
+// watchSLAAC follows the IPv6 addresses that the kernel makes of router advertisements, and the one of DHCPv6.
 func (l *link) watchSLAAC(ctx context.Context) {
 	var had []netip.Prefix
 	for {
 		now := globalIPv6(l.index)
 		for _, p := range now {
-			l.gained(p, "by router advertisement")
+			l.gained(p, l.source6(p))
 		}
 		for _, p := range had {
 			if !slices.Contains(now, p) {
@@ -36,6 +36,16 @@ func (l *link) watchSLAAC(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// source6 names what gave an IPv6 address.
+func (l *link) source6(p netip.Prefix) string {
+	l.m.mu.Lock()
+	defer l.m.mu.Unlock()
+	if p == l.lease6 {
+		return l.lease6From
+	}
+	return "by router advertisement"
 }
 
 // globalIPv6 lists the link's IPv6 addresses if it has a default route.

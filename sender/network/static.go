@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -16,13 +17,11 @@ func (l *link) configure(ctx context.Context) {
 		l.keepStatic(ctx)
 		return
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		l.watchSLAAC(ctx)
-	}()
+	var others sync.WaitGroup
+	others.Go(func() { l.watchSLAAC(ctx) })
+	others.Go(func() { l.askDHCPv6(ctx) })
 	l.keepLease(ctx)
-	<-done
+	others.Wait()
 }
 
 // keepStatic gives the configured addresses to the link while it is the one that has them. Two links with the same address
