@@ -20,7 +20,7 @@ const defaultConfig = "/etc/corehaul-send.toml"
 
 func newArm(stdio cli.Stdio) *cobra.Command {
 	o := arm.Options{Tool: tool(), CheckKeys: checkKeys, Ways: ways}
-	var dry, write, changed bool
+	var dry, write, changed, asJSON bool
 	cmd := &cobra.Command{
 		Use: "arm [flags]", Short: "Make this machine ready to dump: pack the image of a capture kernel and load it",
 		Long: `Checks the configuration and its keys, finds the drivers of this machine's network cards,
@@ -58,13 +58,13 @@ given. An interrupted arm leaves the old image or the new one.`,
 			o.Init = self
 			switch {
 			case write:
-				return writeReservation(cmd.Context(), stdio, o)
+				return writeReservation(cmd.Context(), stdio, o, asJSON)
 			case dry:
-				return dryArm(cmd.Context(), stdio, o)
+				return dryArm(cmd.Context(), stdio, o, asJSON)
 			case changed:
-				return armChanged(cmd.Context(), stdio, o)
+				return armChanged(cmd.Context(), stdio, o, asJSON)
 			}
-			return armMachine(cmd.Context(), stdio, o)
+			return armMachine(cmd.Context(), stdio, o, asJSON)
 		},
 	}
 	flags := cmd.Flags()
@@ -74,6 +74,7 @@ given. An interrupted arm leaves the old image or the new one.`,
 	flags.BoolVar(&dry, "dry-run", false, "check and pack, but load nothing")
 	flags.BoolVar(&write, "write", false, "write crashkernel= into the boot configuration, if nothing is reserved")
 	flags.BoolVar(&changed, "if-changed", false, "do nothing unless this machine is armed, and the image is not what would be packed now")
+	flags.BoolVar(&asJSON, "json", false, "print one JSON document")
 	cmd.MarkFlagsMutuallyExclusive("dry-run", "write", "if-changed")
 	return cmd
 }
@@ -84,21 +85,23 @@ func ways(ctx context.Context, host string) (*hostnet.Path, error) {
 }
 
 // armChanged arms again if that gives another image. A machine that somebody has disarmed stays so.
-func armChanged(ctx context.Context, stdio cli.Stdio, o arm.Options) error {
+func armChanged(ctx context.Context, stdio cli.Stdio, o arm.Options, asJSON bool) error {
 	s, err := arm.Look(ctx, "/", ways, nil)
 	if err != nil {
 		return err
 	}
 	if s.State == arm.NotArmed || !s.Stale() {
-		_, err := fmt.Fprintln(stdio.Out, "nothing to do: 'corehaul-send status' says more")
-		return err
+		return say(stdio, asJSON, armedDoc{Result: resultUnchanged}, func() error {
+			_, err := fmt.Fprintln(stdio.Out, "nothing to do: 'corehaul-send status' says more")
+			return err
+		})
 	}
-	return armMachine(ctx, stdio, o)
+	return armMachine(ctx, stdio, o, asJSON)
 }
 
-func armMachine(ctx context.Context, stdio cli.Stdio, o arm.Options) error {
+func armMachine(ctx context.Context, stdio cli.Stdio, o arm.Options, asJSON bool) error {
 	p, err := arm.Arm(ctx, o)
-	if p != nil {
+	if p != nil && !asJSON {
 		err = errors.Join(err, printPlanOf(stdio, p))
 	}
 	if err != nil {
@@ -108,12 +111,14 @@ func armMachine(ctx context.Context, stdio cli.Stdio, o arm.Options) error {
 	if err != nil {
 		return err
 	}
-	warnOf(stdio, s.Findings)
-	return nil
+	return say(stdio, asJSON, armedDoc{Result: resultArmed, Image: s.Loaded, Findings: s.Findings}, func() error {
+		warnOf(stdio, s.Findings)
+		return nil
+	})
 }
 
 // dryArm says what would be loaded.
-func dryArm(ctx context.Context, stdio cli.Stdio, o arm.Options) error {
+func dryArm(ctx context.Context, stdio cli.Stdio, o arm.Options, asJSON bool) error {
 	p, err := arm.Prepare(ctx, o)
 	if err != nil {
 		return err
@@ -122,18 +127,22 @@ func dryArm(ctx context.Context, stdio cli.Stdio, o arm.Options) error {
 	for _, m := range p.Report.Missing {
 		stdio.Warn(name, "this machine needs the module %s, which %s does not have", m, p.Record.Kernel.Release)
 	}
-	warnOf(stdio, p.Findings())
-	return printPlanOf(stdio, p)
+	return say(stdio, asJSON, armedDoc{Result: resultWouldArm, Image: &p.Record, Findings: p.Findings()}, func() error {
+		warnOf(stdio, p.Findings())
+		return printPlanOf(stdio, p)
+	})
 }
 
 // writeReservation writes crashkernel= into the boot configuration, if the running kernel has reserved nothing.
-func writeReservation(ctx context.Context, stdio cli.Stdio, o arm.Options) error {
+func writeReservation(ctx context.Context, stdio cli.Stdio, o arm.Options, asJSON bool) error {
 	_, err := arm.Reserved("/")
 	missing, ok := errors.AsType[*arm.NotReservedError](err)
 	switch {
 	case err == nil:
-		_, err := fmt.Fprintln(stdio.Out, "memory is reserved already: nothing to write")
-		return err
+		return say(stdio, asJSON, armedDoc{Result: resultReserved}, func() error {
+			_, err := fmt.Fprintln(stdio.Out, "memory is reserved already: nothing to write")
+			return err
+		})
 	case !ok:
 		return err
 	case !missing.Boot.CanWrite():
@@ -142,8 +151,11 @@ func writeReservation(ctx context.Context, stdio cli.Stdio, o arm.Options) error
 	if err := missing.Boot.Write(ctx, missing.Size); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stdio.Out, "%s is in the configuration of %s: reboot, then arm\n", reservation.Word(missing.Size), missing.Boot.Loader)
-	return err
+	doc := armedDoc{Result: resultWritten, Word: reservation.Word(missing.Size), Loader: missing.Boot.Loader}
+	return say(stdio, asJSON, doc, func() error {
+		_, err := fmt.Fprintf(stdio.Out, "%s is in the configuration of %s: reboot, then arm\n", doc.Word, doc.Loader)
+		return err
+	})
 }
 
 // printPlanOf says what an image has, and what it may lack.

@@ -10,7 +10,7 @@ import (
 )
 
 func newDisarm(stdio cli.Stdio) *cobra.Command {
-	var replace bool
+	var replace, asJSON bool
 	cmd := &cobra.Command{
 		Use: "disarm", Short: "Unload the capture kernel of this machine",
 		Long: `Unloads the image that 'corehaul-send arm' has loaded, and removes the record of it. Nothing of
@@ -22,10 +22,13 @@ An image that another program has loaded stays unless --replace is given.`,
 			if err := arm.Disarm("/", replace); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintln(stdio.Out, "disarmed")
-			return err
+			return say(stdio, asJSON, armedDoc{Result: resultDisarmed}, func() error {
+				_, err := fmt.Fprintln(stdio.Out, "disarmed")
+				return err
+			})
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
 	cmd.Flags().BoolVar(&replace, "replace", false, "unload also what another program has loaded")
 	return cmd
 }

@@ -20,6 +20,7 @@ import (
 func newInitrd(stdio cli.Stdio) *cobra.Command {
 	var o initrd.Options
 	var output string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "initrd --config FILE -o FILE [flags]", Short: "Build the initramfs of a capture kernel",
 		Long: `Packs an initramfs of this program as /init, the kernel modules with their dependencies, the
@@ -73,7 +74,7 @@ The file contains the secret keys of the host. Its mode is 0600.`,
 		Example: "  corehaul-send initrd --kernel-modules /lib/modules/$(uname -r) --module virtio_net --config web-17.toml -o capture.img",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return packInitrd(stdio, o, output)
+			return packInitrd(stdio, o, output, asJSON)
 		},
 	}
 	flags := cmd.Flags()
@@ -81,6 +82,7 @@ The file contains the secret keys of the host. Its mode is 0600.`,
 	flags.StringArrayVar(&o.Modules, "module", nil, "kernel module to load, `NAME` or \"NAME PARAMETERS\"; may be repeated")
 	flags.StringVar(&o.Config, "config", "", "configuration `FILE` of the capture side")
 	flags.StringVarP(&output, "output", "o", "", "`FILE` to write")
+	flags.BoolVar(&asJSON, "json", false, "print one JSON document")
 	flags.StringVar(&o.Compression, "compress", "gzip", "gzip, zstd or none; the capture kernel must support it")
 	cli.CompleteWords(cmd, "compress", initrd.Compressions...)
 	flags.StringVar(&o.Init, "init", "", "static corehaul-send for /init, for another architecture (default: this program)")
@@ -90,7 +92,7 @@ The file contains the secret keys of the host. Its mode is 0600.`,
 	return cmd
 }
 
-func packInitrd(stdio cli.Stdio, o initrd.Options, output string) error {
+func packInitrd(stdio cli.Stdio, o initrd.Options, output string, asJSON bool) error {
 	switch {
 	case o.Config == "":
 		return cli.WithHint(cli.Usagef("no configuration: --config is missing"), "'corehaul-send initrd --help' shows its keys")
@@ -119,7 +121,7 @@ func packInitrd(stdio cli.Stdio, o initrd.Options, output string) error {
 	if err := warnOfDisks(stdio, rep, output); err != nil {
 		return err
 	}
-	return printInitrd(stdio, rep, output)
+	return say(stdio, asJSON, describePacked(rep, output), func() error { return printInitrd(stdio, rep, output) })
 }
 
 // warnOfNetwork warns that the capture kernel will find no network, while there is time to correct it.

@@ -54,7 +54,7 @@ func newVersion(stdio cli.Stdio) *cobra.Command {
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
-				return cli.JSON(stdio.Out, map[string]string{"version": cli.Version()})
+				return cli.JSON(stdio.Out, versionDoc{cli.Version()})
 			}
 			_, err := stdio.Out.Write([]byte(tool() + "\n"))
 			return err

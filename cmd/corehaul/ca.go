@@ -28,7 +28,7 @@ func newCAInit(a *app) *cobra.Command {
 				return err
 			}
 			if a.json {
-				return cli.JSON(a.stdio.Out, map[string]string{"ca": dir, "pin": pin.String()})
+				return cli.JSON(a.stdio.Out, caMade{dir, pin.String()})
 			}
 			_, err = fmt.Fprintf(a.stdio.Out, "CA and receiver key in %s, pin %s\n", dir, pin)
 			return err
@@ -61,7 +61,7 @@ pin of the receiver's key, all in one file. Whoever has the file is that host.`,
 				return err
 			}
 			if a.json {
-				return cli.JSON(a.stdio.Out, map[string]string{"host": host, "identity": out})
+				return cli.JSON(a.stdio.Out, identityMade{host, out})
 			}
 			_, err = fmt.Fprintf(a.stdio.Out, "identity of %s in %s\n", host, out)
 			return err

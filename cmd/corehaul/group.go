@@ -77,7 +77,7 @@ func (a *app) changeGroup(ctx context.Context, name string, change func(*groupWo
 		return unreadable(err)
 	}
 	if a.json {
-		return cli.JSON(a.stdio.Out, map[string]string{"group": group, "done": done})
+		return cli.JSON(a.stdio.Out, groupChanged{group, done})
 	}
 	_, err = fmt.Fprintln(a.stdio.Out, cli.Printable(done))
 	return err

@@ -72,7 +72,7 @@ func (a *app) knownHosts(names []string) error {
 		lines[i] = knownhosts.Line(names, key.PublicKey())
 	}
 	if a.json {
-		return cli.JSON(a.stdio.Out, map[string][]string{"lines": lines})
+		return cli.JSON(a.stdio.Out, hostKeys{lines})
 	}
 	_, err = fmt.Fprintln(a.stdio.Out, strings.Join(lines, "\n"))
 	return err

@@ -81,11 +81,11 @@ func newVersion(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "version", Args: cobra.NoArgs, Short: "Print the version",
 		RunE: func(*cobra.Command, []string) error {
-			v := map[string]string{"version": cli.Version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}
+			v := versionDoc{cli.Version(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
 			if a.json {
 				return cli.JSON(a.stdio.Out, v)
 			}
-			_, err := fmt.Fprintln(a.stdio.Out, strings.Join([]string{"corehaul", v["version"], v["go"], v["platform"]}, " "))
+			_, err := fmt.Fprintln(a.stdio.Out, strings.Join([]string{"corehaul", v.Version, v.Go, v.Platform}, " "))
 			return err
 		},
 	}

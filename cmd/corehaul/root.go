@@ -65,7 +65,7 @@ func (a *app) dataFlag(cmd *cobra.Command) {
 }
 
 func (a *app) jsonFlag(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON (see docs/operating.md)")
+	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON (see docs/json.md)")
 }
 
 // open opens the store. Only "serve" and "import" create a missing one.

@@ -16,8 +16,8 @@ func (e *jsonError) Error() string { return e.err.Error() }
 // Unwrap returns the error itself.
 func (e *jsonError) Unwrap() error { return e.err }
 
-// errorDocument is what Report prints of a jsonError, in one line.
-type errorDocument struct {
+// ErrorDocument is what Report prints, in one line, of the error of a command that was asked for JSON.
+type ErrorDocument struct {
 	Type     string   `json:"type"` // "error"
 	Error    string   `json:"error"`
 	Hints    []string `json:"hints"`
@@ -29,7 +29,7 @@ func reportJSON(w io.Writer, err error) {
 	if exit, ok := errors.AsType[*ExitError](err); ok && exit.Err == nil {
 		return
 	}
-	_ = JSONLine(w, errorDocument{Type: "error", Error: err.Error(), Hints: append([]string{}, Hints(err)...), ExitCode: CodeOf(err)})
+	_ = JSONLine(w, ErrorDocument{Type: "error", Error: err.Error(), Hints: append([]string{}, Hints(err)...), ExitCode: CodeOf(err)})
 }
 
 // asksJSON reports whether the command line or the environment asks a command for JSON. A command line that is wrong may not have been read
