@@ -168,8 +168,12 @@ func (r *runner) run() {
 		r.console.Printf("%s", seen)
 	}
 	dog := r.dog.Load()
-	// The watchdog must not reset a machine that is to stay down.
-	dog.release(!out.Failed || r.cfg.After != "reboot")
+	if r.cfg.After == "shell" {
+		dog.keep()
+	} else {
+		// The watchdog must not reset a machine that is to stay down.
+		dog.release(!out.Failed || r.cfg.After != "reboot")
+	}
 	after := map[string]string{"reboot": "rebooting", "poweroff": "powering off", "halt": "halting"}[r.cfg.After]
 	switch {
 	case r.cfg.After == "shell":

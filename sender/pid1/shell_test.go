@@ -15,37 +15,43 @@ import (
 )
 
 // TestShell: a shell is on the terminal of the console after the dump, whatever came of that, and then the machine reboots. A shell
-// that does not start delays that.
+// that does not start delays that. The watchdog is fed as long as somebody is there, for a day, and then resets a machine that hangs in its
+// reboot.
 func TestShell(t *testing.T) {
 	failure := errors.New("the image has none")
+	const day = 24 * time.Hour
 	for _, tc := range []struct {
 		name, active string
 		out          Outcome
+		nowayout     bool
 		err          error
 		terminal     string
 		last         string
-		paused       time.Duration
+		down         time.Duration
 	}{
-		{"a dump", "tty0 ttyS0\n", Outcome{Line: "dump complete", State: "complete"}, nil, "/dev/ttyS0", "rebooting", 0},
-		{"no dump", "ttyAMA0\n", Outcome{Line: "dump failed", Failed: true}, nil, "/dev/ttyAMA0", "rebooting", 0},
-		{"the kernel does not say where its console is", "", Outcome{Line: "dump complete", State: "complete"}, nil, "/dev/console", "rebooting", 0},
-		{"no shell", "tty0\n", Outcome{Line: "dump complete", State: "complete"}, failure, "/dev/tty0", "warning: shell: the image has none; rebooting in 10 s", failurePause},
+		{"a dump", "tty0 ttyS0\n", Outcome{Line: "dump complete", State: "complete"}, false, nil, "/dev/ttyS0", "rebooting", day},
+		{"a watchdog that cannot be stopped", "ttyS0\n", Outcome{Line: "dump complete", State: "complete"}, true, nil, "/dev/ttyS0", "rebooting", day},
+		{"no dump", "ttyAMA0\n", Outcome{Line: "dump failed", Failed: true}, false, nil, "/dev/ttyAMA0", "rebooting", day},
+		{"the kernel does not say where its console is", "", Outcome{Line: "dump complete", State: "complete"}, false, nil, "/dev/console", "rebooting", day},
+		{"no shell", "tty0\n", Outcome{Line: "dump complete", State: "complete"}, false, failure, "/dev/tty0", "warning: shell: the image has none; rebooting in 10 s", failurePause},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFake("watchdog = \"1m\"\n" + goodConfig)
 			f.files["/proc/cmdline"] = "corehaul.after=shell"
 			f.files[activePath] = tc.active
-			f.dog, f.shellErr = &fakeDog{after: 30 * time.Second}, tc.err
+			f.dog, f.shellErr, f.rebootTakes = &fakeDog{after: 30 * time.Second, nowayout: tc.nowayout}, tc.err, time.Hour
 			lines := boot(t, f, func(context.Context, Env) Outcome { return tc.out })
 			if f.terminal != tc.terminal || !slices.Contains(f.shellEnv, "COREHAUL_RESULT="+tc.out.Line) {
 				t.Errorf("a shell on %q with %q, want it on %s", f.terminal, f.shellEnv, tc.terminal)
 			}
-			last := strings.Join(lines[len(lines)-2:], "\n")
-			if want := "corehaul-send: " + tc.out.Line + "; a shell is on " + tc.terminal + ", and 'exit' reboots\ncorehaul-send: " + tc.last; last != want {
+			last := strings.Join(lines[len(lines)-3:], "\n")
+			want := "corehaul-send: watchdog: left on and fed until the reboot; it resets a machine that has not rebooted within 30s then\n" +
+				"corehaul-send: " + tc.out.Line + "; a shell is on " + tc.terminal + ", and 'exit' reboots\ncorehaul-send: " + tc.last
+			if last != want {
 				t.Errorf("last lines\n%s\nwant\n%s", last, want)
 			}
-			if !slices.Equal(f.ended, []string{"shell"}) || f.paused != tc.paused || f.dog.bit != 0 {
-				t.Errorf("ended %q after a pause of %v; the watchdog bit after %v", f.ended, f.paused, f.dog.bit)
+			if !slices.Equal(f.ended, []string{"shell"}) || f.dog.bit != tc.down+30*time.Second {
+				t.Errorf("ended %q; the watchdog bit after %v, want %v", f.ended, f.dog.bit, tc.down+30*time.Second)
 			}
 		})
 	}

@@ -137,6 +137,16 @@ func (w *watchdog) release(stop bool) {
 	w.log("watchdog: left on%s: it resets a machine that has not rebooted within %v", why, w.timeout)
 }
 
+// keep feeds the watchdog until end, while people look at the machine. It does not stop it: a driver that does not tell whether it can
+// be stopped (see locked) may go on, and would reset the machine under their hands.
+func (w *watchdog) keep() {
+	if w == nil {
+		return
+	}
+	w.always.Store(true)
+	w.log("watchdog: left on and fed until the reboot; it resets a machine that has not rebooted within %v then", w.timeout)
+}
+
 // end stops feeding.
 func (w *watchdog) end() {
 	if w == nil {
