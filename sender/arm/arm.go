@@ -88,6 +88,9 @@ func Arm(ctx context.Context, o Options) (*Plan, error) {
 		return nil, err
 	}
 	defer p.Close() // the report and the record stay
+	if err := now.settle(o.root(), state.Areas); err != nil {
+		return nil, err
+	}
 	if err := p.load(ctx, o.root(), state); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ type loaded struct {
 	record *Record
 	// last is our record of an image that is not loaded any more.
 	last *Record
+	// unfinished means that record is that of an Arm that was killed after it had loaded the image.
+	unfinished bool
 	// unsure means that an Arm was killed, and that the kernel does not show which of two images is loaded.
 	unsure bool
 }
@@ -38,7 +40,7 @@ func findLoaded(root string, areas []reservation.Area) (loaded, error) {
 	case arming == nil:
 		l.chose(armed, root, areas)
 	case arming.isLoaded(root, areas) == yes:
-		l.record = arming
+		l.record, l.unfinished = arming, true
 	case armed == nil:
 		// Nothing of ours was loaded before that Arm, which did not get to the end.
 		l.unsure = true
@@ -59,4 +61,14 @@ func (l *loaded) chose(r *Record, root string, areas []reservation.Area) {
 		return
 	}
 	l.record = r
+}
+
+// settle finishes what an Arm that was killed has left to do: the record of the loaded image becomes that of armedFile. The next Arm writes
+// over the other one before it loads, and may fail or be killed then.
+func (l *loaded) settle(root string, areas []reservation.Area) error {
+	if !l.unfinished {
+		return nil
+	}
+	l.record.Mark = l.record.findMark(root, areas)
+	return l.record.write(root, armedFile)
 }
