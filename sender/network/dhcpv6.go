@@ -214,6 +214,9 @@ func (s *linkSocket6) receive(until time.Time) ([]byte, netip.Addr, error) {
 // askDHCPv6 asks DHCPv6 servers for what router advertisements say that they have, until ctx ends: an address, which it renews, or
 // else name servers.
 func (l *link) askDHCPv6(ctx context.Context) {
+	l.m.mu.Lock()
+	l.status6 = "" // of another network
+	l.m.mu.Unlock()
 	for informed := false; ; {
 		managed, other := advertisedFlags(l.index)
 		var err error
