@@ -51,7 +51,7 @@ func InitCA(dir string) (Pin, error) {
 		if _, err := os.Lstat(path); err == nil {
 			return Pin{}, &FileError{
 				Path: path, Problem: "exists already and is not overwritten",
-				Hint: "use this CA, or name another directory: hosts that trust this CA would refuse a new one", Err: fs.ErrExist,
+				Hint: "use this CA, or name another directory: hosts that trust this CA would refuse a new one", Err: fs.ErrExist, said: true,
 			}
 		}
 	}

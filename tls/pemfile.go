@@ -36,11 +36,13 @@ type FileError struct {
 	Problem string
 	Hint    string
 	Err     error
+
+	said bool // Problem says what Err is
 }
 
 // Error names the file and the problem.
 func (e *FileError) Error() string {
-	if e.Err == nil {
+	if e.Err == nil || e.said {
 		return e.Path + ": " + e.Problem
 	}
 	return fmt.Sprintf("%s: %s: %v", e.Path, e.Problem, e.Err)
@@ -189,12 +191,15 @@ func readFile(path, hint string) ([]byte, error) {
 	var large *FileError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fail("there is no such file", fs.ErrNotExist)
+		return nil, &FileError{Path: path, Problem: "there is no such file", Hint: hint, Err: fs.ErrNotExist, said: true}
 	case errors.Is(err, plainfile.ErrNotRegular):
 		return nil, fail("cannot be read", err)
 	case errors.As(err, &large):
 		return nil, fail(large.Problem, nil)
 	case err != nil:
+		if at, ok := errors.AsType[*fs.PathError](err); ok {
+			err = at.Err // the path is named once
+		}
 		return nil, &FileError{Path: path, Problem: "cannot be read", Hint: "check the rights of the file and the user that runs this", Err: err}
 	case len(data) == 0:
 		return nil, fail("is empty", nil)
@@ -208,7 +213,7 @@ func readFile(path, hint string) ([]byte, error) {
 // writeNew writes a file that must not exist yet, durably.
 func writeNew(path string, data []byte, perm fs.FileMode) error {
 	exists := func() error {
-		return &FileError{Path: path, Problem: "exists already and is not overwritten", Hint: "name another file, or remove this one if it is no longer used", Err: fs.ErrExist}
+		return &FileError{Path: path, Problem: "exists already and is not overwritten", Hint: "name another file, or remove this one if it is no longer used", Err: fs.ErrExist, said: true}
 	}
 	if _, err := os.Lstat(path); err == nil {
 		return exists()
