@@ -45,7 +45,7 @@ func TestBacktraceForm(t *testing.T) {
 
 // TestSystemForm formats numbers as crash does.
 func TestSystemForm(t *testing.T) {
-	for n, want := range map[uint64]string{0: "", 512 << 20: "512 MB", 1<<30 - 512<<10: "1 GB", 3 << 29: "1.5 GB", 64 << 30: "64 GB", 12 << 40: "12288 GB", 511<<20 + 512<<10: "511.5 MB"} {
+	for n, want := range map[uint64]string{0: "", 512 << 20: "512 MiB", 1<<30 - 512<<10: "1 GiB", 3 << 29: "1.5 GiB", 64 << 30: "64 GiB", 12 << 40: "12288 GiB", 511<<20 + 512<<10: "511.5 MiB"} {
 		if got := memorySize(n); got != want {
 			t.Errorf("memorySize(%d) is %q, want %q", n, got, want)
 		}

@@ -87,7 +87,8 @@ func uptime(msec uint64) string {
 	return text
 }
 
-// memorySize formats bytes as crash does: "1 GB", "15.9 GB", where GB is 2^30. Up to 64 MiB below a GB are what the firmware keeps.
+// memorySize formats bytes as crash does, with the units of this program: "1 GiB", "15.9 GiB". Up to 64 MiB below a GiB are what the
+// firmware keeps.
 func memorySize(n uint64) string {
 	if n == 0 {
 		return ""
@@ -95,9 +96,9 @@ func memorySize(n uint64) string {
 	if up := (n + 1<<30 - 1) >> 30 << 30; up-n <= 64<<20 {
 		n = up
 	}
-	unit, name := 1<<20, "MB"
+	unit, name := 1<<20, "MiB"
 	if n >= 1<<30 {
-		unit, name = 1<<30, "GB"
+		unit, name = 1<<30, "GiB"
 	}
 	return strings.TrimSuffix(fmt.Sprintf("%.1f", float64(n)/float64(unit)), ".0") + " " + name
 }
