@@ -45,6 +45,8 @@ var recipesNotTyped = map[string]map[string]string{
 	},
 	"docs/operating.md": {
 		"ssh-ed25519 AAAAC3Nza":     "a form, with keys cut short",
+		"journalctl -u corehaul CO": "what to ask a journal; checkReload asks one such question",
+		"systemctl stop corehaul\n": "another way to listen; checkSockets does it, and undoes it",
 		"umask N ":                  "a list of commands; stockssh_test.go has them",
 		"DATA/dumps/HOST/TIME-ID/":  "a list of files",
 		"# /etc/exports":            "a Linux server's file; nfs_test.go and watch_test.go have Ganesha's",
@@ -148,6 +150,8 @@ func TestRecipes(t *testing.T) {
 		h.checkImported(t)
 		h.checkReport(t)
 		h.checkMemory(t)
+		h.checkReload(t)
+		h.checkSockets(t)
 		h.checkSSH(t)
 		h.checkOldUnit(t)
 	})
@@ -379,6 +383,58 @@ stat -c '%U %a' /var/lib/corehaul
 systemctl --failed --no-legend`)
 	if lines := strings.Split(strings.TrimSpace(out), "\n"); lines[len(lines)-1] != "corehaul 750" {
 		t.Errorf("want the data directory to be the service's alone, and no failed unit, got\n%s", out)
+	}
+}
+
+// checkReload changes the configuration under the running service: a rule counts, a broken file does not, and the caller gets to know why.
+func (h *recipeHosts) checkReload(t *testing.T) {
+	t.Helper()
+	out := h.run(t, "collector", journalHas+`main=$(systemctl show -P MainPID corehaul)
+cp /etc/corehaul/serve.toml before.toml
+printf '[[rule]]\nhost = "nobody"\nthen = "log"\n' >> /etc/corehaul/serve.toml
+systemctl reload corehaul
+journal_has 'configuration changed' 'key="rule 1" old=none'
+corehaul status | grep '^rules *1$'
+printf 'then = "dance"\n' >> /etc/corehaul/serve.toml
+! systemctl reload corehaul
+journal_has 'serve.toml, line' 'then'
+printf '[[rule]]\nthen = "dance"\n' | cat before.toml - > /etc/corehaul/serve.toml
+! systemctl reload corehaul
+journal_has level=ERROR 'not reloaded, the configuration before still counts' 'then is'
+! corehaul serve --check
+systemctl is-active corehaul
+corehaul status | grep '^rules *1$'
+journalctl --no-pager -o cat -u corehaul COREHAUL_KEY='rule 1' -p info
+systemctl show -P StatusText corehaul
+cp before.toml /etc/corehaul/serve.toml
+systemctl reload corehaul
+test $main = $(systemctl show -P MainPID corehaul)`)
+	t.Logf("reloads\n%s", out)
+	for _, want := range []string{"the reload at", `level=INFO msg="configuration changed"`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("want %q", want)
+		}
+	}
+}
+
+// checkSockets lets systemd listen for the service.
+func (h *recipeHosts) checkSockets(t *testing.T) {
+	t.Helper()
+	out := h.run(t, "collector", journalHas+`systemctl stop corehaul
+install -m 0644 contrib/corehaul-tls.socket /etc/systemd/system/
+systemctl daemon-reload
+systemctl start corehaul-tls.socket
+systemctl start corehaul
+systemctl show -P TriggeredBy corehaul
+systemctl is-active corehaul corehaul-tls.socket
+systemctl show -P StatusText corehaul
+systemctl stop corehaul corehaul-tls.socket
+rm /etc/systemd/system/corehaul-tls.socket
+systemctl daemon-reload
+systemctl start corehaul`)
+	t.Logf("with a socket of systemd\n%s", out)
+	if !strings.Contains(out, "receiving dumps on tls://[::]:7420") {
+		t.Error("want the service to receive on the socket")
 	}
 }
 

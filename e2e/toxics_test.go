@@ -286,7 +286,11 @@ func toxicsReceive(t *testing.T, data, ca string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conf, err := corehaultls.ServerConfig(ca)
+	ofCA, err := corehaultls.ServerConfig(ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf, err := receiver.NewTLSConfig(ofCA)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ type Config struct {
 	MaxHostSessions int
 	// Room is the space that dumps may take of Store; nil for one without limits. Whatever else writes to the Store has the same Room.
 	Room *admission.Room
-	// Rules say what is taken of which dump; the first that matches counts. Without one, all is.
+	// Rules say what is taken of which dump at the start, see SetRules; the first that matches counts. Without one, all is.
 	Rules []admission.Rule
 	// Foreign, when set, names arriving dumps that another part of the process writes and is going to seal.
 	Foreign func(storage.Ref) bool
@@ -74,6 +74,19 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	setDefault(&c.Room, admission.NewRoom(c.Store, admission.Limits{}, c.Log))
+	c.fill()
+	return c, c.check()
+}
+
+// Check returns why New would not take c. It needs no Store.
+func (c Config) Check() error {
+	c.fill()
+	return c.check()
+}
+
+// fill sets the defaults of numbers and names.
+func (c *Config) fill() {
 	setDefault(&c.Tool, "corehaul")
 	setDefault(&c.Memory, DefaultMemory)
 	setDefault(&c.MaxActive, DefaultMaxActive)
@@ -84,8 +97,6 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.CommitInterval, DefaultCommitInterval)
 	setDefault(&c.CommitBytes, DefaultCommitBytes)
 	setDefault(&c.Codec, DefaultCodec)
-	setDefault(&c.Room, admission.NewRoom(c.Store, admission.Limits{}, c.Log))
-	return c, c.check()
 }
 
 func setDefault[T comparable](field *T, value T) {

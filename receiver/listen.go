@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"github.com/corehaul/corehaul/protocol"
@@ -20,9 +21,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, handle func(context.
 	defer s.sessions.Done()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
+	loop := s.loops.enter(l)
+	defer s.loops.exit(loop)
 	for {
 		conn, err := l.Accept()
 		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded) && loop.answer():
 		case err == nil:
 			s.Admit(conn.RemoteAddr().String(), func() { handle(ctx, conn) }, func() { _ = conn.Close() })
 		case ctx.Err() != nil:

@@ -38,6 +38,10 @@ func TestMain(m *testing.M) {
 // fakeStore is a store for tests that never use it.
 type fakeStore struct{ storage.Store }
 
+func (fakeStore) Subscribe(storage.Event) (dumps <-chan storage.Ref, cancel func()) {
+	return nil, func() {}
+}
+
 // logBuffer keeps what the server logs.
 type logBuffer struct {
 	mu sync.Mutex
@@ -100,7 +104,11 @@ func (r *rig) start(change func(*Config)) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	tlsConfig, err := corehaultls.ServerConfig(r.ca)
+	ofCA, err := corehaultls.ServerConfig(r.ca)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	tlsConfig, err := NewTLSConfig(ofCA)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -38,6 +38,8 @@ type Server struct {
 	rules     *admission.Rules
 	start     time.Time
 
+	loops acceptLoops
+
 	mu       sync.Mutex
 	claims   map[storage.Ref]*claim
 	live     map[*session]struct{}
@@ -82,6 +84,10 @@ func (s *Server) Run(ctx context.Context) error {
 	s.sessions.Wait()
 	return nil
 }
+
+// SetRules replaces the rules. Each must pass its Check. Sessions that wait are decided about again within seconds. What a session has
+// been told to send stays.
+func (s *Server) SetRules(rules []admission.Rule) { s.rules.Set(rules) }
 
 // HandleConn runs the session of one sender over an authenticated connection and closes the connection. When ctx is done,
 // the session commits what has arrived and tells the sender to come back. HandleConn has logged the error that it returns.

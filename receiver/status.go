@@ -212,7 +212,7 @@ func (s *Server) memoryStatus() MemoryStatus {
 func (s *Server) limitStatus() LimitStatus {
 	return LimitStatus{
 		Active: s.shares.slots, ActiveUsed: s.queue.Admitted(), HostSessions: s.cfg.MaxHostSessions, HostBytes: s.cfg.Room.HostBytes, HostDumps: s.cfg.Room.HostDumps,
-		Connections: cap(s.conns), Connected: len(s.conns), Rules: len(s.cfg.Rules),
+		Connections: cap(s.conns), Connected: len(s.conns), Rules: s.rules.Len(),
 	}
 }
 

@@ -6,19 +6,37 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
 
-// ServeTLS accepts connections from l until ctx is done, and closes l. Run waits for its sessions. cfg must require client
-// certificates, as corehaultls.ServerConfig does.
-func (s *Server) ServeTLS(ctx context.Context, l net.Listener, cfg *tls.Config) error {
+// TLSConfig is the TLS configuration of new connections. It can be replaced while the server runs. It is safe for concurrent use.
+type TLSConfig struct{ now atomic.Pointer[tls.Config] }
+
+// errNoClientAuth refuses a configuration that would let anybody in.
+var errNoClientAuth = errors.New("receiver: TLS configuration does not demand client certificates")
+
+// NewTLSConfig returns one that begins with cfg, as Set does.
+func NewTLSConfig(cfg *tls.Config) (*TLSConfig, error) {
+	c := new(TLSConfig)
+	return c, c.Set(cfg)
+}
+
+// Set makes new handshakes use cfg, which must not change afterwards. It must require client certificates, as
+// corehaultls.ServerConfig does; otherwise Set changes nothing. Connections that are open stay open.
+func (c *TLSConfig) Set(cfg *tls.Config) error {
 	if cfg.ClientAuth != tls.RequireAndVerifyClientCert {
-		_ = l.Close() // nothing was accepted
-		return errors.New("receiver: TLS configuration does not demand client certificates")
+		return errNoClientAuth
 	}
-	return s.Serve(ctx, l, func(ctx context.Context, conn net.Conn) { s.serveTLS(ctx, conn, cfg) })
+	c.now.Store(cfg)
+	return nil
+}
+
+// ServeTLS accepts connections from l until ctx is done, and closes l. Run waits for its sessions. cfg is one of NewTLSConfig.
+func (s *Server) ServeTLS(ctx context.Context, l net.Listener, cfg *TLSConfig) error {
+	return s.Serve(ctx, l, func(ctx context.Context, conn net.Conn) { s.serveTLS(ctx, conn, cfg.now.Load()) })
 }
 
 func (s *Server) serveTLS(ctx context.Context, raw net.Conn, cfg *tls.Config) {

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	cryptotls "crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -104,17 +105,14 @@ type Receiver struct {
 }
 
 // LoadReceiver reads ca.crt, receiver.crt and receiver.key of a CA directory. It does not need ca.key. A [FileError]
-// says what is wrong.
+// says what is wrong. The error of several files is that of errors.Join.
 func LoadReceiver(dir string) (*Receiver, error) {
 	ca, err := loadCert(filepath.Join(dir, caCertFile))
-	if err != nil {
-		return nil, err
+	if err == nil && !ca.IsCA {
+		err = &FileError{Path: filepath.Join(dir, caCertFile), Problem: "not the certificate of a CA", Hint: hintDir}
 	}
-	if !ca.IsCA {
-		return nil, &FileError{Path: filepath.Join(dir, caCertFile), Problem: "not the certificate of a CA", Hint: hintDir}
-	}
-	own, err := loadPair(dir, receiverCertFile, receiverKeyFile)
-	if err != nil {
+	own, ownErr := loadPair(dir, receiverCertFile, receiverKeyFile)
+	if err = errors.Join(err, ownErr); err != nil {
 		return nil, err
 	}
 	return &Receiver{Certificate: own.tls(), CA: ca}, nil

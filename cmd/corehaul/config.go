@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -56,43 +57,90 @@ type serveFile struct {
 	Rules []ruleFile       `toml:"rule"`
 	rules []admission.Rule // Rules, checked
 	old   oldKeys          // that the file has
+	path  string           // of the file
+	lines map[string]int   // see keyLines
 }
 
-// loadServeFile reads the configuration file at path. An unknown key is an error.
+// loadServeFile reads the configuration file at path. An unknown key is an error. The error is of type problems.
 func loadServeFile(path string) (*serveFile, error) {
+	file, found := readServeFile(path)
+	return file, found.err()
+}
+
+// readServeFile reads the file at path. It returns what can be used of a file with problems; nil if nothing can.
+func readServeFile(path string) (*serveFile, problems) {
 	text, err := plainfile.ReadText(path, maxConfigBytes)
 	if err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
+		return nil, problems{{err: fmt.Errorf("configuration: %w", err), file: path}}
 	}
 	return parseServeFile(path, text)
 }
 
-func parseServeFile(path string, text []byte) (*serveFile, error) {
-	var file serveFile
-	dec := toml.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(&file)
-	var unknown *toml.StrictMissingError
-	var bad *toml.DecodeError
-	switch {
-	case errors.As(err, &unknown) && len(unknown.Errors) > 0:
-		row, _ := unknown.Errors[0].Position()
-		key := strings.Join(unknown.Errors[0].Key(), ".")
-		return nil, fmt.Errorf("configuration %s, line %d: unknown key %q", path, row, key)
-	case errors.As(err, &bad):
-		row, col := bad.Position()
-		return nil, fmt.Errorf("configuration %s, line %d, column %d: %s%s", path, row, col, keyText(bad), plaintoml.Text(bad))
-	case err != nil:
-		return nil, fmt.Errorf("configuration %s: %w", path, err)
+func parseServeFile(path string, text []byte) (*serveFile, problems) {
+	file, found := decodeServeFile(path, text)
+	if file == nil {
+		return nil, found
 	}
-	if file.rules, file.old, err = checkRules(path, text, file.Rules); err != nil {
-		return nil, err
-	}
+	file.path, file.lines = path, keyLines(text)
+	found = append(found, file.checkRules()...)
 	file.old = append(file.old, decimalUnits(text)...)
 	if err := file.Retention.renamed(&file.old); err != nil {
-		return nil, fmt.Errorf("configuration %s: retention: %w", path, err)
+		found.add(file.problem("retention", fmt.Errorf("retention: %w", err)))
 	}
-	return &file, nil
+	return file, found
+}
+
+// decodeServeFile decodes the text. The library ends at the first value of a wrong kind, so the text is decoded again without
+// the line of that value. What is wrong with the syntax ends it.
+func decodeServeFile(path string, text []byte) (*serveFile, problems) {
+	var found problems
+	for range maxProblems {
+		file := new(serveFile)
+		dec := toml.NewDecoder(bytes.NewReader(text))
+		dec.DisallowUnknownFields()
+		err := dec.Decode(file)
+		var unknown *toml.StrictMissingError
+		var bad *toml.DecodeError
+		switch {
+		case err == nil:
+			return file, found
+		case errors.As(err, &unknown):
+			return file, append(found, unknownKeys(path, unknown)...)
+		case errors.As(err, &bad):
+			row, col := bad.Position()
+			key := strings.Join(bad.Key(), ".")
+			found.add(&problem{
+				err:  fmt.Errorf("configuration %s, line %d, column %d: %s%s", path, row, col, keyText(bad), plaintoml.Text(bad)),
+				file: path, line: row, key: key,
+			})
+			if text = withoutLine(text, row); key == "" || text == nil {
+				return nil, found
+			}
+		default:
+			found.add(&problem{err: fmt.Errorf("configuration %s: %w", path, err), file: path})
+			return nil, found
+		}
+	}
+	return nil, found
+}
+
+func unknownKeys(path string, err *toml.StrictMissingError) (found problems) {
+	for i := range err.Errors {
+		row, _ := err.Errors[i].Position()
+		key := strings.Join(err.Errors[i].Key(), ".")
+		found.add(&problem{err: fmt.Errorf("configuration %s, line %d: unknown key %q", path, row, key), file: path, line: row, key: key})
+	}
+	return found
+}
+
+// withoutLine returns the text with an empty line in place of one, from 1. It is nil if the line is no whole "key = value".
+func withoutLine(text []byte, row int) []byte {
+	lines := bytes.Split(text, []byte("\n"))
+	if row < 1 || row > len(lines) || len(bytes.TrimSpace(lines[row-1])) == 0 || toml.Unmarshal(lines[row-1], new(map[string]any)) != nil {
+		return nil
+	}
+	lines[row-1] = nil
+	return bytes.Join(lines, []byte("\n"))
 }
 
 // keyText begins the text about a value of a known key.
@@ -103,9 +151,18 @@ func keyText(bad *toml.DecodeError) string {
 	return fmt.Sprintf("key %q: ", strings.Join(bad.Key(), "."))
 }
 
-// apply sets the flags that the file has and that neither the command line nor the environment set. It skips keys for which the command
-// has no flag.
-func (c *serveFile) apply(path string, flags *pflag.FlagSet) error {
+// problem is something wrong with a key of the file.
+func (c *serveFile) problem(key string, err error) *problem {
+	line, ok := c.lines[key]
+	where := c.path
+	if ok {
+		where = fmt.Sprintf("%s, line %d", c.path, line)
+	}
+	return &problem{err: fmt.Errorf("configuration %s: %w", where, err), file: c.path, line: line, key: key}
+}
+
+// values returns the values that the file has for flags, as texts, by the names of the flags.
+func (c *serveFile) values() map[string]string {
 	values := map[string]string{}
 	for name, s := range map[string]*string{
 		"data": c.Data, "ca": c.CA, "memory": c.Memory, "reserve": c.Reserve, "resume-grace": c.ResumeGrace,
@@ -127,34 +184,42 @@ func (c *serveFile) apply(path string, flags *pflag.FlagSet) error {
 		values["local-only"] = fmt.Sprint(*c.LocalOnly)
 	}
 	for name, list := range map[string][]string{"tls": c.TLS, "ssh": c.SSH, "watch": c.Watch} {
-		if list == nil {
-			continue
+		if list != nil {
+			values[name] = listValue(list)
 		}
-		line, err := listValue(list)
-		if err != nil {
-			return fmt.Errorf("configuration %s: key %q: %w", path, name, err)
-		}
-		values[name] = line
 	}
 	maps.Copy(values, c.keepValues())
-	for name, value := range values {
-		if flags.Lookup(name) == nil || flags.Changed(name) {
-			continue
-		}
-		if err := flags.Set(name, value); err != nil {
-			return fmt.Errorf("configuration %s: key %q: %w", path, strings.ReplaceAll(name, "-", "_"), cli.BadValue(err))
-		}
-	}
-	return nil
+	return values
 }
 
+// apply sets the flags that the file has and that neither the command line nor the environment set. It skips keys for which the command
+// has no flag. It returns the flags that rule over the file.
+func (c *serveFile) apply(flags *pflag.FlagSet) (over []string, found problems) {
+	values := c.values()
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		switch {
+		case flags.Lookup(name) == nil:
+			continue
+		case flags.Changed(name):
+			over = append(over, name)
+			continue
+		}
+		if err := flags.Set(name, values[name]); err != nil {
+			key := keyOf(name)
+			found.add(c.problem(key, fmt.Errorf("key %q: %w", key, cli.BadValue(err))))
+		}
+	}
+	return over, found
+}
+
+// keyOf returns the key of a flag.
+func keyOf(flag string) string { return strings.ReplaceAll(flag, "-", "_") }
+
 // listValue returns a list as flags take it: a line of CSV, because a path may have a comma.
-func listValue(list []string) (string, error) {
+func listValue(list []string) string {
 	var line strings.Builder
 	w := csv.NewWriter(&line)
-	if err := w.Write(list); err != nil {
-		return "", err
-	}
+	_ = w.Write(list) // a Builder takes everything
 	w.Flush()
-	return strings.TrimSuffix(line.String(), "\n"), w.Error()
+	return strings.TrimSuffix(line.String(), "\n")
 }

@@ -28,10 +28,13 @@ const socketName = "control.sock"
 
 const (
 	statusPath = "/v1/status"
+	reloadPath = "/v1/reload"
 	// maxStatusBytes bounds what a server may answer: a thousand sessions are half a megabyte.
 	maxStatusBytes = 64 << 20
 	controlTimeout = 10 * time.Second
 	dialTimeout    = 2 * time.Second
+	// reloadTimeout bounds a reload: the files of keys and certificates may lie on a slow disk.
+	reloadTimeout = time.Minute
 )
 
 // control answers other processes of this machine on the local socket.
@@ -43,26 +46,42 @@ type control struct {
 }
 
 // socketPath returns the path of the server's socket: flag, or the one in the data directory.
-func (a *app) socketPath(flag string) (string, error) {
+func (a *app) socketPath(flag string) (string, error) { return socketPath(a.data, flag) }
+
+func socketPath(data, flag string) (string, error) {
 	if flag != "" {
 		return flag, nil
 	}
-	dir, err := stores.Dir(a.data)
+	dir, err := stores.Dir(data)
 	return filepath.Join(dir, socketName), err
 }
 
-// openControl starts to answer on the socket at path: what status says, and connections that are handed over.
-func openControl(ctx context.Context, path string, status func(context.Context) serverStatus, log *slog.Logger) (*control, error) {
+// shorterSocket is a hint (sun_path in unix(7), with a zero at the end).
+const shorterSocket = "a socket path can have at most 107 bytes; choose a shorter one with --socket PATH"
+
+// controlAnswers are what the server answers.
+type controlAnswers struct {
+	status func(context.Context) serverStatus
+	reload func() reloadResult
+}
+
+// openControl starts to answer on the socket at path, and takes connections that are handed over.
+func openControl(ctx context.Context, path string, answers controlAnswers, log *slog.Logger) (*control, error) {
 	l, err := listenControl(ctx, path)
 	if err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, r *http.Request) {
+	answer := func(w http.ResponseWriter, document any) {
 		w.Header().Set("Content-Type", "application/json")
-		if err := json.NewEncoder(w).Encode(status(r.Context())); err != nil {
-			log.Debug("a status was not taken", "error", err)
+		if err := json.NewEncoder(w).Encode(document); err != nil {
+			log.Debug("an answer was not taken", "error", err)
 		}
+	}
+	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, r *http.Request) { answer(w, answers.status(r.Context())) })
+	mux.HandleFunc("POST "+reloadPath, func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(reloadTimeout)) // a socket has deadlines
+		answer(w, answers.reload())
 	})
 	handed := newHandover()
 	mux.HandleFunc("POST "+receivePath, handed.handler(log))
@@ -98,7 +117,7 @@ func listenControl(ctx context.Context, path string) (net.Listener, error) {
 	lc := net.ListenConfig{Control: private}
 	l, err := lc.Listen(ctx, "unix", path)
 	if errors.Is(err, syscall.EINVAL) {
-		err = cli.WithHint(err, "a socket path can have at most 107 bytes; choose a shorter one with --socket PATH")
+		err = cli.WithHint(err, shorterSocket)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
@@ -152,10 +171,16 @@ func removeStale(ctx context.Context, path string) error {
 	return nil
 }
 
-// askStatus asks the server at path.
+// askStatus asks the server at path what it does.
 func askStatus(ctx context.Context, path string) (*serverStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
+	st := new(serverStatus)
+	return st, ask(ctx, path, http.MethodGet, statusPath, st)
+}
+
+// ask sends a request to the server at path, and decodes the answer.
+func ask(ctx context.Context, path, method, what string, answer any) error {
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -163,23 +188,26 @@ func askStatus(ctx context.Context, path string) (*serverStatus, error) {
 			return d.DialContext(ctx, "unix", path)
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://corehaul"+statusPath, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://corehaul"+what, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, noServer(path, err)
+		return noServer(path, err)
 	}
 	defer func() { _ = resp.Body.Close() }() // only read
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the server at %s answers %s", path, resp.Status)
+		err := fmt.Errorf("the server at %s answers %s", path, resp.Status)
+		if resp.StatusCode == http.StatusNotFound {
+			err = cli.WithHint(err, "it is of an older version: restart it")
+		}
+		return err
 	}
-	var st serverStatus
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxStatusBytes)).Decode(&st); err != nil {
-		return nil, fmt.Errorf("answer of the server at %s: %w", path, err)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxStatusBytes)).Decode(answer); err != nil {
+		return fmt.Errorf("answer of the server at %s: %w", path, err)
 	}
-	return &st, nil
+	return nil
 }
 
 // noServer explains an error of the connection to the socket.

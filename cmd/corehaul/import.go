@@ -93,8 +93,8 @@ func (f *importFlags) load(cmd *cobra.Command) error {
 		return err
 	}
 	given := cmd.Flags().Changed("reserve")
-	if err := file.apply(f.config, cmd.Flags()); err != nil {
-		return err
+	if _, found := file.apply(cmd.Flags()); len(found) > 0 {
+		return found
 	}
 	if !given {
 		f.reserve = max(f.reserve, file.Retention.KeepFree)

@@ -28,7 +28,7 @@ var jsonDocs = clitest.JSONDocs{
 	Commands: map[string]any{
 		"corehaul ls": listing{}, "corehaul show": dumpDetails{}, "corehaul groups": groupListing{}, "corehaul group show": groups.Group{},
 		"corehaul report": triage.Report{}, "corehaul bt": []triage.Backtrace{}, "corehaul ps": []triage.Task{}, "corehaul mods": []triage.Module{},
-		"corehaul sys": triage.System{}, "corehaul status": serverStatus{}, "corehaul verify": dumpdir.Report{}, "corehaul prune": retention.Report{},
+		"corehaul sys": triage.System{}, "corehaul status": serverStatus{}, "corehaul serve": checkResult{}, "corehaul reload": reloadResult{}, "corehaul verify": dumpdir.Report{}, "corehaul prune": retention.Report{},
 		"corehaul reindex": storage.ReindexReport{}, "corehaul import": importLine{}, "corehaul version": versionDoc{},
 		"corehaul pin": doneLine{}, "corehaul unpin": doneLine{}, "corehaul rm": doneLine{},
 		"corehaul group note": groupChanged{}, "corehaul group ticket": groupChanged{}, "corehaul group mute": groupChanged{}, "corehaul group unmute": groupChanged{}, "corehaul group resolve": groupChanged{},
@@ -37,6 +37,10 @@ var jsonDocs = clitest.JSONDocs{
 	},
 	Objects: map[string]any{
 		"listing":             listing{},
+		"check":               checkResult{},
+		"reload":              reloadResult{},
+		"problem":             problemDocument{},
+		"changed setting":     change{},
 		"dump":                listedDump{},
 		"manifest":            dumpdir.Manifest{},
 		"plan":                dumpdir.ManifestPlan{},

@@ -27,7 +27,6 @@ type keepFlags struct {
 	reportRenewals int
 	scrubRate      cli.BytesValue
 	scrubEvery     cli.DurationValue
-	policy         retention.Policy
 }
 
 func (k *keepFlags) add(flags *pflag.FlagSet) {
@@ -54,22 +53,22 @@ func (c *serveFile) keepValues() map[string]string {
 	return values
 }
 
-// load adds the keys that only the file has, and checks everything.
-func (k *keepFlags) load(file *serveFile) (err error) {
-	switch {
-	case k.scrubRate > 0 && k.scrubEvery == 0:
-		return errors.New("scrub-every is 0; set scrub-rate to 0 to verify nothing")
-	case k.reportJobs < 0 || k.reportRenewals < 0:
-		return errors.New("report-jobs and report-renewals must not be negative; 0 turns them off")
+// problems returns what is wrong with the flags, by key.
+func (k *keepFlags) problems() map[string]error {
+	found := map[string]error{}
+	if k.scrubRate > 0 && k.scrubEvery == 0 {
+		found["scrub_every"] = errors.New("scrub-every is 0; set scrub-rate to 0 to verify nothing")
 	}
-	if file != nil {
-		k.policy, err = file.Retention.policy()
+	for key, n := range map[string]int{"report_jobs": k.reportJobs, "report_renewals": k.reportRenewals} {
+		if n < 0 {
+			found[key] = errors.New("report-jobs and report-renewals must not be negative; 0 turns them off")
+		}
 	}
-	return err
+	return found
 }
 
-// start runs reports, if r is not nil, what tells of new crashes, scrub and retention in the background until stop is called. state is DATA/state.
-func (k *keepFlags) start(ctx context.Context, store storage.Store, state string, r *reporter, log *slog.Logger) (stop func()) {
+// start runs reports, if r is not nil, what tells of new crashes, scrub and keeper in the background until stop is called. state is DATA/state.
+func (k *keepFlags) start(ctx context.Context, store storage.Store, state string, r *reporter, keeper *retention.Runner, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	news := &groups.News{Store: store, Dir: state, Log: log}
@@ -77,10 +76,7 @@ func (k *keepFlags) start(ctx context.Context, store storage.Store, state string
 	if r != nil {
 		wg.Go(func() { r.run(ctx) })
 	}
-	if k.policy.Limits() {
-		r := &retention.Runner{Store: store, Policy: k.policy, Log: log}
-		wg.Go(func() { r.Run(ctx) })
-	}
+	wg.Go(func() { keeper.Run(ctx) })
 	if k.scrubRate > 0 {
 		s := &scrub.Scrubber{Store: store, Log: log, Rate: uint64(k.scrubRate), Every: time.Duration(k.scrubEvery)}
 		wg.Go(func() { s.Run(ctx) })

@@ -2,19 +2,16 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"strings"
 	"sync"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/crypto/ssh"
 
-	"github.com/corehaul/corehaul/receiver"
-	"github.com/corehaul/corehaul/receiver/kdumpclients"
 	"github.com/corehaul/corehaul/receiver/sshd"
 	corehaultls "github.com/corehaul/corehaul/tls"
 )
@@ -29,25 +26,28 @@ type listener struct {
 
 // trust is what the listeners need to authenticate peers. A field without a listener is nil.
 type trust struct {
-	tls *tls.Config
-	ssh *sshd.Keys
+	receiver *corehaultls.Receiver
+	keys     *sshd.Keys
 }
 
 // trusted reads the files that authenticate peers.
-func (f *serveFlags) trusted(log *slog.Logger) (t trust, err error) {
-	if len(f.tls) > 0 {
-		if t.tls, err = corehaultls.ServerConfig(f.ca); err != nil {
-			return t, err
-		}
+func (c *serveConfig) trusted(log *slog.Logger) (*trust, problems) {
+	var t trust
+	var err error
+	var found problems
+	if len(c.tls) > 0 {
+		t.receiver, err = corehaultls.LoadReceiver(c.ca)
+		found.addErr("ca", err)
 	}
-	if len(f.ssh) > 0 {
-		t.ssh, err = sshd.LoadKeys(f.authorizedKeys, log)
+	if len(c.ssh) > 0 {
+		t.keys, err = sshd.LoadKeys(c.authorizedKeys, log)
+		found.addErr("authorized_keys", err)
 	}
-	return t, err
+	return &t, found
 }
 
 // listeners opens all listeners or none.
-func listeners(ctx context.Context, f *serveFlags, t trust, server *receiver.Server, files *kdumpclients.Service, log *slog.Logger) (all []listener, err error) {
+func (s *service) listeners(ctx context.Context) (all []listener, err error) {
 	defer func() {
 		if err != nil {
 			for _, l := range all {
@@ -55,24 +55,28 @@ func listeners(ctx context.Context, f *serveFlags, t trust, server *receiver.Ser
 			}
 		}
 	}()
-	overTLS := func(ctx context.Context, l net.Listener) error { return server.ServeTLS(ctx, l, t.tls) }
-	if all, err = listen(ctx, all, f.tls, listener{scheme: "tls", serve: overTLS}); err != nil || len(f.ssh) == 0 {
+	c := s.config
+	overTLS := func(ctx context.Context, l net.Listener) error { return s.server.ServeTLS(ctx, l, s.tls) }
+	if all, err = s.listen(ctx, all, c.tls, listener{scheme: "tls", serve: overTLS}); err != nil || len(c.ssh) == 0 {
 		return all, err
 	}
-	hostKeys, err := loadHostKeys(f.dir, log)
+	hostKeys, err := loadHostKeys(s.dir, s.log)
 	if err != nil {
 		return all, err
 	}
-	log.Info("authorized keys", "file", f.authorizedKeys, "keys", t.ssh.Len())
-	overSSH := sshd.New(sshd.Config{Receiver: server, Keys: t.ssh, HostKeys: hostKeys, Trees: files.Tree, Log: log, ClientIdle: f.stockIdle})
-	return listen(ctx, all, f.ssh, listener{scheme: "ssh", serve: overSSH.Serve, beside: overSSH.Watch})
+	s.log.Info("authorized keys", "file", c.authorizedKeys, "keys", s.trusted.keys.Len())
+	overSSH := sshd.New(sshd.Config{Receiver: s.server, Keys: s.trusted.keys, HostKeys: hostKeys, Trees: s.files.Tree, Log: s.log, ClientIdle: c.stockIdle})
+	return s.listen(ctx, all, c.ssh, listener{scheme: "ssh", serve: overSSH.Serve, beside: overSSH.Watch})
 }
 
-// listen opens a listener like kind on each address and appends them to all.
-func listen(ctx context.Context, all []listener, addrs []string, kind listener) ([]listener, error) {
+// listen opens a listener like kind on each address and appends them to all. It takes the sockets of systemd for addresses that have one.
+func (s *service) listen(ctx context.Context, all []listener, addrs []string, kind listener) ([]listener, error) {
 	for _, addr := range addrs {
-		var lc net.ListenConfig
-		l, err := lc.Listen(ctx, "tcp", addr)
+		l, err := s.sockets.take(kind.scheme, addr), error(nil)
+		if l == nil {
+			var lc net.ListenConfig
+			l, err = lc.Listen(ctx, "tcp", addr)
+		}
 		if err != nil {
 			return all, fmt.Errorf("listen on %s: %w", addr, err)
 		}
@@ -97,34 +101,18 @@ func loadHostKeys(dir string, log *slog.Logger) ([]ssh.Signer, error) {
 
 // ready prints that the server listens, and where.
 func (a *app) ready(listeners []listener, socket string) error {
-	line := "ready"
+	var where []string
 	if len(listeners) == 0 {
-		line += " unix://" + socket
+		where = append(where, "unix://"+socket)
 	}
 	for _, l := range listeners {
-		line += " " + l.scheme + "://" + l.Addr().String()
+		where = append(where, l.scheme+"://"+l.Addr().String())
 	}
-	if _, err := fmt.Fprintln(a.stdio.Out, line); err != nil {
+	line := strings.Join(where, " ")
+	if _, err := fmt.Fprintln(a.stdio.Out, "ready "+line); err != nil {
 		return err
 	}
-	return notifySystemd()
-}
-
-// notifySystemd tells systemd that a service of Type=notify is ready (sd_notify(3)).
-func notifySystemd() error {
-	socket := os.Getenv("NOTIFY_SOCKET")
-	if socket == "" {
-		return nil
-	}
-	if name, ok := strings.CutPrefix(socket, "@"); ok {
-		socket = "\x00" + name
-	}
-	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
-	if err != nil {
-		return fmt.Errorf("notify systemd: %w", err)
-	}
-	_, err = conn.Write([]byte("READY=1"))
-	return errors.Join(err, conn.Close())
+	return tellSystemd(daemon.SdNotifyReady, statusLine("receiving dumps on "+line))
 }
 
 // runServer serves until ctx is done or a part fails, and then waits until all sessions have ended.

@@ -42,6 +42,14 @@ func (r *retentionFile) policy() (retention.Policy, error) {
 	}, nil
 }
 
+// negative returns the key of a limit that is negative.
+func (r *retentionFile) negative() (key string) {
+	if r.MaxPerHost < 0 {
+		return "retention.max_per_host"
+	}
+	return "retention.max_per_crash"
+}
+
 // renamed replaces older names of r by the present ones, and adds those that r has to old.
 func (r *retentionFile) renamed(old *oldKeys) error {
 	was := r.MaxPerPanic

@@ -48,7 +48,7 @@ func newRoot(stdio cli.Stdio) *cobra.Command {
 	root.AddCommand(
 		newLs(a), newShow(a), newLog(a), newVerify(a), newExport(a), newPin(a), newUnpin(a), newRm(a), newPrune(a), newReindex(a), newImport(a),
 		newGroups(a), newGroup(a), newReport(a), newBt(a), newPs(a), newMods(a), newSys(a), newCrash(a), newDrgn(a),
-		newServe(a), newReceive(a), newStatus(a), newCA(a), newKnownHosts(a), newVersion(a), newTriageChild(), formsTopic())
+		newServe(a), newReceive(a), newStatus(a), newReload(a), newCA(a), newKnownHosts(a), newVersion(a), newTriageChild(), formsTopic())
 	cli.WarnOfSpelling(root)
 	return root
 }
@@ -61,8 +61,10 @@ const (
 
 // dataFlag and jsonFlag add the flags that most commands have.
 func (a *app) dataFlag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&a.data, "data", defaultData, "directory of the dumps, or URL of the store")
+	cmd.Flags().StringVar(&a.data, "data", defaultData, dataUsage)
 }
+
+const dataUsage = "directory of the dumps, or URL of the store"
 
 func (a *app) jsonFlag(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON (see docs/json.md)")

@@ -1,12 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
-	"github.com/corehaul/corehaul/internal/lazyregexp"
 	"github.com/corehaul/corehaul/receiver/admission"
 )
 
@@ -28,24 +27,21 @@ type ruleFile struct {
 	SamePanicFrom *admission.Scope `toml:"same_panic_from"`
 }
 
-// checkRules converts the rules of a file. An error names the line where its rule begins.
-func checkRules(path string, text []byte, list []ruleFile) (rules []admission.Rule, old oldKeys, err error) {
-	if len(list) > maxRules {
-		return nil, nil, fmt.Errorf("configuration %s: %d rules, more than %d", path, len(list), maxRules)
+// checkRules converts the rules of the file. A problem names the line where its rule begins.
+func (c *serveFile) checkRules() (found problems) {
+	if len(c.Rules) > maxRules {
+		return problems{c.problem("rule", fmt.Errorf("%d rules, more than %d", len(c.Rules), maxRules))}
 	}
-	lines := ruleLines(text)
-	for i := range list {
-		rule, err := list[i].rule(fmt.Sprintf("rule %d", i+1), &old)
+	for i := range c.Rules {
+		key := fmt.Sprintf("rule %d", i+1)
+		rule, err := c.Rules[i].rule(key, &c.old)
 		if err != nil {
-			where := path
-			if i < len(lines) {
-				where = fmt.Sprintf("%s, line %d", path, lines[i])
-			}
-			return nil, nil, fmt.Errorf("configuration %s: %s: %w", where, rule.Name, err)
+			found.add(c.problem(key, fmt.Errorf("%s: %w", rule.Name, err)))
+			continue
 		}
-		rules = append(rules, rule)
+		c.rules = append(c.rules, rule)
 	}
-	return rules, old, nil
+	return found
 }
 
 // rule converts one rule and checks it.
@@ -63,14 +59,21 @@ func (f *ruleFile) rule(name string, old *oldKeys) (admission.Rule, error) {
 	return rule, rule.Check()
 }
 
-var ruleHeader = lazyregexp.New(`^\s*\[\[\s*["']?rule["']?\s*\]\]`)
-
-// ruleLines returns the lines where rules begin. The TOML library knows lines of values only.
-func ruleLines(text []byte) (lines []int) {
-	for i, line := range bytes.Split(text, []byte("\n")) {
-		if ruleHeader.Match(line) {
-			lines = append(lines, i+1)
+// ruleText is a rule as a configuration file has it, in one line.
+func ruleText(r *admission.Rule) string {
+	var parts []string
+	add := func(is bool, format string, args ...any) {
+		if is {
+			parts = append(parts, fmt.Sprintf(format, args...))
 		}
 	}
-	return lines
+	below, within := cli.BytesValue(r.FreeBelow), cli.DurationValue(r.Within)
+	add(r.Host != "", "host = %q", r.Host)
+	add(r.FreeBelow > 0, "free_below = %q", below.String())
+	add(r.NoRoom, "no_room = true")
+	add(r.SameCrash > 0, "same_crash = %d", r.SameCrash)
+	add(r.SameCrashFrom != "", "same_crash_from = %q", r.SameCrashFrom)
+	add(r.Within > 0, "within = %q", within.String())
+	add(true, "then = %q", r.Then)
+	return strings.Join(parts, ", ")
 }

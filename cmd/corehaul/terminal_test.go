@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -146,8 +147,8 @@ func TestNothingSteersATerminal(t *testing.T) {
 func TestLogLinesSteerNothing(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		var out bytes.Buffer
-		f := serveFlags{logFormat: format}
-		log := f.logger(&app{stdio: cli.Stdio{Err: &out}}).With("host", steering)
+		c := serveConfig{serveFlags: serveFlags{logFormat: format}}
+		log := c.logger(&app{stdio: cli.Stdio{Err: &out}}, slog.LevelInfo).With("host", steering)
 		log.Warn("the sender warns", "text", steering, "error", errors.New(steering), "list", []string{steering})
 		got := out.String()
 		if !printable.String(strings.TrimSuffix(got, "\n")) || !strings.Contains(got, "the sender warns") {

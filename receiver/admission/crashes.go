@@ -32,6 +32,7 @@ type crashHistory struct {
 	mu    sync.Mutex
 	seen  sightings // nil until the dumps are listed
 	asked bool      // count was called since the last listing began
+	stale bool      // hints were missed since the last listing
 }
 
 // sighting is one dump.
@@ -181,7 +182,7 @@ func (h *crashHistory) update(ctx context.Context) error {
 func (h *crashHistory) loaded() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.seen != nil
+	return h.seen != nil && !h.stale
 }
 
 // look adds a dump that was sealed. One that cannot be read does not count until the next listing.
@@ -203,6 +204,13 @@ func (s sightings) addAll(ids []string, e *storage.Entry) {
 	for _, id := range ids {
 		s.add(id, sighting{e.Manifest.StartTime, e.Ref})
 	}
+}
+
+// expire makes the next question list the dumps.
+func (h *crashHistory) expire() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stale = true
 }
 
 // refresh lists the dumps again if count was called since the last listing.
@@ -245,6 +253,6 @@ func (h *crashHistory) list(ctx context.Context) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.seen = seen
+	h.seen, h.stale = seen, false
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/corehaul/corehaul/internal/bytesize"
@@ -106,27 +107,46 @@ func (d *Decision) Hold() string {
 // Declines reports whether no pages are wanted.
 func (d *Decision) Declines() bool { return d.Action == ActionLog || d.Action == ActionRefuse }
 
-// Rules decide what the receiver takes of each dump.
+// Rules decide what the receiver takes of each dump. They are safe for concurrent use.
 type Rules struct {
-	list    []Rule
 	room    *Room
 	crashes crashHistory
 	forget  func() // ends the subscription of crashes
 	log     *slog.Logger
+
+	mu   sync.Mutex
+	list []Rule // never changed, only replaced
 }
 
 // NewRules returns the rules of list, which are checked, about dumps that are going to be in room's store.
 func NewRules(list []Rule, room *Room, log *slog.Logger) *Rules {
-	rs := &Rules{list: list, room: room, crashes: crashHistory{store: room.store, signer: newSigner(room.store)}, forget: func() {}, log: log}
-	if rs.compare() {
-		rs.crashes.sealed, rs.forget = room.store.Subscribe(storage.Sealed)
-	}
+	rs := &Rules{list: list, room: room, crashes: crashHistory{store: room.store, signer: newSigner(room.store)}, log: log}
+	rs.crashes.sealed, rs.forget = room.store.Subscribe(storage.Sealed)
 	return rs
 }
 
+// Set replaces the rules by those of list, which are checked. Dumps that wait are decided about again with the next review.
+func (rs *Rules) Set(list []Rule) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if !compare(rs.list) {
+		rs.crashes.expire() // nobody has received the hints of the store meanwhile
+	}
+	rs.list = list
+}
+
+// Len returns the number of rules.
+func (rs *Rules) Len() int { return len(rs.rules()) }
+
+func (rs *Rules) rules() []Rule {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return rs.list
+}
+
 // compare reports whether a rule compares crashes.
-func (rs *Rules) compare() bool {
-	return slices.ContainsFunc(rs.list, func(r Rule) bool { return r.SameCrash > 0 })
+func compare(list []Rule) bool {
+	return slices.ContainsFunc(list, func(r Rule) bool { return r.SameCrash > 0 })
 }
 
 // listEvery is the pause between two lists of the store.
@@ -135,9 +155,6 @@ const listEvery = time.Minute
 // Run keeps the counts of crashes up to date until ctx is done.
 func (rs *Rules) Run(ctx context.Context) {
 	defer rs.forget()
-	if !rs.compare() {
-		return
-	}
 	tick := time.NewTicker(listEvery)
 	defer tick.Stop()
 	for {
@@ -145,6 +162,9 @@ func (rs *Rules) Run(ctx context.Context) {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
+		}
+		if !compare(rs.rules()) {
+			continue
 		}
 		if err := rs.crashes.refresh(ctx); err != nil && ctx.Err() == nil {
 			rs.log.Warn("the counts of crashes are not up to date", "error", err)
@@ -155,8 +175,9 @@ func (rs *Rules) Run(ctx context.Context) {
 // Decide finds the rule for c. A condition that cannot be checked does not match, because a failing disk or index must not
 // keep dumps away.
 func (rs *Rules) Decide(ctx context.Context, c *Crash) Decision {
-	for i := range rs.list {
-		r := &rs.list[i]
+	list := rs.rules()
+	for i := range list {
+		r := &list[i]
 		if c.HasPages && r.Then != ActionAll && r.Then != ActionEssential {
 			continue
 		}

@@ -68,6 +68,35 @@ type disk struct {
 	free uint64
 }
 
+func (disk) Subscribe(storage.Event) (dumps <-chan storage.Ref, cancel func()) { return nil, func() {} }
+
 func (d disk) Space(context.Context) (storage.Space, error) {
 	return storage.Space{Total: 1 << 40, Free: d.free}, nil
+}
+
+// TestSetReplacesTheRules has dumps sealed while no rule compares crashes.
+func TestSetReplacesTheRules(t *testing.T) {
+	d := newDiary(t)
+	rs := d.rules()
+	repeats := []Rule{{Name: "repeats", SameCrash: 1, Then: ActionLog}}
+	decide := func(c *Crash, want Action) {
+		t.Helper()
+		if got := rs.Decide(t.Context(), c); got.Action != want {
+			t.Errorf("got %s (%s), want %s", got.Action, got.Reason, want)
+		}
+	}
+	d.dump("a", 1, faultIn(driver), allChunks)
+	second := d.dump("a", 2, faultIn(driver), 0)
+	decide(second, ActionAll)
+	rs.Set(repeats)
+	decide(second, ActionLog)
+	rs.Set(nil)
+	d.dump("b", 3, faultIn(driver), allChunks)
+	late := d.dump("b", 4, faultIn(driver), 0)
+	decide(late, ActionAll)
+	rs.Set(repeats)
+	decide(late, ActionLog)
+	if rs.Len() != 1 {
+		t.Errorf("%d rules", rs.Len())
+	}
 }

@@ -32,10 +32,10 @@ const (
 // unreadable file let nobody in and are logged. The good lines of a file with a bad one still count,
 // because a typing mistake must not cost the dumps of a whole fleet.
 type Keys struct {
-	path string
-	log  *slog.Logger
+	log *slog.Logger
 
 	mu    sync.Mutex
+	path  string
 	seen  stamp
 	table map[string]*Entry
 }
@@ -60,18 +60,43 @@ func stampOf(path string) stamp {
 	return s
 }
 
-// LoadKeys reads the file at path. A bad line is an error.
+// LoadKeys reads the file at path. A bad line is an error, and the error of several is that of errors.Join.
 func LoadKeys(path string, log *slog.Logger) (*Keys, error) {
 	k := &Keys{path: path, log: log, seen: stampOf(path)}
 	table, bad, err := readKeys(path)
-	if err == nil && len(bad) > 0 {
-		err = bad[0]
-	}
 	if err != nil {
 		return nil, fmt.Errorf("authorized keys: %w", err)
 	}
+	var errs []error
+	for _, line := range bad {
+		errs = append(errs, fmt.Errorf("authorized keys: %w", line))
+	}
 	k.table = table
-	return k, nil
+	return k, errors.Join(errs...)
+}
+
+// Use makes the file and the keys of other count, which nobody else uses. Watch ends the connections of keys that are gone.
+func (k *Keys) Use(other *Keys) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.path, k.seen, k.table = other.path, other.seen, other.table
+}
+
+// Each calls f for each key that was in the file when it was last read.
+func (k *Keys) Each(f func(*Entry)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, e := range k.table {
+		f(e)
+	}
+}
+
+// stamp identifies the present state of the file.
+func (k *Keys) stamp() (path string, s stamp) {
+	k.mu.Lock()
+	path = k.path
+	k.mu.Unlock()
+	return path, stampOf(path)
 }
 
 func readKeys(path string) (map[string]*Entry, []*LineError, error) {
@@ -152,7 +177,7 @@ func (k *Keys) refresh() {
 func (k *Keys) Watch(ctx context.Context, changed func()) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
-	reported := stampOf(k.path)
+	path, reported := k.stamp()
 	last := reported
 	for {
 		select {
@@ -160,9 +185,9 @@ func (k *Keys) Watch(ctx context.Context, changed func()) {
 		case <-ctx.Done():
 			return
 		}
-		now := stampOf(k.path)
-		if now == last && now != reported {
-			reported = now
+		file, now := k.stamp()
+		if file != path || now == last && now != reported {
+			path, reported = file, now
 			changed()
 		}
 		last = now

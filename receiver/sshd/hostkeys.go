@@ -52,6 +52,17 @@ func LoadHostKeys(data string) (keys []ssh.Signer, err error) {
 	return keys, nil
 }
 
+// CheckHostKeys returns what is wrong with the host keys that the data directory has. A missing one is no error: MakeHostKeys makes it.
+func CheckHostKeys(data string) error {
+	var errs []error
+	for _, kind := range hostKeyKinds {
+		if _, err := loadHostKey(filepath.Join(data, kind.file), kind.algo); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // MakeHostKeys makes the missing host keys, with mode 0600.
 func MakeHostKeys(data string) error {
 	for _, kind := range hostKeyKinds {

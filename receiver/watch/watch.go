@@ -54,14 +54,26 @@ func New(cfg Config) (*Watcher, error) {
 		return w, nil
 	}
 	w.cfg.Data = resolve(cfg.Data)
+	if err := CheckDirs(cfg.Dirs, cfg.Data); err != nil {
+		return nil, err
+	}
 	mem := openMemory(cfg.State, cfg.Log)
-	for i, dir := range cfg.Dirs {
-		if err := w.checkDir(dir, cfg.Dirs[:i]); err != nil {
-			return nil, fmt.Errorf("watch %q: %w", dir, err)
-		}
+	for _, dir := range cfg.Dirs {
 		w.roots = append(w.roots, newRoot(&w.cfg, mem, filepath.Clean(dir)))
 	}
 	return w, nil
+}
+
+// CheckDirs returns why New would not take these directories, for a store in the directory data. It asks no file system about dirs.
+func CheckDirs(dirs []string, data string) error {
+	w := &Watcher{cfg: Config{Dirs: dirs, Data: resolve(data)}}
+	var errs []error
+	for i, dir := range dirs {
+		if err := w.checkDir(dir, dirs[:i]); err != nil {
+			errs = append(errs, fmt.Errorf("watch %q: %w", dir, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // checkDir returns why a directory cannot be watched. It asks no file system: one that hangs must not keep the receiver from starting.

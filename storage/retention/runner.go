@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/corehaul/corehaul/internal/lazyregexp"
@@ -20,30 +21,57 @@ var amounts = lazyregexp.New(`[0-9.]+ ([KMGTPE]i)?B|[0-9]+`)
 // Runner applies a policy to a store.
 type Runner struct {
 	Store  storage.Store
-	Policy Policy
+	Policy Policy // at the start: see SetPolicy
 	Log    *slog.Logger
+
+	mu      sync.Mutex
+	changed func()  // ends the run of the policy that counts now; nil before Run
+	next    *Policy // replaces Policy
 }
 
-// Run applies the policy now and every Interval until ctx is done.
+// SetPolicy makes another policy count. A run that removes dumps by the policy before ends before its next dump, and the new policy is
+// applied at once.
+func (r *Runner) SetPolicy(p Policy) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.next = &p
+	if r.changed != nil {
+		r.changed()
+	}
+}
+
+// Run applies the policy now and every Interval until ctx is done. A policy without limits removes nothing.
 func (r *Runner) Run(ctx context.Context) {
 	start := time.Now()
 	w := &watch{now: time.Now, mono: func() time.Duration { return time.Since(start) }}
+	for ctx.Err() == nil {
+		r.runPolicy(ctx, w)
+	}
+}
+
+// policy returns the policy that counts, and a context that ends when another one does.
+func (r *Runner) policy(ctx context.Context) (Policy, context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.changed = cancel
+	if r.next != nil {
+		return *r.next, ctx, cancel
+	}
+	return r.Policy, ctx, cancel
+}
+
+// runPolicy applies the policy until another one counts.
+func (r *Runner) runPolicy(ctx context.Context, w *watch) {
+	policy, ctx, cancel := r.policy(ctx)
+	defer cancel()
 	told := ""
 	t := time.NewTicker(Interval)
 	defer t.Stop()
 	for {
-		plan, err := r.prune(ctx, w.look())
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil {
-			r.Log.Error("retention failed; trying again", "after", Interval, "error", err)
-		}
-		if now := amounts.ReplaceAllString(strings.Join(plan.Unmet, "\n"), ""); now != told { // warn again only if more than a number changed
-			for _, u := range plan.Unmet {
-				r.Log.Warn("retention: " + u)
-			}
-			told = now
+		clock := w.look() // also for a policy that comes later
+		if policy.Limits() {
+			told = r.apply(ctx, policy, clock, told)
 		}
 		select {
 		case <-t.C:
@@ -53,8 +81,26 @@ func (r *Runner) Run(ctx context.Context) {
 	}
 }
 
-func (r *Runner) prune(ctx context.Context, clock Clock) (Plan, error) {
-	plan, err := Look(ctx, r.Store, r.Policy, clock)
+// apply applies a policy once. It returns the warnings, without numbers, and does not repeat those of the last time.
+func (r *Runner) apply(ctx context.Context, policy Policy, clock Clock, told string) string {
+	plan, err := r.prune(ctx, policy, clock)
+	if ctx.Err() != nil {
+		return told
+	}
+	if err != nil {
+		r.Log.Error("retention failed; trying again", "after", Interval, "error", err)
+	}
+	now := amounts.ReplaceAllString(strings.Join(plan.Unmet, "\n"), "")
+	if now != told { // warn again only if more than a number changed
+		for _, u := range plan.Unmet {
+			r.Log.Warn("retention: " + u)
+		}
+	}
+	return now
+}
+
+func (r *Runner) prune(ctx context.Context, policy Policy, clock Clock) (Plan, error) {
+	plan, err := Look(ctx, r.Store, policy, clock)
 	if err != nil {
 		return plan, err
 	}

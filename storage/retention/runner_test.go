@@ -177,3 +177,62 @@ func TestRunLeavesTheExampleForAGoalOutOfReach(t *testing.T) {
 		t.Errorf("left: %v\n%s", left, log)
 	}
 }
+
+// TestSetPolicy has a policy without limits, which removes nothing, replaced by one that has some, which counts at once.
+func TestSetPolicy(t *testing.T) {
+	s, _ := store(t, 3)
+	log := &syncBuffer{lines: make(chan struct{}, 10)}
+	r := &Runner{Store: s, Log: slog.New(slog.NewTextHandler(log, nil))}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { r.Run(ctx) })
+	r.SetPolicy(Policy{MaxPerHost: 2})
+	<-log.lines
+	stop()
+	wg.Wait()
+	if left := ids(t, s); len(left) != 2 {
+		t.Errorf("left: %v\n%s", left, log)
+	}
+}
+
+// slowStore tells of each list and of each removal, and waits for an answer before a removal.
+type slowStore struct {
+	storage.Store
+
+	listed, asked, answer chan struct{}
+}
+
+func (s *slowStore) List(ctx context.Context, f storage.Filter) ([]storage.Entry, error) {
+	s.listed <- struct{}{}
+	return s.Store.List(ctx, f)
+}
+
+func (s *slowStore) Remove(ctx context.Context, ref storage.Ref, opts storage.RemoveOptions) error {
+	s.asked <- struct{}{}
+	<-s.answer
+	return s.Store.Remove(ctx, ref, opts)
+}
+
+// TestSetPolicyEndsARun has a limit raised while dumps are removed: the run ends before the next one.
+func TestSetPolicyEndsARun(t *testing.T) {
+	s, _ := store(t, 4)
+	slow := &slowStore{Store: s, listed: make(chan struct{}, 10), asked: make(chan struct{}, 10), answer: make(chan struct{})}
+	r := &Runner{Store: slow, Policy: Policy{MaxPerHost: 1}, Log: slog.New(slog.DiscardHandler)}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { r.Run(ctx) })
+	<-slow.listed
+	<-slow.asked
+	r.SetPolicy(Policy{MaxPerHost: 3})
+	close(slow.answer)
+	select {
+	case <-slow.listed: // for the new policy
+	case <-slow.asked:
+		t.Error("another dump is removed")
+	}
+	stop()
+	wg.Wait()
+	if left := ids(t, s); len(left) != 3 {
+		t.Errorf("left: %v", left)
+	}
+}

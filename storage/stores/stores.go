@@ -45,6 +45,16 @@ func Dir(where string) (string, error) {
 	return localDir(u)
 }
 
+// Check returns why this process could not write to the store at a URL or local path. It changes nothing, and a store that is missing
+// but can be made is no error.
+func Check(where string) error {
+	dir, err := Dir(where)
+	if err != nil {
+		return err
+	}
+	return local.Check(dir)
+}
+
 var scheme = lazyregexp.New(`^(?i:([a-z][a-z0-9+.-]*)://|file:)`)
 
 // parse returns the URL of a store, whose scheme has an opener.

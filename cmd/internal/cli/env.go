@@ -33,7 +33,7 @@ var (
 	// envServices are the commands that the environment configures, each with its flags that the environment may not
 	// set.
 	envServices = map[string][]string{
-		"corehaul serve":     nil,
+		"corehaul serve":     {"check"},             // a service that inherits it would never start
 		"corehaul-send send": {"level", "log-only"}, // would leave out pages
 	}
 )
