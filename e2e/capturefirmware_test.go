@@ -9,14 +9,21 @@ import (
 )
 
 // TestCaptureFirmware: the only card of the machine works with firmware only, which the image has. After the dump, somebody uses its
-// shell on the console, until the machine reboots.
+// shell on the console, for longer than the watchdog waits, until the machine reboots.
 func TestCaptureFirmware(t *testing.T) {
 	t.Parallel()
 	const kernel = "6.1-generic"
 	s := judgesServe(t)
-	initrd := capturePackTree(t, e100Tree(t, kernel), s.captureTarget(t, s.address(t))+captureShell(t), "e100")
+	initrd := capturePackTree(t, e100Tree(t, kernel), s.captureTarget(t, s.address(t))+captureShell(t), captureShellWatchdog, "e100")
 	user := newConsoleUser(t)
-	said := captureRun(t, lab.Scenario{Kernel: kernel, MemMiB: 512}, initrd, lab.SenderOptions{Card: "i82551", Input: user.input, OnLine: user.reads})
+	said := captureRun(t, lab.Scenario{Kernel: kernel, MemMiB: 512}, initrd, lab.SenderOptions{
+		Card: "i82551", Devices: []string{watchdogDevice}, Input: user.input, OnLine: user.reads,
+		OnEvent: func(name string) {
+			if name == "WATCHDOG" {
+				t.Error("the watchdog has reset the machine under somebody's hands")
+			}
+		},
+	})
 	said, end, _ := strings.Cut(said, "corehaul-send: rebooting")
 	if strings.TrimSpace(end) != "" || user.next < len(user.types) {
 		t.Errorf("of the shell, somebody saw %d answers of %d; it ended with %q", user.next, len(user.types), end)

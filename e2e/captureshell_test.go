@@ -19,6 +19,10 @@ func captureShell(t *testing.T) string {
 	return fmt.Sprintf("after = \"shell\"\nshell = %q\n", busybox)
 }
 
+// captureShellWatchdog is the driver of the watchdog with the shortest timeout that the sender keeps, in seconds, and without a way to stop
+// it: it resets the machine unless somebody feeds it.
+const captureShellWatchdog = watchdogDevice + " heartbeat=10 nowayout=1"
+
 // consoleTyped is what somebody types when the console shows a line with a text.
 type consoleTyped struct{ sees, types string }
 
@@ -44,7 +48,7 @@ func newConsoleUser(t *testing.T) *consoleUser {
 		{"lists: -r--------", ""},
 		{"the dump is complete", ""},
 		{"begins-42", "\x03"},
-		{"^C", "echo goes-on-$((6*7)); exit\n"},
+		{"^C", "sleep 15; echo goes-on-$((6*7)); exit\n"}, // longer than captureShellWatchdog waits
 		{"goes-on-42", ""},
 	}}
 }
