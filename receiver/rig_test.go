@@ -1,7 +1,6 @@
 package receiver
 
 import (
-	"bytes"
 	"context"
 	cryptotls "crypto/tls"
 	"encoding/binary"
@@ -23,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/corehaul/corehaul/chunk"
+	"github.com/corehaul/corehaul/internal/outputtest"
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/storage"
@@ -42,24 +42,6 @@ func (fakeStore) Subscribe(storage.Event) (dumps <-chan storage.Ref, cancel func
 	return nil, func() {}
 }
 
-// logBuffer keeps what the server logs.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func openStore(ctx context.Context, dir string) (storage.Store, error) {
 	return local.Open(ctx, dir, storage.OpenOptions{})
 }
@@ -72,13 +54,13 @@ type rig struct {
 	store  storage.Store
 	server *Server
 	addr   string
-	log    *logBuffer
+	log    *outputtest.Buffer
 	stop   func() // ends the server and waits
 }
 
 func newRig(tb testing.TB, change func(*Config)) *rig {
 	tb.Helper()
-	r := &rig{t: tb, ca: filepath.Join(tb.TempDir(), "ca"), data: filepath.Join(tb.TempDir(), "data"), log: new(logBuffer)}
+	r := &rig{t: tb, ca: filepath.Join(tb.TempDir(), "ca"), data: filepath.Join(tb.TempDir(), "data"), log: new(outputtest.Buffer)}
 	if _, err := corehaultls.InitCA(r.ca); err != nil {
 		tb.Fatal(err)
 	}

@@ -71,7 +71,7 @@ type Filter struct {
 	Host         Patterns        // of the whole name
 	State        []dumpdir.State // one of these; nil means any
 	Since, Until time.Time       // of When; Since included, Until excluded
-	Release      string          // part of the kernel release
+	Release      Patterns        // of parts of the kernel release
 	Panic        Patterns        // of a part of the title or of the panic line
 	Pinned       bool            // only pinned ones
 	Only         []Ref           // only these; nil means all

@@ -17,8 +17,8 @@ import (
 type filterFlags struct {
 	storage.Filter
 
-	hosts, states, panics []string
-	since, until          string
+	hosts, states, panics, releases []string
+	since, until                    string
 }
 
 // addTimes adds the flags for the time of the crash. what begins their help.
@@ -29,7 +29,7 @@ func (f *filterFlags) addTimes(flags *pflag.FlagSet, what string) {
 
 // complete makes the filter of the texts.
 func (f *filterFlags) complete(now time.Time) (err error) {
-	f.Host, f.Panic = patterns(f.hosts), patterns(f.panics)
+	f.Host, f.Panic, f.Release = patterns(f.hosts), patterns(f.panics), patterns(f.releases)
 	if f.State, err = chosen(f.states, dumpStates, "state of a dump"); err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ and 'regressed' when a dump of that kernel or a later one came since. See 'coreh
 	flags.StringArrayVar(&f.filter.hosts, "host", nil, "only groups with a dump of these `HOSTS`: web-17, or web-*,db1")
 	flags.StringArrayVar(&f.states, "state", nil, "only groups in these `STATES`: "+strings.Join(names(groups.Statuses), ", "))
 	f.filter.addTimes(flags, "only groups with a crash")
-	flags.StringVar(&f.filter.Release, "release", "", "only groups with a kernel whose release contains this `TEXT`")
+	flags.StringArrayVar(&f.filter.releases, "release", nil, "only groups with a kernel whose release contains this `TEXT`")
 	flags.StringArrayVar(&f.filter.panics, "panic", nil, "only groups with a title or panic line that contains this `TEXT`")
 	flags.IntVarP(&f.filter.Limit, "limit", "n", 100, "show at most this many; 0 shows all")
 	flags.IntVar(&f.skip, "skip", 0, "leave out this many at the beginning")

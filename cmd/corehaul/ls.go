@@ -42,7 +42,7 @@ func newLs(a *app) *cobra.Command {
 		Use: "ls [HOST...]", Aliases: []string{"list"}, GroupID: groupDumps, ValidArgsFunction: cli.Complete(a.completeHost),
 		Short: "List the dumps, newest first",
 		Long: `List the dumps, newest first, with HOST only those of these hosts. Hosts, states, and parts of
-titles and panic lines may be patterns, in which * stands for any characters and ? for one.
+titles, panic lines and releases may be patterns, in which * stands for any characters and ? for one.
 Letter case does not matter. Commas separate several of them: any of them will do.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.hosts = append(f.hosts, args...)
@@ -58,7 +58,7 @@ Letter case does not matter. Commas separate several of them: any of them will d
 	flags.StringArrayVar(&f.hosts, "host", nil, "only dumps of these `HOSTS`: web-17, or web-*,db1")
 	flags.StringArrayVar(&f.states, "state", nil, "only dumps in these `STATES`: "+strings.Join(stateNames(), ", "))
 	f.addTimes(flags, "only crashes")
-	flags.StringVar(&f.Release, "release", "", "only kernels whose release contains this `TEXT`")
+	flags.StringArrayVar(&f.releases, "release", nil, "only kernels whose release contains this `TEXT`: 6.1.0-2?, or cloud,rt")
 	flags.StringArrayVar(&f.panics, "panic", nil, "only crashes whose title or panic line contains this `TEXT`")
 	flags.StringVar(&group, "group", "", "only dumps of this group: see 'corehaul groups'")
 	flags.BoolVar(&f.Pinned, "pinned", false, "only pinned dumps")

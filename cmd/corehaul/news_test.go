@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -10,44 +9,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/corehaul/corehaul/cmd/internal/cli"
+	"github.com/corehaul/corehaul/internal/outputtest"
 	"github.com/corehaul/corehaul/protocol"
 )
-
-// lockedBuffer is written by a server and read by a test.
-type lockedBuffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
-}
-
-// lines returns the lines that have all of some texts.
-func (b *lockedBuffer) lines(parts ...string) (found []string) {
-	for line := range strings.Lines(b.String()) {
-		has := true
-		for _, part := range parts {
-			has = has && strings.Contains(line, part)
-		}
-		if has {
-			found = append(found, line)
-		}
-	}
-	return found
-}
 
 // TestServeTellsNews: a server logs a line for the first dump of a crash, none for the second, and one for the first dump of a kernel in which
 // the crash was resolved. That stays when the dump is removed.
@@ -58,7 +25,7 @@ func TestServeTellsNews(t *testing.T) {
 	corehaul(t, "ca", "init", "--ca", ca)
 	corehaul(t, "ca", "issue", "web-17", "--ca", ca, "--output", identity)
 	ctx, stop := context.WithCancel(t.Context())
-	said := new(lockedBuffer)
+	said := new(outputtest.Buffer)
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
@@ -79,8 +46,8 @@ func TestServeTellsNews(t *testing.T) {
 	}
 	wait := func(parts ...string) string {
 		t.Helper()
-		eventually(t, "a line with "+strings.Join(parts, ", "), func() bool { return len(said.lines(parts...)) > 0 })
-		return said.lines(parts...)[0]
+		eventually(t, "a line with "+strings.Join(parts, ", "), func() bool { return len(said.Lines(parts...)) > 0 })
+		return said.Lines(parts...)[0]
 	}
 	const newCrash, regression = "a crash that was not seen before", "regression: "
 
@@ -97,7 +64,7 @@ func TestServeTellsNews(t *testing.T) {
 	wait(regression, "dump="+again, "group="+group[1], "kernel=6.1.0-11-amd64", "resolved_in=6.1.0-10-amd64")
 	send("6", "6.1.0-11-amd64", "real-6.1-null-read")
 	wait(newCrash, "dump="+send("7", "6.1.0-11-amd64", "real-6.1-gp-fault"))
-	if n, r := len(said.lines(newCrash)), len(said.lines(regression)); n != 3 || r != 1 {
+	if n, r := len(said.Lines(newCrash)), len(said.Lines(regression)); n != 3 || r != 1 {
 		t.Errorf("%d lines of new crashes and %d of regressions, want 3 and 1:\n%s", n, r, said)
 	}
 	stop()

@@ -3,6 +3,7 @@ package outputtest
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -30,10 +31,11 @@ func (b *Buffer) Bytes() []byte {
 // String returns all that was written.
 func (b *Buffer) String() string { return string(b.Bytes()) }
 
-// Lines returns the lines that have a text.
-func (b *Buffer) Lines(part string) (lines []string) {
+// Lines returns the lines that have all of some texts.
+func (b *Buffer) Lines(parts ...string) (lines []string) {
 	for line := range strings.Lines(b.String()) {
-		if strings.Contains(line, part) {
+		lacks := func(part string) bool { return !strings.Contains(line, part) }
+		if !slices.ContainsFunc(parts, lacks) {
 			lines = append(lines, line)
 		}
 	}

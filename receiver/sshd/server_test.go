@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/corehaul/corehaul/internal/outputtest"
 	"github.com/corehaul/corehaul/protocol"
 	"github.com/corehaul/corehaul/receiver"
 	"github.com/corehaul/corehaul/receiver/kdumpclients"
@@ -32,24 +33,6 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("database/sql.(*DB).connectionOpener"))
 }
 
-// logBuffer keeps what the server logs.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // rig is a server on a store of its own that lets one host in.
 type rig struct {
 	t      *testing.T
@@ -58,7 +41,7 @@ type rig struct {
 	server *Server
 	keys   string // path of the authorized keys
 	addr   string
-	log    logBuffer
+	log    outputtest.Buffer
 	signer ssh.Signer // of host web-17
 	line   string
 	stop   func() // ends the server and waits

@@ -29,7 +29,7 @@ func BenchmarkTake(b *testing.B) {
 		r.look()
 		took += time.Since(begin)
 		if len(r.list()) != 1 {
-			b.Fatal(r.log.text.String())
+			b.Fatal(r.log.String())
 		}
 		begin = time.Now()
 		script := "cp -a \"$0\" \"$1\" && sync -f \"$1\" && cd \"$1\" && sha256sum -c --quiet SHA256SUMS"

@@ -44,7 +44,7 @@ func TestSealed(t *testing.T) {
 	}
 	r.later(time.Hour)
 	r.none()
-	if n := r.log.count("took a dump"); n != 1 {
+	if n := len(r.log.Lines("took a dump")); n != 1 {
 		t.Errorf("%d lines say that a dump was taken", n)
 	}
 }
@@ -73,8 +73,8 @@ func testGrowing(t *testing.T, transport string) {
 	r.chunks(w, m, 1, 2)
 	r.later(grace - time.Minute)
 	r.none()
-	if st := r.w.Status()[0]; st.Arriving != 1 || st.Taken != 0 || r.log.count("a dump is arriving") != 1 {
-		t.Errorf("status %+v, %d lines say that it is arriving", st, r.log.count("a dump is arriving"))
+	if st := r.w.Status()[0]; st.Arriving != 1 || st.Taken != 0 || len(r.log.Lines("a dump is arriving")) != 1 {
+		t.Errorf("status %+v, %d lines say that it is arriving", st, len(r.log.Lines("a dump is arriving")))
 	}
 	r.later(grace)
 	e := r.one(dumpdir.StatePartial)
@@ -153,15 +153,15 @@ func TestDamaged(t *testing.T) {
 			r.look()
 			if name == "a link for vmcore" {
 				r.none()
-				if r.log.count("not a regular file") != 1 {
-					t.Errorf("the log has no word of the link:\n%s", r.log.text.String())
+				if len(r.log.Lines("not a regular file")) != 1 {
+					t.Errorf("the log has no word of the link:\n%s", r.log.String())
 				}
 				return
 			}
 			r.one(dumpdir.StateDamaged)
 			r.later(2 * time.Hour)
-			if r.log.count("took a damaged dump") != 1 {
-				t.Errorf("the log:\n%s", r.log.text.String())
+			if len(r.log.Lines("took a damaged dump")) != 1 {
+				t.Errorf("the log:\n%s", r.log.String())
 			}
 		})
 	}
@@ -222,7 +222,7 @@ func TestStored(t *testing.T) {
 				t.Errorf("put aside: %d (%v)", len(names), err)
 			}
 			r.later(time.Hour)
-			if n := r.log.count("copying a dump"); n > 1 {
+			if n := len(r.log.Lines("copying a dump")); n > 1 {
 				t.Errorf("it was copied %d times", n)
 			}
 		})

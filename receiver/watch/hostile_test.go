@@ -45,7 +45,7 @@ func TestPlanted(t *testing.T) {
 	if e := r.one(dumpdir.StateComplete); e.ID != m.Meta.ID {
 		t.Errorf("took %s", e.Ref)
 	}
-	if text := r.log.text.String(); strings.Contains(text, "\x1b") || strings.Contains(text, "\xff") {
+	if text := r.log.String(); strings.Contains(text, "\x1b") || strings.Contains(text, "\xff") {
 		t.Error("a name reached the log as it is")
 	}
 }
@@ -69,8 +69,8 @@ func TestLie(t *testing.T) {
 	}
 	r.none()
 	for _, part := range []string{"it has holes of", "it cannot be read"} {
-		if n := r.log.count(part); n != 1 {
-			t.Errorf("%d lines say %q\n%s", n, part, r.log.text.String())
+		if n := len(r.log.Lines(part)); n != 1 {
+			t.Errorf("%d lines say %q\n%s", n, part, r.log.String())
 		}
 	}
 	if n := r.w.Status()[0].Failing; n != 2 {
@@ -89,7 +89,7 @@ func TestLimits(t *testing.T) {
 	}
 	r.send(r.machine("web1"))
 	r.look()
-	if lines := r.log.with("took a dump"); len(lines) != 3 || !strings.Contains(lines[1], "host=web1") {
+	if lines := r.log.Lines("took a dump"); len(lines) != 3 || !strings.Contains(lines[1], "host=web1") {
 		t.Errorf("one host's dumps were taken at once: %q", lines)
 	}
 	count := func() (junk, other int) {
@@ -102,8 +102,8 @@ func TestLimits(t *testing.T) {
 		}
 		return junk, other
 	}
-	if junk, other := count(); junk != 2 || other != 1 || r.log.count("max_host_dumps") == 0 {
-		t.Errorf("%d and %d dumps\n%s", junk, other, r.log.text.String())
+	if junk, other := count(); junk != 2 || other != 1 || len(r.log.Lines("max_host_dumps")) == 0 {
+		t.Errorf("%d and %d dumps\n%s", junk, other, r.log.String())
 	}
 	r.limits.HostDumps = 4
 	r.start()
@@ -127,8 +127,8 @@ func TestNoRoom(t *testing.T) {
 	r.look()
 	r.later(time.Minute)
 	r.none()
-	if r.log.count("cannot take") != 1 {
-		t.Errorf("the log:\n%s", r.log.text.String())
+	if len(r.log.Lines("cannot take")) != 1 {
+		t.Errorf("the log:\n%s", r.log.String())
 	}
 	if names, err := os.ReadDir(filepath.Join(r.data, "incoming", "db1")); len(names) != 0 {
 		t.Errorf("left: %v, %v", names, err)
@@ -160,8 +160,8 @@ func TestBomb(t *testing.T) {
 	r.look()
 	r.look()
 	r.one(dumpdir.StateComplete)
-	if n := r.log.count("more than 16 names"); n != 1 {
-		t.Errorf("%d lines of the directory with many files\n%s", n, r.log.text.String())
+	if n := len(r.log.Lines("more than 16 names")); n != 1 {
+		t.Errorf("%d lines of the directory with many files\n%s", n, r.log.String())
 	}
 }
 
@@ -177,8 +177,8 @@ func TestUnreadable(t *testing.T) {
 	}
 	r.look()
 	r.later(time.Hour)
-	if st := r.w.Status()[0]; r.log.count("cannot read the watched directory") != 1 || !strings.Contains(st.Error, "no such file") {
-		t.Errorf("status %+v\n%s", st, r.log.text.String())
+	if st := r.w.Status()[0]; len(r.log.Lines("cannot read the watched directory")) != 1 || !strings.Contains(st.Error, "no such file") {
+		t.Errorf("status %+v\n%s", st, r.log.String())
 	}
 	if err := os.Symlink(r.data, r.dir); err != nil {
 		t.Fatal(err)
@@ -192,8 +192,8 @@ func TestUnreadable(t *testing.T) {
 	}
 	r.look()
 	r.one(dumpdir.StateComplete)
-	if st := r.w.Status()[0]; r.log.count("can be read again") != 1 || st.Error != "" {
-		t.Errorf("status %+v\n%s", st, r.log.text.String())
+	if st := r.w.Status()[0]; len(r.log.Lines("can be read again")) != 1 || st.Error != "" {
+		t.Errorf("status %+v\n%s", st, r.log.String())
 	}
 }
 
@@ -228,16 +228,16 @@ func TestHang(t *testing.T) {
 	r := newRig(t)
 	now := time.Now()
 	r.w.Hang(now.Add(-30*time.Second), now)
-	if r.log.count("does not answer") != 0 {
+	if len(r.log.Lines("does not answer")) != 0 {
 		t.Error("a hang of 30 s was reported")
 	}
 	r.w.Hang(now.Add(-2*time.Minute), now)
-	if st := r.w.Status()[0]; r.log.count("does not answer") != 1 || st.Error == "" {
-		t.Errorf("status %+v\n%s", st, r.log.text.String())
+	if st := r.w.Status()[0]; len(r.log.Lines("does not answer")) != 1 || st.Error == "" {
+		t.Errorf("status %+v\n%s", st, r.log.String())
 	}
 	r.look()
-	if st := r.w.Status()[0]; r.log.count("answers again") != 1 || st.Error != "" {
-		t.Errorf("status %+v\n%s", st, r.log.text.String())
+	if st := r.w.Status()[0]; len(r.log.Lines("answers again")) != 1 || st.Error != "" {
+		t.Errorf("status %+v\n%s", st, r.log.String())
 	}
 }
 
@@ -267,7 +267,7 @@ func TestMemory(t *testing.T) {
 		r.later(time.Hour)
 		r.one(dumpdir.StateComplete)
 	}
-	if n := r.log.count("cannot be read; dumps that were removed since may come again"); n != 5 {
+	if n := len(r.log.Lines("cannot be read; dumps that were removed since may come again")); n != 5 {
 		t.Errorf("%d lines", n)
 	}
 	if _, err := os.Stat(path + ".damaged"); err != nil {

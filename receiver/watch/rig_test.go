@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +14,7 @@ import (
 
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
+	"github.com/corehaul/corehaul/internal/outputtest"
 	"github.com/corehaul/corehaul/receiver/admission"
 	"github.com/corehaul/corehaul/receiver/watch"
 	"github.com/corehaul/corehaul/storage"
@@ -36,37 +35,10 @@ type rig struct {
 	limits   admission.Limits
 	store    storage.Store
 	w        *watch.Watcher
-	log      logText
+	log      outputtest.Buffer
 	at       time.Time
 	machines uint64
 }
-
-// logText is a log that a test reads.
-type logText struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// with returns the lines that have a text.
-func (l *logText) with(part string) (lines []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.text.String()) {
-		if strings.Contains(line, part) {
-			lines = append(lines, line)
-		}
-	}
-	return lines
-}
-
-// count returns how many lines have a text.
-func (l *logText) count(part string) int { return len(l.with(part)) }
 
 func newRig(tb testing.TB) *rig {
 	tb.Helper()
@@ -185,7 +157,7 @@ func (r *rig) one(state dumpdir.State) storage.Entry {
 		for i := range list {
 			r.t.Logf("%s %s: %s", list[i].Ref, list[i].State(), list[i].Manifest.Reason)
 		}
-		r.t.Fatalf("the store has %d dumps, want one that is %s\n%s", len(list), state, r.log.text.String())
+		r.t.Fatalf("the store has %d dumps, want one that is %s\n%s", len(list), state, r.log.String())
 	}
 	return list[0]
 }
@@ -194,7 +166,7 @@ func (r *rig) one(state dumpdir.State) storage.Entry {
 func (r *rig) none() {
 	r.t.Helper()
 	if list := r.list(); len(list) != 0 {
-		r.t.Fatalf("the store has %d dumps: %s, %s\n%s", len(list), list[0].Ref, list[0].State(), r.log.text.String())
+		r.t.Fatalf("the store has %d dumps: %s, %s\n%s", len(list), list[0].Ref, list[0].State(), r.log.String())
 	}
 }
 

@@ -26,7 +26,7 @@ func TestStock(t *testing.T) {
 	r.look()
 	list := r.list()
 	if len(list) != 3 {
-		t.Fatalf("%d dumps\n%s", len(list), r.log.text.String())
+		t.Fatalf("%d dumps\n%s", len(list), r.log.String())
 	}
 	for i := range list {
 		if list[i].State() != dumpdir.StateComplete || list[i].Manifest.Transport != "file" {
@@ -60,7 +60,7 @@ func TestStockGrowing(t *testing.T) {
 	r.later(time.Minute)
 	r.none()
 	if st := r.w.Status()[0]; st.Arriving != 1 || st.Failing != 0 {
-		t.Errorf("status %+v\n%s", st, r.log.text.String())
+		t.Errorf("status %+v\n%s", st, r.log.String())
 	}
 	old := time.Now().Add(-time.Hour)
 	if err := errors.Join(os.Chtimes(path, old, old), os.Chtimes(filepath.Join(r.dir, dir, "vmcore-dmesg.txt"), old, old)); err != nil {
@@ -92,7 +92,7 @@ func TestStockWriter(t *testing.T) {
 		}
 		r.look()
 		if n := len(r.list()); err != nil || n == 1 != tc.want {
-			t.Errorf("%+v: %d dumps, %v\n%s", tc, n, err, r.log.text.String())
+			t.Errorf("%+v: %d dumps, %v\n%s", tc, n, err, r.log.String())
 		}
 	}
 }
@@ -124,8 +124,8 @@ func TestStockFails(t *testing.T) {
 		r.later(time.Hour)
 	}
 	r.none()
-	if st := r.w.Status()[0]; r.log.count("which host") != 1 || st.Failing != 1 {
-		t.Errorf("status %+v\n%s", st, r.log.text.String())
+	if st := r.w.Status()[0]; len(r.log.Lines("which host")) != 1 || st.Failing != 1 {
+		t.Errorf("status %+v\n%s", st, r.log.String())
 	}
 	if err := os.Rename(dir, filepath.Join(r.dir, "db1-202611250800")); err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package groups
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/corehaul/corehaul/storage"
@@ -56,7 +55,7 @@ func each(ctx context.Context, src Source, f func(*storage.Sighting)) error {
 // matches reports whether a filter of lists chooses a dump. It ignores f.State, f.Pinned and f.Limit.
 func matches(s *storage.Sighting, f *storage.Filter) bool {
 	return f.Host.Match(s.Host) && (f.Since.IsZero() || !s.At.Before(f.Since)) && (f.Until.IsZero() || s.At.Before(f.Until)) &&
-		strings.Contains(s.Release, f.Release) && f.Panic.MatchPart(s.Title, s.PanicLine)
+		f.Release.MatchPart(s.Release) && f.Panic.MatchPart(s.Title, s.PanicLine)
 }
 
 // Chosen returns the groups that the filter of Collect chose and that have one of these statuses, any if there are none.

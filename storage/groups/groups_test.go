@@ -148,7 +148,7 @@ func TestChosen(t *testing.T) {
 	}{
 		{storage.Filter{}, nil, "bb aa"},
 		{storage.Filter{Host: storage.Patterns{"h2"}}, nil, "aa"},
-		{storage.Filter{Host: storage.Patterns{"h2"}, Release: "6.1"}, nil, ""},
+		{storage.Filter{Host: storage.Patterns{"h2"}, Release: storage.Patterns{"6.1"}}, nil, ""},
 		{storage.Filter{Since: begin.Add(2 * time.Hour)}, nil, "bb"},
 		{storage.Filter{Until: begin.Add(time.Hour)}, nil, "aa"},
 		{storage.Filter{Panic: storage.Patterns{"kernel panic"}}, nil, "aa"},

@@ -198,7 +198,7 @@ func filterEntries(entries []storage.Entry, f storage.Filter) []storage.Entry {
 			f.State != nil && !slices.Contains(f.State, e.Manifest.State) ||
 			!f.Since.IsZero() && at.Before(f.Since) ||
 			!f.Until.IsZero() && !at.Before(f.Until) ||
-			!strings.Contains(e.Manifest.Release, f.Release) || !saysWhat(&e, f.Panic) ||
+			!f.Release.MatchPart(e.Manifest.Release) || !saysWhat(&e, f.Panic) ||
 			f.Only != nil && !only[e.Ref]
 	})
 }

@@ -1,7 +1,6 @@
 package reports_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -15,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/outputtest"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/reports"
 	"github.com/corehaul/corehaul/triage"
@@ -191,28 +191,10 @@ func (m *fakeMaker) begun(t *testing.T, text string) time.Time {
 	return m.at[i]
 }
 
-// logBuffer keeps a log.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) lines(part string) (n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), part)
-}
-
 // start runs a Runner and returns what ends it.
-func start(t *testing.T, r *reports.Runner) (log *logBuffer, stop func()) {
+func start(t *testing.T, r *reports.Runner) (log *outputtest.Buffer, stop func()) {
 	t.Helper()
-	log = new(logBuffer)
+	log = new(outputtest.Buffer)
 	r.Log = slog.New(slog.NewTextHandler(log, nil))
 	if r.Program == "" {
 		r.Program = "corehaul v1"

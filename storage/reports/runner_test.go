@@ -104,7 +104,7 @@ func TestFailedOnce(t *testing.T) {
 			log, stop := start(t, &reports.Runner{Store: s, Maker: m, Renewals: 60})
 			time.Sleep(time.Hour)
 			stop()
-			if n := log.lines("level=ERROR"); n != 0 {
+			if n := len(log.Lines("level=ERROR")); n != 0 {
 				t.Errorf("%d errors", n)
 			}
 		}
@@ -187,7 +187,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		log, stop := start(t, &reports.Runner{Store: s, Maker: m})
 		time.Sleep(time.Hour)
-		if n := log.lines("level=ERROR"); n == 0 || n > 6 {
+		if n := len(log.Lines("level=ERROR")); n == 0 || n > 6 {
 			t.Errorf("%d errors in an hour", n)
 		}
 		if n := m.attempts(); n > 70 {
@@ -198,7 +198,7 @@ func TestFullDisk(t *testing.T) {
 		s.mu.Unlock()
 		time.Sleep(3 * time.Hour)
 		stop()
-		if n := log.lines("crash report"); n != 30 {
+		if n := len(log.Lines("crash report")); n != 30 {
 			t.Errorf("%d reports, want 30", n)
 		}
 	})
@@ -225,8 +225,8 @@ func TestNoRoom(t *testing.T) {
 		s.come("good", "0001", dumpdir.StateComplete)
 		time.Sleep(time.Minute)
 		stop()
-		if at := m.begun(t, "dump good/0001").Sub(begin); at > time.Second || charged["good"] < 100 || log.lines("level=ERROR") != 1 {
-			t.Errorf("began after %v, %d bytes charged, %d errors", at, charged["good"], log.lines("level=ERROR"))
+		if at := m.begun(t, "dump good/0001").Sub(begin); at > time.Second || charged["good"] < 100 || len(log.Lines("level=ERROR")) != 1 {
+			t.Errorf("began after %v, %d bytes charged, %d errors", at, charged["good"], len(log.Lines("level=ERROR")))
 		}
 	})
 }
@@ -269,8 +269,8 @@ func TestChangesMeanwhile(t *testing.T) {
 				tc.do(s)
 				time.Sleep(5 * time.Minute)
 				stop()
-				if e, _ := s.Find(t.Context(), "a/0"); e.Title != tc.title || m.said() != tc.made || log.lines("level=ERROR") != 0 {
-					t.Errorf("title %q, made %s, %d errors", e.Title, m.said(), log.lines("level=ERROR"))
+				if e, _ := s.Find(t.Context(), "a/0"); e.Title != tc.title || m.said() != tc.made || len(log.Lines("level=ERROR")) != 0 {
+					t.Errorf("title %q, made %s, %d errors", e.Title, m.said(), len(log.Lines("level=ERROR")))
 				}
 			})
 		})
@@ -287,8 +287,8 @@ func TestStops(t *testing.T) {
 		time.Sleep(time.Minute)
 		before := time.Now()
 		stop()
-		if took := time.Since(before); took != 0 || log.lines("level") != 0 || len(m.made) != 2 {
-			t.Errorf("ended after %v, with %d lines", took, log.lines("level"))
+		if took := time.Since(before); took != 0 || len(log.Lines("level")) != 0 || len(m.made) != 2 {
+			t.Errorf("ended after %v, with %d lines", took, len(log.Lines("level")))
 		}
 	})
 }

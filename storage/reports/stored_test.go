@@ -139,7 +139,7 @@ func TestInvalidReport(t *testing.T) {
 			log, stop := start(t, &reports.Runner{Store: s, Maker: &fakeMaker{}})
 			s.await(t)
 			stop()
-			if n := log.lines("a report is invalid"); n != i {
+			if n := len(log.Lines("a report is invalid")); n != i {
 				t.Errorf("%s: %d warnings, want %d", name, n, i)
 			}
 			if e := only(t, s); e.Title != "dump "+e.Path || e.ReportError != nil {
@@ -179,7 +179,7 @@ func TestFailedRenewalKeepsTheReport(t *testing.T) {
 			if i == 0 {
 				title = only(t, s).Title
 			}
-			if n := log.lines("level=ERROR"); n != 0 {
+			if n := len(log.Lines("level=ERROR")); n != 0 {
 				t.Errorf("%s: %d errors", tc.name, n)
 			}
 		}

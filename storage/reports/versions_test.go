@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"github.com/corehaul/corehaul/dumpdir"
+	"github.com/corehaul/corehaul/internal/outputtest"
 	"github.com/corehaul/corehaul/storage/reports"
 	"github.com/corehaul/corehaul/triage/cage"
 )
 
 // during runs a program on a store for a time, and returns what it made.
-func during(t *testing.T, s *fakeStore, m *fakeMaker, program string, d time.Duration) (string, *logBuffer) {
+func during(t *testing.T, s *fakeStore, m *fakeMaker, program string, d time.Duration) (string, *outputtest.Buffer) {
 	t.Helper()
 	m.made, m.at = nil, nil
 	log, stop := start(t, &reports.Runner{Store: s, Maker: m, Program: program, Renewals: 60})

@@ -1,7 +1,6 @@
 package scrub_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/corehaul/corehaul/dumpdir"
 	"github.com/corehaul/corehaul/dumpdir/dumpdirtest"
+	"github.com/corehaul/corehaul/internal/outputtest"
 	"github.com/corehaul/corehaul/storage"
 	"github.com/corehaul/corehaul/storage/local"
 	"github.com/corehaul/corehaul/storage/scrub"
@@ -92,22 +92,10 @@ func flip(t *testing.T, e storage.Entry, name string, off int64) {
 	}
 }
 
-// logBuffer keeps a log.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
 // run runs a scrubber and returns what ends it and gives its log.
 func run(t *testing.T, s storage.Store, rate uint64) (stop func() string) {
 	t.Helper()
-	log := new(logBuffer)
+	log := new(outputtest.Buffer)
 	sc := &scrub.Scrubber{Store: s, Log: slog.New(slog.NewTextHandler(log, nil)), Rate: rate, Every: time.Hour}
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -115,7 +103,7 @@ func run(t *testing.T, s storage.Store, rate uint64) (stop func() string) {
 	return func() string {
 		cancel()
 		wg.Wait()
-		return log.b.String()
+		return log.String()
 	}
 }
 

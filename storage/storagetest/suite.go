@@ -224,7 +224,7 @@ func testFilters(t *testing.T, open func() storage.Store) {
 		{"state", storage.Filter{State: []dumpdir.State{dumpdir.StatePartial}}, []string{want[1]}},
 		{"since", storage.Filter{Since: day.Add(3 * time.Hour)}, want[:2]},
 		{"until", storage.Filter{Until: day.Add(time.Hour)}, want[4:]},
-		{"release", storage.Filter{Release: "6.2"}, []string{want[2]}},
+		{"release", storage.Filter{Release: storage.Patterns{"6.2"}}, []string{want[2]}},
 		{"panic, other case", storage.Filter{Panic: storage.Patterns{"kernel PANIC"}}, []string{want[1], want[3]}},
 		{"panic, wildcard", storage.Filter{Panic: storage.Patterns{"00%_"}}, []string{want[1], want[3]}},
 		{"panic, wildcard for all", storage.Filter{Panic: storage.Patterns{"%"}}, []string{want[1], want[3]}},

@@ -235,8 +235,8 @@ func conditions(f storage.Filter) (where string, args []any) {
 	if !f.Until.IsZero() {
 		add("at_ms < ?", f.Until.UnixMilli())
 	}
-	if f.Release != "" {
-		add("instr(release, ?) > 0", f.Release)
+	if !f.Release.MatchAll() {
+		oneOf("lower(release) GLOB lower(json_each.value)", f.Release.Globs(true))
 	}
 	if !f.Panic.MatchAll() {
 		oneOf("lower(title) GLOB lower(json_each.value) OR lower(panic_line) GLOB lower(json_each.value)", f.Panic.Globs(true))
