@@ -80,8 +80,8 @@ func (b *bar) pace(s decor.Statistics) string {
 		return ""
 	}
 	text := bytesize.Format(uint64(rate)) + "/s"
-	if left := float64(s.Total - s.Current); left > 0 && left/rate < maxLeft.Seconds() {
-		text += ", " + cli.Duration(time.Duration(left/rate)*time.Second) + " left"
+	if left := float64(s.Total-s.Current) / rate; left >= 1 && left < maxLeft.Seconds() {
+		text += ", " + cli.Duration(time.Duration(left)*time.Second) + " left"
 	}
 	return text
 }

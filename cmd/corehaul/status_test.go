@@ -87,7 +87,7 @@ func TestStatusWatch(t *testing.T) {
 	eventually(t, "a second screen in the place of the first", func() bool { return strings.Contains(s.Seen(), "A\x1b[J") })
 	first, _, _ := strings.Cut(s.Seen(), "\x1b[")
 	lines := strings.Split(first, "\n")
-	if len(lines) != 24 || !strings.HasPrefix(lines[22], "… and ") {
+	if len(lines) != 24 || !strings.HasPrefix(lines[0], "HOST ") || !strings.HasPrefix(lines[22], "… and ") {
 		t.Errorf("a screen of 24 lines gets %d: %q", len(lines), lines)
 	}
 	end()

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -90,7 +91,7 @@ func (p *watchPrinter) print(st *serverStatus, failed error) error {
 		line := fmt.Sprintf("%s: %s; asking again", cli.Time(time.Now()), cli.Printable(failed.Error()))
 		f.WriteString(cli.Fold(line, 2, columns) + "\n")
 	default:
-		if err := printStatus(f, st); err != nil {
+		if err := printFrame(f, st, lines); err != nil {
 			return err
 		}
 	}
@@ -98,6 +99,19 @@ func (p *watchPrinter) print(st *serverStatus, failed error) error {
 		return p.block(f.String())
 	}
 	return p.screen(f.fit(lines-1), columns)
+}
+
+// printFrame prints a status. On a terminal, which may have no room for all, what changes comes first.
+func printFrame(f *frame, st *serverStatus, lines int) error {
+	if lines == 0 {
+		return printStatus(f, st)
+	}
+	if err := errors.Join(printSessions(f, &st.Status), printGone(f, &st.Status)); err != nil {
+		return err
+	}
+	f.Next(len("\n")) // the empty line before the sessions
+	f.WriteString("\n")
+	return printServer(f, st)
 }
 
 // block prints a status to a pipe or a file, after an empty line unless it is the first.
