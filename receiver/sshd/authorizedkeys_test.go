@@ -194,3 +194,31 @@ func TestHostKeys(t *testing.T) {
 		t.Errorf("a key that others may read: %v", err)
 	}
 }
+
+// TestUseAnotherFile has another file of keys count: those of the first one are unknown.
+func TestUseAnotherFile(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	load := func() (ssh.Signer, *Keys) {
+		signer, line := testKey(t)
+		path := filepath.Join(t.TempDir(), "keys")
+		if err := os.WriteFile(path, []byte(line+" web-17\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		keys, err := LoadKeys(path, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signer, keys
+	}
+	first, keys := load()
+	second, other := load()
+	keys.Use(other)
+	if keys.Find(first.PublicKey()) != nil || keys.Find(second.PublicKey()) == nil {
+		t.Error("want the key of the second file, and not that of the first")
+	}
+	var hosts []string
+	keys.Each(func(e *Entry) { hosts = append(hosts, e.Host) })
+	if !slices.Equal(hosts, []string{"web-17"}) {
+		t.Errorf("hosts %v", hosts)
+	}
+}
