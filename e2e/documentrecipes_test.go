@@ -400,7 +400,7 @@ printf 'then = "dance"\n' >> /etc/corehaul/serve.toml
 journal_has 'serve.toml, line' 'then'
 printf '[[rule]]\nthen = "dance"\n' | cat before.toml - > /etc/corehaul/serve.toml
 ! systemctl reload corehaul
-journal_has level=ERROR 'not reloaded, the configuration before still counts' 'then is'
+journal_has level=ERROR 'not reloaded, the configuration before still counts' 'it must be one of'
 ! corehaul serve --check
 systemctl is-active corehaul
 corehaul status | grep '^rules *1$'
