@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/corehaul/corehaul/e2e/lab"
 	"github.com/corehaul/corehaul/sender/arm"
 )
 
@@ -173,14 +172,4 @@ func statusIn(t *testing.T, out string) (s arm.Status, code string) {
 	}
 	code, _, _ = strings.Cut(rest, "\n")
 	return s, code
-}
-
-// crashAndReboot lets the machine panic and boot again: it is armed then.
-func (h *recipeHosts) crashAndReboot(t *testing.T) {
-	t.Helper()
-	if err := h.guests["web-17"].Reboot("echo c > /proc/sysrq-trigger"); err != nil {
-		t.Fatalf("%v\n%s", err, h.said())
-	}
-	t.Logf("the capture kernel said\n%s", captureSaid(&lab.Run{Console: h.said()}))
-	h.checkWrong(t, "web-17", wrongCase{"after the reboot", "systemctl is-system-running --wait || true\nsystemctl is-active corehaul-arm\nstatus_of", "0", nil})
 }

@@ -42,6 +42,7 @@ ls /run/corehaul-send/armed.json /run/corehaul-send/arming.json`, "0", nil, fres
 ls /run/corehaul-send/armed.json`, "1", []arm.Code{arm.Unloaded}, old},
 	{"arm without an old image, before it loads", `killed_at kexec_file_load arm`, "1", []arm.Code{arm.Unloaded}, old},
 	{"arm without an old image, when it has loaded and not yet looked where", `killed_at pread64 arm`, "0", nil, fresh},
+	{"arm after that, before it loads", `killed_at kexec_file_load arm`, "0", nil, old},
 	{"disarm after all that leaves nothing", `corehaul-send disarm
 grep 0 /sys/kernel/kexec_crash_loaded
 ! ls /run/corehaul-send`, "1", []arm.Code{arm.Unloaded}, old},

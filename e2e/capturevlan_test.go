@@ -62,7 +62,7 @@ until grep 198.51.100.19 /run/corehaul-send/armed.json; do sleep 0.2; done`
 // and again when its address changes. The other end is a second machine.
 func TestCaptureVLAN(t *testing.T) {
 	t.Parallel()
-	h := newRecipeHosts(t, "52:54:00:00:07:02")
+	h := newRecipeHosts(t, recipeOptions{secondCard: "52:54:00:00:07:02"})
 	h.run(t, "collector", vlanServe)
 	h.carry(t)
 	h.run(t, "web-17", vlanNetwork)

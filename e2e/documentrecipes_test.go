@@ -133,18 +133,19 @@ func TestRecipes(t *testing.T) {
 	t.Parallel()
 	t.Run("README", func(t *testing.T) {
 		t.Parallel()
-		h := newRecipeHosts(t, "")
+		h := newRecipeHosts(t, recipeOptions{})
 		h.typeAll(t, readRecipes(t, "README.md"))
 		h.checkDump(t)
 	})
 	t.Run("operating", func(t *testing.T) {
 		t.Parallel()
-		h := newRecipeHosts(t, "")
+		h := newRecipeHosts(t, recipeOptions{packagesOf: secondKernel})
 		h.leaveDump(t)
 		h.typeAll(t, readRecipes(t, "docs/operating.md"))
 		h.typeAll(t, readRecipes(t, "docs/machine.md"))
 		h.checkService(t)
 		h.checkMachine(t)
+		h.installKernel(t)
 		h.crashAndReboot(t)
 		h.checkDump(t)
 		h.checkImported(t)
@@ -153,6 +154,7 @@ func TestRecipes(t *testing.T) {
 		h.checkReload(t)
 		h.checkSockets(t)
 		h.checkSSH(t)
+		h.checkSecondDump(t)
 		h.checkOldUnit(t)
 	})
 }
@@ -164,11 +166,27 @@ type recipeHosts struct {
 	console strings.Builder // of web-17
 }
 
-// newRecipeHosts boots them. Each has the programs and contrib, as a checkout after make build has. web-17 has a second network card
-// with this MAC address, unless it is empty.
-func newRecipeHosts(t *testing.T, secondCard string) *recipeHosts {
+// recipeOptions are what the two machines have beside the usual.
+type recipeOptions struct {
+	// secondCard is the MAC address of a second network card of web-17. Empty means that there is none.
+	secondCard string
+	// packagesOf is a kernel of the lab whose packages are in kernel. Empty means none.
+	packagesOf string
+}
+
+// newRecipeHosts boots them. Each has the programs and contrib, as a checkout after make build has.
+func newRecipeHosts(t *testing.T, opts recipeOptions) *recipeHosts {
 	t.Helper()
 	dir := t.TempDir()
+	if opts.packagesOf != "" {
+		packages, err := lab.KernelPackages(t.Context(), opts.packagesOf)
+		if err == nil {
+			err = os.CopyFS(filepath.Join(dir, "checkout/kernel"), os.DirFS(packages))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, name := range []string{"bin", "contrib"} {
 		if err := os.CopyFS(filepath.Join(dir, "checkout", name), os.DirFS(filepath.Join("..", name))); err != nil {
 			t.Fatal(err)
@@ -180,7 +198,7 @@ func newRecipeHosts(t *testing.T, secondCard string) *recipeHosts {
 	for _, name := range []string{"collector", "web-17"} {
 		card := ""
 		if name == "web-17" {
-			card = secondCard
+			card = opts.secondCard
 		}
 		g, err := lab.StartInstalled(ctx, lab.InstalledOptions{
 			Name: name, Network: filepath.Join(dir, "net"), Dir: filepath.Join(dir, "checkout"), SecondCard: card,

@@ -154,6 +154,12 @@ func makeExt4(ctx context.Context, image, dir string, size int64) error {
 	return err
 }
 
+// makeOverlay makes a qcow2 image that has what is written to it, and all else of a raw image.
+func makeOverlay(ctx context.Context, overlay, image string) error {
+	_, err := run(ctx, "", "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image, overlay)
+	return err
+}
+
 func copyFile(from, to string) error {
 	data, err := os.ReadFile(from)
 	if err != nil {

@@ -66,12 +66,15 @@ func StartInstalled(ctx context.Context, opts InstalledOptions) (*Installed, err
 	if err != nil {
 		return nil, err
 	}
-	dirDisk := filepath.Join(work, "dir.ext4")
-	if err := makeExt4(ctx, dirDisk, opts.Dir, installedDirSize); err != nil {
+	root, dirDisk := disk{serial: "root", path: filepath.Join(work, "root.qcow2"), overlay: true}, filepath.Join(work, "dir.ext4")
+	err = makeExt4(ctx, dirDisk, opts.Dir, installedDirSize)
+	if err == nil {
+		err = makeOverlay(ctx, root.path, state.path(opts.Name+".ext4"))
+	}
+	if err != nil {
 		_ = os.RemoveAll(work)
 		return nil, err
 	}
-	root := disk{serial: "root", path: state.path(opts.Name + ".ext4"), snapshot: true}
 	m := installedMachine(k, opts, work, state.path(stateInitrd), root, disk{serial: "dir", path: dirDisk})
 	// Without somebody at the other end of its shell, the guest would see an end of file.
 	m.backends = append(m.shellBackend("on"), "-incoming", "exec:cat "+state.path(opts.Name+".migration"))
@@ -108,13 +111,18 @@ func (m *machine) onHub() {
 
 // startInstalled starts QEMU. The guest's work directory goes with it.
 func startInstalled(ctx context.Context, m *machine) *Installed {
+	g := &Installed{}
+	g.start(ctx, m)
+	return g
+}
+
+func (g *Installed) start(ctx context.Context, m *machine) {
 	ctx, stop := context.WithCancel(ctx)
-	g := &Installed{m: m, work: m.dir, stop: stop, done: make(chan struct{})}
+	g.m, g.work, g.stop, g.done = m, m.dir, stop, make(chan struct{})
 	go func() {
 		defer close(g.done)
 		g.err = m.run(ctx)
 	}()
-	return g
 }
 
 // failed ends the guest.
@@ -198,19 +206,34 @@ func (g *Installed) Run(script string) (output string, code int, err error) {
 	return output, code, err
 }
 
-// Reboot runs a script from which the machine goes down, and returns when it has booted again. Its capture kernel, too, may be
-// what reboots it. InstalledDir is empty then.
-func (g *Installed) Reboot(script string) error {
-	if err := g.m.qmp("set-action", map[string]any{"reboot": "reset"}); err != nil {
+// Restart starts the machine again, after Wait, with another kernel of the lab, of which its system has the modules. It returns when the
+// machine has booted. Its disks are those of before, and InstalledDir is empty. A machine with a second card cannot be restarted.
+func (g *Installed) Restart(ctx context.Context, kernel string) error {
+	k, err := GetKernel(ctx, kernel)
+	if err != nil {
 		return err
 	}
-	if _, err := io.WriteString(g.shell, script+"\n"); err != nil {
+	before, err := GetKernel(ctx, installedKernel)
+	if err != nil {
 		return err
 	}
-	if _, _, err := g.until(shellReady); err != nil {
+	image, err := installedImage(ctx, before)
+	if err != nil {
 		return err
 	}
-	return g.m.qmp("set-action", map[string]any{"reboot": "shutdown"}) // as -no-reboot
+	m := *g.m
+	m.kernel, m.initrd, m.backends = k, filepath.Join(g.work, kernel+".img"), g.m.shellBackend("off")
+	if err := writeInstalledInitrd(ctx, k, filepath.Join(image, "busybox"), m.initrd); err != nil {
+		return err
+	}
+	_ = g.shell.Close() // its other end is gone
+	g.stop()
+	g.start(ctx, &m)
+	if err := g.connect(ctx, m.shellPath()); err != nil {
+		return err
+	}
+	_, _, err = g.until(shellReady)
+	return err
 }
 
 // Wait waits until the machine has ended by itself, for example by a reboot.

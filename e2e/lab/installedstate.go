@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
+// installedKernel is the kernel with which installed guests boot first.
+const installedKernel = "6.1"
+
 // installedNames are the guests that have booted in a state, in the order of their start.
 var installedNames = []string{"collector", "web-17"}
 
@@ -25,7 +28,7 @@ func installedAppend(name string) string {
 // installedState returns a state in which the installed guests have booted, of the cache or a new one: of each the memory and
 // devices, NAME.migration, and the disk, NAME.ext4. A boot takes half a minute of CPU time. Another QEMU gets a state of its own.
 func installedState(ctx context.Context) (state, *Kernel, error) {
-	k, err := GetKernel(ctx, "6.1")
+	k, err := GetKernel(ctx, installedKernel)
 	if err != nil {
 		return state{}, nil, err
 	}

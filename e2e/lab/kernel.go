@@ -149,6 +149,33 @@ func (s *kernelSource) unpack(ctx context.Context, dir string) error {
 	return err
 }
 
+// KernelPackages returns a directory with the packages of a kernel, and with linux-base, which runs the hooks for new kernels. They are packed
+// without compression: an emulated machine takes 15 s of CPU time to decompress a kernel.
+func KernelPackages(ctx context.Context, name string) (string, error) {
+	k, err := GetKernel(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	return cached(ctx, "kernelpackages", k.Release, func(dir string) error {
+		apt, err := newApt(ctx, k.source.suite, k.Arch)
+		if err != nil {
+			return err
+		}
+		packages, err := imagePackages(ctx, apt, k.Release)
+		if err != nil {
+			return err
+		}
+		return apt.download(ctx, append(packages, "linux-base"), func(deb string) error {
+			files := deb + ".files"
+			if _, err := run(ctx, "", "dpkg-deb", "--raw-extract", deb, files); err != nil {
+				return err
+			}
+			_, err := run(ctx, "", "dpkg-deb", "--root-owner-group", "-Znone", "--build", files, filepath.Join(dir, filepath.Base(deb)))
+			return err
+		})
+	})
+}
+
 // imagePackages lists the packages of a kernel. Up to 6.12 there is one. Since 7.0, linux-image is empty and depends on the
 // others.
 func imagePackages(ctx context.Context, apt *apt, release string) ([]string, error) {

@@ -19,8 +19,8 @@ import (
 // A disk is a raw image, which the guest finds by its serial.
 type disk struct {
 	serial, path string
-	// snapshot means that the guest's writes do not change the image.
-	snapshot bool
+	// overlay means that the image is a qcow2 over another one, which the guest's writes do not change.
+	overlay bool
 }
 
 // netID is QEMU's name for the network.
@@ -141,7 +141,7 @@ func (m *machine) command() (name string, args []string) {
 	}
 	for _, d := range m.disks {
 		args = append(args,
-			"-drive", "if=none,format=raw,cache=unsafe,discard=unmap,detect-zeroes=unmap,id="+d.serial+",file="+d.path+choose(d.snapshot, ",snapshot=on", ""),
+			"-drive", "if=none,format="+choose(d.overlay, "qcow2", "raw")+",cache=unsafe,discard=unmap,detect-zeroes=unmap,id="+d.serial+",file="+d.path,
 			"-device", "virtio-blk-pci,drive="+d.serial+",serial="+d.serial)
 	}
 	args = append(args, m.backends...)
