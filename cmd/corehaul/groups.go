@@ -167,10 +167,10 @@ func (a *app) tellRest(rest int, gs *groups.Groups) {
 		a.say("%d more groups; --limit and --skip show others", rest)
 	}
 	if gs.Unsigned > 0 {
-		a.say("%d dumps are in no group: they have no report yet, which 'corehaul serve' makes, or their logs show no crash", gs.Unsigned)
+		a.say("dumps in no group: %d; they have no report yet, which 'corehaul serve' makes, or their logs show no crash", gs.Unsigned)
 	}
 	if gs.Beyond > 0 {
-		a.stdio.Warn("corehaul", "%d dumps are in no group: there are more than %d signatures, and these are of the oldest", gs.Beyond, groups.MaxKnown)
+		a.stdio.Warn("corehaul", "dumps in no group: %d; there are more than %d signatures, and these are of the oldest", gs.Beyond, groups.MaxKnown)
 	}
 }
 
