@@ -61,6 +61,14 @@ var recipesNotTyped = map[string]map[string]string{
 		"[programs]":                "a part of a configuration; capture_test.go has one like it",
 		"network: eth1 has 10.99":   "what a capture kernel prints; capturelinks_test.go has it",
 	},
+	"docs/kdump-admin.md": {},
+	"docs/on-call.md":     {},
+	"docs/kernel-engineer.md": {
+		"export DEBUGINFOD_URLS": "crash, drgn and vmlinux take 900 MB; symbols_test.go starts them",
+	},
+	"docs/collector.md": {
+		"apt install ./corehaul_NEW": "there is one version of the packages; README's block installs that",
+	},
 	"docs/machine.md": {
 		"[arm]":        "the defaults of a configuration; TestPrepare has what becomes of them",
 		"crashkernel=": "what a command prints; the machine types the command",
@@ -136,6 +144,10 @@ func TestRecipes(t *testing.T) {
 		h := newRecipeHosts(t, recipeOptions{})
 		h.typeAll(t, readRecipes(t, "README.md"))
 		h.checkDump(t)
+		for _, page := range []string{"docs/on-call.md", "docs/kernel-engineer.md", "docs/collector.md"} {
+			h.typeAll(t, readRecipes(t, page))
+		}
+		h.checkDump(t) // restored from the backup
 	})
 	t.Run("operating", func(t *testing.T) {
 		t.Parallel()
@@ -147,6 +159,7 @@ func TestRecipes(t *testing.T) {
 		h.checkMachine(t)
 		h.installKernel(t)
 		h.crashAndReboot(t)
+		h.typeAll(t, readRecipes(t, "docs/kdump-admin.md"))
 		h.checkDump(t)
 		h.checkImported(t)
 		h.checkReport(t)
