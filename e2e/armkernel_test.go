@@ -14,12 +14,14 @@ import (
 const secondKernel = "6.12"
 
 // installSecond installs it as an update of the system does: the maintainer scripts of the package run the hooks. There is no initramfs-tools,
-// because the lab boots the guest. With all of its modules, depmod takes half a minute.
+// because the lab boots the guest. With all of its modules, depmod takes half a minute. The machine panics before
+// the system would write the new files by itself.
 const installSecond = `dpkg -i kernel/linux-base_*.deb
 dpkg -i --force-depends --path-exclude='*/kernel/*' --path-include='*/kernel/drivers/virtio/*' --path-include='*/kernel/drivers/block/*' \
-	--path-include='*/kernel/drivers/net/*' --path-include='*/kernel/drivers/char/*' --path-include='*/kernel/net/core/*' \
+	--path-include='*/kernel/drivers/net/*' --path-include='*/kernel/drivers/char/*' --path-include='*/kernel/net/core/*' --path-include='*/kernel/net/packet/*' \
 	--path-include='*/kernel/fs/ext4/*' --path-include='*/kernel/fs/jbd2/*' --path-include='*/kernel/fs/mbcache*' \
 	--path-include='*/kernel/lib/*' --path-include='*/kernel/crypto/*' --path-include='*/kernel/arch/*' kernel/linux-image-*.deb
+sync
 `
 
 // installKernel installs a second kernel on web-17, which is armed. Until it boots that, nothing changes, and status says so.
