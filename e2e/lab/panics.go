@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -154,7 +155,24 @@ func capturePanic(ctx context.Context, s Scenario, k *Kernel, dir string) error 
 	if err := state.linkRecords(dir); err != nil {
 		return err
 	}
-	return keepKernel(ctx, vmcore, filepath.Join(dir, "vmcore"), filepath.Join(dir, "log"))
+	log := filepath.Join(dir, "log")
+	if err := keepKernel(ctx, vmcore, filepath.Join(dir, "vmcore"), log); err != nil {
+		return err
+	}
+	return checkStall(s, log, filepath.Join(dir, "console.log"))
+}
+
+// checkStall wants a stall of RCU to be noticed by the CPU that stalls, so that its task is the one that panics. On a busy host
+// the other one may be faster (seen once).
+func checkStall(s Scenario, log, console string) error {
+	if s.Crash != "rcu-stall" {
+		return nil
+	}
+	text, err := os.ReadFile(log)
+	if err == nil && !bytes.Contains(text, []byte("self-detected stall")) {
+		err = guestError(errors.New("another CPU noticed the stall"), console)
+	}
+	return err
 }
 
 // orderBlock is the first block of the disk on which the guest looks for the kind of panic.
