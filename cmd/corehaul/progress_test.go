@@ -14,7 +14,7 @@ import (
 
 // TestBar shows a bar with rate and time left on terminals of three widths, which goes when the work is done.
 func TestBar(t *testing.T) {
-	shown := regexp.MustCompile(`verify .*\d+% +(\[[=> ]+\] +)?[\d.]+ [KMG]?i?B/s, [\dhms.]+ left`)
+	shown := regexp.MustCompile(`verify .*\d+% +(\[[=> ]+\] +)?[\d.]+ [KMG]?i?B/s, [\ddhms. ]+ left`)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for _, columns := range []uint16{50, 80, 200} {

@@ -80,10 +80,11 @@ func screens(golden string, write func(tty *os.File) error) error {
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, screen)
 		}
-		if line := tooWide(screen, int(columns)); line != "" {
+		if line := tooWide(erased.ReplaceAllString(screen, ""), int(columns)); line != "" {
 			return fmt.Errorf("%s: %d columns are too few for %q", golden, columns, line)
 		}
-		got.Files = append(got.Files, txtar.File{Name: fmt.Sprintf("%d columns", columns), Data: []byte(now.ReplaceAllString(screen, "2024-04-04 04:04:04Z"))})
+		left := now.ReplaceAllString(leftOn(screen), "2024-04-04 04:04:04Z")
+		got.Files = append(got.Files, txtar.File{Name: fmt.Sprintf("%d columns", columns), Data: []byte(left)})
 	}
 	if *update {
 		return os.WriteFile(golden, txtar.Format(&got), 0o644)
@@ -96,6 +97,26 @@ func screens(golden string, write func(tty *os.File) error) error {
 		return fmt.Errorf("%s: got\n%s\nwant\n%s\n'go test -update' writes it anew", golden, txtar.Format(&got), want)
 	}
 	return nil
+}
+
+// erased matches what moves the cursor up by some lines and erases everything from there on.
+var erased = lazyregexp.New(`\x1b\[(\d+)A\x1b\[J`)
+
+// leftOn returns what is left on a terminal of what was written: whether a bar of progress came and went depends on the speed of the machine.
+func leftOn(written string) string {
+	var left string
+	for {
+		at := erased.FindStringSubmatchIndex(written)
+		if at == nil {
+			return left + written
+		}
+		left += written[:at[0]]
+		lines, _ := strconv.Atoi(written[at[2]:at[3]]) // the pattern has a number
+		for range lines {
+			left = left[:strings.LastIndexByte(strings.TrimSuffix(left, "\n"), '\n')+1]
+		}
+		written = written[at[1]:]
+	}
 }
 
 // now matches the times that a test takes from the clock: those of its dumps are of 2023.
