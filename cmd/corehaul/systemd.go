@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -85,7 +86,7 @@ func (s *service) beat(ctx context.Context, limit time.Duration) {
 	switch {
 	case err == nil:
 		err = tellSystemd(daemon.SdNotifyWatchdog)
-	case context.Cause(ctx) == context.Canceled: //nolint:errorlint // the server stops
+	case errors.Is(context.Cause(ctx), context.Canceled): // the server stops
 		return
 	}
 	if err != nil {
