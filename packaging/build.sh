@@ -45,7 +45,7 @@ for name in corehaul corehaul-send; do
   cp copyright "$WORK/$name-doc/"
 done
 cp "$top"/README.md "$top"/docs/*.md "$WORK/corehaul-doc/"
-cp "$top"/docs/machine.md corehaul-send.toml "$WORK/corehaul-send-doc/"
+cp "$top"/docs/machine.md "$top"/docs/kdump-admin.md corehaul-send.toml "$WORK/corehaul-send-doc/"
 gzip -n9 "$WORK"/*-man/*
 cat >"$WORK/changelog.yaml" <<END
 - semver: $VERSION

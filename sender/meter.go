@@ -1,9 +1,8 @@
 package sender
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -294,7 +293,8 @@ func (m *Meter) name(seq uint64, pages []LostPage) {
 	for _, l := range pages {
 		m.named = append(m.named, lostPage{seq, l})
 	}
-	slices.SortStableFunc(m.named, func(a, b lostPage) int { return cmp.Compare(a.seq, b.seq) })
+	// slices.SortStableFunc would make more code.
+	sort.SliceStable(m.named, func(i, j int) bool { return m.named[i].seq < m.named[j].seq })
 	m.named = m.named[:min(len(m.named), maxLostNoted)]
 }
 

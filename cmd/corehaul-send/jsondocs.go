@@ -14,9 +14,10 @@ const (
 	resultWritten   = "written"   // --write: reboot, then arm
 	resultReserved  = "reserved"  // --write: memory is reserved already
 	resultDisarmed  = "disarmed"
+	resultEmbedded  = "embedded" // the image of kdump has it
 )
 
-// armedDoc is what "arm --json" and "disarm --json" print. It may get new fields; no field changes or goes.
+// armedDoc is what "arm --json", "disarm --json" and "embed --json" print. It may get new fields; no field changes or goes.
 type armedDoc struct {
 	Result   string        `json:"result"`
 	Image    *arm.Record   `json:"image,omitempty"`    // what is, or would be, loaded

@@ -15,7 +15,7 @@ var jsonDocs = clitest.JSONDocs{
 	Part: "corehaul-send",
 	Commands: map[string]any{
 		"corehaul-send send": sentDoc{}, "corehaul-send plan": planDoc{}, "corehaul-send initrd": packedDoc{}, "corehaul-send arm": armedDoc{},
-		"corehaul-send disarm": armedDoc{}, "corehaul-send status": arm.Status{}, "corehaul-send estimate": estimateDoc{}, "corehaul-send version": versionDoc{},
+		"corehaul-send disarm": armedDoc{}, "corehaul-send status": arm.Status{}, "corehaul-send estimate": estimateDoc{}, "corehaul-send embed": armedDoc{}, "corehaul-send version": versionDoc{},
 	},
 	Objects: map[string]any{
 		"sent dump":           sentDoc{},

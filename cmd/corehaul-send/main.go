@@ -44,7 +44,8 @@ kernel, or from any vmcore file (ELF, kdump-compressed, flattened). It leaves ou
 pages that the dump level excludes, and sends the rest to a receiver. If it is
 interrupted, the same command continues with what is missing.`,
 	}
-	root.AddCommand(newSend(stdio), newPlan(stdio), newInitrd(stdio), newArm(stdio), newDisarm(stdio), newStatus(stdio), newEstimate(stdio), newVersion(stdio))
+	root.AddCommand(newSend(stdio), newPlan(stdio), newInitrd(stdio), newArm(stdio), newDisarm(stdio), newStatus(stdio), newEstimate(stdio),
+		newEmbed(stdio), newCapture(stdio), newVersion(stdio))
 	return root
 }
 

@@ -45,7 +45,10 @@ func (e *OtherError) Error() string {
 
 // Hints says what to do.
 func (e *OtherError) Hints() []string {
-	return []string{"stop that service for good (systemctl disable --now NAME), or take its place until the next boot with --replace"}
+	return []string{
+		"stop that service for good (systemctl disable --now NAME), or take its place until the next boot with --replace",
+		"if that is a kdump with corehaul-send in its image (docs/kdump-admin.md), leave it alone, and ask kdump for its status",
+	}
 }
 
 // Reserved returns what the running kernel has reserved, or a *NotReservedError.

@@ -84,7 +84,8 @@ func Prepare(ctx context.Context, o Options) (*Plan, error) {
 	return p, nil
 }
 
-func (p *Plan) prepare(ctx context.Context, o Options) error {
+// look reads what the image depends on, whatever its kernel: configuration, program and network.
+func (p *Plan) look(ctx context.Context, o Options) error {
 	if err := p.readConfig(o); err != nil {
 		return err
 	}
@@ -94,6 +95,13 @@ func (p *Plan) prepare(ctx context.Context, o Options) error {
 	}
 	p.Record.Program = File{Path: o.Init, SHA256: digest(program)}
 	p.findWay(ctx, o)
+	return nil
+}
+
+func (p *Plan) prepare(ctx context.Context, o Options) error {
+	if err := p.look(ctx, o); err != nil {
+		return err
+	}
 	running, err := release(o.root())
 	if err != nil {
 		return err
@@ -172,8 +180,8 @@ func absoluteKeys(path string, c *config.File) {
 	}
 }
 
-// pack packs the image into memory.
-func (p *Plan) pack(o Options) error {
+// packing says what goes into the image.
+func (p *Plan) packing(o Options) initrd.Options {
 	opts := initrd.Options{
 		Init: o.Init, Config: p.Record.Config.Path, CheckKeys: o.CheckKeys, Devices: p.Record.Devices, Modules: p.way.network.Modules(),
 		System: system(o.root()),
@@ -182,6 +190,12 @@ func (p *Plan) pack(o Options) error {
 	if _, err := os.Stat(tree); p.Record.Kernel.Release != "" && !errors.Is(err, fs.ErrNotExist) {
 		opts.KernelModules = tree
 	}
+	return opts
+}
+
+// pack packs the image into memory.
+func (p *Plan) pack(o Options) error {
+	opts := p.packing(o)
 	var err error
 	p.image, err = kexec.InMemory("image", func(w io.Writer) error {
 		p.Report, err = initrd.Pack(w, opts)
@@ -190,6 +204,12 @@ func (p *Plan) pack(o Options) error {
 	if err != nil {
 		return err
 	}
+	p.notePacked()
+	return nil
+}
+
+// notePacked records what was packed.
+func (p *Plan) notePacked() {
 	r := &p.Record
 	for _, name := range p.Report.Missing {
 		r.Lacking = append(r.Lacking, initrd.CanonicalName(name))
@@ -205,7 +225,6 @@ func (p *Plan) pack(o Options) error {
 		}
 	}
 	r.Packed, r.Unpacked = uint64(max(0, p.Report.Packed)), uint64(max(0, p.Report.Unpacked))
-	return nil
 }
 
 // system is where the running system shows its disks.
@@ -225,17 +244,22 @@ func (p *Plan) setCmdline(root, running string, image kexec.Image) error {
 	if add == nil {
 		add = cmdline.Add
 	}
-	if mac := addressOf(root, p.config.Network.Interface); mac != "" {
-		add = append(add[:len(add):len(add)], "corehaul.interface="+mac)
-	}
 	// The last word of a name counts, which is that of the configuration.
-	add = slices.Concat(p.Record.Network, add, []string{p.Record.mark()})
+	add = slices.Concat(p.Record.Network, add, p.interfaceWord(root), []string{p.Record.mark()})
 	line := cmdline.Capture(running, remove, add)
 	if limit := image.CmdlineMax - elfcorehdr; image.CmdlineMax > 0 && len(line) > limit {
 		return fmt.Errorf("the command line of the capture kernel has %d bytes, and %s takes %d: remove words with remove under [arm] in %s: %s",
 			len(line), p.Record.Kernel.Path, limit, p.Record.Config.Path, line)
 	}
 	p.Record.Cmdline = line
+	return nil
+}
+
+// interfaceWord names the configured interface by its address, if it has one.
+func (p *Plan) interfaceWord(root string) []string {
+	if mac := addressOf(root, p.config.Network.Interface); mac != "" {
+		return []string{"corehaul.interface=" + mac}
+	}
 	return nil
 }
 

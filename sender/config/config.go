@@ -38,6 +38,9 @@ const (
 	KnownHostsPath = "/etc/corehaul/known_hosts"
 	// ModulesPath lists the kernel modules to load, in order: a line has the absolute path, and parameters after a blank.
 	ModulesPath = "/etc/corehaul/modules"
+	// WordsPath has words in the form of the kernel command line, which come before those. An image of kdump has it, whose command line
+	// is not ours.
+	WordsPath = "/etc/corehaul/words"
 	// ShellPath is the shell for After.
 	ShellPath = "/shell"
 )

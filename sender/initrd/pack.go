@@ -107,26 +107,16 @@ func Create(out string, o Options) (*Report, error) {
 	return rep, p.Commit()
 }
 
+// A layout says where the program and the kernel modules are in an image.
+type layout struct{ init, modules string }
+
+// ownImage is that of an image that has nothing else.
+var ownImage = layout{init: "init", modules: "lib/modules"}
+
 // Pack writes the archive to w.
 func Pack(w io.Writer, o Options) (*Report, error) {
-	p := &packer{report: &Report{}, firmware: map[string]bool{}}
-	if err := p.addInit(o.Init); err != nil {
-		return nil, err
-	}
-	cfg, err := p.addConfig(o)
+	p, err := collect(o, ownImage)
 	if err != nil {
-		return nil, err
-	}
-	if p.report.Disks, err = findDisks(o.System, cfg.To); err != nil {
-		return nil, &config.Error{File: o.Config, Key: "to", Err: err}
-	}
-	if err := p.addPrograms(slices.Concat(cfg.Programs.Pre, cfg.Programs.Post)); err != nil {
-		return nil, &config.Error{File: o.Config, Key: "programs", Err: err}
-	}
-	if err := p.addShell(cfg); err != nil {
-		return nil, &config.Error{File: o.Config, Key: "shell", Err: err}
-	}
-	if err := p.addModules(o, slices.Concat(cfg.Network.Modules(), cfg.Modules, o.Modules)); err != nil {
 		return nil, err
 	}
 	for _, dir := range []string{"dev", "proc", "sys", "run", "tmp", "etc"} {
@@ -152,7 +142,33 @@ func Pack(w io.Writer, o Options) (*Report, error) {
 	return p.report, nil
 }
 
+// collect finds and checks all files of an image.
+func collect(o Options, at layout) (*packer, error) {
+	p := &packer{layout: at, report: &Report{}, firmware: map[string]bool{}}
+	if err := p.addInit(o.Init); err != nil {
+		return nil, err
+	}
+	cfg, err := p.addConfig(o)
+	if err != nil {
+		return nil, err
+	}
+	if p.report.Disks, err = findDisks(o.System, cfg.To); err != nil {
+		return nil, &config.Error{File: o.Config, Key: "to", Err: err}
+	}
+	if err := p.addPrograms(slices.Concat(cfg.Programs.Pre, cfg.Programs.Post)); err != nil {
+		return nil, &config.Error{File: o.Config, Key: "programs", Err: err}
+	}
+	if err := p.addShell(cfg); err != nil {
+		return nil, &config.Error{File: o.Config, Key: "shell", Err: err}
+	}
+	if err := p.addModules(o, slices.Concat(cfg.Network.Modules(), cfg.Modules, o.Modules)); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
 type packer struct {
+	layout
 	machine elf.Machine
 	records []cpio.Record
 	dirs    map[string]bool
@@ -171,7 +187,7 @@ func (p *packer) addInit(file string) error {
 		return err
 	}
 	p.machine = m
-	p.file("init", data, 0o755)
+	p.file(p.init, data, 0o755)
 	return nil
 }
 
@@ -272,7 +288,7 @@ func (p *packer) addModules(o Options, wanted []string) error {
 		if err := p.addFirmware(t, m.Name, firmwareOf(f)); err != nil {
 			return err
 		}
-		at := path.Join("lib/modules", t.release, unpackedPath(m.Path))
+		at := path.Join(p.modules, t.release, unpackedPath(m.Path))
 		p.file(at, data, 0o644)
 		fmt.Fprintf(&order, "/%s %s\n", at, m.Params)
 	}
@@ -318,12 +334,16 @@ func (p *packer) dir(name string) {
 	}
 }
 
-// write writes all records sorted by name, so that directories come before their contents.
-func (p *packer) write(w io.Writer) error {
+// sorted returns all records by name, so that directories come before their contents.
+func (p *packer) sorted() []cpio.Record {
 	// slices.SortFunc would make 30 KB of code for records of this size.
 	sort.Slice(p.records, func(i, j int) bool { return p.records[i].Name < p.records[j].Name })
+	return p.records
+}
+
+func (p *packer) write(w io.Writer) error {
 	out := cpio.Newc.Writer(w)
-	for i, r := range p.records {
+	for i, r := range p.sorted() {
 		r = cpio.MakeReproducible(r)
 		r.Ino = uint64(i) + 1
 		r.NLink = 1

@@ -14,8 +14,9 @@
 // config describes the configuration and the words of the kernel command line that
 // override it. Package initrd packs the initramfs.
 //
-// The package has to run as root and as PID 1 of an otherwise empty system. It trusts its
-// initramfs. Main is called once.
+// Main has to run as root and as PID 1 of an otherwise empty system, and is called once.
+// Beside does the same work in a system that somebody else has set up, and ends the
+// machine only when the dump is stored. Both trust their initramfs.
 package pid1
 
 import (
@@ -23,6 +24,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"runtime/debug"
@@ -122,7 +124,7 @@ type disks interface {
 func Main(job Job) {
 	start := time.Now()
 	r := &runner{sys: linux{}, job: job, start: start, console: NewConsole(os.Stdout)}
-	r.run()
+	r.finish(r.result(context.Background()))
 	// Only if the kernel refused to end.
 	for {
 		time.Sleep(time.Hour)
@@ -161,12 +163,18 @@ func (r *runner) doing() string {
 	return "starting"
 }
 
-func (r *runner) run() {
+// result does all but the end.
+func (r *runner) result(ctx context.Context) Outcome {
 	r.cfg = config.Default()
-	out := r.guarded(r.work)
+	out := r.guarded(func() Outcome { return r.work(ctx) })
 	if seen := r.memory.String(); seen != "" {
 		r.console.Printf("%s", seen)
 	}
+	return out
+}
+
+// finish ends the machine as configured.
+func (r *runner) finish(out Outcome) {
 	dog := r.dog.Load()
 	if r.cfg.After == "shell" {
 		dog.keep()
@@ -202,7 +210,7 @@ func (r *runner) guarded(f func() Outcome) (out Outcome) {
 	return f()
 }
 
-func (r *runner) work() Outcome {
+func (r *runner) work(ctx context.Context) Outcome {
 	for _, err := range r.sys.mount() {
 		r.console.Printf("warning: %v", err)
 	}
@@ -213,7 +221,7 @@ func (r *runner) work() Outcome {
 	r.runPrograms("pre", r.cfg.Programs.Pre)
 
 	r.begin("sending the dump")
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	up := r.startNetwork(ctx)
 	mounts := r.sys.disks(r.console.Printf)
@@ -272,11 +280,15 @@ func (r *runner) configure() error {
 		return err
 	}
 	r.cfg = cfg
+	words, err := r.sys.readFile(config.WordsPath)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.console.Printf("warning: %v", err)
+	}
 	cmdline, err := r.sys.readFile("/proc/cmdline")
 	if err != nil {
 		r.console.Printf("warning: %v", err)
 	}
-	for _, w := range cfg.Override(string(cmdline)) {
+	for _, w := range cfg.Override(string(words) + " " + string(cmdline)) {
 		r.console.Printf("warning: %s", w)
 	}
 	// The file names the keys by their paths on the system that packed them.

@@ -151,7 +151,7 @@ func boot(t *testing.T, f *fake, job Job) []string {
 	synctest.Test(t, func(t *testing.T) {
 		t.Helper()
 		r := &runner{sys: f, job: job, start: time.Now(), console: NewConsole(&out)}
-		r.run()
+		r.finish(r.result(t.Context()))
 		synctest.Wait()
 	})
 	return strings.Split(strings.TrimSpace(out.String()), "\n")

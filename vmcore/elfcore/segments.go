@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sort"
 
 	"github.com/corehaul/corehaul/mem"
 	"github.com/corehaul/corehaul/vmcore"
@@ -74,8 +75,10 @@ func (m *segmentMap) build(loads []vmcore.Segment) ([]mem.Range, []run, error) {
 }
 
 func (m *segmentMap) sort() {
-	slices.SortStableFunc(m.segs, func(a, b seg) int {
-		return cmp.Or(cmp.Compare(a.Paddr, b.Paddr), cmp.Compare(b.Memsz, a.Memsz))
+	// slices.SortStableFunc would make much code for a type of this size, and the sender has to be small.
+	sort.SliceStable(m.segs, func(i, j int) bool {
+		a, b := &m.segs[i], &m.segs[j]
+		return cmp.Or(cmp.Compare(a.Paddr, b.Paddr), cmp.Compare(b.Memsz, a.Memsz)) < 0
 	})
 }
 
