@@ -81,8 +81,8 @@ rm kdump-tools.service`, "3", []arm.Code{arm.OtherAtBoot},
 	},
 	{
 		"the image of another program", `kexec -p /boot/vmlinuz-$(uname -r) --append=other
-! corehaul-send arm
-! corehaul-send disarm
+fails corehaul-send arm
+fails corehaul-send disarm
 grep 1 /sys/kernel/kexec_crash_loaded
 status_of`, "1", []arm.Code{arm.OthersImage},
 	},
@@ -100,7 +100,7 @@ status_of --offline`, "3", []arm.Code{arm.OtherKernel, arm.DriverMissing},
 	{
 		"disarmed", `systemctl stop corehaul-arm
 grep 0 /sys/kernel/kexec_crash_loaded
-! ls /run/corehaul-send
+fails ls /run/corehaul-send
 status_of`, "1", []arm.Code{arm.Unloaded},
 	},
 	{
@@ -124,7 +124,7 @@ corehaul-send disarm`, "3", []arm.Code{arm.SmallReserved},
 	},
 	{
 		"no reservation", `echo 0 > /sys/kernel/kexec_crash_size
-! corehaul-send arm
+fails corehaul-send arm
 status_of`, "1", []arm.Code{arm.NoReservation},
 	},
 }

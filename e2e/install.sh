@@ -12,7 +12,7 @@ set -eu
 
 packages='
 	qemu-system-x86 qemu-system-arm qemu-user qemu-utils seabios ipxe-qemu
-	kmod cpio xz-utils bzip2 lz4 e2fsprogs xfsprogs mmdebstrap binutils gdb gcc make libc6-dev
+	kmod cpio xz-utils bzip2 lz4 dracut-core e2fsprogs xfsprogs mmdebstrap binutils gdb gcc make libc6-dev
 	python3-drgn python3-libkdumpfile debuginfod
 	openssh-client openssh-server lftp curl
 	nfs-ganesha nfs-ganesha-vfs rpcbind nfs-common dnsmasq-base

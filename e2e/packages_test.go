@@ -48,7 +48,8 @@ var packagesFiles = map[string][]string{
 	},
 	"corehaul-send": {
 		"usr/bin/corehaul-send", "lib/systemd/system/corehaul-arm.service", "lib/systemd/system/corehaul-rearm.path",
-		"lib/udev/rules.d/98-corehaul-arm.rules", "usr/share/man/man1/corehaul-send-arm.1.gz", "usr/share/doc/corehaul-send/machine.md",
+		"lib/udev/rules.d/98-corehaul-arm.rules", "usr/lib/dracut/modules.d/98corehaul/module-setup.sh", "usr/share/corehaul-send/kdump-capture",
+		"usr/share/man/man1/corehaul-send-arm.1.gz", "usr/share/doc/corehaul-send/machine.md",
 	},
 }
 

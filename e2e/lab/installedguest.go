@@ -33,7 +33,8 @@ type InstalledOptions struct {
 	// Name is the host's name, collector or web-17. The collector has to be the first of its network, because it gives
 	// an address and names to the other.
 	Name string
-	// Network is the path of a socket that two guests share.
+	// Network is the path of a socket that two guests share. If it is empty, the guest has QEMU's user networking, and has to ask
+	// that for an address.
 	Network string
 	// Dir has the files of the guest's InstalledDir. Changes by the guest are lost when it ends.
 	Dir string
@@ -143,13 +144,16 @@ func (m *machine) shellBackend(wait string) []string {
 // installedMachine describes the machine, without its shell's backend.
 func installedMachine(k *Kernel, opts InstalledOptions, work, initrd string, disks ...disk) *machine {
 	collector := opts.Name == "collector"
-	return &machine{
+	m := &machine{
 		scenario: Scenario{Kernel: k.Name, CrashkernelMiB: 256, Append: installedAppend(opts.Name)}.withDefaults(),
 		kernel:   k, dir: work, initrd: initrd, onLine: opts.OnLine, disks: disks,
-		netdev:  "stream,addr.type=unix,addr.path=" + opts.Network + ",server=" + choose(collector, "on", "off"),
 		mac:     choose(collector, "52:54:00:00:00:01", "52:54:00:00:00:02"),
 		devices: []string{"virtio-serial-pci", "virtserialport,chardev=shell,name=lab"},
 	}
+	if opts.Network != "" {
+		m.netdev = "stream,addr.type=unix,addr.path=" + opts.Network + ",server=" + choose(collector, "on", "off")
+	}
+	return m
 }
 
 // connect connects to the host's end of the guest's shell.
@@ -189,11 +193,14 @@ func (g *Installed) until(word string) (before, after string, err error) {
 	}
 }
 
-// Run runs a script as root in a shell of the guest, which ends at the first command that fails. It returns the output,
-// standard error included, and the exit code. Background processes go on. The error is io.EOF if the machine went down.
+// fails is for a command that is to fail: after "! COMMAND", which bash never takes for a failure, a script goes on whatever happens.
+const fails = "fails() { if \"$@\"; then echo \"lab: this is to fail: $*\"; return 1; fi; }\n"
+
+// Run runs a script as root in a shell of the guest, which ends at the first command that fails, and at the first "fails COMMAND" that does
+// not. It returns the output, standard error included, and the exit code. Background processes go on. The error is io.EOF if the machine went down.
 func (g *Installed) Run(script string) (output string, code int, err error) {
 	const end = "lab-end-of-script"
-	_, err = io.WriteString(g.shell, "cat > /run/lab.sh <<'"+end+"'\n"+script+"\n"+end+"\n"+
+	_, err = io.WriteString(g.shell, "cat > /run/lab.sh <<'"+end+"'\n"+fails+script+"\n"+end+"\n"+
 		"bash -e -o pipefail /run/lab.sh </dev/null; echo \""+shellExit+"$?\"\n")
 	if err != nil {
 		return "", 0, err

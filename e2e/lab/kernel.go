@@ -149,8 +149,7 @@ func (s *kernelSource) unpack(ctx context.Context, dir string) error {
 	return err
 }
 
-// KernelPackages returns a directory with the packages of a kernel, and with linux-base, which runs the hooks for new kernels. They are packed
-// without compression: an emulated machine takes 15 s of CPU time to decompress a kernel.
+// KernelPackages returns a directory with the packages of a kernel, and with linux-base, which runs the hooks for new kernels.
 func KernelPackages(ctx context.Context, name string) (string, error) {
 	k, err := GetKernel(ctx, name)
 	if err != nil {
@@ -165,14 +164,7 @@ func KernelPackages(ctx context.Context, name string) (string, error) {
 		if err != nil {
 			return err
 		}
-		return apt.download(ctx, append(packages, "linux-base"), func(deb string) error {
-			files := deb + ".files"
-			if _, err := run(ctx, "", "dpkg-deb", "--raw-extract", deb, files); err != nil {
-				return err
-			}
-			_, err := run(ctx, "", "dpkg-deb", "--root-owner-group", "-Znone", "--build", files, filepath.Join(dir, filepath.Base(deb)))
-			return err
-		})
+		return apt.download(ctx, append(packages, "linux-base"), func(deb string) error { return repack(ctx, deb, dir) })
 	})
 }
 
