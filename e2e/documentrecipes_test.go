@@ -108,7 +108,7 @@ func readRecipes(t *testing.T, file string) []recipe {
 	return found
 }
 
-// Every block of the documents is either typed by TestRecipes, or there is a reason why not.
+// Every block of the documents is either typed by a test, or there is a reason why not.
 func TestRecipesAreAllTypedOrExplained(t *testing.T) {
 	for file, reasons := range recipesNotTyped {
 		unused := map[string]bool{}
@@ -139,41 +139,41 @@ func TestRecipesAreAllTypedOrExplained(t *testing.T) {
 	}
 }
 
-// TestRecipes types what the documents say, block by block, as root on two machines with Debian and systemd: the
-// collecting host, and one that panics when a block says so and whose dump the other one must have then.
-func TestRecipes(t *testing.T) {
+// The tests of recipes type what the documents say, block by block, as root on two machines with Debian and systemd: the
+// collecting host, and one that panics when a block says so and whose dump the other one must have then. They are no subtests of one
+// test: parallel subtests begin when all other tests have begun, and these take longest.
+
+func TestRecipesOfREADME(t *testing.T) {
 	t.Parallel()
-	t.Run("README", func(t *testing.T) {
-		t.Parallel()
-		h := newRecipeHosts(t, recipeOptions{})
-		h.typeAll(t, readRecipes(t, "README.md"))
-		h.checkDump(t)
-		for _, page := range []string{"docs/on-call.md", "docs/kernel-engineer.md", "docs/collector.md"} {
-			h.typeAll(t, readRecipes(t, page))
-		}
-		h.checkDump(t) // restored from the backup
-	})
-	t.Run("operating", func(t *testing.T) {
-		t.Parallel()
-		h := newRecipeHosts(t, recipeOptions{packagesOf: secondKernel})
-		h.leaveDump(t)
-		h.typeAll(t, readRecipes(t, "docs/operating.md"))
-		h.typeAll(t, readRecipes(t, "docs/machine.md"))
-		h.checkService(t)
-		h.checkMachine(t)
-		h.installKernel(t)
-		h.crashAndReboot(t)
-		h.typeAll(t, readRecipes(t, "docs/kdump-admin.md"))
-		h.checkDump(t)
-		h.checkImported(t)
-		h.checkReport(t)
-		h.checkMemory(t)
-		h.checkReload(t)
-		h.checkSockets(t)
-		h.checkSSH(t)
-		h.checkSecondDump(t)
-		h.checkOldUnit(t)
-	})
+	h := newRecipeHosts(t, recipeOptions{})
+	h.typeAll(t, readRecipes(t, "README.md"))
+	h.checkDump(t)
+	for _, page := range []string{"docs/on-call.md", "docs/kernel-engineer.md", "docs/collector.md"} {
+		h.typeAll(t, readRecipes(t, page))
+	}
+	h.checkDump(t) // restored from the backup
+}
+
+func TestRecipesOfOperating(t *testing.T) {
+	t.Parallel()
+	h := newRecipeHosts(t, recipeOptions{packagesOf: secondKernel})
+	h.leaveDump(t)
+	h.typeAll(t, readRecipes(t, "docs/operating.md"))
+	h.typeAll(t, readRecipes(t, "docs/machine.md"))
+	h.checkService(t)
+	h.checkMachine(t)
+	h.installKernel(t)
+	h.crashAndReboot(t)
+	h.typeAll(t, readRecipes(t, "docs/kdump-admin.md"))
+	h.checkDump(t)
+	h.checkImported(t)
+	h.checkReport(t)
+	h.checkMemory(t)
+	h.checkReload(t)
+	h.checkSockets(t)
+	h.checkSSH(t)
+	h.checkSecondDump(t)
+	h.checkOldUnit(t)
 }
 
 // recipeHosts are the two machines.
