@@ -20,6 +20,7 @@ type acked struct {
 	plan  bool
 	seqs  map[uint64]bool
 	state dumpdir.State
+	early bool // the sender goes before the seal
 }
 
 // session plays one connection of a sender: it takes the dump up where it is, sends what is
@@ -55,6 +56,11 @@ func session(t *testing.T, fsys dumpdir.FS, m *dumpdirtest.Machine, a *acked) er
 	a.plan = true
 	if err := sendMissing(w, m, a); err != nil {
 		return err
+	}
+	if a.early {
+		if _, ok, err := w.Finish(); err != nil || !ok {
+			return errors.Join(err, w.Close())
+		}
 	}
 	res, err := w.Seal(t.Context(), "")
 	if err != nil {
@@ -283,7 +289,7 @@ func TestPowerCutInRecovery(t *testing.T) {
 // it completes; it must equal an undisturbed one.
 func survive(t *testing.T, fsys *dumpdirtest.FS, m *dumpdirtest.Machine, n int, rnd *rand.Rand) (done bool) {
 	t.Helper()
-	a := &acked{seqs: map[uint64]bool{}}
+	a := &acked{seqs: map[uint64]bool{}, early: n%2 == 0}
 	fsys.SetFault(cutAt(n))
 	for round := 0; ; round++ {
 		err := session(t, fsys, m, a)

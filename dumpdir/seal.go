@@ -107,7 +107,7 @@ func (c *core) beginSeal(reason string, partial bool) (*sealRecord, error) {
 	case p.Missing() > 0 && reason == "":
 		c.sealing = false
 		return nil, fmt.Errorf("%w: %d of %d", ErrMissingPages, p.Missing(), p.Planned)
-	case p.Missing() > 0 || partial:
+	case p.Missing() > 0 || partial && !c.finished:
 		seal.state, seal.reason = StatePartial, clean(reason, maxReason)
 	}
 	return seal, nil
@@ -115,18 +115,25 @@ func (c *core) beginSeal(reason string, partial bool) (*sealRecord, error) {
 
 // sealFront writes the final front of vmcore, and reads the file back.
 func (c *core) sealFront(ctx context.Context, seal *sealRecord) error {
+	if !c.finished {
+		if err := c.writeMark(seal.state, seal.size); err != nil {
+			return err
+		}
+	}
+	return c.readBack(ctx, seal)
+}
+
+// writeMark writes the front of vmcore for the state of the dump, and cuts the file at size: a failed put may have left bytes behind
+// the last chunk.
+func (c *core) writeMark(state State, size int64) error {
 	write := c.kw.SealComplete
-	if seal.state == StatePartial {
+	if state == StatePartial {
 		write = c.kw.SealPartial
 	}
 	if err := write(); err != nil {
 		return err
 	}
-	// A failed put may have left bytes behind the last chunk.
-	if err := c.vm.Truncate(seal.size); err != nil {
-		return err
-	}
-	return c.readBack(ctx, seal)
+	return c.vm.Truncate(size)
 }
 
 // readBack makes vmcore and the records of its last chunks durable, and computes the SHA-256 of vmcore from what it reads. If this

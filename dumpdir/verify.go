@@ -405,7 +405,14 @@ func (v *verifier) front() error {
 	}
 	l.Data = v.jr.plan.DataOffset
 	v.layout = l
-	front, err := h.EncodeFront(v.as != StateComplete)
+	finished, err := v.d.Finished()
+	if err != nil {
+		return err
+	}
+	if finished {
+		v.warn("the dump is complete; its seal, with the SHA-256 of the file, is still to come")
+	}
+	front, err := h.EncodeFront(v.as != StateComplete && !finished)
 	if err != nil {
 		return err
 	}

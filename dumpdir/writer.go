@@ -42,6 +42,7 @@ type core struct {
 	// during an fsync; mu never is.
 	commitMu sync.Mutex
 	j        *journalWriter // under commitMu
+	finished bool           // Finish has made the dump complete; under commitMu
 
 	mu      sync.Mutex
 	owner   *Writer // nil after Close

@@ -33,12 +33,23 @@ func judgesRun(tb testing.TB, code int, name string, args ...string) (stdout, st
 	return out.String(), errOut.String()
 }
 
-// send sends a dump and returns the directory that it is stored in.
+// send sends a dump and returns the directory that it is stored in, sealed.
 func (s *judgesStore) send(tb testing.TB, elf, level string, flags ...string) string {
 	tb.Helper()
 	args := append([]string{"send", "--to", s.target, "--identity", s.identity, "--level", level}, flags...)
 	judgesRun(tb, 0, "corehaul-send", append(args, elf)...)
-	return s.dir(tb)
+	dir := s.dir(tb)
+	judgesSealed(tb, dir)
+	return dir
+}
+
+// judgesSealed waits until a dump is sealed: the sender of a long one does not wait for that. A seal writes SHA256SUMS last.
+func judgesSealed(tb testing.TB, dir string) {
+	tb.Helper()
+	serveWait(tb, "the seal", func() bool {
+		_, err := os.Stat(filepath.Join(dir, "SHA256SUMS"))
+		return err == nil
+	})
 }
 
 // dir finds the one dump in a store.

@@ -60,6 +60,7 @@ func TestKill(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("the undisturbed sender: exit code %d", code)
 	}
+	judgesSealed(t, calm.one(t).Path)
 	want := filepath.Join(calm.one(t).Path, "vmcore")
 	fi, err := os.Stat(want)
 	if err != nil {
@@ -147,6 +148,7 @@ func (d *killDump) arrived(t *testing.T) int64 {
 // compare holds the disturbed dump against the one that was not, page for page.
 func (d *killDump) compare(t *testing.T, want string) {
 	t.Helper()
+	judgesSealed(t, d.store.one(t).Path)
 	one := d.store.one(t)
 	if one.Manifest.State != "complete" {
 		t.Errorf("state %q, want complete", one.Manifest.State)

@@ -90,6 +90,9 @@ type Policy interface {
 	Received(bytes int64)
 	// Committed is called after each ACK, in its own goroutine.
 	Committed(ctx context.Context) error
+	// GoAhead reports whether the sender of a complete dump may go before the seal. Then Seal runs after SEALED, and its errors do not
+	// reach the sender.
+	GoAhead() bool
 	// Seal seals the dump; see the function Seal.
 	Seal(ctx context.Context, f *protocol.Finish) (Outcome, error)
 }
@@ -131,6 +134,9 @@ func (Unlimited) Enter(Stage) {}
 
 // Received does nothing.
 func (Unlimited) Received(int64) {}
+
+// GoAhead lets nobody go: the sender waits for the seal.
+func (Unlimited) GoAhead() bool { return false }
 
 // Committed does nothing.
 func (Unlimited) Committed(context.Context) error { return nil }

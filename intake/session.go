@@ -27,10 +27,13 @@ type Session struct {
 	W     *dumpdir.Writer // set by Policy.Open and Policy.OtherPlan
 	// Outcome is the result of the seal; nil before.
 	Outcome *Outcome
+	// Dismissed says that the sender got SEALED before the seal.
+	Dismissed bool
 
 	notes  []byte
 	ram    []mem.Range
 	warned []string
+	closed bool // by Shutdown
 }
 
 // NewSession returns a Session over conn and begins to read. Shutdown closes conn.
@@ -48,7 +51,7 @@ func (s *Session) Run(ctx context.Context) error {
 		err = context.Cause(ctx) // the other error is a consequence
 	}
 	s.letGo(err)
-	if gone := dead(); gone != nil && err != nil && ctx.Err() == nil {
+	if gone := dead(); gone != nil && err != nil && ctx.Err() == nil && !s.Dismissed {
 		err = gone // the session only saw that the connection was closed
 	}
 	return err
@@ -57,8 +60,12 @@ func (s *Session) Run(ctx context.Context) error {
 // Linger is how long Shutdown waits for the last message to reach the peer.
 const Linger = 2 * time.Second
 
-// Shutdown sends err to the sender, unless it is nil or io.EOF, and closes the connection.
+// Shutdown sends err to the sender, unless it is nil or io.EOF, and closes the connection. A second call does nothing.
 func (s *Session) Shutdown(err error) error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
 	s.in.stop()
 	err = s.wire.Shutdown(err, Linger)
 	<-s.in.ended
@@ -212,12 +219,32 @@ func (s *Session) welcome() *protocol.Welcome {
 	return m
 }
 
-// finish seals the dump and sends the result.
+// finish seals the dump and sends the result. A sender that the policy lets go gets the result first.
 func (s *Session) finish(ctx context.Context, f *protocol.Finish) error {
-	if err := s.seal(ctx, f); err != nil {
+	if err := s.dismiss(f); err != nil {
+		return err
+	}
+	if err := s.seal(ctx, f); err != nil || s.Dismissed {
 		return err
 	}
 	return s.writeSealed("")
+}
+
+// dismiss sends SEALED before the seal and closes the connection, if the dump is complete and the policy allows it: then all the sender
+// could wait for is the SHA-256 of the file, and its machine is down meanwhile.
+func (s *Session) dismiss(f *protocol.Finish) error {
+	if f.Reason != protocol.ReasonComplete || s.Complete() || !s.policy.GoAhead() {
+		return nil
+	}
+	res, ok, err := s.W.Finish()
+	if err != nil || !ok {
+		return err
+	}
+	s.Dismissed = true
+	if err := errors.Join(s.Write(sealed(s.Hello.DumpID, s.W.Dir(), &res)), s.Shutdown(nil)); err != nil {
+		s.policy.Log().Debug("the sender has gone before SEALED; it gets it when it comes back", "error", err)
+	}
+	return nil
 }
 
 // decline seals a dump of which no pages are wanted.

@@ -49,6 +49,9 @@ type Config struct {
 	// two commits (fsyncs) of a session.
 	CommitInterval time.Duration
 	CommitBytes    uint64
+	// SealAfter is the length of a vmcore, in bytes, from which on the sender of a complete dump goes before the seal, which reads the
+	// whole file for its SHA-256. A shorter one is sealed in no time, and whoever looks then finds it done.
+	SealAfter int64
 	// Codec compresses pages that do not come as page records: Snappy or Zstd.
 	Codec kdumpfile.Codec
 }
@@ -63,6 +66,7 @@ const (
 	DefaultStallTimeout   = 5 * time.Minute
 	DefaultCommitInterval = 200 * time.Millisecond
 	DefaultCommitBytes    = 16 << 20
+	DefaultSealAfter      = 64 << 20
 	DefaultCodec          = kdumpfile.Snappy
 )
 
@@ -96,6 +100,7 @@ func (c *Config) fill() {
 	setDefault(&c.StallTimeout, DefaultStallTimeout)
 	setDefault(&c.CommitInterval, DefaultCommitInterval)
 	setDefault(&c.CommitBytes, DefaultCommitBytes)
+	setDefault(&c.SealAfter, DefaultSealAfter)
 	setDefault(&c.Codec, DefaultCodec)
 }
 

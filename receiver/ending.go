@@ -21,7 +21,10 @@ func (ss *session) letGo() {
 	}
 	if ss.claim != nil {
 		ss.srv.release(ss.ref, ss.claim, func() {
-			if ss.Outcome == nil || ss.contested {
+			switch {
+			case ss.Outcome == nil && ss.Dismissed:
+				ss.srv.expiry.set(ss.ref, absent(retrySeal, had))
+			case ss.Outcome == nil || ss.contested:
 				ss.srv.expiry.set(ss.ref, absent(ss.cfg.ResumeGrace, had))
 			}
 		})
@@ -43,6 +46,8 @@ func (ss *session) tell(cause error) {
 		// The dump is sealed, so it does not matter that the sender is gone.
 		ss.log.Info("session ended", "state", ss.Outcome.State, "pages", ss.Outcome.Progress.Present,
 			"missing", ss.Outcome.Progress.Missing(), "bytes", ss.Outcome.Progress.Bytes, "took", time.Since(ss.Began).Round(time.Millisecond))
+	case ss.Dismissed && !errors.Is(cause, errSuperseded) && !errors.Is(cause, errShutdown):
+		ss.log.Error("the dump is complete and durable, but not sealed; trying again", "after", retrySeal, "error", cause)
 	case isGone(cause):
 		ss.log.Warn("session broke off", "pages", p.Present, "of", p.Planned, "error", cause)
 		last = io.EOF // there is no peer to send it to

@@ -102,17 +102,23 @@ func (s *Server) scheduleUnsealed(ctx context.Context) error {
 		if !found.ours || s.claims[ref] != nil {
 			continue // another part of the process has it, or its sender is already back
 		}
-		s.cfg.Log.Info("found an unfinished dump; its sender may come back",
-			"host", ref.Host, "dump", ref.ID, "grace", s.cfg.ResumeGrace)
-		s.expiry.set(ref, absent(s.cfg.ResumeGrace, found.had))
+		grace := s.cfg.ResumeGrace
+		if found.finished {
+			grace = 0
+			s.cfg.Log.Info("found a complete dump that is not sealed", "host", ref.Host, "dump", ref.ID)
+		} else {
+			s.cfg.Log.Info("found an unfinished dump; its sender may come back", "host", ref.Host, "dump", ref.ID, "grace", grace)
+		}
+		s.expiry.set(ref, absent(grace, found.had))
 	}
 	return nil
 }
 
 // unsealed is a dump that is arriving or has a challenger.
 type unsealed struct {
-	ours bool             // this Server has to seal it
-	had  dumpdir.Progress // pages that it has; zero for a challenger
+	ours     bool             // this Server has to seal it
+	had      dumpdir.Progress // pages that it has; zero for a challenger
+	finished bool             // it is complete, and no sender is expected
 }
 
 // unsealed returns the dumps that are arriving or have a challenger.
@@ -124,8 +130,9 @@ func (s *Server) unsealed(ctx context.Context) (map[storage.Ref]unsealed, error)
 	}
 	for _, e := range arriving {
 		list[e.Ref] = unsealed{
-			ours: s.cfg.Foreign == nil || !s.cfg.Foreign(e.Ref),
-			had:  dumpdir.Progress{Planned: e.Manifest.Pages.Planned, Present: e.Manifest.Pages.Present},
+			ours:     s.cfg.Foreign == nil || !s.cfg.Foreign(e.Ref),
+			had:      dumpdir.Progress{Planned: e.Manifest.Pages.Planned, Present: e.Manifest.Pages.Present},
+			finished: s.finished(ctx, e.Ref),
 		}
 	}
 	contested, err := s.cfg.Store.Challengers().List(ctx)
@@ -136,6 +143,16 @@ func (s *Server) unsealed(ctx context.Context) (map[storage.Ref]unsealed, error)
 		list[ref] = unsealed{ours: true}
 	}
 	return list, nil
+}
+
+// finished reports whether a dump was complete when an earlier process ended. An error shows when the dump is sealed.
+func (s *Server) finished(ctx context.Context, ref storage.Ref) bool {
+	d, err := s.cfg.Store.Open(ctx, ref)
+	if err != nil {
+		return false
+	}
+	done, err := d.Finished()
+	return errors.Join(err, d.Close()) == nil && done
 }
 
 // expire seals dumps that are due until ctx is done.
@@ -209,7 +226,10 @@ func (s *Server) sealNow(ctx context.Context, ref storage.Ref) error {
 		return err // sealed before: its sender only came back for SEALED
 	}
 	s.sealed(end.State)
-	s.cfg.Log.Warn("sealed a dump whose sender did not come back", "host", ref.Host, "dump", ref.ID,
-		"state", end.State, "pages", end.Progress.Present, "missing", end.Progress.Missing())
+	log, text := s.cfg.Log.Warn, "sealed a dump whose sender did not come back"
+	if end.State == dumpdir.StateComplete {
+		log, text = s.cfg.Log.Info, "sealed a complete dump"
+	}
+	log(text, "host", ref.Host, "dump", ref.ID, "state", end.State, "pages", end.Progress.Present, "missing", end.Progress.Missing())
 	return nil
 }

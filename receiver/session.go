@@ -254,6 +254,11 @@ func (ss *session) Committed(context.Context) error {
 	return nil
 }
 
+// GoAhead lets the sender of a long dump go before the seal. With a challenger, it is not yet decided which dump the seal keeps.
+func (ss *session) GoAhead() bool {
+	return !ss.contested && !ss.second && ss.W.Progress().Bytes >= ss.cfg.SealAfter
+}
+
 // Seal seals the dump, and decides between it and its challenger.
 func (ss *session) Seal(ctx context.Context, finish *protocol.Finish) (end intake.Outcome, err error) {
 	reason := intake.Reason(finish)

@@ -144,7 +144,7 @@ func (s *Server) sealed(state dumpdir.State) {
 func (ss *session) count(cause error) {
 	s := ss.srv
 	switch {
-	case cause == nil, ss.Outcome != nil && isGone(cause):
+	case cause == nil, ss.Dismissed, ss.Outcome != nil && isGone(cause):
 	case isGone(cause):
 		s.mu.Lock()
 		s.totals.BrokenOff++

@@ -91,6 +91,8 @@ type Details struct {
 	Entry
 	Files  []dumpdir.KeptFile `json:"files,omitempty"`  // beside the dump
 	Erased []string           `json:"erased,omitempty"` // what makedumpfile erased, in its words
+	// Finished says that the arriving dump is complete, and only its seal is left.
+	Finished bool `json:"finished,omitempty"`
 }
 
 // DetailsOf returns the details of dump d, whose entry is e. It leaves out a damaged list of files, which verify reports.
@@ -99,5 +101,6 @@ func DetailsOf(e Entry, d *dumpdir.Dump) (Details, error) {
 	if _, ok := errors.AsType[*dumpdir.DamageError](err); ok {
 		files, err = nil, nil
 	}
-	return Details{Entry: e, Files: files, Erased: d.Erased()}, err
+	finished, ferr := d.Finished()
+	return Details{Entry: e, Files: files, Erased: d.Erased(), Finished: finished}, errors.Join(err, ferr)
 }

@@ -54,7 +54,7 @@ func (a *app) show(ctx context.Context, t *target) error {
 		{"group", in.text()},
 		{"id", m.ID},
 		{"host", m.Host},
-		{"state", string(t.entry.State())},
+		{"state", stateText(t.entry.State(), details.Finished)},
 		{"reason", m.Reason},
 		{"pinned", pinText(t.entry.Pin)},
 		{"verified", verifiedText(t.entry.Verification)},
@@ -102,6 +102,14 @@ func (a *app) show(ctx context.Context, t *target) error {
 		return err
 	}
 	return a.printCrash(crashed, vmcoreOf(&t.entry), m.Release)
+}
+
+// stateText is the state of a dump for people.
+func stateText(s dumpdir.State, finished bool) string {
+	if finished && s == dumpdir.StateArriving {
+		return string(s) + " (complete; its SHA-256 is being made)"
+	}
+	return string(s)
 }
 
 // details returns what the files of a dump say beside its manifest. Only verify reports damage.

@@ -25,6 +25,9 @@ const (
 	StatusExcludedVmemmap = 0x10 // DUMP_DH_EXCLUDED_VMEMMAP
 )
 
+// StatusOffset is where the status, a 32-bit number, lies in a file, in bytes.
+const StatusOffset = offStatus
+
 // Limits of what is read and written.
 const (
 	// MaxPFN is beyond the last frame of any machine: 52 bits of physical
