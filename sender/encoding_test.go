@@ -2,7 +2,6 @@ package sender
 
 import (
 	"testing"
-	"time"
 
 	"github.com/corehaul/corehaul/internal/race"
 	"github.com/corehaul/corehaul/mem"
@@ -59,35 +58,6 @@ func (q *quietImage) ReadPages(p []byte, pfn mem.PFN) error {
 		copy(p, page)
 	}
 	return nil
-}
-
-func TestGovernor(t *testing.T) {
-	feed := func(g *adaptiveEncoding, line, encoder time.Duration, chunks int) protocol.Encoding {
-		for range chunks {
-			g.observe(line, encoder)
-		}
-		return g.encoding()
-	}
-	g := newAdaptiveEncoding(autoLadder)
-	if got := g.encoding(); got != protocol.EncodingSnappyPage {
-		t.Errorf("begins with %s", got)
-	}
-	if got := feed(g, 50*time.Millisecond, time.Millisecond, decideChunks); got != protocol.EncodingZstdPage {
-		t.Errorf("slow line: %s", got)
-	}
-	if got := feed(g, 50*time.Millisecond, time.Millisecond, 10*decideChunks); got != protocol.EncodingZstdBlock {
-		t.Errorf("slow line for long: %s", got)
-	}
-	if got := feed(g, 5*time.Millisecond, 4*time.Millisecond, 10*decideChunks); got != protocol.EncodingZstdBlock {
-		t.Errorf("balanced: %s", got)
-	}
-	if got := feed(g, time.Millisecond, 20*time.Millisecond, 10*decideChunks); got != protocol.EncodingSnappyPage {
-		t.Errorf("fast line: %s", got)
-	}
-	g = newAdaptiveEncoding([]protocol.Encoding{protocol.EncodingLZ4Block})
-	if got := feed(g, time.Second, 0, 100); got != protocol.EncodingLZ4Block {
-		t.Errorf("no choice: %s", got)
-	}
 }
 
 func TestLadders(t *testing.T) {

@@ -98,6 +98,13 @@ func (f *flow) inFlight() int {
 	return len(f.chunks)
 }
 
+// unacked returns the bytes of these chunks.
+func (f *flow) unacked() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.bytes
+}
+
 // fail makes reserve return err from now on. The first error stays.
 func (f *flow) fail(err error) {
 	f.mu.Lock()

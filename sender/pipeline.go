@@ -143,12 +143,32 @@ func (r *run) encode(ctx context.Context, e *encoder) error {
 		}
 		raw := s.fill(r.src.image, e.raw, e.pageSize)
 		s.data = uint64(len(raw))
-		if err := e.encode(&s.chunk, &s.encoded, len(raw), r.adaptive.encoding()); err != nil {
+		with, probe := r.adaptive.next()
+		if err := r.encodeChunk(e, s, len(raw), with, probe); err != nil {
 			return &localError{err}
 		}
 		r.done <- s
 	}
 	return nil
+}
+
+// encodeChunk encodes the first n bytes of e.raw, which are the data pages of s. For a probe, it does so with the strong encoding first.
+func (r *run) encodeChunk(e *encoder, s *slot, n int, with protocol.Encoding, probe bool) error {
+	var strong int
+	var took time.Duration
+	if probe {
+		began := time.Now()
+		size, err := e.size(&s.encoded, n, r.adaptive.strong)
+		if err != nil {
+			return err
+		}
+		strong, took = size, time.Since(began)
+	}
+	err := e.encode(&s.chunk, &s.encoded, n, with)
+	if probe && err == nil {
+		r.adaptive.probed(len(s.chunk.Payload), strong, took)
+	}
+	return err
 }
 
 // write sends the encoded chunks.
@@ -171,7 +191,10 @@ func (r *run) write(ctx context.Context) error {
 				return err
 			}
 		}
-		r.adaptive.observe(time.Since(ready), ready.Sub(began))
+		r.adaptive.observe(traffic{
+			bytes: max(uint64(len(s.chunk.Payload)), minCost), queued: r.session.queued(), unacked: r.session.flow.unacked(),
+			network: time.Since(ready), encoder: ready.Sub(began),
+		})
 		r.free <- s
 	}
 }

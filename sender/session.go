@@ -41,6 +41,8 @@ type session struct {
 	queue   queuePlace
 	// sending is set once the receiver has said which chunks it has.
 	sending bool
+	// queued says how many bytes the connection has accepted and not sent.
+	queued func() uint64
 	// keepAlive starts heartbeats. The function that it returns stops them.
 	keepAlive func(protocol.KeepAlive) context.CancelFunc
 }
@@ -60,7 +62,7 @@ func (j *job) session(ctx, stop context.Context, nc net.Conn, t *target) (out *o
 	ctx, cancel := context.WithCancelCause(ctx)
 	s := &session{
 		job: j, target: t, conn: protocol.NewConn(nc, protocol.Sender), stop: stop,
-		msgs: make(chan protocol.Message, 8), over: make(chan struct{}),
+		msgs: make(chan protocol.Message, 8), over: make(chan struct{}), queued: backlog(nc),
 	}
 	s.flow = newFlow(0, j.meter.durable)
 	j.meter.session(s.conn)
@@ -260,7 +262,7 @@ func (s *session) sendChunks(ctx context.Context, plan *Plan, ok *protocol.PlanO
 	s.flow.setWindow(s.welcome.WindowBytes)
 	r := &run{
 		pipeline: s.pipeline(plan), session: s, tiers: tiers, have: ok.Have,
-		adaptive: newAdaptiveEncoding(usable(s.target.ladder(s.ladder), s.welcome.Encodings)),
+		adaptive: newAdaptiveEncoding(usable(s.target.ladder(s.ladder), s.welcome.Encodings), s.opts.Workers),
 	}
 	err := r.send(ctx)
 	switch {

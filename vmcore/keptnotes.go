@@ -3,7 +3,7 @@ package vmcore
 import (
 	"cmp"
 	"encoding/binary"
-	"slices"
+	"sort"
 )
 
 // MaxNotes is the limit of a dump's notes in bytes, the same as on the wire. It is twice the notes of 8192 CPUs, the
@@ -53,7 +53,8 @@ func smallNotes(read func(off int64, n int) ([]byte, error), order binary.ByteOr
 			return nil, err
 		}
 	}
-	slices.SortFunc(notes, func(a, b placedNote) int { return cmp.Or(cmp.Compare(a.n, b.n), a.seq-b.seq) })
+	// slices.SortFunc would make much code for a type of this size, and the sender has to be small.
+	sort.Slice(notes, func(i, j int) bool { return cmp.Or(cmp.Compare(notes[i].n, notes[j].n), notes[i].seq-notes[j].seq) < 0 })
 	kept, size := 0, int64(0)
 	for kept < len(notes) && size+notes[kept].n <= MaxNotes {
 		size += notes[kept].n
@@ -61,7 +62,7 @@ func smallNotes(read func(off int64, n int) ([]byte, error), order binary.ByteOr
 	}
 	warn("the notes are too large: the smallest ones, %d bytes, are kept, and %d notes are left out", size, len(notes)-kept)
 	notes = notes[:kept]
-	slices.SortFunc(notes, func(a, b placedNote) int { return a.seq - b.seq })
+	sort.Slice(notes, func(i, j int) bool { return notes[i].seq < notes[j].seq })
 	return notes, nil
 }
 

@@ -161,15 +161,8 @@ func (f *File) readSome(p []byte, off int64, i int) (int, error) {
 // wins. It sweeps over the file with a heap of the records that cover the current place, latest first.
 func resolve(recs []piece) []piece {
 	byOff := slices.Clone(recs)
-	slices.SortStableFunc(byOff, func(a, b piece) int {
-		switch {
-		case a.off < b.off:
-			return -1
-		case a.off > b.off:
-			return 1
-		}
-		return 0
-	})
+	// slices.SortStableFunc would make much code for a type of this size, and the sender has to be small.
+	sort.SliceStable(byOff, func(i, j int) bool { return byOff[i].off < byOff[j].off })
 	out := recs[:0]
 	if disjoint(byOff) {
 		return append(out, byOff...)
