@@ -32,7 +32,13 @@ E2E = -count=1 -timeout=75m -parallel=4 ./...
 TIMES = $(CURDIR)/bin/times.jsonl
 TIMED = $(CURDIR)/bin/timed -to $(TIMES)
 
-.PHONY: all build packages check unit lint fmt race stress test test-fast test-lab test-captures times e2e mutations demo bench fuzz deps clean
+# What `make bench` measured, more flags for it, and the packages whose benchmarks it compares with those of bin/bench-old.txt. Copy
+# bin/bench-new.txt there before a change.
+REPORT = $(CURDIR)/bin/bench.json
+BENCH  =
+PARTS  = ./dumpdir ./kernel/pages ./protocol ./sender ./vmcore/...
+
+.PHONY: all build packages check unit lint fmt race stress test test-fast test-lab test-captures times e2e mutations demo bench bench-full bench-page fuzz deps clean
 
 all: build
 
@@ -100,9 +106,22 @@ mutations: deps build ## every command on every changed dump, and more damaged m
 demo: deps build ## a kernel panics, its dump arrives over TLS and says what crashed
 	e2e/demo.sh
 
-bench: deps build ## speed, always beside a peer, as a ratio
+# Whole dumps first, then what they consist of: scan, encode, checksum, transport, writer.
+bench: deps build bin/bench ## speed of whole dumps beside peers, as ratios, and of their parts; up to 20 minutes on a quiet machine
+	bin/bench -bin bin -json $(REPORT) $(BENCH)
+	go test -run='^$$' -bench=. -benchmem -benchtime=200ms -count=6 $(PARTS) >bin/bench-new.txt || { cat bin/bench-new.txt; exit 1; }
+	"$$(go tool -modfile=$(CURDIR)/tools/go.mod -n benchstat)" $(wildcard bin/bench-old.txt) bin/bench-new.txt
+
+bench-full: deps build bin/bench ## every link, dump, level and method, and every benchmark; hours
+	bin/bench -bin bin -full -json $(REPORT) $(BENCH)
 	go test -run='^$$' -bench=. -benchmem ./...
-	go -C e2e test -run='^$$' -bench=. -benchmem ./...
+	go -C e2e test -run='^$$' -bench=. -benchmem -timeout=2h ./...
+
+bench-page: bin/bench ## puts what the last `make bench` measured into docs/performance.md and its picture
+	bin/bench -report $(REPORT) -doc docs/performance.md -chart docs/performance.svg
+
+bin/bench: $(wildcard e2e/bench/*.go e2e/cmd/bench/*.go e2e/lab/*.go)
+	go -C e2e build -o $(CURDIR)/bin/bench ./cmd/bench
 
 fuzz: ## every fuzz target for FUZZTIME each
 	./fuzz.sh $(or $(FUZZTIME),30s)

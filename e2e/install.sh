@@ -15,6 +15,7 @@ packages='
 	kmod cpio xz-utils bzip2 lz4 dracut-core e2fsprogs xfsprogs mmdebstrap binutils gdb gcc make libc6-dev
 	python3-drgn python3-libkdumpfile debuginfod
 	openssh-client openssh-server lftp curl
+	iproute2 time
 	nfs-ganesha nfs-ganesha-vfs rpcbind nfs-common dnsmasq-base
 	lintian rpmlint rpm mandoc
 	ca-certificates debian-archive-keyring

@@ -9,7 +9,7 @@ import (
 
 // BenchmarkBacktrace prints the stacks of all CPUs of a busy guest, beside crash, which reads 1.7 GB of debug symbols for it.
 func BenchmarkBacktrace(b *testing.B) {
-	k, c, _ := benchLab(b)
+	k, c := benchLab(b)
 	vmlinux, err := k.Vmlinux(b.Context())
 	if err != nil {
 		b.Fatal(err)
