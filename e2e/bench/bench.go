@@ -50,11 +50,9 @@ func Quick() []Job {
 			jobs = append(jobs, jobsOf(Cell{Link: Loopback, Dump: dump.Name, Level: level}, quickMethods)...)
 		}
 	}
-	for _, level := range levels {
-		for _, cell := range []Cell{
-			{Link: Loopback, Dump: Busy, Level: level, Bound: true},
-			{Link: Gigabit, Dump: Busy, Level: level},
-		} {
+	for _, situation := range []Cell{{Link: Loopback, Bound: true}, {Link: Gigabit}} {
+		for _, level := range levels {
+			cell := Cell{Link: situation.Link, Dump: Busy, Level: level, Bound: situation.Bound}
 			jobs = append(jobs, jobsOf(cell, networkOnly(quickMethods))...)
 		}
 	}

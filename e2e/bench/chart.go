@@ -29,7 +29,7 @@ type group struct {
 	Bars  []bar
 }
 
-// The text colours suit light and dark pages. A line across the end of a bar goes from the fastest run to the slowest.
+// A line across the end of a bar goes from the fastest run to the slowest.
 var chart = template.Must(template.New("chart").Parse(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {{.Width}} {{.Height}}" font-family="sans-serif" font-size="12">
 <rect width="100%" height="100%" fill="#ffffff"/>
 {{range .Groups}}<text x="8" y="{{.Y}}" font-weight="bold">{{html .Title}}</text>

@@ -42,10 +42,9 @@ func newProcess(ctx context.Context, argv []string) *process {
 	return p
 }
 
-// newMeasured makes a process under GNU time, which notes the memory in a new file in dir. The kernel counts the memory of the process
+// newMeasured makes a process under GNU time, which notes the memory in a file of its own. The kernel counts the memory of the process
 // that started a program as the program's, and that of GNU time is small.
-func newMeasured(ctx context.Context, dir string, argv []string) *process {
-	rss := filepath.Join(dir, filepath.Base(argv[0])+".rss")
+func newMeasured(ctx context.Context, rss string, argv []string) *process {
 	p := newProcess(ctx, append([]string{"/usr/bin/time", "--quiet", "--format=%M", "--output=" + rss}, argv...))
 	p.rss = rss
 	return p

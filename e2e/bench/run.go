@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -98,8 +97,11 @@ func (b *bench) round(ctx context.Context, round int, jobs []Job) ([]Sample, err
 	var samples []Sample
 	for i, j := range jobs {
 		s, err := b.once(ctx, j)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", j.Cell, j.Method.Name, errors.Join(err, ctx.Err()))
+		switch {
+		case ctx.Err() != nil: // the programs were killed, and what they say does not matter
+			return nil, fmt.Errorf("interrupted: %w", ctx.Err())
+		case err != nil:
+			return nil, fmt.Errorf("%s: %s: %w", j.Cell, j.Method.Name, err)
 		}
 		b.logf("round %d/%d, %d/%d: %s: %s: %.2f s", round, b.Rounds, i+1, len(jobs), j.Cell, j.Method.Name, s.Wall)
 		samples = append(samples, *s)

@@ -36,7 +36,7 @@ func (t *trip) newServer(ctx context.Context, argv []string) *server {
 	if t.job.Bound {
 		argv = bind(receiverCore, argv)
 	}
-	return &server{process: newMeasured(ctx, t.dir, argv), by: syscall.SIGTERM}
+	return &server{process: newMeasured(ctx, filepath.Join(t.dir, "receiver.rss"), argv), by: syscall.SIGTERM}
 }
 
 // startServer starts a server that does not say when it listens.

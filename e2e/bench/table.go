@@ -16,6 +16,9 @@ func (r *Report) Tables() string {
 	m := r.Machine
 	fmt.Fprintf(&b, "%s, %d cores (%s), %.0f GiB, Linux %s, %s, makedumpfile %s, %s. ", m.Date.Format(time.DateOnly), m.Cores, m.CPU,
 		float64(m.Memory)/(1<<30), m.Kernel, m.Corehaul, m.Makedumpfile, m.SSH)
+	if m.OwnMakedumpfile != "" {
+		fmt.Fprintf(&b, "With compressors that this makedumpfile lacks: makedumpfile %s. ", m.OwnMakedumpfile)
+	}
 	fmt.Fprintf(&b, "Medians of %d rounds.\n", r.Rounds)
 	b.WriteString("\n| link | one TCP connection, Mbit/s | there and back, ms |\n| --- | ---: | ---: |\n")
 	for _, l := range r.Links {

@@ -76,7 +76,7 @@ func (t *trip) send(ctx context.Context) (*Sample, error) {
 	if err != nil {
 		return sample, err
 	}
-	wall, u, err := newMeasured(ctx, t.dir, argv).runIn(t.net.near)
+	wall, u, err := newMeasured(ctx, filepath.Join(t.dir, "sender.rss"), argv).runIn(t.net.near)
 	if err != nil {
 		return sample, err
 	}
