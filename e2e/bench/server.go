@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // A server is the receiver of one run.
@@ -23,13 +24,30 @@ type server struct {
 type receiver struct {
 	name  string
 	start func(context.Context, *trip) (*server, error)
+	// settle waits for what the receiver does when the sender has gone; nil if it does nothing then.
+	settle func(context.Context, *trip) error
 }
 
 var (
-	corehaulServe = &receiver{"corehaul serve", serveCorehaul}
-	openSSH       = &receiver{"sshd", serveSSHD}
-	ganesha       = &receiver{"ganesha.nfsd", serveGanesha}
+	corehaulServe = &receiver{"corehaul serve", serveCorehaul, sealed}
+	openSSH       = &receiver{"sshd", serveSSHD, nil}
+	ganesha       = &receiver{"ganesha.nfsd", serveGanesha, nil}
 )
+
+// sealed waits until the dump is sealed: a seal writes SHA256SUMS last.
+func sealed(ctx context.Context, t *trip) error {
+	for {
+		sums, err := filepath.Glob(filepath.Join(t.store(), "dumps", "*", "*", "SHA256SUMS"))
+		if err != nil || len(sums) > 0 {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the seal of the dump in %s: %w", t.store(), ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
 
 // newServer makes the program of a server, on its core in a bound cell. SIGTERM ends it.
 func (t *trip) newServer(ctx context.Context, argv []string) *server {

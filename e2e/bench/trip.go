@@ -45,6 +45,9 @@ func (b *bench) once(ctx context.Context, j Job) (*Sample, error) {
 	syscall.Sync()
 	sample, err := t.send(ctx)
 	if s != nil {
+		if settle := j.Method.receiver.settle; err == nil && settle != nil {
+			err = settle(ctx, t)
+		}
 		u, endErr := s.end()
 		sample.ReceiverCPU, sample.ReceiverRSS = u.cpu, u.rss
 		if err != nil && endErr == nil { // which has what the server said
