@@ -2,12 +2,10 @@ package arm
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/corehaul/corehaul/sender/initrd"
 )
@@ -15,7 +13,7 @@ import (
 // Embed checks and finds what Prepare does, and writes it below dir, the tree of the image of another capture system such as kdump; see
 // initrd.Embed. release is that of the image's kernel, whose modules have to be in /lib/modules. It loads nothing, and changes nothing else.
 func Embed(ctx context.Context, o Options, dir, release string) (*Plan, error) {
-	p := &Plan{Record: Record{ID: rand.Text(), Time: time.Now().UTC().Truncate(time.Second), Tool: o.Tool}}
+	p := newPlan(o)
 	if err := p.look(ctx, o); err != nil {
 		return nil, err
 	}

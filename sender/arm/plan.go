@@ -69,6 +69,10 @@ func (p *Plan) Close() {
 	}
 }
 
+func newPlan(o Options) *Plan {
+	return &Plan{Record: Record{ID: rand.Text(), Time: time.Now().UTC().Truncate(time.Second), Tool: o.Tool}}
+}
+
 // Findings says what Look will find about the network that was copied.
 func (p *Plan) Findings() []Finding { return p.way.findings(&p.Record) }
 
@@ -76,7 +80,7 @@ func (p *Plan) Findings() []Finding { return p.way.findings(&p.Record) }
 // image. It changes nothing. If no target has a way, the last one that was copied for this configuration counts, or else DHCP on all interfaces.
 // Plan.Findings says so.
 func Prepare(ctx context.Context, o Options) (*Plan, error) {
-	p := &Plan{Record: Record{ID: rand.Text(), Time: time.Now().UTC().Truncate(time.Second), Tool: o.Tool}}
+	p := newPlan(o)
 	if err := p.prepare(ctx, o); err != nil {
 		p.Close()
 		return nil, err

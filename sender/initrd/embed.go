@@ -33,13 +33,26 @@ func Embed(dir string, o Options, words []string) (*Report, error) {
 		return nil, fmt.Errorf("the tree of the image: %w", err)
 	}
 	defer func() { _ = root.Close() }()
-	for _, r := range p.sorted() {
-		if err := p.place(root, r); err != nil {
-			return nil, fmt.Errorf("the tree of the image, %s: %w", dir, err)
-		}
+	if err := p.placeAll(root); err != nil {
+		return nil, fmt.Errorf("the tree of the image, %s: %w", dir, err)
 	}
 	p.report.Files = len(p.records)
 	return p.report, nil
+}
+
+// placeAll writes the program last: without it, what starts it in the image goes on, and with it all that it needs is there.
+func (p *packer) placeAll(root *os.Root) error {
+	var program cpio.Record
+	for _, r := range p.sorted() {
+		if r.Name == p.init {
+			program = r
+			continue
+		}
+		if err := p.place(root, r); err != nil {
+			return err
+		}
+	}
+	return p.place(root, program)
 }
 
 // place writes one file or directory.
@@ -74,5 +87,10 @@ func (p *packer) place(root *os.Root, r cpio.Record) error {
 
 // ours reports whether only Embed writes a file.
 func (p *packer) ours(name string) bool {
-	return name == p.init || strings.HasPrefix(name, p.modules+"/") || path.Dir(name) == rel(path.Dir(config.Path))
+	for _, dir := range []string{p.modules, rel(path.Dir(config.Path)), rel(path.Dir(config.ProgramPath("program")))} {
+		if strings.HasPrefix(name, dir+"/") {
+			return true
+		}
+	}
+	return name == p.init || name == "shell"
 }

@@ -43,6 +43,7 @@ func TestEmbed(t *testing.T) {
 	shell := filepath.Join(site, "sh")
 	write(t, shell, tinyELF(machineX86, false, "another shell"))
 	write(t, filepath.Join(site, "pre"), []byte("#!"+shell+"\n"))
+	pre := config.ProgramPath(site + "/pre")
 	write(t, filepath.Join(dir, shell), []byte("its own shell"))
 	o := testOptions(t, goodConfig+"[programs]\npre = [\""+site+"/pre\"]\n")
 	for range 2 {
@@ -54,6 +55,7 @@ func TestEmbed(t *testing.T) {
 			t.Errorf("got %+v", rep)
 		}
 		write(t, filepath.Join(dir, config.IdentityPath), []byte("an old key"))
+		write(t, filepath.Join(dir, pre), []byte("an old program"))
 	}
 	if _, err := Embed(dir, o, []string{"corehaul.vlan=8"}); err != nil {
 		t.Fatal(err)
@@ -66,7 +68,7 @@ func TestEmbed(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, st, err)
 		}
 	}
-	for name, want := range map[string]string{config.IdentityPath: "secret", config.WordsPath: "corehaul.vlan=8\n", shell: "its own shell"} {
+	for name, want := range map[string]string{config.IdentityPath: "secret", config.WordsPath: "corehaul.vlan=8\n", shell: "its own shell", pre: "#!" + shell + "\n"} {
 		if got := read(t, filepath.Join(dir, name)); got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
@@ -81,6 +83,18 @@ func TestEmbed(t *testing.T) {
 		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is there: %v", name, err)
 		}
+	}
+}
+
+// TestEmbedBrokenOff: without all that it needs, the program is not in the tree, and nothing starts it there.
+func TestEmbedBrokenOff(t *testing.T) {
+	dir := kdumpTree(t)
+	write(t, filepath.Join(dir, "usr/lib/corehaul"), []byte("no directory")) // whose place is behind that of the program
+	if _, err := Embed(dir, testOptions(t, goodConfig), nil); err == nil {
+		t.Fatal("a file in the place of a directory was no error")
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "usr/bin/corehaul-send")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the program is in the tree: %v", err)
 	}
 }
 
