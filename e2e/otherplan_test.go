@@ -173,6 +173,10 @@ func TestOtherPlan(t *testing.T) {
 				t.Errorf("the dump was %+v and is %+v", first.Manifest, now.Manifest)
 			}
 			judgesRun(t, 0, "corehaul-send", "send", "--to", s.target, "--identity", s.identity, "--level", tt.second, c.ELF)
+			serveWait(t, "the seal", func() bool {
+				sums, err := filepath.Glob(filepath.Join(s.data, "dumps", "*", "*", "SHA256SUMS"))
+				return err == nil && len(sums) == 1
+			})
 			if now := otherplanList(t, s); now.Manifest.State != "complete" || now.Manifest.PanicLine == "" {
 				t.Errorf("the dump is %+v", now.Manifest)
 			}
