@@ -170,14 +170,23 @@ func (OS) Lock(dir string) (io.Closer, error) {
 	return LockDir(d, dir)
 }
 
-// LockDir takes the lock that OS takes, of an open directory with a name, and returns d. If it fails, it closes d.
+// LockDir takes the lock that OS takes, of an open directory with a name. What it returns closes d. If it fails, it closes d.
 func LockDir(d *os.File, name string) (io.Closer, error) {
 	err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err == nil {
-		return d, nil
+		return &dirLock{d}, nil
 	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = ErrLocked
 	}
 	return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), d.Close())
+}
+
+// dirLock is a locked directory.
+type dirLock struct{ d *os.File }
+
+// Close releases the lock. To close the directory would not be enough: the lock belongs to all copies of the descriptor, and a
+// program that this process is about to start has one until it runs (flock(2)).
+func (l *dirLock) Close() error {
+	return errors.Join(unix.Flock(int(l.d.Fd()), unix.LOCK_UN), l.d.Close())
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/corehaul/corehaul/chunk"
 	"github.com/corehaul/corehaul/dumpdir"
@@ -545,6 +546,37 @@ func TestLockBetweenWritersOfTheOS(t *testing.T) {
 	}
 	if _, err := dumpdir.Resume(dumpdir.OS{}, dir+"x", dumpdir.Options{}); !errors.Is(err, dumpdir.ErrNotExist) {
 		t.Errorf("missing directory: %v", err)
+	}
+}
+
+// TestLockEndsWithItsOwner: a descriptor that a program has got which is just being started does not keep the lock.
+func TestLockEndsWithItsOwner(t *testing.T) {
+	dir := t.TempDir()
+	d, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inherited, err := unix.Dup(int(d.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(inherited) }()
+	lock, err := dumpdir.LockDir(d, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (dumpdir.OS{}).Lock(dir); !errors.Is(err, dumpdir.ErrLocked) {
+		t.Errorf("got %v, want ErrLocked", err)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := (dumpdir.OS{}).Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

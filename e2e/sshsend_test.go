@@ -35,6 +35,7 @@ func TestSSHSend(t *testing.T) {
 	elf := failoverELF(t)
 	s, key := sshSendServe(t, "web-18")
 	judgesRun(t, 0, "corehaul-send", "send", "--to", "ssh://dumps@"+s.sshAddress(), "--ssh-key", key, "--known-hosts", s.sshKnown(t, s.sshAddress()), "--level", "1", elf)
+	judgesSealed(t, s.one(t).Path)
 	one := s.one(t)
 	if one.Host != "web-18" || one.Manifest.State != "complete" {
 		t.Errorf("a dump of %s, %s, want one of web-18, complete", one.Host, one.Manifest.State)
