@@ -132,7 +132,7 @@ func (s *Server) unsealed(ctx context.Context) (map[storage.Ref]unsealed, error)
 		list[e.Ref] = unsealed{
 			ours:     s.cfg.Foreign == nil || !s.cfg.Foreign(e.Ref),
 			had:      dumpdir.Progress{Planned: e.Manifest.Pages.Planned, Present: e.Manifest.Pages.Present},
-			finished: s.finished(ctx, e.Ref),
+			finished: s.finished(ctx, &e),
 		}
 	}
 	contested, err := s.cfg.Store.Challengers().List(ctx)
@@ -146,8 +146,11 @@ func (s *Server) unsealed(ctx context.Context) (map[storage.Ref]unsealed, error)
 }
 
 // finished reports whether a dump was complete when an earlier process ended. An error shows when the dump is sealed.
-func (s *Server) finished(ctx context.Context, ref storage.Ref) bool {
-	d, err := s.cfg.Store.Open(ctx, ref)
+func (s *Server) finished(ctx context.Context, e *storage.Entry) bool {
+	if p := &e.Manifest.Pages; p.Present < p.Planned || p.Planned == 0 {
+		return false
+	}
+	d, err := s.cfg.Store.Open(ctx, e.Ref)
 	if err != nil {
 		return false
 	}

@@ -1,6 +1,9 @@
 package receiver
 
 import (
+	"context"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -98,5 +101,57 @@ func finishAsBefore(t *testing.T, data string, ref storage.Ref) {
 	}
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// heldLog is a log handler that holds up whoever logs a message, until the test lets it go.
+type heldLog struct {
+	slog.Handler
+	message       string
+	reached, goOn chan struct{}
+}
+
+// Handle implements slog.Handler.
+func (h *heldLog) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == h.message {
+		h.reached <- struct{}{}
+		<-h.goOn
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (h *heldLog) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &heldLog{h.Handler.WithAttrs(attrs), h.message, h.reached, h.goOn}
+}
+
+// TestNextDumpComesDuringTheSeal: with one slot, a second dump is received while the first one is sealed. The second one keeps the slot
+// during its seal, so that no more than two are sealed.
+func TestNextDumpComesDuringTheSeal(t *testing.T) {
+	h := &heldLog{message: "the dump is complete and durable; sealing it", reached: make(chan struct{}), goOn: make(chan struct{})}
+	r := newRig(t, func(c *Config) {
+		c.SealAfter, c.MaxActive = 1, 1
+		h.Handler = c.Log.Handler()
+		c.Log = slog.New(h)
+	})
+	for seed := range uint64(2) {
+		p := r.peer(fmt.Sprintf("web%d", seed+1), newDump(t, seed+1))
+		if sealed := p.whole(); sealed.State != protocol.StateComplete {
+			t.Errorf("SEALED is %+v", sealed)
+		}
+		_ = p.raw.Close()
+		<-h.reached
+	}
+	third := r.peer("web3", newDump(t, 3))
+	third.hello()
+	r.eventually("the third one waits", func() bool { return len(r.server.Status(t.Context()).Queue) == 1 })
+	for range 2 {
+		h.goOn <- struct{}{}
+	}
+	third.plan()
+	_ = third.raw.NetConn().Close()
+	r.eventually("all sessions have ended", func() bool { return len(r.server.Status(t.Context()).Sessions) == 0 })
+	if st := r.server.Status(t.Context()); st.Totals.Complete != 2 || st.Limits.ActiveUsed != 0 || len(r.server.sealers) != 0 {
+		t.Errorf("status: %+v", st)
 	}
 }

@@ -32,6 +32,7 @@ type Server struct {
 	queue     *admission.Queue
 	hello     *budget
 	conns     chan struct{}        // one element for each open connection
+	sealers   chan struct{}        // one element for each dump that is sealed without a slot
 	perHost   *admission.HostLimit // sessions
 	strangers *strangers
 	refusals  rate.Sometimes // limits the logged refusals
@@ -60,6 +61,7 @@ func New(cfg Config) (*Server, error) {
 		cfg: cfg, shares: split, start: time.Now(),
 		hello:     newBudget(split.hello),
 		conns:     make(chan struct{}, cfg.MaxConnections),
+		sealers:   make(chan struct{}, split.slots),
 		perHost:   admission.NewHostLimit(max(1, cfg.MaxConnections/2)),
 		strangers: newStrangers(cfg.MaxConnections),
 		refusals:  rate.Sometimes{First: 32, Interval: time.Second},

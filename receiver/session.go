@@ -261,6 +261,7 @@ func (ss *session) GoAhead() bool {
 
 // Seal seals the dump, and decides between it and its challenger.
 func (ss *session) Seal(ctx context.Context, finish *protocol.Finish) (end intake.Outcome, err error) {
+	defer ss.sealBehind()()
 	reason := intake.Reason(finish)
 	if asked := ss.asked(); asked != "" && (finish.Reason == protocol.ReasonEssential || finish.Reason == protocol.ReasonLogOnly) {
 		reason += ": " + asked
@@ -278,6 +279,24 @@ func (ss *session) Seal(ctx context.Context, finish *protocol.Finish) (end intak
 	}
 	end.Dir = ss.W.Dir()
 	return end, nil
+}
+
+// sealBehind gives the slot to the next dump, if the sender of this one has gone, and no more dumps are sealed so than there are slots. The
+// returned function ends that.
+func (ss *session) sealBehind() (end func()) {
+	if !ss.Dismissed {
+		return func() {}
+	}
+	defer ss.log.Info("the dump is complete and durable; sealing it", "bytes", ss.W.Progress().Bytes)
+	select {
+	case ss.srv.sealers <- struct{}{}:
+	default:
+		return func() {}
+	}
+	if ss.Hold(writerBytes) == nil { // until letGo
+		ss.leaveQueue()
+	}
+	return func() { <-ss.srv.sealers }
 }
 
 // asked returns why the receiver wants less than all.
